@@ -1,0 +1,3 @@
+//! The `staffetta-bench` binary.
+
+fn main() {}

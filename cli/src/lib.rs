@@ -1,0 +1,1 @@
+//! The staffetta command: the whole cluster in one process, and the tools around it.

@@ -1,0 +1,3 @@
+//! The `staffetta` binary.
+
+fn main() {}

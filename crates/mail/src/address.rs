@@ -1,0 +1,335 @@
+//! Mail addresses by the grammar of RFC 5321 section 4.1.2, kept byte for byte.
+//!
+//! A quoted local part keeps its quotes, a domain keeps its case: what came in goes out. Comparison of domains is
+//! the caller's choice through [`Address::domain_key`].
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest local part (RFC 5321 section 4.5.3.1.1).
+const MAX_LOCAL: usize = 64;
+/// Longest domain (RFC 5321 section 4.5.3.1.2).
+const MAX_DOMAIN: usize = 255;
+/// Longest path without its angle brackets (RFC 5321 section 4.5.3.1.3 counts the brackets: 256).
+const MAX_PATH: usize = 254;
+
+/// `local-part@domain`, or the bare `postmaster` that RFC 5321 section 4.5.1 reserves.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address {
+    text: String,
+    /// Where the `@` stands; the length of the text when there is none.
+    at: usize,
+}
+
+/// The domain of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Domain<'a> {
+    /// A name, as written.
+    Name(&'a str),
+    /// An address literal: `[192.0.2.1]`, `[IPv6:2001:db8::1]`.
+    Literal(IpAddr),
+}
+
+/// Why a text is no address. Completes "bad address: …".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Nothing between the angle brackets where an address must be.
+    #[error("it is empty")]
+    Empty,
+    /// No `@`, and not `postmaster`.
+    #[error("it has no domain")]
+    NoDomain,
+    /// The local part is neither a dot-string nor a quoted string.
+    #[error("the local part is malformed")]
+    Local,
+    /// The domain is neither a name nor an address literal.
+    #[error("the domain is malformed")]
+    Domain,
+    /// One of the limits of RFC 5321 section 4.5.3.1 is exceeded.
+    #[error("it is too long")]
+    TooLong,
+}
+
+impl Address {
+    /// Parses `local-part@domain` without angle brackets.
+    ///
+    /// Accepts the local part without a domain only for `postmaster` in any case.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        if text.len() > MAX_PATH {
+            return Err(AddressError::TooLong);
+        }
+        let at = local_part_end(text.as_bytes())?;
+        if at > MAX_LOCAL {
+            return Err(AddressError::TooLong);
+        }
+        match text.as_bytes().get(at) {
+            None if text.eq_ignore_ascii_case("postmaster") => {}
+            None => return Err(AddressError::NoDomain),
+            Some(b'@') => check_domain(&text[at + 1..])?,
+            Some(_) => return Err(AddressError::Local),
+        }
+        Ok(Self { text: text.to_owned(), at })
+    }
+
+    /// The address as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The local part as written, quotes included.
+    pub fn local(&self) -> &str {
+        &self.text[..self.at]
+    }
+
+    /// The text after the `@` as written; `None` for the bare `postmaster`.
+    pub fn domain_str(&self) -> Option<&str> {
+        self.text.get(self.at + 1..)
+    }
+
+    /// The domain, taken apart.
+    pub fn domain(&self) -> Option<Domain<'_>> {
+        let text = self.domain_str()?;
+        Some(match parse_literal(text) {
+            Some(ip) => Domain::Literal(ip),
+            None => Domain::Name(text),
+        })
+    }
+
+    /// The domain in lower case, for comparison and as the key of a destination queue.
+    pub fn domain_key(&self) -> Option<String> {
+        self.domain_str().map(str::to_ascii_lowercase)
+    }
+
+    /// True for `postmaster` at any domain or none, in any case (RFC 5321 section 4.5.1).
+    pub fn is_postmaster(&self) -> bool {
+        self.local().eq_ignore_ascii_case("postmaster")
+    }
+
+    /// True if the domain is a name with a dot in it, or an address literal.
+    pub fn is_fully_qualified(&self) -> bool {
+        match self.domain() {
+            Some(Domain::Name(name)) => name.contains('.'),
+            Some(Domain::Literal(_)) => true,
+            None => false,
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.text
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}>", self.text)
+    }
+}
+
+/// Where reports go: an address, or nowhere (`<>`, RFC 5321 section 4.5.5).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ReversePath {
+    /// `<>`: a report itself; it never causes another.
+    Null,
+    /// The sender.
+    Address(Address),
+}
+
+impl ReversePath {
+    /// The address, if there is one.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Self::Null => None,
+            Self::Address(address) => Some(address),
+        }
+    }
+
+    /// The text between the angle brackets; empty for the null path.
+    pub fn as_str(&self) -> &str {
+        self.address().map_or("", Address::as_str)
+    }
+
+    /// True for `<>`.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+}
+
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The index just past the local part, which the grammar of `Local-part` delimits.
+fn local_part_end(bytes: &[u8]) -> Result<usize, AddressError> {
+    if bytes.first() == Some(&b'"') {
+        return quoted_string_end(bytes);
+    }
+    let end = bytes.iter().position(|&b| !(is_atext(b) || b == b'.')).unwrap_or(bytes.len());
+    let dot_string = &bytes[..end];
+    if dot_string.is_empty() || dot_string.split(|&b| b == b'.').any(<[u8]>::is_empty) {
+        return Err(AddressError::Local);
+    }
+    Ok(end)
+}
+
+/// RFC 5321: `Quoted-string = DQUOTE *QcontentSMTP DQUOTE`.
+fn quoted_string_end(bytes: &[u8]) -> Result<usize, AddressError> {
+    let mut i = 1;
+    while let Some(&b) = bytes.get(i) {
+        match b {
+            b'"' => return Ok(i + 1),
+            b'\\' if bytes.get(i + 1).is_some_and(|b| (32..=126).contains(b)) => i += 2,
+            b'\\' => return Err(AddressError::Local),
+            32..=126 => i += 1,
+            _ => return Err(AddressError::Local),
+        }
+    }
+    Err(AddressError::Local)
+}
+
+/// RFC 5322 section 3.2.3.
+fn is_atext(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
+}
+
+fn check_domain(text: &str) -> Result<(), AddressError> {
+    if text.len() > MAX_DOMAIN {
+        return Err(AddressError::TooLong);
+    }
+    if text.starts_with('[') {
+        return parse_literal(text).map(drop).ok_or(AddressError::Domain);
+    }
+    if is_domain_name(text) { Ok(()) } else { Err(AddressError::Domain) }
+}
+
+/// Letters, digits, hyphens within labels of 1 to 63 octets. The underscore is tolerated because real host names
+/// carry it.
+pub(crate) fn is_domain_name(text: &str) -> bool {
+    text.split('.').all(|label| {
+        let bytes = label.as_bytes();
+        (1..=63).contains(&bytes.len())
+            && bytes.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && bytes[0] != b'-'
+            && bytes[bytes.len() - 1] != b'-'
+    })
+}
+
+/// RFC 5321 section 4.1.3; general address literals have no registered tag and are refused.
+fn parse_literal(text: &str) -> Option<IpAddr> {
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    match inner.get(..5) {
+        Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => inner[5..].parse().ok().map(IpAddr::V6),
+        _ => inner.parse().ok().map(IpAddr::V4),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc5321_4_1_2_valid_addresses_are_kept_byte_for_byte() {
+        for text in [
+            "john@example.org",
+            "John.Doe+tag@Example.ORG",
+            "\"a b\"@c.d",
+            "\"a\\\"b@c\"@d.e",
+            "\"\"@d.e",
+            "user@[192.0.2.1]",
+            "user@[IPv6:::1]",
+            "user@[ipv6:2001:db8::1]",
+            "x@nodot",
+            "postmaster",
+            "PostMaster",
+            "a@under_score.example",
+        ] {
+            let address = Address::parse(text).unwrap();
+            assert_eq!(address.as_str(), text);
+        }
+    }
+
+    #[test]
+    fn malformed_addresses_are_refused_with_their_reason() {
+        let long_local = format!("{}@example.org", "a".repeat(65));
+        let long_domain = format!("a@{}", "b.".repeat(126) + "b");
+        for (text, error) in [
+            ("", AddressError::Empty),
+            ("john", AddressError::NoDomain),
+            ("@example.org", AddressError::Local),
+            (".a@b.c", AddressError::Local),
+            ("a..b@c.d", AddressError::Local),
+            ("a.@c.d", AddressError::Local),
+            ("a b@c.d", AddressError::Local),
+            ("a\rb@c.d", AddressError::Local),
+            ("\"open@c.d", AddressError::Local),
+            ("\"a\"b@c.d", AddressError::Local),
+            ("\"\u{7f}\"@c.d", AddressError::Local),
+            ("j\u{f6}rg@c.d", AddressError::Local),
+            ("a@", AddressError::Domain),
+            ("a@b..c", AddressError::Domain),
+            ("a@-b.c", AddressError::Domain),
+            ("a@b.c.", AddressError::Domain),
+            ("a@b@c", AddressError::Domain),
+            ("a@[300.1.1.1]", AddressError::Domain),
+            ("a@[IPv6:zz]", AddressError::Domain),
+            ("a@[tag:x]", AddressError::Domain),
+            (&long_local, AddressError::TooLong),
+            (&long_domain, AddressError::TooLong),
+        ] {
+            assert_eq!(Address::parse(text), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_domain_is_a_name_or_a_literal() {
+        let literal = Address::parse("a@[IPv6:::1]").unwrap();
+        assert_eq!(literal.domain(), Some(Domain::Literal("::1".parse().unwrap())));
+        assert!(literal.is_fully_qualified());
+        let name = Address::parse("a@Example.ORG").unwrap();
+        assert_eq!(name.domain(), Some(Domain::Name("Example.ORG")));
+        assert_eq!(name.domain_key().as_deref(), Some("example.org"));
+        assert!(!Address::parse("a@nodot").unwrap().is_fully_qualified());
+        assert!(Address::parse("postmaster").unwrap().is_postmaster());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn parsing_never_panics_and_never_changes_the_text(text in ".{0,80}") {
+            if let Ok(address) = Address::parse(&text) {
+                proptest::prop_assert_eq!(address.as_str(), &text);
+                proptest::prop_assert!(!text.contains(['\r', '\n', '\0']));
+            }
+        }
+    }
+}

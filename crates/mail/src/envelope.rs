@@ -1,0 +1,84 @@
+//! The envelope: what MAIL FROM and RCPT TO said (RFC 5321 section 2.3.1), with the parameters that must survive the
+//! queue: BODY (RFC 6152) and RET, ENVID, NOTIFY, ORCPT (RFC 3461).
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, ReversePath};
+
+/// One message's envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Where reports go.
+    pub sender: ReversePath,
+    /// In the order in which they were accepted; never empty once the message is queued.
+    pub recipients: Vec<Recipient>,
+    /// The declared body type.
+    pub body: BodyType,
+    /// `RET=`: how much of the message a failure report returns; `None` if the client did not say.
+    pub ret: Option<Return>,
+    /// `ENVID=`, still xtext-encoded as the client sent it.
+    pub envid: Option<String>,
+}
+
+/// One accepted recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// Where the message goes.
+    pub address: Address,
+    /// `NOTIFY=`; `None` if the client did not say, which means "failure, and delay if the operator wants it".
+    pub notify: Option<Notify>,
+    /// `ORCPT=`, as `type;xtext`, still encoded as the client sent it.
+    pub orcpt: Option<String>,
+}
+
+impl Recipient {
+    /// A recipient without DSN parameters.
+    pub fn new(address: Address) -> Self {
+        Self { address, notify: None, orcpt: None }
+    }
+
+    /// Does the sender want to hear that this recipient failed for good?
+    pub fn wants_failure(&self) -> bool {
+        self.notify.is_none_or(|n| n.failure)
+    }
+
+    /// Does the sender want to hear that the message is late?
+    pub fn wants_delay(&self) -> bool {
+        self.notify.is_none_or(|n| n.delay)
+    }
+
+    /// Does the sender want to hear of success?
+    pub fn wants_success(&self) -> bool {
+        self.notify.is_some_and(|n| n.success)
+    }
+}
+
+/// `NOTIFY=`. All false is `NEVER`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// `SUCCESS`
+    pub success: bool,
+    /// `FAILURE`
+    pub failure: bool,
+    /// `DELAY`
+    pub delay: bool,
+}
+
+/// `RET=` (RFC 3461 section 4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Return {
+    /// The whole message.
+    Full,
+    /// Only its header section.
+    Headers,
+}
+
+/// `BODY=` (RFC 6152).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BodyType {
+    /// `7BIT`, or nothing said.
+    #[default]
+    SevenBit,
+    /// `8BITMIME`
+    EightBitMime,
+}

@@ -1,0 +1,23 @@
+//! The vocabulary of mail: what every other crate means by an address, an envelope, a queue id, an outcome.
+//!
+//! Plain values and pure functions. Nothing here opens a socket, reads a clock or draws a random number; times and
+//! random bits come in as arguments.
+//!
+//! - [`Address`], [`ReversePath`]: RFC 5321 section 4.1.2, kept byte for byte.
+//! - [`Envelope`], [`Recipient`]: what MAIL and RCPT said, with the DSN parameters of RFC 3461.
+//! - [`QueueId`]: names a message for its whole life.
+//! - [`Status`], [`RemoteReply`]: what a server answered (RFC 3463, RFC 5321 section 4.2).
+//! - [`report`]: delivery status notifications (RFC 3464).
+//! - [`trace`]: the Received field, and the scan of a header section while it streams by.
+
+mod address;
+mod envelope;
+mod queue_id;
+pub mod report;
+mod status;
+pub mod trace;
+
+pub use address::{Address, AddressError, Domain, ReversePath};
+pub use envelope::{BodyType, Envelope, Notify, Recipient, Return};
+pub use queue_id::{QueueId, QueueIdError};
+pub use status::{RemoteReply, Status, StatusError};

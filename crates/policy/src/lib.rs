@@ -1,0 +1,1 @@
+//! Decisions as pure functions: relay rules, retry schedule, failure classification, routing, TLS policy.

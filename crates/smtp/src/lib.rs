@@ -1,0 +1,1 @@
+//! SMTP without I/O: commands, extensions, replies, the server session and the client session.

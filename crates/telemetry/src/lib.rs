@@ -1,0 +1,1 @@
+//! Mail log, diagnostics, metrics registry and the HTTP endpoints of every service.

@@ -1,0 +1,1 @@
+//! The tokio shell: listeners, TLS with reload, DNS, shutdown.

@@ -1,0 +1,3 @@
+//! The `staffetta-auth` binary.
+
+fn main() {}

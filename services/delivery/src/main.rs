@@ -1,0 +1,3 @@
+//! The `staffetta-delivery` binary.
+
+fn main() {}

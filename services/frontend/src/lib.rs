@@ -1,0 +1,1 @@
+//! The SMTP frontend: takes mail from users and trusted networks and puts it into the queue.

@@ -1,0 +1,3 @@
+//! The `staffetta-frontend` binary.
+
+fn main() {}
