@@ -1,1 +1,4 @@
 //! The tokio shell: listeners, TLS with reload, DNS, shutdown.
+
+pub mod connect;
+pub mod dns;

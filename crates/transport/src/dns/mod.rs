@@ -1,0 +1,254 @@
+//! DNS for mail: which hosts take the mail of a domain, and where they are (RFC 5321 section 5).
+//!
+//! [`Resolver::mail_domain`] answers a domain's mail hosts, [`Resolver::addresses`] the addresses of one host in both
+//! families. "No" and "not now" never mix: an absent name is a value ([`MailDomain::NotFound`], an empty list), while
+//! time-outs, SERVFAIL and REFUSED are a [`DnsError`], after which the caller tries again later.
+//!
+//! Names are always asked with their trailing dot, so the search list of a Kubernetes pod (`ndots:5`) multiplies no
+//! query. UDP first, TCP after truncation or an error; answers are cached by their TTL. Order and loop rules are the
+//! pure functions of [`exchange`](self::exchange).
+
+mod exchange;
+mod observe;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+
+pub use exchange::{MailDomain, MxHost, Route, interleave, route};
+pub use observe::describe_metrics;
+use observe::{Kind, Observer, Outcome};
+
+/// Answers kept in memory.
+const CACHE_SIZE: u64 = 200_000;
+/// "No such name" is believed at most this long, whatever its SOA says.
+const NEGATIVE_TTL: Duration = Duration::from_secs(300);
+/// Requests that may be under way on one connection to a server.
+const ACTIVE_REQUESTS: usize = 1024;
+
+/// Whom to ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// The recursive resolvers; empty: those of the system (`/etc/resolv.conf`), and its hosts file for addresses.
+    pub servers: Vec<SocketAddr>,
+}
+
+/// A question that has no answer now; asking later may help. Completes "failed to look up …".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("name service error for name={name} type={kind}: {reason}")]
+pub struct DnsError {
+    /// What was asked.
+    pub name: String,
+    /// `MX`, `A`, `AAAA`.
+    pub kind: &'static str,
+    /// What went wrong, in a few words.
+    pub reason: String,
+}
+
+/// The resolver cannot be set up. Completes "failed to …".
+#[derive(Debug, thiserror::Error)]
+#[error("read the system's DNS configuration: {0}")]
+pub struct SetupError(String);
+
+/// A caching stub resolver. Cheap to clone; clones share the cache and the connections.
+#[derive(Clone)]
+pub struct Resolver {
+    inner: TokioResolver,
+    observer: Arc<Observer>,
+}
+
+/// What one question came to, before it means something for mail.
+enum Answer {
+    Records(Lookup),
+    NoData,
+    NoName,
+}
+
+impl Resolver {
+    /// Sets the resolver up without asking anything. Install the metrics recorder first: handles are taken here.
+    pub fn new(settings: &DnsSettings) -> Result<Self, SetupError> {
+        let provider = TokioRuntimeProvider::default();
+        let mut builder = if settings.servers.is_empty() {
+            TokioResolver::builder(provider).map_err(|e| SetupError(e.to_string()))?
+        } else {
+            let servers = settings.servers.iter().map(name_server).collect();
+            let mut builder = TokioResolver::builder_with_config(ResolverConfig::from_name_servers(servers), provider);
+            builder.options_mut().use_hosts_file = ResolveHosts::Never;
+            builder
+        };
+        let options = builder.options_mut();
+        options.cache_size = CACHE_SIZE;
+        options.negative_max_ttl = Some(NEGATIVE_TTL);
+        options.try_tcp_on_error = true;
+        options.case_randomization = true;
+        options.max_active_requests = ACTIVE_REQUESTS;
+        let inner = builder.build().map_err(|e| SetupError(e.to_string()))?;
+        Ok(Self { inner, observer: Arc::new(Observer::new()) })
+    }
+
+    /// The hosts that take mail for `domain` (a name without brackets or trailing dot).
+    ///
+    /// RFC 5321 section 5.1: MX records; without any, the domain itself if it has an address. RFC 7505: a single
+    /// `MX 0 .` means that the domain takes no mail.
+    pub async fn mail_domain(&self, domain: &str) -> Result<MailDomain, DnsError> {
+        match self.ask(domain, Kind::Mx).await? {
+            Answer::Records(lookup) => match exchange::from_records(records_mx(&lookup)) {
+                Some(found) => Ok(found),
+                None => self.implicit(domain).await,
+            },
+            Answer::NoData => self.implicit(domain).await,
+            Answer::NoName => Ok(MailDomain::NotFound),
+        }
+    }
+
+    /// The addresses of a host, both families interleaved, IPv6 first. Empty: it has none.
+    ///
+    /// One family's failure is forgiven when the other has addresses.
+    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
+        let (v6, v4) = tokio::join!(self.family(host, Kind::Aaaa), self.family(host, Kind::A));
+        match (v6, v4) {
+            (Ok(v6), Ok(v4)) => Ok(interleave(v6, v4)),
+            (Ok(found), Err(error)) | (Err(error), Ok(found)) => {
+                if found.is_empty() {
+                    Err(error)
+                } else {
+                    Ok(found)
+                }
+            }
+            (Err(_), Err(error)) => Err(error),
+        }
+    }
+
+    /// RFC 5321 section 5.1: no MX record, so the domain's own address is treated as an MX of preference 0.
+    async fn implicit(&self, domain: &str) -> Result<MailDomain, DnsError> {
+        if self.addresses(domain).await?.is_empty() {
+            return Ok(MailDomain::NotFound);
+        }
+        Ok(MailDomain::Hosts(vec![MxHost { preference: 0, name: domain.to_ascii_lowercase() }]))
+    }
+
+    async fn family(&self, host: &str, kind: Kind) -> Result<Vec<IpAddr>, DnsError> {
+        match self.ask(host, kind).await? {
+            Answer::Records(lookup) => Ok(lookup.answers().iter().filter_map(|r| r.data.ip_addr()).collect()),
+            Answer::NoData | Answer::NoName => Ok(Vec::new()),
+        }
+    }
+
+    /// One question, counted and timed.
+    async fn ask(&self, name: &str, kind: Kind) -> Result<Answer, DnsError> {
+        let Some(query) = fully_qualified(name) else { return Ok(Answer::NoName) };
+        let asked = Instant::now();
+        let result = self.inner.lookup(query, record_type(kind)).await;
+        let (outcome, answer) = match result {
+            Ok(lookup) => (Outcome::Found, Ok(Answer::Records(lookup))),
+            Err(error) if error.is_nx_domain() => (Outcome::NoName, Ok(Answer::NoName)),
+            Err(error) if error.is_no_records_found() => (Outcome::NoData, Ok(Answer::NoData)),
+            Err(error) => (Outcome::of(&error), Err(temporary(name, kind, &error))),
+        };
+        self.observer.asked(kind, outcome, asked.elapsed());
+        answer
+    }
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
+}
+
+fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let mut server = NameServerConfig::udp_and_tcp(address.ip());
+    for connection in &mut server.connections {
+        connection.port = address.port();
+    }
+    server
+}
+
+fn record_type(kind: Kind) -> RecordType {
+    match kind {
+        Kind::Mx => RecordType::MX,
+        Kind::A => RecordType::A,
+        Kind::Aaaa => RecordType::AAAA,
+    }
+}
+
+/// `None` when the text cannot be a name at all (a label of more than 63 octets): such a domain does not exist.
+fn fully_qualified(name: &str) -> Option<Name> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.is_empty() {
+        return None;
+    }
+    let mut parsed = if name.is_ascii() { Name::from_ascii(name) } else { Name::from_utf8(name) }.ok()?;
+    parsed.set_fqdn(true);
+    Some(parsed)
+}
+
+fn records_mx(lookup: &Lookup) -> impl Iterator<Item = MxHost> {
+    lookup.answers().iter().filter_map(|record| match &record.data {
+        RData::MX(mx) => Some(MxHost { preference: mx.preference, name: host_name(&mx.exchange) }),
+        _ => None,
+    })
+}
+
+/// In lower case without the trailing dot; the root becomes the empty text.
+fn host_name(name: &Name) -> String {
+    let mut text = name.to_ascii();
+    text.make_ascii_lowercase();
+    if text.ends_with('.') {
+        text.pop();
+    }
+    text
+}
+
+fn temporary(name: &str, kind: Kind, error: &NetError) -> DnsError {
+    let reason = match error {
+        NetError::Timeout => "no answer in time".to_owned(),
+        NetError::Dns(hickory_resolver::net::DnsError::ResponseCode(code)) => format!("the server says {code}"),
+        other => other.to_string(),
+    };
+    DnsError { name: name.to_owned(), kind: kind.name(), reason }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_asked_with_their_trailing_dot() {
+        for text in ["example.org", "example.org.", "_dmarc.Example.org", "m\u{fc}nchen.example"] {
+            let name = fully_qualified(text).unwrap();
+            assert!(name.is_fqdn(), "{text}");
+            assert!(name.to_ascii().ends_with('.'), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_a_name_does_not_exist() {
+        let long = format!("{}.example", "a".repeat(64));
+        for text in ["", ".", "a..b", &long] {
+            assert!(fully_qualified(text).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn host_names_lose_case_and_dot() {
+        assert_eq!(host_name(&Name::from_ascii("MX.Example.ORG.").unwrap()), "mx.example.org");
+        assert_eq!(host_name(&Name::root()), "");
+    }
+
+    #[tokio::test]
+    async fn servers_keep_their_port_for_both_transports() {
+        let server = name_server(&"127.0.0.1:5353".parse().unwrap());
+        assert!(server.connections.iter().all(|c| c.port == 5353));
+        assert_eq!(server.connections.len(), 2);
+        assert!(Resolver::new(&DnsSettings { servers: vec!["127.0.0.1:5353".parse().unwrap()] }).is_ok());
+    }
+}
