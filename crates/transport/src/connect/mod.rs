@@ -1,0 +1,84 @@
+//! Outbound connections: dial an address, turn the connection to TLS, speak over either.
+//!
+//! [`dial`] opens a TCP connection with a time limit, from a chosen source address, without Nagle's delay and with
+//! keep-alive. [`TlsClient`] holds the two client configurations that mail needs and upgrades a connection after
+//! STARTTLS (RFC 3207). [`Stream`] is either kind. Nothing here decides whether plaintext is acceptable; the caller's
+//! TLS policy does, on the facts of [`ConnectError`] and [`TlsError`].
+
+mod stream;
+mod tls;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpSocket, TcpStream};
+
+pub use stream::Stream;
+pub use tls::{TlsClient, TlsError, TlsSession, TlsSetupError, Trust};
+
+/// First keep-alive probe after this much silence; a dead peer is found before the longest SMTP time-out.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// Between unanswered probes.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// Why there is no connection. Completes "failed to connect to …".
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answered in time.
+    #[error("Connection timed out")]
+    Timeout,
+    /// Refused, unreachable, or the source address is not ours.
+    #[error("{}", reason(.0))]
+    Io(#[from] io::Error),
+}
+
+/// Connects to `peer`, from `source` if given (same address family), within `timeout`.
+pub async fn dial(peer: SocketAddr, source: Option<IpAddr>, timeout: Duration) -> Result<TcpStream, ConnectError> {
+    let socket = if peer.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_nodelay(true)?;
+    if let Some(source) = source {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    let stream = tokio::time::timeout(timeout, socket.connect(peer)).await.map_err(|_| ConnectError::Timeout)??;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}
+
+/// The system's text without Rust's `(os error 111)`, as mail operators know it.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_has_no_nagle_delay_and_the_chosen_source() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = listener.local_addr().unwrap();
+        let source = "127.0.0.2".parse().unwrap();
+        let stream = dial(peer, Some(source), Duration::from_secs(5)).await.unwrap();
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(stream.local_addr().unwrap().ip(), source);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_says_so_in_postfix_words() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = listener.local_addr().unwrap();
+        drop(listener);
+        let error = dial(peer, None, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(error.to_string(), "Connection refused");
+    }
+}

@@ -1,0 +1,268 @@
+//! Client TLS for mail (RFC 3207, RFC 7435): opportunistic, which takes any certificate, and verified.
+//!
+//! Opportunistic TLS skips the chain and the name, never the signature: the peer still proves that it holds the key of
+//! the certificate it shows. The two flavours have separate configurations, so a session resumed in one never vouches
+//! for the other.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// What the peer's certificate must prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trust {
+    /// Nothing: encryption against passive listeners.
+    Any,
+    /// A chain to a trusted root, and the host's name.
+    Verified,
+}
+
+/// What was negotiated, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsSession {
+    /// `TLSv1.2`, `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite's name in the IANA registry.
+    pub cipher: &'static str,
+}
+
+/// The CA bundle is unusable. Completes "failed to …".
+#[derive(Debug, thiserror::Error)]
+pub enum TlsSetupError {
+    /// Not there, not readable, or not PEM.
+    #[error("read the CA bundle {}: {reason}", path.display())]
+    Bundle {
+        /// The configured file.
+        path: PathBuf,
+        /// In a few words.
+        reason: String,
+    },
+    /// The crypto provider refused.
+    #[error("set up TLS: {0}")]
+    Provider(#[from] rustls::Error),
+}
+
+/// Why the handshake failed. Completes "failed to start TLS: …".
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The peer went silent.
+    #[error("handshake timed out")]
+    Timeout,
+    /// The certificate, the versions or ciphers, or the connection.
+    #[error("handshake failure: {}", super::reason(.0))]
+    Handshake(io::Error),
+    /// With [`Trust::Verified`]: no certificate can be issued for such a name.
+    #[error("{0:?} is no host name that a certificate can carry")]
+    Name(String),
+}
+
+impl TlsError {
+    /// True if the peer speaks TLS but its certificate is not good enough.
+    pub fn is_certificate(&self) -> bool {
+        let Self::Handshake(error) = self else { return matches!(self, Self::Name(_)) };
+        let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+        matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+    }
+}
+
+/// Both flavours, ready for use. Cheap to clone.
+#[derive(Clone)]
+pub struct TlsClient {
+    any: TlsConnector,
+    verified: TlsConnector,
+}
+
+impl TlsClient {
+    /// Trusts the web's roots (compiled in) and, with `ca`, the certificates of that PEM bundle.
+    pub fn new(ca: Option<&Path>) -> Result<Self, TlsSetupError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        if let Some(path) = ca {
+            add_bundle(&mut roots, path)?;
+        }
+        let builder = || ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let verified = builder()?.with_root_certificates(roots).with_no_client_auth();
+        let accept = Arc::new(AcceptAny(provider.clone()));
+        let any = builder()?.dangerous().with_custom_certificate_verifier(accept).with_no_client_auth();
+        Ok(Self { any: TlsConnector::from(Arc::new(any)), verified: TlsConnector::from(Arc::new(verified)) })
+    }
+
+    /// Upgrades a connection to `host`, whose name goes into SNI and, if verified, into the check.
+    ///
+    /// A failure ends the connection: plaintext, where allowed, needs a new one.
+    pub async fn handshake(
+        &self,
+        trust: Trust,
+        host: &str,
+        tcp: TcpStream,
+        timeout: Duration,
+    ) -> Result<(TlsStream<TcpStream>, TlsSession), TlsError> {
+        let name = server_name(trust, host, &tcp)?;
+        let connector = match trust {
+            Trust::Any => &self.any,
+            Trust::Verified => &self.verified,
+        };
+        let handshake = tokio::time::timeout(timeout, connector.connect(name, tcp));
+        let stream = handshake.await.map_err(|_| TlsError::Timeout)?.map_err(TlsError::Handshake)?;
+        let session = TlsSession::of(&stream);
+        Ok((stream, session))
+    }
+}
+
+impl TlsSession {
+    fn of(stream: &TlsStream<TcpStream>) -> Self {
+        let connection = stream.get_ref().1;
+        let version = match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "TLS",
+        };
+        let cipher = connection.negotiated_cipher_suite().and_then(|s| s.suite().as_str()).unwrap_or("unknown");
+        Self { version, cipher }
+    }
+}
+
+/// RFC 6066 section 3: names go into SNI, addresses do not. A name that no certificate can carry still gets
+/// opportunistic TLS, under the peer's address.
+fn server_name(trust: Trust, host: &str, tcp: &TcpStream) -> Result<ServerName<'static>, TlsError> {
+    if let Ok(name) = ServerName::try_from(host.to_owned()) {
+        return Ok(name);
+    }
+    match (trust, tcp.peer_addr()) {
+        (Trust::Any, Ok(peer)) => Ok(ServerName::IpAddress(IpAddr::from(peer.ip()))),
+        _ => Err(TlsError::Name(host.to_owned())),
+    }
+}
+
+fn add_bundle(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsSetupError> {
+    let fail = |reason: String| TlsSetupError::Bundle { path: path.to_owned(), reason };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| fail(e.to_string()))?;
+    let before = roots.len();
+    for certificate in certificates {
+        let certificate = certificate.map_err(|e| fail(e.to_string()))?;
+        roots.add(certificate).map_err(|e| fail(e.to_string()))?;
+    }
+    if roots.len() == before {
+        return Err(fail("it holds no certificate".to_owned()));
+    }
+    Ok(())
+}
+
+/// Takes every certificate, checks every signature.
+#[derive(Debug)]
+struct AcceptAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::connect::dial;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// A server with a self-signed certificate for `mx.test` that accepts one connection.
+    async fn server() -> (std::net::SocketAddr, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["mx.test".to_owned()]).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let acceptor = TlsAcceptor::from(Arc::new(config));
+            let (tcp, _) = listener.accept().await.unwrap();
+            drop(acceptor.accept(tcp).await);
+        });
+        (address, made.cert.pem())
+    }
+
+    #[tokio::test]
+    async fn opportunistic_tls_takes_a_self_signed_certificate() {
+        let (address, _) = server().await;
+        let tcp = dial(address, None, LIMIT).await.unwrap();
+        let client = TlsClient::new(None).unwrap();
+        let (_, session) = client.handshake(Trust::Any, "other.test", tcp, LIMIT).await.unwrap();
+        assert_eq!(session.version, "TLSv1.3");
+        assert!(session.cipher.starts_with("TLS"), "{session:?}");
+    }
+
+    #[tokio::test]
+    async fn verified_tls_refuses_a_self_signed_certificate_unless_its_issuer_is_in_the_bundle() {
+        let (address, _) = server().await;
+        let tcp = dial(address, None, LIMIT).await.unwrap();
+        let error = TlsClient::new(None).unwrap().handshake(Trust::Verified, "mx.test", tcp, LIMIT).await.unwrap_err();
+        assert!(error.is_certificate(), "{error}");
+
+        let (address, pem) = server().await;
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = dir.path().join("ca.pem");
+        std::fs::write(&bundle, pem).unwrap();
+        let tcp = dial(address, None, LIMIT).await.unwrap();
+        let client = TlsClient::new(Some(&bundle)).unwrap();
+        assert!(client.handshake(Trust::Verified, "mx.test", tcp, LIMIT).await.is_ok());
+    }
+
+    #[test]
+    fn an_empty_or_missing_bundle_is_refused_with_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let Err(error) = TlsClient::new(Some(&path)) else { unreachable!() };
+        assert!(error.to_string().contains("ca.pem"), "{error}");
+        std::fs::write(&path, "nothing").unwrap();
+        assert!(TlsClient::new(Some(&path)).is_err());
+    }
+}
