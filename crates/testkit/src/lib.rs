@@ -1,1 +1,9 @@
-//! What tests share: a real Redis, a fake DNS, certificates, free ports, scratch folders.
+//! What tests share: a fake DNS, certificates, free ports, child processes, transcripts.
+//!
+//! Everything here is hermetic: loopback addresses, scratch folders, own children ended by pid.
+
+pub mod certs;
+pub mod child;
+pub mod dialog;
+pub mod dns;
+pub mod ports;

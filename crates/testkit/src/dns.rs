@@ -1,0 +1,190 @@
+//! A fake DNS on loopback, UDP and TCP, whose zone a test can change while it runs.
+//!
+//! What was not declared does not exist (NXDOMAIN). Every answer is authoritative, has a TTL of one second, and
+//! negative answers carry an SOA so that resolvers cache them as briefly.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+
+use crate::ports::Port;
+
+/// A running server; it ends when dropped.
+pub struct FakeDns {
+    zone: Arc<Mutex<Zone>>,
+    port: Port,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Zone {
+    records: HashMap<Name, Vec<RData>>,
+    failing: HashSet<Name>,
+    queries: u64,
+}
+
+impl FakeDns {
+    /// Starts with an empty zone.
+    pub async fn start() -> anyhow::Result<Self> {
+        let port = Port::reserve()?;
+        let udp = UdpSocket::bind(port.address()).await.context("cannot bind UDP")?;
+        let tcp = TcpListener::bind(port.address()).await.context("cannot bind TCP")?;
+        let zone = Arc::new(Mutex::new(Zone::default()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve_udp(udp, Arc::clone(&zone)));
+        tasks.spawn(serve_tcp(tcp, Arc::clone(&zone)));
+        Ok(Self { zone, port, _tasks: tasks })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Questions answered so far.
+    pub fn queries(&self) -> u64 {
+        lock(&self.zone).queries
+    }
+
+    /// Adds `name MX preference exchange`.
+    pub fn mx(&self, name: &str, preference: u16, exchange: &str) -> &Self {
+        self.add(name, RData::MX(MX::new(preference, fqdn(exchange))))
+    }
+
+    /// Adds the null MX of RFC 7505: the domain takes no mail.
+    pub fn null_mx(&self, name: &str) -> &Self {
+        self.add(name, RData::MX(MX::new(0, Name::root())))
+    }
+
+    /// Adds an A or AAAA record.
+    pub fn host(&self, name: &str, address: impl Into<IpAddr>) -> &Self {
+        let data = match address.into() {
+            IpAddr::V4(v4) => RData::A(A(v4)),
+            IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
+        };
+        self.add(name, data)
+    }
+
+    /// Adds an alias.
+    pub fn cname(&self, name: &str, target: &str) -> &Self {
+        self.add(name, RData::CNAME(CNAME(fqdn(target))))
+    }
+
+    /// Every question about this name is answered with SERVFAIL.
+    pub fn servfail(&self, name: &str) -> &Self {
+        lock(&self.zone).failing.insert(fqdn(name));
+        self
+    }
+
+    /// Forgets all about a name.
+    pub fn remove(&self, name: &str) -> &Self {
+        let mut zone = lock(&self.zone);
+        zone.records.remove(&fqdn(name));
+        zone.failing.remove(&fqdn(name));
+        drop(zone);
+        self
+    }
+
+    fn add(&self, name: &str, data: RData) -> &Self {
+        lock(&self.zone).records.entry(fqdn(name)).or_default().push(data);
+        self
+    }
+}
+
+impl Zone {
+    fn answer(&mut self, request: &Message) -> Message {
+        self.queries += 1;
+        let mut reply = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
+        reply.metadata.recursion_desired = request.metadata.recursion_desired;
+        reply.metadata.recursion_available = true;
+        reply.metadata.authoritative = true;
+        let Some(query) = request.queries.first() else {
+            reply.metadata.response_code = ResponseCode::FormErr;
+            return reply;
+        };
+        reply.add_query(query.clone());
+        let mut name = query.name.to_lowercase();
+        if self.failing.contains(&name) {
+            reply.metadata.response_code = ResponseCode::ServFail;
+            return reply;
+        }
+        let mut exists = false;
+        while let Some(records) = self.records.get(&name) {
+            exists = true;
+            let mut alias = None;
+            for data in records {
+                if data.record_type() == query.query_type || data.record_type() == RecordType::CNAME {
+                    reply.add_answer(Record::from_rdata(name.clone(), 1, data.clone()));
+                }
+                if let RData::CNAME(target) = data {
+                    alias = Some(target.0.to_lowercase());
+                }
+            }
+            match alias {
+                Some(target) if query.query_type != RecordType::CNAME => name = target,
+                _ => break,
+            }
+        }
+        if !exists {
+            reply.metadata.response_code = ResponseCode::NXDomain;
+        }
+        if reply.answers.is_empty() {
+            let soa = SOA::new(fqdn("ns.test"), fqdn("hostmaster.test"), 1, 1, 1, 1, 1);
+            reply.add_authority(Record::from_rdata(fqdn("test"), 1, RData::SOA(soa)));
+        }
+        reply
+    }
+}
+
+async fn serve_udp(socket: UdpSocket, zone: Arc<Mutex<Zone>>) {
+    let mut buffer = [0u8; 4096];
+    while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+        if let Some(reply) = respond(&zone, &buffer[..length]) {
+            let _ = socket.send_to(&reply, peer).await;
+        }
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, zone: Arc<Mutex<Zone>>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.spawn(serve_stream(stream, Arc::clone(&zone)));
+    }
+}
+
+async fn serve_stream(mut stream: TcpStream, zone: Arc<Mutex<Zone>>) {
+    while let Ok(length) = stream.read_u16().await {
+        let mut request = vec![0; usize::from(length)];
+        if stream.read_exact(&mut request).await.is_err() {
+            return;
+        }
+        let Some(reply) = respond(&zone, &request) else { return };
+        if stream.write_u16(reply.len() as u16).await.is_err() || stream.write_all(&reply).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn respond(zone: &Mutex<Zone>, request: &[u8]) -> Option<Vec<u8>> {
+    let request = Message::from_vec(request).ok()?;
+    lock(zone).answer(&request).to_vec().ok()
+}
+
+fn lock(zone: &Mutex<Zone>) -> MutexGuard<'_, Zone> {
+    zone.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[expect(clippy::expect_used, reason = "a test names its hosts itself")]
+fn fqdn(name: &str) -> Name {
+    let mut name = Name::from_ascii(name.to_ascii_lowercase()).expect("a host name");
+    name.set_fqdn(true);
+    name
+}
