@@ -1,0 +1,55 @@
+# The doors of the project. `make help` lists them; CONTRIBUTING.md says more.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Build results live outside of the checkout, so that a fresh clone builds warm. Set one of these to move them.
+CACHE := $(or $(STAFFETTA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/staffetta)
+export CARGO_TARGET_DIR ?= $(or $(STAFFETTA_TARGET),$(CACHE)/target)
+# The servers that the tests start are often outside of a user's PATH.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-manifests
+# Options for `make test` (a filter, say) and `make bench`: make test ARGS=smtp
+ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+.PHONY: run
+run: ## the whole cluster in one process, with a demonstration message
+	scripts/setup run
+	cargo run -p staffetta-cli --bin staffetta -- up --demo
+
+.PHONY: test
+test: ## every test, with real peers, and the Kubernetes manifests
+	scripts/setup test
+	scripts/check-manifests
+	cargo build --workspace --bins --tests
+	if cargo nextest --version >/dev/null 2>&1; then \
+	  cargo nextest run --workspace $(ARGS); \
+	else \
+	  cargo test --workspace --lib --bins --tests --no-fail-fast -- $(ARGS); \
+	fi
+
+.PHONY: check
+check: ## format, lints, layers, scripts
+	scripts/setup check
+	cargo fmt --all --check
+	scripts/check-layers
+	shellcheck $(SCRIPTS)
+	$(CACHE)/python/bin/hadolint deploy/docker/Dockerfile
+	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: bench
+bench: ## Staffetta beside Postfix on this machine: accepted/s, relayed/s, CPU per message
+	scripts/setup bench
+	cargo build --release --bins
+	cargo run --release -p staffetta-bench -- $(ARGS)
+
+.PHONY: docs
+docs: ## write docs/configuration.md anew from the configuration's own documentation
+	cargo run --quiet -p staffetta-config --example reference > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
