@@ -2,3 +2,6 @@
 
 pub mod connect;
 pub mod dns;
+pub mod listen;
+pub mod shutdown;
+pub mod tls;

@@ -1,0 +1,104 @@
+//! Listening sockets, and an accept loop that no single connection and no shortage of descriptors can stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Connections that may wait for the accept loop; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// A silent peer is probed after this long, and given up after three probes.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// How long to leave the kernel alone when it has no descriptors or memory for a connection.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Binds and listens. `SO_REUSEADDR` lets a restarted service take its port back at once.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// The next connection, with `TCP_NODELAY` and keepalive set, and its peer with IPv4-mapped addresses unwrapped.
+///
+/// Never fails: a connection that is gone already is skipped; when descriptors or memory are short, the loop pauses and
+/// says so in the log. Cancel safe.
+pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => match prepare(&stream) {
+                Ok(()) => return (stream, canonical(peer)),
+                Err(error) => tracing::debug!(%peer, %error, "connection was gone before it was accepted"),
+            },
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections, pausing");
+                tokio::time::sleep(SHORTAGE_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// `::ffff:192.0.2.1` is 192.0.2.1: networks in the configuration are written that way.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+/// Errors of accept(2) that belong to the one connection that was next (`man 2 accept`, "Error handling").
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
+        NetworkUnreachable,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+    )
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_accepted_connection_has_nodelay_and_keepalive() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (stream, peer) = accept(&listener).await;
+        assert_eq!(peer, client.local_addr().unwrap());
+        assert!(stream.nodelay().unwrap());
+        assert!(SockRef::from(&stream).keepalive().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_an_error() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let error = bind(first.local_addr().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn mapped_addresses_are_unwrapped() {
+        let mapped: SocketAddr = "[::ffff:192.0.2.1]:25".parse().unwrap();
+        assert_eq!(canonical(mapped).to_string(), "192.0.2.1:25");
+    }
+}

@@ -1,0 +1,241 @@
+//! All certificates of a service, chosen by server name at each handshake and swapped as one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_util::sync::CancellationToken;
+
+use super::pair::{Contents, Loaded, Pair, TlsError};
+use crate::shutdown::Hangup;
+
+/// How often the files are compared with what is in use.
+pub const POLL: Duration = Duration::from_secs(10);
+
+/// The certificates in use. Share it in an `Arc`.
+pub struct Certificates {
+    /// The default pair first.
+    pairs: Vec<Pair>,
+    /// What the files held when they were last looked at, good or bad, so that a bad one is reported once.
+    seen: Mutex<Vec<Contents>>,
+    table: ArcSwap<Table>,
+}
+
+/// One consistent set.
+struct Table {
+    default: Arc<CertifiedKey>,
+    /// By name in lower case; `*.example.org` stands there as written.
+    by_name: HashMap<String, Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    /// Reads and checks all pairs; any that cannot be used is an error. `default` serves clients that name no server
+    /// (most mail servers) or one that is not in `sni`.
+    pub fn load(default: Pair, sni: Vec<Pair>) -> Result<Arc<Self>, TlsError> {
+        let pairs: Vec<Pair> = std::iter::once(default).chain(sni).collect();
+        let contents = read_all(&pairs)?;
+        let table = Table::build(&pairs, &contents)?;
+        Ok(Arc::new(Self { pairs, seen: Mutex::new(contents), table: ArcSwap::from_pointee(table) }))
+    }
+
+    /// Looks at the files again. `Ok(true)`: they changed and are in use now. On an error everything stays as it was.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let contents = read_all(&self.pairs)?;
+        if *seen == contents {
+            return Ok(false);
+        }
+        let table = Table::build(&self.pairs, &contents);
+        *seen = contents;
+        self.table.store(Arc::new(table?));
+        Ok(true)
+    }
+
+    /// Reloads on SIGHUP and whenever the files' content changes, until `shutdown`. Failures are logged, once for
+    /// each content.
+    pub async fn watch(self: Arc<Self>, mut hangup: Hangup, shutdown: CancellationToken) {
+        let mut last_failure = None;
+        loop {
+            let asked = tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = hangup.wait() => true,
+                () = tokio::time::sleep(POLL) => false,
+            };
+            let this = Arc::clone(&self);
+            match tokio::task::spawn_blocking(move || this.reload()).await {
+                Ok(Ok(true)) => tracing::info!("certificates reloaded"),
+                Ok(Ok(false)) if asked => tracing::info!("certificates have not changed"),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => report(&error, asked, &mut last_failure),
+                Err(error) => tracing::error!(%error, "the reload of the certificates failed"),
+            }
+        }
+    }
+
+    /// The configuration for servers: TLS 1.2 and 1.3, no client certificates, no ALPN, stateless tickets.
+    pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsError> {
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::<Self>::clone(self);
+        let mut config = ServerConfig::builder_with_provider(super::provider())
+            .with_protocol_versions(rustls::ALL_VERSIONS)?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        config.ticketer = Ticketer::new()?;
+        // Each ticket costs a write and an encryption; mail clients resume one session at a time.
+        config.send_tls13_tickets = 1;
+        Ok(Arc::new(config))
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.table.load().choose(hello.server_name()))
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("pairs", &self.pairs).finish_non_exhaustive()
+    }
+}
+
+impl Table {
+    fn build(pairs: &[Pair], contents: &[Contents]) -> Result<Self, TlsError> {
+        let loaded = pairs.iter().zip(contents).map(|(pair, contents)| pair.check(contents));
+        let loaded: Vec<Loaded> = loaded.collect::<Result<_, _>>()?;
+        let mut by_name = HashMap::new();
+        for (pair, loaded) in pairs.iter().zip(&loaded).skip(1) {
+            by_name.insert(pair.name.to_ascii_lowercase(), Arc::clone(&loaded.certified));
+        }
+        for (pair, loaded) in pairs.iter().zip(&loaded) {
+            announce(pair, loaded.not_after);
+        }
+        // `load` puts the default pair first, so there is always one.
+        let default = loaded.into_iter().next().ok_or(rustls::Error::NoCertificatesPresented)?.certified;
+        Ok(Self { default, by_name })
+    }
+
+    /// rustls hands out server names in lower case.
+    fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let found = name.filter(|_| !self.by_name.is_empty()).and_then(|name| {
+            let wildcard = || name.split_once('.').and_then(|(_, parent)| self.by_name.get(&format!("*.{parent}")));
+            self.by_name.get(name).or_else(wildcard)
+        });
+        Arc::clone(found.unwrap_or(&self.default))
+    }
+}
+
+fn read_all(pairs: &[Pair]) -> Result<Vec<Contents>, TlsError> {
+    pairs.iter().map(Pair::read).collect()
+}
+
+/// The gauge that alerts are built on, and a warning when it is too late for them.
+fn announce(pair: &Pair, not_after: i64) {
+    metrics::gauge!("staffetta_tls_certificate_not_after_timestamp_seconds", "name" => pair.name.clone())
+        .set(not_after as f64);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    if not_after < i64::try_from(now.as_secs()).unwrap_or(i64::MAX) {
+        tracing::warn!(name = pair.name, file = %pair.certificate.display(), "the certificate has expired");
+    }
+}
+
+/// A file that stays unreadable fails at every poll; it is worth one line, or one for each SIGHUP.
+fn report(error: &TlsError, asked: bool, last: &mut Option<String>) {
+    let text = error.to_string();
+    if asked || last.as_ref() != Some(&text) {
+        tracing::error!(error = text, "keeping the certificates in use");
+    }
+    *last = Some(text);
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn write(dir: &Path, name: &str) -> Pair {
+        let pair = Pair {
+            name: name.to_owned(),
+            certificate: dir.join(format!("{}.pem", name.replace('*', "_"))),
+            key: dir.join(format!("{}.key", name.replace('*', "_"))),
+        };
+        renew(&pair);
+        pair
+    }
+
+    fn renew(pair: &Pair) {
+        let made = rcgen::generate_simple_self_signed([pair.name.clone()]).unwrap();
+        std::fs::write(&pair.certificate, made.cert.pem()).unwrap();
+        std::fs::write(&pair.key, made.signing_key.serialize_pem()).unwrap();
+    }
+
+    fn leaf(store: &Certificates, name: Option<&str>) -> Vec<u8> {
+        store.table.load().choose(name).cert[0].to_vec()
+    }
+
+    #[test]
+    fn the_server_name_selects_the_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let [default, exact, wild] = ["mail.test", "MX.test", "*.wild.test"].map(|name| write(dir.path(), name));
+        let store = Certificates::load(default, vec![exact, wild]).unwrap();
+        let default = leaf(&store, None);
+        assert_ne!(leaf(&store, Some("mx.test")), default);
+        assert_ne!(leaf(&store, Some("a.wild.test")), default);
+        for (name, why) in [("other.test", "not listed"), ("wild.test", "* is a label"), ("a.b.wild.test", "only one")]
+        {
+            assert_eq!(leaf(&store, Some(name)), default, "{why}");
+        }
+        store.server_config().unwrap();
+    }
+
+    #[test]
+    fn a_reload_takes_good_files_and_keeps_the_last_good_ones_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = write(dir.path(), "mail.test");
+        let store = Certificates::load(pair.clone(), Vec::new()).unwrap();
+        let first = leaf(&store, None);
+        assert!(!store.reload().unwrap());
+
+        renew(&pair);
+        assert!(store.reload().unwrap());
+        let second = leaf(&store, None);
+        assert_ne!(first, second);
+
+        std::fs::write(&pair.certificate, "rubbish").unwrap();
+        assert!(store.reload().is_err());
+        assert_eq!(leaf(&store, None), second);
+        renew(&pair);
+        assert!(store.reload().unwrap());
+    }
+
+    #[test]
+    fn errors_name_file_and_cause() {
+        let dir = tempfile::tempdir().unwrap();
+        let [good, other] = ["mail.test", "other.test"].map(|name| write(dir.path(), name));
+        let empty = dir.path().join("empty.pem");
+        std::fs::write(&empty, "").unwrap();
+        let missing = dir.path().join("missing.pem");
+        let pair = |certificate: &Path, key: &Path| Pair {
+            name: "x".to_owned(),
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        };
+        for (pair, expected) in [
+            (pair(&missing, &good.key), "missing.pem: No such file"),
+            (pair(&good.certificate, &missing), "missing.pem: No such file"),
+            (pair(&empty, &good.key), "empty.pem holds no usable certificate: there is none"),
+            (pair(&good.certificate, &empty), "empty.pem holds no usable private key: there is none"),
+            (pair(&good.certificate, &other.key), "does not belong to the certificate"),
+        ] {
+            let text = Certificates::load(pair, Vec::new()).unwrap_err().to_string();
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+}
