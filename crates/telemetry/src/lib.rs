@@ -1,1 +1,138 @@
 //! Mail log, diagnostics, metrics registry and the HTTP endpoints of every service.
+//!
+//! A process calls [`init`] once and keeps the [`Guard`] until it ends. Then there are two streams that never mix:
+//! the mail log ([`maillog`]) on standard output, complete, for operators and their tools; and diagnostics (`tracing`)
+//! on standard error, filtered by level, for those who look for a fault. Numbers go through the `metrics` crate and
+//! come out at `/metrics` ([`http::serve`]).
+//!
+//! Naming of metrics: prefix `staffetta_`, base units, counters end in `_total`, durations in `_seconds`, sizes in
+//! `_bytes`. Names are written out in full where they are used; nothing is appended to them. Every family is
+//! described where it is declared, with `describe_*`, and counters are registered at start so that they show as 0.
+
+pub mod http;
+pub mod maillog;
+mod process;
+mod registry;
+
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// How the two streams are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json = 0,
+    /// The lines that Postfix would write; diagnostics as plain text.
+    Postfix = 1,
+}
+
+impl LogFormat {
+    const fn from_u8(value: u8) -> Self {
+        match value {
+            1 => Self::Postfix,
+            _ => Self::Json,
+        }
+    }
+}
+
+/// Why telemetry did not start. Completes "failed to start telemetry: …".
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `log.level` is neither a level nor a list of `target=level`.
+    #[error("\"{level}\" is not a log level: {source}")]
+    Level {
+        /// What was given.
+        level: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// Another recorder is installed in this process.
+    #[error("the metrics recorder: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// A thread could not be started, or standard output is closed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Keep it until the end of the process: dropping it writes what the mail log still holds.
+#[derive(Debug)]
+#[must_use = "dropping the guard flushes the mail log; keep it until the process ends"]
+pub struct Guard(());
+
+/// Longest wait for a reader of standard output at the end.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        maillog::flush(LAST_FLUSH);
+    }
+}
+
+/// Starts the mail log on standard output, diagnostics on standard error and the metrics registry.
+///
+/// `level` is `error`, `warn`, `info`, `debug` or `trace` for Staffetta's own code (libraries stay one level quieter,
+/// and at `warn` while it is `info`), or a list of directives such as `info,staffetta_queue=debug,hickory_resolver=debug`.
+/// `service` names the process in `staffetta_build_info`. Needs no async runtime. A second call changes the format of
+/// the mail log and nothing else.
+pub fn init(format: LogFormat, level: &str, service: &'static str) -> Result<Guard, Error> {
+    let filter = filter(level)?;
+    maillog::set_connections(filter.max_level_hint().is_none_or(|hint| hint >= LevelFilter::DEBUG));
+    maillog::set_format(format);
+    start_tracing(format, filter);
+    registry::install(service)?;
+    // A handle of our own: the one in `std` buffers by line and locks.
+    let output = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    maillog::start(output)?;
+    Ok(Guard(()))
+}
+
+fn filter(level: &str) -> Result<EnvFilter, Error> {
+    let directives = match level.parse::<LevelFilter>() {
+        Ok(LevelFilter::TRACE) => "debug,staffetta=trace".to_owned(),
+        Ok(LevelFilter::DEBUG) => "info,staffetta=debug".to_owned(),
+        Ok(LevelFilter::INFO) => "warn,staffetta=info".to_owned(),
+        Ok(level) => level.to_string(),
+        Err(_) => level.to_owned(),
+    };
+    EnvFilter::try_new(directives).map_err(|source| Error::Level { level: level.to_owned(), source })
+}
+
+/// Leaves a subscriber alone that is there already.
+fn start_tracing(format: LogFormat, filter: EnvFilter) {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(BoxMakeWriter::new(io::stderr));
+    let _ = match format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Postfix => builder.try_init(),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_directives_are_understood() {
+        let rows = [
+            ("error", LevelFilter::ERROR),
+            ("info", LevelFilter::INFO),
+            ("debug", LevelFilter::DEBUG),
+            ("off", LevelFilter::OFF),
+            ("warn,staffetta_queue=trace", LevelFilter::TRACE),
+        ];
+        for (level, max) in rows {
+            assert_eq!(filter(level).ok().and_then(|f| f.max_level_hint()), Some(max), "{level}");
+        }
+        let error = filter("staffetta=loud").map(|_| ()).map_err(|e| e.to_string());
+        assert!(error.is_err_and(|e| e.starts_with("\"staffetta=loud\" is not a log level: ")));
+    }
+}

@@ -1,0 +1,193 @@
+//! Events of the delivery worker: the outcome for each recipient, reports, and the end of a message.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use staffetta_mail::{QueueId, Status};
+
+use super::line::{Classic, Event, Json};
+use super::text::Text;
+
+/// The server that a message was offered to.
+#[derive(Clone, Copy, Debug)]
+pub struct Relay<'a> {
+    /// Its host name.
+    pub host: Text<'a>,
+    /// Its address and port.
+    pub address: SocketAddr,
+}
+
+/// Where the time went: Postfix's `delays=a/b/c/d`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Delays {
+    /// a: from the start of the reception to the queue.
+    pub reception: Duration,
+    /// b: in the queue.
+    pub queue: Duration,
+    /// c: DNS, connection, greeting, TLS.
+    pub connection: Duration,
+    /// d: the transaction.
+    pub transfer: Duration,
+}
+
+impl Delays {
+    /// All of it: `delay=`.
+    pub fn total(&self) -> Duration {
+        self.reception + self.queue + self.connection + self.transfer
+    }
+
+    fn parts(&self) -> [Duration; 4] {
+        [self.reception, self.queue, self.connection, self.transfer]
+    }
+}
+
+/// What an attempt came to for one recipient.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The message.
+    pub qid: QueueId,
+    /// The recipient without brackets.
+    pub to: Text<'a>,
+    /// The envelope sender without brackets.
+    pub from: Text<'a>,
+    /// The server; `None` when there was none to talk to.
+    pub relay: Option<Relay<'a>>,
+    /// `smtp` or `lmtp`.
+    pub protocol: &'static str,
+    /// Protocol and cipher: `TLSv1.3 TLS_AES_256_GCM_SHA384`; `None` in clear.
+    pub tls: Option<&'a str>,
+    /// Which message on its connection this was, from 1.
+    pub conn_use: u32,
+    /// Where the time went.
+    pub delays: Delays,
+    /// The enhanced status code.
+    pub dsn: Status,
+    /// The reply code of the server, if it gave one.
+    pub code: Option<u16>,
+    /// What the server said, or why there was nothing said.
+    pub response: Text<'a>,
+    /// How many attempts there were, this one included.
+    pub attempt: u32,
+    /// When it is tried again; only for `deferred`.
+    pub next: Option<Duration>,
+}
+
+/// An attempt with the word that says how it ended.
+pub(super) struct Outcome<'a, const S: usize>(pub(super) &'a Attempt<'a>);
+
+/// What `Outcome`'s parameter counts.
+const STATUS: [(&str, &str); 4] =
+    [("delivered", "sent"), ("deferred", "deferred"), ("bounced", "bounced"), ("expired", "expired")];
+pub(super) const DELIVERED: usize = 0;
+pub(super) const DEFERRED: usize = 1;
+pub(super) const BOUNCED: usize = 2;
+pub(super) const EXPIRED: usize = 3;
+
+impl<const S: usize> Event for Outcome<'_, S> {
+    const NAME: &'static str = STATUS[S].0;
+
+    fn json(&self, json: &mut Json<'_>) {
+        let Attempt { relay, delays, .. } = self.0;
+        json.display("qid", self.0.qid).str("to", self.0.to).str("from", self.0.from);
+        if let Some(relay) = relay {
+            json.str("relay", relay.host)
+                .display("relay_ip", relay.address.ip().to_canonical())
+                .number("relay_port", u64::from(relay.address.port()));
+        }
+        json.str("protocol", self.0.protocol).opt("tls", self.0.tls).number("conn_use", u64::from(self.0.conn_use));
+        json.seconds("delay", delays.total())
+            .seconds("delay_reception", delays.reception)
+            .seconds("delay_queue", delays.queue)
+            .seconds("delay_connection", delays.connection)
+            .seconds("delay_transfer", delays.transfer);
+        json.display("dsn", self.0.dsn).str("status", STATUS[S].1);
+        if let Some(code) = self.0.code {
+            json.number("code", u64::from(code));
+        }
+        json.str("response", self.0.response).number("attempt", u64::from(self.0.attempt));
+        if let Some(next) = self.0.next {
+            json.seconds("next", next);
+        }
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        let Attempt { relay, delays, .. } = self.0;
+        classic.line(None, self.0.protocol).display(self.0.qid).path(": to=", self.0.to);
+        match relay {
+            Some(relay) => classic.raw(", relay=").peer_port(relay.host, relay.address),
+            None => classic.raw(", relay=none"),
+        };
+        if self.0.conn_use > 1 {
+            classic.raw(", conn_use=").number(u64::from(self.0.conn_use));
+        }
+        classic.raw(", delay=").delay(delays.total());
+        for (i, part) in delays.parts().into_iter().enumerate() {
+            classic.raw(if i == 0 { ", delays=" } else { "/" }).delay(part);
+        }
+        classic.raw(", dsn=").display(self.0.dsn).raw(", status=").raw(STATUS[S].1);
+        classic.raw(" (").text(self.0.response).raw(")").end();
+    }
+}
+
+/// What a report to the sender is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A recipient failed for good.
+    Failure,
+    /// The message is late.
+    Delay,
+    /// The message arrived, and the sender asked to hear of it.
+    Success,
+}
+
+/// A report to the sender was put into the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Reported {
+    /// The message that it is about.
+    pub qid: QueueId,
+    /// The report's own queue id.
+    pub report: QueueId,
+    /// What it says.
+    pub kind: Report,
+}
+
+impl Event for Reported {
+    const NAME: &'static str = "reported";
+
+    fn json(&self, json: &mut Json<'_>) {
+        let kind = match self.kind {
+            Report::Failure => "failure",
+            Report::Delay => "delay",
+            Report::Success => "success",
+        };
+        json.display("qid", self.qid).display("report_qid", self.report).str("kind", kind);
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        let kind = match self.kind {
+            Report::Failure => ": sender non-delivery notification: ",
+            Report::Delay => ": sender delay notification: ",
+            Report::Success => ": sender delivery status notification: ",
+        };
+        classic.line(None, "bounce").display(self.qid).raw(kind).display(self.report).end();
+    }
+}
+
+/// A message left the queue: every recipient has its final state.
+#[derive(Clone, Copy, Debug)]
+pub struct Removed {
+    /// The message.
+    pub qid: QueueId,
+}
+
+impl Event for Removed {
+    const NAME: &'static str = "removed";
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.display("qid", self.qid);
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        classic.line(None, "qmgr").display(self.qid).raw(": removed").end();
+    }
+}

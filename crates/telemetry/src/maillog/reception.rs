@@ -1,0 +1,301 @@
+//! Events of the frontend: connections, logins, accepted and refused mail.
+
+use std::net::SocketAddr;
+
+use staffetta_mail::{QueueId, Status};
+
+use super::line::{Classic, Event, Json};
+use super::text::Text;
+
+/// The other end of an inbound connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    /// Its address; behind a proxy the one that the proxy tells.
+    pub address: SocketAddr,
+    /// Its verified host name; `None` is logged as `unknown`.
+    pub name: Option<Text<'a>>,
+}
+
+impl Client<'_> {
+    fn json(&self, json: &mut Json<'_>) {
+        json.opt("client_name", self.name)
+            .display("client_ip", self.address.ip().to_canonical())
+            .number("client_port", u64::from(self.address.port()));
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        classic.peer(self.name, self.address.ip());
+    }
+}
+
+/// A connection was opened. Logged only at level `debug`.
+#[derive(Clone, Copy, Debug)]
+pub struct Connected<'a> {
+    /// Name of the listener.
+    pub listener: &'a str,
+    /// Who connected.
+    pub client: Client<'a>,
+}
+
+impl Event for Connected<'_> {
+    const NAME: &'static str = "connected";
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.str("listener", self.listener);
+        self.client.json(json);
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        self.client.classic(classic.line(Some(self.listener), "smtpd").raw("connect from "));
+        classic.end();
+    }
+}
+
+/// A connection ended in an orderly way. Logged only at level `debug`.
+#[derive(Clone, Copy, Debug)]
+pub struct Disconnected<'a> {
+    /// Name of the listener.
+    pub listener: &'a str,
+    /// Who was connected.
+    pub client: Client<'a>,
+    /// Messages accepted on the connection.
+    pub messages: u64,
+}
+
+impl Event for Disconnected<'_> {
+    const NAME: &'static str = "disconnected";
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.str("listener", self.listener);
+        self.client.json(json);
+        json.number("messages", self.messages);
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        self.client.classic(classic.line(Some(self.listener), "smtpd").raw("disconnect from "));
+        classic.raw(" data=").number(self.messages).end();
+    }
+}
+
+/// A connection broke off, or the client was silent for too long.
+#[derive(Clone, Copy, Debug)]
+pub struct Lost<'a> {
+    /// Name of the listener.
+    pub listener: &'a str,
+    /// Who was connected.
+    pub client: Client<'a>,
+    /// True when we closed for silence, false when the client did.
+    pub timeout: bool,
+    /// The last command, as in `lost connection after DATA`; `CONNECT` before the first.
+    pub stage: &'a str,
+}
+
+impl Event for Lost<'_> {
+    const NAME: &'static str = "lost";
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.str("listener", self.listener);
+        self.client.json(json);
+        json.str("reason", if self.timeout { "timeout" } else { "lost connection" }).str("stage", self.stage);
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        let what = if self.timeout { "timeout after " } else { "lost connection after " };
+        classic.line(Some(self.listener), "smtpd").raw(what).text(self.stage).raw(" from ");
+        self.client.classic(classic);
+        classic.end();
+    }
+}
+
+/// Who logged in, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Sasl<'a> {
+    /// `PLAIN`, `LOGIN`, …
+    pub method: &'a str,
+    /// The login.
+    pub username: Text<'a>,
+}
+
+/// A client proved who it is. In the Postfix format the `client=` line of each message tells it instead.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// Name of the listener.
+    pub listener: &'a str,
+    /// Who connected.
+    pub client: Client<'a>,
+    /// The proof.
+    pub sasl: Sasl<'a>,
+}
+
+impl Event for Login<'_> {
+    const NAME: &'static str = "login";
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.str("listener", self.listener);
+        self.client.json(json);
+        json.str("sasl_method", self.sasl.method).str("sasl_username", self.sasl.username);
+    }
+
+    fn classic(&self, _: &mut Classic<'_>) {}
+}
+
+/// A client could not prove who it is, or the auth service was away.
+#[derive(Clone, Copy, Debug)]
+pub struct LoginFailed<'a> {
+    /// Name of the listener.
+    pub listener: &'a str,
+    /// Who connected.
+    pub client: Client<'a>,
+    /// The mechanism.
+    pub method: &'a str,
+    /// The login that was tried, as far as it is known.
+    pub username: Option<Text<'a>>,
+    /// The whole reply: `535 5.7.8 Error: authentication failed`.
+    pub reply: Text<'a>,
+}
+
+impl Event for LoginFailed<'_> {
+    const NAME: &'static str = "login_failed";
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.str("listener", self.listener);
+        self.client.json(json);
+        json.str("sasl_method", self.method).opt("sasl_username", self.username);
+        json_reply(json, self.reply);
+    }
+
+    /// The shape that fail2ban's `postfix-sasl` filter knows.
+    fn classic(&self, classic: &mut Classic<'_>) {
+        self.client.classic(classic.line(Some(self.listener), "smtpd").raw("warning: "));
+        classic.raw(": SASL ").text(self.method).raw(" authentication failed: ").text(self.reply);
+        if let Some(username) = self.username {
+            classic.raw(", sasl_username=").text(username);
+        }
+        classic.end();
+    }
+}
+
+/// A message is in the queue and its `250` may be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted<'a> {
+    /// The message.
+    pub qid: QueueId,
+    /// Name of the listener.
+    pub listener: &'a str,
+    /// Who sent it.
+    pub client: Client<'a>,
+    /// The name given with EHLO or HELO.
+    pub helo: Text<'a>,
+    /// `SMTP`, `ESMTP`, `ESMTPS`, `ESMTPSA`, … (RFC 3848).
+    pub proto: &'a str,
+    /// Protocol and cipher: `TLSv1.3 TLS_AES_256_GCM_SHA384`; `None` in clear.
+    pub tls: Option<&'a str>,
+    /// The login, if there was one.
+    pub sasl: Option<Sasl<'a>>,
+    /// The envelope sender without brackets.
+    pub from: Text<'a>,
+    /// Octets of the message as queued.
+    pub size: u64,
+    /// Recipients accepted.
+    pub nrcpt: usize,
+    /// The Message-ID without brackets.
+    pub message_id: Option<Text<'a>>,
+}
+
+impl Event for Accepted<'_> {
+    const NAME: &'static str = "accepted";
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.display("qid", self.qid).str("listener", self.listener);
+        self.client.json(json);
+        json.str("helo", self.helo).str("proto", self.proto).opt("tls", self.tls);
+        if let Some(sasl) = self.sasl {
+            json.str("sasl_method", sasl.method).str("sasl_username", sasl.username);
+        }
+        json.str("from", self.from)
+            .number("size", self.size)
+            .number("nrcpt", self.nrcpt as u64)
+            .opt("message_id", self.message_id);
+    }
+
+    /// Three lines, as Postfix's smtpd, cleanup and qmgr write them.
+    fn classic(&self, classic: &mut Classic<'_>) {
+        self.client.classic(classic.line(Some(self.listener), "smtpd").display(self.qid).raw(": client="));
+        if let Some(sasl) = self.sasl {
+            classic.raw(", sasl_method=").text(sasl.method).raw(", sasl_username=").text(sasl.username);
+        }
+        classic.end();
+        let line = classic.line(None, "cleanup").display(self.qid);
+        line.path(": message-id=", self.message_id.unwrap_or_default()).end();
+        let line = classic.line(None, "qmgr").display(self.qid).path(": from=", self.from);
+        line.raw(", size=").number(self.size).raw(", nrcpt=").number(self.nrcpt as u64).raw(" (queue active)").end();
+    }
+}
+
+/// A command or a message was refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Rejected<'a> {
+    /// Name of the listener.
+    pub listener: &'a str,
+    /// Who was refused.
+    pub client: Client<'a>,
+    /// The command: `CONNECT`, `MAIL`, `RCPT`, `DATA`, `END-OF-MESSAGE`, …
+    pub stage: &'a str,
+    /// The whole reply: `554 5.7.1 <x@example.com>: Relay access denied`.
+    pub reply: Text<'a>,
+    /// The envelope sender, once it is known.
+    pub from: Option<Text<'a>>,
+    /// The recipient that was refused.
+    pub to: Option<Text<'a>>,
+    /// `SMTP` or `ESMTP`.
+    pub proto: &'a str,
+    /// The name given with EHLO or HELO.
+    pub helo: Option<Text<'a>>,
+    /// The login, if there was one.
+    pub sasl: Option<Sasl<'a>>,
+}
+
+impl Event for Rejected<'_> {
+    const NAME: &'static str = "rejected";
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.str("listener", self.listener);
+        self.client.json(json);
+        json.str("stage", self.stage);
+        json_reply(json, self.reply);
+        json.opt("from", self.from).opt("to", self.to).str("proto", self.proto).opt("helo", self.helo);
+        if let Some(sasl) = self.sasl {
+            json.str("sasl_method", sasl.method).str("sasl_username", sasl.username);
+        }
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        classic.line(Some(self.listener), "smtpd").raw("NOQUEUE: reject: ").text(self.stage).raw(" from ");
+        self.client.classic(classic);
+        classic.raw(": ").text(self.reply).raw(";");
+        if let Some(from) = self.from {
+            classic.path(" from=", from);
+        }
+        if let Some(to) = self.to {
+            classic.path(" to=", to);
+        }
+        classic.raw(" proto=").raw(self.proto);
+        if let Some(helo) = self.helo {
+            classic.path(" helo=", helo);
+        }
+        classic.end();
+    }
+}
+
+/// `code` and `dsn` taken from the front of a reply, and the reply itself.
+fn json_reply(json: &mut Json<'_>, reply: Text<'_>) {
+    let text = std::str::from_utf8(reply.as_bytes()).unwrap_or_default();
+    let mut words = text.split_ascii_whitespace();
+    if let Some(code) = words.next().filter(|w| w.len() == 3).and_then(|w| w.parse().ok()) {
+        json.number("code", code);
+    }
+    if let Some(dsn) = words.next().and_then(|w| w.parse::<Status>().ok()) {
+        json.display("dsn", dsn);
+    }
+    json.str("response", reply);
+}

@@ -1,0 +1,257 @@
+//! Golden lines of every event in both formats.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::UNIX_EPOCH;
+
+use staffetta_mail::Status;
+
+use super::*;
+
+fn qid(unique: u32) -> staffetta_mail::QueueId {
+    staffetta_mail::QueueId::new(5, 1_795_493_847_125, unique)
+}
+
+fn written(event: &impl Event, format: LogFormat) -> String {
+    let (mut lines, mut stamp) = (Vec::new(), Stamp::new(TimeZone::UTC));
+    let origin = Origin { host: "relay-0".into(), pid: 4242 };
+    let now = UNIX_EPOCH + Duration::from_millis(1_795_493_847_125);
+    render(event, format, &mut lines, &mut stamp, &origin, now);
+    let text = String::from_utf8(lines).unwrap();
+    if format == LogFormat::Json {
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    }
+    text
+}
+
+/// Compares both formats; the parts that all records share are left out of the rows.
+#[track_caller]
+fn golden(event: &impl Event, json: &str, classic: &[&str]) {
+    let expected = format!("{{\"time\":\"2026-11-24T04:17:27.125Z\",{json}}}\n");
+    assert_eq!(written(event, LogFormat::Json), expected.replace("POD", "\"pod\":\"relay-0\""));
+    let expected: String = classic.iter().map(|line| format!("Nov 24 04:17:27 relay-0 staffetta/{line}\n")).collect();
+    assert_eq!(written(event, LogFormat::Postfix), expected);
+}
+
+fn client() -> Client<'static> {
+    Client { address: "192.0.2.7:50123".parse().unwrap(), name: Some("client.example.org".into()) }
+}
+
+fn stranger() -> Client<'static> {
+    Client { address: "[::ffff:198.51.100.9]:4711".parse().unwrap(), name: None }
+}
+
+fn accepted_event() -> Accepted<'static> {
+    Accepted {
+        qid: qid(1),
+        listener: "submission",
+        client: client(),
+        helo: "client.example.org".into(),
+        proto: "ESMTPSA",
+        tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384"),
+        sasl: Some(Sasl { method: "PLAIN", username: "john@example.org".into() }),
+        from: "john@example.org".into(),
+        size: 4711,
+        nrcpt: 2,
+        message_id: Some("1@example.org".into()),
+    }
+}
+
+fn attempt() -> Attempt<'static> {
+    Attempt {
+        qid: qid(1),
+        to: "lisa@example.com".into(),
+        from: "john@example.org".into(),
+        relay: Some(Relay { host: "mx.example.com".into(), address: "203.0.113.25:25".parse().unwrap() }),
+        protocol: "smtp",
+        tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384"),
+        conn_use: 2,
+        delays: Delays {
+            reception: Duration::from_millis(50),
+            queue: Duration::from_millis(4),
+            connection: Duration::from_millis(250),
+            transfer: Duration::from_millis(1100),
+        },
+        dsn: Status::new(2, 0, 0),
+        code: Some(250),
+        response: "250 2.0.0 Ok: queued as 12345".into(),
+        attempt: 1,
+        next: None,
+    }
+}
+
+#[test]
+fn accepted_mail() {
+    golden(
+        &accepted_event(),
+        r#""event":"accepted",POD,"qid":"05D21F2Y0N800001","listener":"submission","client_name":"client.example.org","client_ip":"192.0.2.7","client_port":50123,"helo":"client.example.org","proto":"ESMTPSA","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","sasl_method":"PLAIN","sasl_username":"john@example.org","from":"john@example.org","size":4711,"nrcpt":2,"message_id":"1@example.org""#,
+        &[
+            "submission/smtpd[4242]: 05D21F2Y0N800001: client=client.example.org[192.0.2.7], sasl_method=PLAIN, sasl_username=john@example.org",
+            "cleanup[4242]: 05D21F2Y0N800001: message-id=<1@example.org>",
+            "qmgr[4242]: 05D21F2Y0N800001: from=<john@example.org>, size=4711, nrcpt=2 (queue active)",
+        ],
+    );
+}
+
+#[test]
+fn accepted_mail_of_a_stranger_without_a_message_id() {
+    let event = Accepted {
+        client: stranger(),
+        listener: "smtp",
+        proto: "ESMTP",
+        tls: None,
+        sasl: None,
+        from: "".into(),
+        message_id: None,
+        ..accepted_event()
+    };
+    golden(
+        &event,
+        r#""event":"accepted",POD,"qid":"05D21F2Y0N800001","listener":"smtp","client_ip":"198.51.100.9","client_port":4711,"helo":"client.example.org","proto":"ESMTP","from":"","size":4711,"nrcpt":2"#,
+        &[
+            "smtp/smtpd[4242]: 05D21F2Y0N800001: client=unknown[198.51.100.9]",
+            "cleanup[4242]: 05D21F2Y0N800001: message-id=<>",
+            "qmgr[4242]: 05D21F2Y0N800001: from=<>, size=4711, nrcpt=2 (queue active)",
+        ],
+    );
+}
+
+#[test]
+fn refused_mail() {
+    let event = Rejected {
+        listener: "submission",
+        client: stranger(),
+        stage: "RCPT",
+        reply: "553 5.7.1 <x@example.org>: Sender address rejected: not owned by user john@example.org".into(),
+        from: Some("x@example.org".into()),
+        to: Some("lisa@example.com".into()),
+        proto: "ESMTP",
+        helo: Some("me".into()),
+        sasl: Some(Sasl { method: "LOGIN", username: "john@example.org".into() }),
+    };
+    golden(
+        &event,
+        r#""event":"rejected",POD,"listener":"submission","client_ip":"198.51.100.9","client_port":4711,"stage":"RCPT","code":553,"dsn":"5.7.1","response":"553 5.7.1 <x@example.org>: Sender address rejected: not owned by user john@example.org","from":"x@example.org","to":"lisa@example.com","proto":"ESMTP","helo":"me","sasl_method":"LOGIN","sasl_username":"john@example.org""#,
+        &[
+            "submission/smtpd[4242]: NOQUEUE: reject: RCPT from unknown[198.51.100.9]: 553 5.7.1 <x@example.org>: Sender address rejected: not owned by user john@example.org; from=<x@example.org> to=<lisa@example.com> proto=ESMTP helo=<me>",
+        ],
+    );
+}
+
+#[test]
+fn a_refused_client_cannot_write_log_lines_of_its_own() {
+    let event = Rejected {
+        listener: "smtp",
+        client: stranger(),
+        stage: "CONNECT",
+        reply: "421 too many\r\nNov 24 04:17:27 host staffetta/qmgr[1]: A: removed".into(),
+        from: None,
+        to: None,
+        proto: "SMTP",
+        helo: Some((&b"a\"\\\n\x1b[31m\xff"[..]).into()),
+        sasl: None,
+    };
+    golden(
+        &event,
+        r#""event":"rejected",POD,"listener":"smtp","client_ip":"198.51.100.9","client_port":4711,"stage":"CONNECT","code":421,"response":"421 too many\r\nNov 24 04:17:27 host staffetta/qmgr[1]: A: removed","proto":"SMTP","helo":"a\"\\\n\u001b[31m\ufffd""#,
+        &[
+            r#"smtp/smtpd[4242]: NOQUEUE: reject: CONNECT from unknown[198.51.100.9]: 421 too many??Nov 24 04:17:27 host staffetta/qmgr[1]: A: removed; proto=SMTP helo=<a"\??[31m?>"#,
+        ],
+    );
+}
+
+#[test]
+fn logins() {
+    let sasl = Sasl { method: "PLAIN", username: "john@example.org".into() };
+    golden(
+        &Login { listener: "submission", client: client(), sasl },
+        r#""event":"login",POD,"listener":"submission","client_name":"client.example.org","client_ip":"192.0.2.7","client_port":50123,"sasl_method":"PLAIN","sasl_username":"john@example.org""#,
+        &[],
+    );
+    let event = LoginFailed {
+        listener: "submission",
+        client: stranger(),
+        method: "LOGIN",
+        username: Some("root".into()),
+        reply: "535 5.7.8 Error: authentication failed".into(),
+    };
+    golden(
+        &event,
+        r#""event":"login_failed",POD,"listener":"submission","client_ip":"198.51.100.9","client_port":4711,"sasl_method":"LOGIN","sasl_username":"root","code":535,"dsn":"5.7.8","response":"535 5.7.8 Error: authentication failed""#,
+        &[
+            "submission/smtpd[4242]: warning: unknown[198.51.100.9]: SASL LOGIN authentication failed: 535 5.7.8 Error: authentication failed, sasl_username=root",
+        ],
+    );
+}
+
+#[test]
+fn connections() {
+    golden(
+        &Connected { listener: "smtp", client: stranger() },
+        r#""event":"connected",POD,"listener":"smtp","client_ip":"198.51.100.9","client_port":4711"#,
+        &["smtp/smtpd[4242]: connect from unknown[198.51.100.9]"],
+    );
+    golden(
+        &Disconnected { listener: "smtp", client: client(), messages: 3 },
+        r#""event":"disconnected",POD,"listener":"smtp","client_name":"client.example.org","client_ip":"192.0.2.7","client_port":50123,"messages":3"#,
+        &["smtp/smtpd[4242]: disconnect from client.example.org[192.0.2.7] data=3"],
+    );
+    golden(
+        &Lost { listener: "smtp", client: stranger(), timeout: false, stage: "DATA" },
+        r#""event":"lost",POD,"listener":"smtp","client_ip":"198.51.100.9","client_port":4711,"reason":"lost connection","stage":"DATA""#,
+        &["smtp/smtpd[4242]: lost connection after DATA from unknown[198.51.100.9]"],
+    );
+}
+
+#[test]
+fn a_delivery() {
+    golden(
+        &Outcome::<DELIVERED>(&attempt()),
+        r#""event":"delivered",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","relay":"mx.example.com","relay_ip":"203.0.113.25","relay_port":25,"protocol":"smtp","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","conn_use":2,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"2.0.0","status":"sent","code":250,"response":"250 2.0.0 Ok: queued as 12345","attempt":1"#,
+        &[
+            "smtp[4242]: 05D21F2Y0N800001: to=<lisa@example.com>, relay=mx.example.com[203.0.113.25]:25, conn_use=2, delay=1.4, delays=0.05/0/0.25/1.1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 12345)",
+        ],
+    );
+}
+
+#[test]
+fn failures() {
+    let event = Attempt {
+        relay: None,
+        tls: None,
+        conn_use: 1,
+        dsn: Status::new(4, 4, 1),
+        code: None,
+        response: "connect to mx.example.com[203.0.113.25]:25: Connection refused".into(),
+        attempt: 3,
+        next: Some(Duration::from_secs(300)),
+        ..attempt()
+    };
+    golden(
+        &Outcome::<DEFERRED>(&event),
+        r#""event":"deferred",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","protocol":"smtp","conn_use":1,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"4.4.1","status":"deferred","response":"connect to mx.example.com[203.0.113.25]:25: Connection refused","attempt":3,"next":300.000"#,
+        &[
+            "smtp[4242]: 05D21F2Y0N800001: to=<lisa@example.com>, relay=none, delay=1.4, delays=0.05/0/0.25/1.1, dsn=4.4.1, status=deferred (connect to mx.example.com[203.0.113.25]:25: Connection refused)",
+        ],
+    );
+    for (line, status) in [
+        (written(&Outcome::<BOUNCED>(&event), LogFormat::Postfix), "bounced"),
+        (written(&Outcome::<EXPIRED>(&event), LogFormat::Postfix), "expired"),
+    ] {
+        assert!(line.contains(&format!(", status={status} (connect to ")), "{line}");
+    }
+}
+
+#[test]
+fn the_end_of_a_message() {
+    golden(
+        &Reported { qid: qid(1), report: qid(2), kind: Report::Failure },
+        r#""event":"reported",POD,"qid":"05D21F2Y0N800001","report_qid":"05D21F2Y0N800002","kind":"failure""#,
+        &["bounce[4242]: 05D21F2Y0N800001: sender non-delivery notification: 05D21F2Y0N800002"],
+    );
+    golden(
+        &Removed { qid: qid(1) },
+        r#""event":"removed",POD,"qid":"05D21F2Y0N800001""#,
+        &["qmgr[4242]: 05D21F2Y0N800001: removed"],
+    );
+}

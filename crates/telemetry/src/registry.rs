@@ -1,0 +1,64 @@
+//! The metrics registry of the process, its histogram buckets and its housekeeping.
+
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use metrics::{describe_gauge, gauge};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Histograms keep their samples until somebody drains them.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// From a Redis round trip to the longest SMTP timeout but one.
+const SECONDS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// The age of a message can reach its lifetime of days.
+const DELIVERY_SECONDS: [f64; 18] = [
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 28800.0, 86400.0,
+    432000.0,
+];
+const BYTES: [f64; 11] = [1e3, 5e3, 1e4, 5e4, 1e5, 5e5, 1e6, 5e6, 1e7, 5e7, 1e8];
+
+/// Installs the recorder and starts its upkeep; nothing happens the second time.
+pub(crate) fn install(service: &'static str) -> Result<(), BuildError> {
+    if HANDLE.get().is_some() {
+        return Ok(());
+    }
+    let handle = builder()?.install_recorder()?;
+    declare(service);
+    if HANDLE.set(handle.clone()).is_ok() {
+        // A thread and not a task: telemetry starts before the runtime and outlives it.
+        let upkeep = move || loop {
+            thread::sleep(UPKEEP);
+            handle.run_upkeep();
+        };
+        let _ = thread::Builder::new().name("metrics".into()).spawn(upkeep);
+    }
+    Ok(())
+}
+
+/// The registry in Prometheus' text format (0.0.4), with the figures of the process; empty before `install`.
+pub(crate) fn render() -> String {
+    let Some(handle) = HANDLE.get() else { return String::new() };
+    let mut page = handle.render();
+    crate::process::render(&mut page);
+    page
+}
+
+/// Histograms without buckets would come out as summaries, which cannot be added up over pods.
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full("staffetta_delivery_duration_seconds".into()), &DELIVERY_SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), &BYTES)
+}
+
+fn declare(service: &'static str) {
+    describe_gauge!("staffetta_build_info", "Always 1; what is running is in the labels.");
+    let commit = option_env!("STAFFETTA_COMMIT").unwrap_or("unknown");
+    gauge!("staffetta_build_info", "version" => env!("CARGO_PKG_VERSION"), "commit" => commit, "service" => service)
+        .set(1.0);
+}

@@ -1,0 +1,75 @@
+//! Telemetry as a process has it: one registry, one mail log, the HTTP port.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use staffetta_telemetry::{LogFormat, http, init};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+async fn fetch(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// What Prometheus' own linter says; `None` where it is not installed.
+fn promtool(page: &str) -> Option<String> {
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .ok()?;
+    child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[tokio::test]
+async fn the_three_pages() {
+    let _guard = init(LogFormat::Json, "info", "test").unwrap();
+    let _again = init(LogFormat::Json, "info", "test").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (shutdown, draining) = (CancellationToken::new(), CancellationToken::new());
+    let asked = draining.clone();
+    let ready = move || if asked.is_cancelled() { Err("draining".to_owned()) } else { Ok(()) };
+    let server = tokio::spawn(http::serve(listener, ready, shutdown.clone()));
+
+    let live = fetch(address, "/livez").await;
+    assert!(live.starts_with("HTTP/1.1 200 OK\r\n") && live.ends_with("\r\n\r\nok\n"), "{live}");
+    assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    draining.cancel();
+    let late = fetch(address, "/readyz").await;
+    assert!(late.starts_with("HTTP/1.1 503 ") && late.ends_with("\r\n\r\ndraining\n"), "{late}");
+    assert!(fetch(address, "/else").await.starts_with("HTTP/1.1 404 "));
+
+    metrics::describe_histogram!("staffetta_message_size_bytes", "Size of accepted messages.");
+    metrics::histogram!("staffetta_message_size_bytes").record(4711.0);
+    metrics::describe_histogram!("staffetta_queue_commit_duration_seconds", "Time from the final dot to the reply.");
+    metrics::histogram!("staffetta_queue_commit_duration_seconds").record(0.003);
+    let page = fetch(address, "/metrics").await;
+    let (head, page) = page.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    for line in [
+        "staffetta_message_size_bytes_bucket{le=\"5000\"} 1",
+        "staffetta_queue_commit_duration_seconds_bucket{le=\"0.005\"} 1",
+        "staffetta_log_write_errors_total 0",
+        "# TYPE process_cpu_seconds_total counter",
+        "# TYPE staffetta_runtime_alive_tasks gauge",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
+    }
+    assert!(page.contains("staffetta_build_info{version=\"") && page.contains("service=\"test\""));
+    assert_eq!(promtool(page).unwrap_or_default(), "");
+
+    shutdown.cancel();
+    server.await.unwrap().unwrap();
+}
