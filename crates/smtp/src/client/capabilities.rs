@@ -1,0 +1,139 @@
+//! What the server said it can, in its answer to EHLO or LHLO (RFC 5321 section 4.1.1.1).
+
+/// The extensions of one server. The default is a server that only knows HELO.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// What the server calls itself.
+    pub name: String,
+    /// PIPELINING (RFC 2920).
+    pub pipelining: bool,
+    /// SIZE (RFC 1870): `Some(0)` is "no fixed limit".
+    pub size: Option<u64>,
+    /// 8BITMIME (RFC 6152).
+    pub eight_bit_mime: bool,
+    /// DSN (RFC 3461).
+    pub dsn: bool,
+    /// STARTTLS (RFC 3207).
+    pub starttls: bool,
+    /// ENHANCEDSTATUSCODES (RFC 2034).
+    pub enhanced_status_codes: bool,
+    /// SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
+    /// CHUNKING (RFC 3030).
+    pub chunking: bool,
+    /// REQUIRETLS (RFC 8689).
+    pub requiretls: bool,
+    /// AUTH (RFC 4954): the mechanisms in upper case.
+    pub mechanisms: Vec<String>,
+    /// LIMITS (RFC 9422): `NAME=value` as the server wrote it, name in upper case.
+    pub limits: Vec<(String, String)>,
+}
+
+impl Capabilities {
+    /// Reads the texts of the reply's lines, the greeting line first. Unknown keywords and bad parameters are ignored.
+    pub(super) fn parse(lines: &[String]) -> Self {
+        let mut found = Self::default();
+        let mut lines = lines.iter();
+        if let Some(first) = lines.next() {
+            first.split_ascii_whitespace().next().unwrap_or_default().clone_into(&mut found.name);
+        }
+        for line in lines {
+            found.add(line);
+        }
+        found
+    }
+
+    /// The largest message that the server takes, if it names a limit.
+    pub fn size_limit(&self) -> Option<u64> {
+        self.size.filter(|&limit| limit > 0)
+    }
+
+    /// Most recipients of one message (`RCPTMAX`, RFC 9422), if the server names a limit.
+    pub fn recipient_limit(&self) -> Option<u32> {
+        self.limit("RCPTMAX")
+    }
+
+    /// Most messages of one session (`MAILMAX`, RFC 9422), if the server names a limit.
+    pub fn message_limit(&self) -> Option<u32> {
+        self.limit("MAILMAX")
+    }
+
+    fn limit(&self, name: &str) -> Option<u32> {
+        let (_, value) = self.limits.iter().find(|(n, _)| n == name)?;
+        value.parse().ok().filter(|&limit| limit > 0)
+    }
+
+    fn add(&mut self, line: &str) {
+        let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
+        let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+        match keyword.as_str() {
+            "PIPELINING" => self.pipelining = true,
+            "SIZE" => self.size = Some(words.next().and_then(|limit| limit.parse().ok()).unwrap_or(0)),
+            "8BITMIME" => self.eight_bit_mime = true,
+            "DSN" => self.dsn = true,
+            "STARTTLS" => self.starttls = true,
+            "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
+            "SMTPUTF8" => self.smtputf8 = true,
+            "CHUNKING" => self.chunking = true,
+            "REQUIRETLS" => self.requiretls = true,
+            "LIMITS" => self.limits.extend(words.filter_map(limit)),
+            "AUTH" => words.for_each(|mechanism| self.add_mechanism(mechanism)),
+            // How servers before RFC 2554 wrote it: "AUTH=LOGIN PLAIN".
+            old => {
+                if let Some(first) = old.strip_prefix("AUTH=") {
+                    std::iter::once(first).chain(words).for_each(|mechanism| self.add_mechanism(mechanism));
+                }
+            }
+        }
+    }
+
+    fn add_mechanism(&mut self, mechanism: &str) {
+        let mechanism = mechanism.to_ascii_uppercase();
+        if !mechanism.is_empty() && !self.mechanisms.contains(&mechanism) {
+            self.mechanisms.push(mechanism);
+        }
+    }
+}
+
+fn limit(word: &str) -> Option<(String, String)> {
+    word.split_once('=').map(|(name, value)| (name.to_ascii_uppercase(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Capabilities {
+        Capabilities::parse(&text.lines().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn postfix_announces_what_it_can() {
+        let found = parse(
+            "mx.example.net\nPIPELINING\nSIZE 10240000\nVRFY\nETRN\nSTARTTLS\nAUTH PLAIN LOGIN\nAUTH=PLAIN LOGIN\n\
+             ENHANCEDSTATUSCODES\n8BITMIME\nDSN\nSMTPUTF8\nCHUNKING\nLIMITS RCPTMAX=50 MAILMAX=0 nonsense",
+        );
+        assert_eq!(found.name, "mx.example.net");
+        assert!(found.pipelining && found.starttls && found.enhanced_status_codes && found.eight_bit_mime);
+        assert!(found.dsn && found.smtputf8 && found.chunking && !found.requiretls);
+        assert_eq!(found.size_limit(), Some(10_240_000));
+        assert_eq!(found.mechanisms, ["PLAIN", "LOGIN"]);
+        assert_eq!((found.recipient_limit(), found.message_limit()), (Some(50), None));
+    }
+
+    #[test]
+    fn sloppy_servers_are_understood() {
+        for (text, size) in [
+            ("x\nsize", Some(0)),
+            ("x\nSIZE 0", Some(0)),
+            ("x\nSIZE abc", Some(0)),
+            ("x\nSize  5", Some(5)),
+            ("x\nSIZES 5", None),
+            ("SIZE 5", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(text).size, size, "{text:?}");
+        }
+        assert_eq!(parse("x\nauth=login plain").mechanisms, ["LOGIN", "PLAIN"]);
+    }
+}

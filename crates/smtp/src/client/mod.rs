@@ -1,0 +1,155 @@
+//! The SMTP and LMTP client without I/O: greeting, EHLO, STARTTLS, AUTH, then many transactions over one connection.
+//!
+//! The shell owns the connection and two buffers, and drives the session by pulling:
+//!
+//! ```text
+//! loop { match session.next(&mut input, &mut output) {
+//!     Event::Read(stage)      => flush `output` in ONE write, then read into `input`, as long as `stage` allows;
+//!                                end of stream: session.on_lost(), no answer in time: session.on_timeout()
+//!     Event::StartTls         => flush, TLS handshake, session.on_tls_started() or session.on_tls_failed(why)
+//!     Event::Ready            => session.capabilities() is final; transactions begin by themselves
+//!     Event::SendBody(id)     => append the body to `output` through a Stuffer (flushing when it gets long),
+//!                                then stuffer.finish(), session.on_body_sent(), and submit() the next message
+//!     Event::Done(id, report) => every recipient of this transaction has its outcome
+//!     Event::Idle             => nothing is under way: submit(), or quit()
+//!     Event::Closed(failure)  => write `output` without waiting for more, close the connection
+//! } }
+//! ```
+//!
+//! With PIPELINING (RFC 2920) MAIL, RCPT and DATA of a message are one group, and the group of the next message
+//! follows the final dot of the one before it: keep one transaction submitted ahead ([`Session::backlog`]) and a
+//! message costs one round trip. Without it the session is strictly lock-step.
+//!
+//! Failures are facts ([`Failure`]): what happened and at which [`Stage`]. What they mean is decided in
+//! `staffetta_policy::classify`. Transactions that were submitted and for which no `Done` came before `Closed` were
+//! not attempted: nothing of them was answered, and nothing of their content was sent.
+//!
+//! Content goes out as it is: an 8-bit message to a server without 8BITMIME is sent unconverted and undeclared.
+//! Credentials are only ever sent over an encrypted connection; having some makes TLS mandatory.
+//!
+//! RFCs: 5321, 2033 (LMTP), 1870 (SIZE), 2034, 2920, 3207 (STARTTLS), 3461 (DSN), 4954 (AUTH), 6152, 9422 (LIMITS).
+
+mod capabilities;
+mod command;
+mod failure;
+mod pipeline;
+mod reply;
+mod sasl;
+mod session;
+mod stuffer;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use staffetta_mail::{BodyType, Envelope, Recipient, RemoteReply, Return, ReversePath};
+
+pub use capabilities::Capabilities;
+pub use failure::{Failure, Stage};
+pub use session::{Event, Session};
+pub use stuffer::Stuffer;
+
+/// How to talk to one server.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the client calls itself in EHLO.
+    pub helo_name: String,
+    /// SMTP or LMTP.
+    pub protocol: Protocol,
+    /// When to start TLS.
+    pub tls: Tls,
+    /// Log in with these, once encrypted. They make [`Tls::Required`] of any other value.
+    pub credentials: Option<Credentials>,
+    /// A server that calls itself `helo_name` in its answer to EHLO is ourselves: [`Failure::Loop`].
+    pub detect_loop: bool,
+}
+
+/// The dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// RFC 5321: EHLO, one reply to the final dot.
+    Smtp,
+    /// RFC 2033: LHLO, one reply per accepted recipient to the final dot.
+    Lmtp,
+}
+
+/// When the session asks for TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Never.
+    Off,
+    /// When the server offers STARTTLS; when it then refuses, the session goes on in plaintext.
+    IfOffered,
+    /// Always; without an offer the session ends with [`Failure::TlsNotOffered`].
+    Required,
+}
+
+/// A login at the server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The authentication identity.
+    pub username: String,
+    /// The password; never printed.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// Names a transaction within one session; the shell chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransactionId(pub u64);
+
+/// One message for some recipients.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// MAIL FROM.
+    pub sender: ReversePath,
+    /// RCPT TO, in this order; at least one.
+    pub recipients: Vec<Recipient>,
+    /// Octets of the content, before dot-stuffing.
+    pub size: u64,
+    /// What the submitter declared; passed on when the server offers 8BITMIME.
+    pub body: BodyType,
+    /// `RET=`, passed on when the server offers DSN.
+    pub ret: Option<Return>,
+    /// `ENVID=` in xtext, passed on when the server offers DSN.
+    pub envid: Option<String>,
+}
+
+impl Transaction {
+    /// The transaction for some recipients of an envelope, named by their indices (others are skipped).
+    pub fn new(envelope: &Envelope, recipients: &[u32], size: u64) -> Self {
+        let pick = |&index: &u32| envelope.recipients.get(index as usize).cloned();
+        Self {
+            sender: envelope.sender.clone(),
+            recipients: recipients.iter().filter_map(pick).collect(),
+            size,
+            body: envelope.body,
+            ret: envelope.ret,
+            envid: envelope.envid.clone(),
+        }
+    }
+}
+
+/// How a transaction ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// One outcome per recipient, in the order of [`Transaction::recipients`].
+    pub outcomes: Vec<Outcome>,
+    /// The server offers DSN and was given NOTIFY, so it reports success itself. When false, a recipient with
+    /// NOTIFY=SUCCESS that was delivered is owed a "relayed" report from us (RFC 3461 section 5.2.2).
+    pub dsn_passed_on: bool,
+}
+
+/// What happened to one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server took responsibility for this recipient with this reply.
+    Delivered(RemoteReply),
+    /// It did not.
+    Failed(Failure),
+}

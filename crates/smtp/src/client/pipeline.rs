@@ -1,0 +1,395 @@
+//! The transactions of one session: which commands may go out now, and what each reply means.
+//!
+//! ```text
+//! waiting ──▶ open: MAIL, RCPT…, DATA ──354──▶ content ──dot──▶ finishing ──▶ report
+//!                     │ refused                                  (the next one may be open meanwhile)
+//!                     └────────────▶ report, RSET before the next MAIL
+//! ```
+//!
+//! `expected` names the replies that are on their way, in order. With PIPELINING (RFC 2920) commands go out without
+//! waiting, DATA always last in its group; otherwise one at a time.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use staffetta_mail::RemoteReply;
+
+use super::{Capabilities, Failure, Outcome, Protocol, Report, Stage, Transaction, TransactionId, command};
+
+/// Most replies on their way at a time. Bounds what both sides must buffer (RFC 2920 section 3.1: a client that only
+/// writes and a server that only answers would block each other).
+const MAX_IN_FLIGHT: usize = 200;
+
+/// A reply on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    Reset,
+    Mail,
+    Rcpt(usize),
+    Data,
+    /// SMTP: the one reply to the dot.
+    Final,
+    /// LMTP: the reply for this recipient.
+    FinalOf(usize),
+    /// To the empty message that takes a `354` back which no recipient justified.
+    Empty,
+}
+
+impl Expected {
+    const fn stage(self) -> Stage {
+        match self {
+            Self::Reset | Self::Empty => Stage::Reset,
+            Self::Mail => Stage::Mail,
+            Self::Rcpt(_) => Stage::Rcpt,
+            Self::Data => Stage::Data,
+            Self::Final | Self::FinalOf(_) => Stage::Final,
+        }
+    }
+}
+
+/// What goes out next for the open transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Mail,
+    Rcpt(usize),
+    Data,
+    /// All commands are out.
+    Answers,
+    /// The shell writes the content.
+    Content,
+}
+
+/// A transaction that has begun, or waits to.
+#[derive(Debug)]
+struct Open {
+    id: TransactionId,
+    transaction: Transaction,
+    step: Step,
+    mail_accepted: bool,
+    /// No more commands: MAIL was refused.
+    aborted: bool,
+    /// MAIL was refused perhaps only because of what went out before it: try once more, on its own.
+    again: bool,
+    accepted: Vec<usize>,
+    outcomes: Vec<Option<Outcome>>,
+    dsn: bool,
+}
+
+impl Open {
+    fn new(id: TransactionId, transaction: Transaction) -> Self {
+        let outcomes = vec![None; transaction.recipients.len()];
+        let (accepted, step) = (Vec::new(), Step::Mail);
+        let (mail_accepted, aborted, again, dsn) = (false, false, false, false);
+        Self { id, transaction, step, mail_accepted, aborted, again, accepted, outcomes, dsn }
+    }
+
+    fn settle(&mut self, index: usize, outcome: Outcome) {
+        if let Some(slot) = self.outcomes.get_mut(index) {
+            slot.get_or_insert(outcome);
+        }
+    }
+
+    fn settle_all(&mut self, outcome: &Outcome) {
+        for slot in &mut self.outcomes {
+            slot.get_or_insert_with(|| outcome.clone());
+        }
+    }
+
+    fn report(self) -> (TransactionId, Report) {
+        // Every path settles all recipients first; a gap would be our own bug and is reported as "try again".
+        let gap = || Outcome::Failed(Failure::Malformed { stage: Stage::Final, what: "no outcome" });
+        let outcomes = self.outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(gap)).collect();
+        (self.id, Report { outcomes, dsn_passed_on: self.dsn })
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    protocol: Protocol,
+    waiting: VecDeque<Open>,
+    open: Option<Open>,
+    finishing: Option<Open>,
+    expected: VecDeque<Expected>,
+    needs_reset: bool,
+    /// Commands may not go out before the replies to the ones before.
+    lock_step: bool,
+    done: VecDeque<(TransactionId, Report)>,
+}
+
+impl Pipeline {
+    pub(super) fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            waiting: VecDeque::new(),
+            open: None,
+            finishing: None,
+            expected: VecDeque::new(),
+            needs_reset: false,
+            lock_step: true,
+            done: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn set_pipelining(&mut self, offered: bool) {
+        self.lock_step = !offered;
+    }
+
+    pub(super) fn submit(&mut self, id: TransactionId, transaction: Transaction) {
+        self.waiting.push_back(Open::new(id, transaction));
+    }
+
+    /// Transactions whose content is not out yet.
+    pub(super) fn backlog(&self) -> usize {
+        self.waiting.len() + usize::from(self.open.is_some())
+    }
+
+    pub(super) fn next_done(&mut self) -> Option<(TransactionId, Report)> {
+        self.done.pop_front()
+    }
+
+    /// The transaction whose content the shell must write now.
+    pub(super) fn wants_content(&self) -> Option<TransactionId> {
+        self.open.as_ref().filter(|open| open.step == Step::Content).map(|open| open.id)
+    }
+
+    /// The stage of the reply that comes next, if one is on its way.
+    pub(super) fn stage(&self) -> Option<Stage> {
+        match (self.expected.front(), self.wants_content()) {
+            (Some(expected), _) => Some(expected.stage()),
+            (None, Some(_)) => Some(Stage::Transfer),
+            (None, None) => None,
+        }
+    }
+
+    /// The content and its final dot are written.
+    pub(super) fn on_body_sent(&mut self) {
+        let Some(open) = self.open.take_if(|open| open.step == Step::Content) else { return };
+        match self.protocol {
+            Protocol::Smtp => self.expected.push_back(Expected::Final),
+            Protocol::Lmtp => self.expected.extend(open.accepted.iter().copied().map(Expected::FinalOf)),
+        }
+        self.finishing = Some(open);
+    }
+
+    /// Writes the commands that may go out now.
+    pub(super) fn fill(&mut self, server: &Capabilities, output: &mut BytesMut) {
+        while self.may_send() && (self.open.is_some() || self.begin(server, output)) {
+            if !self.send_next(server, output) {
+                return;
+            }
+        }
+    }
+
+    fn may_send(&self) -> bool {
+        let limit = if self.lock_step { 1 } else { MAX_IN_FLIGHT };
+        self.expected.len() < limit
+    }
+
+    /// Opens the next waiting transaction; false if there is none, or RSET must be answered first.
+    fn begin(&mut self, server: &Capabilities, output: &mut BytesMut) -> bool {
+        self.drop_oversized(server);
+        if self.waiting.is_empty() {
+            return false;
+        }
+        if std::mem::take(&mut self.needs_reset) {
+            output.extend_from_slice(b"RSET\r\n");
+            self.expected.push_back(Expected::Reset);
+            if self.lock_step {
+                return false;
+            }
+        }
+        self.open = self.waiting.pop_front();
+        true
+    }
+
+    /// RFC 1870 section 6.1: a message above the server's limit is not tried.
+    fn drop_oversized(&mut self, server: &Capabilities) {
+        let Some(limit) = server.size_limit() else { return };
+        while let Some(mut open) = self.waiting.pop_front_if(|open| open.transaction.size > limit) {
+            open.settle_all(&Outcome::Failed(Failure::TooLarge { size: open.transaction.size, limit }));
+            self.done.push_back(open.report());
+        }
+    }
+
+    /// Writes one command of the open transaction; false if it has none to send now.
+    fn send_next(&mut self, server: &Capabilities, output: &mut BytesMut) -> bool {
+        let Some(open) = self.open.as_mut().filter(|open| !open.aborted) else { return false };
+        let recipients = &open.transaction.recipients;
+        let expected = match open.step {
+            Step::Mail => {
+                command::mail(&open.transaction, server, output);
+                open.dsn = server.dsn && recipients.iter().any(|recipient| recipient.notify.is_some());
+                open.step = if recipients.is_empty() { Step::Data } else { Step::Rcpt(0) };
+                Expected::Mail
+            }
+            Step::Rcpt(index) => {
+                command::rcpt(&recipients[index], server, output);
+                open.step = if index + 1 < recipients.len() { Step::Rcpt(index + 1) } else { Step::Data };
+                Expected::Rcpt(index)
+            }
+            Step::Data => {
+                output.extend_from_slice(b"DATA\r\n");
+                open.step = Step::Answers;
+                Expected::Data
+            }
+            Step::Answers | Step::Content => return false,
+        };
+        self.expected.push_back(expected);
+        true
+    }
+
+    /// Takes one reply. The error ends the session; what it means for the transactions is already settled.
+    pub(super) fn on_reply(&mut self, reply: RemoteReply, output: &mut BytesMut) -> Result<(), Failure> {
+        let stage = self.stage().unwrap_or(Stage::Idle);
+        if reply.code == 421 {
+            return Err(self.end(Failure::Reply { stage, reply }));
+        }
+        let Some(expected) = self.expected.pop_front() else {
+            // Before the dot only a refusal makes sense: the reason for the hang-up that stopped the content.
+            let failure = match stage {
+                Stage::Transfer => refusal(stage, reply).unwrap_or_else(|malformed| malformed),
+                _ => Failure::Malformed { stage, what: "reply without a command" },
+            };
+            return Err(self.end(failure));
+        };
+        let result = match expected {
+            Expected::Reset if !is_positive(&reply) => Err(Failure::Reply { stage, reply }),
+            Expected::Reset | Expected::Empty => Ok(()),
+            Expected::Mail => self.on_mail(reply),
+            Expected::Rcpt(index) => self.on_rcpt(index, reply),
+            Expected::Data => self.on_data(reply, output),
+            Expected::Final => self.on_final(None, reply),
+            Expected::FinalOf(index) => self.on_final(Some(index), reply),
+        };
+        if let Err(failure) = result {
+            self.expected.push_front(expected);
+            return Err(self.end(failure));
+        }
+        self.close_refused();
+        Ok(())
+    }
+
+    /// The session ends: settles the transaction that the oldest missing reply (or the content) belongs to. Later
+    /// ones were not answered at all and are left without a report.
+    pub(super) fn end(&mut self, failure: Failure) -> Failure {
+        let concerned = match self.expected.front() {
+            Some(Expected::Final | Expected::FinalOf(_)) => self.finishing.take(),
+            Some(Expected::Mail | Expected::Rcpt(_) | Expected::Data) => self.open.take(),
+            Some(Expected::Reset | Expected::Empty) => None,
+            None => self.open.take_if(|open| open.step == Step::Content),
+        };
+        if let Some(mut open) = concerned {
+            open.settle_all(&Outcome::Failed(failure.clone()));
+            self.done.push_back(open.report());
+        }
+        failure
+    }
+
+    fn on_mail(&mut self, reply: RemoteReply) -> Result<(), Failure> {
+        let lock_step = self.lock_step;
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        if is_positive(&reply) {
+            open.mail_accepted = true;
+            return Ok(());
+        }
+        // "Nested MAIL": the server did not end the transaction before. The recipients that follow would join it.
+        open.again = reply.code == 503 && !lock_step;
+        open.aborted = true;
+        if !open.again {
+            open.settle_all(&Outcome::Failed(refusal(Stage::Mail, reply)?));
+        }
+        Ok(())
+    }
+
+    fn on_rcpt(&mut self, index: usize, reply: RemoteReply) -> Result<(), Failure> {
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        if is_positive(&reply) {
+            open.accepted.push(index);
+            return Ok(());
+        }
+        let failure = refusal(Stage::Rcpt, reply)?;
+        if !open.again {
+            open.settle(index, Outcome::Failed(failure));
+        }
+        Ok(())
+    }
+
+    fn on_data(&mut self, reply: RemoteReply, output: &mut BytesMut) -> Result<(), Failure> {
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        if reply.code / 100 == 3 {
+            return if !open.aborted && !open.accepted.is_empty() {
+                open.step = Step::Content;
+                Ok(())
+            } else {
+                self.take_back(output)
+            };
+        }
+        let failure = refusal(Stage::Data, reply)?;
+        open.aborted = true;
+        if !open.again {
+            open.settle_all(&Outcome::Failed(failure));
+        }
+        Ok(())
+    }
+
+    /// RFC 2920 section 3.1: a `354` although every recipient was refused is answered with an empty message. After a
+    /// refused MAIL an empty message might reach somebody; in LMTP the number of replies would be a guess: hang up.
+    fn take_back(&mut self, output: &mut BytesMut) -> Result<(), Failure> {
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        if !open.mail_accepted || !open.accepted.is_empty() || self.protocol == Protocol::Lmtp {
+            return Err(Failure::Malformed { stage: Stage::Data, what: "354 without a transaction" });
+        }
+        open.aborted = true;
+        open.mail_accepted = false;
+        output.extend_from_slice(b".\r\n");
+        self.expected.push_back(Expected::Empty);
+        Ok(())
+    }
+
+    fn on_final(&mut self, recipient: Option<usize>, reply: RemoteReply) -> Result<(), Failure> {
+        let Some(open) = self.finishing.as_mut() else { return Ok(()) };
+        let outcome = if is_positive(&reply) {
+            Outcome::Delivered(reply)
+        } else {
+            Outcome::Failed(refusal(Stage::Final, reply)?)
+        };
+        match recipient {
+            Some(index) => open.settle(index, outcome),
+            None => open.settle_all(&outcome),
+        }
+        if !matches!(self.expected.front(), Some(Expected::Final | Expected::FinalOf(_))) {
+            self.done.extend(self.finishing.take().map(Open::report));
+        }
+        Ok(())
+    }
+
+    /// Ends an open transaction that cannot succeed any more, once none of its replies is on its way.
+    fn close_refused(&mut self) {
+        let unanswered = |e: &Expected| matches!(e, Expected::Mail | Expected::Rcpt(_) | Expected::Data);
+        if self.expected.iter().any(unanswered) {
+            return;
+        }
+        let hopeless = |open: &mut Open| open.aborted || (open.step == Step::Data && open.accepted.is_empty());
+        let Some(open) = self.open.take_if(hopeless) else { return };
+        self.needs_reset = open.mail_accepted || open.again;
+        if open.again {
+            self.lock_step = true;
+            self.waiting.push_front(Open::new(open.id, open.transaction));
+        } else {
+            self.done.push_back(open.report());
+        }
+    }
+}
+
+const fn is_positive(reply: &RemoteReply) -> bool {
+    reply.code / 100 == 2
+}
+
+/// A reply that refuses; positive and intermediate ones are out of place here.
+fn refusal(stage: Stage, reply: RemoteReply) -> Result<Failure, Failure> {
+    match reply.code / 100 {
+        4 | 5 => Ok(Failure::Reply { stage, reply }),
+        _ => Err(Failure::Malformed { stage, what: "reply out of order" }),
+    }
+}

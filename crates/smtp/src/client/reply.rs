@@ -1,0 +1,216 @@
+//! Reads replies (RFC 5321 section 4.2) from the server's octets, with bounds on everything it may send.
+//!
+//! Lenient where a server in the field may be sloppy and nothing depends on it: a line may end in a bare LF, the text
+//! may be missing. Strict where a guess could lose mail: a line without a code, or codes of different classes in one
+//! reply, are errors.
+
+use bytes::{Buf, BytesMut};
+use memchr::memchr;
+use staffetta_mail::{RemoteReply, Status};
+
+/// Longest line that is accepted, with its end. RFC 5321 section 4.5.3.1.5 promises 512.
+const MAX_LINE: usize = 4096;
+/// Most lines of one reply.
+const MAX_LINES: usize = 100;
+/// Most octets of text that are kept of one reply.
+const MAX_TEXT: usize = 1024;
+
+/// Assembles lines into replies. Keeps only what the reply in progress needs.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    partial: Option<RemoteReply>,
+    lines: usize,
+    /// Keep the lines of the reply, for [`Reader::take_lines`].
+    pub(super) keep_lines: bool,
+    kept: Vec<String>,
+}
+
+impl Reader {
+    /// Takes one reply from `input`; `None` if it is not complete yet. The error says what is wrong with it.
+    pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Option<RemoteReply>, &'static str> {
+        while let Some(end) = memchr(b'\n', &input[..input.len().min(MAX_LINE)]) {
+            let done = self.on_line(strip_cr(&input[..end]))?;
+            input.advance(end + 1);
+            if done {
+                self.lines = 0;
+                return Ok(self.partial.take());
+            }
+        }
+        if input.len() >= MAX_LINE { Err("reply line is too long") } else { Ok(None) }
+    }
+
+    /// The texts of the lines of the last reply, if they were to be kept.
+    pub(super) fn take_lines(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.kept)
+    }
+
+    /// Adds a line; true if it is the last one.
+    fn on_line(&mut self, line: &[u8]) -> Result<bool, &'static str> {
+        let (code, last, text) = split_line(line).ok_or("malformed reply")?;
+        self.lines += 1;
+        if self.lines > MAX_LINES {
+            return Err("reply has too many lines");
+        }
+        let text = String::from_utf8_lossy(text);
+        if self.keep_lines {
+            self.kept.push(text.chars().map(printable).collect());
+        }
+        let (status, text) = split_status(code, &text);
+        match &mut self.partial {
+            Some(reply) if reply.code / 100 != code / 100 => return Err("reply mixes codes of different classes"),
+            Some(reply) => {
+                reply.code = code;
+                append(&mut reply.text, text);
+            }
+            None => {
+                let mut reply = RemoteReply { code, status, text: String::with_capacity(text.len()) };
+                append(&mut reply.text, text);
+                self.partial = Some(reply);
+            }
+        }
+        Ok(last)
+    }
+}
+
+fn strip_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// `code`, is it the last line, text.
+fn split_line(line: &[u8]) -> Option<(u16, bool, &[u8])> {
+    let (digits, rest) = line.split_first_chunk::<3>()?;
+    if !matches!(digits[0], b'2'..=b'5') || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+    match rest {
+        [] => Some((code, true, rest)),
+        [b' ', text @ ..] => Some((code, true, text)),
+        [b'-', text @ ..] => Some((code, false, text)),
+        _ => None,
+    }
+}
+
+/// RFC 2034 section 4: the enhanced code is the first word and has the class of the reply code.
+fn split_status(code: u16, text: &str) -> (Option<Status>, &str) {
+    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+    match word.parse::<Status>() {
+        Ok(status) if u16::from(status.class) == code / 100 => (Some(status), rest),
+        _ => (None, text),
+    }
+}
+
+/// Appends a line's text after a space, printable, within the bound.
+fn append(to: &mut String, text: &str) {
+    let text = text.trim();
+    if !to.is_empty() && !text.is_empty() && to.len() < MAX_TEXT {
+        to.push(' ');
+    }
+    for c in text.chars().map(printable) {
+        if to.len() + c.len_utf8() > MAX_TEXT {
+            return;
+        }
+        to.push(c);
+    }
+}
+
+fn printable(c: char) -> char {
+    if c.is_control() { '?' } else { c }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn read(wire: &[u8]) -> Result<Option<RemoteReply>, &'static str> {
+        Reader::default().next(&mut BytesMut::from(wire))
+    }
+
+    fn shown(wire: &[u8]) -> String {
+        read(wire).unwrap().unwrap().to_string()
+    }
+
+    #[test]
+    fn rfc5321_4_2_1_replies_of_one_and_many_lines() {
+        for (wire, reply) in [
+            (&b"250 Ok\r\n"[..], "250 Ok"),
+            (b"250 2.1.0 Ok\r\n", "250 2.1.0 Ok"),
+            (b"250\r\n", "250 "),
+            (b"250 \r\n", "250 "),
+            (b"250 bare LF\n", "250 bare LF"),
+            (b"550-5.1.1 no such\r\n550 5.1.1 user\r\n", "550 5.1.1 no such user"),
+            (b"550-first\r\n550 5.1.1 user\r\n", "550 first user"),
+            (b"550 2.1.1 class differs\r\n", "550 2.1.1 class differs"),
+            (b"550-a\r\n551 last code counts\r\n", "551 a last code counts"),
+            (b"550 a\x00b\x1b[31m\x7f\r\n", "550 a?b?[31m?"),
+            (b"550 a\rb\r\n", "550 a?b"),
+            (b"550 \xff\r\n", "550 \u{fffd}"),
+        ] {
+            assert_eq!(shown(wire), reply);
+        }
+    }
+
+    #[test]
+    fn an_incomplete_reply_is_no_error() {
+        for wire in [&b""[..], b"2", b"250 Ok", b"250 Ok\r", b"250-Ok\r\n", b"250-Ok\r\n250 Ok"] {
+            assert_eq!(read(wire), Ok(None), "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply_is_an_error() {
+        let long = [b"250 ".to_vec(), vec![b'a'; MAX_LINE]].concat();
+        let endless = b"250-x\r\n".repeat(MAX_LINES + 1);
+        for wire in [
+            &b"\r\n"[..],
+            b"25\r\n",
+            b"2500 x\r\n",
+            b"25a x\r\n",
+            b"150 x\r\n",
+            b"650 x\r\n",
+            b"250_x\r\n",
+            b"hello\r\n",
+            b"550-no\r\n250 yes\r\n",
+            &long,
+            &endless,
+        ] {
+            assert!(read(wire).is_err(), "{:?}", String::from_utf8_lossy(wire));
+        }
+    }
+
+    #[test]
+    fn the_text_is_bounded() {
+        let wire =
+            [b"250-".to_vec(), vec![b'a'; 3000], b"\r\n250 ".to_vec(), "\u{e9}".repeat(900).into(), b"\r\n".to_vec()];
+        let reply = read(&wire.concat()).unwrap().unwrap();
+        assert!(reply.text.len() <= MAX_TEXT);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn cutting_does_not_matter_and_nothing_panics(
+            wire in "(250[- ][ -~]{0,9}\r\n|[0-9]{3} x\n|\\PC{0,5}){0,5}", cut in 0usize..60,
+        ) {
+            let mut whole = BytesMut::from(wire.as_bytes());
+            let mut reader = Reader::default();
+            let mut expected = Vec::new();
+            while let Ok(Some(reply)) = reader.next(&mut whole) {
+                expected.push(reply);
+            }
+            let (a, b) = wire.as_bytes().split_at(cut.min(wire.len()));
+            let (mut reader, mut input, mut replies) = (Reader::default(), BytesMut::new(), Vec::new());
+            'outer: for part in [a, b] {
+                input.extend_from_slice(part);
+                loop {
+                    match reader.next(&mut input) {
+                        Ok(Some(reply)) => replies.push(reply),
+                        Ok(None) => break,
+                        Err(_) => break 'outer,
+                    }
+                }
+            }
+            proptest::prop_assert_eq!(replies, expected);
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The session: from the greeting to the moment when transactions may begin, and the end.
+//!
+//! ```text
+//! Greeting ─▶ Hello ─▶ StartTls ─▶ Handshake ─┐   ┌─▶ Auth ─┐
+//!               ▲ └───────────────────────────┼───┴─────────┴─▶ Ready ─▶ Quit ─▶ Closed
+//!               └─────── EHLO again ──────────┘
+//! ```
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use staffetta_mail::RemoteReply;
+
+use super::pipeline::Pipeline;
+use super::reply::Reader;
+use super::sasl::{Exchange, Step};
+use super::{Capabilities, Failure, Protocol, Report, Settings, Stage, Tls, Transaction, TransactionId};
+
+/// What the shell has to do next; see the [module](super).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Write `output`, then read more, within the timeout of this stage.
+    Read(Stage),
+    /// Write `output`, then start TLS on the connection.
+    StartTls,
+    /// The session is set up: [`Session::capabilities`] and [`Session::is_encrypted`] are final. Comes once.
+    Ready,
+    /// Write the content of this transaction.
+    SendBody(TransactionId),
+    /// A transaction has ended.
+    Done(TransactionId, Report),
+    /// Nothing is under way. Write `output` before waiting for work.
+    Idle,
+    /// The session has ended; `None` after QUIT. Write `output` and close the connection, waiting for neither.
+    Closed(Option<Failure>),
+}
+
+#[derive(Debug)]
+enum Phase {
+    Greeting,
+    /// The verb goes out at the next call.
+    SayHello(Verb),
+    Hello(Verb),
+    StartTls,
+    Handshake,
+    Auth(Exchange),
+    /// [`Event::Ready`] goes out at the next call.
+    SayReady,
+    Ready,
+    Quit,
+    Closed(Option<Failure>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Ehlo,
+    Helo,
+    Lhlo,
+}
+
+/// How the connection ended under us.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Lost,
+    TimedOut,
+}
+
+/// One connection to one server.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    phase: Phase,
+    replies: Reader,
+    capabilities: Capabilities,
+    encrypted: bool,
+    /// The server refused STARTTLS and may be used without.
+    plaintext: bool,
+    pipeline: Pipeline,
+    quit: bool,
+    loss: Option<Loss>,
+}
+
+impl Session {
+    /// For a connection that has just been made; the server speaks first.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        let pipeline = Pipeline::new(settings.protocol);
+        Self {
+            settings,
+            phase: Phase::Greeting,
+            replies: Reader::default(),
+            capabilities: Capabilities::default(),
+            encrypted: false,
+            plaintext: false,
+            pipeline,
+            quit: false,
+            loss: None,
+        }
+    }
+
+    /// Queues a message. It begins as soon as the session is ready and the ones before allow.
+    pub fn submit(&mut self, id: TransactionId, transaction: Transaction) {
+        self.pipeline.submit(id, transaction);
+    }
+
+    /// Messages that were submitted and whose content is not sent yet. Pipelining works while this is not zero.
+    pub fn backlog(&self) -> usize {
+        self.pipeline.backlog()
+    }
+
+    /// Sends QUIT once the messages that were submitted are done.
+    pub fn quit(&mut self) {
+        self.quit = true;
+    }
+
+    /// What the server offered in the last answer to EHLO.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Is the connection encrypted?
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// The handshake asked for by [`Event::StartTls`] succeeded.
+    pub fn on_tls_started(&mut self) {
+        if matches!(self.phase, Phase::Handshake) {
+            self.encrypted = true;
+            // RFC 3207 section 4.2: what was learned before is discarded.
+            self.capabilities = Capabilities::default();
+            self.phase = Phase::SayHello(self.verb());
+        }
+    }
+
+    /// The handshake failed; the connection is of no use any more.
+    pub fn on_tls_failed(&mut self, reason: impl Into<String>) {
+        self.phase = Phase::Closed(Some(Failure::TlsHandshake(reason.into())));
+    }
+
+    /// The content of the message of the last [`Event::SendBody`] is in the output, with its final dot.
+    pub fn on_body_sent(&mut self) {
+        self.pipeline.on_body_sent();
+    }
+
+    /// The connection was closed or reset, or cannot be written. Replies that are still in the input count.
+    pub fn on_lost(&mut self) {
+        self.loss.get_or_insert(Loss::Lost);
+    }
+
+    /// The server did not answer, or did not take the content, in the time of the stage.
+    pub fn on_timeout(&mut self) {
+        self.loss.get_or_insert(Loss::TimedOut);
+    }
+
+    /// Moves on as far as `input` allows.
+    pub fn next(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Event {
+        loop {
+            if let Some((id, report)) = self.pipeline.next_done() {
+                return Event::Done(id, report);
+            }
+            if let Some(event) = self.step(input, output) {
+                return event;
+            }
+        }
+    }
+
+    /// One transition; `None` if there may be another one.
+    fn step(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Option<Event> {
+        match &self.phase {
+            Phase::Closed(failure) => return Some(Event::Closed(failure.clone())),
+            Phase::Handshake if self.loss.is_none() => return Some(Event::StartTls),
+            Phase::SayHello(verb) => {
+                self.say_hello(*verb, output);
+                return None;
+            }
+            Phase::SayReady => {
+                self.phase = Phase::Ready;
+                return Some(Event::Ready);
+            }
+            Phase::Ready if self.loss.is_none() => {
+                if let Some(id) = self.pipeline.wants_content() {
+                    return Some(Event::SendBody(id));
+                }
+            }
+            _ => {}
+        }
+        match self.replies.next(input) {
+            Ok(Some(reply)) => self.on_reply(reply, input, output),
+            Ok(None) => return self.wait(output),
+            Err(what) => self.fail(Failure::Malformed { stage: self.stage(), what }, output),
+        }
+        None
+    }
+
+    /// No complete reply is there.
+    fn wait(&mut self, output: &mut BytesMut) -> Option<Event> {
+        if let Some(loss) = self.loss {
+            self.on_loss(loss);
+            return None;
+        }
+        if !matches!(self.phase, Phase::Ready) {
+            return Some(Event::Read(self.stage()));
+        }
+        self.pipeline.fill(&self.capabilities, output);
+        if let Some((id, report)) = self.pipeline.next_done() {
+            return Some(Event::Done(id, report));
+        }
+        match self.pipeline.stage() {
+            Some(stage) => Some(Event::Read(stage)),
+            None if self.quit => {
+                output.extend_from_slice(b"QUIT\r\n");
+                self.phase = Phase::Quit;
+                None
+            }
+            None => Some(Event::Idle),
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        match self.phase {
+            Phase::Greeting => Stage::Greeting,
+            Phase::SayHello(_) | Phase::Hello(_) => Stage::Helo,
+            Phase::StartTls | Phase::Handshake => Stage::StartTls,
+            Phase::Auth(_) => Stage::Auth,
+            Phase::SayReady | Phase::Ready => self.pipeline.stage().unwrap_or(Stage::Idle),
+            Phase::Quit | Phase::Closed(_) => Stage::Quit,
+        }
+    }
+
+    fn verb(&self) -> Verb {
+        match self.settings.protocol {
+            Protocol::Smtp => Verb::Ehlo,
+            Protocol::Lmtp => Verb::Lhlo,
+        }
+    }
+
+    fn say_hello(&mut self, verb: Verb, output: &mut BytesMut) {
+        let word = match verb {
+            Verb::Ehlo => "EHLO ",
+            Verb::Helo => "HELO ",
+            Verb::Lhlo => "LHLO ",
+        };
+        for part in [word, &self.settings.helo_name, "\r\n"] {
+            output.extend_from_slice(part.as_bytes());
+        }
+        self.replies.keep_lines = true;
+        self.phase = Phase::Hello(verb);
+    }
+
+    fn on_reply(&mut self, reply: RemoteReply, input: &BytesMut, output: &mut BytesMut) {
+        match &mut self.phase {
+            Phase::Greeting if reply.code / 100 == 2 => self.phase = Phase::SayHello(self.verb()),
+            Phase::Hello(verb) => {
+                let verb = *verb;
+                self.on_hello(verb, reply, output);
+            }
+            Phase::StartTls => self.on_starttls(reply, input, output),
+            Phase::Auth(exchange) => match exchange.on_reply(&reply, output) {
+                Step::Continue => {}
+                Step::Done => self.become_ready(),
+                Step::Refused => self.refuse(reply, output),
+            },
+            Phase::Ready => {
+                if let Err(failure) = self.pipeline.on_reply(reply, output) {
+                    self.close(failure, output);
+                }
+            }
+            Phase::Quit => self.phase = Phase::Closed(None),
+            _ => self.refuse(reply, output),
+        }
+    }
+
+    fn on_hello(&mut self, verb: Verb, reply: RemoteReply, output: &mut BytesMut) {
+        let lines = self.replies.take_lines();
+        self.replies.keep_lines = false;
+        match (reply.code / 100, verb) {
+            (2, _) => {
+                self.capabilities = Capabilities::parse(&lines);
+                if verb == Verb::Helo {
+                    self.capabilities =
+                        Capabilities { name: std::mem::take(&mut self.capabilities.name), ..Capabilities::default() };
+                }
+                self.after_hello(output);
+            }
+            // RFC 5321 section 4.1.4: a server that does not know EHLO.
+            (5, Verb::Ehlo) => self.phase = Phase::SayHello(Verb::Helo),
+            _ => self.refuse(reply, output),
+        }
+    }
+
+    fn after_hello(&mut self, output: &mut BytesMut) {
+        let settings = &self.settings;
+        if settings.detect_loop && self.capabilities.name.eq_ignore_ascii_case(&settings.helo_name) {
+            return self.fail(Failure::Loop, output);
+        }
+        if !self.encrypted && self.tls() != Tls::Off && !self.plaintext {
+            if self.capabilities.starttls {
+                output.extend_from_slice(b"STARTTLS\r\n");
+                self.phase = Phase::StartTls;
+                return;
+            }
+            if self.tls() == Tls::Required {
+                return self.fail(Failure::TlsNotOffered, output);
+            }
+        }
+        self.authenticate(output);
+    }
+
+    /// The level in force: credentials never cross an unencrypted connection.
+    fn tls(&self) -> Tls {
+        if self.settings.credentials.is_some() { Tls::Required } else { self.settings.tls }
+    }
+
+    fn on_starttls(&mut self, reply: RemoteReply, input: &BytesMut, output: &mut BytesMut) {
+        if reply.code == 220 {
+            if input.is_empty() {
+                self.phase = Phase::Handshake;
+            } else {
+                self.phase = Phase::Closed(Some(Failure::TlsInjection));
+            }
+        } else if self.tls() == Tls::IfOffered && reply.code != 421 {
+            self.plaintext = true;
+            self.authenticate(output);
+        } else {
+            self.refuse(reply, output);
+        }
+    }
+
+    fn authenticate(&mut self, output: &mut BytesMut) {
+        let Some(credentials) = &self.settings.credentials else { return self.become_ready() };
+        match Exchange::start(&self.capabilities.mechanisms, credentials, output) {
+            Some(exchange) => self.phase = Phase::Auth(exchange),
+            None => self.fail(Failure::NoMechanism, output),
+        }
+    }
+
+    fn become_ready(&mut self) {
+        self.pipeline.set_pipelining(self.capabilities.pipelining);
+        self.phase = Phase::SayReady;
+    }
+
+    /// Ends the session because of a reply outside of transactions.
+    fn refuse(&mut self, reply: RemoteReply, output: &mut BytesMut) {
+        let stage = self.stage();
+        let failure = match reply.code / 100 {
+            4 | 5 => Failure::Reply { stage, reply },
+            _ => Failure::Malformed { stage, what: "reply out of order" },
+        };
+        self.close(failure, output);
+    }
+
+    /// Ends the session, and the transaction under way with it.
+    fn fail(&mut self, failure: Failure, output: &mut BytesMut) {
+        let failure = self.pipeline.end(failure);
+        self.close(failure, output);
+    }
+
+    /// QUIT is polite where the server still listens for commands.
+    fn close(&mut self, failure: Failure, output: &mut BytesMut) {
+        let stage = failure.stage();
+        let listens =
+            matches!(failure, Failure::Reply { .. } | Failure::TlsNotOffered | Failure::NoMechanism | Failure::Loop);
+        if listens && !failure.is_shutdown() && stage != Stage::Quit {
+            output.extend_from_slice(b"QUIT\r\n");
+        }
+        self.phase = Phase::Closed(Some(failure));
+    }
+
+    fn on_loss(&mut self, loss: Loss) {
+        let stage = self.stage();
+        let failure = match loss {
+            Loss::Lost => Failure::Lost { stage },
+            Loss::TimedOut => Failure::TimedOut { stage },
+        };
+        // A server that hangs up instead of answering QUIT has done its work.
+        let done = matches!(self.phase, Phase::Quit);
+        self.phase = Phase::Closed(if done { None } else { Some(self.pipeline.end(failure)) });
+    }
+}

@@ -1,0 +1,526 @@
+//! Dialogues against scripted servers: what is in which write, and what every trap ends in.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use staffetta_mail::{Address, BodyType, Notify, Recipient, ReversePath};
+
+use super::*;
+
+struct Dialogue {
+    session: Session,
+    input: BytesMut,
+    output: BytesMut,
+}
+
+fn settings() -> Settings {
+    Settings {
+        helo_name: "relay.example.org".to_owned(),
+        protocol: Protocol::Smtp,
+        tls: Tls::Off,
+        credentials: None,
+        detect_loop: true,
+    }
+}
+
+impl Dialogue {
+    fn new(settings: Settings) -> Self {
+        let session = Session::new(Arc::new(settings));
+        Self { session, input: BytesMut::new(), output: BytesMut::new() }
+    }
+
+    /// A session that is ready, at a server with these extensions.
+    fn ready(settings: Settings, extensions: &[&str]) -> Self {
+        let mut dialogue = Self::new(settings);
+        assert_eq!(dialogue.on("220 mx ESMTP\r\n"), Event::Read(Stage::Helo));
+        assert_eq!(dialogue.on(&ehlo(extensions)), Event::Ready);
+        dialogue.sent();
+        dialogue
+    }
+
+    /// A pipelining server, and messages 1, 2, … for these recipients.
+    fn pipelined(messages: &[&[&str]]) -> Self {
+        Self::with(settings(), &["PIPELINING"], messages)
+    }
+
+    fn with(settings: Settings, extensions: &[&str], messages: &[&[&str]]) -> Self {
+        let mut dialogue = Self::ready(settings, extensions);
+        for (number, recipients) in (1..).zip(messages) {
+            dialogue.session.submit(TransactionId(number), message(recipients));
+        }
+        dialogue
+    }
+
+    fn next(&mut self) -> Event {
+        self.session.next(&mut self.input, &mut self.output)
+    }
+
+    /// The server says this.
+    fn on(&mut self, text: &str) -> Event {
+        self.input.extend_from_slice(text.as_bytes());
+        self.next()
+    }
+
+    /// What the client has written since the last look.
+    fn sent(&mut self) -> String {
+        String::from_utf8_lossy(&self.output.split()).into_owned()
+    }
+
+    /// Writes a body.
+    fn body(&mut self, content: &str) -> Event {
+        let mut stuffer = Stuffer::new();
+        stuffer.append(content.as_bytes(), &mut self.output);
+        self.output.extend_from_slice(stuffer.finish());
+        self.session.on_body_sent();
+        self.next()
+    }
+
+    fn done(event: Event) -> (u64, Vec<String>) {
+        let Event::Done(TransactionId(id), report) = event else { panic!("no report: {event:?}") };
+        (id, report.outcomes.iter().map(shown).collect())
+    }
+}
+
+fn shown(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Delivered(reply) => format!("delivered {reply}"),
+        Outcome::Failed(Failure::Reply { stage, reply }) => format!("{stage:?} {reply}"),
+        Outcome::Failed(failure) => failure.to_string(),
+    }
+}
+
+fn ehlo(extensions: &[&str]) -> String {
+    let mut lines = vec!["mx.example.net"];
+    lines.extend(extensions);
+    let last = lines.len() - 1;
+    let line = |(i, text): (usize, &&str)| format!("250{}{text}\r\n", if i == last { ' ' } else { '-' });
+    lines.iter().enumerate().map(line).collect()
+}
+
+#[expect(clippy::unwrap_used, reason = "tests")]
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn message(recipients: &[&str]) -> Transaction {
+    Transaction {
+        sender: ReversePath::Address(address("s@example.org")),
+        recipients: recipients.iter().map(|text| Recipient::new(address(text))).collect(),
+        size: 3,
+        body: BodyType::SevenBit,
+        ret: None,
+        envid: None,
+    }
+}
+
+fn closed(stage: Stage, text: &str) -> Event {
+    let mut input = BytesMut::from(format!("{text}\r\n").as_bytes());
+    let reply = reply::Reader::default().next(&mut input).ok().flatten();
+    Event::Closed(reply.map(|reply| Failure::Reply { stage, reply }))
+}
+
+#[test]
+fn rfc5321_without_pipelining_every_command_waits_for_its_answer() {
+    let mut d = Dialogue::with(settings(), &["SIZE 1000"], &[&["a@b.c", "d@b.c"]]);
+    for (say, sent) in [
+        ("", "MAIL FROM:<s@example.org> SIZE=3\r\n"),
+        ("250 ok\r\n", "RCPT TO:<a@b.c>\r\n"),
+        ("250 ok\r\n", "RCPT TO:<d@b.c>\r\n"),
+        ("550 5.1.1 no\r\n", "DATA\r\n"),
+    ] {
+        assert!(matches!(d.on(say), Event::Read(_)));
+        assert_eq!(d.sent(), sent);
+    }
+    assert_eq!(d.on("354 go\r\n"), Event::SendBody(TransactionId(1)));
+    assert_eq!(d.body(".x\r\n"), Event::Read(Stage::Final));
+    assert_eq!(d.sent(), "..x\r\n.\r\n");
+    let expected = vec!["delivered 250 2.0.0 queued".to_owned(), "Rcpt 550 5.1.1 no".to_owned()];
+    assert_eq!(Dialogue::done(d.on("250 2.0.0 queued\r\n")), (1, expected));
+    assert_eq!(d.next(), Event::Idle);
+    d.session.quit();
+    assert_eq!(d.next(), Event::Read(Stage::Quit));
+    assert_eq!(d.sent(), "QUIT\r\n");
+    assert_eq!(d.on("221 bye\r\n"), Event::Closed(None));
+}
+
+#[test]
+fn rfc2920_the_next_group_travels_behind_the_final_dot() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
+    assert_eq!(d.next(), Event::Read(Stage::Mail));
+    assert_eq!(d.sent(), "MAIL FROM:<s@example.org>\r\nRCPT TO:<a@b.c>\r\nDATA\r\n");
+    assert_eq!(d.on("250 1\r\n250 2\r\n354 3\r\n"), Event::SendBody(TransactionId(1)));
+    assert_eq!(d.body("one"), Event::Read(Stage::Final));
+    assert_eq!(d.sent(), "one\r\n.\r\nMAIL FROM:<s@example.org>\r\nRCPT TO:<d@b.c>\r\nDATA\r\n");
+    assert_eq!(Dialogue::done(d.on("250 A\r\n250 1\r\n250 2\r\n354 3\r\n")), (1, vec!["delivered 250 A".to_owned()]));
+    assert_eq!(d.next(), Event::SendBody(TransactionId(2)));
+    assert_eq!(d.body("two"), Event::Read(Stage::Final));
+    assert_eq!(d.sent(), "two\r\n.\r\n");
+    assert_eq!(Dialogue::done(d.on("451 4.3.0 B\r\n")), (2, vec!["Final 451 4.3.0 B".to_owned()]));
+    assert_eq!(d.next(), Event::Idle);
+}
+
+#[test]
+fn all_recipients_refused_is_followed_by_rset_in_the_next_group() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
+    d.next();
+    d.sent();
+    let refused = vec!["Rcpt 550 no".to_owned()];
+    assert_eq!(Dialogue::done(d.on("250 1\r\n550 no\r\n554 no valid recipients\r\n")), (1, refused));
+    assert_eq!(d.next(), Event::Read(Stage::Reset));
+    assert_eq!(d.sent(), "RSET\r\nMAIL FROM:<s@example.org>\r\nRCPT TO:<d@b.c>\r\nDATA\r\n");
+    assert_eq!(d.on("250 reset\r\n250 1\r\n250 2\r\n354 3\r\n"), Event::SendBody(TransactionId(2)));
+}
+
+#[test]
+fn rfc2920_a_354_without_recipients_is_taken_back_with_an_empty_message() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
+    d.next();
+    d.sent();
+    assert_eq!(Dialogue::done(d.on("250 1\r\n450 no\r\n354 go\r\n")), (1, vec!["Rcpt 450 no".to_owned()]));
+    assert_eq!(d.next(), Event::Read(Stage::Reset));
+    assert_eq!(d.sent(), ".\r\nMAIL FROM:<s@example.org>\r\nRCPT TO:<d@b.c>\r\nDATA\r\n");
+    assert_eq!(d.on("250 queued nothing\r\n250 1\r\n250 2\r\n354 3\r\n"), Event::SendBody(TransactionId(2)));
+}
+
+#[test]
+fn a_refused_mail_and_yet_a_354_ends_in_a_hang_up_not_in_an_empty_message() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"]]);
+    d.next();
+    d.sent();
+    assert_eq!(Dialogue::done(d.on("550 no\r\n250 2\r\n354 go\r\n")), (1, vec!["Mail 550 no".to_owned()]));
+    assert!(matches!(d.next(), Event::Closed(Some(Failure::Malformed { stage: Stage::Data, .. }))));
+    assert_eq!(d.sent(), "");
+}
+
+#[test]
+fn mail_refused_needs_no_rset_and_data_refused_does() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"], &["e@b.c"]]);
+    d.next();
+    d.sent();
+    assert_eq!(Dialogue::done(d.on("550 no\r\n503 a\r\n503 b\r\n")), (1, vec!["Mail 550 no".to_owned()]));
+    assert_eq!(d.next(), Event::Read(Stage::Mail));
+    assert_eq!(d.sent(), "MAIL FROM:<s@example.org>\r\nRCPT TO:<d@b.c>\r\nDATA\r\n");
+    assert_eq!(Dialogue::done(d.on("250 1\r\n250 2\r\n451 later\r\n")), (2, vec!["Data 451 later".to_owned()]));
+    assert_eq!(d.next(), Event::Read(Stage::Reset));
+    assert!(d.sent().starts_with("RSET\r\nMAIL "));
+}
+
+#[test]
+fn without_pipelining_a_refused_transaction_sends_nothing_more() {
+    let mut d = Dialogue::with(settings(), &[], &[&["a@b.c"], &["d@b.c"]]);
+    d.next();
+    d.on("250 ok\r\n");
+    d.sent();
+    assert_eq!(Dialogue::done(d.on("550 no\r\n")), (1, vec!["Rcpt 550 no".to_owned()]));
+    assert_eq!(d.next(), Event::Read(Stage::Reset));
+    assert_eq!(d.sent(), "RSET\r\n");
+    d.on("250 ok\r\n");
+    assert_eq!(d.sent(), "MAIL FROM:<s@example.org>\r\n");
+    assert_eq!(Dialogue::done(d.on("451 later\r\n")), (2, vec!["Mail 451 later".to_owned()]));
+    assert_eq!(d.next(), Event::Idle);
+    assert_eq!(d.sent(), "");
+}
+
+#[test]
+fn a_nested_mail_error_behind_a_dot_is_tried_again_in_lock_step() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
+    d.next();
+    d.on("250 1\r\n250 2\r\n354 3\r\n");
+    d.body("one");
+    d.sent();
+    let refused = vec!["Final 554 no".to_owned()];
+    assert_eq!(Dialogue::done(d.on("554 no\r\n503 nested MAIL\r\n250 2\r\n503 no DATA now\r\n")), (1, refused));
+    assert_eq!(d.next(), Event::Read(Stage::Reset));
+    assert_eq!(d.sent(), "RSET\r\n");
+    assert_eq!(d.on("250 ok\r\n"), Event::Read(Stage::Mail));
+    assert_eq!(d.sent(), "MAIL FROM:<s@example.org>\r\n");
+    assert_eq!(Dialogue::done(d.on("503 still\r\n")), (2, vec!["Mail 503 still".to_owned()]));
+}
+
+#[test]
+fn a_421_ends_the_transaction_it_answers_and_leaves_later_ones_untouched() {
+    for (say, stage, text) in [
+        ("421 busy\r\n", Stage::Final, "421 busy"),
+        ("250 A\r\n421 4.3.2 down\r\n", Stage::Mail, "421 4.3.2 down"),
+        ("250 A\r\n250 1\r\n421 x\r\n", Stage::Rcpt, "421 x"),
+        ("250 A\r\n250 1\r\n250 2\r\n421 x\r\n", Stage::Data, "421 x"),
+    ] {
+        let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"], &["e@b.c"]]);
+        d.next();
+        d.on("250 1\r\n250 2\r\n354 3\r\n");
+        d.body("one");
+        d.sent();
+        let (mut event, mut ids) = (d.on(say), Vec::new());
+        while let Event::Done(TransactionId(id), _) = event {
+            ids.push(id);
+            event = d.next();
+        }
+        assert_eq!(ids, if stage == Stage::Final { vec![1] } else { vec![1, 2] });
+        assert_eq!(event, closed(stage, text));
+        assert_eq!(d.sent(), "");
+    }
+}
+
+#[test]
+fn a_loss_after_the_dot_is_ambiguous_and_nowhere_else() {
+    for (say, stage) in [
+        ("", Stage::Mail),
+        ("250 1\r\n", Stage::Rcpt),
+        ("250 1\r\n250 2\r\n", Stage::Data),
+        ("250 1\r\n250 2\r\n354 3\r\n", Stage::Transfer),
+        ("250 1\r\n250 2\r\n354 3\r\n.", Stage::Final),
+    ] {
+        for timeout in [false, true] {
+            let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
+            d.next();
+            d.on(say.trim_end_matches('.'));
+            if say.ends_with('.') {
+                d.body("one");
+            }
+            let failure = if timeout {
+                d.session.on_timeout();
+                Failure::TimedOut { stage }
+            } else {
+                d.session.on_lost();
+                Failure::Lost { stage }
+            };
+            assert_eq!(failure.is_ambiguous(), stage == Stage::Final);
+            assert_eq!(Dialogue::done(d.next()), (1, vec![failure.to_string()]));
+            assert_eq!(d.next(), Event::Closed(Some(failure.clone())));
+            assert_eq!(d.next(), Event::Closed(Some(failure)));
+        }
+    }
+}
+
+#[test]
+fn replies_that_arrived_before_the_loss_count() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
+    d.next();
+    d.on("250 1\r\n250 2\r\n354 3\r\n");
+    d.body("one");
+    d.input.extend_from_slice(b"250 A\r\n250 1\r\n");
+    d.session.on_lost();
+    assert_eq!(Dialogue::done(d.next()), (1, vec!["delivered 250 A".to_owned()]));
+    assert_eq!(Dialogue::done(d.next()), (2, vec!["lost connection while sending RCPT TO".to_owned()]));
+}
+
+#[test]
+fn a_refusal_during_the_content_is_the_reason_of_the_hang_up() {
+    for (say, outcome) in [
+        ("552 5.3.4 too big\r\n", "Transfer 552 5.3.4 too big"),
+        ("421 4.3.2 down\r\n", "Transfer 421 4.3.2 down"),
+        ("250 what\r\n", "reply out of order while sending message body"),
+        ("", "lost connection while sending message body"),
+    ] {
+        let mut d = Dialogue::pipelined(&[&["a@b.c"]]);
+        d.next();
+        assert_eq!(d.on("250 1\r\n250 2\r\n354 3\r\n"), Event::SendBody(TransactionId(1)));
+        d.input.extend_from_slice(say.as_bytes());
+        assert_eq!(d.next(), Event::SendBody(TransactionId(1)));
+        d.session.on_lost();
+        assert_eq!(Dialogue::done(d.next()), (1, vec![outcome.to_owned()]));
+    }
+}
+
+#[test]
+fn rfc2033_lmtp_answers_the_dot_once_for_each_accepted_recipient() {
+    let lmtp = Settings { protocol: Protocol::Lmtp, ..settings() };
+    let mut d = Dialogue::new(lmtp);
+    d.on("220 lmtp\r\n");
+    assert_eq!(d.sent(), "LHLO relay.example.org\r\n");
+    assert_eq!(d.on(&ehlo(&["PIPELINING"])), Event::Ready);
+    d.session.submit(TransactionId(1), message(&["a@b.c", "d@b.c", "e@b.c", "f@b.c"]));
+    d.next();
+    assert_eq!(d.on("250 1\r\n250 2\r\n550 no\r\n250 3\r\n250 4\r\n354 5\r\n"), Event::SendBody(TransactionId(1)));
+    assert_eq!(d.body("x"), Event::Read(Stage::Final));
+    assert_eq!(d.on("250 first\r\n452 4.2.2 full\r\n"), Event::Read(Stage::Final));
+    d.session.on_lost();
+    let outcomes = ["delivered 250 first", "Rcpt 550 no", "Final 452 4.2.2 full"].map(str::to_owned).to_vec();
+    let lost = Failure::Lost { stage: Stage::Final }.to_string();
+    assert_eq!(Dialogue::done(d.next()), (1, [outcomes, vec![lost]].concat()));
+}
+
+#[test]
+fn lmtp_with_a_354_for_nobody_hangs_up() {
+    let mut d = Dialogue::new(Settings { protocol: Protocol::Lmtp, ..settings() });
+    d.on("220 lmtp\r\n");
+    d.on(&ehlo(&["PIPELINING"]));
+    d.session.submit(TransactionId(1), message(&["a@b.c"]));
+    d.next();
+    assert_eq!(Dialogue::done(d.on("250 1\r\n550 no\r\n354 5\r\n")), (1, vec!["Rcpt 550 no".to_owned()]));
+    assert!(matches!(d.next(), Event::Closed(Some(Failure::Malformed { .. }))));
+}
+
+#[test]
+fn rfc1870_a_message_above_the_limit_is_not_sent() {
+    let mut d = Dialogue::with(settings(), &["PIPELINING", "SIZE 2"], &[&["a@b.c"]]);
+    assert_eq!(Dialogue::done(d.next()), (1, vec!["message size 3 exceeds size limit 2".to_owned()]));
+    assert_eq!(d.next(), Event::Idle);
+    assert_eq!(d.sent(), "");
+}
+
+#[test]
+fn many_recipients_go_out_in_bounded_groups() {
+    let names: Vec<_> = (0..450).map(|i| format!("u{i}@b.c")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut d = Dialogue::pipelined(&[&names]);
+    let (mut event, mut say) = (d.next(), String::new());
+    while let Event::Read(_) = event {
+        let lines = d.sent();
+        assert!(lines.lines().count() <= 200);
+        say.clear();
+        lines.lines().for_each(|line| say.push_str(if line == "DATA" { "354 go\r\n" } else { "250 ok\r\n" }));
+        event = d.on(&say);
+    }
+    assert_eq!(event, Event::SendBody(TransactionId(1)));
+}
+
+#[test]
+fn dsn_is_passed_on_only_to_servers_that_offer_it() {
+    for (extensions, passed) in [(&["PIPELINING", "DSN"][..], true), (&["PIPELINING"], false)] {
+        let mut d = Dialogue::ready(settings(), extensions);
+        let mut transaction = message(&["a@b.c"]);
+        transaction.recipients[0].notify = Some(Notify { success: true, ..Notify::default() });
+        d.session.submit(TransactionId(1), transaction);
+        d.next();
+        assert_eq!(d.sent().contains("NOTIFY=SUCCESS ORCPT=rfc822;a@b.c"), passed);
+        d.on("250 1\r\n250 2\r\n354 3\r\n");
+        d.body("x");
+        let Event::Done(_, report) = d.on("250 ok\r\n") else { panic!("no report") };
+        assert_eq!(report.dsn_passed_on, passed);
+    }
+}
+
+#[test]
+fn a_refused_greeting_ends_the_session() {
+    for (say, closing) in [("554 no\r\n", "QUIT\r\n"), ("421 busy\r\n", ""), ("450 later\r\n", "QUIT\r\n")] {
+        let mut d = Dialogue::new(settings());
+        d.session.submit(TransactionId(1), message(&["a@b.c"]));
+        assert_eq!(d.on(say), closed(Stage::Greeting, say.trim_end()));
+        assert_eq!(d.sent(), closing);
+    }
+}
+
+#[test]
+fn garbage_for_a_greeting_is_malformed() {
+    let mut d = Dialogue::new(settings());
+    assert!(matches!(
+        d.on("SSH-2.0-OpenSSH\r\n"),
+        Event::Closed(Some(Failure::Malformed { stage: Stage::Greeting, .. }))
+    ));
+}
+
+#[test]
+fn rfc5321_4_1_4_helo_is_tried_when_ehlo_is_unknown() {
+    let mut d = Dialogue::new(settings());
+    d.on("220 old\r\n");
+    assert_eq!(d.on("500 what\r\n"), Event::Read(Stage::Helo));
+    assert_eq!(d.sent(), "EHLO relay.example.org\r\nHELO relay.example.org\r\n");
+    assert_eq!(d.on("250-mx\r\n250 PIPELINING\r\n"), Event::Ready);
+    assert_eq!(*d.session.capabilities(), Capabilities { name: "mx".to_owned(), ..Capabilities::default() });
+}
+
+#[test]
+fn a_server_with_our_name_is_a_loop() {
+    let mut d = Dialogue::new(settings());
+    d.on("220 x\r\n");
+    assert_eq!(d.on("250 Relay.Example.ORG hello\r\n"), Event::Closed(Some(Failure::Loop)));
+}
+
+fn secured(tls: Tls, say: &str) -> (Dialogue, Event) {
+    let mut d = Dialogue::new(Settings { tls, ..settings() });
+    d.on("220 mx\r\n");
+    d.on(&ehlo(&["STARTTLS", "PIPELINING"]));
+    assert_eq!(d.sent(), "EHLO relay.example.org\r\nSTARTTLS\r\n");
+    let event = d.on(say);
+    (d, event)
+}
+
+#[test]
+fn rfc3207_ehlo_is_said_again_after_the_handshake() {
+    let (mut d, event) = secured(Tls::IfOffered, "220 go\r\n");
+    assert_eq!(event, Event::StartTls);
+    assert_eq!(d.next(), Event::StartTls);
+    d.session.on_tls_started();
+    assert_eq!(d.next(), Event::Read(Stage::Helo));
+    assert_eq!(d.sent(), "EHLO relay.example.org\r\n");
+    assert_eq!(d.on(&ehlo(&["STARTTLS"])), Event::Ready);
+    assert!(d.session.is_encrypted() && !d.session.capabilities().pipelining);
+}
+
+#[test]
+fn what_follows_the_answer_to_starttls_in_the_clear_is_an_attack() {
+    let (mut d, event) = secured(Tls::IfOffered, "220 go\r\n250 mx\r\n");
+    assert_eq!(event, Event::Closed(Some(Failure::TlsInjection)));
+    assert_eq!(d.sent(), "");
+}
+
+#[test]
+fn a_refused_starttls_is_fatal_only_where_tls_is_required() {
+    let (_, event) = secured(Tls::IfOffered, "454 no\r\n");
+    assert_eq!(event, Event::Ready);
+    let (mut d, event) = secured(Tls::Required, "454 no\r\n");
+    assert_eq!(event, closed(Stage::StartTls, "454 no"));
+    assert_eq!(d.sent(), "QUIT\r\n");
+    let (_, event) = secured(Tls::IfOffered, "421 no\r\n");
+    assert_eq!(event, closed(Stage::StartTls, "421 no"));
+}
+
+#[test]
+fn a_failed_handshake_ends_the_session() {
+    let (mut d, _) = secured(Tls::IfOffered, "220 go\r\n");
+    d.session.on_tls_failed("bad certificate");
+    assert_eq!(d.next(), Event::Closed(Some(Failure::TlsHandshake("bad certificate".to_owned()))));
+}
+
+fn with_login(tls: Tls) -> Settings {
+    let credentials = Credentials { username: "john".to_owned(), password: "summersun".to_owned() };
+    assert!(!format!("{credentials:?}").contains("summersun"));
+    Settings { tls, credentials: Some(credentials), ..settings() }
+}
+
+#[test]
+fn credentials_make_tls_mandatory() {
+    for tls in [Tls::Off, Tls::IfOffered, Tls::Required] {
+        let mut d = Dialogue::new(with_login(tls));
+        d.on("220 mx\r\n");
+        assert_eq!(d.on(&ehlo(&["AUTH PLAIN"])), Event::Closed(Some(Failure::TlsNotOffered)));
+        assert_eq!(d.sent(), "EHLO relay.example.org\r\nQUIT\r\n");
+    }
+}
+
+#[test]
+fn rfc4954_auth_happens_once_encrypted() {
+    for (mechanisms, say, expected) in [
+        ("AUTH PLAIN", "235 ok\r\n", Event::Ready),
+        ("AUTH PLAIN", "535 5.7.8 no\r\n", closed(Stage::Auth, "535 5.7.8 no")),
+        ("AUTH GSSAPI", "", Event::Closed(Some(Failure::NoMechanism))),
+    ] {
+        let mut d = Dialogue::new(with_login(Tls::IfOffered));
+        d.on("220 mx\r\n");
+        d.on(&ehlo(&["STARTTLS", "AUTH PLAIN"]));
+        assert_eq!(d.on("220 go\r\n"), Event::StartTls);
+        d.session.on_tls_started();
+        d.next();
+        d.sent();
+        let event = d.on(&ehlo(&[mechanisms]));
+        assert_eq!(if say.is_empty() { event } else { d.on(say) }, expected);
+        assert_eq!(d.sent().contains("AUTH PLAIN AGpvaG4Ac3VtbWVyc3Vu\r\n"), !say.is_empty());
+    }
+}
+
+#[test]
+fn a_421_while_idle_is_seen_before_the_next_message() {
+    let mut d = Dialogue::pipelined(&[]);
+    assert_eq!(d.next(), Event::Idle);
+    assert_eq!(d.on("421 4.4.2 timeout\r\n"), closed(Stage::Idle, "421 4.4.2 timeout"));
+}
+
+#[test]
+fn a_hang_up_instead_of_the_answer_to_quit_is_fine() {
+    let mut d = Dialogue::pipelined(&[]);
+    d.session.quit();
+    assert_eq!(d.next(), Event::Read(Stage::Quit));
+    d.session.on_lost();
+    assert_eq!(d.next(), Event::Closed(None));
+}
