@@ -4,6 +4,8 @@
 //! its recipients; a job is waiting, leased, held or finished. See [`Queue`] for the operations, `script/*.lua` for
 //! what happens inside Redis, ARCHITECTURE.md for the promises.
 
+pub mod server;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
