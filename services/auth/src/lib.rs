@@ -1,1 +1,40 @@
 //! The auth service: who is this, which senders do they own, which domains and recipients are ours.
+//!
+//! [`run`] serves the contract of `staffetta-proto` over gRPC until it is told to stop. Inside, a call passes from `service` (gRPC)
+//! to `exchange` (one SASL conversation) and `sasl` (the mechanisms, without I/O), then to `directory`, which puts `sql` (the
+//! operator's queries), `hashing` with [`scheme`] (passwords) and `cache` (credentials verified a moment ago) together.
+//! [`accounts`] is for the command line: it changes what the service reads.
+//!
+//! Follows RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (AUTH), and Postfix and Dovecot where operators expect it.
+
+pub mod accounts;
+mod address;
+mod cache;
+mod directory;
+mod exchange;
+mod hashing;
+mod metrics;
+mod probe;
+mod sasl;
+pub mod scheme;
+mod server;
+mod service;
+mod sql;
+mod text;
+mod tls;
+
+use std::sync::Arc;
+
+use staffetta_config::Config;
+use tokio_util::sync::CancellationToken;
+
+pub use self::server::Server;
+pub use self::sql::{ConfigError, QueryError, UrlError};
+
+/// Serves until `shutdown` is cancelled and the calls under way have ended.
+///
+/// # Errors
+/// A start that cannot work, see [`Server::bind`]. A back end that is down is not one.
+pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    Server::bind(&config).await?.serve(shutdown).await
+}

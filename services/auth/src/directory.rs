@@ -1,0 +1,171 @@
+//! The answers of the service, from back end, hashing and caches together. Nothing here knows gRPC.
+//!
+//! An unknown login costs the same time as a wrong password: the password is then verified against the stored string seen last, and the
+//! result thrown away. (Accounts under schemes of different cost can still be told apart by who measures long enough.)
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use moka::future::Cache;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::address;
+use crate::cache::Verified;
+use crate::hashing::{HashError, Hashing};
+use crate::metrics::Metrics;
+use crate::sasl::Credentials;
+use crate::scheme::{self, SchemeError};
+use crate::sql::{Account, Store, StoreError};
+
+/// How long an owned sender is believed, if `cache_ttl` is not shorter: spares a query for each message of a busy session.
+const SENDER_TTL: Duration = Duration::from_secs(5);
+
+/// Pairs of login and sender kept.
+const MAX_SENDERS: u64 = 50_000;
+
+/// Why credentials were not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// No such account.
+    #[error("unknown login")]
+    UnknownLogin,
+    /// The account exists, the password is another one.
+    #[error("wrong password")]
+    WrongPassword,
+    /// The account has no password: NULL in the database.
+    #[error("the account has no password")]
+    NoPassword,
+    /// The back end does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The password could not be checked.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+}
+
+impl Refusal {
+    /// Nobody knows whether the credentials are right.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            Self::UnknownLogin | Self::WrongPassword | Self::NoPassword => false,
+            Self::Store(_) | Self::Hash(_) => true,
+        }
+    }
+}
+
+/// The one who knows.
+pub(crate) struct Directory {
+    store: Store,
+    hashing: Hashing,
+    verified: Verified,
+    owned: Cache<(String, String), ()>,
+    /// What an unknown login is measured against.
+    seen: Mutex<SecretString>,
+    metrics: Metrics,
+}
+
+impl Directory {
+    /// Over this back end. Hashes one password, so call it off the async threads' hot path.
+    pub(crate) fn new(store: Store, cache_ttl: Duration, metrics: Metrics) -> Result<Self, SchemeError> {
+        let decoy = scheme::hash(scheme::DEFAULT, &SecretString::from(rand::random::<u64>().to_string()))?;
+        Ok(Self {
+            store,
+            hashing: Hashing::new(metrics.clone()),
+            verified: Verified::new(cache_ttl),
+            owned: Cache::builder().max_capacity(MAX_SENDERS).time_to_live(SENDER_TTL.min(cache_ttl)).build(),
+            seen: Mutex::new(decoy.into()),
+            metrics,
+        })
+    }
+
+    /// The back end, for the probe.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The login of these credentials, as the back end spells it.
+    pub(crate) async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<str>, Arc<Refusal>> {
+        let cached = self.verified.find(credentials).await;
+        self.metrics.cache(cached.is_some());
+        match cached {
+            Some(login) => Ok(login),
+            None => self.verified.verify(credentials, self.verify(credentials)).await,
+        }
+    }
+
+    async fn verify(&self, credentials: &Credentials) -> Result<Arc<str>, Refusal> {
+        let account = self.account(&credentials.login).await?;
+        let Some(Account { login, password: stored }) = account else {
+            self.pretend(credentials).await;
+            return Err(Refusal::UnknownLogin);
+        };
+        let Some(stored) = stored else {
+            self.pretend(credentials).await;
+            return Err(Refusal::NoPassword);
+        };
+        scheme::check(stored.expose_secret()).map_err(HashError::from)?;
+        let right = self.hashing.verify(stored.clone(), credentials.password.clone()).await?;
+        self.remember(stored);
+        if right { Ok(login.into()) } else { Err(Refusal::WrongPassword) }
+    }
+
+    async fn account(&self, login: &str) -> Result<Option<Account>, StoreError> {
+        for login in address::spellings(login) {
+            if let Some(account) = self.store.account(&login).await? {
+                return Ok(Some(account));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the time that a wrong password takes.
+    async fn pretend(&self, credentials: &Credentials) {
+        let decoy = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Whatever comes out, the answer is no.
+        let _ = self.hashing.verify(decoy, credentials.password.clone()).await;
+    }
+
+    fn remember(&self, stored: SecretString) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stored;
+    }
+
+    /// May the login use this sender? The first key that the back end knows decides, as in Postfix's `smtpd_sender_login_maps`.
+    pub(crate) async fn owns(&self, login: &str, sender: &str) -> Result<bool, StoreError> {
+        let pair = (login.to_owned(), sender.to_owned());
+        if self.owned.get(&pair).await.is_some() {
+            return Ok(true);
+        }
+        for key in address::keys(sender) {
+            let owners = self.store.owners(&key, login).await?;
+            if owners.is_empty() {
+                continue;
+            }
+            let owned = owners.iter().any(|owner| owner.eq_ignore_ascii_case(login));
+            if owned {
+                self.owned.insert(pair, ()).await;
+            }
+            return Ok(owned);
+        }
+        Ok(false)
+    }
+
+    /// Is it one of our domains?
+    pub(crate) async fn has_domain(&self, domain: &str) -> Result<bool, StoreError> {
+        for domain in address::spellings(domain) {
+            if self.store.has_domain(&domain).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Is there a mailbox, an alias or a catch-all for it?
+    pub(crate) async fn has_recipient(&self, recipient: &str) -> Result<bool, StoreError> {
+        for key in address::keys(recipient) {
+            if self.store.has_recipient(&key).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,126 @@
+//! Password hashing off the async threads, bounded: as many at a time as there are cores, a limited number waiting.
+//!
+//! Argon2id takes memory as well as time, so letting every login start at once would end in swap or an OOM kill. A burst beyond the
+//! queue is answered "temporarily": the client tries again, the cache has warmed up meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
+
+use crate::metrics::Metrics;
+use crate::scheme::{self, SchemeError};
+
+/// The longest wait for a result, the wait for a core included.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Verifications that may wait for each core.
+const WAITING_PER_CORE: usize = 64;
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HashError {
+    /// A burst of logins, or hostile parameters below the ceiling.
+    #[error("too many password verifications are waiting")]
+    Busy,
+    /// The machine is overloaded.
+    #[error("the password was not verified within {} s", DEADLINE.as_secs())]
+    Timeout,
+    /// What is stored cannot be verified; waiting does not help.
+    #[error(transparent)]
+    Scheme(#[from] SchemeError),
+    /// The blocking task was lost: the runtime is shutting down.
+    #[error("the password verification was aborted")]
+    Aborted,
+}
+
+/// The bounded pool.
+#[derive(Clone)]
+pub(crate) struct Hashing {
+    cores: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+    max_waiting: usize,
+    metrics: Metrics,
+}
+
+impl Hashing {
+    /// With one place for each core that the process may use.
+    pub(crate) fn new(metrics: Metrics) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::with_limits(cores, cores * WAITING_PER_CORE, metrics)
+    }
+
+    fn with_limits(cores: usize, max_waiting: usize, metrics: Metrics) -> Self {
+        Self { cores: Arc::new(Semaphore::new(cores)), waiting: Arc::default(), max_waiting, metrics }
+    }
+
+    /// Is it this password?
+    pub(crate) async fn verify(&self, stored: SecretString, password: SecretString) -> Result<bool, HashError> {
+        tokio::time::timeout(DEADLINE, self.verify_in_turn(stored, password)).await.map_err(|_| HashError::Timeout)?
+    }
+
+    async fn verify_in_turn(&self, stored: SecretString, password: SecretString) -> Result<bool, HashError> {
+        let waiting = Waiting::enter(self).ok_or(HashError::Busy)?;
+        let permit = Arc::clone(&self.cores).acquire_owned().await.map_err(|_| HashError::Aborted)?;
+        drop(waiting);
+        let metrics = self.metrics.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            // Held until the work is done, also when nobody waits for it any more.
+            let _permit = permit;
+            let started = Instant::now();
+            let result = scheme::verify(stored.expose_secret(), password.expose_secret().as_bytes());
+            metrics.hash(started.elapsed());
+            result
+        });
+        Ok(task.await.map_err(|_| HashError::Aborted)??)
+    }
+}
+
+/// A place in the queue, given back when dropped.
+struct Waiting<'a>(&'a Hashing);
+
+impl<'a> Waiting<'a> {
+    fn enter(hashing: &'a Hashing) -> Option<Self> {
+        let before = hashing.waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Self(hashing);
+        hashing.metrics.hash_waiting(before + 1);
+        // A free core means no wait, however short the queue is meant to be.
+        (before < hashing.max_waiting || hashing.cores.available_permits() > 0).then_some(place)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let before = self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.hash_waiting(before.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn more_than_the_queue_holds_are_turned_away() {
+        let hashing = Hashing::with_limits(1, 2, Metrics::new());
+        let core = Arc::clone(&hashing.cores).acquire_owned().await.unwrap();
+        let stored = scheme::hash("SSHA512", &"x".into()).unwrap();
+        let verify = || {
+            let (hashing, stored) = (hashing.clone(), SecretString::from(stored.clone()));
+            tokio::spawn(async move { hashing.verify(stored, "x".into()).await })
+        };
+        let waiting = [verify(), verify()];
+        while hashing.waiting.load(Ordering::Relaxed) < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(verify().await.unwrap(), Err(HashError::Busy)));
+        drop(core);
+        for task in waiting {
+            assert!(task.await.unwrap().unwrap());
+        }
+        assert_eq!(hashing.waiting.load(Ordering::Relaxed), 0);
+    }
+}

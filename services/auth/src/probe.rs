@@ -1,0 +1,87 @@
+//! Is the back end there? Asked in the background, so that readiness costs nothing to read and recovers by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use staffetta_proto::auth::v1::auth_service_server::AuthServiceServer;
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::directory::Directory;
+use crate::metrics::Metrics;
+use crate::service::Service;
+use crate::sql::StoreError;
+
+/// Between two probes of a back end that answers.
+const WHILE_UP: Duration = Duration::from_secs(5);
+
+/// Between two probes of one that does not.
+const WHILE_DOWN: Duration = Duration::from_secs(1);
+
+/// What is known about the back end, for `/readyz`.
+#[derive(Clone)]
+pub(crate) struct Readiness(Arc<ArcSwapOption<String>>);
+
+impl Readiness {
+    /// Not ready until the first probe says so.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(ArcSwapOption::from_pointee("the back end was not asked yet".to_owned())))
+    }
+
+    /// `Err` says why no work may be taken.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.0.load().as_ref().map_or(Ok(()), |reason| Err(reason.to_string()))
+    }
+}
+
+/// Probes, and tells `/readyz`, the gRPC health service, the metrics and the log.
+pub(crate) struct Probe {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) readiness: Readiness,
+    pub(crate) health: HealthReporter,
+    pub(crate) metrics: Metrics,
+}
+
+impl Probe {
+    /// Asks once.
+    pub(crate) async fn once(&self) -> Result<(), StoreError> {
+        let result = self.directory.store().probe().await;
+        self.tell(result.as_ref().err().map(ToString::to_string)).await;
+        result
+    }
+
+    /// Asks until `shutdown`; from then on nothing is ready.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        loop {
+            let pause = if self.readiness.check().is_ok() { WHILE_UP } else { WHILE_DOWN };
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                // Told to everybody by itself.
+                _ = self.once() => {}
+            }
+        }
+        self.tell(Some("shutting down".to_owned())).await;
+    }
+
+    async fn tell(&self, problem: Option<String>) {
+        let up = problem.is_none();
+        self.metrics.backend_up(up);
+        let before = self.readiness.0.swap(problem.clone().map(Arc::new));
+        if before.as_deref() == problem.as_ref() {
+            return;
+        }
+        match &problem {
+            None => tracing::info!("the back end answers"),
+            Some(reason) => tracing::warn!(%reason, "not ready"),
+        }
+        let status = if up { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.health.set_service_status("", status).await;
+        self.health.set_service_status(<AuthServiceServer<Service> as tonic::server::NamedService>::NAME, status).await;
+    }
+}

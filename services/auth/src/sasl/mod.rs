@@ -1,0 +1,111 @@
+//! SASL (RFC 4422) on the server's side, without I/O: a mechanism eats the client's messages and says what has to happen next.
+//!
+//! One file a mechanism, one row each in [`start`] and [`NAMES`]. A mechanism never sees a back end. PLAIN and LOGIN end with
+//! [`Step::Verify`]; a mechanism that needs the stored verifier (SCRAM) will ask for it with a step of its own, answered by the driver in
+//! `exchange.rs`; a back end that speaks SASL itself (Dovecot) replaces the whole exchange there, as it only moves opaque messages.
+
+mod login;
+mod plain;
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+/// The mechanisms that we have.
+pub(crate) const NAMES: [&str; 2] = ["PLAIN", "LOGIN"];
+
+/// Longest login: a local part of 64 octets, `@` and a domain of 255.
+const MAX_LOGIN: usize = 320;
+
+/// Longest password. RFC 4616 has 255; the cost of SHA-crypt grows with the length, so it needs a bound.
+const MAX_PASSWORD: usize = 1024;
+
+/// A message of the client, base64 removed; wiped when dropped.
+pub(crate) type Message = Zeroizing<Vec<u8>>;
+
+/// What a client claims.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    /// As typed.
+    pub(crate) login: String,
+    /// Never shown by `Debug`, wiped when dropped.
+    pub(crate) password: SecretString,
+}
+
+/// What happens next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Send this to the client, and give its answer to the mechanism.
+    Challenge(Vec<u8>),
+    /// The exchange is complete: the result is that of this verification.
+    Verify(Credentials),
+    /// Not what the mechanism's grammar allows.
+    Malformed(&'static str),
+    /// Well-formed, and refused without looking at the password.
+    Refuse {
+        /// Whom the client claimed to be.
+        login: String,
+        /// For the log.
+        detail: &'static str,
+    },
+}
+
+/// One exchange.
+pub(crate) trait Mechanism: Send {
+    /// The client's first message; `None` if AUTH came without an initial response (RFC 4954 §4).
+    fn begin(&mut self, initial: Option<Message>) -> Step;
+
+    /// The answer to the last challenge.
+    fn respond(&mut self, message: Message) -> Step;
+}
+
+/// Starts an exchange; `None` for a mechanism that we do not have. Names compare exactly: the contract has them in upper case.
+pub(crate) fn start(mechanism: &str) -> Option<Box<dyn Mechanism>> {
+    match mechanism {
+        "PLAIN" => Some(Box::new(plain::Plain)),
+        "LOGIN" => Some(Box::<login::Login>::default()),
+        _ => None,
+    }
+}
+
+/// A login as text, or what is wrong with it.
+fn login(bytes: &[u8]) -> Result<String, Step> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Step::Malformed("the login is not UTF-8"))?;
+    match text {
+        "" => Err(Step::Malformed("the login is empty")),
+        _ if text.len() > MAX_LOGIN => Err(Step::Malformed("the login is too long")),
+        _ if text.chars().any(char::is_control) => Err(Step::Malformed("the login has control characters")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// A login with a password, checked for what no account can have.
+fn credentials(login: String, password: &[u8]) -> Step {
+    if password.len() > MAX_PASSWORD {
+        return Step::Malformed("the password is too long");
+    }
+    match std::str::from_utf8(password) {
+        Err(_) => Step::Malformed("the password is not UTF-8"),
+        Ok("") => Step::Refuse { login, detail: "empty password" },
+        Ok(text) if text.contains('\0') => Step::Malformed("the password has a NUL"),
+        Ok(text) => Step::Verify(Credentials { login, password: text.into() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_a_mechanism_and_no_other_has() {
+        assert!(NAMES.iter().all(|name| start(name).is_some()));
+        for name in ["", "plain", "CRAM-MD5", "ANONYMOUS", "PLAIN "] {
+            assert!(start(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn debug_output_hides_the_password() {
+        let step = credentials("john".to_owned(), b"summersun");
+        assert!(!format!("{step:?}").contains("summersun"));
+    }
+}

@@ -1,0 +1,159 @@
+//! Binds, serves, drains: the gRPC port with its health service, and the HTTP port for probes and metrics.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use staffetta_config::{Backend, Config};
+use staffetta_proto::auth::v1::auth_service_server::AuthServiceServer;
+use tokio::net::TcpListener;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{Router, TcpIncoming};
+
+use crate::directory::Directory;
+use crate::metrics::Metrics;
+use crate::probe::{Probe, Readiness};
+use crate::service::Service;
+use crate::sql::Store;
+use crate::tls::MutualTls;
+
+/// Connections end after this, so that frontends spread over new pods.
+const MAX_AGE: Duration = Duration::from_secs(600);
+
+/// What an open exchange on such a connection still gets.
+const AGE_GRACE: Duration = Duration::from_secs(360);
+
+/// The longest drain.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Streams of one frontend at a time.
+const MAX_STREAMS: u32 = 2048;
+
+/// Largest message accepted; SASL messages are far below.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// The service with its ports taken, not serving yet.
+pub struct Server {
+    grpc: TcpListener,
+    http: TcpListener,
+    tls: Option<Arc<MutualTls>>,
+    directory: Arc<Directory>,
+    metrics: Metrics,
+}
+
+impl Server {
+    /// Checks the configuration and takes the two ports. A back end that is down is no error; it is waited for while serving.
+    ///
+    /// # Errors
+    /// What an operator has to change: a URL or a query that cannot work, certificates that cannot be read, a port that is taken, and
+    /// queries that the back end, if it is there, refuses.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let auth = &config.auth;
+        anyhow::ensure!(auth.backend == Backend::Sql, "auth.backend: only \"sql\" is available in this version");
+        let metrics = Metrics::new();
+        let store = Store::new(&auth.sql, metrics.clone())?;
+        let tls = MutualTls::load(&config.rpc).context("[rpc]")?;
+        let grpc = listen(auth.listen, "auth.listen").await?;
+        let http = listen(auth.http, "auth.http").await?;
+        if let Err(error) = store.probe().await {
+            anyhow::ensure!(!error.is_permanent(), "{error}");
+            tracing::warn!(%error, "the back end does not answer; waiting for it");
+        }
+        let directory = Arc::new(Directory::new(store, auth.cache_ttl, metrics.clone())?);
+        Ok(Self { grpc, http, tls, directory, metrics })
+    }
+
+    /// Where gRPC is served; of use when the configuration leaves the port to the system.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.grpc.local_addr()
+    }
+
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    pub fn http_address(&self) -> std::io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// Serves until `shutdown`, lets calls under way finish, and closes the back end.
+    pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { grpc, http, tls, directory, metrics } = self;
+        let readiness = Readiness::new();
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let probe =
+            Probe { directory: Arc::clone(&directory), readiness: readiness.clone(), health, metrics: metrics.clone() };
+        // Its result is told to everybody by the probe itself.
+        let _ = probe.once().await;
+
+        // The HTTP port outlives the drain: it tells that we are not ready.
+        let drained = CancellationToken::new();
+        let http = tokio::spawn(staffetta_telemetry::http::serve(http, move || readiness.check(), drained.clone()));
+        let probing = tokio::spawn(probe.run(shutdown.clone()));
+
+        let service = AuthServiceServer::new(Service::new(Arc::clone(&directory), metrics))
+            .max_decoding_message_size(MAX_MESSAGE);
+        let router = builder().add_service(health_service).add_service(service);
+        tracing::info!(address = %grpc.local_addr()?, mutual_tls = tls.is_some(), "serving");
+        let result = drain_within(serve(router, grpc, tls, shutdown.clone()), &shutdown).await;
+
+        drained.cancel();
+        shutdown.cancel();
+        // Both end by themselves now; a panic in one of them is in the log already.
+        let _ = tokio::join!(http, probing);
+        directory.store().close().await;
+        result
+    }
+}
+
+async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
+}
+
+fn builder() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .max_connection_age(MAX_AGE)
+        .max_connection_age_grace(AGE_GRACE)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .max_concurrent_streams(MAX_STREAMS)
+        .tcp_nodelay(true)
+}
+
+async fn serve(
+    router: Router,
+    listener: TcpListener,
+    tls: Option<Arc<MutualTls>>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    match tls {
+        None => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            router.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await?;
+        }
+        Some(tls) => {
+            tokio::spawn(Arc::clone(&tls).watch(shutdown.clone()));
+            let incoming = ReceiverStream::new(tls.accept(listener, shutdown.clone())).fuse();
+            router.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for `serving`, from `shutdown` on at most [`DRAIN`] more.
+async fn drain_within(
+    serving: impl Future<Output = anyhow::Result<()>>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        result = serving => result.context("serve gRPC"),
+        () = patience => {
+            tracing::warn!("calls were still open at the end of the drain");
+            Ok(())
+        }
+    }
+}

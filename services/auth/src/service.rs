@@ -1,0 +1,217 @@
+//! The gRPC face: messages in, the directory's answers out, statuses counted.
+//!
+//! A refused login is an answer, not an error. `UNAVAILABLE` means that nobody knows; what the cause is stays in our log.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use staffetta_proto::auth::v1::auth_service_server::AuthService;
+use staffetta_proto::auth::v1::authenticate_request::Step;
+use staffetta_proto::auth::v1::{
+    AuthenticateRequest, AuthenticateResponse, CheckSenderRequest, CheckSenderResponse, LookupDomainRequest,
+    LookupDomainResponse, LookupRecipientRequest, LookupRecipientResponse,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Code, Request, Response, Status, Streaming};
+use zeroize::Zeroizing;
+
+use crate::directory::Directory;
+use crate::exchange::{Exchange, Progress};
+use crate::metrics::Metrics;
+use crate::sql::StoreError;
+use crate::text::Printable;
+
+/// Exchanges and look-ups under way in this process, open challenges included.
+const MAX_CALLS: usize = 8192;
+
+/// The longest wait for the client behind the frontend to answer a challenge; frontends give up before (RFC 5321 §4.5.3.2: 5 min).
+const CLIENT_PATIENCE: Duration = Duration::from_secs(330);
+
+/// Longest address or domain asked about.
+const MAX_ADDRESS: usize = 1024;
+
+/// The service; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Service {
+    directory: Arc<Directory>,
+    calls: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl Service {
+    /// Answers from this directory.
+    pub(crate) fn new(directory: Arc<Directory>, metrics: Metrics) -> Self {
+        Self { directory, calls: Arc::new(Semaphore::new(MAX_CALLS)), metrics }
+    }
+
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Status::unavailable("too many calls are under way"))
+    }
+
+    /// Admits, answers and counts one look-up.
+    async fn look_up(
+        &self,
+        method: &'static str,
+        asked: &str,
+        answer: impl Future<Output = Result<bool, StoreError>>,
+    ) -> Result<bool, Status> {
+        let mut handled = Handled::new(&self.metrics, method);
+        let result = match self.admit() {
+            Err(status) => Err(status),
+            Ok(_) if asked.is_empty() || asked.len() > MAX_ADDRESS => {
+                Err(Status::invalid_argument("empty or too long"))
+            }
+            Ok(_permit) => answer.await.map_err(|error| unavailable(method, asked, &error)),
+        };
+        handled.code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        result
+    }
+}
+
+fn unavailable(method: &'static str, asked: &str, error: &StoreError) -> Status {
+    tracing::warn!(method, asked = %Printable(asked), %error, "the back end gave no answer");
+    Status::unavailable("the back end cannot say")
+}
+
+#[tonic::async_trait]
+impl AuthService for Service {
+    type AuthenticateStream = Pin<Box<dyn Stream<Item = Result<AuthenticateResponse, Status>> + Send>>;
+
+    async fn authenticate(
+        &self,
+        request: Request<Streaming<AuthenticateRequest>>,
+    ) -> Result<Response<Self::AuthenticateStream>, Status> {
+        let handled = Handled::new(&self.metrics, "Authenticate");
+        let permit = match self.admit() {
+            Ok(permit) => permit,
+            Err(status) => return Err(handled.fail(status)),
+        };
+        let conversation = Conversation {
+            requests: request.into_inner(),
+            state: State::Fresh,
+            directory: Arc::clone(&self.directory),
+            metrics: self.metrics.clone(),
+            handled,
+            _permit: permit,
+        };
+        // No task of its own: when the frontend goes away the stream is dropped, and all work for it with it.
+        Ok(Response::new(Box::pin(stream::unfold(conversation, Conversation::next))))
+    }
+
+    async fn check_sender(
+        &self,
+        request: Request<CheckSenderRequest>,
+    ) -> Result<Response<CheckSenderResponse>, Status> {
+        let CheckSenderRequest { login, sender } = request.into_inner();
+        let owned = self.look_up("CheckSender", &sender, self.directory.owns(&login, &sender)).await?;
+        Ok(Response::new(CheckSenderResponse { owned }))
+    }
+
+    async fn lookup_domain(
+        &self,
+        request: Request<LookupDomainRequest>,
+    ) -> Result<Response<LookupDomainResponse>, Status> {
+        let LookupDomainRequest { domain } = request.into_inner();
+        let known = self.look_up("LookupDomain", &domain, self.directory.has_domain(&domain)).await?;
+        Ok(Response::new(LookupDomainResponse { known }))
+    }
+
+    async fn lookup_recipient(
+        &self,
+        request: Request<LookupRecipientRequest>,
+    ) -> Result<Response<LookupRecipientResponse>, Status> {
+        let LookupRecipientRequest { recipient } = request.into_inner();
+        let known = self.look_up("LookupRecipient", &recipient, self.directory.has_recipient(&recipient)).await?;
+        Ok(Response::new(LookupRecipientResponse { known }))
+    }
+}
+
+/// One Authenticate stream.
+struct Conversation {
+    requests: Streaming<AuthenticateRequest>,
+    state: State,
+    directory: Arc<Directory>,
+    metrics: Metrics,
+    handled: Handled,
+    _permit: OwnedSemaphorePermit,
+}
+
+enum State {
+    Fresh,
+    Open(Exchange),
+    Closed,
+}
+
+impl Conversation {
+    /// Reads one message and gives the response to it; ends after the last.
+    async fn next(mut self) -> Option<(Result<AuthenticateResponse, Status>, Self)> {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        if matches!(state, State::Closed) {
+            return None;
+        }
+        let step = match self.receive().await {
+            Ok(Some(step)) => step,
+            // The frontend gave up, for example because the client sent "*".
+            Ok(None) => return None,
+            Err(status) => return Some(self.broken(status)),
+        };
+        let progress = match (state, step) {
+            (State::Fresh, Step::Start(start)) => {
+                Exchange::start(start, Arc::clone(&self.directory), self.metrics.clone()).await
+            }
+            (State::Open(exchange), Step::Response(message)) => exchange.respond(Zeroizing::new(message)).await,
+            _ => return Some(self.broken(Status::invalid_argument("Start comes first, and once"))),
+        };
+        match progress {
+            Progress::Open(exchange, response) => {
+                self.state = State::Open(exchange);
+                Some((Ok(response), self))
+            }
+            Progress::Closed(response) => {
+                self.handled.code = Code::Ok;
+                Some((Ok(response), self))
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Option<Step>, Status> {
+        let request = tokio::time::timeout(CLIENT_PATIENCE, self.requests.message()).await;
+        let request = request.map_err(|_| Status::deadline_exceeded("the client did not answer"))??;
+        match request {
+            None => Ok(None),
+            Some(AuthenticateRequest { step: Some(step) }) => Ok(Some(step)),
+            Some(AuthenticateRequest { step: None }) => Err(Status::invalid_argument("a message without a step")),
+        }
+    }
+
+    fn broken(mut self, status: Status) -> (Result<AuthenticateResponse, Status>, Self) {
+        self.handled.code = status.code();
+        (Err(status), self)
+    }
+}
+
+/// Counts a call when it ends, also when it is dropped half-way.
+struct Handled {
+    metrics: Metrics,
+    method: &'static str,
+    code: Code,
+}
+
+impl Handled {
+    fn new(metrics: &Metrics, method: &'static str) -> Self {
+        Self { metrics: metrics.clone(), method, code: Code::Cancelled }
+    }
+
+    fn fail(mut self, status: Status) -> Status {
+        self.code = status.code();
+        status
+    }
+}
+
+impl Drop for Handled {
+    fn drop(&mut self) {
+        self.metrics.handled(self.method, self.code);
+    }
+}

@@ -1,0 +1,161 @@
+//! The SQL back end: SQLite, PostgreSQL or MySQL/MariaDB, chosen by the URL, asked with the operator's own queries.
+//!
+//! [`Store::new`] checks URL and queries without a connection; connections are made when first needed, at most
+//! [`MAX_CONNECTIONS`] of them. Every question ends within [`DEADLINE`]. An error means "nobody knows", never "no".
+//! Columns are found by name, values are always bound.
+
+mod lexer;
+mod pool;
+pub(crate) mod query;
+
+use std::time::{Duration, Instant};
+
+use staffetta_config::Sql;
+
+pub use self::pool::UrlError;
+pub(crate) use self::pool::{Pool, SqliteFile, each};
+pub use self::query::QueryError;
+use self::query::{Kind, Query, Values};
+use crate::metrics::Metrics;
+
+/// Connections of one process to the database.
+pub(crate) const MAX_CONNECTIONS: u32 = 16;
+
+/// The longest wait for an answer, the wait for a free connection included.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Rows read of one answer; more owners of one address than this are not believed.
+const MAX_ROWS: usize = 1000;
+
+/// A configuration that cannot work, found without asking the database.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ConfigError {
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
+/// Why the database gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// Nothing came back in time: the database hangs or is overloaded.
+    #[error("no answer from the database within {} s", DEADLINE.as_secs())]
+    Timeout,
+    /// No connection: it is down, the name does not resolve, the credentials are wrong.
+    #[error("no connection to the database: {0}")]
+    Connect(#[source] sqlx::Error),
+    /// The database refused the query, or the connection broke while it ran.
+    #[error("{}: {error}", kind.key())]
+    Query {
+        kind: Kind,
+        #[source]
+        error: sqlx::Error,
+    },
+    /// The operator's query names its columns otherwise.
+    #[error("{}: returns no column `{column}`; write `… AS {column}`", kind.key())]
+    MissingColumn { kind: Kind, column: &'static str },
+    /// One login must be one account.
+    #[error("{}: returned more than one row for one login", Kind::Password.key())]
+    Ambiguous,
+}
+
+impl StoreError {
+    /// The operator has to change something; waiting does not help.
+    pub(crate) fn is_permanent(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Connect(_) | Self::Ambiguous => false,
+            Self::Query { error, .. } => matches!(error, sqlx::Error::Database(_)),
+            Self::MissingColumn { .. } => true,
+        }
+    }
+}
+
+/// An account as stored.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// As the back end spells it.
+    pub(crate) login: String,
+    /// With its scheme; absent: no login is possible.
+    pub(crate) password: Option<secrecy::SecretString>,
+}
+
+/// The database and the four queries, shared by all calls.
+pub(crate) struct Store {
+    pool: Pool,
+    password: Query,
+    sender: Query,
+    domain: Query,
+    recipient: Query,
+    metrics: Metrics,
+}
+
+impl Store {
+    /// Checks URL and queries; connects to nothing.
+    pub(crate) fn new(sql: &Sql, metrics: Metrics) -> Result<Self, ConfigError> {
+        let pool = Pool::new(&sql.url, SqliteFile::MustExist)?;
+        let dialect = pool.dialect();
+        Ok(Self {
+            password: Query::parse(Kind::Password, dialect, &sql.password_query)?,
+            sender: Query::parse(Kind::Sender, dialect, &sql.sender_query)?,
+            domain: Query::parse(Kind::Domain, dialect, &sql.domain_query)?,
+            recipient: Query::parse(Kind::Recipient, dialect, &sql.recipient_query)?,
+            pool,
+            metrics,
+        })
+    }
+
+    /// The account with this login, if there is one.
+    pub(crate) async fn account(&self, login: &str) -> Result<Option<Account>, StoreError> {
+        let values = Values { login, domain: domain_of(login), ..Values::default() };
+        let mut rows = self.ask(&self.password, &values).await?;
+        if rows.len() > 1 {
+            return Err(StoreError::Ambiguous);
+        }
+        let Some(row) = rows.pop() else { return Ok(None) };
+        let [login, password] = <[Option<String>; 2]>::try_from(row).unwrap_or_default();
+        Ok(login.map(|login| Account { login, password: password.map(Into::into) }))
+    }
+
+    /// The logins that own this sender, as the back end spells them.
+    pub(crate) async fn owners(&self, sender: &str, login: &str) -> Result<Vec<String>, StoreError> {
+        let values = Values { login, sender, domain: domain_of(sender), ..Values::default() };
+        Ok(self.ask(&self.sender, &values).await?.into_iter().flatten().flatten().collect())
+    }
+
+    /// Is it one of our domains?
+    pub(crate) async fn has_domain(&self, domain: &str) -> Result<bool, StoreError> {
+        let values = Values { domain, ..Values::default() };
+        Ok(!self.ask(&self.domain, &values).await?.is_empty())
+    }
+
+    /// Does it lead to a mailbox or an alias of ours?
+    pub(crate) async fn has_recipient(&self, recipient: &str) -> Result<bool, StoreError> {
+        let values = Values { recipient, domain: domain_of(recipient), ..Values::default() };
+        Ok(!self.ask(&self.recipient, &values).await?.is_empty())
+    }
+
+    /// Lets the database parse all four queries; true answers to all later questions are then likely.
+    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+        let queries = [&self.password, &self.sender, &self.domain, &self.recipient];
+        tokio::time::timeout(DEADLINE, self.pool.prepare(&queries)).await.map_err(|_| StoreError::Timeout)?
+    }
+
+    /// Ends all connections.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn ask(&self, query: &Query, values: &Values<'_>) -> Result<Vec<Vec<Option<String>>>, StoreError> {
+        let started = Instant::now();
+        let answer = tokio::time::timeout(DEADLINE, self.pool.rows(query, values, MAX_ROWS)).await;
+        self.metrics.sql(query.kind, started.elapsed());
+        answer.map_err(|_| StoreError::Timeout)?
+    }
+}
+
+/// What stands behind the last `@`; empty without one.
+fn domain_of(address: &str) -> &str {
+    address.rsplit_once('@').map_or("", |(_, domain)| domain)
+}

@@ -1,0 +1,209 @@
+//! One pool of connections, whichever database it is. An enum and not sqlx's `Any`, which knows too few column types.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlRow};
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
+use sqlx::{
+    AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Executor as _, Row as _, SqlSafeStr as _,
+    Statement as _,
+};
+
+use super::query::{Dialect, Query, Values};
+use super::{MAX_CONNECTIONS, StoreError};
+
+/// The longest wait for a free or a new connection.
+const ACQUIRE: Duration = Duration::from_secs(3);
+
+/// A connection idle for longer is tested before it is used again.
+const TEST_AFTER: Duration = Duration::from_secs(5);
+
+/// `auth.sql.url` cannot be used. The URL itself is not repeated: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "auth.sql.url: {0}; allowed are sqlite:///path, postgres://user:password@host/database, mysql://user:password@host/database"
+)]
+pub struct UrlError(String);
+
+/// What to do about a SQLite file that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SqliteFile {
+    /// The service never makes one: an empty database would answer "no" to everybody.
+    MustExist,
+    /// The account commands do.
+    Create,
+}
+
+/// Connections to one of the three kinds of database.
+#[derive(Clone, Debug)]
+pub(crate) enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+    Mysql(MySqlPool),
+}
+
+/// Runs the same code for each kind; the types differ, the text does not.
+macro_rules! each {
+    ($pool:expr, $inner:ident => $code:expr) => {
+        match $pool {
+            Pool::Sqlite($inner) => $code,
+            Pool::Postgres($inner) => $code,
+            Pool::Mysql($inner) => $code,
+        }
+    };
+}
+pub(crate) use each;
+
+impl Pool {
+    /// Reads the URL; connects to nothing. Must be called inside a tokio runtime.
+    pub(crate) fn new(url: &SecretString, file: SqliteFile) -> Result<Self, UrlError> {
+        let url = url.expose_secret();
+        let wrong = |error: sqlx::Error| UrlError(error.to_string());
+        let (scheme, _) = url.split_once(':').ok_or_else(|| UrlError("is not a URL".to_owned()))?;
+        match scheme {
+            "sqlite" => {
+                let options = SqliteConnectOptions::from_str(url).map_err(wrong)?;
+                let options = options.create_if_missing(file == SqliteFile::Create).busy_timeout(ACQUIRE);
+                Ok(Self::Sqlite(
+                    bounded(SqlitePoolOptions::new()).connect_lazy_with(options.disable_statement_logging()),
+                ))
+            }
+            "postgres" | "postgresql" => {
+                let options = PgConnectOptions::from_str(url).map_err(wrong)?.application_name("staffetta-auth");
+                Ok(Self::Postgres(bounded(PgPoolOptions::new()).connect_lazy_with(options.disable_statement_logging())))
+            }
+            "mysql" | "mariadb" => {
+                let options = MySqlConnectOptions::from_str(url).map_err(wrong)?;
+                Ok(Self::Mysql(bounded(MySqlPoolOptions::new()).connect_lazy_with(options.disable_statement_logging())))
+            }
+            other => Err(UrlError(format!("unknown database `{other}`"))),
+        }
+    }
+
+    /// Whose SQL is spoken there.
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Mysql(_) => Dialect::Mysql,
+        }
+    }
+
+    /// Executes the query and gives the wanted columns of at most `limit` rows, in the order of [`super::query::Kind::columns`].
+    pub(crate) async fn rows(
+        &self,
+        query: &Query,
+        values: &Values<'_>,
+        limit: usize,
+    ) -> Result<Vec<Vec<Option<String>>>, StoreError> {
+        each!(self, pool => {
+            let mut connection = pool.acquire().await.map_err(StoreError::Connect)?;
+            let mut statement = sqlx::query(AssertSqlSafe(Arc::clone(&query.sql)));
+            for bind in &query.binds {
+                statement = statement.bind(values.of(*bind).to_owned());
+            }
+            let mut rows = statement.fetch(&mut *connection);
+            let mut result = Vec::new();
+            while let Some(row) = rows.try_next().await.map_err(|error| StoreError::Query { kind: query.kind, error })? {
+                result.push(columns(&row, query)?);
+                if result.len() == limit {
+                    break;
+                }
+            }
+            Ok(result)
+        })
+    }
+
+    /// Lets the database parse the queries and checks that their columns are there.
+    pub(crate) async fn prepare(&self, queries: &[&Query]) -> Result<(), StoreError> {
+        each!(self, pool => {
+            let mut connection = pool.acquire().await.map_err(StoreError::Connect)?;
+            connection.ping().await.map_err(StoreError::Connect)?;
+            for query in queries {
+                // The same parameter types as `rows` binds: the statement stays in the connection's cache.
+                let types = vec![text_type(&*connection); query.binds.len()];
+                let sql = AssertSqlSafe(Arc::clone(&query.sql)).into_sql_str();
+                let statement = (&mut *connection).prepare_with(sql, &types).await;
+                let statement = statement.map_err(|error| StoreError::Query { kind: query.kind, error })?;
+                let has = |name: &str| statement.columns().iter().any(|column| column.name() == name);
+                if let Some(column) = query.kind.columns().iter().find(|name| !has(name)) {
+                    return Err(StoreError::MissingColumn { kind: query.kind, column });
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends all connections.
+    pub(crate) async fn close(&self) {
+        each!(self, pool => pool.close().await);
+    }
+}
+
+/// Bounds and checks that are the same everywhere.
+fn bounded<DB: sqlx::Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
+    options
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(ACQUIRE)
+        .idle_timeout(Duration::from_secs(300))
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for >= TEST_AFTER {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+}
+
+/// The type under which text is bound.
+fn text_type<C: sqlx::Connection>(_: &C) -> <C::Database as sqlx::Database>::TypeInfo
+where
+    String: sqlx::Type<C::Database>,
+{
+    <String as sqlx::Type<C::Database>>::type_info()
+}
+
+/// The wanted columns of a row, as text.
+fn columns<R: TextRow>(row: &R, query: &Query) -> Result<Vec<Option<String>>, StoreError> {
+    let read = |column: &&'static str| {
+        row.text(column).map_err(|error| match error {
+            sqlx::Error::ColumnNotFound(_) => StoreError::MissingColumn { kind: query.kind, column },
+            error => StoreError::Query { kind: query.kind, error },
+        })
+    };
+    query.kind.columns().iter().map(read).collect()
+}
+
+/// Reads a column as text, whatever text type the database gives it.
+trait TextRow {
+    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
+}
+
+impl TextRow for SqliteRow {
+    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
+        // SQLite types values, not columns.
+        self.try_get_unchecked(column)
+    }
+}
+
+impl TextRow for PgRow {
+    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
+        self.try_get(column)
+    }
+}
+
+impl TextRow for MySqlRow {
+    /// Columns with a binary collation count as bytes there, yet hold text.
+    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
+        let bytes: Option<Vec<u8>> = self.try_get_unchecked(column)?;
+        bytes.map(String::from_utf8).transpose().map_err(|error| sqlx::Error::Decode(error.into()))
+    }
+}

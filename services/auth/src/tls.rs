@@ -1,0 +1,203 @@
+//! Mutual TLS towards the frontends: our certificate, and only clients whose certificate our authority has signed.
+//!
+//! The three files are read again every [`RELOAD`]; when they changed and make sense, new connections use them. When they do not make
+//! sense the old ones stay in use and the log says why. TLS 1.3 only: both ends are ours.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::RootCertStore;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use staffetta_config::Rpc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+/// How often the files are looked at.
+const RELOAD: Duration = Duration::from_secs(10);
+
+/// The longest handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Connections with a finished handshake that wait to be served.
+const BACKLOG: usize = 64;
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} holds no usable {what}: {problem}")]
+    Pem { path: PathBuf, what: &'static str, problem: String },
+    #[error("use the certificate and the key together: {0}")]
+    Pair(#[from] rustls::Error),
+    #[error("use the authority: {0}")]
+    Authority(#[from] rustls::server::VerifierBuilderError),
+    #[error("rpc.ca, rpc.certificate and rpc.key must be set together")]
+    Incomplete,
+}
+
+/// The paths of the three files.
+struct Files {
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// What was read from them, compared to see a change.
+#[derive(PartialEq, Eq)]
+struct Contents {
+    ca: Vec<u8>,
+    certificate: Vec<u8>,
+    key: zeroize::Zeroizing<Vec<u8>>,
+}
+
+/// The configuration in use.
+pub(crate) struct MutualTls {
+    files: Files,
+    contents: ArcSwap<Contents>,
+    config: ArcSwap<ServerConfig>,
+}
+
+impl MutualTls {
+    /// `None` if `[rpc]` is not used.
+    pub(crate) fn load(rpc: &Rpc) -> Result<Option<Arc<Self>>, TlsError> {
+        let files = match (&rpc.ca, &rpc.certificate, &rpc.key) {
+            (None, None, None) => return Ok(None),
+            (Some(ca), Some(certificate), Some(key)) => {
+                Files { ca: ca.clone(), certificate: certificate.clone(), key: key.clone() }
+            }
+            _ => return Err(TlsError::Incomplete),
+        };
+        let contents = files.read()?;
+        let config = files.config(&contents)?;
+        Ok(Some(Arc::new(Self {
+            files,
+            contents: ArcSwap::from_pointee(contents),
+            config: ArcSwap::from_pointee(config),
+        })))
+    }
+
+    /// Reads the files again; true if they changed.
+    fn reload(&self) -> Result<bool, TlsError> {
+        let contents = self.files.read()?;
+        if **self.contents.load() == contents {
+            return Ok(false);
+        }
+        self.config.store(Arc::new(self.files.config(&contents)?));
+        self.contents.store(Arc::new(contents));
+        Ok(true)
+    }
+
+    /// Follows the files until `shutdown`.
+    pub(crate) async fn watch(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(RELOAD) => {}
+            }
+            match self.reload() {
+                Ok(true) => tracing::info!("the certificates of [rpc] were read again"),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the certificates of [rpc] changed and cannot be used; the old ones stay")
+                }
+            }
+        }
+    }
+
+    /// Accepts connections and does their handshakes side by side, so that a slow client delays nobody. Ends with `shutdown`.
+    pub(crate) fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> mpsc::Receiver<std::io::Result<TlsStream<TcpStream>>> {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        tokio::spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    accepted = listener.accept() => accepted,
+                };
+                match accepted {
+                    Ok((stream, peer)) => {
+                        tokio::spawn(handshake(
+                            TlsAcceptor::from(self.config.load_full()),
+                            stream,
+                            peer,
+                            sender.clone(),
+                        ));
+                    }
+                    Err(error) => {
+                        // Out of file descriptors, most likely: others must end first.
+                        tracing::warn!(%error, "accept failed");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+            }
+        });
+        receiver
+    }
+}
+
+async fn handshake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    peer: std::net::SocketAddr,
+    sender: mpsc::Sender<std::io::Result<TlsStream<TcpStream>>>,
+) {
+    // Without it small answers wait for an acknowledgement; a failure costs only time.
+    let _ = stream.set_nodelay(true);
+    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            // Closed only while shutting down.
+            let _ = sender.send(Ok(stream)).await;
+        }
+        Ok(Err(error)) => tracing::warn!(%peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::warn!(%peer, "TLS handshake timed out"),
+    }
+}
+
+impl Files {
+    fn read(&self) -> Result<Contents, TlsError> {
+        let read = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
+        Ok(Contents { ca: read(&self.ca)?, certificate: read(&self.certificate)?, key: read(&self.key)?.into() })
+    }
+
+    fn config(&self, contents: &Contents) -> Result<ServerConfig, TlsError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(&self.ca, &contents.ca)? {
+            roots.add(certificate)?;
+        }
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+        let key =
+            PrivateKeyDer::from_pem_slice(&contents.key).map_err(|error| pem(&self.key, "private key", &error))?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(certificates(&self.certificate, &contents.certificate)?, key)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
+fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    let found = read.map_err(|error| pem(path, "certificate", &error))?;
+    if found.is_empty() {
+        return Err(pem(path, "certificate", &"there is none"));
+    }
+    Ok(found)
+}
+
+fn pem(path: &Path, what: &'static str, problem: &dyn std::fmt::Display) -> TlsError {
+    TlsError::Pem { path: path.to_owned(), what, problem: problem.to_string() }
+}
