@@ -1,0 +1,224 @@
+//! Delivery status notifications: multipart/report as RFC 3464 and RFC 6522 define it.
+//!
+//! One [`Notice`] says what happened to some recipients of one message; [`failure`], [`delay`], [`relayed`] and
+//! [`delivered`] make a complete message of it, to be sent from `<>` to the sender. Whether somebody wants to hear of it
+//! (NOTIFY, a null sender) is the caller's question: [`crate::Recipient::wants_failure`] and its kin.
+//!
+//! The report has three parts: plain words, `message/delivery-status`, and the message or its header section. All lines
+//! end in CRLF and have at most 998 octets. Texts of remote servers and addresses are made printable ASCII and folded
+//! before they go in, so that nothing in them can add a field, a part or a line.
+
+mod original;
+mod status;
+mod text;
+
+use crate::{Address, BodyType, QueueId, Recipient, RemoteReply, Return, Status};
+
+pub use original::Original;
+
+use text::{clean, date};
+
+/// Milliseconds since the Unix epoch.
+pub type UnixMillis = u64;
+
+/// What is to be reported about one message.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// The name of this system.
+    pub hostname: &'a str,
+    /// To whom: the sender of the message.
+    pub sender: &'a Address,
+    /// The name of the message.
+    pub id: QueueId,
+    /// When the message was accepted.
+    pub arrived: UnixMillis,
+    /// Now.
+    pub now: UnixMillis,
+    /// Makes the Message-ID and the boundary unique; random, or a counter.
+    pub unique: u64,
+    /// `ENVID=` of the message, in xtext.
+    pub envid: Option<&'a str>,
+    /// `RET=` of the message.
+    pub ret: Option<Return>,
+    /// What happened to whom; not empty.
+    pub fates: &'a [Fate<'a>],
+    /// The message.
+    pub original: Original<'a>,
+}
+
+/// What happened to one recipient.
+#[derive(Clone, Copy, Debug)]
+pub struct Fate<'a> {
+    /// Whom.
+    pub recipient: &'a Recipient,
+    /// The status that the report gives.
+    pub status: Status,
+    /// The line that the log has, in words.
+    pub text: &'a str,
+    /// The host that replied, if one did.
+    pub remote: Option<&'a str>,
+    /// What it replied.
+    pub reply: Option<&'a RemoteReply>,
+}
+
+/// A report, ready to be queued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The whole message.
+    pub content: Vec<u8>,
+    /// 8BITMIME if the returned message has octets above 127.
+    pub body: BodyType,
+}
+
+/// The message will not reach these recipients.
+pub fn failure(notice: &Notice<'_>) -> Report {
+    build(Kind::Failed, notice)
+}
+
+/// The message is late; it is tried until `retry_until`.
+pub fn delay(notice: &Notice<'_>, retry_until: UnixMillis) -> Report {
+    build(Kind::Delayed { retry_until }, notice)
+}
+
+/// The message was passed to a system that does not report success itself (RFC 3461 section 5.2.2).
+pub fn relayed(notice: &Notice<'_>) -> Report {
+    build(Kind::Relayed, notice)
+}
+
+/// The message is in the recipients' mailboxes.
+pub fn delivered(notice: &Notice<'_>) -> Report {
+    build(Kind::Delivered, notice)
+}
+
+/// What the report is about; the same for all its recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Failed,
+    Delayed { retry_until: UnixMillis },
+    Relayed,
+    Delivered,
+}
+
+impl Kind {
+    const fn subject(self) -> &'static str {
+        match self {
+            Self::Failed => "Undelivered Mail Returned to Sender",
+            Self::Delayed { .. } => "Delayed Mail (still being retried)",
+            Self::Relayed | Self::Delivered => "Successful Mail Delivery Report",
+        }
+    }
+
+    /// Only a failure returns the message (RFC 3461 section 6.2 lets others return its header section).
+    const fn may_return_all(self) -> bool {
+        matches!(self, Self::Failed)
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Failed => {
+                "I'm sorry to have to inform you that your message could not be\r\n\
+                 delivered to one or more recipients. It will not be tried again.\r\n"
+            }
+            Self::Delayed { .. } => {
+                "####################################################################\r\n\
+                 # THIS IS A WARNING ONLY.  YOU DO NOT NEED TO RESEND YOUR MESSAGE. #\r\n\
+                 ####################################################################\r\n\
+                 \r\n\
+                 Your message could not be delivered yet. It is still being tried.\r\n"
+            }
+            Self::Relayed => {
+                "Your message was passed on to the systems below. They do not send\r\n\
+                 reports of success, so you may hear no more of it.\r\n"
+            }
+            Self::Delivered => "Your message was successfully delivered to the recipients below.\r\n",
+        }
+    }
+}
+
+/// Puts the parts together.
+fn build(kind: Kind, notice: &Notice<'_>) -> Report {
+    let part = original::part(notice, kind.may_return_all());
+    let boundary = boundary(notice, &part.content);
+    let transfer = if part.eight_bit { "8bit" } else { "7bit" };
+    let mut out = head(kind, notice, &boundary, transfer);
+    open(&mut out, &boundary, "Notification", "text/plain; charset=us-ascii", "7bit");
+    out.push_str(&human(kind, notice, part.whole));
+    open(&mut out, &boundary, "Delivery report", "message/delivery-status", "7bit");
+    status::write(kind, notice, &mut out);
+    let (what, media) = match part.whole {
+        true => ("Undelivered Message", "message/rfc822"),
+        false => ("Message Headers", "text/rfc822-headers"),
+    };
+    open(&mut out, &boundary, what, media, transfer);
+    let mut content = out.into_bytes();
+    content.extend_from_slice(&part.content);
+    content.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    let body = if part.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit };
+    Report { content, body }
+}
+
+/// The header section of the report.
+fn head(kind: Kind, notice: &Notice<'_>, boundary: &str, transfer: &str) -> String {
+    let Notice { id, unique, sender, .. } = notice;
+    let hostname = clean(notice.hostname);
+    let subject = kind.subject();
+    let date = date(notice.now);
+    format!(
+        "From: MAILER-DAEMON@{hostname} (Mail Delivery System)\r\n\
+         To: {sender}\r\n\
+         Subject: {subject}\r\n\
+         Date: {date}\r\n\
+         Message-ID: <{id}.{unique:x}@{hostname}>\r\n\
+         Auto-Submitted: auto-replied\r\n\
+         MIME-Version: 1.0\r\n\
+         Content-Type: multipart/report; report-type=delivery-status;\r\n\
+         \tboundary=\"{boundary}\"\r\n\
+         Content-Transfer-Encoding: {transfer}\r\n\
+         \r\n\
+         This is a MIME-encapsulated message.\r\n"
+    )
+}
+
+/// Begins a part.
+fn open(out: &mut String, boundary: &str, description: &str, media: &str, transfer: &str) {
+    out.push_str(&format!(
+        "\r\n--{boundary}\r\n\
+         Content-Description: {description}\r\n\
+         Content-Type: {media}\r\n\
+         Content-Transfer-Encoding: {transfer}\r\n\
+         \r\n"
+    ));
+}
+
+/// The part for people.
+fn human(kind: Kind, notice: &Notice<'_>, whole: bool) -> String {
+    let hostname = clean(notice.hostname);
+    let mut out = format!("This is the mail system at host {hostname}.\r\n\r\n{}\r\n", kind.words());
+    if let Kind::Delayed { retry_until } = kind {
+        out.push_str(&format!("It will be tried until {}.\r\n\r\n", date(retry_until)));
+    }
+    let attached = if whole { "The message is attached." } else { "Its header section is attached." };
+    out.push_str(&format!(
+        "{attached} For help, please write to postmaster@{hostname} and\r\ninclude this report.\r\n"
+    ));
+    for fate in notice.fates {
+        out.push_str("\r\n");
+        text::wrap(&format!("<{}>: {}", fate.recipient.address, fate.text), &mut out);
+    }
+    out
+}
+
+/// A boundary that does not occur in the returned message, whatever that is.
+fn boundary(notice: &Notice<'_>, returned: &[u8]) -> String {
+    let mut number = notice.unique;
+    loop {
+        let boundary = format!("{}.{number:x}/staffetta", notice.id);
+        if memchr::memmem::find(returned, boundary.as_bytes()).is_none() {
+            return boundary;
+        }
+        number = number.wrapping_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests;
