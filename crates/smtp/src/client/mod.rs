@@ -39,6 +39,7 @@ mod session;
 mod stuffer;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use std::fmt;
 
@@ -46,8 +47,27 @@ use staffetta_mail::{BodyType, Envelope, Recipient, RemoteReply, Return, Reverse
 
 pub use capabilities::Capabilities;
 pub use failure::{Failure, Stage};
-pub use session::{Event, Session};
+pub use session::Session;
 pub use stuffer::Stuffer;
+
+/// What the shell has to do next; see the [module](self).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Write `output`, then read more, within the timeout of this stage.
+    Read(Stage),
+    /// Write `output`, then start TLS on the connection.
+    StartTls,
+    /// The session is set up: [`Session::capabilities`] and [`Session::is_encrypted`] are final. Comes once.
+    Ready,
+    /// Write the content of this transaction.
+    SendBody(TransactionId),
+    /// A transaction has ended.
+    Done(TransactionId, Report),
+    /// Nothing is under way. Write `output` before waiting for work.
+    Idle,
+    /// The session has ended; `None` after QUIT. Write `output` and close the connection, waiting for neither.
+    Closed(Option<Failure>),
+}
 
 /// How to talk to one server.
 #[derive(Clone, Debug)]

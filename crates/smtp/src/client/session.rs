@@ -14,26 +14,7 @@ use staffetta_mail::RemoteReply;
 use super::pipeline::Pipeline;
 use super::reply::Reader;
 use super::sasl::{Exchange, Step};
-use super::{Capabilities, Failure, Protocol, Report, Settings, Stage, Tls, Transaction, TransactionId};
-
-/// What the shell has to do next; see the [module](super).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Write `output`, then read more, within the timeout of this stage.
-    Read(Stage),
-    /// Write `output`, then start TLS on the connection.
-    StartTls,
-    /// The session is set up: [`Session::capabilities`] and [`Session::is_encrypted`] are final. Comes once.
-    Ready,
-    /// Write the content of this transaction.
-    SendBody(TransactionId),
-    /// A transaction has ended.
-    Done(TransactionId, Report),
-    /// Nothing is under way. Write `output` before waiting for work.
-    Idle,
-    /// The session has ended; `None` after QUIT. Write `output` and close the connection, waiting for neither.
-    Closed(Option<Failure>),
-}
+use super::{Capabilities, Event, Failure, Protocol, Settings, Stage, Tls, Transaction, TransactionId};
 
 #[derive(Debug)]
 enum Phase {

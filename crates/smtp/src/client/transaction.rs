@@ -1,0 +1,86 @@
+//! One transaction on its way: how far its commands and its answers are.
+
+use super::{Failure, Outcome, Report, Stage, Transaction, TransactionId};
+
+/// A reply on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    Reset,
+    Mail,
+    Rcpt(usize),
+    Data,
+    /// SMTP: the one reply to the dot.
+    Final,
+    /// LMTP: the reply for this recipient.
+    FinalOf(usize),
+    /// To the empty message that takes a `354` back which no recipient justified.
+    Empty,
+}
+
+impl Expected {
+    pub(super) const fn stage(self) -> Stage {
+        match self {
+            Self::Reset | Self::Empty => Stage::Reset,
+            Self::Mail => Stage::Mail,
+            Self::Rcpt(_) => Stage::Rcpt,
+            Self::Data => Stage::Data,
+            Self::Final | Self::FinalOf(_) => Stage::Final,
+        }
+    }
+}
+
+/// What goes out next for the open transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Mail,
+    Rcpt(usize),
+    Data,
+    /// All commands are out.
+    Answers,
+    /// The shell writes the content.
+    Content,
+}
+
+/// A transaction that has begun, or waits to.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) id: TransactionId,
+    pub(super) transaction: Transaction,
+    pub(super) step: Step,
+    pub(super) mail_accepted: bool,
+    /// No more commands: MAIL was refused.
+    pub(super) aborted: bool,
+    /// MAIL was refused perhaps only because of what went out before it: try once more, on its own.
+    pub(super) again: bool,
+    pub(super) accepted: Vec<usize>,
+    pub(super) outcomes: Vec<Option<Outcome>>,
+    pub(super) dsn: bool,
+}
+
+impl Open {
+    pub(super) fn new(id: TransactionId, transaction: Transaction) -> Self {
+        let outcomes = vec![None; transaction.recipients.len()];
+        let (accepted, step) = (Vec::new(), Step::Mail);
+        let (mail_accepted, aborted, again, dsn) = (false, false, false, false);
+        Self { id, transaction, step, mail_accepted, aborted, again, accepted, outcomes, dsn }
+    }
+
+    pub(super) fn settle(&mut self, index: usize, outcome: Outcome) {
+        if let Some(slot) = self.outcomes.get_mut(index) {
+            slot.get_or_insert(outcome);
+        }
+    }
+
+    pub(super) fn settle_all(&mut self, outcome: &Outcome) {
+        for slot in &mut self.outcomes {
+            slot.get_or_insert_with(|| outcome.clone());
+        }
+    }
+
+    pub(super) fn report(self) -> (TransactionId, Report) {
+        // Every path settles all recipients first; a gap would be our own bug and is reported as "try again".
+        let gap = || Outcome::Failed(Failure::Malformed { stage: Stage::Final, what: "no outcome" });
+        let outcomes = self.outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(gap)).collect();
+        (self.id, Report { outcomes, dsn_passed_on: self.dsn })
+    }
+}
