@@ -1,3 +1,129 @@
-//! The `staffetta-bench` binary.
+//! Load generator and side-by-side comparison with Postfix.
+//!
+//! One run is: a peer in a scratch directory, Postfix's `smtp-source` as the load in front of it and `smtp-sink` as the
+//! destination behind it, all on loopback. Runs are interleaved (every repetition goes once through all peers), because
+//! absolute figures drift between minutes while ratios inside one sitting do not. The table holds medians:
+//!
+//! - accepted/s: messages over the time until `smtp-source` ended, that is, until each had its `250`;
+//! - relayed/s: messages over the time from the same start until `smtp-sink` counted the last one;
+//! - CPU ms/msg: user and system time of all processes of the peer, children that have ended included ([`cpu`]);
+//! - other: the share of the machine that neither the peer nor the load nor the sink took. A run with much of it is
+//!   worth little.
+//!
+//! Staffetta is its three binaries and a `redis-server` with `appendfsync always`; Postfix is a private instance.
 
-fn main() {}
+mod child;
+mod cpu;
+mod load;
+mod peer;
+mod report;
+mod run;
+mod sink;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::load::Load;
+use crate::peer::Kind;
+use crate::report::Report;
+
+/// Measures Staffetta beside Postfix on this machine.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Measure only these peers; can be given several times. "ceiling" is the load straight into the sink.
+    #[arg(long, value_enum, default_values = ["staffetta", "postfix"])]
+    only: Vec<Kind>,
+    /// Messages a run.
+    #[arg(long, default_value_t = 10_000)]
+    messages: u64,
+    /// Size of a message in octets.
+    #[arg(long, default_value_t = 5 * 1024)]
+    size: u64,
+    /// Concurrent SMTP sessions of the load.
+    #[arg(long, default_value_t = 20)]
+    sessions: u32,
+    /// A new connection for every message, instead of as many messages over one as the load has.
+    #[arg(long)]
+    no_reuse: bool,
+    /// Runs of each peer.
+    #[arg(long, default_value_t = 3)]
+    repetitions: u32,
+    /// Where the staffetta-* binaries are; by default beside this one.
+    #[arg(long)]
+    binaries: Option<PathBuf>,
+    /// Append each run as one line of JSON to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Keep the scratch directories with configurations and logs.
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Arguments {
+    fn load(&self) -> Load {
+        Load { messages: self.messages, size: self.size, sessions: self.sessions, reuse: !self.no_reuse }
+    }
+
+    fn binaries(&self) -> Result<PathBuf> {
+        if let Some(directory) = &self.binaries {
+            return Ok(directory.clone());
+        }
+        let own = std::env::current_exe().context("failed to find this program's own path")?;
+        Ok(own.parent().context("this program has no directory")?.to_owned())
+    }
+}
+
+fn main() -> ExitCode {
+    match start(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(std::io::stderr(), "staffetta-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> Result<()> {
+    ensure!(arguments.messages > 0 && arguments.sessions > 0, "--messages and --sessions must be positive");
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Dropping the campaign ends its processes and removes its directories.
+        tokio::select! {
+            done = campaign(arguments) => done,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            _ = terminate.recv() => anyhow::bail!("terminated"),
+        }
+    })
+}
+
+async fn campaign(arguments: &Arguments) -> Result<()> {
+    let load = arguments.load();
+    let binaries = arguments.binaries()?;
+    let mut report = Report::new(load);
+    for repetition in 1..=arguments.repetitions {
+        for &kind in &arguments.only {
+            let outcome = run::once(kind, load, &binaries, arguments.keep).await;
+            let outcome = outcome.with_context(|| format!("failed to measure {kind} (repetition {repetition})"))?;
+            say(&format!("{repetition}/{}  {outcome}", arguments.repetitions))?;
+            if let Some(path) = &arguments.json {
+                report::append(path, &outcome)?;
+            }
+            report.add(outcome);
+        }
+    }
+    say(&format!("\n{report}"))
+}
+
+/// Writes one line to standard output, at once.
+fn say(line: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}

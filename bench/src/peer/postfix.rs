@@ -1,0 +1,94 @@
+//! Postfix as a private instance: own configuration, queue and data directory; the system's Postfix is not touched.
+//! Tuned as an administrator would for this load: no waiting on input, enough processes, connections to the next hop
+//! cached, no look-ups that the load does not need.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::Peer;
+use crate::child::{Child, free_ports};
+use crate::load::Load;
+
+pub(super) async fn start(scratch: &Path, sink: u16, load: Load) -> Result<Peer> {
+    ensure!(rustix::process::geteuid().is_root(), "Postfix needs root; --only staffetta does not");
+    let [port] = free_ports().await?;
+    // Postfix' own users have to reach their directories below.
+    fs::set_permissions(scratch, fs::Permissions::from_mode(0o755))?;
+    for directory in ["etc", "spool", "data"] {
+        fs::create_dir(scratch.join(directory))?;
+    }
+    let owned =
+        Command::new("chown").arg("postfix").arg(scratch.join("data")).status().context("failed to run chown")?;
+    ensure!(owned.success(), "failed to give the data directory to the user postfix");
+    fs::write(scratch.join("etc/main.cf"), main_cf(scratch, sink))?;
+    fs::write(scratch.join("etc/master.cf"), master_cf(port, load.sessions))?;
+
+    let mut command = Command::new("postfix");
+    command.arg("-c").arg(scratch.join("etc")).arg("start-fg");
+    let mut master = Child::start("postfix", scratch, command)?;
+    master.answers(port, "", "220").await?;
+    Ok(Peer { port, processes: vec![master] })
+}
+
+fn main_cf(scratch: &Path, sink: u16) -> String {
+    let scratch = scratch.display();
+    format!(
+        "\
+compatibility_level = 3.6
+queue_directory = {scratch}/spool
+data_directory = {scratch}/data
+maillog_file = {scratch}/maillog
+maillog_file_prefixes = /
+myhostname = relay.bench.test
+mydestination =
+alias_maps =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_peername_lookup = no
+smtpd_client_connection_count_limit = 0
+smtp_dns_support_level = disabled
+relayhost = [127.0.0.1]:{sink}
+in_flow_delay = 0
+default_process_limit = 100
+default_destination_concurrency_limit = 50
+initial_destination_concurrency = 50
+smtp_connection_cache_on_demand = yes
+"
+    )
+}
+
+/// The services of the stock file that relaying needs, without chroot, and the log daemon.
+fn master_cf(port: u16, sessions: u32) -> String {
+    let smtpd = 100.max(sessions + 20);
+    format!(
+        "\
+127.0.0.1:{port} inet n - n - {smtpd} smtpd
+pickup    unix n - n 60    1 pickup
+cleanup   unix n - n -     0 cleanup
+qmgr      unix n - n 300   1 qmgr
+tlsmgr    unix - - n 1000? 1 tlsmgr
+rewrite   unix - - n -     - trivial-rewrite
+bounce    unix - - n -     0 bounce
+defer     unix - - n -     0 bounce
+trace     unix - - n -     0 bounce
+verify    unix - - n -     1 verify
+flush     unix n - n 1000? 0 flush
+proxymap  unix - - n -     - proxymap
+smtp      unix - - n -     - smtp
+relay     unix - - n -     - smtp
+showq     unix n - n -     - showq
+error     unix - - n -     - error
+retry     unix - - n -     - error
+discard   unix - - n -     - discard
+anvil     unix - - n -     1 anvil
+scache    unix - - n -     1 scache
+postlog   unix-dgram n - n - 1 postlogd
+"
+    )
+}

@@ -1,0 +1,109 @@
+//! Staffetta as a cluster has it: three binaries that read one file, and a Redis that syncs every write.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::Peer;
+use crate::child::{Child, free_ports};
+use crate::load::Load;
+
+struct Ports {
+    smtp: u16,
+    redis: u16,
+    grpc: u16,
+    frontend_http: u16,
+    auth_http: u16,
+    delivery_http: u16,
+}
+
+pub(super) async fn start(scratch: &Path, sink: u16, load: Load, binaries: &Path) -> Result<Peer> {
+    let [smtp, redis, grpc, frontend_http, auth_http, delivery_http] = free_ports().await?;
+    let ports = Ports { smtp, redis, grpc, frontend_http, auth_http, delivery_http };
+    let file = scratch.join("staffetta.toml");
+    fs::write(&file, configuration(scratch, &ports, sink, load))?;
+
+    let mut processes = vec![start_redis(scratch, redis).await?];
+    for (name, http) in
+        [("staffetta-auth", auth_http), ("staffetta-delivery", delivery_http), ("staffetta-frontend", frontend_http)]
+    {
+        let mut command = Command::new(binaries.join(name));
+        command.arg("--config").arg(&file);
+        let mut child =
+            Child::start(name, scratch, command).context("build the services first: cargo build --release --bins")?;
+        child.answers(http, "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n", "HTTP/1.1 200").await?;
+        processes.push(child);
+    }
+    Ok(Peer { port: smtp, processes })
+}
+
+async fn start_redis(scratch: &Path, port: u16) -> Result<Child> {
+    let data = scratch.join("redis");
+    fs::create_dir(&data)?;
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
+    command.args(["--appendonly", "yes", "--appendfsync", "always", "--no-appendfsync-on-rewrite", "no"]);
+    command.args(["--maxmemory-policy", "noeviction", "--maxmemory", "4gb"]).arg("--dir").arg(data);
+    let mut child = Child::start("redis-server", scratch, command)?;
+    child.answers(port, "PING\r\n", "+PONG").await?;
+    Ok(child)
+}
+
+/// Relaying for loopback to the sink, everything else as by default. Nothing is looked up in DNS.
+fn configuration(scratch: &Path, ports: &Ports, sink: u16, load: Load) -> String {
+    let Ports { smtp, redis, grpc, frontend_http, auth_http, delivery_http } = ports;
+    let scratch = scratch.display();
+    let clients = load.sessions + 20;
+    format!(
+        r#"hostname = "relay.bench.test"
+
+[redis]
+url = "redis://127.0.0.1:{redis}"
+
+[auth]
+listen = "127.0.0.1:{grpc}"
+http = "127.0.0.1:{auth_http}"
+
+[auth.sql]
+url = "sqlite://{scratch}/users.db"
+
+[frontend]
+http = "127.0.0.1:{frontend_http}"
+auth = "http://127.0.0.1:{grpc}"
+trusted_networks = ["127.0.0.0/8"]
+reject_unknown_recipient_domain = false
+connections_per_client = {clients}
+
+[[frontend.listener]]
+name = "smtp"
+bind = "127.0.0.1:{smtp}"
+kind = "relay"
+tls = "off"
+
+[delivery]
+http = "127.0.0.1:{delivery_http}"
+tls = "none"
+
+[[delivery.route]]
+domain = "*"
+via = "smtp://127.0.0.1:{sink}"
+"#
+    )
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_one_that_the_services_read() {
+        let ports = Ports { smtp: 1, redis: 2, grpc: 3, frontend_http: 4, auth_http: 5, delivery_http: 6 };
+        let load = Load { messages: 1, size: 1, sessions: 20, reuse: true };
+        let text = configuration(Path::new("/tmp/bench"), &ports, 7, load);
+        let config = staffetta_config::Config::parse(&text, "staffetta.toml").expect("it parses");
+        assert_eq!(config.frontend.connections_per_client, 40);
+    }
+}
