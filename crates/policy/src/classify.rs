@@ -4,8 +4,8 @@
 //!
 //! - A temporary failure is offered to the next host; when none is left the recipients are deferred.
 //! - A permanent one bounces at once, for it is the receiver's word.
-//! - A `5xx` greeting is treated as temporary (`smtp_skip_5xx_greeting = yes`): it speaks of this host, not of the mail.
-//!   So is a `5xx` to AUTH (`smtp_sasl_auth_soft_bounce = yes`): our password is not the sender's fault.
+//! - A `5xx` greeting is treated as temporary (`smtp_skip_5xx_greeting = yes`): it speaks of this host, not of the
+//!   mail. So is a `5xx` to AUTH (`smtp_sasl_auth_soft_bounce = yes`): our password is not the sender's fault.
 //! - What fails before the session is set up concerns every message for the destination and backs it off
 //!   (`SMTP_THROTTLE`); replies within a transaction concern that transaction only.
 //!
@@ -200,7 +200,7 @@ fn answered(peer: &Peer, stage: Stage, reply: &RemoteReply) -> Verdict {
     if status.is_permanent() && !stage.is_set_up() {
         return Verdict::bounce(status, text);
     }
-    Verdict::next_host(status, text).backing_off(stage.is_set_up())
+    Verdict::next_host(status, text).backing_off(stage.is_set_up() && !status.is_permanent())
 }
 
 fn said(peer: &Peer, stage: Stage, reply: &RemoteReply) -> String {
@@ -235,19 +235,16 @@ mod tests {
         with(F::Reply { stage, reply: RemoteReply { code, status, text: "no".to_owned() } })
     }
 
-    /// Action, action without another host, status, back off, text.
-    type Row = (Failure, Action, Action, &'static str, bool, &'static str);
-
-    fn check(rows: impl IntoIterator<Item = Row>) {
-        for (failure, action, finally, status, back_off, text) in rows {
+    /// Each row: the failure; action, action without another host, status, back off; the text, `{mx}` being the peer.
+    fn check(rows: impl IntoIterator<Item = (Failure, &'static str, &'static str)>) {
+        for (failure, decision, text) in rows {
             let verdict = classify(&failure, DOMAIN);
-            assert_eq!(verdict.text, text);
-            assert_eq!((verdict.action, verdict.finally()), (action, finally), "{text}");
-            assert_eq!((verdict.status.to_string().as_str(), verdict.back_off), (status, back_off), "{text}");
+            let back_off = if verdict.back_off { " back off" } else { "" };
+            let found = format!("{:?}/{:?} {}{back_off}", verdict.action, verdict.finally(), verdict.status);
+            assert_eq!(verdict.text, text.replace("{mx}", &peer().to_string()));
+            assert_eq!(found, decision, "{text}");
         }
     }
-
-    use Action::{Bounce, Defer, NextHost};
 
     #[test]
     fn without_a_session() {
@@ -255,110 +252,80 @@ mod tests {
         let not_found =
             "Host or domain name not found. Name service error for name=example.net type=MX: Host not found";
         check([
-            (Failure::NullMx, Bounce, Bounce, "5.1.0", false, "Domain example.net does not accept mail (nullMX)"),
-            (Failure::NotFound { detail: detail.clone() }, Bounce, Bounce, "5.4.4", false, not_found),
-            (Failure::Dns { detail }, Defer, Defer, "4.4.3", false, not_found),
-            (Failure::Loop, Bounce, Bounce, "5.4.6", false, "mail for example.net loops back to myself"),
+            (Failure::NullMx, "Bounce/Bounce 5.1.0", "Domain example.net does not accept mail (nullMX)"),
+            (Failure::NotFound { detail: detail.clone() }, "Bounce/Bounce 5.4.4", not_found),
+            (Failure::Dns { detail }, "Defer/Defer 4.4.3", not_found),
+            (Failure::Loop, "Bounce/Bounce 5.4.6", "mail for example.net loops back to myself"),
             (
                 Failure::Blocked,
-                Bounce,
-                Bounce,
-                "5.4.4",
-                false,
+                "Bounce/Bounce 5.4.4",
                 "every mail host of example.net has an address that must not be used",
             ),
             (
                 Failure::Connect { peer: peer(), reason: "Connection refused".to_owned() },
-                NextHost,
-                Defer,
-                "4.4.1",
-                true,
-                "connect to mx.example.net[192.0.2.1]:25: Connection refused",
+                "NextHost/Defer 4.4.1 back off",
+                "connect to {mx}:25: Connection refused",
             ),
-            (Failure::Local { reason: "x".to_owned() }, Defer, Defer, "4.3.0", false, "x"),
+            (Failure::Local { reason: "x".to_owned() }, "Defer/Defer 4.3.0", "x"),
         ]);
     }
 
     #[test]
     fn while_the_session_is_set_up() {
-        let tls = |failure, status, text| (with(failure), NextHost, Defer, status, true, text);
         check([
             (
                 said(Stage::Greeting, 421, None),
-                NextHost,
-                Defer,
-                "4.0.0",
-                true,
-                "host mx.example.net[192.0.2.1] refused to talk to me: 421 no",
+                "NextHost/Defer 4.0.0 back off",
+                "host {mx} refused to talk to me: 421 no",
             ),
             (
                 said(Stage::Greeting, 554, None),
-                NextHost,
-                Defer,
-                "4.0.0",
-                true,
-                "host mx.example.net[192.0.2.1] refused to talk to me: 554 no",
+                "NextHost/Defer 4.0.0 back off",
+                "host {mx} refused to talk to me: 554 no",
             ),
-            (
-                said(Stage::Helo, 450, None),
-                NextHost,
-                Defer,
-                "4.0.0",
-                true,
-                "host mx.example.net[192.0.2.1] refused to talk to me: 450 no",
-            ),
-            (
-                said(Stage::Helo, 550, None),
-                NextHost,
-                Bounce,
-                "5.0.0",
-                true,
-                "host mx.example.net[192.0.2.1] refused to talk to me: 550 no",
-            ),
+            (said(Stage::Helo, 450, None), "NextHost/Defer 4.0.0 back off", "host {mx} refused to talk to me: 450 no"),
+            (said(Stage::Helo, 550, None), "NextHost/Bounce 5.0.0", "host {mx} refused to talk to me: 550 no"),
             (
                 said(Stage::Auth, 535, Some(Status::new(5, 7, 8))),
-                NextHost,
-                Defer,
-                "4.7.8",
-                true,
-                "SASL authentication failed; server mx.example.net[192.0.2.1] said: 535 5.7.8 no",
+                "NextHost/Defer 4.7.8 back off",
+                "SASL authentication failed; server {mx} said: 535 5.7.8 no",
             ),
             (
                 said(Stage::StartTls, 502, None),
-                NextHost,
-                Defer,
-                "4.0.0",
-                true,
-                "TLS is required, but host mx.example.net[192.0.2.1] refused to start TLS: 502 no",
+                "NextHost/Defer 4.0.0 back off",
+                "TLS is required, but host {mx} refused to start TLS: 502 no",
             ),
-            tls(F::TlsNotOffered, "4.7.4", "TLS is required, but was not offered by host mx.example.net[192.0.2.1]"),
-            tls(
-                F::TlsHandshake("bad".to_owned()),
-                "4.7.5",
-                "Cannot start TLS: handshake failure with mx.example.net[192.0.2.1]: bad",
+            (
+                with(F::TlsNotOffered),
+                "NextHost/Defer 4.7.4 back off",
+                "TLS is required, but was not offered by host {mx}",
             ),
-            tls(
-                F::TlsInjection,
-                "4.7.5",
-                "Cannot start TLS: mx.example.net[192.0.2.1] sent plaintext after its answer to STARTTLS",
+            (
+                with(F::TlsHandshake("bad".to_owned())),
+                "NextHost/Defer 4.7.5 back off",
+                "Cannot start TLS: handshake failure with {mx}: bad",
             ),
-            tls(
-                F::NoMechanism,
-                "4.7.0",
-                "SASL authentication failed: cannot authenticate to server mx.example.net[192.0.2.1]: no mechanism \
-                 available",
+            (
+                with(F::TlsInjection),
+                "NextHost/Defer 4.7.5 back off",
+                "Cannot start TLS: {mx} sent plaintext after its answer to STARTTLS",
             ),
-            tls(
-                F::Lost { stage: Stage::Greeting },
-                "4.4.2",
-                "lost connection with mx.example.net[192.0.2.1] while receiving the initial server greeting",
+            (
+                with(F::NoMechanism),
+                "NextHost/Defer 4.7.0 back off",
+                "SASL authentication failed: cannot authenticate to server {mx}: no mechanism available",
             ),
-            tls(
-                F::TimedOut { stage: Stage::Helo },
-                "4.4.2",
-                "conversation with mx.example.net[192.0.2.1] timed out while performing the EHLO handshake",
+            (
+                with(F::Lost { stage: Stage::Greeting }),
+                "NextHost/Defer 4.4.2 back off",
+                "lost connection with {mx} while receiving the initial server greeting",
             ),
-            (with(F::Loop), Bounce, Bounce, "5.4.6", false, "mail for example.net loops back to myself"),
+            (
+                with(F::TimedOut { stage: Stage::Helo }),
+                "NextHost/Defer 4.4.2 back off",
+                "conversation with {mx} timed out while performing the EHLO handshake",
+            ),
+            (with(F::Loop), "Bounce/Bounce 5.4.6", "mail for example.net loops back to myself"),
         ]);
     }
 
@@ -368,76 +335,48 @@ mod tests {
         check([
             (
                 said(Stage::Rcpt, 550, gone),
-                Bounce,
-                Bounce,
-                "5.1.1",
-                false,
-                "host mx.example.net[192.0.2.1] said: 550 5.1.1 no (in reply to RCPT TO command)",
+                "Bounce/Bounce 5.1.1",
+                "host {mx} said: 550 5.1.1 no (in reply to RCPT TO command)",
             ),
             (
                 said(Stage::Rcpt, 450, None),
-                NextHost,
-                Defer,
-                "4.0.0",
-                false,
-                "host mx.example.net[192.0.2.1] said: 450 no (in reply to RCPT TO command)",
+                "NextHost/Defer 4.0.0",
+                "host {mx} said: 450 no (in reply to RCPT TO command)",
             ),
             (
                 said(Stage::Mail, 421, None),
-                NextHost,
-                Defer,
-                "4.0.0",
-                false,
-                "host mx.example.net[192.0.2.1] said: 421 no (in reply to MAIL FROM command)",
+                "NextHost/Defer 4.0.0",
+                "host {mx} said: 421 no (in reply to MAIL FROM command)",
             ),
             (
                 said(Stage::Final, 554, None),
-                Bounce,
-                Bounce,
-                "5.0.0",
-                false,
-                "host mx.example.net[192.0.2.1] said: 554 no (in reply to end of DATA command)",
+                "Bounce/Bounce 5.0.0",
+                "host {mx} said: 554 no (in reply to end of DATA command)",
             ),
             (
                 said(Stage::Reset, 502, None),
-                NextHost,
-                Defer,
-                "4.0.0",
-                false,
-                "host mx.example.net[192.0.2.1] said: 502 no (in reply to RSET command)",
+                "NextHost/Defer 4.0.0",
+                "host {mx} said: 502 no (in reply to RSET command)",
             ),
             (
                 with(F::TooLarge { size: 9, limit: 8 }),
-                Bounce,
-                Bounce,
-                "5.3.4",
-                false,
-                "message size 9 exceeds size limit 8 of server mx.example.net[192.0.2.1]",
+                "Bounce/Bounce 5.3.4",
+                "message size 9 exceeds size limit 8 of server {mx}",
             ),
             (
                 with(F::Lost { stage: Stage::Transfer }),
-                NextHost,
-                Defer,
-                "4.4.2",
-                false,
-                "lost connection with mx.example.net[192.0.2.1] while sending message body",
+                "NextHost/Defer 4.4.2",
+                "lost connection with {mx} while sending message body",
             ),
             (
                 with(F::Lost { stage: Stage::Final }),
-                Defer,
-                Defer,
-                "4.4.2",
-                false,
-                "lost connection with mx.example.net[192.0.2.1] while sending end of data -- message may be sent more \
-                 than once",
+                "Defer/Defer 4.4.2",
+                "lost connection with {mx} while sending end of data -- message may be sent more than once",
             ),
             (
                 with(F::Malformed { stage: Stage::Rcpt, what: "malformed reply" }),
-                NextHost,
-                Defer,
-                "4.5.0",
-                false,
-                "protocol error with mx.example.net[192.0.2.1]: malformed reply while sending RCPT TO",
+                "NextHost/Defer 4.5.0",
+                "protocol error with {mx}: malformed reply while sending RCPT TO",
             ),
         ]);
     }

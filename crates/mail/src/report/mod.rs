@@ -1,8 +1,8 @@
 //! Delivery status notifications: multipart/report as RFC 3464 and RFC 6522 define it.
 //!
 //! One [`Notice`] says what happened to some recipients of one message; [`failure`], [`delay`], [`relayed`] and
-//! [`delivered`] make a complete message of it, to be sent from `<>` to the sender. Whether somebody wants to hear of it
-//! (NOTIFY, a null sender) is the caller's question: [`crate::Recipient::wants_failure`] and its kin.
+//! [`delivered`] make a complete message of it, to be sent from `<>` to the sender. Whether somebody wants to hear of
+//! it (NOTIFY, a null sender) is the caller's question: [`crate::Recipient::wants_failure`] and its kin.
 //!
 //! The report has three parts: plain words, `message/delivery-status`, and the message or its header section. All lines
 //! end in CRLF and have at most 998 octets. Texts of remote servers and addresses are made printable ASCII and folded
