@@ -1,1 +1,319 @@
-//! Trace and header work: the Received field (RFC 5321 section 4.4) and the scan of a header section.
+//! Trace and header work: the Received field (RFC 5321 section 4.4) and the scan of a header section while it streams
+//! by (RFC 5322 section 2.2).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use jiff::Timestamp;
+
+use crate::{Address, QueueId};
+
+/// A field name longer than this is none: the line belongs to the body.
+const MAX_NAME: usize = 128;
+/// How much of a Message-ID field is kept.
+const MAX_MESSAGE_ID: usize = 1024;
+
+/// The date-time of RFC 5322 section 3.3, in UTC: `Tue, 24 Nov 2026 04:29:44 +0000`.
+pub fn date(when: Timestamp) -> String {
+    when.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
+}
+
+/// The parts of a Received field, as Postfix writes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// What HELO or EHLO said; `None` if nothing was said.
+    pub helo: Option<&'a str>,
+    /// The client's verified host name.
+    pub client_name: Option<&'a str>,
+    /// The client's address.
+    pub client_ip: IpAddr,
+    /// Our name.
+    pub by: &'a str,
+    /// How the message came.
+    pub protocol: Protocol,
+    /// `TLSv1.3` and `TLS_AES_256_GCM_SHA384`, for example.
+    pub tls: Option<(&'a str, &'a str)>,
+    /// The name of the message.
+    pub id: QueueId,
+    /// The recipient, if there is exactly one: with more, each could learn of the others.
+    pub recipient: Option<&'a Address>,
+    /// When it arrived.
+    pub when: Timestamp,
+}
+
+/// The keyword after `with` (RFC 3848).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// EHLO was said.
+    pub extended: bool,
+    /// Under TLS.
+    pub encrypted: bool,
+    /// After AUTH.
+    pub authenticated: bool,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.extended {
+            return f.write_str("SMTP");
+        }
+        f.write_str("ESMTP")?;
+        f.write_str(if self.encrypted { "S" } else { "" })?;
+        f.write_str(if self.authenticated { "A" } else { "" })
+    }
+}
+
+/// The whole field with its CRLF, folded.
+impl fmt::Display for Received<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.client_name.unwrap_or("unknown");
+        let ipv6 = if self.client_ip.is_ipv6() { "IPv6:" } else { "" };
+        write!(
+            f,
+            "Received: from {} ({} [{ipv6}{}])",
+            Harmless(self.helo.unwrap_or(name)),
+            Harmless(name),
+            self.client_ip
+        )?;
+        if let Some((version, cipher)) = self.tls {
+            write!(f, "\r\n\t(using {version} with cipher {cipher})")?;
+        }
+        write!(f, "\r\n\tby {} (Staffetta) with {} id {}", self.by, self.protocol, self.id)?;
+        if let Some(recipient) = self.recipient {
+            write!(f, "\r\n\tfor <{recipient}>")?;
+        }
+        write!(f, ";\r\n\t{} (UTC)\r\n", date(self.when))
+    }
+}
+
+/// Peer text in a field: printable ASCII without what could upset the syntax around it, and not endless.
+struct Harmless<'a>(&'a str);
+
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars().take(255) {
+            let harmless = matches!(c, '!'..='~') && !matches!(c, '(' | ')' | ';' | '\\' | '"' | '<' | '>');
+            fmt::Write::write_char(f, if harmless { c } else { '?' })?;
+        }
+        Ok(())
+    }
+}
+
+/// Watches a header section stream by.
+///
+/// Feed it the message in any chunks; it holds back at most the beginning of one line, as long as it cannot tell
+/// whether that line still belongs to the header section. The section ends before the blank line, before the first
+/// line that is no field, or with the message.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderScan {
+    place: Place,
+    /// The beginning of a line that may be a field or not; at most `MAX_NAME` and a little.
+    held: Vec<u8>,
+    /// Has a field been seen? Only then a line may continue one.
+    any: bool,
+    received: u32,
+    has_date: bool,
+    has_from: bool,
+    message_id: Option<Vec<u8>>,
+    /// The line at hand belongs to the Message-ID field.
+    capturing: bool,
+}
+
+/// What [`HeaderScan::feed`] makes of a chunk; to be written in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What was held back of earlier chunks.
+    Held(Vec<u8>),
+    /// This range of the chunk.
+    Chunk(Range<usize>),
+    /// The header section ends here: the place for fields that are missing.
+    End {
+        /// False if no blank line follows: whoever adds fields here must add one.
+        blank_follows: bool,
+    },
+}
+
+/// At most four parts, in order.
+pub type Parts = std::iter::Flatten<std::array::IntoIter<Option<Part>, 4>>;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    LineStart,
+    InLine,
+    Body,
+}
+
+/// What the beginning of a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// Too early to tell.
+    Undecided,
+    Blank,
+    Continuation,
+    /// A field whose name is so long.
+    Field(usize),
+    Other,
+}
+
+impl HeaderScan {
+    /// A scan at the beginning of a message.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many Received fields there were so far.
+    pub fn received(&self) -> u32 {
+        self.received
+    }
+
+    /// Was there a Date field?
+    pub fn has_date(&self) -> bool {
+        self.has_date
+    }
+
+    /// Was there a From field?
+    pub fn has_from(&self) -> bool {
+        self.has_from
+    }
+
+    /// Was there a Message-ID field?
+    pub fn has_message_id(&self) -> bool {
+        self.message_id.is_some()
+    }
+
+    /// The text of the first Message-ID field, unfolded, for the log; at most 1 KiB. Peer text: not verified.
+    pub fn message_id(&self) -> Option<String> {
+        let field = self.message_id.as_deref()?;
+        let value = field.splitn(2, |&b| b == b':').nth(1).unwrap_or_default();
+        let text: String = String::from_utf8_lossy(value).chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+        Some(text.trim().to_owned())
+    }
+
+    /// Is the header section over?
+    pub fn is_over(&self) -> bool {
+        self.place == Place::Body
+    }
+
+    /// Looks at the next chunk.
+    pub fn feed(&mut self, chunk: &[u8]) -> Parts {
+        if self.place == Place::Body {
+            return parts([Some(Part::Chunk(0..chunk.len())), None, None, None]);
+        }
+        if self.held.is_empty() {
+            return self.scan(chunk, None);
+        }
+        let wanted = (MAX_NAME + 2).saturating_sub(self.held.len()).min(chunk.len());
+        let mut probe = self.held.clone();
+        probe.extend_from_slice(&chunk[..wanted]);
+        match self.classify(&probe) {
+            Line::Undecided => {
+                self.held = probe;
+                parts([const { None }; 4])
+            }
+            line @ (Line::Blank | Line::Other) => {
+                let held = std::mem::take(&mut self.held);
+                self.place = Place::Body;
+                let end = Part::End { blank_follows: line == Line::Blank };
+                parts([Some(end), Some(Part::Held(held)), Some(Part::Chunk(0..chunk.len())), None])
+            }
+            line => {
+                let held = std::mem::take(&mut self.held);
+                self.enter_line(line, &probe);
+                self.capture(&held);
+                self.scan(chunk, Some(Part::Held(held)))
+            }
+        }
+    }
+
+    /// The message is over: what is still held back, and the end of the header section if it was not seen yet.
+    pub fn finish(&mut self) -> Parts {
+        if std::mem::replace(&mut self.place, Place::Body) == Place::Body {
+            return parts([const { None }; 4]);
+        }
+        let held = std::mem::take(&mut self.held);
+        let end = Part::End { blank_follows: false };
+        parts([Some(end), (!held.is_empty()).then_some(Part::Held(held)), None, None])
+    }
+
+    fn scan(&mut self, chunk: &[u8], held: Option<Part>) -> Parts {
+        let mut at = 0;
+        while at < chunk.len() {
+            if self.place == Place::InLine {
+                let end = memchr::memchr(b'\n', &chunk[at..]).map(|n| at + n + 1);
+                self.capture(&chunk[at..end.unwrap_or(chunk.len())]);
+                self.place = if end.is_some() { Place::LineStart } else { Place::InLine };
+                at = end.unwrap_or(chunk.len());
+                continue;
+            }
+            match self.classify(&chunk[at..]) {
+                Line::Undecided => {
+                    self.held = chunk[at..].to_vec();
+                    break;
+                }
+                line @ (Line::Blank | Line::Other) => {
+                    self.place = Place::Body;
+                    let end = Part::End { blank_follows: line == Line::Blank };
+                    return parts([held, range(0..at), Some(end), range(at..chunk.len())]);
+                }
+                line => self.enter_line(line, &chunk[at..]),
+            }
+        }
+        parts([held, range(0..at), None, None])
+    }
+
+    fn classify(&self, start: &[u8]) -> Line {
+        match start {
+            [] | [b'\r'] => Line::Undecided,
+            [b'\n', ..] | [b'\r', b'\n', ..] => Line::Blank,
+            [b' ' | b'\t', ..] if self.any => Line::Continuation,
+            _ => classify_field(start),
+        }
+    }
+
+    /// Notes which field begins.
+    fn enter_line(&mut self, line: Line, start: &[u8]) {
+        self.place = Place::InLine;
+        let Line::Field(length) = line else { return };
+        self.any = true;
+        let name = &start[..length];
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        self.received += u32::from(is("Received"));
+        self.has_date |= is("Date");
+        self.has_from |= is("From");
+        self.capturing = is("Message-ID") && self.message_id.is_none();
+        if self.capturing {
+            self.message_id = Some(Vec::new());
+        }
+    }
+
+    fn capture(&mut self, bytes: &[u8]) {
+        if let Some(field) = self.message_id.as_mut().filter(|_| self.capturing) {
+            let room = MAX_MESSAGE_ID.saturating_sub(field.len());
+            field.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    }
+}
+
+/// RFC 5322 section 2.2: a name of printable characters, perhaps blanks (section 4.5), a colon.
+fn classify_field(start: &[u8]) -> Line {
+    let window = &start[..start.len().min(MAX_NAME + 1)];
+    let Some(length) = window.iter().position(|&b| !matches!(b, b'!'..=b'9' | b';'..=b'~')) else {
+        return if start.len() > MAX_NAME { Line::Other } else { Line::Undecided };
+    };
+    match window[length..].iter().find(|&&b| !matches!(b, b' ' | b'\t')) {
+        _ if length == 0 => Line::Other,
+        Some(b':') => Line::Field(length),
+        None if window.len() <= MAX_NAME => Line::Undecided,
+        _ => Line::Other,
+    }
+}
+
+fn parts(parts: [Option<Part>; 4]) -> Parts {
+    parts.into_iter().flatten()
+}
+
+fn range(range: Range<usize>) -> Option<Part> {
+    (!range.is_empty()).then_some(Part::Chunk(range))
+}

@@ -1,0 +1,19 @@
+//! RSET (RFC 5321 section 4.1.1.5): forgets the transaction. Login and introduction stay.
+
+use crate::Reply;
+
+/// The ladder of RSET.
+pub fn check(arguments: &str) -> Result<(), Reply> {
+    if arguments.is_empty() { Ok(()) } else { Err(Reply::rset_syntax()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_takes_no_argument() {
+        assert_eq!(check(""), Ok(()));
+        assert_eq!(check("x"), Err(Reply::rset_syntax()));
+    }
+}

@@ -1,0 +1,48 @@
+//! AUTH (RFC 4954) is listed, with its mechanisms, only under TLS. `AUTH=` on MAIL (section 5) is checked and kept,
+//! and no one relies on it.
+
+use super::{Extension, MailParameters, Offer, Verdict};
+use crate::command::Standing;
+use crate::{Reply, xtext};
+
+pub(super) const EXTENSION: Extension = Extension { keyword: "AUTH", offer, mail: &[("AUTH", auth)], rcpt: &[] };
+
+fn offer(standing: &Standing<'_>) -> Offer {
+    let mechanisms = &standing.settings.mechanisms;
+    if standing.encrypted && !mechanisms.is_empty() { Offer::With(mechanisms.join(" ")) } else { Offer::No }
+}
+
+fn auth(_: &Standing<'_>, value: &str, parameters: &mut MailParameters) -> Result<(), Verdict> {
+    if parameters.auth.is_some() {
+        return Err(Reply::multiple_auth_parameters().into());
+    }
+    if value.is_empty() || !xtext::is_printable(value) {
+        return Err(Reply::bad_auth_parameter().into());
+    }
+    parameters.auth = Some(value.to_owned());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mail_parameters;
+    use super::*;
+    use crate::command::tests::standing;
+    use crate::server::Settings;
+
+    #[test]
+    fn rfc4954_5_the_parameter() {
+        let settings = Settings { mechanisms: vec!["PLAIN".into()], ..Settings::default() };
+        let encrypted = Standing { encrypted: true, ..standing(&settings) };
+        for (text, outcome) in [
+            ("AUTH=<>", Ok("<>")),
+            ("AUTH=e+3Dmc2@example.com", Ok("e+3Dmc2@example.com")),
+            ("AUTH=", Err(Reply::bad_auth_parameter())),
+            ("AUTH=a=b", Err(Reply::bad_auth_parameter())),
+            ("AUTH=<> AUTH=<>", Err(Reply::multiple_auth_parameters())),
+        ] {
+            let taken = mail_parameters(&encrypted, text).map(|parameters| parameters.auth.unwrap_or_default());
+            assert_eq!(taken, outcome.map(str::to_owned), "{text}");
+        }
+    }
+}

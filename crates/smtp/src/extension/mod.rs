@@ -1,0 +1,169 @@
+//! The ESMTP extensions (RFC 5321 section 2.2): one file each, with its keyword, when it is on offer, its parameters
+//! of MAIL and RCPT, and its tests.
+//!
+//! [`EXTENSIONS`] lists them in the order of the EHLO reply, which is built from it. A parameter is taken only while
+//! its extension is on offer; to add an extension, write its file and add a row.
+
+mod auth;
+mod dsn;
+mod eightbitmime;
+mod enhancedstatuscodes;
+mod etrn;
+mod pipelining;
+mod size;
+mod starttls;
+mod vrfy;
+
+use staffetta_mail::{BodyType, Recipient, Return};
+
+use crate::Reply;
+use crate::command::Standing;
+
+/// One extension.
+pub struct Extension {
+    /// The word in the EHLO reply.
+    pub keyword: &'static str,
+    /// Is it on offer, and with what after the keyword?
+    pub offer: fn(&Standing<'_>) -> Offer,
+    /// Its parameters of MAIL.
+    pub mail: &'static [Parameter<MailParameters>],
+    /// Its parameters of RCPT.
+    pub rcpt: &'static [Parameter<Recipient>],
+}
+
+/// What EHLO says about an extension.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// Nothing.
+    No,
+    /// The keyword.
+    Plain,
+    /// The keyword and this.
+    With(String),
+}
+
+/// A parameter: its name in capitals, and what takes its value. [`Verdict::Unsupported`] makes it a 555.
+pub type Parameter<T> = (&'static str, fn(&Standing<'_>, &str, &mut T) -> Result<(), Verdict>);
+
+/// Why a parameter is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The value is none that we know: 555 with the parameter as typed.
+    Unsupported,
+    /// With this reply.
+    Refused(Reply),
+}
+
+impl From<Reply> for Verdict {
+    fn from(reply: Reply) -> Self {
+        Self::Refused(reply)
+    }
+}
+
+/// All extensions, in the order of the EHLO reply.
+pub const EXTENSIONS: &[Extension] = &[
+    pipelining::EXTENSION,
+    size::EXTENSION,
+    vrfy::EXTENSION,
+    etrn::EXTENSION,
+    starttls::EXTENSION,
+    auth::EXTENSION,
+    enhancedstatuscodes::EXTENSION,
+    eightbitmime::EXTENSION,
+    dsn::EXTENSION,
+];
+
+/// What the parameters of MAIL said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailParameters {
+    /// `SIZE=`: octets, as the client estimates them (RFC 1870).
+    pub size: Option<u64>,
+    /// `BODY=` (RFC 6152).
+    pub body: BodyType,
+    /// `RET=` (RFC 3461).
+    pub ret: Option<Return>,
+    /// `ENVID=`, still xtext (RFC 3461).
+    pub envid: Option<String>,
+    /// `AUTH=`, still xtext (RFC 4954 section 5). What it claims is not verified by anybody.
+    pub auth: Option<String>,
+}
+
+/// Reads the parameters of MAIL.
+pub(crate) fn mail_parameters(standing: &Standing<'_>, text: &str) -> Result<MailParameters, Reply> {
+    let mut parameters = MailParameters::default();
+    read(standing, text, &mut parameters, |extension| extension.mail)?;
+    Ok(parameters)
+}
+
+/// Reads the parameters of RCPT into the recipient.
+pub(crate) fn recipient_parameters(standing: &Standing<'_>, text: &str, into: &mut Recipient) -> Result<(), Reply> {
+    read(standing, text, into, |extension| extension.rcpt)
+}
+
+/// RFC 5321 section 4.1.2: `esmtp-keyword ["=" esmtp-value]`, separated by blanks.
+fn read<T>(
+    standing: &Standing<'_>,
+    text: &str,
+    into: &mut T,
+    parameters: fn(&Extension) -> &'static [Parameter<T>],
+) -> Result<(), Reply> {
+    for typed in text.split_ascii_whitespace() {
+        let (name, value) = typed.split_once('=').unwrap_or((typed, ""));
+        let known = |extension: &'static Extension| {
+            let found = parameters(extension).iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+            Some((extension, found.1))
+        };
+        let Some((extension, take)) = EXTENSIONS.iter().find_map(known) else {
+            return Err(Reply::unsupported_option(typed));
+        };
+        if (extension.offer)(standing) == Offer::No {
+            return Err(Reply::unsupported_option(typed));
+        }
+        take(standing, value, into).map_err(|verdict| match verdict {
+            Verdict::Unsupported => Reply::unsupported_option(typed),
+            Verdict::Refused(reply) => reply,
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::tests::standing;
+    use crate::server::Settings;
+
+    #[test]
+    fn the_order_is_that_of_postfix() {
+        let keywords: Vec<_> = EXTENSIONS.iter().map(|extension| extension.keyword).collect();
+        assert_eq!(
+            keywords,
+            ["PIPELINING", "SIZE", "VRFY", "ETRN", "STARTTLS", "AUTH", "ENHANCEDSTATUSCODES", "8BITMIME", "DSN"]
+        );
+    }
+
+    #[test]
+    fn parameters_of_several_extensions_in_any_order_and_case() {
+        let settings = Settings::default();
+        let parameters = mail_parameters(&standing(&settings), "body=8bitmime  SIZE=10 ret=hdrs ENVID=a+2Bb");
+        assert_eq!(
+            parameters,
+            Ok(MailParameters {
+                size: Some(10),
+                body: BodyType::EightBitMime,
+                ret: Some(Return::Headers),
+                envid: Some("a+2Bb".into()),
+                auth: None,
+            })
+        );
+    }
+
+    #[test]
+    fn rfc5321_4_1_1_11_unknown_parameters_and_those_not_on_offer_are_refused_as_typed() {
+        let settings = Settings::default();
+        for text in ["FOO", "FOO=1", "SMTPUTF8", "NOTIFY=NEVER", "=", "AUTH=<>"] {
+            let refused = mail_parameters(&standing(&settings), text);
+            assert_eq!(refused, Err(Reply::unsupported_option(text)), "{text}");
+        }
+    }
+}

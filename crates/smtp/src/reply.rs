@@ -1,0 +1,526 @@
+//! Replies (RFC 5321 section 4.2) and the one table of them.
+//!
+//! A [`Reply`] is a code, an enhanced status code (RFC 2034, RFC 3463) unless the reply must not carry one (greeting,
+//! HELO, EHLO, ETRN), and text. The texts are Postfix's where Postfix has one. Peer text that ends up in a reply
+//! (an address, an option) is made harmless when the reply is written: printable ASCII only, lines of at most 512
+//! octets, so a reply can never be split or forged by what it quotes.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::{BufMut, BytesMut};
+use staffetta_mail::{QueueId, Status};
+
+/// Longest reply line with its code and CRLF (RFC 5321 section 4.5.3.1.5).
+const MAX_LINE: usize = 512;
+
+/// What the server says to one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    code: u16,
+    status: Option<Status>,
+    /// Lines are separated by `\n`.
+    text: Cow<'static, str>,
+}
+
+impl Reply {
+    /// A reply with an enhanced status code and a fixed text.
+    pub const fn fixed(code: u16, status: Status, text: &'static str) -> Self {
+        Self { code, status: Some(status), text: Cow::Borrowed(text) }
+    }
+
+    /// A reply with an enhanced status code; `\n` in the text separates lines.
+    pub fn new(code: u16, status: Status, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, status: Some(status), text: text.into() }
+    }
+
+    /// A reply without an enhanced status code; `\n` in the text separates lines.
+    pub fn plain(code: u16, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, status: None, text: text.into() }
+    }
+
+    /// The three digits, 200 to 599.
+    pub const fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// The enhanced status code, if the reply carries one.
+    pub const fn status(&self) -> Option<Status> {
+        self.status
+    }
+
+    /// The text without codes; lines are separated by `\n`.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// True for 4yz and 5yz.
+    pub const fn is_refusal(&self) -> bool {
+        self.code >= 400
+    }
+
+    /// True for 421 and 521, after which the connection is closed (RFC 5321 section 3.8, RFC 7504).
+    pub const fn closes(&self) -> bool {
+        matches!(self.code, 421 | 521)
+    }
+
+    /// Appends the reply as it goes over the wire (RFC 5321 section 4.2.1: `250-first`, `250 last`).
+    pub fn write(&self, out: &mut BytesMut) {
+        let mut lines = self.text.split('\n').peekable();
+        while let Some(line) = lines.next() {
+            let separator = if lines.peek().is_some() { b'-' } else { b' ' };
+            let start = out.len();
+            put_number(out, self.code);
+            out.put_u8(separator);
+            if let Some(status) = self.status {
+                put_status(out, status);
+                out.put_u8(b' ');
+            }
+            let room = MAX_LINE - 2 - (out.len() - start);
+            put_harmless(out, line, room);
+            out.put_slice(b"\r\n");
+        }
+    }
+}
+
+/// One line, as a log shows it: `553 5.7.1 text`. Peer text in it is not escaped.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if let Some(status) = self.status {
+            write!(f, " {status}")?;
+        }
+        for line in self.text.split('\n') {
+            write!(f, " {line}")?;
+        }
+        Ok(())
+    }
+}
+
+fn put_status(out: &mut BytesMut, status: Status) {
+    put_number(out, u16::from(status.class));
+    out.put_u8(b'.');
+    put_number(out, status.subject);
+    out.put_u8(b'.');
+    put_number(out, status.detail);
+}
+
+/// Decimal digits of a number below 1000, without the formatting machinery: this runs for every command.
+fn put_number(out: &mut BytesMut, number: u16) {
+    if number >= 100 {
+        out.put_u8(b'0' + (number / 100 % 10) as u8);
+    }
+    if number >= 10 {
+        out.put_u8(b'0' + (number / 10 % 10) as u8);
+    }
+    out.put_u8(b'0' + (number % 10) as u8);
+}
+
+/// Text without anything that could end a line early or upset a terminal.
+fn put_harmless(out: &mut BytesMut, text: &str, room: usize) {
+    let text = &text.as_bytes()[..text.len().min(room)];
+    let start = out.len();
+    out.put_slice(text);
+    for b in &mut out[start..] {
+        if !matches!(*b, b' '..=b'~') {
+            *b = b'?';
+        }
+    }
+}
+
+/// Writes one constructor a row: `name = code class.subject.detail "text"`.
+macro_rules! replies {
+    ($($(#[$doc:meta])* $name:ident = $code:literal ($class:literal . $subject:literal . $detail:literal) $text:literal;)*) => {
+        impl Reply {
+            $($(#[$doc])* pub const fn $name() -> Self {
+                Self::fixed($code, Status::new($class, $subject, $detail), $text)
+            })*
+
+            /// Every reply of the table, for tests and documentation.
+            #[cfg(test)]
+            fn table() -> Vec<(&'static str, Self)> {
+                vec![$((stringify!($name), Self::$name())),*]
+            }
+        }
+    };
+}
+
+replies! {
+    // -- what succeeds ---------------------------------------------------------------------------------------------
+    /// NOOP, RSET.
+    ok = 250 (2 . 0 . 0) "Ok";
+    /// MAIL.
+    mail_ok = 250 (2 . 1 . 0) "Ok";
+    /// RCPT.
+    rcpt_ok = 250 (2 . 1 . 5) "Ok";
+    /// QUIT.
+    bye = 221 (2 . 0 . 0) "Bye";
+    /// STARTTLS (RFC 3207 section 4).
+    ready_to_start_tls = 220 (2 . 0 . 0) "Ready to start TLS";
+    /// AUTH (RFC 4954 section 6).
+    authentication_successful = 235 (2 . 7 . 0) "Authentication successful";
+    /// HELP.
+    help = 214 (2 . 0 . 0) "Commands: AUTH DATA EHLO ETRN HELO HELP MAIL NOOP QUIT RCPT RSET STARTTLS VRFY";
+
+    // -- syntax ----------------------------------------------------------------------------------------------------
+    /// A verb that nobody knows.
+    not_recognized = 500 (5 . 5 . 2) "Error: command not recognized";
+    /// A line that is no command at all.
+    bad_syntax = 500 (5 . 5 . 2) "Error: bad syntax";
+    /// A line that is not UTF-8.
+    bad_utf8 = 500 (5 . 5 . 2) "Error: bad UTF-8 syntax";
+    /// CONNECT, GET, POST, header lines: a program that believes to speak to something else. Closes the session.
+    goodbye = 221 (2 . 7 . 0) "Error: I can break rules, too. Goodbye.";
+    /// A verb that this listener does not offer.
+    not_implemented = 502 (5 . 5 . 1) "Error: command not implemented";
+    /// `DATA x`
+    data_syntax = 501 (5 . 5 . 4) "Syntax: DATA";
+    /// `RSET x`
+    rset_syntax = 501 (5 . 5 . 4) "Syntax: RSET";
+    /// `STARTTLS x`
+    starttls_syntax = 501 (5 . 5 . 4) "Syntax: STARTTLS";
+    /// `AUTH`, `AUTH PLAIN x y`
+    auth_syntax = 501 (5 . 5 . 4) "Syntax: AUTH mechanism";
+    /// Not `MAIL FROM:…`
+    mail_syntax = 501 (5 . 5 . 4) "Syntax: MAIL FROM:<address>";
+    /// Not `RCPT TO:…`
+    rcpt_syntax = 501 (5 . 5 . 4) "Syntax: RCPT TO:<address>";
+    /// `VRFY` alone.
+    vrfy_syntax = 501 (5 . 5 . 4) "Syntax: VRFY address [SMTPUTF8]";
+    /// MAIL with something that is no address.
+    bad_sender = 501 (5 . 1 . 7) "Bad sender address syntax";
+    /// RCPT with something that is no address.
+    bad_recipient = 501 (5 . 1 . 3) "Bad recipient address syntax";
+    /// `SIZE=` with something that is no number.
+    bad_size = 501 (5 . 5 . 4) "Bad message size syntax";
+    /// `RET=`
+    bad_ret = 501 (5 . 5 . 4) "Bad RET parameter syntax";
+    /// `ENVID=`
+    bad_envid = 501 (5 . 5 . 4) "Bad ENVID parameter syntax";
+    /// `NOTIFY=`
+    bad_notify = 501 (5 . 5 . 4) "Error: Bad NOTIFY parameter syntax";
+    /// `ORCPT=`
+    bad_orcpt = 501 (5 . 5 . 4) "Error: Bad ORCPT parameter syntax";
+    /// `AUTH=` on MAIL with something that is no xtext.
+    bad_auth_parameter = 501 (5 . 5 . 4) "Error: Bad AUTH= parameter syntax";
+    /// `AUTH=` twice on one MAIL.
+    multiple_auth_parameters = 503 (5 . 5 . 4) "Error: multiple AUTH= options";
+
+    // -- order -----------------------------------------------------------------------------------------------------
+    /// Something that needs an introduction.
+    helo_first = 503 (5 . 5 . 1) "Error: send HELO/EHLO first";
+    /// MAIL within a transaction.
+    nested_mail = 503 (5 . 5 . 1) "Error: nested MAIL command";
+    /// RCPT outside of one.
+    need_mail = 503 (5 . 5 . 1) "Error: need MAIL command";
+    /// DATA outside of one.
+    need_rcpt = 503 (5 . 5 . 1) "Error: need RCPT command";
+    /// DATA when every recipient was refused.
+    no_valid_recipients = 554 (5 . 5 . 1) "Error: no valid recipients";
+    /// AUTH within a transaction.
+    transaction_in_progress = 503 (5 . 5 . 1) "Error: MAIL transaction in progress";
+    /// The peer talked out of turn (RFC 2920 section 3.1). Closes the session.
+    out_of_turn = 554 (5 . 5 . 0) "Error: SMTP protocol synchronization";
+
+    // -- TLS and authentication ------------------------------------------------------------------------------------
+    /// Submission before TLS (RFC 3207 section 4).
+    must_start_tls = 530 (5 . 7 . 0) "Must issue a STARTTLS command first";
+    /// STARTTLS twice.
+    tls_already_active = 554 (5 . 5 . 1) "Error: TLS already active";
+    /// STARTTLS when the certificate cannot be used right now.
+    tls_not_available = 454 (4 . 7 . 0) "TLS not available due to local problem";
+    /// Submission before AUTH (RFC 4954 section 6).
+    authentication_required = 530 (5 . 7 . 0) "Authentication required";
+    /// AUTH where it is not offered.
+    authentication_not_enabled = 503 (5 . 5 . 1) "Error: authentication not enabled";
+    /// AUTH after AUTH (RFC 4954 section 4).
+    already_authenticated = 503 (5 . 5 . 1) "Error: already authenticated";
+    /// AUTH on an unencrypted connection (RFC 4954 section 6).
+    encryption_required = 538 (5 . 7 . 11) "Encryption required for requested authentication mechanism";
+    /// A mechanism that is not offered (RFC 4954 section 4).
+    unknown_mechanism = 504 (5 . 5 . 4) "Error: authentication failed: Invalid authentication mechanism";
+    /// `AUTH PLAIN !!!` (RFC 4954 section 4).
+    malformed_initial_response = 501 (5 . 5 . 2) "Error: authentication failed: Invalid base64 data in initial response";
+    /// `!!!` in answer to a challenge (RFC 4954 section 4).
+    malformed_response = 501 (5 . 5 . 2) "Error: authentication failed: Invalid base64 data in continued response";
+    /// `*` in answer to a challenge (RFC 4954 section 4).
+    authentication_aborted = 501 (5 . 7 . 0) "Authentication aborted";
+    /// An answer to a challenge that is longer than 12,288 octets (RFC 4954 section 4).
+    response_too_long = 500 (5 . 5 . 6) "SASL response limit exceeded";
+    /// Wrong credentials (RFC 4954 section 6); the same for an unknown user.
+    authentication_failed = 535 (5 . 7 . 8) "Error: authentication failed: (reason unavailable)";
+    /// The authentication service is away: clients keep the password and try again.
+    authentication_unavailable = 454 (4 . 7 . 0) "Temporary authentication failure: Can't connect to authentication server";
+
+    // -- size and number -------------------------------------------------------------------------------------------
+    /// `SIZE=` larger than any file.
+    size_beyond_file_system = 552 (5 . 3 . 4) "Message size exceeds file system imposed limit";
+    /// `SIZE=` larger than the limit (RFC 1870 section 6.1).
+    size_exceeds_limit = 552 (5 . 3 . 4) "Message size exceeds fixed limit";
+    /// A message that turned out larger than the limit (RFC 1870 section 6.3).
+    message_too_big = 552 (5 . 3 . 4) "Error: message file too big";
+    /// More recipients than the limit (RFC 5321 section 4.5.3.1.10).
+    too_many_recipients = 452 (4 . 5 . 3) "Error: too many recipients";
+    /// More Received fields than the limit (RFC 5321 section 6.3).
+    too_many_hops = 554 (5 . 4 . 0) "Error: too many hops";
+
+    // -- the queue -------------------------------------------------------------------------------------------------
+    /// The queue cannot take the message now.
+    queue_write_error = 451 (4 . 3 . 0) "Error: queue file write error";
+    /// The queue is full.
+    insufficient_storage = 452 (4 . 3 . 1) "Insufficient system storage";
+    /// Something failed that the peer cannot help.
+    internal_error = 451 (4 . 3 . 0) "Error: internal protocol error";
+
+    // -- VRFY ------------------------------------------------------------------------------------------------------
+    /// VRFY switched off.
+    vrfy_disabled = 502 (5 . 5 . 1) "VRFY command is disabled";
+}
+
+/// Replies that carry no enhanced status code.
+impl Reply {
+    /// The greeting (RFC 5321 section 4.3.1).
+    pub fn greeting(hostname: &str, banner: &str) -> Self {
+        Self::plain(220, format!("{hostname} {banner}"))
+    }
+
+    /// HELO.
+    pub fn helo(hostname: &str) -> Self {
+        Self::plain(250, hostname.to_owned())
+    }
+
+    /// HELO without a name.
+    pub fn helo_syntax() -> Self {
+        Self::plain(501, "Syntax: HELO hostname")
+    }
+
+    /// EHLO without a name.
+    pub fn ehlo_syntax() -> Self {
+        Self::plain(501, "Syntax: EHLO hostname")
+    }
+
+    /// DATA (RFC 5321 section 4.1.1.4).
+    pub fn start_mail_input() -> Self {
+        Self::plain(354, "End data with <CR><LF>.<CR><LF>")
+    }
+
+    /// A challenge of AUTH, already in base64 (RFC 4954 section 4).
+    pub fn challenge(base64: String) -> Self {
+        Self::plain(334, base64)
+    }
+
+    /// ETRN (RFC 1985 section 5.3, as are the next ones).
+    pub fn etrn_started() -> Self {
+        Self::plain(250, "Queuing started")
+    }
+
+    /// ETRN failed.
+    pub fn etrn_failed() -> Self {
+        Self::plain(458, "Unable to queue messages")
+    }
+
+    /// ETRN for a domain whose mail does not wait here, or by somebody who may not ask.
+    pub fn etrn_unavailable(domain: &str) -> Self {
+        Self::plain(459, format!("<{domain}>: service unavailable"))
+    }
+
+    /// ETRN without a domain.
+    pub fn etrn_syntax() -> Self {
+        Self::plain(500, "Syntax: ETRN domain")
+    }
+
+    /// ETRN with something that is no domain.
+    pub fn etrn_bad_domain() -> Self {
+        Self::plain(501, "Error: invalid parameter syntax")
+    }
+
+    /// ETRN before HELO.
+    pub fn etrn_helo_first() -> Self {
+        Self::plain(503, "Error: send HELO/EHLO first")
+    }
+
+    /// ETRN within a transaction.
+    pub fn etrn_in_transaction() -> Self {
+        Self::plain(503, "Error: MAIL transaction in progress")
+    }
+}
+
+/// Replies that quote something.
+impl Reply {
+    /// The message is ours.
+    pub fn queued(id: QueueId) -> Self {
+        Self::new(250, Status::new(2, 0, 0), format!("Ok: queued as {id}"))
+    }
+
+    /// VRFY: the address, as typed, would be accepted (RFC 5321 section 3.5.3).
+    pub fn would_accept(typed: &str) -> Self {
+        Self::new(252, Status::new(2, 0, 0), typed.to_owned())
+    }
+
+    /// A parameter of MAIL or RCPT that nobody knows (RFC 5321 section 4.1.1.11).
+    pub fn unsupported_option(option: &str) -> Self {
+        Self::new(555, Status::new(5, 5, 4), format!("Unsupported option: {option}"))
+    }
+
+    /// AUTH refused with the back end's own reason.
+    pub fn authentication_failed_because(reason: &str) -> Self {
+        Self::new(535, Status::new(5, 7, 8), format!("Error: authentication failed: {reason}"))
+    }
+
+    /// Too many failed logins from this client.
+    pub fn too_many_auth_failures(client: &str) -> Self {
+        Self::new(450, Status::new(4, 7, 1), format!("Error: too many AUTH commands from {client}"))
+    }
+
+    /// More messages than this client or login may send.
+    pub fn too_much_mail(client: &str) -> Self {
+        Self::new(450, Status::new(4, 7, 1), format!("Error: too much mail from {client}"))
+    }
+
+    /// A stranger wants to relay.
+    pub fn relay_denied(recipient: &str) -> Self {
+        Self::new(554, Status::new(5, 7, 1), format!("<{recipient}>: Relay access denied"))
+    }
+
+    /// The login does not own the sender address.
+    pub fn sender_not_owned(sender: &str, login: &str) -> Self {
+        let text = format!("<{sender}>: Sender address rejected: not owned by user {login}");
+        Self::new(553, Status::new(5, 7, 1), text)
+    }
+
+    /// The sender address has an owner, and the client did not log in.
+    pub fn sender_not_logged_in(sender: &str) -> Self {
+        Self::new(553, Status::new(5, 7, 1), format!("<{sender}>: Sender address rejected: not logged in"))
+    }
+
+    /// A sender without a full domain.
+    pub fn sender_not_qualified(sender: &str) -> Self {
+        let text = format!("<{sender}>: Sender address rejected: need fully-qualified address");
+        Self::new(504, Status::new(5, 5, 2), text)
+    }
+
+    /// A recipient without a full domain.
+    pub fn recipient_not_qualified(recipient: &str) -> Self {
+        let text = format!("<{recipient}>: Recipient address rejected: need fully-qualified address");
+        Self::new(504, Status::new(5, 5, 2), text)
+    }
+
+    /// The recipient's domain does not exist.
+    pub fn domain_not_found(recipient: &str) -> Self {
+        Self::new(550, Status::new(5, 1, 2), format!("<{recipient}>: Recipient address rejected: Domain not found"))
+    }
+
+    /// Nobody can tell now whether the recipient's domain exists.
+    pub fn domain_lookup_failed(recipient: &str) -> Self {
+        let text = format!("<{recipient}>: Recipient address rejected: Domain lookup failed");
+        Self::new(450, Status::new(4, 4, 3), text)
+    }
+
+    /// The recipient's domain wants no mail (RFC 7505 section 4.2).
+    pub fn null_mx(recipient: &str, domain: &str) -> Self {
+        let text = format!("<{recipient}>: Recipient address rejected: Domain {domain} does not accept mail (nullMX)");
+        Self::new(556, Status::new(5, 1, 10), text)
+    }
+
+    /// The recipient does not exist in a domain of ours.
+    pub fn user_unknown(recipient: &str) -> Self {
+        let text = format!("<{recipient}>: Recipient address rejected: User unknown in local recipient table");
+        Self::new(550, Status::new(5, 1, 1), text)
+    }
+
+    /// Nobody can tell now whether the address is acceptable.
+    pub fn lookup_failed(address: &str) -> Self {
+        Self::new(451, Status::new(4, 3, 0), format!("<{address}>: Temporary lookup failure"))
+    }
+
+    /// A CR or LF that is not part of CRLF, in a message or in a command (CVE-2023-51764).
+    pub fn bare_line_end(hostname: &str, which: crate::dot::Bare) -> Self {
+        Self::new(550, Status::new(5, 5, 2), format!("{hostname} Error: bare <{which}> received"))
+    }
+
+    /// A command line beyond the limit.
+    pub fn command_too_long(hostname: &str) -> Self {
+        Self::new(500, Status::new(5, 5, 2), format!("{hostname} Error: command too long"))
+    }
+
+    /// The error limit is reached.
+    pub fn too_many_errors(hostname: &str) -> Self {
+        Self::new(421, Status::new(4, 7, 0), format!("{hostname} Error: too many errors"))
+    }
+
+    /// The client has too many connections open.
+    pub fn too_many_connections(hostname: &str, client: &str) -> Self {
+        Self::new(421, Status::new(4, 7, 0), format!("{hostname} Error: too many connections from {client}"))
+    }
+
+    /// The peer was silent for too long.
+    pub fn timeout(hostname: &str) -> Self {
+        Self::new(421, Status::new(4, 4, 2), format!("{hostname} Error: timeout exceeded"))
+    }
+
+    /// This server goes down; another one takes the connection.
+    pub fn shutting_down(hostname: &str) -> Self {
+        Self::new(421, Status::new(4, 3, 2), format!("{hostname} Service shutting down, closing connection"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(reply: &Reply) -> String {
+        let mut out = BytesMut::new();
+        reply.write(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn rfc5321_4_2_1_every_line_but_the_last_has_a_hyphen() {
+        assert_eq!(wire(&Reply::mail_ok()), "250 2.1.0 Ok\r\n");
+        assert_eq!(wire(&Reply::plain(250, "a\nb\nc")), "250-a\r\n250-b\r\n250 c\r\n");
+        let twice = Reply::new(550, Status::new(5, 1, 10), "one\ntwo");
+        assert_eq!(wire(&twice), "550-5.1.10 one\r\n550 5.1.10 two\r\n");
+        assert_eq!(twice.to_string(), "550 5.1.10 one two");
+    }
+
+    #[test]
+    fn rfc2034_the_class_of_the_status_is_the_first_digit_of_the_code() {
+        for (name, reply) in Reply::table() {
+            let class = reply.status().map(|status| u16::from(status.class));
+            assert_eq!(class, Some(reply.code() / 100), "{name}");
+            assert!(!reply.text().contains('\n'), "{name}");
+        }
+    }
+
+    #[test]
+    fn quoted_peer_text_cannot_forge_a_reply() {
+        assert_eq!(
+            wire(&Reply::unsupported_option("X\r250 ok\u{7f}\u{e9}")),
+            "555 5.5.4 Unsupported option: X?250 ok???\r\n"
+        );
+    }
+
+    #[test]
+    fn rfc5321_4_5_3_1_5_lines_stay_within_512_octets() {
+        let long = wire(&Reply::unsupported_option(&"x".repeat(2000)));
+        assert_eq!(long.len(), 512);
+        assert!(long.ends_with("x\r\n"));
+    }
+
+    #[test]
+    fn texts_are_those_of_postfix() {
+        for (reply, text) in [
+            (Reply::greeting("mail.example.org", "ESMTP Staffetta"), "220 mail.example.org ESMTP Staffetta"),
+            (Reply::relay_denied("lisa@example.com"), "554 5.7.1 <lisa@example.com>: Relay access denied"),
+            (
+                Reply::sender_not_owned("forged@email.address", "john@example.org"),
+                "553 5.7.1 <forged@email.address>: Sender address rejected: not owned by user john@example.org",
+            ),
+            (Reply::queued(QueueId::new(0, 0, 0)), "250 2.0.0 Ok: queued as 0000000000000000"),
+            (Reply::timeout("mx"), "421 4.4.2 mx Error: timeout exceeded"),
+            (Reply::start_mail_input(), "354 End data with <CR><LF>.<CR><LF>"),
+        ] {
+            assert_eq!(reply.to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What a session tells and asks its shell.
+
+use std::fmt;
+
+use bytes::Bytes;
+use staffetta_mail::{Address, Envelope, QueueId, Recipient, ReversePath};
+
+use crate::Reply;
+use crate::command::Verb;
+use crate::command::auth::Secret;
+use crate::command::mail::Mail;
+
+/// What the shell must do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Write all output, then read more input; on [`super::Session::deadline`] call `on_timeout`.
+    Read,
+    /// Find the answer and give it to [`super::Session::answer`] before the next call of `next`.
+    Ask(Question),
+    /// Content of the message, for the body that [`Question::Data`] opened.
+    Body(Bytes),
+    /// The message will be refused at its end: drop what was stored. No more [`Event::Body`] comes for it.
+    Abandon,
+    /// A command was refused; the reply is in the output already.
+    Refused(Refusal),
+    /// Write all output, do the TLS handshake, call [`super::Session::tls_started`]; close if it fails.
+    StartTls,
+    /// Write all output and close. A body that is still open is dropped.
+    Close,
+}
+
+/// What the core cannot decide.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Question {
+    /// A step of authentication: [`Answer::Challenge`], [`Answer::Success`] or [`Answer::Refuse`].
+    Sasl(SaslStep),
+    /// May this sender begin a transaction? [`Answer::Proceed`] or [`Answer::Refuse`].
+    Mail(Mail),
+    /// May this recipient join it? [`Answer::Proceed`] or [`Answer::Refuse`].
+    Recipient(Recipient),
+    /// Would this recipient be accepted? [`Answer::Proceed`] (252 with the address), [`Answer::Reply`] or
+    /// [`Answer::Refuse`].
+    Verify(Address),
+    /// Send what waits for this domain: [`Answer::Proceed`] (250), [`Answer::Reply`] or [`Answer::Refuse`].
+    Etrn(String),
+    /// Open a place for the body: [`Answer::Proceed`] (354) or [`Answer::Refuse`]; the transaction stands then.
+    Data,
+    /// The message is complete and good; make it durable: [`Answer::Stored`], [`Answer::Reply`] or
+    /// [`Answer::Refuse`].
+    Store(Envelope),
+}
+
+/// A step of an authentication exchange (RFC 4954 section 4).
+#[derive(Debug, PartialEq, Eq)]
+pub enum SaslStep {
+    /// It begins.
+    Start {
+        /// In capitals, one of [`super::Settings::mechanisms`].
+        mechanism: String,
+        /// What came with the command; `Some` of no octets for `=`.
+        initial: Option<Secret>,
+    },
+    /// The client answers the challenge.
+    Response(Secret),
+    /// The exchange is over without a result; any answer will do, the core knows its reply.
+    Cancel,
+}
+
+/// What the shell answers. One that does not fit the question counts as an internal error (451).
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Yes.
+    Proceed,
+    /// No, with this reply; 421 and 521 also close the connection.
+    Refuse(Reply),
+    /// Yes, with this reply instead of the usual one.
+    Reply(Reply),
+    /// The next challenge, decoded.
+    Challenge(Vec<u8>),
+    /// Authenticated.
+    Success {
+        /// The name under which the client acts from now on.
+        login: String,
+    },
+    /// The message is durable.
+    Stored(QueueId),
+}
+
+/// A refused command, for the log and the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was refused.
+    pub stage: Stage,
+    /// What the client was told.
+    pub reply: Reply,
+    /// The sender of the transaction at hand, or the one refused.
+    pub sender: Option<ReversePath>,
+    /// The recipient refused, at RCPT and VRFY, if it was an address.
+    pub recipient: Option<Address>,
+}
+
+/// What a session was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Before the first command.
+    Connect,
+    /// This command.
+    Command(Verb),
+    /// The message, up to the reply to its final dot.
+    EndOfMessage,
+    /// A line that is no command.
+    Unknown,
+}
+
+impl Stage {
+    /// The word that Postfix logs: `CONNECT`, `RCPT`, `END-OF-MESSAGE`, `UNKNOWN`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "CONNECT",
+            Self::Command(verb) => verb.name(),
+            Self::EndOfMessage => "END-OF-MESSAGE",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

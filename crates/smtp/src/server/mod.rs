@@ -1,0 +1,38 @@
+//! The session that receives mail, without I/O.
+//!
+//! The shell owns the buffers and the socket; [`Session::next`] says what to do:
+//!
+//! ```text
+//! loop { match session.next(&mut input, &mut output, now) {
+//!     Event::Read       => write all of output at once, then read more into input, until session.deadline()
+//!     Event::Ask(q)     => let a = …; session.answer(a, &mut output)       // earlier replies stay in output
+//!     Event::Body(b)    => store content, dots already unstuffed
+//!     Event::Abandon    => drop what was stored since Question::Data was answered
+//!     Event::Refused(r) => log and count; the reply is already in output
+//!     Event::StartTls   => write output, handshake, session.tls_started()
+//!     Event::Close      => write output, close; an open body is dropped too
+//! } }
+//! ```
+//!
+//! Policy is not decided here: what depends on more than syntax, order and the limits of [`Settings`] is a
+//! [`Question`]. What must hold whatever the shell does: nothing survives STARTTLS (RFC 3207 section 4.2), no AUTH in
+//! clear, talk out of turn ends the session, only CRLF ends lines and messages, and a session that ends says so only
+//! where the client can tell what became of its message.
+
+mod event;
+mod line;
+mod receiving;
+mod session;
+mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use event::{Answer, Event, Question, Refusal, SaslStep, Stage};
+pub use session::Session;
+pub use settings::{Kind, Link, Settings};
+pub use state::{Helo, Transaction};
+
+pub use crate::command::auth::Secret;
+pub use crate::command::mail::Mail;
+pub use crate::extension::MailParameters;

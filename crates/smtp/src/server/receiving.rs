@@ -1,0 +1,81 @@
+//! The DATA phase: content streams through, limits are watched, and a message that will be refused is read to its end
+//! without being kept.
+
+use bytes::{Buf, Bytes, BytesMut};
+use staffetta_mail::trace::HeaderScan;
+
+use super::settings::Settings;
+use super::state::Transaction;
+use crate::Reply;
+use crate::dot::{Decoder, Piece};
+
+/// A message on its way in.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    pub(super) transaction: Transaction,
+    decoder: Decoder,
+    header: HeaderScan,
+    size: u64,
+    /// Why the message will be refused at its end.
+    refusal: Option<Reply>,
+}
+
+/// What came of the input.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Content.
+    Body(Bytes),
+    /// From here on the content is thrown away.
+    Abandon,
+    /// The final dot is read: the message is good, or refused.
+    End(Option<Reply>),
+    /// More input is needed.
+    Read,
+}
+
+impl Receiving {
+    pub(super) fn new(transaction: Transaction) -> Self {
+        Self { transaction, decoder: Decoder::new(), header: HeaderScan::new(), size: 0, refusal: None }
+    }
+
+    /// Consumes input up to the next thing worth telling.
+    pub(super) fn step(&mut self, input: &mut BytesMut, settings: &Settings) -> Step {
+        loop {
+            match self.decoder.next(input) {
+                Piece::Content(n) if self.refusal.is_some() => input.advance(n),
+                Piece::Content(n) => return self.content(n, input, settings),
+                Piece::Skip(n) => input.advance(n),
+                Piece::End(n) => {
+                    input.advance(n);
+                    return Step::End(self.refusal.take());
+                }
+                Piece::More => return Step::Read,
+            }
+        }
+    }
+
+    fn content(&mut self, n: usize, input: &mut BytesMut, settings: &Settings) -> Step {
+        self.size += n as u64;
+        let _unneeded = self.header.feed(&input[..n]);
+        self.refusal = self.check(settings);
+        if self.refusal.is_some() {
+            input.advance(n);
+            return Step::Abandon;
+        }
+        Step::Body(input.split_to(n).freeze())
+    }
+
+    /// RFC 1870 section 6.3 (size), RFC 5321 sections 2.3.8 (line ends) and 6.3 (loops).
+    fn check(&self, settings: &Settings) -> Option<Reply> {
+        if settings.size_limit != 0 && self.size > settings.size_limit {
+            return Some(Reply::message_too_big());
+        }
+        if let Some(bare) = self.decoder.bare() {
+            return Some(Reply::bare_line_end(&settings.hostname, bare));
+        }
+        if settings.hop_limit != 0 && self.header.received() >= settings.hop_limit {
+            return Some(Reply::too_many_hops());
+        }
+        None
+    }
+}

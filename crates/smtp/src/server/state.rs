@@ -1,0 +1,147 @@
+//! The states of a session; each owns what is known in it.
+//!
+//! ```text
+//!                 220                  MAIL?                    RCPT?
+//!  Greeting ───────────────▶ Ready ──────────────▶ Mail ◀──────────────┐
+//!                            ▲ │ ▲                 │ │ └───────────────┘
+//!             tls_started()  │ │ │  RSET EHLO HELO │ │ DATA?
+//!  Handshake ────────────────┘ │ └─────────────────┘ ▼
+//!      ▲         STARTTLS      │ ▲                  Data ──┐
+//!      └───────────────────────┤ │                   │     │ content
+//!                        AUTH? │ │ Store?            │ ◀───┘
+//!  Sasl ◀──────────────────────┘ └───────────────────┘ CRLF . CRLF
+//!   │ ▲      response?
+//!   └─┴───▶ Ready                  Closed ◀── QUIT, 421, 521, 554 out of turn, 550 bare CR or LF in a command
+//! ```
+//!
+//! A `?` passes through `Asking`: the shell finds the answer, and no input is looked at meanwhile.
+
+use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
+
+use super::event::Stage;
+use super::receiving::Receiving;
+use crate::Reply;
+use crate::command::Verb;
+use crate::command::mail::Mail;
+use crate::extension::MailParameters;
+
+/// Where a session stands.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Nothing was said yet.
+    Greeting,
+    /// Between transactions.
+    Ready,
+    /// Within one.
+    Mail(Transaction),
+    /// A challenge is out.
+    Sasl,
+    /// The message comes in.
+    Data(Receiving),
+    /// A question is out.
+    Asking(Pending),
+    /// TLS is being set up.
+    Handshake,
+    /// The shell must close.
+    Closed,
+}
+
+/// What becomes of the answer.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// A step of authentication.
+    Sasl,
+    /// An authentication that ended; the reply is known.
+    SaslEnd(Reply),
+    /// A transaction may begin.
+    Mail(Mail),
+    /// A recipient may join.
+    Recipient(Transaction, Recipient),
+    /// The address, also as typed; perhaps within a transaction.
+    Verify(Option<Transaction>, Address, String),
+    /// A queue run.
+    Etrn,
+    /// A body may follow.
+    Data(Transaction),
+    /// A message may be ours.
+    Store,
+}
+
+impl State {
+    /// Is the client waiting for nothing but to speak? Here a 421 can be understood.
+    pub(super) fn is_resting(&self) -> bool {
+        matches!(self, Self::Greeting | Self::Ready | Self::Mail(_) | Self::Sasl)
+    }
+
+    /// The transaction at hand, up to the final dot.
+    pub(super) fn transaction(&self) -> Option<&Transaction> {
+        match self {
+            Self::Mail(transaction) => Some(transaction),
+            Self::Data(receiving) => Some(&receiving.transaction),
+            Self::Asking(Pending::Recipient(transaction, _) | Pending::Data(transaction)) => Some(transaction),
+            Self::Asking(Pending::Verify(transaction, ..)) => transaction.as_ref(),
+            Self::Greeting | Self::Ready | Self::Sasl | Self::Asking(_) | Self::Handshake | Self::Closed => None,
+        }
+    }
+}
+
+impl From<Option<Transaction>> for State {
+    fn from(transaction: Option<Transaction>) -> Self {
+        transaction.map_or(Self::Ready, Self::Mail)
+    }
+}
+
+impl Pending {
+    /// What a refusal of it is called.
+    pub(super) fn stage(&self) -> Stage {
+        match self {
+            Self::Sasl | Self::SaslEnd(_) => Stage::Command(Verb::Auth),
+            Self::Mail(_) => Stage::Command(Verb::Mail),
+            Self::Recipient(..) => Stage::Command(Verb::Rcpt),
+            Self::Verify(..) => Stage::Command(Verb::Vrfy),
+            Self::Etrn => Stage::Command(Verb::Etrn),
+            Self::Data(_) => Stage::Command(Verb::Data),
+            Self::Store => Stage::EndOfMessage,
+        }
+    }
+
+    /// Where the session goes on after a refusal, with the sender and the recipient that were refused.
+    pub(super) fn refused(self) -> (State, Option<ReversePath>, Option<Address>) {
+        match self {
+            Self::Sasl | Self::SaslEnd(_) | Self::Etrn | Self::Store => (State::Ready, None, None),
+            Self::Mail(mail) => (State::Ready, Some(mail.sender), None),
+            Self::Recipient(transaction, recipient) => (State::Mail(transaction), None, Some(recipient.address)),
+            Self::Verify(transaction, address, _) => (State::from(transaction), None, Some(address)),
+            Self::Data(transaction) => (State::Mail(transaction), None, None),
+        }
+    }
+}
+
+/// How the client introduced itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Helo {
+    /// The name, as typed; not verified.
+    pub name: String,
+    /// True for EHLO.
+    pub extended: bool,
+}
+
+/// What is known between MAIL and the end of the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Sender and accepted recipients.
+    pub envelope: Envelope,
+    /// `SIZE=`: octets, as the client estimates them.
+    pub size: Option<u64>,
+    /// Recipients beyond the limit.
+    pub(super) overshoot: usize,
+}
+
+impl Transaction {
+    /// Begins with the sender.
+    pub fn new(sender: ReversePath, parameters: MailParameters) -> Self {
+        let MailParameters { size, body, ret, envid, auth: _ } = parameters;
+        let envelope = Envelope { sender, recipients: Vec::new(), body, ret, envid };
+        Self { envelope, size, overshoot: 0 }
+    }
+}

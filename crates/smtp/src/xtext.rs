@@ -1,0 +1,47 @@
+//! xtext (RFC 3461 section 4): how ENVID, ORCPT and AUTH= carry any octet as printable ASCII.
+
+/// The octets that the text stands for; `None` if it is no xtext. Lower-case hex digits are forgiven.
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        octets.push(match b {
+            b'+' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
+            b'!'..=b'~' if b != b'=' => b,
+            _ => return None,
+        });
+    }
+    Some(octets)
+}
+
+/// True if the text is xtext and stands for printable ASCII.
+pub fn is_printable(text: &str) -> bool {
+    decode(text).is_some_and(|octets| octets.iter().all(|b| matches!(b, b' '..=b'~')))
+}
+
+fn hex(b: u8) -> Option<u8> {
+    char::from(b).to_digit(16).map(|digit| digit as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc3461_4_xtext() {
+        for (text, octets) in [
+            ("", Some(&b""[..])),
+            ("QQ314159", Some(b"QQ314159")),
+            ("a+2Bb+3Dc+20d", Some(b"a+b=c d")),
+            ("+0a", Some(b"\n")),
+            ("a=b", None),
+            ("a b", None),
+            ("+2", None),
+            ("+2G", None),
+            ("\u{e9}", None),
+        ] {
+            assert_eq!(decode(text).as_deref(), octets, "{text:?}");
+        }
+        assert!(is_printable("a+20b") && !is_printable("+0A"));
+    }
+}
