@@ -1,276 +1,214 @@
 //! The one configuration file: typed, documented, checked.
+//!
+//! All services read the same TOML file and each uses the tables it needs. Each table is declared once
+//! (`src/table/`), and everything comes from that declaration: the struct, the defaults, the reader, the reference page
+//! `docs/configuration.md`. [`Config::load`] reads the file and then the environment over it (`STAFFETTA__REDIS__URL`
+//! sets `redis.url`), and reports all that is wrong at once, each with its place, its key and what is allowed. A key
+//! whose feature this version does not have is refused, never ignored.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod check;
+mod files;
+mod kind;
+mod problem;
+mod reader;
+mod reference;
+mod settings;
+mod suggest;
+mod table;
+
+use std::path::Path;
 use std::time::Duration;
 
-use ipnet::IpNet;
-use secrecy::SecretString;
+pub use problem::Errors;
+pub use table::{
+    Auth, Backend, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener, ListenerKind, ListenerTls,
+    Log, LogFormat, Redis, Route, Rpc, Sni, Spool, Sql, Timeouts, Tls, TlsLevel,
+};
 
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Config {
-    pub hostname: String,
-    pub redis: Redis,
-    pub spool: Spool,
-    pub tls: Tls,
-    pub rpc: Rpc,
-    pub auth: Auth,
-    pub frontend: Frontend,
-    pub dns: Dns,
-    pub delivery: Delivery,
-    pub log: Log,
+use kind::HostName;
+use problem::{Place, Problem};
+use reader::{PREFIX, Reader};
+use settings::{Entry, Shown, Table, settings};
+
+settings! {
+    /// The whole file. Every key has a default, except those of tables that can be there many times.
+    pub struct Config {
+        /// The name of this server: in the greeting, in EHLO, in Received fields, in Message-IDs. Other servers expect
+        /// it to resolve to the address that we connect from. Empty is the machine's own name.
+        value hostname: String as HostName = "",
+        /// `[redis]`
+        table redis: Redis,
+        /// `[spool]`
+        table spool: Spool,
+        /// `[tls]`
+        table tls: Tls,
+        /// `[rpc]`
+        table rpc: Rpc,
+        /// `[auth]`
+        table auth: Auth,
+        /// `[frontend]`
+        table frontend: Frontend,
+        /// `[dns]`
+        table dns: Dns,
+        /// `[delivery]`
+        table delivery: Delivery,
+        /// `[log]`
+        table log: Log,
+    }
 }
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Redis {
-    pub url: SecretString,
-    pub partitions: u16,
-    pub durability: Durability,
-    pub replicas: u32,
-    pub max_memory_ratio: f64,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Durability {
-    None,
-    Fsync,
-    Replicated,
-    Managed,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Spool {
-    pub url: String,
-    pub inline_limit: ByteSize,
-    pub redis_limit: ByteSize,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Tls {
-    pub certificate: Option<PathBuf>,
-    pub key: Option<PathBuf>,
-    pub sni: Vec<Sni>,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Sni {
-    pub name: String,
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Rpc {
-    pub ca: Option<PathBuf>,
-    pub certificate: Option<PathBuf>,
-    pub key: Option<PathBuf>,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Auth {
-    pub listen: SocketAddr,
-    pub http: SocketAddr,
-    pub backend: Backend,
-    pub cache_ttl: Duration,
-    pub sql: Sql,
-    pub dovecot: Dovecot,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Backend {
-    Sql,
-    Dovecot,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Sql {
-    pub url: SecretString,
-    pub password_query: String,
-    pub sender_query: String,
-    pub domain_query: String,
-    pub recipient_query: String,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Dovecot {
-    pub socket: String,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Frontend {
-    pub http: SocketAddr,
-    pub auth: String,
-    pub trusted_networks: Vec<IpNet>,
-    pub relay_domains: Vec<String>,
-    pub relay_domains_from_auth: bool,
-    pub size_limit: ByteSize,
-    pub recipient_limit: u32,
-    pub reject_unknown_recipient_domain: bool,
-    pub sender_must_match_login: bool,
-    pub enable_vrfy: bool,
-    pub etrn_networks: Vec<IpNet>,
-    pub connection_limit: u32,
-    pub connections_per_client: u32,
-    pub auth_failures_per_client: Option<Rate>,
-    pub messages_per_login: Option<Rate>,
-    pub timeout: Duration,
-    pub drain_delay: Duration,
-    pub listener: Vec<Listener>,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Listener {
-    pub name: String,
-    pub bind: SocketAddr,
-    pub kind: ListenerKind,
-    pub tls: ListenerTls,
-    pub proxy_from: Vec<IpNet>,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum ListenerKind {
-    Relay,
-    Submission,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum ListenerTls {
-    Starttls,
-    Implicit,
-    Off,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Dns {
-    pub servers: Vec<SocketAddr>,
-    pub dnssec: Dnssec,
-    pub trust_anchor: Option<PathBuf>,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Dnssec {
-    Off,
-    Validate,
-    TrustAd,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Delivery {
-    pub http: SocketAddr,
-    pub concurrency: u32,
-    pub destination_concurrency: u32,
-    pub destination_rate: Option<Rate>,
-    pub retry_min: Duration,
-    pub retry_max: Duration,
-    pub lifetime: Duration,
-    pub delay_warning: Option<Duration>,
-    pub port: u16,
-    pub tls: TlsLevel,
-    pub ca: Option<PathBuf>,
-    pub timeouts: Timeouts,
-    pub source_addresses: Vec<std::net::IpAddr>,
-    pub blocked_networks: Vec<IpNet>, // class names are expanded while reading
-    pub lease: Duration,
-    pub route: Vec<Route>,
-    pub dkim: Vec<Dkim>,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum TlsLevel {
-    None,
-    May,
-    Encrypt,
-    Verify,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Timeouts {
-    pub connect: Duration,
-    pub greeting: Duration,
-    pub tls: Duration,
-    pub helo: Duration,
-    pub mail: Duration,
-    pub rcpt: Duration,
-    pub data: Duration,
-    pub transfer: Duration,
-    pub r#final: Duration,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Route {
-    pub domain: DomainPattern,
-    pub via: Via,
-    pub tls: Option<TlsLevel>,
-    pub username: Option<String>,
-    pub password: Option<SecretString>,
-    pub concurrency: Option<u32>,
-    pub rate: Option<Rate>,
-}
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum DomainPattern {
-    Exact(String),
-    Subdomains(String),
-    Any,
-}
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Via {
-    Smtp { host: String, port: u16 },
-    Lmtp { host: String, port: u16 },
-    Mx,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Dkim {
-    pub domain: String,
-    pub selector: String,
-    pub key: PathBuf,
-}
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Log {
-    pub format: LogFormat,
-    pub level: String,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum LogFormat {
-    Json,
-    Postfix,
-}
+
 /// Octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
-/// `"10/10m"`
+
+/// So many in a time: `"10/10m"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Rate {
+    /// Above 0.
     pub count: u32,
+    /// Above 0.
     pub per: Duration,
 }
 
-/// All that is wrong, each with file, line, key and what is allowed.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Errors(String);
+/// Which domains a route is for; names are in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DomainPattern {
+    /// One domain: `example.org`.
+    Exact(String),
+    /// All below a domain, but not the domain: `*.example.org` holds `example.org`.
+    Subdomains(String),
+    /// All: `*`.
+    Any,
+}
 
-#[allow(clippy::todo, unused_variables, missing_docs)]
-impl Config {
-    /// Reads the file, then the environment over it.
-    pub fn load(path: &Path) -> Result<Self, Errors> {
-        todo!()
+/// Where a route leads. A host is a name or an address, without brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// An SMTP server, without a look-up of MX records.
+    Smtp {
+        /// Name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// An LMTP server (RFC 2033).
+    Lmtp {
+        /// Name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// The MX records of the domain.
+    Mx,
+}
+
+/// Who reads the configuration, and so which files must be there.
+///
+/// In a cluster all pods have the same configuration, but certificates, passwords and databases are only where they
+/// are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// One process with everything, or a check of everything.
+    All,
+    /// The SMTP server.
+    Frontend,
+    /// The auth service.
+    Auth,
+    /// The delivery worker.
+    Delivery,
+}
+
+impl Service {
+    /// Does it use this table?
+    pub(crate) fn reads(self, path: &str) -> bool {
+        let table = path.split(['.', '[']).next().unwrap_or(path);
+        match self {
+            Self::All => true,
+            Self::Frontend => !matches!(table, "auth" | "delivery"),
+            Self::Auth => matches!(table, "auth" | "rpc" | "log" | "hostname"),
+            Self::Delivery => !matches!(table, "auth" | "frontend" | "tls" | "rpc"),
+        }
     }
-    /// From a text, without the environment; `name` stands for the file in errors.
+}
+
+impl Config {
+    /// Reads the file, then the environment over it, and looks for every file that is named in it.
+    pub fn load(path: &Path) -> Result<Self, Errors> {
+        Self::load_for(path, Service::All)
+    }
+
+    /// Like [`Config::load`], but files that only other services use need not be there.
+    pub fn load_for(path: &Path, service: Service) -> Result<Self, Errors> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let what = format!("cannot be read: {error}");
+            Errors::new(&name, vec![Problem { place: Place::File, key: String::new(), what, allowed: None }])
+        })?;
+        let (variables, mut problems) = environment();
+        let (config, mut reader) = Self::read_text(&text, variables, service);
+        files::check(&config, &mut reader, service);
+        problems.append(&mut reader.problems);
+        if problems.is_empty() { Ok(config) } else { Err(Errors::new(&name, problems)) }
+    }
+
+    /// From a text, without the environment and without a look at certificates; `name` stands for the file in errors.
     pub fn parse(text: &str, name: &str) -> Result<Self, Errors> {
-        todo!()
+        let (config, reader) = Self::read_text(text, Vec::new(), Service::All);
+        if reader.problems.is_empty() { Ok(config) } else { Err(Errors::new(name, reader.problems)) }
+    }
+
+    /// What is allowed and yet probably not meant, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        check::warnings(self)
+    }
+
+    /// The values in force as TOML, with secrets masked.
+    pub fn effective(&self) -> String {
+        let mut shown = Shown::default();
+        self.show("", &mut shown);
+        shown.into_text()
+    }
+
+    /// The reference page, in Markdown.
+    pub fn reference() -> String {
+        reference::page()
+    }
+
+    /// Every table and key, in the order of the file.
+    pub(crate) fn entries() -> Vec<Entry> {
+        let mut entries = Vec::new();
+        Self::describe("", &mut entries);
+        entries
+    }
+
+    fn read_text(text: &str, variables: Vec<(String, String)>, service: Service) -> (Self, Reader) {
+        let mut reader = Reader::new(text, variables, service);
+        let config: Self = reader.document(text);
+        check::check(&config, &mut reader);
+        (config, reader)
     }
 }
 
 impl Default for Config {
-    #[allow(clippy::todo)]
+    /// Every key at its default.
     fn default() -> Self {
-        todo!()
+        Self::read_text("", Vec::new(), Service::All).0
     }
+}
+
+/// The variables that override keys.
+fn environment() -> (Vec<(String, String)>, Vec<Problem>) {
+    let mut variables = Vec::new();
+    let mut problems = Vec::new();
+    for (name, text) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)).map(str::to_owned) else { continue };
+        match text.into_string() {
+            Ok(text) => variables.push((name, text)),
+            Err(_) => {
+                let (place, what) = (Place::Variable(name), "is not UTF-8".to_owned());
+                problems.push(Problem { place, key: String::new(), what, allowed: None });
+            }
+        }
+    }
+    (variables, problems)
 }

@@ -1,0 +1,195 @@
+//! What can only be judged over several keys, and what this version does not have.
+
+use std::collections::HashSet;
+
+use secrecy::ExposeSecret;
+
+use crate::problem::Place;
+use crate::reader::Reader;
+use crate::table::DEFAULT_URL;
+use crate::{Backend, Config, Dnssec, DomainPattern, Durability, ListenerKind, ListenerTls, TlsLevel};
+
+/// Notes everything that does not go together.
+pub(crate) fn check(config: &Config, reader: &mut Reader) {
+    let mut check = Check { reader };
+    queue(config, &mut check);
+    rpc(config, &mut check);
+    listeners(config, &mut check);
+    delivery(config, &mut check);
+    routes(config, &mut check);
+    not_in_this_version(config, &mut check);
+}
+
+struct Check<'a> {
+    reader: &'a mut Reader,
+}
+
+impl Check<'_> {
+    /// Where a key was set; a key of a table that is not there points at its table.
+    fn place(&self, key: &str) -> Place {
+        let parents = std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(parent, _)| parent));
+        let found = parents.into_iter().find_map(|key| self.reader.places.get(key));
+        found.cloned().unwrap_or(Place::File)
+    }
+
+    fn refuse(&mut self, key: &str, what: impl Into<String>, allowed: impl Into<String>) {
+        self.reader.problem(self.place(key), key, what.into(), Some(allowed.into()));
+    }
+
+    fn unavailable(&mut self, wanted: bool, key: &str, allowed: &str) {
+        if wanted {
+            self.refuse(key, "is not available in this version", allowed);
+        }
+    }
+}
+
+fn queue(config: &Config, check: &mut Check<'_>) {
+    let redis = &config.redis;
+    match (redis.durability, redis.replicas) {
+        (Durability::Replicated, 0) => {
+            check.refuse(
+                "redis.durability",
+                "is \"replicated\" but redis.replicas is 0",
+                "redis.replicas from 1 to 16",
+            );
+        }
+        (Durability::Replicated, _) | (_, 0) => {}
+        _ => check.refuse("redis.replicas", "has no effect without redis.durability = \"replicated\"", "0"),
+    }
+    if config.spool.inline_limit > config.spool.redis_limit {
+        let limit = format!("up to spool.redis_limit, {}", config.spool.redis_limit);
+        check.refuse("spool.inline_limit", "is larger than spool.redis_limit", limit);
+    }
+}
+
+fn rpc(config: &Config, check: &mut Check<'_>) {
+    let keys = [("ca", &config.rpc.ca), ("certificate", &config.rpc.certificate), ("key", &config.rpc.key)];
+    let missing: Vec<&str> = keys.iter().filter(|(_, path)| path.is_none()).map(|(name, _)| *name).collect();
+    if !missing.is_empty() && missing.len() < keys.len() {
+        let (first, _) = keys.iter().find(|(_, path)| path.is_some()).unwrap_or(&keys[0]);
+        let what = format!("is set without {}", missing.join(" and "));
+        check.refuse(&format!("rpc.{first}"), what, "ca, certificate and key, or none of them");
+    }
+    let with_tls = config.frontend.auth.starts_with("https://");
+    if with_tls && missing.len() == keys.len() {
+        check.refuse("frontend.auth", "is https:// without [rpc]", "http://, or [rpc] with its three keys");
+    } else if !with_tls && missing.is_empty() {
+        check.refuse("frontend.auth", "is http:// although [rpc] is set", "https://");
+    }
+}
+
+fn listeners(config: &Config, check: &mut Check<'_>) {
+    let (mut names, mut binds) = (HashSet::new(), HashSet::new());
+    for (index, listener) in config.frontend.listener.iter().enumerate() {
+        let key = |name: &str| format!("frontend.listener[{index}].{name}");
+        if !names.insert(&listener.name) {
+            check.refuse(&key("name"), format!("{:?} is used twice", listener.name), "a name of its own");
+        }
+        if listener.bind.port() != 0 && !binds.insert(listener.bind) {
+            check.refuse(
+                &key("bind"),
+                format!("\"{}\" is used twice", listener.bind),
+                "an address and port of its own",
+            );
+        }
+        check.unavailable(!listener.proxy_from.is_empty(), &key("proxy_from"), "[]");
+    }
+    if config.frontend.listener.is_empty() {
+        check.refuse("frontend.listener", "is empty", "at least one [[frontend.listener]]");
+    }
+}
+
+fn delivery(config: &Config, check: &mut Check<'_>) {
+    let delivery = &config.delivery;
+    if delivery.retry_min > delivery.retry_max {
+        check.refuse("delivery.retry_min", "is longer than delivery.retry_max", "up to delivery.retry_max");
+    }
+    if delivery.retry_max > delivery.lifetime {
+        check.refuse("delivery.retry_max", "is longer than delivery.lifetime", "up to delivery.lifetime");
+    }
+    if delivery.delay_warning.is_some_and(|warning| warning >= delivery.lifetime) {
+        check.refuse("delivery.delay_warning", "is not shorter than delivery.lifetime", "less than delivery.lifetime");
+    }
+}
+
+fn routes(config: &Config, check: &mut Check<'_>) {
+    for (index, route) in config.delivery.route.iter().enumerate() {
+        let key = |name: &str| format!("delivery.route[{index}].{name}");
+        match (&route.username, &route.password) {
+            (Some(_), None) => check.refuse(&key("username"), "is set without a password", "password or password_file"),
+            (None, Some(_)) => check.refuse(&key("password"), "is set without a username", "username"),
+            _ => {}
+        }
+        if route.username.is_some() && route.tls == Some(TlsLevel::None) {
+            let what = "is \"none\" together with a password, which never travels in clear";
+            check.refuse(&key("tls"), what, "\"encrypt\", \"verify\"");
+        }
+        check.unavailable(route.rate.is_some(), &key("rate"), "leave it out");
+    }
+}
+
+fn not_in_this_version(config: &Config, check: &mut Check<'_>) {
+    let url = config.redis.url.expose_secret();
+    let is_many = url.starts_with("redis-sentinel:") || url.starts_with("redis-cluster:");
+    let allowed = "\"redis://host:port\", \"rediss://host:port\", \"unix:/path\"";
+    check.unavailable(is_many, "redis.url", allowed);
+    check.unavailable(config.spool.url != DEFAULT_URL, "spool.url", &format!("{DEFAULT_URL:?}"));
+    check.unavailable(config.auth.backend != Backend::Sql, "auth.backend", "\"sql\"");
+    check.unavailable(config.frontend.messages_per_login.is_some(), "frontend.messages_per_login", "\"\"");
+    check.unavailable(config.dns.dnssec != Dnssec::Off, "dns.dnssec", "\"off\"");
+    check.unavailable(config.dns.trust_anchor.is_some(), "dns.trust_anchor", "\"\"");
+    check.unavailable(config.delivery.destination_rate.is_some(), "delivery.destination_rate", "\"\"");
+    check.unavailable(!config.delivery.dkim.is_empty(), "delivery.dkim", "leave it out");
+}
+
+/// What works but is probably not meant.
+pub(crate) fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.redis.durability == Durability::None {
+        warnings.push("redis.durability is \"none\": accepted mail is lost when Redis restarts".to_owned());
+    }
+    if config.rpc.ca.is_none() && !config.auth.listen.ip().is_loopback() {
+        warnings.push("auth.listen is reachable from elsewhere without [rpc]: passwords travel in clear".to_owned());
+    }
+    for domain in &config.frontend.relay_domains {
+        if !config.delivery.route.iter().any(|route| matches(&route.domain, domain)) {
+            warnings.push(format!("frontend.relay_domains: {domain} has no [[delivery.route]]; its MX records decide"));
+        }
+    }
+    for listener in &config.frontend.listener {
+        if listener.kind == ListenerKind::Submission && listener.tls == ListenerTls::Off {
+            warnings.push(format!("frontend.listener {}: nobody can log in without tls", listener.name));
+        }
+    }
+    warnings.extend(unreachable_routes(config));
+    warnings
+}
+
+fn unreachable_routes(config: &Config) -> Vec<String> {
+    let routes = &config.delivery.route;
+    let covered = |index: usize| {
+        let domain = &routes[index].domain;
+        routes[..index].iter().any(|earlier| match (&earlier.domain, domain) {
+            (DomainPattern::Any, _) => true,
+            (earlier, DomainPattern::Exact(name)) => matches(earlier, name),
+            (DomainPattern::Subdomains(outer), DomainPattern::Subdomains(inner)) => {
+                outer == inner || is_below(inner, outer)
+            }
+            _ => false,
+        })
+    };
+    let unreachable = (0..routes.len()).filter(|&index| covered(index));
+    unreachable.map(|index| format!("delivery.route[{index}]: an earlier route matches the same domains")).collect()
+}
+
+fn matches(pattern: &DomainPattern, domain: &str) -> bool {
+    match pattern {
+        DomainPattern::Exact(name) => name == domain,
+        DomainPattern::Subdomains(parent) => is_below(domain, parent),
+        DomainPattern::Any => true,
+    }
+}
+
+fn is_below(domain: &str, parent: &str) -> bool {
+    domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
+}

@@ -1,0 +1,58 @@
+//! The files that a configuration names: whether they are there and look like what they should be.
+//!
+//! Whether a key belongs to its certificate is found out where they are loaded.
+
+use std::path::{Path, PathBuf};
+
+use crate::problem::Place;
+use crate::reader::Reader;
+use crate::{Config, ListenerTls, Service};
+
+/// Notes what is missing for this service.
+pub(crate) fn check(config: &Config, reader: &mut Reader, service: Service) {
+    if service.reads("frontend") && service.reads("tls") {
+        tls(config, reader);
+    }
+    if service.reads("rpc") {
+        let rpc = &config.rpc;
+        for (key, path) in [("rpc.ca", &rpc.ca), ("rpc.certificate", &rpc.certificate), ("rpc.key", &rpc.key)] {
+            pem(key, path.as_ref(), reader);
+        }
+    }
+    if service.reads("delivery") {
+        pem("delivery.ca", config.delivery.ca.as_ref(), reader);
+    }
+}
+
+fn tls(config: &Config, reader: &mut Reader) {
+    let encrypted = config.frontend.listener.iter().filter(|listener| listener.tls != ListenerTls::Off);
+    let names: Vec<&str> = encrypted.map(|listener| listener.name.as_str()).collect();
+    for (key, path) in [("tls.certificate", &config.tls.certificate), ("tls.key", &config.tls.key)] {
+        if path.is_none() && !names.is_empty() {
+            let what = format!("is not set, and these listeners need it: {}", names.join(", "));
+            let allowed = "a PEM file, or tls = \"off\" on every listener".to_owned();
+            reader.problem(Place::File, key, what, Some(allowed));
+        }
+        pem(key, path.as_ref(), reader);
+    }
+    for (index, sni) in config.tls.sni.iter().enumerate() {
+        pem(&format!("tls.sni[{index}].certificate"), Some(&sni.certificate), reader);
+        pem(&format!("tls.sni[{index}].key"), Some(&sni.key), reader);
+    }
+}
+
+fn pem(key: &str, path: Option<&PathBuf>, reader: &mut Reader) {
+    let Some(path) = path else { return };
+    if let Err(what) = readable_pem(path) {
+        let place = reader.places.get(key).cloned().unwrap_or(Place::File);
+        reader.problem(place, key, what, Some("a PEM file that this process may read".into()));
+    }
+}
+
+fn readable_pem(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let content = std::fs::read(path).map_err(|error| format!("\"{shown}\" cannot be read: {error}"))?;
+    let marker = b"-----BEGIN ";
+    let is_pem = content.windows(marker.len()).any(|window| window == marker);
+    if is_pem { Ok(()) } else { Err(format!("\"{shown}\" is not a PEM file")) }
+}

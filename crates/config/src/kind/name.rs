@@ -1,0 +1,293 @@
+//! Names of hosts and domains, the targets of routes, and texts with a meaning of their own.
+
+use std::net::IpAddr;
+
+use super::{Kind, Wrong, quoted};
+use crate::{DomainPattern, Via};
+
+/// Any text but the empty one.
+pub(crate) struct Any;
+
+impl Kind for Any {
+    type Value = String;
+    const NOUN: &'static str = "a text";
+
+    fn allowed() -> String {
+        "any text that is not empty".into()
+    }
+
+    fn parse(text: &str) -> Result<String, Wrong> {
+        if text.is_empty() { Err(Wrong::because::<Self>(text, "is empty")) } else { Ok(text.into()) }
+    }
+
+    fn show(value: &String) -> String {
+        quoted(value)
+    }
+}
+
+/// A domain name in letters, digits and hyphens; becomes lower case.
+pub(crate) struct DomainName;
+
+impl Kind for DomainName {
+    type Value = String;
+    const NOUN: &'static str = "a domain name";
+
+    fn allowed() -> String {
+        "a domain name, such as \"example.org\", with international names in their xn-- form".into()
+    }
+
+    fn parse(text: &str) -> Result<String, Wrong> {
+        if is_domain(text) { Ok(text.to_ascii_lowercase()) } else { Err(Wrong::not::<Self>(text)) }
+    }
+
+    fn show(value: &String) -> String {
+        quoted(value)
+    }
+}
+
+/// A domain name; empty is the machine's own.
+pub(crate) struct HostName;
+
+impl Kind for HostName {
+    type Value = String;
+    const NOUN: &'static str = "a host name";
+
+    fn allowed() -> String {
+        "a fully qualified domain name, such as \"mail.example.org\"".into()
+    }
+
+    fn parse(text: &str) -> Result<String, Wrong> {
+        match text {
+            "" => Ok(machine_name()),
+            text if is_domain(text) => Ok(text.to_owned()),
+            text => Err(Wrong::not::<Self>(text)),
+        }
+    }
+
+    fn show(value: &String) -> String {
+        quoted(value)
+    }
+}
+
+fn machine_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if is_domain(&name) { name } else { "localhost".into() }
+}
+
+/// RFC 1123 section 2.1, in at most 253 octets.
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        matches!(label.len(), 1..=63)
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label) && text.parse::<IpAddr>().is_err()
+}
+
+/// Which domains a route is for.
+pub(crate) struct Pattern;
+
+impl Kind for Pattern {
+    type Value = DomainPattern;
+    const NOUN: &'static str = "a pattern of domains";
+
+    fn allowed() -> String {
+        "a domain \"example.org\", all below it \"*.example.org\", or all \"*\"".into()
+    }
+
+    fn parse(text: &str) -> Result<DomainPattern, Wrong> {
+        let name = |name: &str| DomainName::parse(name).map_err(|_| Wrong::not::<Self>(text));
+        match text.strip_prefix("*.") {
+            _ if text == "*" => Ok(DomainPattern::Any),
+            Some(parent) => name(parent).map(DomainPattern::Subdomains),
+            None => name(text).map(DomainPattern::Exact),
+        }
+    }
+
+    fn show(value: &DomainPattern) -> String {
+        match value {
+            DomainPattern::Exact(name) => quoted(name),
+            DomainPattern::Subdomains(name) => quoted(&format!("*.{name}")),
+            DomainPattern::Any => quoted("*"),
+        }
+    }
+}
+
+/// Where a route leads.
+pub(crate) struct Target;
+
+impl Kind for Target {
+    type Value = Via;
+    const NOUN: &'static str = "a target";
+
+    fn allowed() -> String {
+        "\"smtp://host:port\" (port 25 if left out), \"lmtp://host:port\" (port 24 if left out), \"mx\"".into()
+    }
+
+    fn parse(text: &str) -> Result<Via, Wrong> {
+        let via = || match text.split_once("://") {
+            None if text == "mx" => Some(Via::Mx),
+            Some(("smtp", rest)) => host_port(rest, 25).map(|(host, port)| Via::Smtp { host, port }),
+            Some(("lmtp", rest)) => host_port(rest, 24).map(|(host, port)| Via::Lmtp { host, port }),
+            _ => None,
+        };
+        via().ok_or_else(|| Wrong::not::<Self>(text))
+    }
+
+    fn show(value: &Via) -> String {
+        let authority = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        match value {
+            Via::Smtp { host, port } => quoted(&format!("smtp://{}:{port}", authority(host))),
+            Via::Lmtp { host, port } => quoted(&format!("lmtp://{}:{port}", authority(host))),
+            Via::Mx => quoted("mx"),
+        }
+    }
+}
+
+/// `host`, `host:port`, `192.0.2.1:25`, `[2001:db8::1]:25`; the host comes back without brackets.
+fn host_port(text: &str, default: u16) -> Option<(String, u16)> {
+    let (host, rest) = match text.strip_prefix('[') {
+        Some(inner) => inner.split_once(']').filter(|(host, _)| host.contains(':'))?,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let port = match rest.strip_prefix(':') {
+        Some(port) => port.parse().ok().filter(|&p: &u16| p > 0)?,
+        None if rest.is_empty() => default,
+        None => return None,
+    };
+    let known = is_domain(host) || host.parse::<IpAddr>().is_ok();
+    known.then(|| (host.to_ascii_lowercase(), port))
+}
+
+/// A SQL statement with its parameter.
+pub(crate) struct Query<const PARAMETER: char>;
+
+impl<const P: char> Query<P> {
+    /// Named by its first letter, as a string cannot be a parameter of a type.
+    const NAME: &'static str = match P {
+        'l' => ":login",
+        's' => ":sender",
+        'd' => ":domain",
+        _ => ":recipient",
+    };
+}
+
+impl<const P: char> Kind for Query<P> {
+    type Value = String;
+    const NOUN: &'static str = "a query";
+
+    fn allowed() -> String {
+        format!("a SQL statement that uses the parameter {}", Self::NAME)
+    }
+
+    fn parse(text: &str) -> Result<String, Wrong> {
+        if text.contains(Self::NAME) {
+            return Ok(text.into());
+        }
+        Err(Wrong::because::<Self>(text, format!("does not use {} and would answer every question alike", Self::NAME)))
+    }
+
+    fn show(value: &String) -> String {
+        quoted(value)
+    }
+}
+
+/// A level, or a list of `target=level`.
+pub(crate) struct LogLevel;
+
+impl Kind for LogLevel {
+    type Value = String;
+    const NOUN: &'static str = "a log level";
+
+    fn allowed() -> String {
+        "\"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a list such as \"info,staffetta_queue=debug\""
+            .into()
+    }
+
+    fn parse(text: &str) -> Result<String, Wrong> {
+        let is_level = |level: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&level);
+        let is_target =
+            |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:".contains(&b));
+        let is_directive = |directive: &str| match directive.split_once('=') {
+            Some((target, level)) => is_target(target) && is_level(level),
+            None => is_level(directive),
+        };
+        if text.split(',').all(is_directive) { Ok(text.into()) } else { Err(Wrong::not::<Self>(text)) }
+    }
+
+    fn show(value: &String) -> String {
+        quoted(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains() {
+        let long = format!("{}.org", "a".repeat(63));
+        for text in ["example.org", "localhost", "a-b.xn--caf-dma.org", "_dmarc.example.org", "1.example.org", &long] {
+            assert!(is_domain(text), "{text}");
+        }
+        let long = format!("{}.org", "a".repeat(64));
+        for text in
+            ["", ".", "example.org.", "a..b", "-a.org", "a-.org", "caf\u{e9}.org", "a b.org", "192.0.2.1", &long]
+        {
+            assert!(!is_domain(text), "{text}");
+        }
+        assert_eq!(DomainName::parse("Example.ORG").as_deref(), Ok("example.org"));
+        assert!(!machine_name().is_empty());
+    }
+
+    #[test]
+    fn patterns() {
+        for text in ["example.org", "*.example.org", "*"] {
+            assert_eq!(Pattern::parse(text).map(|p| Pattern::show(&p)), Ok(quoted(text)));
+        }
+        for text in ["", "*.", "**", "*example.org", "a.*.org", "*.*.org"] {
+            assert!(Pattern::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn targets() {
+        let rows = [
+            ("mx", "mx"),
+            ("smtp://relay.example.org", "smtp://relay.example.org:25"),
+            ("smtp://relay.example.org:587", "smtp://relay.example.org:587"),
+            ("lmtp://Dovecot.mail.svc", "lmtp://dovecot.mail.svc:24"),
+            ("smtp://192.0.2.1:2525", "smtp://192.0.2.1:2525"),
+            ("smtp://[2001:db8::1]:25", "smtp://[2001:db8::1]:25"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(Target::parse(text).map(|v| Target::show(&v)), Ok(quoted(expected)), "{text}");
+        }
+        for text in [
+            "",
+            "MX",
+            "http://x",
+            "smtp://",
+            "smtp://host:",
+            "smtp://host:0",
+            "smtp://host:99999",
+            "smtp://2001:db8::1",
+            "smtp://[host]:25",
+            "smtp://a b",
+            "smtp://u@host",
+        ] {
+            assert!(Target::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn levels() {
+        for text in ["info", "off", "info,staffetta_queue=debug", "warn,a::b=trace"] {
+            assert!(LogLevel::parse(text).is_ok(), "{text}");
+        }
+        for text in ["", "loud", "INFO", "info,", "a=b", "=info", "a b=info"] {
+            assert!(LogLevel::parse(text).is_err(), "{text}");
+        }
+    }
+}

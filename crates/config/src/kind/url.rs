@@ -1,0 +1,82 @@
+//! URLs, checked by scheme; what stands behind the scheme is the business of the library that opens it.
+
+use super::{Kind, Wrong, quoted};
+
+/// Implements [`Kind`] for a URL with one of some beginnings.
+macro_rules! url {
+    ($(#[$doc:meta])* $name:ident, $noun:literal, $allowed:literal, [$($start:literal),+]) => {
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl Kind for $name {
+            type Value = String;
+            const NOUN: &'static str = $noun;
+
+            fn allowed() -> String {
+                $allowed.into()
+            }
+
+            fn parse(text: &str) -> Result<String, Wrong> {
+                let clean = !text.chars().any(|c| c.is_control() || c == ' ');
+                let known = [$($start),+].iter().any(|start| text.len() > start.len() && text.starts_with(start));
+                if clean && known { Ok(text.into()) } else { Err(Wrong::not::<Self>(text)) }
+            }
+
+            fn show(value: &String) -> String {
+                quoted(value)
+            }
+        }
+    };
+}
+
+url!(
+    /// Where Redis is.
+    RedisUrl,
+    "the URL of a Redis server",
+    "\"redis://host:port\", \"rediss://host:port\", \"unix:/path\"",
+    ["redis://", "rediss://", "unix:/", "redis+unix:/", "redis-sentinel://", "redis-cluster://"]
+);
+url!(
+    /// Where the accounts are.
+    SqlUrl,
+    "the URL of a database",
+    "\"sqlite:///path\", \"postgres://user:password@host/database\", \"mysql://user:password@host/database\"",
+    ["sqlite:", "postgres://", "postgresql://", "mysql://", "mariadb://"]
+);
+url!(
+    /// Where large bodies go.
+    SpoolUrl,
+    "the URL of a store",
+    "\"file:///path\"",
+    ["file:///", "s3://", "gs://", "az://"]
+);
+url!(
+    /// Where the auth service is.
+    AuthUrl,
+    "the URL of the auth service",
+    "\"http://host:port\", or \"https://host:port\" together with [rpc]",
+    ["http://", "https://"]
+);
+url!(
+    /// Where Dovecot listens.
+    DovecotSocket,
+    "the socket of a Dovecot auth service",
+    "\"/path\", \"tcp:host:port\"",
+    ["/", "tcp:"]
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes_are_checked() {
+        for text in ["redis://127.0.0.1:6379", "rediss://u:p@h/0", "unix:/run/redis.sock"] {
+            assert!(RedisUrl::parse(text).is_ok(), "{text}");
+        }
+        for text in ["", "redis://", "http://h", "127.0.0.1:6379", "redis://a b", "redis://h\n"] {
+            assert!(RedisUrl::parse(text).is_err(), "{text}");
+        }
+        assert!(SqlUrl::parse("sqlite::memory:").is_ok());
+    }
+}

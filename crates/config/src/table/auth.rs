@@ -1,0 +1,69 @@
+//! `[auth]`: the auth service.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::kind::{Choice, DovecotSocket, Query, Socket, SqlUrl, Time};
+use crate::settings::{choices, settings};
+
+settings! {
+    /// The auth service: who may log in, who owns which sender address, which domains and recipients are ours.
+    pub struct Auth {
+        /// Where the frontends reach it (gRPC).
+        value listen: SocketAddr as Socket = "127.0.0.1:4250",
+        /// Where it serves `/livez`, `/readyz` and `/metrics`.
+        value http: SocketAddr as Socket = "127.0.0.1:9102",
+        /// Where the accounts are.
+        value backend: Backend as Choice<Backend> = "sql",
+        /// How long a password that was right is taken as right again without asking the back end, so that a client
+        /// with a connection for each message does not cost a password hash each time. It is also how long a changed
+        /// password goes on working. Kept in memory under a keyed hash. `"0s"` turns it off.
+        value cache_ttl: Duration as Time<0, 86400000> = "5m",
+        /// `[auth.sql]`
+        table sql: Sql,
+        /// `[auth.dovecot]`
+        table dovecot: Dovecot,
+    }
+}
+
+choices! {
+    /// Where the accounts are.
+    pub enum Backend {
+        /// In a database, see `[auth.sql]`.
+        Sql = "sql",
+        /// Behind a Dovecot auth socket. Not available in this version.
+        Dovecot = "dovecot",
+    }
+}
+
+settings! {
+    /// Accounts in a database. The queries are yours; their defaults fit the schema of the ISPmail guide
+    /// (`virtual_domains`, `virtual_users`, `virtual_aliases`). Parameters are named and are passed to the database
+    /// apart from the statement.
+    pub struct Sql {
+        /// SQLite, PostgreSQL, or MySQL and MariaDB, by scheme.
+        secret url or url_file: SecretString as SqlUrl = "sqlite:///var/lib/staffetta/users.db",
+        /// Gives the canonical `login` and the `password` hash for `:login`; no row is no such account. Hashes are
+        /// `{SHA512-CRYPT}`, `{SHA256-CRYPT}`, `{BLF-CRYPT}`, `{ARGON2ID}`, `{PBKDF2}`, `{SSHA256}`, `{SSHA512}`, or
+        /// begin with `$`.
+        value password_query: String as Query<'l'> =
+            "SELECT email AS login, password FROM virtual_users WHERE email = :login",
+        /// Gives a row with `login` for every account that may send as `:sender`.
+        value sender_query: String as Query<'s'> = "SELECT email AS login FROM virtual_users WHERE email = :sender",
+        /// Gives a row if `:domain` is one of ours; used with `frontend.relay_domains_from_auth`.
+        value domain_query: String as Query<'d'> = "SELECT name FROM virtual_domains WHERE name = :domain",
+        /// Gives a row if `:recipient` exists in one of our domains; used with `frontend.relay_domains_from_auth`.
+        value recipient_query: String as Query<'r'> = "SELECT email FROM virtual_users WHERE email = :recipient \
+            UNION SELECT source FROM virtual_aliases WHERE source = :recipient",
+    }
+}
+
+settings! {
+    /// Accounts of a Dovecot server. Not available in this version.
+    pub struct Dovecot {
+        /// A unix socket, or `tcp:host:port`.
+        value socket: String as DovecotSocket = "/var/spool/postfix/private/auth",
+    }
+}

@@ -1,0 +1,129 @@
+//! `[delivery]`: the delivery worker.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+use crate::kind::{
+    Any, Choice, DomainName, FilePath, Ip, Limit, List, Maybe, NetworkClasses, Number, Pattern, Socket, Target, Time,
+    Unset,
+};
+use crate::settings::{choices, settings};
+use crate::{DomainPattern, Rate, Via};
+
+settings! {
+    /// The delivery worker: when, where and how mail leaves.
+    pub struct Delivery {
+        /// Where it serves `/livez`, `/readyz` and `/metrics`.
+        value http: SocketAddr as Socket = "127.0.0.1:9103",
+        /// Most connections at a time, in each pod.
+        value concurrency: u32 as Number<u32, 1, 100000> = "500",
+        /// Most connections at a time to one destination (a recipient domain), over the cluster.
+        value destination_concurrency: u32 as Number<u32, 1, 100000> = "20",
+        /// Most messages to one destination, over the cluster. Not available in this version.
+        value destination_rate: Option<Rate> as Maybe<Limit> = "",
+        /// First and shortest wait before a message is tried again. The wait grows with the age of the message.
+        value retry_min: Duration as Time<1, 604800000> = "5m",
+        /// Longest wait before a message is tried again; not less than `retry_min`.
+        value retry_max: Duration as Time<1, 604800000> = "67m",
+        /// How long a message is tried before it goes back to its sender.
+        value lifetime: Duration as Time<1, 7776000000> = "5d",
+        /// Tells the sender of a message that it is this late, once; less than `lifetime`.
+        value delay_warning: Option<Duration> as Maybe<Time<1, 7776000000>> = "",
+        /// The port of MX hosts. Another than 25 is for tests.
+        value port: u16 as Number<u16, 1, 65535> = "25",
+        /// How much encryption a destination must offer, unless its route says otherwise.
+        value tls: TlsLevel as Choice<TlsLevel> = "may",
+        /// A bundle of certificates, PEM, that is trusted besides the web's roots, with `tls = "verify"`.
+        value ca: Option<PathBuf> as Maybe<FilePath> = "",
+        /// `[delivery.timeouts]`
+        table timeouts: Timeouts,
+        /// Own addresses to connect from; none leaves the choice to the system. One is used for a destination of the
+        /// same address family.
+        value source_addresses: Vec<IpAddr> as List<Ip> = "",
+        /// Networks that are never connected to on the word of an MX or address record, so that nobody can aim us at
+        /// what only we can reach. Routes are not affected.
+        value blocked_networks: Vec<IpNet> as NetworkClasses = "loopback, private, link-local, multicast",
+        /// How long a worker holds a message before another may take it over. It is renewed while the worker lives,
+        /// so it is also how long mail waits after a worker died.
+        value lease: Duration as Time<1000, 3600000> = "2m",
+        /// `[[delivery.route]]`
+        list route: Vec<Route> = "[]",
+        /// `[[delivery.dkim]]`
+        list dkim: Vec<Dkim> = "[]",
+    }
+}
+
+choices! {
+    /// How much encryption is asked for.
+    pub enum TlsLevel {
+        /// None is tried.
+        None = "none",
+        /// Encryption if it works, without proof of who is there; else in clear (RFC 7435).
+        May = "may",
+        /// Encryption or nothing, without proof of who is there.
+        Encrypt = "encrypt",
+        /// Encryption with a certificate for the host name, or nothing.
+        Verify = "verify",
+    }
+}
+
+settings! {
+    /// How long each step of a delivery may take (RFC 5321 section 4.5.3.2).
+    #[derive(Copy, PartialEq, Eq)]
+    pub struct Timeouts {
+        /// The TCP connection.
+        value connect: Duration as Time<1, 3600000> = "30s",
+        /// The server's greeting.
+        value greeting: Duration as Time<1, 3600000> = "5m",
+        /// The reply to STARTTLS, and the handshake.
+        value tls: Duration as Time<1, 3600000> = "1m",
+        /// The reply to EHLO, HELO or LHLO.
+        value helo: Duration as Time<1, 3600000> = "5m",
+        /// The reply to MAIL.
+        value mail: Duration as Time<1, 3600000> = "5m",
+        /// The reply to RCPT.
+        value rcpt: Duration as Time<1, 3600000> = "5m",
+        /// The reply to DATA.
+        value data: Duration as Time<1, 3600000> = "2m",
+        /// Each block of the message.
+        value transfer: Duration as Time<1, 3600000> = "3m",
+        /// The reply to the end of the message. Too short a time here makes duplicates.
+        value r#final: Duration as Time<1, 3600000> = "10m",
+    }
+}
+
+settings! {
+    /// Where the mail of some domains goes. The first that matches counts; without a match it is the MX records.
+    pub struct Route {
+        /// Which domains.
+        need domain: DomainPattern as Pattern = "*",
+        /// The way: a server by name, without a look-up of MX records, or `mx`.
+        need via: Via as Target = "mx",
+        /// Instead of `delivery.tls`.
+        value tls: Option<TlsLevel> as Unset<Choice<TlsLevel>> = "",
+        /// Logs in there, which is done only over an encrypted connection; together with `password`.
+        value username: Option<String> as Unset<Any> = "",
+        /// The password for `username`.
+        hidden password or password_file: Option<SecretString> as Any = "",
+        /// Instead of `delivery.destination_concurrency`.
+        value concurrency: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
+        /// Instead of `delivery.destination_rate`. Not available in this version.
+        value rate: Option<Rate> as Unset<Limit> = "",
+    }
+}
+
+settings! {
+    /// A key that signs the mail of a domain (RFC 6376). Not available in this version.
+    pub struct Dkim {
+        /// The domain of the sender, and of the signature.
+        need domain: String as DomainName = "localhost",
+        /// Under which name the public key is in the DNS.
+        need selector: String as DomainName = "default",
+        /// The private key, PEM: RSA or Ed25519.
+        need key: PathBuf as FilePath = "-",
+    }
+}

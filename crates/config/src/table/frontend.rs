@@ -1,0 +1,100 @@
+//! `[frontend]`: the SMTP server.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::kind::{Any, AuthUrl, Choice, DomainName, Flag, Limit, List, Maybe, Network, Number, Size, Socket, Time};
+use crate::settings::{choices, settings};
+use crate::{ByteSize, Rate};
+
+settings! {
+    /// The SMTP server: whom it takes mail from, and how much.
+    pub struct Frontend {
+        /// Where it serves `/livez`, `/readyz` and `/metrics`.
+        value http: SocketAddr as Socket = "127.0.0.1:9101",
+        /// Where the auth service is: `https://` with `[rpc]`, `http://` without. The name of a headless Kubernetes
+        /// service stands for all its pods.
+        value auth: String as AuthUrl = "http://127.0.0.1:4250",
+        /// Clients that may relay without a login (Postfix: `mynetworks`).
+        value trusted_networks: Vec<IpNet> as List<Network> = "127.0.0.0/8, ::1/128",
+        /// Domains whose mail is accepted from anyone. Each should have a `[[delivery.route]]`, unless its MX records
+        /// lead elsewhere than here.
+        value relay_domains: Vec<String> as List<DomainName> = "",
+        /// Adds the domains that the auth service knows to `relay_domains`; their recipients are checked and unknown
+        /// ones refused with `550 5.1.1`.
+        value relay_domains_from_auth: bool as Flag = "false",
+        /// Largest message. It is announced with SIZE and enforced while the message arrives.
+        value size_limit: ByteSize as Size<1024, 1073741824> = "40MiB",
+        /// Most recipients of one message; the next is refused with `452 4.5.3`.
+        value recipient_limit: u32 as Number<u32, 1, 100000> = "1000",
+        /// Refuses a recipient whose domain does not exist in the DNS (`550 5.1.2`), also where a `"*"` route exists.
+        value reject_unknown_recipient_domain: bool as Flag = "true",
+        /// Lets a login use only sender addresses that the auth service says it owns (Postfix:
+        /// `reject_sender_login_mismatch`).
+        value sender_must_match_login: bool as Flag = "true",
+        /// Answers VRFY; without it the reply is `502 5.5.1`.
+        value enable_vrfy: bool as Flag = "true",
+        /// Clients that may use ETRN.
+        value etrn_networks: Vec<IpNet> as List<Network> = "127.0.0.0/8, ::1/128",
+        /// Most connections at a time, in each pod; above it the greeting is `421`.
+        value connection_limit: u32 as Number<u32, 1, 1000000> = "10000",
+        /// Most connections at a time from one client address, in each pod. Trusted networks are counted too.
+        value connections_per_client: u32 as Number<u32, 1, 1000000> = "50",
+        /// How often a client address may fail to log in; then its logins are refused for a while. Counted in each
+        /// pod by itself in this version, not over the cluster.
+        value auth_failures_per_client: Option<Rate> as Maybe<Limit> = "10/10m",
+        /// How much a login may send. Not available in this version.
+        value messages_per_login: Option<Rate> as Maybe<Limit> = "",
+        /// Longest silence of a client (RFC 5321 section 4.5.3.2 asks for five minutes).
+        value timeout: Duration as Time<1000, 86400000> = "5m",
+        /// After `SIGTERM`: how long connections are still taken while `/readyz` already says no, so that the load
+        /// balancer can take notice.
+        value drain_delay: Duration as Time<0, 3600000> = "10s",
+        /// `[[frontend.listener]]`
+        list listener: Vec<Listener> = r#"[
+            { name = "smtp", bind = "0.0.0.0:25", kind = "relay" },
+            { name = "submission", bind = "0.0.0.0:587", kind = "submission" },
+            { name = "submissions", bind = "0.0.0.0:465", kind = "submission", tls = "implicit" },
+        ]"#,
+    }
+}
+
+settings! {
+    /// A port of the SMTP server. Those given here replace the three of the default.
+    pub struct Listener {
+        /// How it appears in logs and metrics. No two have the same name.
+        need name: String as Any = "-",
+        /// The address and port. Port 0 is any free port.
+        need bind: SocketAddr as Socket = "0.0.0.0:0",
+        /// What it is for.
+        need kind: ListenerKind as Choice<ListenerKind> = "relay",
+        /// When the connection becomes encrypted.
+        value tls: ListenerTls as Choice<ListenerTls> = "starttls",
+        /// Networks of proxies that send a PROXY header. Not available in this version.
+        value proxy_from: Vec<IpNet> as List<Network> = "",
+    }
+}
+
+choices! {
+    /// What a listener is for.
+    pub enum ListenerKind {
+        /// Mail from other servers and from trusted networks; a login is offered once the connection is encrypted.
+        Relay = "relay",
+        /// Mail from users: encryption, then a login, then mail (RFC 6409).
+        Submission = "submission",
+    }
+}
+
+choices! {
+    /// When a connection becomes encrypted.
+    pub enum ListenerTls {
+        /// With the STARTTLS command (RFC 3207).
+        Starttls = "starttls",
+        /// From the first octet (RFC 8314).
+        Implicit = "implicit",
+        /// Never; no logins either.
+        Off = "off",
+    }
+}

@@ -1,0 +1,22 @@
+//! The tables of the file, one file each. Their documentation is the reference.
+
+mod auth;
+mod delivery;
+mod dns;
+mod frontend;
+mod log;
+mod redis;
+mod rpc;
+mod spool;
+mod tls;
+
+pub use auth::{Auth, Backend, Dovecot, Sql};
+pub use delivery::{Delivery, Dkim, Route, Timeouts, TlsLevel};
+pub use dns::{Dns, Dnssec};
+pub use frontend::{Frontend, Listener, ListenerKind, ListenerTls};
+pub use log::{Log, LogFormat};
+pub use redis::{Durability, Redis};
+pub use rpc::Rpc;
+pub(crate) use spool::DEFAULT_URL;
+pub use spool::Spool;
+pub use tls::{Sni, Tls};

@@ -1,0 +1,43 @@
+//! `[redis]`: the queue.
+
+use secrecy::SecretString;
+
+use crate::kind::{Choice, Number, Ratio, RedisUrl};
+use crate::settings::{choices, settings};
+
+settings! {
+    /// The queue. Every frontend and every delivery worker of a cluster must use the same values here.
+    pub struct Redis {
+        /// Where Redis (or Valkey) is, with user, password and database number if it needs them:
+        /// `redis://user:password@host:6379/0`. `rediss://` is TLS, verified against the web's roots.
+        /// Sentinel (`redis-sentinel://`) and Cluster (`redis-cluster://`) are not available in this version.
+        secret url or url_file: SecretString as RedisUrl = "redis://127.0.0.1:6379",
+        /// Into how many parts the queue is divided. A worker looks at one part at a time; more parts than workers
+        /// keep them out of each other's way. A queue that holds mail must not be given fewer parts than it had: mail
+        /// in the parts that are no longer looked at would stay there.
+        value partitions: u16 as Number<u16, 1, 1024> = "16",
+        /// What a `250` to the end of a message promises. Redis is checked for it at start and after each
+        /// reconnection; a server that does not keep the promise gets no mail, and the sender a temporary failure.
+        value durability: Durability as Choice<Durability> = "fsync",
+        /// How many replicas must have a message before the `250`; only with `durability = "replicated"`.
+        value replicas: u32 as Number<u32, 0, 16> = "0",
+        /// New mail is refused with `452 4.3.1` while Redis uses more than this part of its `maxmemory`. What is
+        /// queued still drains. Without a `maxmemory` in Redis nothing is refused.
+        value max_memory_ratio: f64 as Ratio = "0.85",
+    }
+}
+
+choices! {
+    /// What a `250` promises.
+    pub enum Durability {
+        /// The message is in the memory of Redis. For development: a restart of Redis loses mail.
+        None = "none",
+        /// The message is on the primary's disk. Redis needs `appendonly yes`, `appendfsync always`,
+        /// `no-appendfsync-on-rewrite no` and `maxmemory-policy noeviction`.
+        Fsync = "fsync",
+        /// As `fsync`, and `replicas` replicas have it too.
+        Replicated = "replicated",
+        /// What the provider of the service promises; nothing is checked.
+        Managed = "managed",
+    }
+}
