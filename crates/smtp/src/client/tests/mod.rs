@@ -7,6 +7,7 @@ use staffetta_mail::{Address, BodyType, Notify, Recipient, ReversePath};
 
 use super::*;
 
+mod pair;
 mod random;
 mod set_up;
 mod transactions;
