@@ -24,6 +24,8 @@
 //! `staffetta_policy::classify`. Transactions that were submitted and for which no `Done` came before `Closed` were
 //! not attempted: nothing of them was answered, and nothing of their content was sent.
 //!
+//! If the content cannot be read to its end, drop the connection without the final dot; nothing is delivered then.
+//!
 //! Content goes out as it is: an 8-bit message to a server without 8BITMIME is sent unconverted and undeclared.
 //! Credentials are only ever sent over an encrypted connection; having some makes TLS mandatory.
 //!
