@@ -15,6 +15,8 @@ mod reference;
 mod settings;
 mod suggest;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::time::Duration;

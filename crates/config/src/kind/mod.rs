@@ -83,14 +83,15 @@ impl Shape {
         }
     }
 
-    /// How a text of this shape stands in TOML.
+    /// How a text of this shape stands in TOML; quoted if it cannot be one.
     pub(crate) fn literal(self, text: &str) -> String {
-        let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        match self {
-            Self::String => quoted(text),
-            Self::StringOrInteger if !is_number => quoted(text),
-            _ => text.to_owned(),
-        }
+        let is_bare = match self {
+            Self::String => false,
+            Self::Integer | Self::StringOrInteger => text.parse::<i128>().is_ok(),
+            Self::Float => text.parse::<f64>().is_ok(),
+            Self::Boolean => text.parse::<bool>().is_ok(),
+        };
+        if is_bare { text.to_owned() } else { quoted(text) }
     }
 }
 
@@ -304,7 +305,7 @@ mod tests {
         assert_eq!(read("1, 2,3"), Ok(vec![1, 2, 3]));
         assert_eq!(read(" [1, 0x10] "), Ok(vec![1, 16]));
         let problems = |text| read(text).map_err(|w| w.into_iter().map(|w| w.value + " " + &w.problem).collect());
-        let expected: Vec<String> = vec!["x is not a whole number".into(), "100 is out of range".into()];
+        let expected: Vec<String> = vec!["\"x\" is not a whole number".into(), "100 is out of range".into()];
         assert_eq!(problems("x,1,100"), Err(expected));
         let expected: Vec<String> = vec!["\"1\" is a string, not a whole number".into()];
         assert_eq!(problems("[\"1\"]"), Err(expected));

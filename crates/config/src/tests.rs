@@ -1,0 +1,176 @@
+//! The environment, secrets in files, services, and what is seen of a configuration.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use secrecy::ExposeSecret;
+
+use super::*;
+
+fn read(text: &str, variables: &[(&str, &str)], service: Service) -> Result<Config, Vec<String>> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let (config, reader) = Config::read_text(text, variables, service);
+    if reader.problems.is_empty() { Ok(config) } else { Err(Errors::new("f.toml", reader.problems).lines().to_vec()) }
+}
+
+#[test]
+fn nothing_is_a_configuration() {
+    let config = Config::parse("", "empty").unwrap();
+    assert_eq!(config.frontend.listener.len(), 3);
+    assert_eq!(config.frontend.listener[2].tls, ListenerTls::Implicit);
+    assert_eq!(config.frontend.size_limit, ByteSize(40 << 20));
+    assert_eq!(config.redis.url.expose_secret(), "redis://127.0.0.1:6379");
+    assert_eq!(config.delivery.timeouts.r#final, Duration::from_secs(600));
+    assert_eq!(config.effective(), Config::default().effective());
+    assert!(!config.hostname.is_empty());
+}
+
+#[test]
+fn every_kind_of_key_can_come_from_the_environment() {
+    let variables = [
+        ("STAFFETTA__HOSTNAME", "mail.example.org"),
+        ("STAFFETTA__REDIS__URL", "rediss://u:p@redis:6380"),
+        ("STAFFETTA__REDIS__PARTITIONS", "4"),
+        ("STAFFETTA__FRONTEND__SIZE_LIMIT", "1MiB"),
+        ("STAFFETTA__FRONTEND__ENABLE_VRFY", "false"),
+        ("STAFFETTA__FRONTEND__TRUSTED_NETWORKS", "10.0.0.0/8,192.0.2.1"),
+        ("STAFFETTA__FRONTEND__RELAY_DOMAINS", "[\"example.org\"]"),
+        ("STAFFETTA__FRONTEND__AUTH_FAILURES_PER_CLIENT", ""),
+        ("STAFFETTA__FRONTEND__LISTENER", "[{name=\"smtp\", bind=\"127.0.0.1:2525\", kind=\"relay\", tls=\"off\"}]"),
+        ("STAFFETTA__DELIVERY__TIMEOUTS__FINAL", "20m"),
+    ];
+    // The file says otherwise, and loses.
+    let text = "hostname = \"file.example.org\"\n[redis]\npartitions = 99\n[frontend]\nlistener = []\n";
+    let config = read(text, &variables, Service::All).unwrap();
+    assert_eq!(config.hostname, "mail.example.org");
+    assert_eq!(config.redis.url.expose_secret(), "rediss://u:p@redis:6380");
+    assert_eq!(config.redis.partitions, 4);
+    assert_eq!(config.frontend.size_limit, ByteSize(1 << 20));
+    assert!(!config.frontend.enable_vrfy);
+    assert_eq!(config.frontend.trusted_networks.len(), 2);
+    assert_eq!(config.frontend.relay_domains, ["example.org"]);
+    assert_eq!(config.frontend.auth_failures_per_client, None);
+    assert_eq!(config.frontend.listener.len(), 1);
+    assert_eq!(config.frontend.listener[0].tls, ListenerTls::Off);
+    assert_eq!(config.delivery.timeouts.r#final, Duration::from_secs(1200));
+}
+
+#[test]
+fn mistakes_in_the_environment_name_the_variable() {
+    let variables = [
+        ("STAFFETTA__REDIS__PARTITONS", "4"),
+        ("STAFFETTA__SOMETHING__ELSE__ENTIRELY", "4"),
+        ("STAFFETTA__REDIS__PARTITIONS", "many"),
+        ("STAFFETTA__REDIS__URL", "a secret that is no URL"),
+        ("STAFFETTA__FRONTEND__LISTENER", "[{name=\"smtp\", bind=\"25\", kind=\"relay\", tsl=\"off\"}]"),
+        ("STAFFETTA__DELIVERY__ROUTE", "mx"),
+        ("STAFFETTA__DELIVERY__RETRY_MIN", "2h"),
+    ];
+    let expected = [
+        "STAFFETTA__DELIVERY__RETRY_MIN: delivery.retry_min: is longer than delivery.retry_max; \
+         allowed: up to delivery.retry_max",
+        "STAFFETTA__DELIVERY__ROUTE: delivery.route: this is not TOML: string values must be quoted, expected literal \
+         string; allowed: an array of inline tables, as in TOML",
+        "STAFFETTA__FRONTEND__LISTENER: frontend.listener[0].bind: \"25\" is not an address with a port; \
+         allowed: an IP address and a port, such as \"0.0.0.0:25\" or \"[::]:25\"",
+        "STAFFETTA__FRONTEND__LISTENER: frontend.listener[0].tsl: unknown key, did you mean tls?",
+        "STAFFETTA__REDIS__PARTITIONS: redis.partitions: \"many\" is not a whole number; \
+         allowed: a whole number from 1 to 1024",
+        "STAFFETTA__REDIS__PARTITONS: no such key, did you mean STAFFETTA__REDIS__PARTITIONS?",
+        "STAFFETTA__REDIS__URL: redis.url: the value is not the URL of a Redis server; \
+         allowed: \"redis://host:port\", \"rediss://host:port\", \"unix:/path\"",
+        "STAFFETTA__SOMETHING__ELSE__ENTIRELY: no such key",
+    ];
+    assert_eq!(read("", &variables, Service::All).unwrap_err(), expected);
+}
+
+#[test]
+fn secrets_come_from_files_and_are_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let text = format!(
+        "[redis]\nurl_file = \"{}\"\n[[delivery.route]]\ndomain = \"*\"\nvia = \"smtp://relay.example.org\"\n\
+         username = \"me\"\npassword_file = \"{}\"\n",
+        file("url", "redis://u:hush@redis:6379\r\n"),
+        file("password", "summersun\n\n"),
+    );
+    let config = Config::parse(&text, "f.toml").unwrap();
+    assert_eq!(config.redis.url.expose_secret(), "redis://u:hush@redis:6379");
+    // One line end belongs to the file, a second one to the password.
+    assert_eq!(config.delivery.route[0].password.as_ref().unwrap().expose_secret(), "summersun\n");
+    for shown in [format!("{config:?}"), config.effective()] {
+        assert!(!shown.contains("hush") && !shown.contains("summersun"), "{shown}");
+    }
+    // The environment goes before the file, in either form, but not twice.
+    let direct = [("STAFFETTA__REDIS__URL", "redis://other")];
+    assert_eq!(read(&text, &direct, Service::All).unwrap().redis.url.expose_secret(), "redis://other");
+    let path = file("other", "redis://third");
+    let by_file = [("STAFFETTA__REDIS__URL_FILE", path.as_str())];
+    assert_eq!(
+        read("[redis]\nurl = \"redis://x\"", &by_file, Service::All).unwrap().redis.url.expose_secret(),
+        "redis://third"
+    );
+    let both = [direct[0], by_file[0]];
+    assert_eq!(
+        read("", &both, Service::All).unwrap_err(),
+        ["STAFFETTA__REDIS__URL: redis.url: is set together with url_file; allowed: one of the two"]
+    );
+}
+
+#[test]
+fn a_service_does_not_need_the_files_of_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("staffetta.toml");
+    let text = "[tls]\ncertificate = \"/none/c.pem\"\nkey = \"/none/k.pem\"\n[auth.sql]\nurl_file = \"/none/url\"\n\
+                [delivery]\nca = \"/none/ca.pem\"\n";
+    std::fs::write(&path, text).unwrap();
+    let keys = |service| -> Vec<String> {
+        let lines = Config::load_for(&path, service).map(|_| ()).unwrap_err().lines().to_vec();
+        lines.iter().map(|line| line.split(": ").nth(1).unwrap().to_owned()).collect()
+    };
+    assert_eq!(keys(Service::Frontend), ["tls.certificate", "tls.key"]);
+    assert_eq!(keys(Service::Auth), ["auth.sql.url_file"]);
+    assert_eq!(keys(Service::Delivery), ["delivery.ca"]);
+    assert_eq!(keys(Service::All).len(), 4);
+}
+
+#[test]
+fn certificates_are_needed_unless_nothing_is_encrypted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("staffetta.toml");
+    std::fs::write(&path, "").unwrap();
+    let name = path.display();
+    let needed = "is not set, and these listeners need it: smtp, submission, submissions; \
+                  allowed: a PEM file, or tls = \"off\" on every listener";
+    let lines = Config::load(&path).map(|_| ()).unwrap_err().lines().to_vec();
+    assert_eq!(lines, [format!("{name}: tls.certificate: {needed}"), format!("{name}: tls.key: {needed}")]);
+    let off = "[[frontend.listener]]\nname = \"smtp\"\nbind = \"127.0.0.1:0\"\nkind = \"relay\"\ntls = \"off\"\n";
+    std::fs::write(&path, off).unwrap();
+    assert!(Config::load(&path).is_ok());
+    std::fs::write(folder.path().join("c.pem"), "nothing").unwrap();
+    let text = format!("{off}[tls]\ncertificate = \"{0}/c.pem\"\nkey = \"{0}\"\n", folder.path().display());
+    std::fs::write(&path, text).unwrap();
+    let lines = Config::load(&path).map(|_| ()).unwrap_err().lines().to_vec();
+    assert!(
+        lines[0].contains(":7: tls.certificate: ") && lines[0].contains("c.pem\" is not a PEM file; "),
+        "{lines:?}"
+    );
+    assert!(lines[1].contains(":8: tls.key: ") && lines[1].contains("cannot be read: "), "{lines:?}");
+    let lines = Config::load(Path::new("/none.toml")).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(lines, "/none.toml: cannot be read: No such file or directory (os error 2)");
+}
+
+#[test]
+fn what_is_probably_not_meant_is_told() {
+    let text = "[redis]\ndurability = \"none\"\n[auth]\nlisten = \"0.0.0.0:4250\"\n\
+                [frontend]\nrelay_domains = [\"example.org\", \"a.example.com\"]\n\
+                [[delivery.route]]\ndomain = \"*.example.com\"\nvia = \"mx\"\n\
+                [[delivery.route]]\ndomain = \"a.example.com\"\nvia = \"mx\"\n";
+    let warnings = Config::parse(text, "f.toml").unwrap().warnings();
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    assert!(warnings[2].contains("example.org has no"), "{warnings:?}");
+    assert!(warnings[3].starts_with("delivery.route[1]: "), "{warnings:?}");
+}
