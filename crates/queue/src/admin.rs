@@ -1,0 +1,90 @@
+//! The queue as operators and metrics see it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use staffetta_mail::{QueueId, Status};
+
+use crate::{Destination, Message, UnixMillis};
+
+/// Numbers for the metrics, over all partitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Waiting and due. Exact up to 256 due destinations in a partition, an estimate above.
+    pub ready: u64,
+    /// Waiting for a later time.
+    pub scheduled: u64,
+    /// Being delivered.
+    pub leased: u64,
+    /// Held by an operator or as poison.
+    pub held: u64,
+    /// Messages.
+    pub messages: u64,
+    /// How long the oldest job is due and not claimed.
+    pub oldest_ready: Duration,
+    /// Octets used by Redis, and its limit (0: none).
+    pub memory: (u64, u64),
+}
+
+/// A message as operators see it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Its open jobs.
+    pub jobs: Vec<JobState>,
+}
+
+/// The state of one job.
+#[derive(Clone, Debug)]
+pub struct JobState {
+    /// Which of the message's jobs.
+    pub number: u16,
+    /// The destination queue.
+    pub destination: Destination,
+    /// Where it is.
+    pub place: Place,
+    /// Recipients without a final state.
+    pub recipients: Vec<u32>,
+    /// Finished attempts.
+    pub attempts: u32,
+    /// The last reply or error.
+    pub reason: Option<String>,
+    /// The status of the last reply or error.
+    pub status: Option<Status>,
+}
+
+/// Where a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Waiting until this time.
+    Waiting(UnixMillis),
+    /// Leased until this time.
+    Leased(UnixMillis),
+    /// Held.
+    Held,
+}
+
+/// Which messages an operator means. All conditions must hold; none: every message.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only this one.
+    pub id: Option<QueueId>,
+    /// Only with a job for this destination.
+    pub destination: Option<Destination>,
+    /// Only from this sender (exact, `""` is the null path).
+    pub sender: Option<String>,
+    /// Only at least this old.
+    pub older_than: Option<Duration>,
+}
+
+/// What became of a message that an operator wanted deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone.
+    Removed,
+    /// A worker is delivering it; it will not be tried again after this attempt.
+    Leased,
+    /// There is no such message.
+    Missing,
+}

@@ -1,0 +1,138 @@
+//! Group commit: many concurrent calls share one pipeline, one sync of the append-only file, one WAIT.
+//!
+//! A [`Lane`] owns one connection. It takes what waits, at most 64 calls or 1 MB, sends it in one write, and takes the
+//! next batch when the answers are there. There is no timer: a lone call leaves at once, and under load the batches grow
+//! by themselves to what arrives during one round trip.
+
+use redis::{Cmd, Pipeline, Value};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::Link;
+use crate::error::Fault;
+use crate::value::integer;
+
+const BATCH_CALLS: usize = 64;
+const BATCH_BYTES: usize = 1 << 20;
+/// Calls that may wait before callers are slowed down.
+const BUFFER: usize = 1_024;
+/// How long replicas may take for one batch, in milliseconds.
+const WAIT_TIMEOUT: u32 = 5_000;
+
+/// A connection with its batches. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Lane {
+    link: Link,
+    calls: mpsc::Sender<Call>,
+}
+
+struct Call {
+    command: Cmd,
+    bytes: usize,
+    answer: oneshot::Sender<Result<Value, Fault>>,
+}
+
+impl Lane {
+    /// Starts the lane. With `replicas`, a batch counts only when that many replicas have it.
+    pub(crate) fn start(link: Link, replicas: Option<u32>, shutdown: CancellationToken) -> Self {
+        let (calls, queue) = mpsc::channel(BUFFER);
+        let worker = Worker { link: link.clone(), replicas, queue };
+        tokio::spawn(async move { shutdown.run_until_cancelled(worker.run()).await });
+        Self { link, calls }
+    }
+
+    /// The connection below.
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Sends one command with the next batch; `bytes` is its rough size.
+    pub(crate) async fn call(&self, command: Cmd, bytes: usize) -> Result<Value, Fault> {
+        let (answer, reply) = oneshot::channel();
+        let stopped = || Fault::Refused("shutting down".into());
+        self.calls.send(Call { command, bytes, answer }).await.map_err(|_| stopped())?;
+        reply.await.unwrap_or_else(|_| Err(Fault::Unknown("shutting down".into())))
+    }
+}
+
+struct Worker {
+    link: Link,
+    replicas: Option<u32>,
+    queue: mpsc::Receiver<Call>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        let mut held = None;
+        loop {
+            let first = match held.take() {
+                Some(call) => call,
+                None => match self.queue.recv().await {
+                    Some(call) => call,
+                    None => return,
+                },
+            };
+            let mut batch = Batch::default();
+            batch.add(first);
+            while batch.answers.len() < BATCH_CALLS {
+                match self.queue.try_recv() {
+                    Ok(call) if batch.bytes + call.bytes > BATCH_BYTES => {
+                        held = Some(call);
+                        break;
+                    }
+                    Ok(call) => batch.add(call),
+                    Err(_) => break,
+                }
+            }
+            self.send(batch).await;
+        }
+    }
+
+    async fn send(&self, mut batch: Batch) {
+        if let Some(replicas) = self.replicas {
+            batch.pipeline.cmd("WAIT").arg(replicas).arg(WAIT_TIMEOUT);
+        }
+        let outcome = self.link.send(&batch.pipeline).await.and_then(|answers| self.confirm(answers));
+        match outcome {
+            Ok(values) => {
+                for (answer, value) in batch.answers.into_iter().zip(values) {
+                    let _ = answer.send(value);
+                }
+            }
+            Err(fault) => {
+                for answer in batch.answers {
+                    let _ = answer.send(Err(fault.clone()));
+                }
+            }
+        }
+    }
+
+    /// WAIT does not fail: its number must be compared. Too few means that nobody knows what a failover would keep.
+    fn confirm(&self, mut values: Vec<Result<Value, Fault>>) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        if let Some(replicas) = self.replicas {
+            let confirmed = values.pop().and_then(Result::ok).and_then(|value| integer(&value)).unwrap_or(0);
+            if confirmed < i64::from(replicas) {
+                let fault = Fault::Unknown(format!("{confirmed} of {replicas} replicas confirmed"));
+                for value in values.iter_mut().filter(|value| value.is_ok()) {
+                    *value = Err(fault.clone());
+                }
+            }
+        }
+        Ok(values)
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    pipeline: Pipeline,
+    answers: Vec<oneshot::Sender<Result<Value, Fault>>>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, call: Call) {
+        self.pipeline.add_command(call.command);
+        self.answers.push(call.answer);
+        self.bytes += call.bytes;
+    }
+}

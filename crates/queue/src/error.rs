@@ -1,0 +1,123 @@
+//! What goes wrong, and whether it may have gone right all the same.
+//!
+//! [`Fault`] is the verdict on one command. The difference between "refused" and "unknown" decides what a client of the
+//! relay hears: a refusal can be answered at once, an unknown outcome must be resolved by asking again with the same id.
+
+use redis::{RedisError, ServerError};
+use staffetta_mail::QueueId;
+
+/// Why a message was not accepted. Nothing is queued in any of these cases.
+#[derive(Debug, thiserror::Error)]
+pub enum EnqueueError {
+    /// Redis is above its memory limit: `452 4.3.1`.
+    #[error("the queue is full")]
+    Full,
+    /// Redis is away, refused, or could not say in time and the message was withdrawn: `451 4.3.0`.
+    #[error("the queue is not writable: {0}")]
+    Unavailable(String),
+}
+
+/// A failed operation of a worker or an operator; always safe to repeat.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Redis is away or refused.
+    #[error("the queue is not reachable: {0}")]
+    Unavailable(String),
+    /// A record that cannot be read.
+    #[error("record of {0} is damaged: {1}")]
+    Damaged(QueueId, String),
+    /// The settings make no sense; happens at [`crate::Queue::open`] only.
+    #[error("{0}")]
+    Settings(String),
+}
+
+/// The outcome of a command that did not answer as hoped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    /// Not executed: memory is short.
+    #[error("Redis is at its memory limit")]
+    Full,
+    /// Not executed.
+    #[error("{0}")]
+    Refused(String),
+    /// Nobody knows.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::Unavailable(fault.to_string())
+    }
+}
+
+impl From<Fault> for EnqueueError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Full => Self::Full,
+            Fault::Refused(text) | Fault::Unknown(text) => Self::Unavailable(text),
+        }
+    }
+}
+
+impl From<&ServerError> for Fault {
+    fn from(error: &ServerError) -> Self {
+        classify(error.code(), error.to_string())
+    }
+}
+
+impl From<RedisError> for Fault {
+    /// Without a code the connection or the answer was lost on the way.
+    fn from(error: RedisError) -> Self {
+        match error.code() {
+            Some(code) => classify(code, error.to_string()),
+            None if error.is_connection_refusal() => Self::Refused(error.to_string()),
+            None => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
+/// The table: which error codes of Redis promise that the command did nothing. With the shebang line in our scripts the
+/// checks behind these codes come before a script's first line.
+fn classify(code: &str, text: String) -> Fault {
+    match code {
+        "OOM" => Fault::Full,
+        "READONLY" | "NOREPLICAS" | "MISCONF" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN"
+        | "CROSSSLOT" | "BUSY" | "NOSCRIPT" | "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" | "EXECABORT" => {
+            Fault::Refused(text)
+        }
+        _ => Fault::Unknown(text),
+    }
+}
+
+/// Error codes after which the connection is of no use: another server must be found, or this one waited for.
+pub(crate) fn spoils_connection(code: &str) -> bool {
+    matches!(
+        code,
+        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "NOAUTH" | "WRONGPASS" | "NOREPLICAS" | "MISCONF"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_codes_that_promise_that_nothing_happened_are_refusals() {
+        for code in ["READONLY", "NOREPLICAS", "MISCONF", "LOADING", "CLUSTERDOWN", "MOVED", "BUSY", "NOSCRIPT"] {
+            assert_eq!(classify(code, String::new()), Fault::Refused(String::new()), "{code}");
+        }
+        assert_eq!(classify("OOM", String::new()), Fault::Full);
+        for code in ["ERR", "UNBLOCKED", "WRONGTYPE", "SOMETHING"] {
+            assert_eq!(classify(code, String::new()), Fault::Unknown(String::new()), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_leaves_the_outcome_unknown() {
+        let reset = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        assert!(matches!(Fault::from(reset), Fault::Unknown(_)));
+        let refused = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+        assert!(matches!(Fault::from(refused), Fault::Refused(_)));
+    }
+}

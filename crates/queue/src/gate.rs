@@ -1,0 +1,286 @@
+//! The durability gate: may this server be trusted with accepted mail?
+//!
+//! [`Facts`] are read from INFO and CONFIG on each new connection and every two seconds; [`problems`] judges them and
+//! says what the operator must set. A failed AOF rewrite or RDB snapshot is not a problem here: what was acknowledged is
+//! in the append-only file all the same (a failed *write* to that file is).
+//!
+//! # Identity
+//! At its first start a server is marked: `{kq:cfg}` names the number of partitions and a random id, each partition's
+//! identity key repeats the id. Later, a partition without its key, or with another id, means that data was lost or that
+//! this is the wrong server, and nothing is accepted. A server that is wholly empty looks like a first start to a process
+//! that has just begun, and is initialised; a process that has seen the old id refuses the new one until it is restarted
+//! by somebody who knows what happened. With durability `none` an empty server is taken as it comes.
+
+use std::collections::HashMap;
+
+use redis::Value;
+
+use crate::Durability;
+
+/// Oldest server that has what the scripts use.
+const MIN_VERSION: (u32, u32) = (7, 0);
+
+/// What INFO and CONFIG say; `None` where the server does not tell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Facts {
+    pub(crate) info: HashMap<String, String>,
+    /// `None`: CONFIG is forbidden.
+    pub(crate) config: Option<HashMap<String, String>>,
+}
+
+impl Facts {
+    /// The commands whose replies [`Facts::read`] takes.
+    pub(crate) fn ask(pipeline: &mut redis::Pipeline) {
+        pipeline.cmd("INFO").arg(&["server", "persistence", "memory", "replication"]);
+        pipeline.cmd("CONFIG").arg("GET").arg(&["appendfsync", "no-appendfsync-on-rewrite"]);
+    }
+
+    /// From the replies to [`Facts::ask`].
+    pub(crate) fn read(info: &Value, config: &Value) -> Self {
+        let info = text(info).unwrap_or_default();
+        let info = info.lines().filter_map(|line| line.split_once(':'));
+        Self {
+            info: info.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            config: pairs(config),
+        }
+    }
+
+    fn info(&self, name: &str) -> &str {
+        self.info.get(name).map_or("", String::as_str)
+    }
+
+    fn config(&self, name: &str) -> Option<&str> {
+        self.config.as_ref()?.get(name).map(String::as_str)
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.info(name).parse().unwrap_or(0)
+    }
+
+    /// Octets in use, and the limit; 0: none.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        (self.number("used_memory"), self.number("maxmemory"))
+    }
+}
+
+/// What forbids to use this server; each text tells what to do.
+pub(crate) fn problems(facts: &Facts, durability: Durability, replicas: u32) -> Vec<String> {
+    let mut problems = usable(facts);
+    match durability {
+        Durability::None => {}
+        Durability::Managed => problems.extend(keeps_everything(facts)),
+        Durability::Fsync | Durability::Replicated => {
+            problems.extend(keeps_everything(facts));
+            problems.extend(synced(facts));
+        }
+    }
+    let good = facts.number("connected_slaves");
+    if durability == Durability::Replicated && good < u64::from(replicas) {
+        problems.push(format!("{good} replicas are connected, {replicas} are needed: check the replicas"));
+    }
+    problems
+}
+
+/// A primary, of our time, that is not loading.
+fn usable(facts: &Facts) -> Vec<String> {
+    let mut problems = Vec::new();
+    if facts.info("role") != "master" {
+        problems.push(format!("its role is {}: connect to the primary", facts.info("role")));
+    }
+    if facts.number("loading") != 0 {
+        problems.push("it is loading its data: wait".to_owned());
+    }
+    let version = facts.info("redis_version");
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < MIN_VERSION {
+        problems.push(format!("its version is {version}: use Redis 7.0, Valkey 7.2 or later"));
+    }
+    problems
+}
+
+/// It never deletes keys to save memory.
+fn keeps_everything(facts: &Facts) -> Option<String> {
+    let policy = facts.info("maxmemory_policy");
+    (!matches!(policy, "noeviction" | "")).then(|| {
+        format!("maxmemory-policy is {policy}, which deletes mail: set `maxmemory-policy noeviction`")
+    })
+}
+
+/// What it acknowledges is on its disk.
+fn synced(facts: &Facts) -> Vec<String> {
+    let mut problems = Vec::new();
+    if facts.number("aof_enabled") != 1 {
+        problems.push("appendonly is no: set `appendonly yes`".to_owned());
+    }
+    if !matches!(facts.info("aof_last_write_status"), "ok" | "") {
+        problems.push("the last write to the append-only file failed: check its disk".to_owned());
+    }
+    match facts.config("appendfsync") {
+        Some("always") => {}
+        Some(other) => problems.push(format!("appendfsync is {other}: set `appendfsync always`")),
+        None => problems.push(
+            "CONFIG GET is forbidden, so its durability is unknown: allow it, or set durability = \"managed\"".to_owned(),
+        ),
+    }
+    if facts.config("no-appendfsync-on-rewrite") == Some("yes") {
+        problems.push("no-appendfsync-on-rewrite is yes: set `no-appendfsync-on-rewrite no`".to_owned());
+    }
+    problems
+}
+
+/// What the identity keys say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// All partitions belong to this server id.
+    Known(String),
+    /// These partitions must be marked with this id, then the registry written.
+    Unmarked {
+        /// The id; `None`: make one up.
+        id: Option<String>,
+        /// Indices of partitions.
+        partitions: Vec<usize>,
+    },
+}
+
+/// Judges the identity keys. `registered` is partitions and id from the registry, `marks` the id in each partition,
+/// `seen` the id that this process has seen before.
+pub(crate) fn identity(
+    registered: Option<(u16, &str)>,
+    marks: &[Option<String>],
+    seen: Option<&str>,
+) -> Result<Identity, String> {
+    if let Some(seen) = seen
+        && registered.is_none_or(|(_, id)| id != seen)
+    {
+        return Err("this is not the data that was here before: Redis was emptied or replaced. Restore its data, or \
+                    restart this service to begin with an empty queue"
+            .to_owned());
+    }
+    let (partitions, id) = match registered {
+        Some((partitions, id)) => (usize::from(partitions), Some(id.to_owned())),
+        None => (0, marks.iter().flatten().next().cloned()),
+    };
+    if partitions > marks.len() {
+        return Err(format!(
+            "Redis has {partitions} partitions, the configuration {}: set partitions to at least {partitions}",
+            marks.len()
+        ));
+    }
+    if let Some(wrong) = marks.iter().position(|mark| mark.is_some() && *mark != id) {
+        return Err(format!("partition {wrong} belongs to another queue: check the URL and the database number"));
+    }
+    if let Some(lost) = marks[..partitions].iter().position(Option::is_none) {
+        return Err(format!("the data of partition {lost} is gone: restore Redis from its append-only file or a backup"));
+    }
+    let missing: Vec<usize> = (0..marks.len()).filter(|&partition| marks[partition].is_none()).collect();
+    match id {
+        Some(id) if missing.is_empty() && partitions == marks.len() => Ok(Identity::Known(id)),
+        id => Ok(Identity::Unmarked { id, partitions: missing }),
+    }
+}
+
+/// The text of a bulk or simple string.
+pub(crate) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// A map, in either protocol.
+fn pairs(value: &Value) -> Option<HashMap<String, String>> {
+    match value {
+        Value::Map(pairs) => pairs.iter().map(|(name, value)| Some((text(name)?, text(value)?))).collect(),
+        Value::Array(flat) => flat.chunks_exact(2).map(|pair| Some((text(&pair[0])?, text(&pair[1])?))).collect(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn good() -> Facts {
+        let own = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        Facts {
+            info: own(&[
+                ("redis_version", "7.0.15"),
+                ("role", "master"),
+                ("loading", "0"),
+                ("aof_enabled", "1"),
+                ("aof_last_write_status", "ok"),
+                ("maxmemory_policy", "noeviction"),
+                ("connected_slaves", "1"),
+            ]),
+            config: Some(own(&[("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")])),
+        }
+    }
+
+    #[test]
+    fn a_good_server_passes_every_level() {
+        for durability in [Durability::None, Durability::Fsync, Durability::Replicated, Durability::Managed] {
+            assert_eq!(problems(&good(), durability, 1), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn each_problem_tells_what_to_set() {
+        let info = [
+            ("role", "slave", "connect to the primary"),
+            ("loading", "1", "wait"),
+            ("redis_version", "6.2.7", "use Redis 7.0"),
+            ("aof_enabled", "0", "set `appendonly yes`"),
+            ("aof_last_write_status", "err", "check its disk"),
+            ("maxmemory_policy", "allkeys-lru", "set `maxmemory-policy noeviction`"),
+            ("connected_slaves", "0", "check the replicas"),
+        ];
+        for (name, value, advice) in info {
+            let mut facts = good();
+            facts.info.insert(name.into(), value.into());
+            let found = problems(&facts, Durability::Replicated, 1);
+            assert!(found.len() == 1 && found[0].contains(advice), "{name}: {found:?}");
+        }
+        for (name, value, advice) in [
+            ("appendfsync", "everysec", "set `appendfsync always`"),
+            ("no-appendfsync-on-rewrite", "yes", "set `no-appendfsync-on-rewrite no`"),
+        ] {
+            let mut facts = good();
+            facts.config.as_mut().unwrap().insert(name.into(), value.into());
+            let found = problems(&facts, Durability::Fsync, 0);
+            assert!(found.len() == 1 && found[0].contains(advice), "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_hides_its_configuration_is_managed_or_nothing() {
+        let facts = Facts { config: None, ..good() };
+        assert!(problems(&facts, Durability::Fsync, 0)[0].contains("durability = \"managed\""));
+        assert!(problems(&facts, Durability::Managed, 0).is_empty());
+        assert!(problems(&facts, Durability::None, 0).is_empty());
+    }
+
+    #[test]
+    fn identity_is_made_once_and_its_loss_is_noticed() {
+        let mark = |text: &str| Some(text.to_owned());
+        let known = Ok(Identity::Known("a".into()));
+        let unmarked = |id: Option<&str>, partitions: &[usize]| {
+            Ok(Identity::Unmarked { id: id.map(str::to_owned), partitions: partitions.to_vec() })
+        };
+        assert_eq!(identity(None, &[None, None], None), unmarked(None, &[0, 1]), "first start");
+        assert_eq!(identity(None, &[mark("a"), None], None), unmarked(Some("a"), &[1]), "interrupted first start");
+        assert_eq!(identity(Some((2, "a")), &[mark("a"), mark("a")], Some("a")), known);
+        assert_eq!(identity(Some((1, "a")), &[mark("a"), None], None), unmarked(Some("a"), &[1]), "more partitions");
+        for (registered, marks, seen, text) in [
+            (Some((2, "a")), vec![mark("a")], None, "set partitions to at least 2"),
+            (Some((2, "a")), vec![mark("a"), None], None, "partition 1 is gone"),
+            (Some((1, "a")), vec![mark("b")], None, "belongs to another queue"),
+            (None, vec![None], Some("a"), "was emptied or replaced"),
+            (Some((1, "b")), vec![mark("b")], Some("a"), "was emptied or replaced"),
+        ] {
+            let error = identity(registered, &marks, seen).unwrap_err();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+}

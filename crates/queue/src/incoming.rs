@@ -1,0 +1,136 @@
+//! A message on its way in: takes the octets as they come and makes them durable.
+//!
+//! Small bodies wait in memory and travel inside the record. Larger ones are cut into chunks of 256 KiB, each stored as
+//! soon as it is full with a time to live of 15 minutes; the enqueue script makes them permanent. Whatever happens
+//! before that, the chunks go away by themselves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use staffetta_mail::QueueId;
+
+use crate::error::Fault;
+use crate::record::Encoded;
+use crate::shared::Shared;
+use crate::{Accept, EnqueueError, Health};
+
+/// Octets of a chunk; the last one of a body may be shorter.
+pub(crate) const CHUNK: usize = 256 * 1024;
+/// How long a chunk lives without its message, in seconds.
+const CHUNK_TTL: u64 = 900;
+/// A slow upload keeps its first chunks alive this often.
+const REFRESH: Duration = Duration::from_secs(240);
+
+/// A message that is being received. Memory: one chunk at most. Dropped without commit: nothing is queued.
+pub struct Incoming {
+    shared: Arc<Shared>,
+    id: QueueId,
+    buffer: Vec<u8>,
+    chunks: u32,
+    size: u64,
+    refreshed: Instant,
+}
+
+impl Incoming {
+    pub(crate) fn new(shared: Arc<Shared>) -> Result<Self, EnqueueError> {
+        shared.may_enqueue()?;
+        let id = shared.new_id();
+        Ok(Self { shared, id, buffer: Vec::new(), chunks: 0, size: 0, refreshed: Instant::now() })
+    }
+
+    /// The name that the message will have.
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// Octets so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Appends; sends a chunk to Redis whenever one is full.
+    ///
+    /// # Errors
+    /// Redis is full or away. The message is lost; the client must be told and may try again.
+    pub async fn write(&mut self, data: &[u8]) -> Result<(), EnqueueError> {
+        self.size += data.len() as u64;
+        self.buffer.extend_from_slice(data);
+        while self.buffer.len() >= CHUNK && self.size > self.shared.settings.inline_limit {
+            let rest = self.buffer.split_off(CHUNK);
+            let chunk = std::mem::replace(&mut self.buffer, rest);
+            self.store(&chunk).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes it durable. `Ok` means: the `250` may be sent.
+    ///
+    /// Takes at most about 20 seconds: while the outcome of an attempt is unknown the same id is tried again, then the
+    /// message is withdrawn.
+    ///
+    /// # Errors
+    /// Nothing is queued.
+    pub async fn commit(mut self, accept: Accept) -> Result<QueueId, EnqueueError> {
+        self.shared.may_enqueue()?;
+        if accept.envelope.recipients.is_empty() {
+            return Err(EnqueueError::Unavailable("a message needs a recipient".into()));
+        }
+        if self.size > self.shared.settings.inline_limit && !self.buffer.is_empty() {
+            let chunk = std::mem::take(&mut self.buffer);
+            self.store(&chunk).await?;
+        }
+        let record =
+            Encoded::new(self.id, &accept, self.shared.clock.now(), self.size, self.chunks, &self.buffer);
+        drop(std::mem::take(&mut self.buffer));
+        self.shared.enqueue(&record).await?;
+        Ok(self.id)
+    }
+
+    async fn store(&mut self, chunk: &[u8]) -> Result<(), EnqueueError> {
+        self.shared.store_chunk(self.id, self.chunks, chunk).await?;
+        self.chunks += 1;
+        if self.refreshed.elapsed() > REFRESH {
+            self.shared.refresh_chunks(self.id, self.chunks).await?;
+            self.refreshed = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// The health gate in front of every new message.
+    pub(crate) fn may_enqueue(&self) -> Result<(), EnqueueError> {
+        match self.health() {
+            Health::Ready => Ok(()),
+            Health::Full => Err(EnqueueError::Full),
+            Health::Down(reason) => Err(EnqueueError::Unavailable(reason.to_string())),
+        }
+    }
+
+    /// Stores a piece of a body for 15 minutes; with the message, for as long as that lives.
+    pub(crate) async fn store_chunk(&self, id: QueueId, index: u32, chunk: &[u8]) -> Result<(), Fault> {
+        let key = self.partition(id.partition()).chunk(id, index);
+        let mut tries = 0;
+        loop {
+            let mut command = redis::Cmd::with_capacity(5, chunk.len() + 128);
+            command.arg("SET").arg(&key).arg(chunk).arg("EX").arg(CHUNK_TTL);
+            match self.bodies.ask(command).await {
+                Ok(_) => return Ok(()),
+                // Setting it again does no harm.
+                Err(Fault::Unknown(_)) if tries < 3 => {
+                    tries += 1;
+                    let _ = tokio::time::timeout(Duration::from_secs(2), self.bodies.wait()).await;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    async fn refresh_chunks(&self, id: QueueId, count: u32) -> Result<(), Fault> {
+        let mut pipeline = redis::Pipeline::new();
+        for index in 0..count {
+            pipeline.cmd("EXPIRE").arg(self.partition(id.partition()).chunk(id, index)).arg(CHUNK_TTL);
+        }
+        self.bodies.send(&pipeline).await.map(drop)
+    }
+}

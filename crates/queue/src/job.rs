@@ -1,0 +1,100 @@
+//! The jobs of a worker: offered, leased, settled.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use staffetta_mail::{QueueId, Status};
+
+use crate::{Body, Destination, Message, Notice, UnixMillis};
+
+/// Destinations with work, from one partition.
+#[derive(Clone, Debug, Default)]
+pub struct Offer {
+    /// Due now, least recently served first. Offered again only after a short visit time.
+    pub destinations: Vec<Destination>,
+    /// How long until the next one becomes due, if any waits.
+    pub next: Option<Duration>,
+}
+
+/// A job that this worker owns until `deadline`.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What proves the ownership.
+    pub lease: Lease,
+    /// When it ends unless renewed, by the local monotonic clock; never later than Redis thinks.
+    pub deadline: Instant,
+    /// The message.
+    pub message: Arc<Message>,
+    /// The recipients that have no final state yet, as indices into the envelope.
+    pub recipients: Vec<u32>,
+    /// Finished attempts so far.
+    pub attempts: u32,
+    /// True once a delay notice was sent for this job.
+    pub delay_noticed: bool,
+    /// The body.
+    pub body: Body,
+}
+
+/// The proof of ownership of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The message.
+    pub id: QueueId,
+    /// Which of its jobs.
+    pub job: u16,
+    /// The destination queue it came from.
+    pub destination: Destination,
+    /// The member of the `lease` ZSET: job, token, destination. Whoever knows it owns the job.
+    pub(crate) member: Arc<str>,
+    pub(crate) facts: Facts,
+}
+
+/// What a settlement must know of the message without reading it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Facts {
+    /// Jobs of the message at its arrival.
+    pub(crate) jobs: u16,
+    pub(crate) chunks: u32,
+    pub(crate) arrived: UnixMillis,
+    pub(crate) expires: UnixMillis,
+    pub(crate) attempts: u32,
+    pub(crate) delay_noticed: bool,
+}
+
+/// What becomes of a job after an attempt.
+#[derive(Clone, Debug)]
+pub enum Settlement {
+    /// Every recipient has a final state. With the last job the message ends and its body is freed.
+    Finished {
+        /// A failure report to queue in the same script.
+        notice: Option<Notice>,
+    },
+    /// Some recipients must be tried again.
+    Deferred {
+        /// Indices into the envelope.
+        remaining: Vec<u32>,
+        /// Wait at least this long; cut so that the job comes up when the message expires.
+        after: Duration,
+        /// The last reply or error; shown to operators.
+        reason: String,
+        /// Its status.
+        status: Status,
+        /// Set: no other job of this destination is offered for this long (connect failures).
+        back_off: Option<Duration>,
+        /// A report on the recipients that failed for good in this attempt, or a delay notice.
+        notice: Option<Notice>,
+        /// The notice is (also) a delay notice; it is sent once a job.
+        delay_noticed: bool,
+    },
+    /// Not attempted: back into the queue without counting.
+    Released,
+}
+
+/// What a settlement did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// As asked. (Or an operator has deleted the message meanwhile, and it ended instead of being deferred.)
+    Done,
+    /// The lease had passed to somebody else; nothing changed. After a delivery: a possible duplicate, to be counted.
+    Stale,
+}

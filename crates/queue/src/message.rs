@@ -1,0 +1,104 @@
+//! The messages: what goes in, what is stored, what a worker gets.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use staffetta_mail::{Address, Envelope, QueueId};
+
+/// Milliseconds since the Unix epoch, by the clock of Redis.
+pub type UnixMillis = u64;
+
+/// The scheduling unit: the domain of the recipients in lower case, or an address literal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Destination(Arc<str>);
+
+impl Destination {
+    /// From the text of a destination queue.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// Where mail for this address queues. The bare `postmaster`, which should have been completed before, counts as
+    /// `localhost`.
+    pub fn of(address: &Address) -> Self {
+        Self(address.domain_key().map_or_else(|| "localhost".into(), Into::into))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a message came from; for the log, the report and the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The listener's name; `bounce` for reports made here.
+    pub listener: String,
+    /// The client.
+    pub client: Option<IpAddr>,
+    /// What it called itself.
+    pub helo: String,
+    /// The authenticated login.
+    pub login: Option<String>,
+}
+
+/// The immutable part of a queued message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Its name.
+    pub id: QueueId,
+    /// Sender and recipients.
+    pub envelope: Envelope,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Octets of the body as stored, trace fields included.
+    pub size: u64,
+    /// When it was accepted.
+    pub arrived: UnixMillis,
+    /// When delivery is given up.
+    pub expires: UnixMillis,
+}
+
+/// One message as it is handed to [`crate::Incoming::commit`].
+#[derive(Clone, Debug)]
+pub struct Accept {
+    /// Sender and recipients; at least one recipient.
+    pub envelope: Envelope,
+    /// Where it came from.
+    pub origin: Origin,
+    /// How long delivery is tried.
+    pub lifetime: Duration,
+}
+
+/// A report that is settled together with the job that caused it, in one script.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// Sender `<>`, one recipient.
+    pub accept: Accept,
+    /// The whole message.
+    pub body: Bytes,
+}
+
+/// Where the octets of a message are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Came with the record.
+    Inline(Bytes),
+    /// In Redis, to be fetched with [`crate::Queue::chunk`].
+    Chunks {
+        /// How many.
+        count: u32,
+        /// Octets of all together.
+        size: u64,
+    },
+}

@@ -1,0 +1,126 @@
+//! CLAIM: leases due jobs of one destination and reads what a worker needs for them.
+//!
+//! The token makes the claim repeatable: when its answer is lost, the same jobs are asked for again. Jobs that were
+//! leased but could not be read come back when the lease ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use staffetta_mail::QueueId;
+
+use crate::error::Fault;
+use crate::job::Facts;
+use crate::partition::{Partition, parse_job_name};
+use crate::record::{Record, State};
+use crate::script::Script;
+use crate::shared::Shared;
+use crate::value;
+use crate::{Destination, Error, Job, Lease};
+
+/// How long a claim whose answer was lost is repeated.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// What one claim may lease; bounded by Lua's stack and by the octets of one answer.
+const MAX_CLAIM: usize = 500;
+
+impl Shared {
+    pub(crate) async fn claim(&self, partition: u16, destination: &Destination, limit: usize) -> Result<Vec<Job>, Error> {
+        let keys = self.partition(partition);
+        let token = format!("{:016x}", rand::random::<u64>());
+        let (names, deadline) = self.lease_jobs(keys, destination, &token, limit.clamp(1, MAX_CLAIM)).await?;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.read_jobs(keys, destination, &token, &names, deadline).await
+    }
+
+    /// Repeats while nobody knows what happened. The deadline counts from before the first attempt that may have worked.
+    async fn lease_jobs(
+        &self,
+        keys: &Partition,
+        destination: &Destination,
+        token: &str,
+        limit: usize,
+    ) -> Result<(Vec<(QueueId, u16)>, Instant), Fault> {
+        let start = Instant::now();
+        let mut repeated = false;
+        loop {
+            let waiting = keys.waiting(destination.as_str());
+            let mut call = Script::Claim.call(&[&waiting, &keys.due, &keys.lease, &keys.back_off], 128);
+            call.arg(destination.as_str()).arg(token).arg(limit);
+            call.arg(self.settings.lease.as_millis() as u64).arg(u8::from(repeated));
+            match self.claims.call(call, 256).await {
+                Ok(answer) => {
+                    let names = value::array(&answer).iter().filter_map(value::str).filter_map(parse_job_name);
+                    return Ok((names.collect(), start + self.settings.lease));
+                }
+                Err(fault) if start.elapsed() > PATIENCE => return Err(fault),
+                Err(Fault::Unknown(_)) => repeated = true,
+                Err(fault) if !repeated => return Err(fault),
+                Err(_) => {}
+            }
+            let _ = tokio::time::timeout(PATIENCE, self.claims.link().wait()).await;
+        }
+    }
+
+    async fn read_jobs(
+        &self,
+        keys: &Partition,
+        destination: &Destination,
+        token: &str,
+        names: &[(QueueId, u16)],
+        deadline: Instant,
+    ) -> Result<Vec<Job>, Error> {
+        let mut command = redis::Cmd::with_capacity(1 + 2 * names.len(), 100 * names.len());
+        command.arg("MGET");
+        for (id, _) in names {
+            command.arg(keys.record(*id));
+        }
+        for (id, job) in names {
+            command.arg(keys.state(*id, *job));
+        }
+        let answer = self.claims.call(command, 100 * names.len()).await?;
+        let mut records = value::into_array(answer);
+        let states = records.split_off(names.len().min(records.len()));
+        let mut jobs = Vec::with_capacity(names.len());
+        for ((&(id, job), record), state) in names.iter().zip(records).zip(states) {
+            let member: Arc<str> = format!("{id}.{job} {token} {destination}").into();
+            let lease = Lease { id, job, destination: destination.clone(), member, facts: Facts::default() };
+            match (value::into_bytes(record), value::into_bytes(state)) {
+                (Some(record), state) => match assemble(lease, &record, state.as_ref(), deadline) {
+                    Ok(job) => jobs.push(job),
+                    Err(error) => tracing::error!(%error, "job skipped; it is held after five tries"),
+                },
+                (None, _) => self.drop_ghost(lease).await,
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// A job without a message can only come from a damaged store; it must not come up for ever.
+    async fn drop_ghost(&self, lease: Lease) {
+        tracing::error!(id = %lease.id, job = lease.job, "job without a message dropped");
+        let facts = Facts { jobs: 1, ..Facts::default() };
+        let lease = Lease { facts, ..lease };
+        if let Err(error) = self.finish(&lease, None).await {
+            tracing::warn!(%error, "job without a message not dropped");
+        }
+    }
+}
+
+fn assemble(lease: Lease, record: &Bytes, state: Option<&Bytes>, deadline: Instant) -> Result<Job, Error> {
+    let record = Record::decode(lease.id, record)?;
+    let state = state.map_or(Ok(None), |state| State::decode(lease.id, state))?;
+    let (attempts, delay_noticed) = state.as_ref().map_or((0, false), |state| (state.attempts, state.delay_noticed));
+    let facts = Facts {
+        jobs: record.jobs(),
+        chunks: record.chunks(),
+        arrived: record.message.arrived,
+        expires: record.message.expires,
+        attempts,
+        delay_noticed,
+    };
+    let recipients = state.map_or_else(|| record.recipients(lease.job), |state| state.remaining);
+    let lease = Lease { facts, ..lease };
+    Ok(Job { lease, deadline, message: record.message, recipients, attempts, delay_noticed, body: record.body })
+}

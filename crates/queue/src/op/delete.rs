@@ -1,0 +1,50 @@
+//! ABORT: deletes a message, for an operator or because its enqueue was refused to the client.
+
+use redis::Cmd;
+use staffetta_mail::QueueId;
+
+use super::unexpected;
+use crate::script::Script;
+use crate::shared::Shared;
+use crate::value;
+use crate::{Deleted, Destination, Error, UnixMillis};
+
+impl Shared {
+    pub(crate) async fn delete(&self, id: QueueId) -> Result<Deleted, Error> {
+        let Some(record) = self.record(id).await? else { return Ok(Deleted::Missing) };
+        let call = self.abort_call(id, record.message.arrived, &record.destinations, record.chunks());
+        let answer = self.admin.ask(call).await?;
+        match value::str(&answer) {
+            Some("REMOVED") => Ok(Deleted::Removed),
+            Some("LEASED") => Ok(Deleted::Leased),
+            Some("DONE" | "GONE") => Ok(Deleted::Missing),
+            _ => Err(unexpected("abort", &answer).into()),
+        }
+    }
+
+    pub(crate) fn abort_call(&self, id: QueueId, arrived: UnixMillis, destinations: &[Destination], chunks: u32) -> Cmd {
+        let partition = self.partition(id.partition());
+        let mut keys = vec![
+            partition.record(id),
+            partition.ids.clone(),
+            partition.tombstones(arrived),
+            partition.due.clone(),
+            partition.held.clone(),
+            partition.back_off.clone(),
+        ];
+        if destinations.len() > 1 {
+            keys.extend([partition.open_jobs(id), partition.extra.clone()]);
+        }
+        for (job, destination) in (0..).zip(destinations) {
+            keys.extend([partition.state(id, job), partition.waiting(destination.as_str())]);
+        }
+        keys.extend((0..chunks).map(|index| partition.chunk(id, index)));
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let mut call = Script::Abort.call(&keys, 64 * keys.len());
+        call.arg(id.to_string()).arg(destinations.len());
+        for destination in destinations {
+            call.arg(destination.as_str());
+        }
+        call
+    }
+}

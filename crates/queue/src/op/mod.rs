@@ -1,0 +1,17 @@
+//! The operations, one file a verb: each builds the call of its script and reads the answer.
+
+mod claim;
+mod counts;
+mod delete;
+mod enqueue;
+mod flush;
+mod list;
+mod offer;
+mod reclaim;
+mod renew;
+mod settle;
+
+/// What a script answered, when it is none of the words it knows.
+pub(crate) fn unexpected(script: &str, answer: &redis::Value) -> crate::error::Fault {
+    crate::error::Fault::Unknown(format!("{script} answered {answer:?}"))
+}

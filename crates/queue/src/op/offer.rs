@@ -1,0 +1,27 @@
+//! OFFER: which destinations have work now.
+
+use std::time::Duration;
+
+use crate::script::Script;
+use crate::shared::Shared;
+use crate::value;
+use crate::{Destination, Error, Offer};
+
+/// How long an offered destination is not offered to others.
+const VISIT: Duration = Duration::from_millis(200);
+
+impl Shared {
+    pub(crate) async fn offer(&self, partition: u16, limit: usize) -> Result<Offer, Error> {
+        let keys = self.partition(partition);
+        let mut call = Script::Offer.call(&[&keys.due], 32);
+        // The script's answer must fit Lua's stack.
+        call.arg(limit.clamp(1, 1_000)).arg(VISIT.as_millis() as u64);
+        let answer = self.claims.call(call, 128).await?;
+        let mut values = value::array(&answer).iter();
+        let next = values.next().and_then(value::integer).and_then(|ms| u64::try_from(ms).ok());
+        Ok(Offer {
+            destinations: values.filter_map(value::str).map(Destination::new).collect(),
+            next: next.map(Duration::from_millis),
+        })
+    }
+}

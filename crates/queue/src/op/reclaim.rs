@@ -1,0 +1,94 @@
+//! RECLAIM: takes back what workers have let expire.
+
+use redis::Cmd;
+
+use crate::error::Fault;
+use crate::job::Facts;
+use crate::partition::{Partition, parse_job_name};
+use crate::record::Record;
+use crate::script::Script;
+use crate::shared::Shared;
+use crate::value;
+use crate::{Destination, Error, Lease};
+
+/// Leases in one round.
+const GROUP: usize = 200;
+
+impl Shared {
+    pub(crate) async fn reclaim(&self, partition: u16) -> Result<u64, Error> {
+        let keys = self.partition(partition);
+        let mut total = 0;
+        loop {
+            let (seen, moved) = self.reclaim_group(keys).await?;
+            total += moved;
+            if seen < GROUP || moved == 0 {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Leases that look expired, and jobs that were taken back.
+    async fn reclaim_group(&self, keys: &Partition) -> Result<(usize, u64), Error> {
+        let expired = self.expired(keys).await?;
+        if expired.is_empty() {
+            return Ok((0, 0));
+        }
+        let mut names = vec![keys.lease.clone(), keys.due.clone(), keys.held.clone()];
+        for lease in &expired {
+            names.extend([keys.state(lease.id, lease.job), keys.waiting(lease.destination.as_str())]);
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut call = Script::Reclaim.call(&names, 200 * expired.len());
+        for lease in &expired {
+            call.arg(&*lease.member).arg(format!("{}.{}", lease.id, lease.job)).arg(lease.destination.as_str());
+        }
+        let answer = self.settles.call(call, 200 * expired.len()).await?;
+        let mut moved = 0;
+        for (lease, verdict) in expired.iter().zip(value::array(&answer)) {
+            match value::integer(verdict) {
+                Some(1) => moved += 1,
+                Some(2) => {
+                    moved += 1;
+                    tracing::error!(id = %lease.id, job = lease.job, destination = %lease.destination,
+                        "five workers in a row did not finish this job: held");
+                }
+                Some(3) => moved += u64::from(self.finish_deleted(keys, lease).await?),
+                _ => {}
+            }
+        }
+        Ok((expired.len(), moved))
+    }
+
+    /// A first look by our own clock; the script looks again by TIME.
+    async fn expired(&self, keys: &Partition) -> Result<Vec<Lease>, Fault> {
+        let mut command = Cmd::new();
+        command.arg("ZRANGEBYSCORE").arg(&keys.lease).arg("-inf").arg(self.clock.now());
+        command.arg("LIMIT").arg(0).arg(GROUP);
+        let answer = self.settles.call(command, 128).await?;
+        Ok(value::array(&answer).iter().filter_map(value::str).filter_map(parse_member).collect())
+    }
+
+    /// The worker of a job that an operator has deleted is gone: end the job in its place.
+    async fn finish_deleted(&self, keys: &Partition, lease: &Lease) -> Result<bool, Error> {
+        let mut command = Cmd::new();
+        command.arg("GET").arg(keys.record(lease.id));
+        let Some(bytes) = value::into_bytes(self.settles.call(command, 128).await?) else { return Ok(false) };
+        let record = Record::decode(lease.id, &bytes)?;
+        let facts = Facts {
+            jobs: record.jobs(),
+            chunks: record.chunks(),
+            arrived: record.message.arrived,
+            ..Facts::default()
+        };
+        self.finish(&Lease { facts, ..lease.clone() }, None).await?;
+        Ok(true)
+    }
+}
+
+/// Reads `job token destination`.
+pub(crate) fn parse_member(member: &str) -> Option<Lease> {
+    let mut parts = member.splitn(3, ' ');
+    let (id, job) = parse_job_name(parts.next()?)?;
+    let destination = Destination::new(parts.nth(1)?);
+    Some(Lease { id, job, destination, member: member.into(), facts: Facts::default() })
+}

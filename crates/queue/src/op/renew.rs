@@ -1,0 +1,36 @@
+//! RENEW: extends leases that are still ours.
+
+use std::collections::BTreeMap;
+
+use crate::script::Script;
+use crate::shared::Shared;
+use crate::value;
+use crate::{Error, Lease};
+
+/// Leases in one call.
+const GROUP: usize = 500;
+
+impl Shared {
+    pub(crate) async fn renew(&self, leases: &[Lease]) -> Result<Vec<bool>, Error> {
+        let mut ours = vec![false; leases.len()];
+        let mut partitions: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+        for (index, lease) in leases.iter().enumerate() {
+            partitions.entry(lease.id.partition()).or_default().push(index);
+        }
+        let groups = partitions.iter().flat_map(|(partition, all)| all.chunks(GROUP).map(|group| (*partition, group)));
+        let calls = groups.map(|(partition, group)| async move {
+            let mut call = Script::Renew.call(&[&self.partition(partition).lease], 64 * group.len());
+            call.arg(self.settings.lease.as_millis() as u64);
+            for &index in group {
+                call.arg(&*leases[index].member);
+            }
+            self.settles.call(call, 64 * group.len()).await.map(|answer| (group, answer))
+        });
+        for (group, answer) in futures_util::future::try_join_all(calls).await? {
+            for (&index, value) in group.iter().zip(value::array(&answer)) {
+                ours[index] = value::integer(value) == Some(1);
+            }
+        }
+        Ok(ours)
+    }
+}

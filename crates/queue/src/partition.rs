@@ -1,0 +1,156 @@
+//! Partitions: where the keys of a message live.
+//!
+//! A partition is one hash tag `{kq:<p>.<i>}`, so all keys of a message share a slot and one script can touch them. The
+//! tags are chosen so that partition `p` of `n` lies in the `p`-th of `n` equal ranges of the 16384 slots: spread evenly
+//! over any number of primaries. A message's partition is part of its [`QueueId`] and never changes.
+
+use staffetta_mail::QueueId;
+
+/// Slots of a Redis Cluster.
+const SLOTS: u32 = 16_384;
+/// Lifetime classes of tombstones: one set for each minute of arrival.
+const TOMBSTONE_SPAN: u64 = 60_000;
+
+/// Which record of the registry says how many partitions there are.
+pub(crate) const REGISTRY: &str = "{kq:cfg}";
+
+/// The names of all keys of one partition.
+#[derive(Clone, Debug)]
+pub(crate) struct Partition {
+    /// `{kq:<p>.<i>}`
+    tag: String,
+    /// Destination queues by the time at which a visit is worth while (ZSET).
+    pub(crate) due: String,
+    /// Leased jobs, `job token destination`, by the end of the lease (ZSET).
+    pub(crate) lease: String,
+    /// Held and poisoned jobs by the time of the hold (ZSET).
+    pub(crate) held: String,
+    /// All messages, in the order of arrival (ZSET, every score 0).
+    pub(crate) ids: String,
+    /// Destination queue to the end of its back-off (HASH).
+    pub(crate) back_off: String,
+    /// Open jobs beyond the first of each message (STRING).
+    pub(crate) extra: String,
+    /// Identity, written once (STRING).
+    pub(crate) identity: String,
+}
+
+impl Partition {
+    pub(crate) fn new(number: u16, of: u16) -> Self {
+        let tag = tag(number, of);
+        let key = |name: &str| format!("{tag}{name}");
+        Self {
+            due: key("due"),
+            lease: key("lease"),
+            held: key("held"),
+            ids: key("ids"),
+            back_off: key("qf"),
+            extra: key("n"),
+            identity: key("id"),
+            tag,
+        }
+    }
+
+    /// Written to see whether replicas follow (STRING).
+    pub(crate) fn heartbeat(&self) -> String {
+        format!("{}hb", self.tag)
+    }
+
+    /// The immutable record (STRING).
+    pub(crate) fn record(&self, id: QueueId) -> String {
+        format!("{}m:{id}", self.tag)
+    }
+
+    /// What attempts have left behind for a job (STRING), only after a deferral or a reclaim.
+    pub(crate) fn state(&self, id: QueueId, job: u16) -> String {
+        format!("{}s:{id}.{job}", self.tag)
+    }
+
+    /// The open jobs of a message with several destinations (SET).
+    pub(crate) fn open_jobs(&self, id: QueueId) -> String {
+        format!("{}o:{id}", self.tag)
+    }
+
+    /// A piece of the body (STRING), with a TTL until the message is queued.
+    pub(crate) fn chunk(&self, id: QueueId, index: u32) -> String {
+        format!("{}b:{id}:{index}", self.tag)
+    }
+
+    /// Jobs that wait for a destination, by the time they are due (ZSET).
+    pub(crate) fn waiting(&self, destination: &str) -> String {
+        format!("{}w:{destination}", self.tag)
+    }
+
+    /// Messages finished or withdrawn that arrived in the same minute (SET): a late enqueue of them is refused.
+    pub(crate) fn tombstones(&self, arrived: u64) -> String {
+        format!("{}x:{}", self.tag, arrived / TOMBSTONE_SPAN)
+    }
+}
+
+/// The member that stands for a job in `w:*` and `held`.
+pub(crate) fn job_name(id: QueueId, job: u16) -> String {
+    format!("{id}.{job}")
+}
+
+/// The reverse of [`job_name`].
+pub(crate) fn parse_job_name(text: &str) -> Option<(QueueId, u16)> {
+    let (id, job) = text.split_once('.')?;
+    Some((id.parse().ok()?, job.parse().ok()?))
+}
+
+/// The first `kq:<p>.<i>` whose slot lies in the range of partition `p`.
+fn tag(number: u16, of: u16) -> String {
+    let (number, of) = (u32::from(number), u32::from(of.max(1)));
+    let range = number * SLOTS / of..(number + 1) * SLOTS / of;
+    let name = |i: u32| format!("kq:{number}.{i}");
+    let i = (0..).find(|&i| range.contains(&slot(name(i).as_bytes()))).unwrap_or(0);
+    format!("{{{}}}", name(i))
+}
+
+/// The slot of a hash tag.
+fn slot(tag: &[u8]) -> u32 {
+    u32::from(crc16(tag)) % SLOTS
+}
+
+/// CRC-16/XMODEM, as the Redis Cluster specification names it.
+fn crc16(data: &[u8]) -> u16 {
+    data.iter().fold(0, |crc, &byte| {
+        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 }
+        })
+    })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_follow_the_cluster_specification() {
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+        assert_eq!(slot(b"foo"), 12_182);
+    }
+
+    #[test]
+    fn every_partition_lies_in_its_own_range_of_slots() {
+        for of in [1, 3, 16, 64, 1024] {
+            for number in 0..of {
+                let tag = tag(number, of);
+                let slot = slot(tag.trim_matches(['{', '}']).as_bytes());
+                let range = u32::from(number) * SLOTS / u32::from(of)..(u32::from(number) + 1) * SLOTS / u32::from(of);
+                assert!(range.contains(&slot), "{tag} of {of}: {slot}");
+            }
+        }
+    }
+
+    #[test]
+    fn job_names_round_trip() {
+        let id = QueueId::new(3, 1_790_000_000_000, 77);
+        assert_eq!(parse_job_name(&job_name(id, 12)), Some((id, 12)));
+        assert_eq!(parse_job_name("x.1"), None);
+        assert_eq!(Partition::new(0, 16).record(id).len(), Partition::new(0, 16).tag.len() + 2 + 16);
+        assert!("".parse::<QueueId>().is_err());
+        assert_eq!(parse_job_name(&id.to_string()).map(|(_, job)| job).unwrap_or(9), 9);
+    }
+}

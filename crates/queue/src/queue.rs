@@ -1,0 +1,168 @@
+//! The handle that services hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::Cmd;
+use staffetta_mail::QueueId;
+use tokio_util::sync::CancellationToken;
+
+use crate::shared::Shared;
+use crate::value;
+use crate::{
+    Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease, Offer, Settings,
+    Settled, Settlement,
+};
+
+/// How often [`Queue::ready`] looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The queue. Cheap to clone; all clones share connections.
+#[derive(Clone)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+impl Queue {
+    /// Starts the connections, which go on in the background until `shutdown`; never waits for Redis. Needs a running
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] only.
+    pub fn open(settings: Settings, shutdown: CancellationToken) -> Result<Self, Error> {
+        Ok(Self { shared: Shared::open(settings, shutdown)? })
+    }
+
+    /// May it be used now? Never blocks.
+    pub fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    /// Waits until the queue is not [`Health::Down`] or the time is over.
+    ///
+    /// # Errors
+    /// The reason why it is down.
+    pub async fn ready(&self, timeout: Duration) -> Result<(), Error> {
+        let end = tokio::time::Instant::now() + timeout;
+        loop {
+            match self.health() {
+                Health::Ready | Health::Full => return Ok(()),
+                Health::Down(reason) if tokio::time::Instant::now() >= end => {
+                    return Err(Error::Unavailable(reason.to_string()));
+                }
+                Health::Down(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// How many partitions there are: each must be offered from and reclaimed.
+    pub fn partitions(&self) -> u16 {
+        self.shared.settings.partitions
+    }
+
+    /// Makes an id (so the trace field can name it) and a place for the body.
+    ///
+    /// # Errors
+    /// The queue is full or down.
+    pub fn receive(&self) -> Result<Incoming, EnqueueError> {
+        Incoming::new(self.shared.clone())
+    }
+
+    /// Destinations with work now.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn offer(&self, partition: u16, limit: usize) -> Result<Offer, Error> {
+        self.shared.offer(partition, limit).await
+    }
+
+    /// Up to `limit` (at most 500) due jobs of a destination, with records and inline bodies. Empty: nothing due.
+    ///
+    /// # Errors
+    /// Redis is away; what was leased comes back when the lease ends.
+    pub async fn claim(&self, partition: u16, destination: &Destination, limit: usize) -> Result<Vec<Job>, Error> {
+        self.shared.claim(partition, destination, limit).await
+    }
+
+    /// One chunk of a body, `0..count`.
+    ///
+    /// # Errors
+    /// Redis is away, or the chunk is not there.
+    pub async fn chunk(&self, id: QueueId, index: u32) -> Result<Bytes, Error> {
+        let mut command = Cmd::new();
+        command.arg("GET").arg(self.shared.partition(id.partition()).chunk(id, index));
+        let chunk = value::into_bytes(self.shared.bodies.ask(command).await?);
+        chunk.ok_or_else(|| Error::Damaged(id, format!("chunk {index} is missing")))
+    }
+
+    /// Extends leases; answers which are still ours, in order.
+    ///
+    /// # Errors
+    /// Redis is away: the leases may or may not be extended.
+    pub async fn renew(&self, leases: &[Lease]) -> Result<Vec<bool>, Error> {
+        self.shared.renew(leases).await
+    }
+
+    /// Ends an attempt. Retries by itself while Redis is away, for at most the lease.
+    ///
+    /// # Errors
+    /// Redis was away all the time. After a delivery that means: it will be delivered again.
+    pub async fn settle(&self, lease: &Lease, settlement: Settlement) -> Result<Settled, Error> {
+        self.shared.settle(lease, settlement).await
+    }
+
+    /// Takes expired leases back; poison (too many reclaims) goes to held. Returns how many.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn reclaim(&self, partition: u16) -> Result<u64, Error> {
+        self.shared.reclaim(partition).await
+    }
+
+    /// Numbers for the metrics.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn counts(&self) -> Result<Counts, Error> {
+        self.shared.counts().await
+    }
+
+    /// At most `limit` messages after `cursor` (opaque, `None` starts), oldest first; the second value continues. A
+    /// page may be short, or empty, although more follows.
+    ///
+    /// # Errors
+    /// Redis is away, or a record is damaged.
+    pub async fn list(
+        &self,
+        filter: &Filter,
+        cursor: Option<String>,
+        limit: usize,
+    ) -> Result<(Vec<Entry>, Option<String>), Error> {
+        self.shared.list(filter, cursor, limit).await
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// Redis is away, or the record is damaged.
+    pub async fn entry(&self, id: QueueId) -> Result<Option<Entry>, Error> {
+        self.shared.entry(id).await
+    }
+
+    /// Makes waiting jobs due now and lifts back-offs; returns how many jobs. By id, by destination, or all.
+    ///
+    /// # Errors
+    /// Redis is away; some jobs may have been moved.
+    pub async fn flush(&self, filter: &Filter) -> Result<u64, Error> {
+        self.shared.flush(filter).await
+    }
+
+    /// Deletes a message with all its jobs; nobody is told.
+    ///
+    /// # Errors
+    /// Redis is away, or the record is damaged.
+    pub async fn delete(&self, id: QueueId) -> Result<Deleted, Error> {
+        self.shared.delete(id).await
+    }
+}

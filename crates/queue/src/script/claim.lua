@@ -1,0 +1,42 @@
+-- CLAIM: leases due jobs of one destination. The same token gets the same jobs again when it says that it repeats.
+-- KEYS: w:<destination>, due, lease, back-off. ARGV: destination, token, limit, lease in ms, repeated (1 or 0).
+-- Answers the names of the jobs.
+local waiting, due, lease, back_off = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local destination, limit = ARGV[1], tonumber(ARGV[3])
+local suffix = ' ' .. ARGV[2] .. ' ' .. destination
+local answer = {}
+if ARGV[5] == '1' then
+  for _, member in ipairs(redis.call('ZRANGE', lease, 0, -1)) do
+    if string.sub(member, -#suffix) == suffix then answer[#answer + 1] = string.sub(member, 1, -#suffix - 1) end
+  end
+  if #answer > 0 then return answer end
+end
+local now = clock()
+local until_ = redis.call('HGET', back_off, destination)
+if until_ and tonumber(until_) > now then
+  redis.call('ZADD', due, 'XX', until_, destination)
+  return answer
+end
+local head = redis.call('ZRANGE', waiting, 0, limit, 'WITHSCORES')
+local leases, next_ = {}, nil
+for i = 1, #head, 2 do
+  if tonumber(head[i + 1]) > now or #answer == limit then
+    next_ = head[i + 1]
+    break
+  end
+  answer[#answer + 1] = head[i]
+  leases[#leases + 1] = now + ARGV[4]
+  leases[#leases + 1] = head[i] .. suffix
+end
+if until_ then redis.call('HDEL', back_off, destination) end
+if #answer > 0 then
+  redis.call('ZREMRANGEBYRANK', waiting, 0, #answer - 1)
+  redis.call('ZADD', lease, unpack(leases))
+end
+if not next_ then
+  redis.call('ZREM', due, destination)
+else
+  -- Now at the earliest: behind every destination that was due before.
+  redis.call('ZADD', due, math.max(now, tonumber(next_)), destination)
+end
+return answer

@@ -1,0 +1,127 @@
+//! What is asked of a server before a connection to it is used: the durability gate, its clock, its identity, the
+//! scripts. The same questions without the scripts are asked every two seconds while it is in use.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redis::{Pipeline, Value};
+
+use crate::clock::Clock;
+use crate::connection::Live;
+use crate::gate::{self, Facts, Identity};
+use crate::partition::{Partition, REGISTRY};
+use crate::script::load_all;
+use crate::value::{self, integer};
+use crate::{Durability, Settings};
+
+/// How long the probe of the replicas may take, in milliseconds.
+const PROBE_TIMEOUT: u32 = 1_000;
+
+/// The questions, and what the answers were.
+pub(crate) struct ServerCheck {
+    settings: Arc<Settings>,
+    partitions: Arc<[Partition]>,
+    clock: Arc<Clock>,
+    memory: Mutex<(u64, u64)>,
+    seen: Mutex<Option<String>>,
+}
+
+impl ServerCheck {
+    pub(crate) fn new(settings: Arc<Settings>, partitions: Arc<[Partition]>, clock: Arc<Clock>) -> Self {
+        Self { settings, partitions, clock, memory: Mutex::default(), seen: Mutex::default() }
+    }
+
+    /// Octets used by Redis at the last look, and its limit.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything, for a new connection. The error is for the operator.
+    pub(crate) async fn run(&self, live: &Live) -> Result<(), String> {
+        self.again(live).await?;
+        let mut pipeline = Pipeline::new();
+        load_all(&mut pipeline);
+        if let Some(replicas) = self.settings.wait_for() {
+            // WAIT counts the replicas that have what this connection wrote last.
+            pipeline.cmd("SET").arg(&self.partitions[0].heartbeat()).arg(self.clock.now());
+            pipeline.cmd("WAIT").arg(replicas).arg(PROBE_TIMEOUT);
+        }
+        let mut answers = live.send(&pipeline).await.map_err(|fault| fault.to_string())?;
+        if let Some(replicas) = self.settings.wait_for() {
+            let good = answers.pop().and_then(Result::ok).and_then(|value| integer(&value)).unwrap_or(0);
+            if good < i64::from(replicas) {
+                return Err(format!("{good} replicas confirm writes, {replicas} are needed: check the replicas"));
+            }
+        }
+        answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(|fault| fault.to_string()))
+    }
+
+    /// The part that may change while a server runs.
+    pub(crate) async fn again(&self, live: &Live) -> Result<(), String> {
+        let mut pipeline = Pipeline::new();
+        Facts::ask(&mut pipeline);
+        pipeline.cmd("TIME");
+        pipeline.cmd("HMGET").arg(REGISTRY).arg(&["partitions", "id"]);
+        for partition in self.partitions.iter() {
+            pipeline.cmd("GET").arg(&partition.identity);
+        }
+        let answers = live.send(&pipeline).await.map_err(|fault| fault.to_string())?;
+        let mut answers = answers.into_iter();
+        let mut next = || answers.next().and_then(Result::ok).unwrap_or(Value::Nil);
+        let (info, config, time, registry) = (next(), next(), next(), next());
+        let marks: Vec<Option<String>> = self.partitions.iter().map(|_| gate::text(&next())).collect();
+
+        let facts = Facts::read(&info, &config);
+        let problems = gate::problems(&facts, self.settings.durability, self.settings.replicas);
+        if !problems.is_empty() {
+            return Err(format!("Redis is not fit for durability: {}", problems.join("; ")));
+        }
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = facts.memory();
+        if let Some(now) = value::time(&time) {
+            self.clock.adjust(now);
+        }
+        self.identify(live, &registry, &marks).await
+    }
+
+    /// Compares the identity with what is expected; marks a server at its first start.
+    async fn identify(&self, live: &Live, registry: &Value, marks: &[Option<String>]) -> Result<(), String> {
+        let fields: Vec<Option<String>> = value::array(registry).iter().map(gate::text).collect();
+        let registered = match fields.as_slice() {
+            [Some(partitions), Some(id)] => partitions.parse().ok().map(|partitions| (partitions, id.as_str())),
+            _ => None,
+        };
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seen = seen.filter(|_| self.settings.durability != Durability::None);
+        let id = match gate::identity(registered, marks, seen.as_deref())? {
+            Identity::Known(id) => id,
+            Identity::Unmarked { id, partitions } => {
+                let id = id.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+                self.mark(live, &id, &partitions).await?
+            }
+        };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+        Ok(())
+    }
+
+    /// Marks partitions, then the registry, so that an interrupted first start can go on. Several processes may do so at
+    /// once: the first mark counts, and everybody reads it back.
+    async fn mark(&self, live: &Live, id: &str, partitions: &[usize]) -> Result<String, String> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("SET").arg(&self.partitions[0].identity).arg(id).arg("NX");
+        pipeline.cmd("GET").arg(&self.partitions[0].identity);
+        let first = self.expect(live, &pipeline).await?.pop().and_then(|value| gate::text(&value));
+        let id = first.ok_or("the identity of the queue cannot be written")?;
+        let mut pipeline = Pipeline::new();
+        for &partition in partitions {
+            pipeline.cmd("SET").arg(&self.partitions[partition].identity).arg(&id).arg("NX");
+        }
+        pipeline.cmd("HSET").arg(REGISTRY).arg("partitions").arg(self.partitions.len()).arg("id").arg(&id);
+        self.expect(live, &pipeline).await?;
+        tracing::info!(id, partitions = self.partitions.len(), "queue initialised");
+        Ok(id)
+    }
+
+    async fn expect(&self, live: &Live, pipeline: &Pipeline) -> Result<Vec<Value>, String> {
+        let answers = live.send(pipeline).await.map_err(|fault| fault.to_string())?;
+        answers.into_iter().collect::<Result<_, _>>().map_err(|fault| fault.to_string())
+    }
+}

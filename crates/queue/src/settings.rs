@@ -1,0 +1,74 @@
+//! What the queue is told at start, and what it says about itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use staffetta_mail::QueueId;
+
+use crate::Error;
+
+/// How to reach Redis, and what an accepted message means there.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `redis://`, `rediss://`, `unix:/path`; with user, password and database number.
+    pub url: String,
+    /// 1 to 1024; never change it downwards while mail is queued.
+    pub partitions: u16,
+    /// What must be true before an enqueue counts.
+    pub durability: Durability,
+    /// With [`Durability::Replicated`]: how many replicas must have the message.
+    pub replicas: u32,
+    /// Share of `maxmemory` above which nothing is accepted.
+    pub max_memory_ratio: f64,
+    /// Bodies up to this many octets live in the record.
+    pub inline_limit: u64,
+    /// How long a claimed job belongs to its worker without renewal.
+    pub lease: Duration,
+}
+
+/// What a `250` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// In the memory of Redis; for development.
+    None,
+    /// On the primary's disk.
+    Fsync,
+    /// On the primary's disk and in `replicas` replicas.
+    Replicated,
+    /// Whatever the managed service promises.
+    Managed,
+}
+
+/// May the queue be used now?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Yes.
+    Ready,
+    /// Mail that is queued drains; nothing new is accepted: `452 4.3.1`.
+    Full,
+    /// Redis is away or fails the durability gate; the text says why: `451 4.3.0`.
+    Down(Arc<str>),
+}
+
+impl Settings {
+    /// Refuses what cannot work, in words for the operator.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let problem = if self.partitions == 0 || self.partitions > QueueId::MAX_PARTITIONS {
+            format!("partitions is {}: set 1 to {}", self.partitions, QueueId::MAX_PARTITIONS)
+        } else if !(self.max_memory_ratio > 0.0 && self.max_memory_ratio <= 1.0) {
+            format!("max_memory_ratio is {}: set more than 0, at most 1", self.max_memory_ratio)
+        } else if self.durability == Durability::Replicated && self.replicas == 0 {
+            "durability is replicated, but replicas is 0: set how many replicas must have a message".to_owned()
+        } else if self.lease < Duration::from_millis(100) {
+            "lease is shorter than 100 ms".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::Settings(problem))
+    }
+
+    /// How many replicas must confirm each enqueue.
+    pub(crate) fn wait_for(&self) -> Option<u32> {
+        (self.durability == Durability::Replicated).then_some(self.replicas)
+    }
+}

@@ -1,0 +1,149 @@
+//! What all clones of a [`crate::Queue`] share: connections by role, names of keys, the clock, the health.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use staffetta_mail::QueueId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::commit::Lane;
+use crate::connection::{Dialler, Link};
+use crate::error::Fault;
+use crate::partition::Partition;
+use crate::server_check::ServerCheck;
+use crate::{Error, Health, Settings};
+
+/// Connections that enqueue. Few: the fewer, the larger the groups that share a sync.
+const ENQUEUE_LANES: usize = 2;
+/// How often the gate, the clock and the memory are looked at.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The inside of a queue.
+pub(crate) struct Shared {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) clock: Arc<Clock>,
+    partitions: Arc<[Partition]>,
+    dialler: Arc<Dialler>,
+    enqueue: Vec<Lane>,
+    /// Offers and claims.
+    pub(crate) claims: Lane,
+    /// Everything that ends or extends a lease.
+    pub(crate) settles: Lane,
+    /// Chunks of bodies.
+    pub(crate) bodies: Link,
+    /// Operators' commands, metrics and checks.
+    pub(crate) admin: Link,
+    /// Why a server that was good no longer is.
+    degraded: watch::Sender<Option<Arc<str>>>,
+    next_partition: AtomicU32,
+    next_lane: AtomicU32,
+    unique: AtomicU32,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Shared {
+    pub(crate) fn open(settings: Settings, shutdown: CancellationToken) -> Result<Arc<Self>, Error> {
+        settings.check()?;
+        let settings = Arc::new(settings);
+        let of = settings.partitions;
+        let partitions: Arc<[Partition]> = (0..of).map(|number| Partition::new(number, of)).collect();
+        let clock = Arc::new(Clock::new());
+        let check = ServerCheck::new(settings.clone(), partitions.clone(), clock.clone());
+        let dialler = Arc::new(Dialler::new(&settings, check)?);
+        let link = || Link::start(dialler.clone(), shutdown.clone());
+        let lane = |replicas| Lane::start(link(), replicas, shutdown.clone());
+        let shared = Arc::new(Self {
+            enqueue: (0..ENQUEUE_LANES).map(|_| lane(settings.wait_for())).collect(),
+            claims: lane(None),
+            settles: lane(None),
+            bodies: link(),
+            admin: link(),
+            degraded: watch::Sender::new(None),
+            next_partition: AtomicU32::new(rand::random()),
+            next_lane: AtomicU32::new(0),
+            unique: AtomicU32::new(rand::random()),
+            settings,
+            clock,
+            partitions,
+            dialler,
+            shutdown,
+        });
+        let watched = shared.clone();
+        tokio::spawn(async move { watched.shutdown.clone().run_until_cancelled(watched.watch()).await });
+        Ok(shared)
+    }
+
+    /// The names of a partition's keys. A number that does not exist (an id of another queue) means the first one, where
+    /// nothing will be found.
+    pub(crate) fn partition(&self, number: u16) -> &Partition {
+        self.partitions.get(usize::from(number)).unwrap_or(&self.partitions[0])
+    }
+
+    pub(crate) fn partitions(&self) -> &[Partition] {
+        &self.partitions
+    }
+
+    /// A new id in the next partition, in turn.
+    pub(crate) fn new_id(&self) -> QueueId {
+        let partition = self.next_partition.fetch_add(1, Ordering::Relaxed) % u32::from(self.settings.partitions);
+        self.new_id_in(u16::try_from(partition).unwrap_or(0))
+    }
+
+    /// A new id in this partition. Unique in this process; a clash with another process is noticed by the enqueue.
+    pub(crate) fn new_id_in(&self, partition: u16) -> QueueId {
+        QueueId::new(partition, self.clock.now(), self.unique.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The next enqueue lane that is connected, or why there is none.
+    pub(crate) fn enqueue_lane(&self) -> Result<&Lane, Fault> {
+        let start = self.next_lane.fetch_add(1, Ordering::Relaxed) as usize;
+        let mut lanes = (0..self.enqueue.len()).map(|i| &self.enqueue[(start + i) % self.enqueue.len()]);
+        match lanes.find(|lane| lane.link().trouble().is_none()) {
+            Some(lane) => Ok(lane),
+            None => Err(Fault::Refused(self.enqueue[0].link().trouble().unwrap_or_default().to_string())),
+        }
+    }
+
+    /// Octets used by Redis at the last look, and its limit.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        self.dialler.check.memory()
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        if let Some(reason) = self.degraded.borrow().clone() {
+            return Health::Down(reason);
+        }
+        let links = [self.claims.link(), self.settles.link(), &self.bodies];
+        if let Some(reason) = links.into_iter().find_map(Link::trouble) {
+            return Health::Down(reason);
+        }
+        if let Err(fault) = self.enqueue_lane() {
+            return Health::Down(fault.to_string().into());
+        }
+        let (used, limit) = self.memory();
+        #[expect(clippy::cast_precision_loss, reason = "a share of memory")]
+        let full = limit > 0 && used as f64 > limit as f64 * self.settings.max_memory_ratio;
+        if full { Health::Full } else { Health::Ready }
+    }
+
+    /// Repeats the checks as long as the process lives.
+    async fn watch(&self) {
+        loop {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            let Ok(live) = self.admin.live() else { continue };
+            let verdict = self.dialler.check.again(&live).await;
+            // A connection that died during the check says nothing about the server; its link knows.
+            let reason = verdict.err().filter(|_| self.admin.trouble().is_none());
+            if reason.as_deref() != self.degraded.borrow().as_deref() {
+                match &reason {
+                    Some(reason) => tracing::error!(%reason, "Redis must not be used any longer"),
+                    None => tracing::info!("Redis is fit for use again"),
+                }
+                self.degraded.send_replace(reason.map(Into::into));
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A queue on a server of its own, and short words for what tests do with it.
+
+use std::time::Duration;
+
+use staffetta_mail::{BodyType, Envelope, QueueId, Recipient, ReversePath, Status};
+use staffetta_queue::server::{LocalServer, Options};
+use staffetta_queue::{
+    Accept, Destination, Durability, EnqueueError, Job, Notice, Origin, Queue, Settings, Settled, Settlement,
+};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct World {
+    pub(crate) queue: Queue,
+    pub(crate) server: LocalServer,
+    pub(crate) settings: Settings,
+    shutdown: CancellationToken,
+    _dir: TempDir,
+}
+
+/// The settings of nearly all tests.
+pub(crate) fn settings(url: String) -> Settings {
+    Settings {
+        url,
+        partitions: 4,
+        durability: Durability::Fsync,
+        replicas: 0,
+        max_memory_ratio: 0.85,
+        inline_limit: 16 * 1024,
+        lease: Duration::from_secs(60),
+    }
+}
+
+pub(crate) async fn world() -> World {
+    world_with(&[], |_| {}).await
+}
+
+/// With settings for redis-server and changes to the queue's own.
+pub(crate) async fn world_with(server: &[(&str, &str)], change: impl FnOnce(&mut Settings)) -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let options = server.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let server = LocalServer::start_with(dir.path(), Options { port: None, settings: options }).unwrap();
+    let mut settings = settings(server.url());
+    change(&mut settings);
+    let shutdown = CancellationToken::new();
+    let queue = Queue::open(settings.clone(), shutdown.clone()).unwrap();
+    queue.ready(Duration::from_secs(10)).await.unwrap();
+    World { queue, server, settings, shutdown, _dir: dir }
+}
+
+impl World {
+    /// A second process on the same server.
+    pub(crate) async fn another(&self) -> Queue {
+        let queue = Queue::open(self.settings.clone(), self.shutdown.child_token()).unwrap();
+        queue.ready(Duration::from_secs(10)).await.unwrap();
+        queue
+    }
+
+    /// A connection without the queue.
+    pub(crate) fn redis(&self) -> redis::Connection {
+        redis::Client::open(self.server.url()).unwrap().get_connection().unwrap()
+    }
+
+    pub(crate) async fn put(&self, recipients: &[&str], body: &[u8]) -> QueueId {
+        put(&self.queue, recipients, body).await.unwrap()
+    }
+
+    /// All due jobs of a destination.
+    pub(crate) async fn claim(&self, destination: &str) -> Vec<Job> {
+        claim(&self.queue, destination).await
+    }
+
+    /// The only job of a destination.
+    pub(crate) async fn claim_one(&self, destination: &str) -> Job {
+        let mut jobs = self.claim(destination).await;
+        assert_eq!(jobs.len(), 1, "{jobs:?}");
+        jobs.remove(0)
+    }
+
+    pub(crate) async fn finish(&self, job: &Job) -> Settled {
+        self.queue.settle(&job.lease, Settlement::Finished { notice: None }).await.unwrap()
+    }
+
+    pub(crate) async fn defer(&self, job: &Job, after: Duration) -> Settled {
+        self.queue.settle(&job.lease, deferred(job.recipients.clone(), after)).await.unwrap()
+    }
+
+    /// All keys but the identity and the tombstones: what a queue without mail must not have.
+    pub(crate) fn remains(&self) -> Vec<String> {
+        let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut self.redis()).unwrap();
+        keys.retain(|key| !key.ends_with("}id") && !key.ends_with("cfg}") && !key.contains("}x:"));
+        // The number of jobs beyond the first: 0 again.
+        keys.retain(|key| {
+            let zero = || redis::cmd("GET").arg(key).query::<i64>(&mut self.redis()).unwrap() == 0;
+            !(key.ends_with("}n") && zero())
+        });
+        keys
+    }
+}
+
+pub(crate) async fn put(queue: &Queue, recipients: &[&str], body: &[u8]) -> Result<QueueId, EnqueueError> {
+    let mut incoming = queue.receive()?;
+    incoming.write(body).await?;
+    incoming.commit(accept(recipients)).await
+}
+
+pub(crate) async fn claim(queue: &Queue, destination: &str) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for partition in 0..queue.partitions() {
+        jobs.extend(queue.claim(partition, &Destination::new(destination), 100).await.unwrap());
+    }
+    jobs
+}
+
+pub(crate) fn accept(recipients: &[&str]) -> Accept {
+    Accept {
+        envelope: Envelope {
+            sender: ReversePath::Address("sender@example.org".parse().unwrap()),
+            recipients: recipients.iter().map(|text| Recipient::new(text.parse().unwrap())).collect(),
+            body: BodyType::SevenBit,
+            ret: None,
+            envid: None,
+        },
+        origin: Origin { listener: "smtp".into(), client: None, helo: "client.example".into(), login: None },
+        lifetime: Duration::from_secs(3_600),
+    }
+}
+
+pub(crate) fn deferred(remaining: Vec<u32>, after: Duration) -> Settlement {
+    Settlement::Deferred {
+        remaining,
+        after,
+        reason: "450 4.2.0 later".into(),
+        status: Status::new(4, 2, 0),
+        back_off: None,
+        notice: None,
+        delay_noticed: false,
+    }
+}
+
+pub(crate) fn notice(body: &'static [u8]) -> Notice {
+    let mut accept = accept(&["sender@example.org"]);
+    accept.envelope.sender = ReversePath::Null;
+    accept.origin.listener = "bounce".into();
+    Notice { accept, body: body.into() }
+}
