@@ -21,7 +21,8 @@ settings! {
         value http: SocketAddr as Socket = "127.0.0.1:9103",
         /// Most connections at a time, in each pod.
         value concurrency: u32 as Number<u32, 1, 100000> = "500",
-        /// Most connections at a time to one destination (a recipient domain), over the cluster.
+        /// Most connections at a time to one destination: an MX domain, or the server of a route. Counted in each pod
+        /// in this version.
         value destination_concurrency: u32 as Number<u32, 1, 100000> = "20",
         /// Most messages to one destination, over the cluster. Not available in this version.
         value destination_rate: Option<Rate> as Maybe<Limit> = "",

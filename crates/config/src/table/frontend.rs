@@ -40,10 +40,10 @@ settings! {
         value etrn_networks: Vec<IpNet> as List<Network> = "127.0.0.0/8, ::1/128",
         /// Most connections at a time, in each pod; above it the greeting is `421`.
         value connection_limit: u32 as Number<u32, 1, 1000000> = "10000",
-        /// Most connections at a time from one client address, in each pod. Trusted networks are counted too.
+        /// Most connections at a time from one client address, in each pod. Trusted networks have no such limit.
         value connections_per_client: u32 as Number<u32, 1, 1000000> = "50",
-        /// How often a client address may fail to log in; then its logins are refused for a while. Counted in each
-        /// pod by itself in this version, not over the cluster.
+        /// How often a client address may fail to log in before its logins are refused for a while. This version
+        /// does not apply it yet.
         value auth_failures_per_client: Option<Rate> as Maybe<Limit> = "10/10m",
         /// How much a login may send. Not available in this version.
         value messages_per_login: Option<Rate> as Maybe<Limit> = "",

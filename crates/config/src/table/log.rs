@@ -20,7 +20,8 @@ choices! {
     pub enum LogFormat {
         /// One JSON object a line, with flat keys.
         Json = "json",
-        /// The line that Postfix would write, for tools that read those.
+        /// The line that Postfix would write, for tools that read those; the listener's name is in the place of
+        /// `syslog_name`. For pflogsumm: `--syslog-name='staffetta(?:/[\w-]+(?=/))?'`.
         Postfix = "postfix",
     }
 }

@@ -1,119 +1,39 @@
-//! Reads a document table by table and collects what is wrong on the way.
+//! A view of one table of the document.
 //!
-//! A [`Section`] is a view of one table. Asking it for a key yields the value from the environment, else from the
-//! file, else the default; a mistake is noted and the default stands in, so that one run finds all mistakes. At its
-//! end a section reports the keys that nobody asked for.
+//! Asking it for a key yields the value from the environment, else from the file, else the default. At its end it
+//! reports the keys that nobody asked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Range;
-use std::path::PathBuf;
-
-use secrecy::SecretString;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::Service;
-use crate::kind::{FilePath, Kind, Raw, Wrong, quoted};
-use crate::problem::{Place, Problem};
+use super::Reader;
+use crate::kind::{Kind, Raw, Wrong};
+use crate::problem::Place;
 use crate::settings::{Entry, Table};
 use crate::suggest::nearest;
 
-/// Every variable that overrides a key begins like this.
-pub(crate) const PREFIX: &str = "STAFFETTA__";
-
-/// What is known while a configuration is read.
-pub(crate) struct Reader {
-    /// Offset of the first octet of each line of the file.
-    lines: Vec<usize>,
-    /// By path of the key, in lower case: name and text of a variable.
-    variables: BTreeMap<String, (String, String)>,
-    /// Paths that a variable could set.
-    paths: BTreeSet<String>,
-    /// Lines that are not TOML; what else is wrong there is a consequence.
-    broken: BTreeSet<usize>,
-    service: Service,
-    /// Where each value that is not the default came from.
-    pub(crate) places: HashMap<String, Place>,
-    pub(crate) problems: Vec<Problem>,
-}
-
-impl Reader {
-    pub(crate) fn new(text: &str, variables: Vec<(String, String)>, service: Service) -> Self {
-        let starts = text.match_indices('\n').map(|(at, _)| at + 1);
-        let path = |name: &str| name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
-        Self {
-            lines: std::iter::once(0).chain(starts).collect(),
-            variables: variables.into_iter().map(|(name, text)| (path(&name), (name, text))).collect(),
-            paths: BTreeSet::new(),
-            broken: BTreeSet::new(),
-            service,
-            places: HashMap::new(),
-            problems: Vec::new(),
-        }
-    }
-
-    /// Reads the whole document.
-    pub(crate) fn document<T: Table>(&mut self, text: &str) -> T {
-        let (document, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let line = self.line(error.span());
-            self.broken.insert(line);
-            self.problem(Place::Line(line), "", format!("this is not TOML: {}", error.message().trim()), None);
-        }
-        let config = Section::new(self, String::new(), Some(document.get_ref()), None).finish(T::read);
-        self.report_unused_variables();
-        config
-    }
-
-    /// Notes a mistake, unless it follows from one that is noted already.
-    pub(crate) fn problem(&mut self, place: Place, key: &str, what: String, allowed: Option<String>) {
-        let follows = matches!(place, Place::Line(line) if self.broken.contains(&line)) && !key.is_empty();
-        if !follows {
-            self.problems.push(Problem { place, key: key.to_owned(), what, allowed });
-        }
-    }
-
-    fn line(&self, span: Option<Range<usize>>) -> usize {
-        let start = span.map_or(0, |span| span.start);
-        self.lines.partition_point(|&line| line <= start).max(1)
-    }
-
-    fn report_unused_variables(&mut self) {
-        let unused: Vec<_> = self.variables.iter().filter(|(path, _)| !self.paths.contains(*path)).collect();
-        let mut problems = Vec::new();
-        for (path, (name, _)) in unused {
-            let near = nearest(path, self.paths.iter().map(String::as_str)).map(variable);
-            let hint = near.map(|near| format!(", did you mean {near}?")).unwrap_or_default();
-            problems.push((Place::Variable(name.clone()), format!("no such key{hint}")));
-        }
-        for (place, what) in problems {
-            self.problem(place, "", what, None);
-        }
-    }
-}
-
-/// The name of the variable that overrides a key.
-pub(crate) fn variable(path: &str) -> String {
-    PREFIX.to_owned() + &path.to_ascii_uppercase().replace('.', "__")
-}
-
 /// A view of one table.
 pub(crate) struct Section<'r, 't> {
-    reader: &'r mut Reader,
-    path: String,
+    pub(super) reader: &'r mut Reader,
+    pub(super) path: String,
     table: Option<&'t DeTable<'t>>,
     /// Where the text of the table is from, if it is not the file; spans then mean nothing.
     within: Option<Place>,
-    known: Vec<&'static str>,
+    pub(super) known: Vec<&'static str>,
 }
 
 impl<'r, 't> Section<'r, 't> {
-    fn new(reader: &'r mut Reader, path: String, table: Option<&'t DeTable<'t>>, within: Option<Place>) -> Self {
+    pub(super) fn new(
+        reader: &'r mut Reader,
+        path: String,
+        table: Option<&'t DeTable<'t>>,
+        within: Option<Place>,
+    ) -> Self {
         Self { reader, path, table, within, known: Vec::new() }
     }
 
     /// Reads and reports the keys that are left over.
-    fn finish<T>(mut self, read: fn(&mut Section<'_, '_>) -> T) -> T {
+    pub(super) fn finish<T>(mut self, read: fn(&mut Section<'_, '_>) -> T) -> T {
         let value = read(&mut self);
         self.report_unknown_keys();
         value
@@ -133,40 +53,6 @@ impl<'r, 't> Section<'r, 't> {
             self.reader.problem(place, &self.key(name), "is missing".into(), Some(K::allowed()));
         }
         value.unwrap_or_else(|| default_value::<K>(filler))
-    }
-
-    /// A secret, or the file that holds it under `…_file`.
-    pub(crate) fn secret<K: Kind<Value = String>>(
-        &mut self,
-        name: &'static str,
-        twin: &'static str,
-        default: &str,
-    ) -> SecretString {
-        self.optional_secret::<K>(name, twin).unwrap_or_else(|| default.into())
-    }
-
-    /// A secret that need not be there.
-    pub(crate) fn optional_secret<K: Kind<Value = String>>(
-        &mut self,
-        name: &'static str,
-        twin: &'static str,
-    ) -> Option<SecretString> {
-        self.known.extend([name, twin]);
-        let direct = self.find(name);
-        let file = self.find(twin);
-        match (direct, file) {
-            (Some((_, place)), Some((_, other))) if place_rank(&place) == place_rank(&other) => {
-                let what = format!("is set together with {twin}");
-                self.reader.problem(place, &self.key(name), what, Some("one of the two".into()));
-                None
-            }
-            // The environment wins over the file, whichever of the two forms it has.
-            (Some((raw, place)), other) if other.is_none() || place_rank(&place) == 0 => {
-                self.secret_text::<K>(name, &raw, place)
-            }
-            (_, Some((raw, place))) => self.secret_file::<K>(twin, &raw, place),
-            _ => None,
-        }
     }
 
     /// A table of its own.
@@ -248,7 +134,7 @@ impl<'r, 't> Section<'r, 't> {
         }
     }
 
-    fn wrong(&mut self, name: &str, place: &Place, wrong: Wrong) {
+    pub(super) fn wrong(&mut self, name: &str, place: &Place, wrong: Wrong) {
         let place = match (place, wrong.span) {
             (Place::Line(_), Some(span)) => Place::Line(self.reader.line(Some(span))),
             (place, _) => place.clone(),
@@ -257,60 +143,8 @@ impl<'r, 't> Section<'r, 't> {
         self.reader.problem(place, &self.key(name), what, Some(wrong.allowed));
     }
 
-    /// The text itself; never shown.
-    fn secret_text<K: Kind<Value = String>>(
-        &mut self,
-        name: &str,
-        found: &Found<'_>,
-        place: Place,
-    ) -> Option<SecretString> {
-        match K::read(found.raw()) {
-            Ok(value) => Some(value.into()),
-            Err(_) => self.secret_refused::<K>(name, place, "the value"),
-        }
-    }
-
-    /// The content of a file, without one line end.
-    fn secret_file<K: Kind<Value = String>>(
-        &mut self,
-        twin: &str,
-        found: &Found<'_>,
-        place: Place,
-    ) -> Option<SecretString> {
-        let path: PathBuf = match FilePath::read(found.raw()) {
-            Ok(path) => path,
-            Err(wrongs) => {
-                wrongs.into_iter().for_each(|wrong| self.wrong(twin, &place, wrong));
-                return None;
-            }
-        };
-        if !self.reader.service.reads(&self.path) && !path.exists() {
-            return None;
-        }
-        match std::fs::read_to_string(&path) {
-            Err(error) => {
-                let what = format!("{} cannot be read: {error}", quoted(&path.to_string_lossy()));
-                self.reader.problem(place, &self.key(twin), what, Some("a file that this process may read".into()));
-                None
-            }
-            Ok(text) => {
-                let text = text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
-                match K::parse(text) {
-                    Ok(value) => Some(value.into()),
-                    Err(_) => self.secret_refused::<K>(twin, place, "the content of the file"),
-                }
-            }
-        }
-    }
-
-    fn secret_refused<K: Kind>(&mut self, name: &str, place: Place, which: &str) -> Option<SecretString> {
-        let what = format!("{which} is not {}", K::NOUN);
-        self.reader.problem(place, &self.key(name), what, Some(K::allowed()));
-        None
-    }
-
     /// Looks in the environment, then in the file.
-    fn find(&mut self, name: &str) -> Option<(Found<'t>, Place)> {
+    pub(super) fn find(&mut self, name: &str) -> Option<(Found<'t>, Place)> {
         let path = self.key(name);
         self.reader.paths.insert(path.clone());
         let variable = self.reader.variables.get(&path).filter(|_| self.within.is_none());
@@ -340,7 +174,7 @@ impl<'r, 't> Section<'r, 't> {
         self.reader.places.get(&self.path).cloned().unwrap_or(Place::File)
     }
 
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
@@ -363,24 +197,17 @@ impl<'r, 't> Section<'r, 't> {
 }
 
 /// A value that is given.
-enum Found<'t> {
+pub(super) enum Found<'t> {
     Toml(&'t Spanned<DeValue<'t>>),
     Variable(String),
 }
 
 impl Found<'_> {
-    fn raw(&self) -> Raw<'_> {
+    pub(super) fn raw(&self) -> Raw<'_> {
         match self {
             Self::Toml(value) => Raw::Toml(value.get_ref()),
             Self::Variable(text) => Raw::Text(text),
         }
-    }
-}
-
-const fn place_rank(place: &Place) -> u8 {
-    match place {
-        Place::Variable(_) => 0,
-        Place::Line(_) | Place::File => 1,
     }
 }
 

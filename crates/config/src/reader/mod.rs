@@ -1,0 +1,99 @@
+//! Reads a document table by table and collects what is wrong on the way.
+//!
+//! The [`Reader`] holds what is known of the whole document: its lines, the variables that override keys, where each
+//! value came from, and the mistakes. A [`Section`] is a view of one table. A mistake is noted and the default stands
+//! in, so that one run finds all mistakes; what follows from a mistake is not reported a second time.
+
+mod secret;
+mod section;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+
+use toml::de::DeTable;
+
+use crate::Service;
+use crate::problem::{Place, Problem};
+use crate::settings::Table;
+use crate::suggest::nearest;
+
+pub(crate) use section::Section;
+
+/// Every variable that overrides a key begins like this.
+pub(crate) const PREFIX: &str = "STAFFETTA__";
+
+/// What is known while a configuration is read.
+pub(crate) struct Reader {
+    /// Offset of the first octet of each line of the file.
+    lines: Vec<usize>,
+    /// By path of the key, in lower case: name and text of a variable.
+    variables: BTreeMap<String, (String, String)>,
+    /// Paths that a variable could set.
+    paths: BTreeSet<String>,
+    /// Lines that are not TOML; what else is wrong there is a consequence.
+    broken: BTreeSet<usize>,
+    service: Service,
+    /// Where each value that is not the default came from.
+    pub(crate) places: HashMap<String, Place>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl Reader {
+    pub(crate) fn new(text: &str, variables: Vec<(String, String)>, service: Service) -> Self {
+        let starts = text.match_indices('\n').map(|(at, _)| at + 1);
+        let path = |name: &str| name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
+        Self {
+            lines: std::iter::once(0).chain(starts).collect(),
+            variables: variables.into_iter().map(|(name, text)| (path(&name), (name, text))).collect(),
+            paths: BTreeSet::new(),
+            broken: BTreeSet::new(),
+            service,
+            places: HashMap::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Reads the whole document.
+    pub(crate) fn document<T: Table>(&mut self, text: &str) -> T {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let line = self.line(error.span());
+            self.broken.insert(line);
+            self.problem(Place::Line(line), "", format!("this is not TOML: {}", error.message().trim()), None);
+        }
+        let config = Section::new(self, String::new(), Some(document.get_ref()), None).finish(T::read);
+        self.report_unused_variables();
+        config
+    }
+
+    /// Notes a mistake, unless it follows from one that is noted already.
+    pub(crate) fn problem(&mut self, place: Place, key: &str, what: String, allowed: Option<String>) {
+        let follows = matches!(place, Place::Line(line) if self.broken.contains(&line)) && !key.is_empty();
+        if !follows {
+            self.problems.push(Problem { place, key: key.to_owned(), what, allowed });
+        }
+    }
+
+    fn line(&self, span: Option<Range<usize>>) -> usize {
+        let start = span.map_or(0, |span| span.start);
+        self.lines.partition_point(|&line| line <= start).max(1)
+    }
+
+    fn report_unused_variables(&mut self) {
+        let unused: Vec<_> = self.variables.iter().filter(|(path, _)| !self.paths.contains(*path)).collect();
+        let mut problems = Vec::new();
+        for (path, (name, _)) in unused {
+            let near = nearest(path, self.paths.iter().map(String::as_str)).map(variable);
+            let hint = near.map(|near| format!(", did you mean {near}?")).unwrap_or_default();
+            problems.push((Place::Variable(name.clone()), format!("no such key{hint}")));
+        }
+        for (place, what) in problems {
+            self.problem(place, "", what, None);
+        }
+    }
+}
+
+/// The name of the variable that overrides a key.
+pub(crate) fn variable(path: &str) -> String {
+    PREFIX.to_owned() + &path.to_ascii_uppercase().replace('.', "__")
+}

@@ -1,0 +1,82 @@
+//! Writes the journeys of many messages to standard output, to look at the log, to feed it to a tool, to time it.
+//!
+//! `cargo run -p staffetta-telemetry --example maillog -- postfix 1000 | pflogsumm --syslog-name=staffetta`
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use staffetta_mail::{QueueId, Status};
+use staffetta_telemetry::maillog::{self, Accepted, Attempt, Client, Delays, Rejected, Relay, Removed, Sasl};
+use staffetta_telemetry::{LogFormat, init};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let format = match arguments.next().as_deref() {
+        Some("postfix") => LogFormat::Postfix,
+        _ => LogFormat::Json,
+    };
+    let count: u32 = arguments.next().map_or(Ok(3), |count| count.parse())?;
+    let guard = init(format, "info", "example")?;
+    let start = Instant::now();
+    (0..count).for_each(journey);
+    let spent = start.elapsed();
+    drop(guard);
+    writeln!(io::stderr(), "{count} journeys in {spent:?}")?;
+    Ok(())
+}
+
+fn journey(number: u32) {
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let qid = QueueId::new(0, millis, number);
+    let client = Client { address: ([192, 0, 2, 7], 50123).into(), name: Some("client.example.org".into()) };
+    maillog::accepted(&Accepted {
+        qid,
+        listener: "submission",
+        client,
+        helo: "client.example.org".into(),
+        proto: "ESMTPSA",
+        tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384"),
+        sasl: Some(Sasl { method: "PLAIN", username: "john@example.org".into() }),
+        from: "john@example.org".into(),
+        size: 5120,
+        nrcpt: 1,
+        message_id: Some("20261124041727.1@client.example.org".into()),
+    });
+    let attempt = Attempt {
+        qid,
+        to: "lisa@example.com".into(),
+        from: "john@example.org".into(),
+        relay: Some(Relay { host: "mx.example.com".into(), address: ([203, 0, 113, 25], 25).into() }),
+        protocol: "smtp",
+        tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384"),
+        conn_use: 2,
+        delays: Delays { connection: Duration::from_millis(250), ..Delays::default() },
+        dsn: Status::new(2, 0, 0),
+        code: Some(250),
+        response: "250 2.0.0 Ok: queued as 4XyZ".into(),
+        attempt: 1,
+        next: None,
+    };
+    match number % 10 {
+        0 => maillog::bounced(&Attempt {
+            dsn: Status::new(5, 1, 1),
+            response:
+                "host mx.example.com[203.0.113.25] said: 550 5.1.1 <lisa@example.com>: no (in reply to RCPT TO command)"
+                    .into(),
+            ..attempt
+        }),
+        1 => maillog::rejected(&Rejected {
+            listener: "submission",
+            client,
+            stage: "RCPT",
+            reply: "554 5.7.1 <lisa@example.com>: Relay access denied".into(),
+            from: Some("john@example.org".into()),
+            to: Some("lisa@example.com".into()),
+            proto: "ESMTP",
+            helo: Some("client.example.org".into()),
+            sasl: None,
+        }),
+        _ => maillog::delivered(&attempt),
+    }
+    maillog::removed(&Removed { qid });
+}
