@@ -403,7 +403,10 @@ mod tests {
         }
     }
 
+    /// Listener, trusted, login.
     type Client = (Listener, bool, Option<&'static str>);
+    /// Client, sender, recipient, world, the reply and what had to be asked for it.
+    type Row = (Client, &'static str, &'static str, World, &'static str, &'static [Fact]);
     const STRANGER: Client = (Listener::Relay, false, None);
     const TRUSTED: Client = (Listener::Relay, true, None);
     const USER_25: Client = (Listener::Relay, false, Some(JOHN));
@@ -413,7 +416,7 @@ mod tests {
     fn postfix_order_and_replies() {
         use Fact::{DomainInDns, DomainOurs, RecipientExists, SenderOwned};
         let forged = World { owned: Answer::No, ..FINE };
-        let rows: &[(Client, &str, &str, World, &str, &[Fact])] = &[
+        let rows: &[Row] = &[
             // strangers
             (
                 STRANGER,

@@ -243,6 +243,8 @@ replies! {
     malformed_initial_response = 501 (5 . 5 . 2) "Error: authentication failed: Invalid base64 data in initial response";
     /// `!!!` in answer to a challenge (RFC 4954 section 4).
     malformed_response = 501 (5 . 5 . 2) "Error: authentication failed: Invalid base64 data in continued response";
+    /// A message that does not follow its mechanism (RFC 4954 section 4).
+    malformed_credentials = 501 (5 . 5 . 2) "Error: authentication failed: malformed message";
     /// `*` in answer to a challenge (RFC 4954 section 4).
     authentication_aborted = 501 (5 . 7 . 0) "Authentication aborted";
     /// An answer to a challenge that is longer than 12,288 octets (RFC 4954 section 4).

@@ -1,1 +1,95 @@
 //! The SMTP frontend: takes mail from users and trusted networks and puts it into the queue.
+//!
+//! ```text
+//! listener ─ accept ─▶ connection ──── drives ───▶ smtp::server::Session (no I/O)
+//!                        │ asks
+//!                        ├─ relay policy ─▶ auth service (sender, domain, recipient), DNS
+//!                        ├─ SASL ─────────▶ auth service
+//!                        └─ content ──────▶ queue: durable before the 250
+//! ```
+//!
+//! Stateless: everything that must survive is in the queue before it is acknowledged. [`run`] is the whole service.
+
+mod answer;
+mod auth;
+mod connection;
+mod limits;
+mod metrics;
+mod readiness;
+mod receive;
+mod server;
+mod setup;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use staffetta_config::Config;
+use staffetta_telemetry::http;
+use staffetta_transport::listen;
+use staffetta_transport::shutdown::Hangup;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use readiness::Readiness;
+use server::Door;
+use setup::Shared;
+
+/// How long sessions may go on after the listeners are closed.
+const HARD_STOP: Duration = Duration::from_secs(60);
+
+/// Runs the service until `shutdown` is cancelled and the drain is over.
+///
+/// An error means that it could not start: a port is taken, a certificate cannot be used, a setting makes no sense.
+/// Redis, the auth service and the DNS may be away at the start; `/readyz` tells, and clients are asked to come back.
+///
+/// The drain: `/readyz` fails at once, so that load balancers look elsewhere; connections are still taken for
+/// `drain_delay`; then the listeners close, idle sessions get `421 4.3.2`, and messages under way are finished.
+pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let background = CancellationToken::new();
+    let _ends_with_us = background.clone().drop_guard();
+    let http_listener = listen::bind(config.frontend.http)
+        .with_context(|| format!("frontend.http: cannot listen on {}", config.frontend.http))?;
+    let doors = open_doors(&config)?;
+    let certificates = setup::certificates(&config)?;
+    let shared = Arc::new(Shared::new(&config, certificates.as_ref(), background.clone())?);
+
+    let readiness = Readiness::new(shared.queue.clone(), setup::needs_auth(&config).then(|| shared.auth.clone()));
+    let draining = readiness.draining();
+    tokio::spawn(http::serve(http_listener, move || readiness.check(), background.clone()));
+    tokio::spawn(shared.auth.clone().maintain(background.clone()));
+    if let Some(certificates) = certificates {
+        tokio::spawn(certificates.watch(Hangup::subscribe()?, background.clone()));
+    }
+
+    let (sessions, stop, kill) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    for (listener, config) in doors {
+        let door = Arc::new(Door::new(config, Arc::clone(&shared), stop.clone(), kill.clone()));
+        tracing::info!(listener = config.name, address = %listener.local_addr()?, "listening");
+        sessions.spawn(server::serve(door, listener, sessions.clone()));
+    }
+
+    shutdown.cancelled().await;
+    draining.cancel();
+    tracing::info!(delay = ?config.frontend.drain_delay, "draining");
+    tokio::time::sleep(config.frontend.drain_delay).await;
+    stop.cancel();
+    sessions.close();
+    if tokio::time::timeout(HARD_STOP, sessions.wait()).await.is_err() {
+        tracing::warn!(sessions = sessions.len(), "sessions did not end in time and are cut off");
+        kill.cancel();
+        sessions.wait().await;
+    }
+    tracing::info!("drained");
+    Ok(())
+}
+
+/// Binds all listeners, or says which one cannot be bound.
+fn open_doors(config: &Config) -> anyhow::Result<Vec<(tokio::net::TcpListener, &staffetta_config::Listener)>> {
+    let open = |listener: &'_ staffetta_config::Listener| {
+        listen::bind(listener.bind)
+            .with_context(|| format!("listener \"{}\": cannot listen on {}", listener.name, listener.bind))
+    };
+    config.frontend.listener.iter().map(|listener| Ok((open(listener)?, listener))).collect()
+}

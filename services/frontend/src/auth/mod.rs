@@ -1,0 +1,117 @@
+//! What the frontend asks the auth service. Every call has a deadline; "nobody could say" is an answer of its own and
+//! never a no.
+
+mod pool;
+mod sasl;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use staffetta_config::Config;
+use staffetta_policy::relay::Answer;
+use staffetta_proto::auth::v1::{CheckSenderRequest, LookupDomainRequest, LookupRecipientRequest};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Status};
+
+pub(crate) use pool::TargetError;
+use pool::{Pool, Target};
+pub(crate) use sasl::{Exchange, Outcome, Who};
+use tls::ClientTls;
+
+use crate::metrics::Rpc;
+
+/// Longest wait for an answer to a look-up.
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The client of the auth service. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Auth {
+    pool: Arc<Pool>,
+    calls: Arc<Rpc>,
+}
+
+impl Auth {
+    /// Reads the certificates of `[rpc]`; connects later, in the background.
+    pub(crate) fn new(config: &Config) -> Result<Self, TargetError> {
+        let rpc = &config.rpc;
+        let tls = match (&rpc.ca, &rpc.certificate, &rpc.key) {
+            (Some(ca), Some(certificate), Some(key)) => {
+                Some(ClientTls::load(ca.clone(), certificate.clone(), key.clone())?)
+            }
+            _ => None,
+        };
+        let pool = Pool::new(Target::parse(&config.frontend.auth)?, tls)?;
+        Ok(Self { pool: Arc::new(pool), calls: Arc::new(Rpc::new()) })
+    }
+
+    /// Keeps the pool in order until `shutdown`.
+    pub(crate) async fn maintain(self, shutdown: CancellationToken) {
+        self.pool.maintain(shutdown).await;
+    }
+
+    /// True while the service answers its health check somewhere.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.pool.is_reachable()
+    }
+
+    /// May `login` send as `sender`?
+    pub(crate) async fn owns_sender(&self, login: &str, sender: &str) -> Answer {
+        let message = CheckSenderRequest { login: login.to_owned(), sender: sender.to_owned() };
+        let call = self.pool.call(|mut client| {
+            let request = timed(message.clone());
+            async move { client.check_sender(request).await }
+        });
+        self.answer("CheckSender", call, |response| response.owned).await
+    }
+
+    /// Is `domain` one of ours?
+    pub(crate) async fn knows_domain(&self, domain: &str) -> Answer {
+        let message = LookupDomainRequest { domain: domain.to_owned() };
+        let call = self.pool.call(|mut client| {
+            let request = timed(message.clone());
+            async move { client.lookup_domain(request).await }
+        });
+        self.answer("LookupDomain", call, |response| response.known).await
+    }
+
+    /// Does `recipient` exist in one of our domains?
+    pub(crate) async fn knows_recipient(&self, recipient: &str) -> Answer {
+        let message = LookupRecipientRequest { recipient: recipient.to_owned() };
+        let call = self.pool.call(|mut client| {
+            let request = timed(message.clone());
+            async move { client.lookup_recipient(request).await }
+        });
+        self.answer("LookupRecipient", call, |response| response.known).await
+    }
+
+    async fn answer<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+        yes: impl FnOnce(T) -> bool,
+    ) -> Answer {
+        let late = |_| Err(Status::deadline_exceeded("no answer in time"));
+        let result = tokio::time::timeout(LOOKUP_DEADLINE, call).await.unwrap_or_else(late);
+        self.calls.count(method, result.as_ref().err());
+        match result {
+            Ok(response) => {
+                if yes(response.into_inner()) {
+                    Answer::Yes
+                } else {
+                    Answer::No
+                }
+            }
+            Err(status) => {
+                tracing::warn!(method, error = %status, "the auth service could not say");
+                Answer::Unknown
+            }
+        }
+    }
+}
+
+fn timed<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(LOOKUP_DEADLINE);
+    request
+}

@@ -1,0 +1,219 @@
+//! One connection: moves octets between the socket and the session, and does what the session asks for.
+//!
+//! Memory: a command buffer while a client is idle, a content buffer while a message comes in, whatever its size. All
+//! replies of a pipelined group leave in one write.
+
+mod ask;
+mod record;
+mod sasl;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use staffetta_config::ListenerTls;
+use staffetta_smtp::server::{Event, Link, Session};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::answer::Memory;
+use crate::auth::Exchange;
+use crate::receive::Receiving;
+use crate::server::Door;
+use crate::stream::{Stream, Tls};
+
+/// Room for input while commands are expected, and while content is.
+const COMMAND_ROOM: usize = 2 * 1024;
+const CONTENT_ROOM: usize = 16 * 1024;
+/// A client that makes more errors than this waits after each (Postfix `smtpd_soft_error_limit`).
+const SOFT_ERRORS: u32 = 10;
+const ERROR_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait for the other side's end of a connection that we closed, so that our last reply is not lost to a
+/// reset.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// It is in one of the trusted networks.
+    pub(crate) trusted: bool,
+}
+
+/// What is known of a connection beside the session.
+struct Dialog<'a> {
+    door: &'a Door,
+    peer: Peer,
+    session: Session,
+    tls: Option<Tls>,
+    memory: Memory,
+    /// An authentication that waits for the client.
+    exchange: Option<Box<Exchange>>,
+    /// An authentication that has no result yet.
+    attempt: Option<Attempt>,
+    /// The mechanism of the login.
+    mechanism: Option<String>,
+    receiving: Option<Receiving>,
+    /// Why the answer at hand is a refusal; a label for metrics.
+    reason: Option<&'static str>,
+    /// When MAIL was accepted, and when the content began.
+    began: Instant,
+    content_began: Instant,
+    messages: u64,
+}
+
+struct Attempt {
+    mechanism: String,
+    login: Option<String>,
+}
+
+/// Talks to the client until one of both ends it.
+pub(crate) async fn run(door: &Door, tcp: TcpStream, peer: Peer) {
+    let mut dialog = Dialog::new(door, peer);
+    match converse(&mut dialog, tcp).await {
+        Ok(()) => dialog.log_end(),
+        Err(error) => dialog.log_lost(&error),
+    }
+}
+
+/// The session loop.
+async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
+    let mut stream = dialog.open(tcp).await?;
+    let (mut input, mut output) = (BytesMut::new(), BytesMut::with_capacity(256));
+    let mut stopped = pin!(dialog.door.stop.cancelled());
+    let mut patience = pin!(tokio::time::sleep_until(dialog.session.deadline().into()));
+    let mut stopping = false;
+    loop {
+        match dialog.session.next(&mut input, &mut output, Instant::now()) {
+            Event::Read => {
+                flush(&mut stream, &mut output, dialog.patience()).await?;
+                make_room(&mut input, dialog.receiving.is_some());
+                patience.as_mut().reset(dialog.session.deadline().into());
+                tokio::select! {
+                    biased;
+                    read = stream.read_buf(&mut input) => if read? == 0 { return Err(io::ErrorKind::UnexpectedEof.into()) },
+                    () = &mut patience => dialog.session.on_timeout(&mut output),
+                    () = &mut stopped, if !stopping => {
+                        stopping = true;
+                        dialog.session.on_shutdown(&mut output);
+                    }
+                }
+            }
+            Event::Ask(question) => {
+                let answer = dialog.answer(question).await;
+                dialog.session.answer(answer, &mut output);
+            }
+            Event::Body(content) => dialog.receive(&content).await,
+            Event::Abandon => dialog.receiving = None,
+            Event::Refused(refusal) => {
+                dialog.refused(&refusal);
+                if dialog.session.errors() > SOFT_ERRORS {
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                }
+            }
+            Event::StartTls => {
+                flush(&mut stream, &mut output, dialog.patience()).await?;
+                stream = dialog.start_tls(stream).await?;
+            }
+            Event::Close => {
+                flush(&mut stream, &mut output, dialog.patience()).await?;
+                close(stream).await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl<'a> Dialog<'a> {
+    fn new(door: &'a Door, peer: Peer) -> Self {
+        let now = Instant::now();
+        let link = Link { encrypted: door.tls == ListenerTls::Implicit };
+        Self {
+            door,
+            peer,
+            session: Session::new(Arc::clone(&door.settings), link, now),
+            tls: None,
+            memory: Memory::default(),
+            exchange: None,
+            attempt: None,
+            mechanism: None,
+            receiving: None,
+            reason: None,
+            began: now,
+            content_began: now,
+            messages: 0,
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.session.settings().timeout
+    }
+
+    async fn open(&mut self, tcp: TcpStream) -> io::Result<Stream> {
+        match self.door.tls {
+            ListenerTls::Implicit => self.encrypt(tcp).await,
+            ListenerTls::Starttls | ListenerTls::Off => Ok(Stream::Plain(tcp)),
+        }
+    }
+
+    async fn start_tls(&mut self, stream: Stream) -> io::Result<Stream> {
+        let Stream::Plain(tcp) = stream else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let stream = self.encrypt(tcp).await?;
+        self.session.tls_started();
+        Ok(stream)
+    }
+
+    /// Boxed: the handshake is large, rare and short beside the session that carries it.
+    async fn encrypt(&mut self, tcp: TcpStream) -> io::Result<Stream> {
+        let config = self.door.shared.tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let stream = Box::pin(Stream::encrypt(tcp, config)).await?;
+        self.tls = stream.tls();
+        Ok(stream)
+    }
+
+    async fn receive(&mut self, content: &[u8]) {
+        if let Some(receiving) = &mut self.receiving {
+            receiving.write(content).await;
+        }
+    }
+}
+
+/// One write for all that is to be said.
+async fn flush(stream: &mut Stream, output: &mut BytesMut, patience: Duration) -> io::Result<()> {
+    if output.is_empty() {
+        return Ok(());
+    }
+    let write = async {
+        stream.write_all(output).await?;
+        stream.flush().await
+    };
+    let late = |_| Err(io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(patience, write).await.unwrap_or_else(late)?;
+    output.clear();
+    Ok(())
+}
+
+/// Room for the next read. An idle client gives the content's buffer back.
+fn make_room(input: &mut BytesMut, content: bool) {
+    if content {
+        input.reserve(CONTENT_ROOM);
+    } else if input.is_empty() && input.capacity() > CONTENT_ROOM / 2 {
+        *input = BytesMut::with_capacity(COMMAND_ROOM);
+    } else {
+        input.reserve(COMMAND_ROOM);
+    }
+}
+
+/// Ends our side, then waits a moment for the other.
+async fn close(mut stream: Stream) {
+    let end = async {
+        stream.shutdown().await?;
+        let mut rest = [0; 512];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(LINGER, end).await;
+}

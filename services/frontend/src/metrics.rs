@@ -1,0 +1,161 @@
+//! The metric families of the frontend, and the handles that its hot paths keep.
+//!
+//! Families are described and registered here, so that they show as zero before anything happens. Labels are bounded:
+//! listeners and mechanisms come from the configuration, codes and reasons from tables; never an address or a login.
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use staffetta_policy::relay::Refusal;
+use tonic::{Code, Status};
+
+/// What a login attempt came to; values of the label `result`.
+pub(crate) const AUTH_RESULTS: [&str; 5] = ["success", "failed", "malformed", "aborted", "unavailable"];
+
+/// Handles that belong to one listener.
+pub(crate) struct ListenerMetrics {
+    name: String,
+    pub(crate) connections: Counter,
+    pub(crate) active: Gauge,
+    pub(crate) over_limit: Counter,
+    pub(crate) over_client_limit: Counter,
+    pub(crate) messages: Counter,
+}
+
+/// Handles that all listeners share.
+pub(crate) struct Metrics {
+    pub(crate) recipients: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) size: Histogram,
+    pub(crate) commit: Histogram,
+    /// MAIL to DATA.
+    pub(crate) envelope: Histogram,
+    /// 354 to the final dot.
+    pub(crate) content: Histogram,
+}
+
+/// Counts calls to the auth service.
+pub(crate) struct Rpc(());
+
+impl ListenerMetrics {
+    /// `tls` is the listener's mode as in the configuration.
+    pub(crate) fn new(name: &str, tls: &'static str) -> Self {
+        let listener = || name.to_owned();
+        let rejected = |reason: &'static str| counter!("staffetta_smtp_connections_rejected_total", "listener" => listener(), "reason" => reason);
+        Self {
+            name: listener(),
+            connections: counter!("staffetta_smtp_connections_total", "listener" => listener(), "tls" => tls),
+            active: gauge!("staffetta_smtp_connections_active", "listener" => listener()),
+            over_limit: rejected("connection_limit"),
+            over_client_limit: rejected("connections_per_client"),
+            messages: counter!("staffetta_messages_accepted_total", "listener" => listener()),
+        }
+    }
+
+    /// The listener's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Metrics {
+    /// Describes all families and registers those whose labels are known.
+    pub(crate) fn new(mechanisms: &[String]) -> Self {
+        describe();
+        for mechanism in mechanisms {
+            for result in AUTH_RESULTS {
+                auth(mechanism, result).increment(0);
+            }
+        }
+        for refusal in Refusal::ALL {
+            let code = refusal_code(refusal);
+            rejection("RCPT", code, refusal.label()).increment(0);
+        }
+        for (version, result) in [("TLSv1.3", "success"), ("TLSv1.2", "success"), ("none", "failed")] {
+            handshake(version, result).increment(0);
+        }
+        Self {
+            recipients: counter!("staffetta_recipients_accepted_total"),
+            bytes: counter!("staffetta_messages_accepted_bytes_total"),
+            size: histogram!("staffetta_message_size_bytes"),
+            commit: histogram!("staffetta_queue_commit_duration_seconds"),
+            envelope: histogram!("staffetta_smtp_transaction_duration_seconds", "stage" => "envelope"),
+            content: histogram!("staffetta_smtp_transaction_duration_seconds", "stage" => "content"),
+        }
+    }
+}
+
+/// One login attempt that ended.
+pub(crate) fn auth(mechanism: &str, result: &'static str) -> Counter {
+    counter!("staffetta_smtp_auth_total", "mechanism" => mechanism.to_owned(), "result" => result)
+}
+
+/// One refusal; `reason` is `protocol` unless policy or queue decided.
+pub(crate) fn rejection(stage: &'static str, code: u16, reason: &'static str) -> Counter {
+    counter!("staffetta_smtp_rejections_total", "stage" => stage, "code" => code.to_string(), "reason" => reason)
+}
+
+/// One TLS handshake as the server.
+pub(crate) fn handshake(version: &'static str, result: &'static str) -> Counter {
+    counter!("staffetta_tls_handshakes_total", "side" => "server", "version" => version, "result" => result)
+}
+
+impl Rpc {
+    pub(crate) fn new() -> Self {
+        for method in ["Authenticate", "CheckSender", "LookupDomain", "LookupRecipient"] {
+            Self::counter(method, Code::Ok).increment(0);
+        }
+        Self(())
+    }
+
+    /// Counts one call: `None` for a good one. A call takes a network round trip; the look-up of the handle does not
+    /// matter beside it.
+    pub(crate) fn count(&self, method: &'static str, failure: Option<&Status>) {
+        Self::counter(method, failure.map_or(Code::Ok, Status::code)).increment(1);
+    }
+
+    fn counter(method: &'static str, code: Code) -> Counter {
+        counter!("staffetta_grpc_client_requests_total", "method" => method, "code" => format!("{code:?}"))
+    }
+}
+
+fn refusal_code(refusal: Refusal) -> u16 {
+    use staffetta_mail::{Address, ReversePath};
+    use staffetta_policy::relay::{Listener, Request};
+    let Ok(recipient) = Address::parse("postmaster") else { return 0 };
+    let sender = &ReversePath::Null;
+    let request = Request { listener: Listener::Relay, trusted: false, login: None, sender, recipient: &recipient };
+    refusal.reply(&request).code()
+}
+
+fn describe() {
+    describe_counter!("staffetta_smtp_connections_total", "Connections accepted, by listener and its TLS mode.");
+    describe_gauge!("staffetta_smtp_connections_active", "Connections open now.");
+    describe_counter!("staffetta_smtp_connections_rejected_total", "Connections refused at once with 421.");
+    describe_counter!("staffetta_smtp_auth_total", "Login attempts, by mechanism and result.");
+    describe_counter!(
+        "staffetta_smtp_rejections_total",
+        "Commands and messages refused, by stage, reply code and reason."
+    );
+    describe_counter!("staffetta_messages_accepted_total", "Messages answered with 250 after their content.");
+    describe_counter!("staffetta_recipients_accepted_total", "Recipients of accepted messages.");
+    describe_counter!("staffetta_messages_accepted_bytes_total", Unit::Bytes, "Octets of accepted messages as queued.");
+    describe_histogram!("staffetta_message_size_bytes", Unit::Bytes, "Size of accepted messages as queued.");
+    describe_histogram!(
+        "staffetta_queue_commit_duration_seconds",
+        Unit::Seconds,
+        "From the end of the content until the message is durable."
+    );
+    describe_histogram!(
+        "staffetta_smtp_transaction_duration_seconds",
+        Unit::Seconds,
+        "Time of accepted messages in a stage: envelope (MAIL to DATA), content (354 to the final dot)."
+    );
+    describe_counter!("staffetta_tls_handshakes_total", "TLS handshakes, by side, version and result.");
+    describe_counter!("staffetta_grpc_client_requests_total", "Calls to the auth service, by method and gRPC code.");
+    describe_gauge!(
+        "staffetta_tls_certificate_not_after_timestamp_seconds",
+        Unit::Seconds,
+        "When the certificate in use expires, in seconds since the Unix epoch."
+    );
+}

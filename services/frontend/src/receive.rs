@@ -1,0 +1,110 @@
+//! The content of one message on its way into the queue: the trace field in front, fields that are missing at the end
+//! of the header section, everything else as it came. Nothing is collected here; the queue holds one chunk at most.
+
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+use staffetta_mail::QueueId;
+use staffetta_mail::trace::{HeaderScan, Part, Received, date};
+use staffetta_queue::{Accept, EnqueueError, Incoming};
+
+/// A message between the 354 and its final dot.
+pub(crate) struct Receiving {
+    /// An error once the queue failed; the rest of the content is thrown away then.
+    incoming: Result<Incoming, EnqueueError>,
+    id: QueueId,
+    header: HeaderScan,
+    arrived: Timestamp,
+    /// Our name, if Date and Message-ID are to be added (RFC 6409 section 8).
+    completes_as: Option<String>,
+    /// The Message-ID that was added.
+    added: Option<String>,
+}
+
+/// A message that is durable now.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) id: QueueId,
+    /// Octets as queued.
+    pub(crate) size: u64,
+    /// Without brackets; the message's own or the one that was added.
+    pub(crate) message_id: Option<String>,
+}
+
+impl Receiving {
+    /// Starts with the trace field (RFC 5321 section 4.4).
+    pub(crate) async fn start(
+        mut incoming: Incoming,
+        received: &Received<'_>,
+        completes_as: Option<String>,
+    ) -> Result<Self, EnqueueError> {
+        let id = incoming.id();
+        incoming.write(received.to_string().as_bytes()).await?;
+        let (header, arrived) = (HeaderScan::new(), received.when);
+        Ok(Self { incoming: Ok(incoming), id, header, arrived, completes_as, added: None })
+    }
+
+    /// Takes more content. A failure shows at [`Self::commit`].
+    pub(crate) async fn write(&mut self, content: &[u8]) {
+        if self.header.is_over() {
+            let _ = self.put(content).await;
+            return;
+        }
+        for part in self.header.feed(content) {
+            let put = match part {
+                Part::Held(held) => self.put(&held).await,
+                Part::Chunk(range) => self.put(&content[range]).await,
+                Part::End { blank_follows } => self.complete(blank_follows).await,
+            };
+            if put.is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Makes the message durable; `Ok` means that the `250` may be sent.
+    pub(crate) async fn commit(mut self, accept: Accept) -> Result<Stored, EnqueueError> {
+        for part in self.header.finish() {
+            let _ = match part {
+                Part::Held(held) => self.put(&held).await,
+                Part::Chunk(_) => ControlFlow::Continue(()),
+                Part::End { blank_follows } => self.complete(blank_follows).await,
+            };
+        }
+        let incoming = self.incoming?;
+        let size = incoming.size();
+        let id = incoming.commit(accept).await?;
+        let own = || self.header.message_id().map(|text| text.trim_matches(['<', '>', ' ']).to_owned());
+        Ok(Stored { id, size, message_id: self.added.or_else(own) })
+    }
+
+    async fn put(&mut self, octets: &[u8]) -> ControlFlow<()> {
+        let Ok(incoming) = &mut self.incoming else { return ControlFlow::Break(()) };
+        match incoming.write(octets).await {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                // Whatever the queue holds of the message goes with the place that is dropped here.
+                self.incoming = Err(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Adds what RFC 5322 section 3.6 requires or wants and the client left out.
+    async fn complete(&mut self, blank_follows: bool) -> ControlFlow<()> {
+        let Some(hostname) = &self.completes_as else { return ControlFlow::Continue(()) };
+        let mut fields = String::new();
+        if !self.header.has_date() {
+            fields = format!("Date: {}\r\n", date(self.arrived));
+        }
+        if !self.header.has_message_id() {
+            let message_id = format!("{}@{hostname}", self.id);
+            fields.push_str(&format!("Message-ID: <{message_id}>\r\n"));
+            self.added = Some(message_id);
+        }
+        if !fields.is_empty() && !blank_follows {
+            fields.push_str("\r\n");
+        }
+        if fields.is_empty() { ControlFlow::Continue(()) } else { self.put(fields.as_bytes()).await }
+    }
+}

@@ -1,0 +1,180 @@
+//! From the configuration to what the service runs with.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ipnet::IpNet;
+use rustls::ServerConfig;
+use secrecy::ExposeSecret;
+use staffetta_config::{Config, DomainPattern, Durability, Listener, ListenerKind, ListenerTls};
+use staffetta_policy::relay::{self, Rules};
+use staffetta_queue::Queue;
+use staffetta_smtp::server::{Kind, Settings};
+use staffetta_transport::dns::{DnsSettings, Resolver};
+use staffetta_transport::tls::{Certificates, Pair};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Auth;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+
+/// SASL mechanisms that the auth service understands.
+const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
+
+/// What all sessions of the service have in common.
+pub(crate) struct Shared {
+    pub(crate) hostname: String,
+    pub(crate) queue: Queue,
+    pub(crate) auth: Auth,
+    pub(crate) resolver: Resolver,
+    pub(crate) rules: Rules,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) metrics: Metrics,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// How long delivery of an accepted message is tried.
+    pub(crate) lifetime: Duration,
+    trusted_networks: Vec<IpNet>,
+    etrn_networks: Vec<IpNet>,
+    limits_of_sessions: SessionLimits,
+}
+
+/// What the sessions of all listeners are told.
+struct SessionLimits {
+    size: u64,
+    recipients: usize,
+    vrfy: bool,
+    timeout: Duration,
+    mechanisms: Vec<String>,
+}
+
+impl Shared {
+    /// Opens the queue, which connects in the background until `background` ends.
+    pub(crate) fn new(
+        config: &Config,
+        certificates: Option<&Arc<Certificates>>,
+        background: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let frontend = &config.frontend;
+        let mechanisms: Vec<String> = MECHANISMS.map(str::to_owned).into();
+        Ok(Self {
+            hostname: config.hostname.clone(),
+            queue: Queue::open(queue(config), background).context("redis")?,
+            auth: Auth::new(config).context("frontend.auth")?,
+            resolver: Resolver::new(&DnsSettings { servers: config.dns.servers.clone() }).context("dns")?,
+            rules: rules(config),
+            limits: Limits::new(frontend.connection_limit, frontend.connections_per_client),
+            metrics: Metrics::new(&mechanisms),
+            tls: certificates.map(Certificates::server_config).transpose().context("tls")?,
+            lifetime: config.delivery.lifetime,
+            trusted_networks: frontend.trusted_networks.clone(),
+            etrn_networks: frontend.etrn_networks.clone(),
+            limits_of_sessions: SessionLimits {
+                size: frontend.size_limit.0,
+                recipients: frontend.recipient_limit as usize,
+                vrfy: frontend.enable_vrfy,
+                timeout: frontend.timeout,
+                mechanisms,
+            },
+        })
+    }
+
+    /// May this client relay without a login?
+    pub(crate) fn is_trusted(&self, ip: IpAddr) -> bool {
+        self.trusted_networks.iter().any(|network| network.contains(&ip))
+    }
+
+    /// May this client use ETRN?
+    pub(crate) fn may_etrn(&self, ip: IpAddr) -> bool {
+        self.etrn_networks.iter().any(|network| network.contains(&ip))
+    }
+}
+
+/// What the sessions of this listener are told.
+pub(crate) fn session(listener: &Listener, shared: &Shared) -> Settings {
+    let limits = &shared.limits_of_sessions;
+    Settings {
+        hostname: shared.hostname.clone(),
+        kind: match listener.kind {
+            ListenerKind::Relay => Kind::Relay,
+            ListenerKind::Submission => Kind::Submission,
+        },
+        starttls: listener.tls == ListenerTls::Starttls,
+        mechanisms: if listener.tls == ListenerTls::Off { Vec::new() } else { limits.mechanisms.clone() },
+        size_limit: limits.size,
+        recipient_limit: limits.recipients,
+        vrfy: limits.vrfy,
+        timeout: limits.timeout,
+        ..Settings::default()
+    }
+}
+
+/// The policy's name for the kind of a listener.
+pub(crate) fn kind(listener: &Listener) -> relay::Listener {
+    match listener.kind {
+        ListenerKind::Relay => relay::Listener::Relay,
+        ListenerKind::Submission => relay::Listener::Submission,
+    }
+}
+
+/// Can any session ask the auth service something? Without TLS there is no AUTH.
+pub(crate) fn needs_auth(config: &Config) -> bool {
+    let frontend = &config.frontend;
+    frontend.relay_domains_from_auth || frontend.listener.iter().any(|l| l.tls != ListenerTls::Off)
+}
+
+/// Reads the certificates. None are needed only if no listener speaks TLS.
+pub(crate) fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
+    let tls = &config.tls;
+    let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) else {
+        return match config.frontend.listener.iter().find(|listener| listener.tls != ListenerTls::Off) {
+            Some(listener) => bail!(
+                "listener \"{}\" speaks TLS: set tls.certificate and tls.key, or tls = \"off\" for every listener",
+                listener.name
+            ),
+            None => Ok(None),
+        };
+    };
+    let default = Pair { name: config.hostname.clone(), certificate: certificate.clone(), key: key.clone() };
+    let sni = tls.sni.iter().map(|sni| Pair {
+        name: sni.name.clone(),
+        certificate: sni.certificate.clone(),
+        key: sni.key.clone(),
+    });
+    Certificates::load(default, sni.collect()).context("tls").map(Some)
+}
+
+fn queue(config: &Config) -> staffetta_queue::Settings {
+    let redis = &config.redis;
+    staffetta_queue::Settings {
+        url: redis.url.expose_secret().to_owned(),
+        partitions: redis.partitions,
+        durability: match redis.durability {
+            Durability::None => staffetta_queue::Durability::None,
+            Durability::Fsync => staffetta_queue::Durability::Fsync,
+            Durability::Replicated => staffetta_queue::Durability::Replicated,
+            Durability::Managed => staffetta_queue::Durability::Managed,
+        },
+        replicas: redis.replicas,
+        max_memory_ratio: redis.max_memory_ratio,
+        inline_limit: config.spool.inline_limit.0,
+        lease: config.delivery.lease,
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    let frontend = &config.frontend;
+    let explicit = config.delivery.route.iter().filter_map(|route| match &route.domain {
+        DomainPattern::Exact(name) => Some(name.clone()),
+        DomainPattern::Subdomains(name) => Some(format!("*.{name}")),
+        DomainPattern::Any => None,
+    });
+    Rules {
+        relay_domains: frontend.relay_domains.iter().collect(),
+        relay_domains_from_auth: frontend.relay_domains_from_auth,
+        reject_unknown_recipient_domain: frontend.reject_unknown_recipient_domain,
+        routed_domains: explicit.collect(),
+        sender_must_match_login: frontend.sender_must_match_login,
+    }
+}

@@ -1,0 +1,107 @@
+//! An auth service of one screen: john and lisa, each owning the address that is the login.
+
+use std::net::SocketAddr;
+
+use staffetta_proto::auth::v1::auth_service_server::{AuthService, AuthServiceServer};
+use staffetta_proto::auth::v1::authenticate_request::Step as Ask;
+use staffetta_proto::auth::v1::authenticate_response::{Failure, Reason, Step, Success};
+use staffetta_proto::auth::v1::{
+    AuthenticateRequest, AuthenticateResponse, CheckSenderRequest, CheckSenderResponse, LookupDomainRequest,
+    LookupDomainResponse, LookupRecipientRequest, LookupRecipientResponse,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+pub(crate) const JOHN: (&str, &str) = ("john@example.org", "summersun");
+
+/// Serves on `address` until the token is cancelled; `true` once it has ended.
+pub(crate) fn start(address: SocketAddr) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+    let stop = CancellationToken::new();
+    let ended = stop.clone().cancelled_owned();
+    let task = tokio::spawn(async move {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<AuthServiceServer<Users>>().await;
+        tonic::transport::Server::builder()
+            .add_service(health_service)
+            .add_service(AuthServiceServer::new(Users))
+            .serve_with_shutdown(address, ended)
+            .await
+            .unwrap();
+    });
+    (stop, task)
+}
+
+struct Users;
+
+#[tonic::async_trait]
+impl AuthService for Users {
+    type AuthenticateStream = ReceiverStream<Result<AuthenticateResponse, Status>>;
+
+    async fn authenticate(
+        &self,
+        request: Request<Streaming<AuthenticateRequest>>,
+    ) -> Result<Response<Self::AuthenticateStream>, Status> {
+        let mut requests = request.into_inner();
+        let (responses, stream) = mpsc::channel(4);
+        tokio::spawn(async move {
+            let Ok(Some(AuthenticateRequest { step: Some(Ask::Start(start)) })) = requests.message().await else {
+                return;
+            };
+            let step = match (start.mechanism.as_str(), start.initial_response) {
+                ("PLAIN", Some(response)) => plain(&response),
+                ("PLAIN", None) => {
+                    let _ = responses.send(Ok(response(Step::Challenge(Vec::new())))).await;
+                    let Ok(Some(AuthenticateRequest { step: Some(Ask::Response(answer)) })) = requests.message().await
+                    else {
+                        return;
+                    };
+                    plain(&answer)
+                }
+                _ => failure(Reason::Mechanism),
+            };
+            let _ = responses.send(Ok(response(step))).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn check_sender(
+        &self,
+        request: Request<CheckSenderRequest>,
+    ) -> Result<Response<CheckSenderResponse>, Status> {
+        let request = request.into_inner();
+        Ok(Response::new(CheckSenderResponse { owned: request.login == request.sender }))
+    }
+
+    async fn lookup_domain(
+        &self,
+        request: Request<LookupDomainRequest>,
+    ) -> Result<Response<LookupDomainResponse>, Status> {
+        Ok(Response::new(LookupDomainResponse { known: request.into_inner().domain == "example.org" }))
+    }
+
+    async fn lookup_recipient(
+        &self,
+        request: Request<LookupRecipientRequest>,
+    ) -> Result<Response<LookupRecipientResponse>, Status> {
+        Ok(Response::new(LookupRecipientResponse { known: request.into_inner().recipient == JOHN.0 }))
+    }
+}
+
+fn plain(response: &[u8]) -> Step {
+    let expected = format!("\0{}\0{}", JOHN.0, JOHN.1);
+    match response {
+        r if r.ends_with(expected.as_bytes()) => Step::Success(Success { login: JOHN.0.to_owned(), data: Vec::new() }),
+        r if r.iter().filter(|&&b| b == 0).count() == 2 => failure(Reason::Credentials),
+        _ => failure(Reason::Malformed),
+    }
+}
+
+fn failure(reason: Reason) -> Step {
+    Step::Failure(Failure { reason: reason.into(), detail: "test".to_owned(), login: String::new() })
+}
+
+fn response(step: Step) -> AuthenticateResponse {
+    AuthenticateResponse { step: Some(step) }
+}

@@ -1,0 +1,122 @@
+//! A client that says a line and reads a reply.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+pub(crate) struct Client {
+    io: Box<dyn Io>,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// Connects and reads the greeting.
+    pub(crate) async fn connect(address: SocketAddr) -> (Self, String) {
+        let mut client = Self { io: Box::new(TcpStream::connect(address).await.unwrap()), buffer: Vec::new() };
+        let greeting = client.reply().await;
+        (client, greeting)
+    }
+
+    /// Connects, checks the greeting and says EHLO.
+    pub(crate) async fn ready(address: SocketAddr) -> Self {
+        let (mut client, greeting) = Self::connect(address).await;
+        assert!(greeting.starts_with("220 mail.test ESMTP"), "{greeting}");
+        client.say("EHLO client.test").await;
+        client
+    }
+
+    /// TLS at once, as on port 465; the handshake waits for the server.
+    pub(crate) async fn implicit(address: SocketAddr, ca: &Path) -> Self {
+        let io = connect_tls(TcpStream::connect(address).await.unwrap(), ca).await;
+        let mut client = Self { io: Box::new(io), buffer: Vec::new() };
+        assert!(client.reply().await.starts_with("220 "));
+        client.say("EHLO client.test").await;
+        client
+    }
+
+    /// A connection under STARTTLS with EHLO said again.
+    pub(crate) async fn encrypted(address: SocketAddr, ca: &Path) -> Self {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        let mut buffer = Vec::new();
+        read_reply(&mut tcp, &mut buffer).await;
+        tcp.write_all(b"EHLO client.test\r\n").await.unwrap();
+        read_reply(&mut tcp, &mut buffer).await;
+        tcp.write_all(b"STARTTLS\r\n").await.unwrap();
+        assert_eq!(read_reply(&mut tcp, &mut buffer).await, "220 2.0.0 Ready to start TLS\r\n");
+        let mut client = Self { io: Box::new(connect_tls(tcp, ca).await), buffer };
+        client.say("EHLO client.test").await;
+        client
+    }
+
+    /// Sends a line, returns the reply.
+    pub(crate) async fn say(&mut self, line: &str) -> String {
+        self.send(&format!("{line}\r\n")).await;
+        self.reply().await
+    }
+
+    /// Sends as it is.
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.io.write_all(text.as_bytes()).await.unwrap();
+        self.io.flush().await.unwrap();
+    }
+
+    /// The next reply with all its lines.
+    pub(crate) async fn reply(&mut self) -> String {
+        read_reply(&mut self.io, &mut self.buffer).await
+    }
+
+    /// Expects these beginnings of replies, in order.
+    pub(crate) async fn expect(&mut self, steps: &[(&str, &str)]) {
+        for (line, expected) in steps {
+            let reply = self.say(line).await;
+            assert!(reply.starts_with(expected), "{line:?}: {reply:?} instead of {expected:?}");
+        }
+    }
+
+    /// True once the server has closed the connection.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        let mut rest = [0; 64];
+        !matches!(self.io.read(&mut rest).await, Ok(n) if n > 0)
+    }
+}
+
+async fn connect_tls(tcp: TcpStream, ca: &Path) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from("mail.test").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
+}
+
+/// A reply ends with the line that has a blank after its code; an empty string means that the connection ended.
+async fn read_reply(io: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> String {
+    loop {
+        if let Some(end) = end_of_reply(buffer) {
+            return String::from_utf8(buffer.drain(..end).collect()).unwrap();
+        }
+        if !matches!(io.read_buf(buffer).await, Ok(n) if n > 0) {
+            return String::from_utf8(std::mem::take(buffer)).unwrap();
+        }
+    }
+}
+
+fn end_of_reply(buffer: &[u8]) -> Option<usize> {
+    let mut end = 0;
+    for line in buffer.split_inclusive(|&b| b == b'\n') {
+        end += line.len();
+        if line.ends_with(b"\n") && line.get(3) == Some(&b' ') {
+            return Some(end);
+        }
+    }
+    None
+}

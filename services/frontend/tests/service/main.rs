@@ -1,0 +1,207 @@
+//! The frontend as clients see it, over real sockets, with a real Redis behind it.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod auth;
+mod client;
+mod world;
+
+use client::Client;
+use world::World;
+
+/// The reference chapter's string: john@example.org, john@example.org, summersun.
+const AUTH: &str = "AUTH PLAIN am9obkBleGFtcGxlLm9yZwBqb2huQGV4YW1wbGUub3JnAHN1bW1lcnN1bg==";
+const STRANGERS: &str = "trusted_networks = []\nrelay_domains_from_auth = true";
+
+#[tokio::test]
+async fn a_stranger_reaches_our_recipients_and_nobody_else() {
+    let world = World::start(STRANGERS).await;
+    let (mut client, greeting) = Client::connect(world.relay).await;
+    assert!(greeting.starts_with("220 mail.test ESMTP"), "{greeting}");
+    let ehlo = client.say("EHLO client.test").await;
+    for keyword in ["PIPELINING", "SIZE 41943040", "VRFY", "ETRN", "STARTTLS", "8BITMIME"] {
+        assert!(ehlo.contains(keyword), "{keyword}: {ehlo}");
+    }
+    assert!(!ehlo.contains("AUTH"), "{ehlo}");
+    client
+        .expect(&[
+            (AUTH, "538 5.7.11 "),
+            ("VRFY lisa@example.com", "554 5.7.1 <lisa@example.com>: Relay access denied\r\n"),
+            ("VRFY john@example.org", "252 2.0.0 "),
+            ("MAIL FROM:<john@example.org>", "250 2.1.0 Ok"),
+            ("RCPT TO:<lisa@example.com>", "554 5.7.1 <lisa@example.com>: Relay access denied\r\n"),
+            ("RCPT TO:<nobody@example.org>", "550 5.1.1 <nobody@example.org>: "),
+            ("RCPT TO:<john@example.org>", "250 2.1.5 Ok"),
+            ("DATA", "354 "),
+            ("Subject: hello\r\n\r\nhello\r\n.", "250 2.0.0 Ok: queued as "),
+            ("QUIT", "221 2.0.0 Bye\r\n"),
+        ])
+        .await;
+    assert!(client.is_closed().await);
+    let (message, body) = world.only_message().await;
+    assert_eq!(message.origin.listener, "smtp");
+    assert_eq!(message.size, body.len() as u64);
+    let body = String::from_utf8(body).unwrap();
+    assert!(body.starts_with("Received: from client.test ("), "{body}");
+    assert!(body.ends_with("Subject: hello\r\n\r\nhello\r\n"), "nothing is added for a stranger: {body}");
+}
+
+#[tokio::test]
+async fn submission_is_tls_then_login_then_mail() {
+    let world = World::start(STRANGERS).await;
+    let mut client = Client::ready(world.submission).await;
+    client
+        .expect(&[
+            ("MAIL FROM:<john@example.org>", "530 5.7.0 Must issue a STARTTLS command first"),
+            (AUTH, "530 5.7.0 Must issue a STARTTLS command first"),
+        ])
+        .await;
+
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    let ehlo = client.say("EHLO client.test").await;
+    assert!(ehlo.contains("AUTH PLAIN LOGIN") && !ehlo.contains("STARTTLS"), "{ehlo}");
+    client
+        .expect(&[
+            ("MAIL FROM:<john@example.org>", "530 5.7.0 Authentication required"),
+            ("AUTH PLAIN AGpvaG4Ad3Jvbmc=", "535 5.7.8 "),
+            ("AUTH PLAIN", "334 \r\n"),
+            ("*", "501 5.7.0 Authentication aborted"),
+            ("AUTH PLAIN", "334 \r\n"),
+            (&AUTH["AUTH PLAIN ".len()..], "235 2.7.0 Authentication successful"),
+            ("MAIL FROM:<forged@email.address>", "250 2.1.0 Ok"),
+            (
+                "RCPT TO:<lisa@example.com>",
+                "553 5.7.1 <forged@email.address>: Sender address rejected: not owned by user john@example.org\r\n",
+            ),
+            ("DATA", "554 5.5.1 Error: no valid recipients"),
+            ("RSET", "250 2.0.0 Ok"),
+            ("MAIL FROM:<john@example.org>", "250 2.1.0 Ok"),
+            ("RCPT TO:<x@nodot>", "504 5.5.2 <x@nodot>: Recipient address rejected: need fully-qualified address"),
+            ("RCPT TO:<x@nx.test>", "550 5.1.2 <x@nx.test>: Recipient address rejected: Domain not found"),
+            ("RCPT TO:<x@null.test>", "556 5.1.10 <x@null.test>: "),
+            ("RCPT TO:<x@broken.test>", "450 4.4.3 <x@broken.test>: "),
+            ("RCPT TO:<lisa@example.com>", "250 2.1.5 Ok"),
+            ("DATA", "354 "),
+            ("Bcc: secret@example.com\r\nSubject: hi\r\n\r\n..dot\r\n.", "250 2.0.0 Ok: queued as "),
+        ])
+        .await;
+    let (message, body) = world.only_message().await;
+    assert_eq!(message.origin.login.as_deref(), Some("john@example.org"));
+    let body = String::from_utf8(body).unwrap();
+    let (header, content) = body.split_once("\r\n\r\n").unwrap();
+    assert_eq!(content, ".dot\r\n", "stored without dot-stuffing");
+    for field in ["Received: ", "\r\nDate: ", "\r\nMessage-ID: <", "\r\nBcc: secret@example.com"] {
+        assert!(header.contains(field), "{field:?}: {header}");
+    }
+    assert!(header.contains("with ESMTPSA id "), "{header}");
+}
+
+#[tokio::test]
+async fn implicit_tls_speaks_at_once() {
+    let world = World::start(STRANGERS).await;
+    let mut client = Client::implicit(world.submissions, &world.ca).await;
+    client.expect(&[(AUTH, "235 "), ("MAIL FROM:<>", "250 "), ("RCPT TO:<lisa@example.com>", "250 ")]).await;
+}
+
+#[tokio::test]
+async fn a_trusted_client_sends_a_pipelined_message_of_many_chunks() {
+    let world = World::start("").await;
+    let mut client = Client::ready(world.relay).await;
+    let line = format!("{}\r\n", "x".repeat(76));
+    let content = format!("Message-ID: <a@b>\r\nDate: now\r\n\r\n{}", line.repeat(20_000));
+    client.send("MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.com>\r\nRCPT TO:<c@EXAMPLE.com>\r\nDATA\r\n").await;
+    for code in ["250 2.1.0", "250 2.1.5", "250 2.1.5", "354 "] {
+        assert!(client.reply().await.starts_with(code));
+    }
+    client.send(&format!("{content}.\r\nQUIT\r\n")).await;
+    assert!(client.reply().await.starts_with("250 2.0.0 Ok: queued as "));
+    assert!(client.reply().await.starts_with("221 "));
+    let (message, body) = world.only_message().await;
+    assert_eq!(message.envelope.recipients.len(), 2);
+    assert_eq!(message.size, body.len() as u64);
+    assert!(body.ends_with(content.as_bytes()), "Date and Message-ID are there already");
+}
+
+#[tokio::test]
+async fn etrn_flushes_for_those_who_may() {
+    let world = World::start("relay_domains = [\"backup.test\"]").await;
+    let mut client = Client::ready(world.relay).await;
+    client.expect(&[("ETRN backup.test", "250 Queuing started"), ("ETRN a..b", "501 ")]).await;
+    let world = World::start("etrn_networks = []").await;
+    let mut client = Client::ready(world.relay).await;
+    client.expect(&[("ETRN example.com", "459 <example.com>: service unavailable")]).await;
+}
+
+#[tokio::test]
+async fn an_auth_service_that_is_away_is_a_454_and_comes_back_by_itself() {
+    let mut world = World::start(STRANGERS).await;
+    world.auth_service.0.cancel();
+    (&mut world.auth_service.1).await.unwrap();
+    assert!(world.until_ready(false).await.contains("the auth service is not reachable"));
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    client.expect(&[(AUTH, "454 4.7.0 ")]).await;
+    let mut relay = Client::ready(world.relay).await;
+    relay
+        .expect(&[
+            ("MAIL FROM:<x@y.test>", "250 "),
+            ("RCPT TO:<john@example.org>", "451 4.3.0 <john@example.org>: Temporary lookup failure"),
+        ])
+        .await;
+    world.auth_service = auth::start(world.auth);
+    world.until_ready(true).await;
+    client.expect(&[(AUTH, "235 2.7.0 ")]).await;
+    relay.expect(&[("RCPT TO:<john@example.org>", "250 2.1.5 Ok")]).await;
+}
+
+#[tokio::test]
+async fn without_redis_nothing_is_accepted_and_nothing_breaks() {
+    let mut world = World::start("").await;
+    let mut open = Client::ready(world.relay).await;
+    open.expect(&[("MAIL FROM:<a@b.test>", "250 "), ("RCPT TO:<b@example.com>", "250 "), ("DATA", "354 ")]).await;
+    world.redis.kill().unwrap();
+    open.expect(&[("Subject: lost\r\n\r\n.", "451 4.3.0 ")]).await;
+    assert!(world.until_ready(false).await.contains("the queue is not writable"));
+    let mut client = Client::ready(world.relay).await;
+    client.expect(&[("MAIL FROM:<a@b.test>", "451 4.3.0 ")]).await;
+    world.redis.restart().unwrap();
+    world.until_ready(true).await;
+    client
+        .expect(&[
+            ("MAIL FROM:<a@b.test>", "250 "),
+            ("RCPT TO:<b@example.com>", "250 "),
+            ("DATA", "354 "),
+            ("Subject: kept\r\n\r\n.", "250 2.0.0 Ok: queued as "),
+        ])
+        .await;
+    assert_eq!(world.messages().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_drain_finishes_what_is_under_way() {
+    let mut world = World::start("").await;
+    let mut idle = Client::ready(world.relay).await;
+    let mut busy = Client::ready(world.relay).await;
+    busy.expect(&[("MAIL FROM:<a@b.test>", "250 "), ("RCPT TO:<b@example.com>", "250 "), ("DATA", "354 ")]).await;
+    busy.send("Subject: last\r\n").await;
+    world.shutdown.cancel();
+    assert!(world.until_ready(false).await.contains("draining"));
+    assert!(idle.reply().await.starts_with("421 4.3.2 mail.test "));
+    assert!(idle.is_closed().await);
+    busy.send("\r\nbye\r\n.\r\n").await;
+    assert!(busy.reply().await.starts_with("250 2.0.0 Ok: queued as "));
+    assert!(busy.reply().await.starts_with("421 4.3.2 "));
+    (&mut world.service).await.unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(world.relay).await.is_err(), "the listener is closed");
+}
+
+#[tokio::test]
+async fn limits_of_connections_and_patience() {
+    let world = World::start("trusted_networks = []\nconnections_per_client = 2\ntimeout = \"1s\"").await;
+    let mut first = Client::ready(world.relay).await;
+    let _second = Client::ready(world.relay).await;
+    let (mut third, refusal) = Client::connect(world.relay).await;
+    assert_eq!(refusal, "421 4.7.0 mail.test Error: too many connections from 127.0.0.1\r\n");
+    assert!(third.is_closed().await);
+    assert_eq!(first.reply().await, "421 4.4.2 mail.test Error: timeout exceeded\r\n");
+    assert!(first.is_closed().await);
+}

@@ -1,0 +1,176 @@
+//! A frontend with everything around it: Redis, an auth service, certificates, a DNS.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use staffetta_config::Config;
+use staffetta_queue::server::LocalServer;
+use staffetta_queue::{Body, Durability, Filter, Message, Queue, Settings};
+use staffetta_testkit::certs::Authority;
+use staffetta_testkit::dns::FakeDns;
+use staffetta_testkit::ports::Port;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth;
+
+/// Longest wait for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct World {
+    pub(crate) relay: SocketAddr,
+    pub(crate) submission: SocketAddr,
+    pub(crate) submissions: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) auth: SocketAddr,
+    pub(crate) ca: PathBuf,
+    pub(crate) redis: LocalServer,
+    pub(crate) auth_service: (CancellationToken, tokio::task::JoinHandle<()>),
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) service: tokio::task::JoinHandle<anyhow::Result<()>>,
+    _dns: FakeDns,
+    _ports: Vec<Port>,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    /// Starts everything and waits until the frontend is ready. `frontend` goes into the `[frontend]` table.
+    pub(crate) async fn start(frontend: &str) -> Self {
+        staffetta_transport::tls::install_provider();
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new(folder.path()).unwrap();
+        let leaf = authority.leaf("mail", &["mail.test"]).unwrap();
+        let redis = LocalServer::start(&folder.path().join("redis")).unwrap();
+        let dns = FakeDns::start().await.unwrap();
+        dns.mx("example.com", 10, "mx.example.com").null_mx("null.test").servfail("broken.test");
+        let ports: Vec<Port> = (0..5).map(|_| Port::reserve().unwrap()).collect();
+        let [relay, submission, submissions, http, auth] = [0, 1, 2, 3, 4].map(|i: usize| ports[i].address());
+        let text = format!(
+            r#"
+hostname = "mail.test"
+[redis]
+url = "{url}"
+partitions = 2
+[tls]
+certificate = "{certificate}"
+key = "{key}"
+[dns]
+servers = ["{dns}"]
+[frontend]
+http = "{http}"
+auth = "http://{auth}"
+drain_delay = "200ms"
+{frontend}
+[[frontend.listener]]
+name = "smtp"
+bind = "{relay}"
+kind = "relay"
+[[frontend.listener]]
+name = "submission"
+bind = "{submission}"
+kind = "submission"
+[[frontend.listener]]
+name = "submissions"
+bind = "{submissions}"
+kind = "submission"
+tls = "implicit"
+"#,
+            url = redis.url(),
+            certificate = leaf.certificate.display(),
+            key = leaf.key.display(),
+            dns = dns.address(),
+        );
+        let config = Arc::new(Config::parse(&text, "test.toml").unwrap());
+        let auth_service = auth::start(auth);
+        let shutdown = CancellationToken::new();
+        let service = tokio::spawn(staffetta_frontend::run(config, shutdown.clone()));
+        let world = Self {
+            relay,
+            submission,
+            submissions,
+            http,
+            auth,
+            ca: authority.ca(),
+            redis,
+            auth_service,
+            shutdown,
+            service,
+            _dns: dns,
+            _ports: ports,
+            _folder: folder,
+        };
+        world.until_ready(true).await;
+        world
+    }
+
+    /// Waits until `/readyz` says so (or says no).
+    pub(crate) async fn until_ready(&self, ready: bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.get("/readyz").await;
+            if !answer.is_empty() && answer.starts_with("HTTP/1.1 200") == ready {
+                return answer;
+            }
+            assert!(!self.service.is_finished(), "the frontend ended");
+            assert!(Instant::now() < deadline, "still: {answer}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// One GET; empty while nobody listens.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let Ok(mut tcp) = TcpStream::connect(self.http).await else { return String::new() };
+        tcp.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let _ = tcp.read_to_string(&mut answer).await;
+        answer
+    }
+
+    /// A second client of the queue, as a worker would be.
+    pub(crate) async fn queue(&self) -> Queue {
+        let settings = Settings {
+            url: self.redis.url(),
+            partitions: 2,
+            durability: Durability::Fsync,
+            replicas: 0,
+            max_memory_ratio: 0.85,
+            inline_limit: 16 * 1024,
+            lease: Duration::from_secs(60),
+        };
+        let queue = Queue::open(settings, self.shutdown.child_token()).unwrap();
+        queue.ready(PATIENCE).await.unwrap();
+        queue
+    }
+
+    /// All queued messages.
+    pub(crate) async fn messages(&self) -> Vec<Arc<Message>> {
+        let (entries, _) = self.queue().await.list(&Filter::default(), None, 1000).await.unwrap();
+        entries.into_iter().map(|entry| entry.message).collect()
+    }
+
+    /// Claims the only message and returns it with its body.
+    pub(crate) async fn only_message(&self) -> (Arc<Message>, Vec<u8>) {
+        let queue = self.queue().await;
+        for partition in 0..queue.partitions() {
+            let Some(destination) = queue.offer(partition, 10).await.unwrap().destinations.pop() else { continue };
+            let mut jobs = queue.claim(partition, &destination, 10).await.unwrap();
+            assert_eq!(jobs.len(), 1);
+            let job = jobs.remove(0);
+            let body = match job.body {
+                Body::Inline(bytes) => bytes.to_vec(),
+                Body::Chunks { count, .. } => {
+                    let mut body = Vec::new();
+                    for index in 0..count {
+                        body.extend_from_slice(&queue.chunk(job.message.id, index).await.unwrap());
+                    }
+                    body
+                }
+            };
+            return (job.message, body);
+        }
+        panic!("nothing is queued");
+    }
+}
