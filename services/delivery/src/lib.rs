@@ -1,1 +1,185 @@
-//! The delivery worker: lease, attempt, settle; bounces.
+//! The delivery worker: takes jobs from the queue, attempts them, settles them; makes bounces and delay notices.
+//!
+//! ```text
+//! poller (one a partition) ─▶ lane (one a next hop) ─▶ carrier (one a connection) ─▶ settler ─▶ queue
+//!                                                        │ claims, looks up, connects, converses
+//! reclaimer · lease keeper · gauges                      ▼
+//!                                                   remote server
+//! ```
+//!
+//! [`run`] is the whole service. Stopping: no new claims, what is being sent is finished and settled, what was not
+//! begun goes back into the queue, connections say QUIT; after [`DRAIN`] the rest is left to its leases.
+
+mod attempt;
+mod bounce;
+mod carrier;
+mod connection;
+mod converse;
+mod fallback;
+mod hop;
+mod itinerary;
+mod metrics;
+mod outcome;
+mod poller;
+mod pool;
+mod recent;
+mod reclaim;
+mod record;
+mod renew;
+mod settle;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use staffetta_config::{Config, Durability};
+use staffetta_policy::schedule::Schedule;
+use staffetta_queue::{Health, Queue, Settings};
+use staffetta_transport::connect::TlsClient;
+use staffetta_transport::dns::{DnsSettings, Resolver};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use bounce::Reporter;
+use fallback::Fallback;
+use hop::Router;
+use itinerary::Planner;
+use metrics::Metrics;
+use outcome::Rules;
+use pool::Pool;
+use recent::Recent;
+use renew::Leases;
+use settle::{Office, Parcels, Settler};
+use worker::{ROOM, Worker};
+
+/// How long the drain may take before connections are cut.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// Runs the service until `shutdown` is cancelled and the drain is over.
+///
+/// # Errors
+/// What makes a start pointless: the HTTP port is taken, the CA bundle or the DNS configuration is unreadable, the
+/// Redis URL is malformed. Redis or DNS being away is none: the worker waits for them.
+pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let http = TcpListener::bind(config.delivery.http)
+        .await
+        .with_context(|| format!("cannot listen on {} (delivery.http)", config.delivery.http))?;
+    // The queue and the HTTP port outlive the drain.
+    let end = CancellationToken::new();
+    let _end = end.clone().drop_guard();
+    let queue = Queue::open(queue_settings(&config), end.clone()).context("cannot use redis.url")?;
+    let (settler, parcels) = Settler::new();
+    let worker = Arc::new(worker(&config, queue, settler, shutdown)?);
+    tokio::spawn(staffetta_telemetry::http::serve(http, readiness(&worker), end.clone()));
+    tracing::info!(partitions = worker.queue.partitions(), "delivery worker started");
+    work(worker, parcels, &config).await;
+    tracing::info!("delivery worker stopped");
+    Ok(())
+}
+
+/// Starts the tasks and waits for the end of the drain.
+async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) {
+    let background = CancellationToken::new();
+    let _background = background.clone().drop_guard();
+    let settling = tokio::spawn(settle_all(worker.clone(), parcels, config.clone()));
+    let keeper = worker.clone();
+    let keep = background.clone();
+    tokio::spawn(async move { keeper.leases.keep(keep).await });
+    tokio::spawn(reclaim::watch(worker.clone(), background.clone()));
+    let pollers = TaskTracker::new();
+    for partition in 0..worker.queue.partitions() {
+        pollers.spawn(poller::poll(worker.clone(), partition));
+    }
+    worker.stop.cancelled().await;
+    let drained = async {
+        pollers.close();
+        pollers.wait().await;
+        worker.carriers.close();
+        worker.carriers.wait().await;
+        worker.settler.close();
+        if let Err(error) = settling.await {
+            tracing::error!(%error, "the settling task failed");
+        }
+    };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("connections are cut; their messages are delivered by others once the leases end");
+    }
+}
+
+async fn settle_all(worker: Arc<Worker>, parcels: Parcels, config: Config) {
+    let queue = worker.queue.clone();
+    let reporter = Reporter { queue: queue.clone(), hostname: config.hostname, lifetime: config.delivery.lifetime };
+    let office = Office {
+        queue,
+        reporter,
+        duplicates: worker.metrics.duplicates.clone(),
+        notices: worker.metrics.bounces.clone(),
+    };
+    settle::run(&office, parcels, |attempt| worker.leases.forget(&attempt.held)).await;
+}
+
+fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationToken) -> anyhow::Result<Worker> {
+    let delivery = &config.delivery;
+    // First: the other parts take their handles from the recorder that this describes.
+    let metrics = Metrics::new();
+    let resolver = Resolver::new(&DnsSettings { servers: config.dns.servers.clone() })
+        .map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+    let tls = TlsClient::new(delivery.ca.as_deref()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+    Ok(Worker {
+        router: Router::new(config),
+        planner: Planner {
+            resolver,
+            hostname: config.hostname.clone(),
+            port: delivery.port,
+            blocked: delivery.blocked_networks.clone(),
+        },
+        tls,
+        timeouts: delivery.timeouts,
+        sources: delivery.source_addresses.clone(),
+        schedule: Schedule { min: delivery.retry_min, max: delivery.retry_max, lifetime: delivery.lifetime },
+        rules: Rules { delay_warning: delivery.delay_warning, back_off: delivery.retry_min },
+        inline_limit: config.spool.inline_limit.0,
+        metrics,
+        leases: Leases::new(queue.clone(), delivery.lease),
+        recent: Recent::default(),
+        fallback: Fallback::default(),
+        settler,
+        pool: Pool::default(),
+        connections: Arc::new(Semaphore::new(delivery.concurrency.max(1) as usize)),
+        room: Arc::new(Semaphore::new(ROOM)),
+        stop,
+        carriers: TaskTracker::new(),
+        queue,
+    })
+}
+
+/// `/readyz`: may mail be delivered now?
+fn readiness(worker: &Arc<Worker>) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+    let (queue, stop) = (worker.queue.clone(), worker.stop.clone());
+    move || match queue.health() {
+        _ if stop.is_cancelled() => Err("draining".to_owned()),
+        Health::Down(reason) => Err(format!("queue: {reason}")),
+        Health::Ready | Health::Full => Ok(()),
+    }
+}
+
+fn queue_settings(config: &Config) -> Settings {
+    use secrecy::ExposeSecret;
+    Settings {
+        url: config.redis.url.expose_secret().to_owned(),
+        partitions: config.redis.partitions,
+        durability: match config.redis.durability {
+            Durability::None => staffetta_queue::Durability::None,
+            Durability::Fsync => staffetta_queue::Durability::Fsync,
+            Durability::Replicated => staffetta_queue::Durability::Replicated,
+            Durability::Managed => staffetta_queue::Durability::Managed,
+        },
+        replicas: config.redis.replicas,
+        max_memory_ratio: config.redis.max_memory_ratio,
+        inline_limit: config.spool.inline_limit.0,
+        lease: config.delivery.lease,
+    }
+}

@@ -1,0 +1,114 @@
+//! Reports to the sender: from a plan to a message for the queue.
+//!
+//! A settlement carries one report. Its kind and its recipients come from [`crate::outcome`]; the words and the format
+//! from `staffetta_mail::report`.
+
+use bytes::Bytes;
+use rand::RngExt;
+use staffetta_mail::report::{self, Fate, Original};
+use staffetta_mail::{Envelope, Recipient, RemoteReply, ReversePath};
+use staffetta_queue::{Accept, Body, Error, Notice, Origin, Queue};
+
+use crate::attempt::Attempt;
+use crate::metrics;
+use crate::outcome::{Failed, Plan};
+use crate::worker::unix_millis;
+
+/// What all reports of this worker share.
+pub(crate) struct Reporter {
+    pub(crate) queue: Queue,
+    pub(crate) hostname: String,
+    /// How long a report itself is tried.
+    pub(crate) lifetime: std::time::Duration,
+}
+
+impl Reporter {
+    /// The report that a plan asks for, if any, and its kind. By LMTP, what was delivered is in the mailbox.
+    ///
+    /// # Errors
+    /// The message's header section could not be read from the queue.
+    pub(crate) async fn report(
+        &self,
+        attempt: &Attempt,
+        plan: &Plan,
+        lmtp: bool,
+    ) -> Result<Option<(Notice, metrics::Notice)>, Error> {
+        let Some(sender) = attempt.message.envelope.sender.address() else { return Ok(None) };
+        let (kind, fates) = fates(attempt, plan);
+        if fates.is_empty() {
+            return Ok(None);
+        }
+        let head = self.head(attempt).await?;
+        let message = &attempt.message;
+        let facts = report::Notice {
+            hostname: &self.hostname,
+            sender,
+            id: message.id,
+            arrived: message.arrived,
+            now: unix_millis(),
+            unique: rand::rng().random(),
+            envid: message.envelope.envid.as_deref(),
+            ret: message.envelope.ret,
+            fates: &fates,
+            original: Original { head: &head, size: message.size },
+        };
+        let report = match kind {
+            metrics::Notice::Failure => report::failure(&facts),
+            metrics::Notice::Delay => report::delay(&facts, message.expires),
+            metrics::Notice::Success if lmtp => report::delivered(&facts),
+            metrics::Notice::Success => report::relayed(&facts),
+        };
+        Ok(Some((self.notice(Recipient::new(sender.clone()), report), kind)))
+    }
+
+    /// The first octets of the message: all of it, or enough for its header section.
+    async fn head(&self, attempt: &Attempt) -> Result<Bytes, Error> {
+        match &attempt.body {
+            Body::Inline(body) => Ok(body.clone()),
+            Body::Chunks { .. } => self.queue.chunk(attempt.message.id, 0).await,
+        }
+    }
+
+    /// RFC 3464 section 2: from the null path, so that it never causes another.
+    fn notice(&self, to: Recipient, report: report::Report) -> Notice {
+        let envelope =
+            Envelope { sender: ReversePath::Null, recipients: vec![to], body: report.body, ret: None, envid: None };
+        let origin = Origin { listener: "bounce".to_owned(), client: None, helo: self.hostname.clone(), login: None };
+        let accept = Accept { envelope, origin, lifetime: self.lifetime };
+        Notice { accept, body: report.content.into() }
+    }
+}
+
+/// The one report that is due: success before failure before delay; [`crate::outcome::decide`] leaves the others for
+/// a later attempt.
+fn fates<'a>(attempt: &'a Attempt, plan: &'a Plan) -> (metrics::Notice, Vec<Fate<'a>>) {
+    if !plan.relayed.is_empty() {
+        let each = plan.relayed.iter().filter_map(|(index, reply)| relayed(attempt, *index, reply));
+        return (metrics::Notice::Success, each.collect());
+    }
+    let (kind, list) = match plan.failed.is_empty() {
+        false => (metrics::Notice::Failure, &plan.failed),
+        true => (metrics::Notice::Delay, &plan.delayed),
+    };
+    (kind, list.iter().filter_map(|(index, failed)| fate(attempt, *index, failed)).collect())
+}
+
+fn fate<'a>(attempt: &'a Attempt, index: u32, failed: &'a Failed) -> Option<Fate<'a>> {
+    Some(Fate {
+        recipient: attempt.message.envelope.recipients.get(index as usize)?,
+        status: failed.status,
+        text: &failed.text,
+        remote: failed.host.as_deref(),
+        reply: failed.reply.as_ref(),
+    })
+}
+
+fn relayed<'a>(attempt: &'a Attempt, index: u32, reply: &'a RemoteReply) -> Option<Fate<'a>> {
+    Some(Fate {
+        recipient: attempt.message.envelope.recipients.get(index as usize)?,
+        status: reply.effective_status(),
+        text: &reply.text,
+        remote: None,
+        reply: Some(reply),
+    })
+}

@@ -1,0 +1,295 @@
+//! One connection to one server: the stream, the session, their buffers and one deadline.
+//!
+//! [`Connection::open`] dials a candidate and drives the session until transactions may begin: greeting, EHLO,
+//! STARTTLS, AUTH. Afterwards the carrier pulls events with [`Connection::next`], writes with [`Connection::flush`] and
+//! waits with [`Connection::read`], which is cancel safe.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use staffetta_config::Timeouts;
+use staffetta_policy::classify;
+use staffetta_smtp::client::{Event, Failure, Session, Settings, Stage};
+use staffetta_transport::connect::{Stream, TlsClient, TlsSession, Trust, dial};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Sleep;
+
+use crate::hop::NextHop;
+use crate::itinerary::Candidate;
+use crate::metrics::{Metrics, TlsResult, record};
+
+/// Room for replies.
+const INPUT: usize = 4096;
+
+/// What opening a connection needs besides the candidate.
+pub(crate) struct Opener<'a> {
+    pub(crate) hop: &'a NextHop,
+    pub(crate) tls: &'a TlsClient,
+    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) source: Option<std::net::IpAddr>,
+    pub(crate) metrics: &'a Metrics,
+    /// TLS failed with this host lately; at the level `may` it is not tried again for a while.
+    pub(crate) plaintext: bool,
+}
+
+/// An open connection.
+pub(crate) struct Connection {
+    stream: Stream,
+    pub(crate) session: Session,
+    input: BytesMut,
+    pub(crate) output: BytesMut,
+    pub(crate) peer: Candidate,
+    /// `TLSv1.3 TLS_AES_256_GCM_SHA384`
+    pub(crate) tls: Option<String>,
+    /// Time from the look-up to the end of the set-up.
+    pub(crate) setup: Duration,
+    /// Transactions submitted so far.
+    pub(crate) uses: u32,
+    deadline: Deadline,
+}
+
+/// How waiting for the server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// There is more input.
+    Data,
+    /// The server closed, or the connection broke.
+    End,
+    /// Nothing in time.
+    Silence,
+}
+
+impl Opener<'_> {
+    /// Connects, speaks until the session is ready, and says why if that fails.
+    pub(crate) async fn open(&self, peer: &Candidate, started: Instant) -> Result<Connection, classify::Failure> {
+        let settings = if self.plaintext { &self.hop.plaintext } else { &self.hop.settings };
+        let result = self.open_with(peer, settings.clone(), started).await;
+        self.count(&result);
+        result
+    }
+
+    async fn open_with(
+        &self,
+        peer: &Candidate,
+        settings: Arc<Settings>,
+        started: Instant,
+    ) -> Result<Connection, classify::Failure> {
+        let source = self.source.filter(|source| source.is_ipv4() == peer.address.is_ipv4());
+        let tcp = dial(peer.address, source, self.timeouts.connect)
+            .await
+            .map_err(|error| classify::Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
+        let mut connection = Connection {
+            stream: Stream::Plain(tcp),
+            session: Session::new(settings),
+            input: BytesMut::with_capacity(INPUT),
+            output: BytesMut::with_capacity(INPUT),
+            peer: peer.clone(),
+            tls: None,
+            setup: Duration::ZERO,
+            uses: 0,
+            deadline: Deadline::default(),
+        };
+        loop {
+            match connection.next() {
+                Event::Ready => break,
+                Event::Read(stage) => connection.exchange(self.limit(stage)).await,
+                Event::StartTls => connection = self.start_tls(connection).await?,
+                Event::Closed(failure) => {
+                    connection.close().await;
+                    let failure = failure.unwrap_or(Failure::Lost { stage: Stage::Greeting });
+                    return Err(classify::Failure::Session { peer: peer.peer(), failure });
+                }
+                Event::SendBody(_) | Event::Done(..) | Event::Idle => {}
+            }
+        }
+        connection.setup = started.elapsed();
+        record(&self.metrics.connect_time, connection.setup);
+        Ok(connection)
+    }
+
+    async fn start_tls(&self, mut connection: Connection) -> Result<Connection, classify::Failure> {
+        if connection.flush(self.timeouts.tls).await != Heard::Data {
+            connection.session.on_lost();
+            return Ok(connection);
+        }
+        let Stream::Plain(tcp) = connection.stream else { return Ok(connection) };
+        let trust = if self.hop.tls.checks_certificate() { Trust::Verified } else { Trust::Any };
+        let began = Instant::now();
+        match self.tls.handshake(trust, &connection.peer.host, tcp, self.timeouts.tls).await {
+            Ok((stream, TlsSession { version, cipher })) => {
+                record(&self.metrics.tls_time, began.elapsed());
+                self.metrics.handshake(Some(version));
+                connection.stream = Stream::Tls(Box::new(stream));
+                connection.tls = Some(format!("{version} {cipher}"));
+                connection.session.on_tls_started();
+                Ok(connection)
+            }
+            Err(error) => {
+                self.metrics.handshake(None);
+                let failure = Failure::TlsHandshake(error.to_string());
+                Err(classify::Failure::Session { peer: connection.peer.peer(), failure })
+            }
+        }
+    }
+
+    fn limit(&self, stage: Stage) -> Duration {
+        time_limit(self.timeouts, stage)
+    }
+
+    fn count(&self, result: &Result<Connection, classify::Failure>) {
+        let outcome = match result {
+            Ok(connection) if connection.tls.is_some() => TlsResult::Encrypted,
+            Ok(_) if self.plaintext => TlsResult::Fallback,
+            Ok(_) => TlsResult::Plaintext,
+            Err(classify::Failure::Session { failure, .. }) if failure.stage() == Stage::StartTls => TlsResult::Failed,
+            Err(classify::Failure::Session { failure: Failure::TlsNotOffered, .. }) => TlsResult::Failed,
+            Err(_) => return,
+        };
+        self.metrics.tls(self.hop.tls as usize, outcome);
+    }
+}
+
+/// RFC 5321 section 4.5.3.2, as configured.
+pub(crate) fn time_limit(timeouts: &Timeouts, stage: Stage) -> Duration {
+    match stage {
+        Stage::Greeting => timeouts.greeting,
+        Stage::Helo | Stage::Auth => timeouts.helo,
+        Stage::StartTls => timeouts.tls,
+        Stage::Mail | Stage::Reset | Stage::Idle => timeouts.mail,
+        Stage::Rcpt => timeouts.rcpt,
+        Stage::Data => timeouts.data,
+        Stage::Transfer => timeouts.transfer,
+        Stage::Final => timeouts.r#final,
+        Stage::Quit => GOODBYE,
+    }
+}
+
+/// A connection that is closed anyway is not waited for.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+impl Connection {
+    /// The session's next step on what was read so far.
+    pub(crate) fn next(&mut self) -> Event {
+        self.session.next(&mut self.input, &mut self.output)
+    }
+
+    /// Writes all output in as few writes as the system allows. [`Heard::Data`] means "written".
+    pub(crate) async fn flush(&mut self, limit: Duration) -> Heard {
+        if self.output.is_empty() {
+            return Heard::Data;
+        }
+        let write = async {
+            self.stream.write_all_buf(&mut self.output).await?;
+            self.stream.flush().await
+        };
+        match tokio::time::timeout(limit, write).await {
+            Ok(Ok(())) => Heard::Data,
+            Ok(Err(_)) => Heard::End,
+            Err(_) => Heard::Silence,
+        }
+    }
+
+    /// From now on [`Connection::read`] waits at most this long in all.
+    pub(crate) fn allow(&mut self, limit: Duration) {
+        self.deadline.set(limit);
+    }
+
+    /// Waits for more input. Cancel safe: call it again until the time of [`Connection::allow`] is over.
+    pub(crate) async fn read(&mut self) -> Heard {
+        self.input.reserve(INPUT);
+        tokio::select! {
+            biased;
+            read = self.stream.read_buf(&mut self.input) => heard(&read),
+            () = self.deadline.passed() => Heard::Silence,
+        }
+    }
+
+    /// Writes, then waits for an answer, and tells the session what came of it.
+    async fn exchange(&mut self, limit: Duration) {
+        let mut heard = self.flush(limit).await;
+        if heard == Heard::Data {
+            self.allow(limit);
+            heard = self.read().await;
+        }
+        self.tell(heard).await;
+    }
+
+    /// Tells the session how waiting or writing ended. A broken write may still have an answer to read.
+    pub(crate) async fn tell(&mut self, heard: Heard) {
+        match heard {
+            Heard::Data => {}
+            Heard::Silence => self.session.on_timeout(),
+            Heard::End => {
+                while let Ok(Ok(1..)) =
+                    tokio::time::timeout(Duration::ZERO, self.stream.read_buf(&mut self.input)).await
+                {}
+                self.session.on_lost();
+            }
+        }
+    }
+
+    /// Writes what is left, briefly, and closes.
+    pub(crate) async fn close(mut self) {
+        self.flush(GOODBYE).await;
+        let _ = tokio::time::timeout(GOODBYE, self.stream.shutdown()).await;
+    }
+}
+
+fn heard(read: &io::Result<usize>) -> Heard {
+    match read {
+        Ok(0) | Err(_) => Heard::End,
+        Ok(_) => Heard::Data,
+    }
+}
+
+/// A deadline that is cheap to move: the timer is armed again only when it fires too early.
+#[derive(Default)]
+struct Deadline {
+    at: Option<tokio::time::Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    fn set(&mut self, limit: Duration) {
+        let at = tokio::time::Instant::now() + limit;
+        self.at = Some(at);
+        match &mut self.sleep {
+            Some(sleep) if sleep.deadline() <= at && !sleep.is_elapsed() => {}
+            Some(sleep) => sleep.as_mut().reset(at),
+            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(at))),
+        }
+    }
+
+    async fn passed(&mut self) {
+        let (Some(at), Some(sleep)) = (self.at, &mut self.sleep) else { return std::future::pending().await };
+        loop {
+            sleep.as_mut().await;
+            if tokio::time::Instant::now() >= at {
+                return;
+            }
+            sleep.as_mut().reset(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_moves_both_ways() {
+        let mut deadline = Deadline::default();
+        let start = tokio::time::Instant::now();
+        deadline.set(Duration::from_secs(10));
+        deadline.set(Duration::from_secs(30));
+        deadline.passed().await;
+        assert_eq!(start.elapsed().as_secs(), 30);
+        deadline.set(Duration::from_secs(60));
+        deadline.set(Duration::from_secs(5));
+        deadline.passed().await;
+        assert_eq!(start.elapsed().as_secs(), 35);
+    }
+}

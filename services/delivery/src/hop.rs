@@ -1,0 +1,219 @@
+//! Next hops: which server, or which domain's servers, take the mail of a destination queue.
+//!
+//! A route of the configuration names one server for many destinations (a smart host); all of them then share its
+//! connections. Without a route every domain is a next hop of its own, found through MX. The rules are
+//! `staffetta_policy::routing`; here they meet the configuration.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+use staffetta_config::{self as config, Config, TlsLevel};
+use staffetta_policy::routing::{self, Defaults, Path, Pattern, Via};
+use staffetta_policy::tls::Level;
+use staffetta_queue::Destination;
+use staffetta_smtp::client::{Credentials, Protocol, Settings, Tls};
+
+/// Where to go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    /// One server, named by the configuration; no MX look-up, no blocked networks.
+    Host {
+        /// A name or an address.
+        host: Arc<str>,
+        /// Its port.
+        port: u16,
+    },
+    /// The mail hosts of a domain.
+    Domain(Arc<str>),
+    /// An address literal in the recipient's address (RFC 5321 section 4.1.3).
+    Literal(IpAddr),
+}
+
+/// What two destinations must share to share a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HopKey {
+    pub(crate) target: Target,
+    lmtp: bool,
+    tls: u8,
+    /// Index of the route with the login.
+    credentials: Option<usize>,
+}
+
+/// A place to deliver to, and how.
+#[derive(Debug)]
+pub(crate) struct NextHop {
+    pub(crate) key: HopKey,
+    pub(crate) protocol: Protocol,
+    pub(crate) tls: Level,
+    /// Most connections of this pod.
+    pub(crate) concurrency: u32,
+    /// For the SMTP client, with TLS as the level says.
+    pub(crate) settings: Arc<Settings>,
+    /// The same without TLS, for the plaintext retry of the level `may`.
+    pub(crate) plaintext: Arc<Settings>,
+}
+
+impl NextHop {
+    /// `smtp` or `lmtp`, for the log.
+    pub(crate) fn protocol_name(&self) -> &'static str {
+        match self.protocol {
+            Protocol::Smtp => "smtp",
+            Protocol::Lmtp => "lmtp",
+        }
+    }
+
+    /// The name for texts: the domain or the host.
+    pub(crate) fn name(&self) -> String {
+        match &self.key.target {
+            Target::Host { host, .. } => host.to_string(),
+            Target::Domain(domain) => domain.to_string(),
+            Target::Literal(ip) => format!("[{ip}]"),
+        }
+    }
+}
+
+/// The routes of the configuration, ready for questions.
+pub(crate) struct Router {
+    hostname: String,
+    defaults: Defaults,
+    routes: Vec<routing::Route>,
+    logins: Vec<Option<Credentials>>,
+}
+
+impl Router {
+    pub(crate) fn new(config: &Config) -> Self {
+        let delivery = &config.delivery;
+        Self {
+            hostname: config.hostname.clone(),
+            defaults: Defaults { tls: level(delivery.tls), concurrency: delivery.destination_concurrency.max(1) },
+            routes: delivery.route.iter().map(route).collect(),
+            logins: delivery.route.iter().map(credentials).collect(),
+        }
+    }
+
+    /// The next hop of a destination.
+    pub(crate) fn hop(&self, destination: &Destination) -> NextHop {
+        let path = self.path(destination);
+        let key = key(&path, destination.as_str());
+        let protocol = if key.lmtp { Protocol::Lmtp } else { Protocol::Smtp };
+        let settings = |tls| Settings {
+            helo_name: self.hostname.clone(),
+            protocol,
+            tls,
+            credentials: path.credentials.and_then(|index| self.logins.get(index).cloned().flatten()),
+            detect_loop: !matches!(key.target, Target::Host { .. }),
+        };
+        NextHop {
+            protocol,
+            tls: path.tls,
+            concurrency: path.concurrency.max(1),
+            settings: Arc::new(settings(path.tls.session())),
+            plaintext: Arc::new(settings(Tls::Off)),
+            key,
+        }
+    }
+
+    /// What decides whether two destinations share connections.
+    pub(crate) fn key(&self, destination: &Destination) -> HopKey {
+        key(&self.path(destination), destination.as_str())
+    }
+
+    fn path(&self, destination: &Destination) -> Path {
+        routing::route(&self.routes, &self.defaults, destination.as_str())
+    }
+}
+
+fn key(path: &Path, destination: &str) -> HopKey {
+    let (target, lmtp) = match &path.next_hop {
+        routing::NextHop::Mx(domain) => {
+            (literal(destination).map_or_else(|| Target::Domain(domain.as_str().into()), Target::Literal), false)
+        }
+        routing::NextHop::Smtp { host, port } => (Target::Host { host: host.as_str().into(), port: *port }, false),
+        routing::NextHop::Lmtp { host, port } => (Target::Host { host: host.as_str().into(), port: *port }, true),
+    };
+    HopKey { target, lmtp, tls: path.tls as u8, credentials: path.credentials }
+}
+
+fn route(route: &config::Route) -> routing::Route {
+    routing::Route {
+        pattern: match &route.domain {
+            config::DomainPattern::Exact(name) => Pattern::Exact(name.clone()),
+            config::DomainPattern::Subdomains(parent) => Pattern::Subdomains(parent.clone()),
+            config::DomainPattern::Any => Pattern::Any,
+        },
+        via: match &route.via {
+            config::Via::Smtp { host, port } => Via::Smtp { host: host.clone(), port: *port },
+            config::Via::Lmtp { host, port } => Via::Lmtp { host: host.clone(), port: *port },
+            config::Via::Mx => Via::Mx,
+        },
+        tls: route.tls.map(level),
+        login: route.username.is_some() && route.password.is_some(),
+        concurrency: route.concurrency,
+    }
+}
+
+const fn level(level: TlsLevel) -> Level {
+    match level {
+        TlsLevel::None => Level::None,
+        TlsLevel::May => Level::May,
+        TlsLevel::Encrypt => Level::Encrypt,
+        TlsLevel::Verify => Level::Verify,
+    }
+}
+
+fn credentials(route: &config::Route) -> Option<Credentials> {
+    let (username, password) = (route.username.as_ref()?, route.password.as_ref()?);
+    Some(Credentials { username: username.clone(), password: password.expose_secret().to_owned() })
+}
+
+/// `[192.0.2.1]`, `[IPv6:2001:db8::1]`.
+fn literal(domain: &str) -> Option<IpAddr> {
+    let inner = domain.strip_prefix('[')?.strip_suffix(']')?;
+    match inner.get(..5) {
+        Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => inner[5..].parse().ok().map(IpAddr::V6),
+        _ => inner.parse().ok().map(IpAddr::V4),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn router(routes: Vec<routing::Route>) -> Router {
+        let logins = vec![None; routes.len()];
+        let defaults = Defaults { tls: Level::May, concurrency: 20 };
+        Router { hostname: "relay.test".to_owned(), defaults, routes, logins }
+    }
+
+    fn to(pattern: Pattern, via: Via) -> routing::Route {
+        routing::Route { pattern, via, tls: None, login: false, concurrency: Some(5) }
+    }
+
+    #[test]
+    fn destinations_of_a_smart_host_share_its_connections() {
+        let smart = Via::Smtp { host: "smart.test".to_owned(), port: 26 };
+        let router = router(vec![
+            to(Pattern::Exact("direct.test".to_owned()), Via::Mx),
+            to(Pattern::Exact("local.test".to_owned()), Via::Lmtp { host: "::1".to_owned(), port: 24 }),
+            to(Pattern::Any, smart),
+        ]);
+        let hop = |name: &str| router.hop(&Destination::new(name));
+        assert_eq!(hop("a.test").key, router.key(&Destination::new("b.test")));
+        assert_eq!(hop("direct.test").key.target, Target::Domain("direct.test".into()));
+        assert_eq!(hop("local.test").protocol, Protocol::Lmtp);
+        assert_eq!(hop("a.test").concurrency, 5);
+        assert!(!hop("a.test").settings.detect_loop);
+    }
+
+    #[test]
+    fn without_a_route_each_domain_stands_alone_and_literals_are_addresses() {
+        let router = router(Vec::new());
+        let key = |name: &str| router.key(&Destination::new(name));
+        assert_ne!(key("a.test"), key("b.test"));
+        assert_eq!(key("[192.0.2.1]").target, Target::Literal("192.0.2.1".parse().unwrap()));
+        assert!(matches!(key("[ipv6:::1]").target, Target::Literal(IpAddr::V6(_))));
+        assert!(router.hop(&Destination::new("a.test")).settings.detect_loop);
+    }
+}

@@ -1,0 +1,242 @@
+//! The metric families of the delivery worker, with handles that are looked up once.
+//!
+//! Queue gauges are read from Redis by every pod and carry the same value in all: graph them with `max`, not `sum`.
+
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use staffetta_mail::Status;
+use staffetta_queue::Counts;
+use staffetta_smtp::client::Stage;
+
+const DELIVERIES: &str = "staffetta_deliveries_total";
+const ATTEMPTS: &str = "staffetta_delivery_attempts_total";
+const DURATION: &str = "staffetta_delivery_duration_seconds";
+const CONNECTIONS: &str = "staffetta_delivery_connections_active";
+const REUSE: &str = "staffetta_connection_reuse_total";
+const TLS_POLICY: &str = "staffetta_tls_policy_total";
+const HANDSHAKES: &str = "staffetta_tls_handshakes_total";
+const BOUNCES: &str = "staffetta_bounces_sent_total";
+const DUPLICATES: &str = "staffetta_possible_duplicates_total";
+const MESSAGES: &str = "staffetta_queue_messages";
+const JOBS: &str = "staffetta_queue_jobs";
+const OLDEST: &str = "staffetta_queue_oldest_message_age_seconds";
+const EXPIRED: &str = "staffetta_queue_lease_expired_total";
+const BACKPRESSURE: &str = "staffetta_queue_backpressure";
+const MEMORY: &str = "staffetta_queue_memory_bytes";
+const MEMORY_LIMIT: &str = "staffetta_queue_memory_limit_bytes";
+
+/// How a recipient's attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Delivered,
+    Deferred,
+    Bounced,
+    Expired,
+}
+
+/// What a report to a sender says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Failure,
+    Delay,
+    Success,
+}
+
+/// How TLS went on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsResult {
+    /// Encrypted.
+    Encrypted,
+    /// In the clear: not wanted or not offered.
+    Plaintext,
+    /// In the clear after a failed handshake.
+    Fallback,
+    /// The policy demands TLS and there was none.
+    Failed,
+}
+
+const OUTCOMES: [&str; 4] = ["delivered", "deferred", "bounced", "expired"];
+const CLASSES: [&str; 3] = ["2", "4", "5"];
+const NOTICES: [&str; 3] = ["failure", "delay", "success"];
+const POLICIES: [&str; 4] = ["none", "opportunistic", "encrypt", "verify"];
+const TLS_RESULTS: [&str; 4] = ["encrypted", "plaintext", "fallback", "failed"];
+const STATES: [&str; 4] = ["ready", "scheduled", "leased", "held"];
+/// Where an attempt ended; `ok` at [`TRANSACTION`] only.
+const STAGES: [&str; 8] = ["dns", "connect", "greeting", "tls", "auth", "mail", "data", "transaction"];
+
+/// Stages before there is a session.
+pub(crate) const DNS: usize = 0;
+pub(crate) const CONNECT: usize = 1;
+const TRANSACTION: usize = 7;
+
+/// All handles; one per worker.
+pub(crate) struct Metrics {
+    deliveries: Vec<Counter>,
+    attempts_failed: Vec<Counter>,
+    attempts_ok: Counter,
+    tls_policy: Vec<Counter>,
+    handshake_ok: [Counter; 2],
+    handshake_failed: Counter,
+    /// Reports by [`Notice`].
+    pub(crate) bounces: Vec<Counter>,
+    states: Vec<Gauge>,
+    pub(crate) queue_time: Histogram,
+    pub(crate) connect_time: Histogram,
+    pub(crate) tls_time: Histogram,
+    pub(crate) transaction_time: Histogram,
+    pub(crate) total_time: Histogram,
+    pub(crate) connections: Gauge,
+    pub(crate) reuse: Counter,
+    /// Deliveries that may happen twice.
+    pub(crate) duplicates: Counter,
+    pub(crate) leases_expired: Counter,
+    messages: Gauge,
+    oldest: Gauge,
+    backpressure: Gauge,
+    memory: Gauge,
+    memory_limit: Gauge,
+}
+
+impl Metrics {
+    /// Describes every family and starts every counter at zero.
+    pub(crate) fn new() -> Self {
+        describe();
+        let stage = |stage: &'static str| histogram!(DURATION, "stage" => stage);
+        Self {
+            deliveries: grid(DELIVERIES, ("outcome", &OUTCOMES), ("dsn_class", &CLASSES)),
+            attempts_failed: row(&STAGES, |stage| counter!(ATTEMPTS, "stage" => stage, "result" => "failed")),
+            attempts_ok: zero(counter!(ATTEMPTS, "stage" => STAGES[TRANSACTION], "result" => "ok")),
+            tls_policy: grid(TLS_POLICY, ("policy", &POLICIES), ("result", &TLS_RESULTS)),
+            handshake_ok: ["TLSv1.2", "TLSv1.3"]
+                .map(|v| zero(counter!(HANDSHAKES, "side" => "client", "version" => v, "result" => "ok"))),
+            handshake_failed: zero(counter!(HANDSHAKES, "side" => "client", "version" => "none", "result" => "failed")),
+            bounces: row(&NOTICES, |kind| counter!(BOUNCES, "kind" => kind)),
+            states: STATES.iter().map(|&state| gauge!(JOBS, "state" => state)).collect(),
+            queue_time: stage("queue"),
+            connect_time: stage("connect"),
+            tls_time: stage("tls"),
+            transaction_time: stage("transaction"),
+            total_time: stage("total"),
+            connections: gauge!(CONNECTIONS),
+            reuse: zero(counter!(REUSE)),
+            duplicates: zero(counter!(DUPLICATES)),
+            leases_expired: zero(counter!(EXPIRED)),
+            messages: gauge!(MESSAGES),
+            oldest: gauge!(OLDEST, "state" => "ready"),
+            backpressure: gauge!(BACKPRESSURE),
+            memory: gauge!(MEMORY),
+            memory_limit: gauge!(MEMORY_LIMIT),
+        }
+    }
+
+    /// One recipient's outcome.
+    pub(crate) fn delivery(&self, outcome: Outcome, status: Status) {
+        let class = match status.class {
+            2 => 0,
+            4 => 1,
+            _ => 2,
+        };
+        self.deliveries[outcome as usize * CLASSES.len() + class].increment(1);
+    }
+
+    /// A transaction that the server took for at least one recipient.
+    pub(crate) fn attempt_ok(&self) {
+        self.attempts_ok.increment(1);
+    }
+
+    /// An attempt that ended before there was a session.
+    pub(crate) fn attempt_failed(&self, stage: usize) {
+        self.attempts_failed[stage].increment(1);
+    }
+
+    /// An attempt that ended in the dialogue.
+    pub(crate) fn attempt_failed_at(&self, stage: Stage) {
+        self.attempt_failed(match stage {
+            Stage::Greeting | Stage::Helo | Stage::Idle | Stage::Quit => 2,
+            Stage::StartTls => 3,
+            Stage::Auth => 4,
+            Stage::Mail | Stage::Rcpt | Stage::Reset => 5,
+            Stage::Data | Stage::Transfer => 6,
+            Stage::Final => TRANSACTION,
+        });
+    }
+
+    /// What a connection came to under a TLS level (its place in none, may, encrypt, verify).
+    pub(crate) fn tls(&self, level: usize, result: TlsResult) {
+        self.tls_policy[level * TLS_RESULTS.len() + result as usize].increment(1);
+    }
+
+    /// A handshake of ours; `None`: it failed.
+    pub(crate) fn handshake(&self, version: Option<&str>) {
+        match version {
+            Some("TLSv1.2") => self.handshake_ok[0].increment(1),
+            Some(_) => self.handshake_ok[1].increment(1),
+            None => self.handshake_failed.increment(1),
+        }
+    }
+
+    /// The state of the whole queue.
+    pub(crate) fn queue(&self, counts: &Counts, backpressure: bool) {
+        let states = [counts.ready, counts.scheduled, counts.leased, counts.held];
+        for (gauge, value) in self.states.iter().zip(states) {
+            gauge.set(value as f64);
+        }
+        self.messages.set(counts.messages as f64);
+        self.oldest.set(counts.oldest_ready.as_secs_f64());
+        self.backpressure.set(f64::from(u8::from(backpressure)));
+        self.memory.set(counts.memory.0 as f64);
+        self.memory_limit.set(counts.memory.1 as f64);
+    }
+}
+
+/// Seconds for a histogram.
+pub(crate) fn record(histogram: &Histogram, time: Duration) {
+    histogram.record(time.as_secs_f64());
+}
+
+fn zero(counter: Counter) -> Counter {
+    counter.increment(0);
+    counter
+}
+
+fn row(labels: &[&'static str], make: impl Fn(&'static str) -> Counter) -> Vec<Counter> {
+    labels.iter().map(|&label| zero(make(label))).collect()
+}
+
+/// Row by row: the second label changes fastest.
+fn grid(
+    name: &'static str,
+    (row_key, rows): (&'static str, &[&'static str]),
+    (column_key, columns): (&'static str, &[&'static str]),
+) -> Vec<Counter> {
+    rows.iter()
+        .flat_map(|&r| columns.iter().map(move |&c| zero(counter!(name, row_key => r, column_key => c))))
+        .collect()
+}
+
+fn describe() {
+    staffetta_transport::dns::describe_metrics();
+    describe_counter!(DELIVERIES, "Attempts by outcome, counted per recipient.");
+    describe_counter!(ATTEMPTS, "Transactions that the server took, and attempts by the stage at which they failed.");
+    describe_histogram!(
+        DURATION,
+        Unit::Seconds,
+        "Time in the queue, to connect, for TLS, for a transaction, in total."
+    );
+    describe_gauge!(CONNECTIONS, "Connections to next hops that are open now.");
+    describe_counter!(REUSE, "Messages sent over a connection that had carried one before.");
+    describe_counter!(TLS_POLICY, "Connections by TLS level and what came of it.");
+    describe_counter!(HANDSHAKES, "TLS handshakes.");
+    describe_counter!(BOUNCES, "Reports to senders that were queued.");
+    describe_counter!(DUPLICATES, "Deliveries whose lease had passed to another worker before they were settled.");
+    describe_gauge!(MESSAGES, "Messages in the queue; the same from every pod, so use max.");
+    describe_gauge!(JOBS, "Jobs (message times destination) by state; the same from every pod, so use max.");
+    describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest job that is due and not claimed; use max.");
+    describe_counter!(EXPIRED, "Jobs taken back from workers whose lease had expired.");
+    describe_gauge!(BACKPRESSURE, "1 while the queue takes no new mail; use max.");
+    describe_gauge!(MEMORY, Unit::Bytes, "Memory that Redis uses; use max.");
+    describe_gauge!(MEMORY_LIMIT, Unit::Bytes, "Redis' maxmemory, 0 for none; use max.");
+}

@@ -1,0 +1,102 @@
+//! One poller a partition: asks which destinations have work and hands them to the lanes.
+//!
+//! Polling adapts: at once while there is work, up to ten times a second shortly after, once a second when nothing
+//! has happened for long, and never later than the next job is due.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::pool::Work;
+use crate::worker::Worker;
+
+/// Destinations asked for at a time.
+const LIMIT: usize = 50;
+/// Between polls while there is work; long enough that each finds several jobs.
+const BUSY: Duration = Duration::from_millis(5);
+/// Between polls after the last work, at first.
+const CALM: Duration = Duration::from_millis(100);
+/// Between polls when nothing has happened for [`DROWSY_AFTER`].
+const DROWSY: Duration = Duration::from_millis(250);
+/// Between polls when nothing has happened for [`ASLEEP_AFTER`].
+const ASLEEP: Duration = Duration::from_secs(1);
+const DROWSY_AFTER: Duration = Duration::from_secs(10);
+const ASLEEP_AFTER: Duration = Duration::from_secs(60);
+/// After a failed poll.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// Polls one partition until the worker stops.
+pub(crate) async fn poll(worker: Arc<Worker>, partition: u16) {
+    let mut rhythm = Rhythm { busy: BUSY, last_work: Instant::now() };
+    while let Some(offer) = worker.stop.run_until_cancelled(worker.queue.offer(partition, LIMIT)).await {
+        let pause = match offer {
+            Ok(offer) => {
+                let found = offer.destinations.len();
+                for destination in offer.destinations {
+                    worker.carry(&Work { partition, destination });
+                }
+                rhythm.after(found, offer.next, Instant::now())
+            }
+            Err(error) => {
+                tracing::debug!(partition, %error, "failed to poll the queue");
+                AWAY
+            }
+        };
+        if worker.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// How soon to poll again.
+struct Rhythm {
+    busy: Duration,
+    last_work: Instant,
+}
+
+impl Rhythm {
+    /// After a poll that found so many destinations, with the next one due after `next`.
+    fn after(&mut self, found: usize, next: Option<Duration>, now: Instant) -> Duration {
+        if found == LIMIT {
+            self.last_work = now;
+            return Duration::ZERO;
+        }
+        if found > 0 {
+            self.last_work = now;
+            self.busy = BUSY;
+            return BUSY;
+        }
+        self.busy = (self.busy * 2).min(CALM);
+        let idle = now.saturating_duration_since(self.last_work);
+        let pause = match idle {
+            _ if idle >= ASLEEP_AFTER => ASLEEP,
+            _ if idle >= DROWSY_AFTER => DROWSY,
+            _ => self.busy,
+        };
+        // Never shorter than busy: "next" may be a destination that was offered just now.
+        next.map_or(pause, |next| next.clamp(BUSY, pause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polling_slows_down_when_nothing_happens_and_wakes_for_what_is_due() {
+        let start = Instant::now();
+        let mut rhythm = Rhythm { busy: BUSY, last_work: start };
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(rhythm.after(LIMIT, None, start), Duration::ZERO);
+        assert_eq!(rhythm.after(3, None, start), BUSY);
+        for _ in 0..8 {
+            rhythm.after(0, None, start);
+        }
+        assert_eq!(rhythm.after(0, None, at(1)), CALM);
+        assert_eq!(rhythm.after(0, None, at(11)), DROWSY);
+        assert_eq!(rhythm.after(0, None, at(61)), ASLEEP);
+        assert_eq!(rhythm.after(0, Some(Duration::from_millis(300)), at(61)), Duration::from_millis(300));
+        assert_eq!(rhythm.after(0, Some(Duration::ZERO), at(61)), BUSY);
+        assert_eq!(rhythm.after(1, None, at(70)), BUSY);
+        assert_eq!(rhythm.after(0, None, at(70)), BUSY * 2);
+    }
+}

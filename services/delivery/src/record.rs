@@ -1,0 +1,90 @@
+//! One recipient's outcome, into the mail log and the metrics.
+
+use std::time::{Duration, Instant};
+
+use staffetta_mail::Status;
+use staffetta_telemetry::maillog::{self, Delays, Relay};
+
+use crate::attempt::Attempt;
+use crate::connection::Connection;
+use crate::hop::NextHop;
+use crate::metrics::{Outcome, record};
+use crate::outcome::{Failed, Fate};
+use crate::worker::{Worker, unix_millis};
+
+/// Writes the outcome of recipient `index`; with the connection, if there was one, and which message on it this was.
+pub(crate) fn outcome(
+    worker: &Worker,
+    hop: &NextHop,
+    attempt: &Attempt,
+    index: u32,
+    fate: &Fate,
+    connection: Option<(&Connection, u32)>,
+) {
+    let Some(recipient) = attempt.message.envelope.recipients.get(index as usize) else { return };
+    let (outcome, status, code, text) = describe(attempt, fate);
+    let delays = delays(attempt, connection);
+    let conn_use = connection.map_or(1, |(_, conn_use)| conn_use);
+    let connection = connection.map(|(connection, _)| connection);
+    let event = maillog::Attempt {
+        qid: attempt.message.id,
+        to: (&recipient.address).into(),
+        from: (&attempt.message.envelope.sender).into(),
+        relay: connection.map(|c| Relay { host: c.peer.host.as_ref().into(), address: c.peer.address }),
+        protocol: hop.protocol_name(),
+        tls: connection.and_then(|c| c.tls.as_deref()),
+        conn_use,
+        delays,
+        dsn: status,
+        code,
+        response: text.as_str().into(),
+        attempt: attempt.attempts + 1,
+        next: (outcome == Outcome::Deferred).then_some(attempt.retry),
+    };
+    match outcome {
+        Outcome::Delivered => maillog::delivered(&event),
+        Outcome::Deferred => maillog::deferred(&event),
+        Outcome::Bounced => maillog::bounced(&event),
+        Outcome::Expired => maillog::expired(&event),
+    }
+    worker.metrics.delivery(outcome, status);
+    if outcome == Outcome::Delivered {
+        record(&worker.metrics.queue_time, delays.queue);
+        record(&worker.metrics.transaction_time, delays.transfer);
+        record(&worker.metrics.total_time, delays.total());
+    }
+}
+
+/// What the log says of a fate.
+fn describe(attempt: &Attempt, fate: &Fate) -> (Outcome, Status, Option<u16>, String) {
+    match fate {
+        Fate::Delivered { reply, .. } => {
+            (Outcome::Delivered, reply.effective_status(), Some(reply.code), reply.to_string())
+        }
+        Fate::Failed(Failed { permanent, status, text, reply, .. }) => {
+            let outcome = match (permanent, attempt.expired) {
+                (true, _) => Outcome::Bounced,
+                (false, true) => Outcome::Expired,
+                (false, false) => Outcome::Deferred,
+            };
+            (outcome, *status, reply.as_ref().map(|reply| reply.code), text.clone())
+        }
+    }
+}
+
+/// Postfix' four: reception is over before the queue and is not measured here.
+fn delays(attempt: &Attempt, connection: Option<(&Connection, u32)>) -> Delays {
+    let queued = attempt.queued(unix_millis());
+    let (Some(began), Some((connection, conn_use))) = (attempt.began, connection) else {
+        let rest = attempt.claimed.elapsed();
+        return Delays { queue: queued, connection: rest, ..Delays::default() };
+    };
+    let waited = began.saturating_duration_since(attempt.claimed);
+    let setup = if conn_use > 1 { Duration::ZERO } else { connection.setup.min(waited) };
+    Delays {
+        reception: Duration::ZERO,
+        queue: queued + (waited - setup),
+        connection: setup,
+        transfer: Instant::now().saturating_duration_since(began),
+    }
+}

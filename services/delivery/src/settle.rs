@@ -1,0 +1,211 @@
+//! Settlement: tells the queue what became of a job, without keeping a connection waiting.
+//!
+//! One task holds all settlements under way, so that those which come in together leave in one pipeline. The queue
+//! crate repeats a settlement while Redis is away, for at most the lease.
+
+use ::metrics::Counter;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use staffetta_mail::Status;
+use staffetta_queue::{Notice, Queue, Settled, Settlement};
+use staffetta_smtp::client::Protocol;
+use staffetta_telemetry::maillog;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::Attempt;
+use crate::bounce::Reporter;
+use crate::metrics;
+use crate::outcome::Plan;
+
+/// Settlements taken over in one go.
+const BURST: usize = 256;
+
+/// Where carriers leave their jobs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Settler {
+    parcels: mpsc::UnboundedSender<Parcel>,
+    closed: CancellationToken,
+}
+
+/// What [`run`] takes.
+pub(crate) struct Parcels {
+    arrivals: mpsc::UnboundedReceiver<Parcel>,
+    closed: CancellationToken,
+}
+
+/// A job and what becomes of it. Bounded by the jobs that the worker may hold.
+struct Parcel {
+    attempt: Attempt,
+    fate: Parting,
+}
+
+enum Parting {
+    /// By the results of an attempt.
+    Plan(Box<Plan>, Protocol),
+    /// Not attempted.
+    Release,
+    /// Delivered by this pod before; the settlement was lost.
+    Before,
+}
+
+/// What the settling task works with.
+pub(crate) struct Office {
+    pub(crate) queue: Queue,
+    pub(crate) reporter: Reporter,
+    /// [`Settled::Stale`] after a delivery.
+    pub(crate) duplicates: Counter,
+    /// Reports queued, by kind.
+    pub(crate) notices: Vec<Counter>,
+}
+
+impl Settler {
+    /// A settler, and the parcels for [`run`].
+    pub(crate) fn new() -> (Self, Parcels) {
+        let (parcels, arrivals) = mpsc::unbounded_channel();
+        let closed = CancellationToken::new();
+        (Self { parcels, closed: closed.clone() }, Parcels { arrivals, closed })
+    }
+
+    /// No more will come: [`run`] ends once all is settled.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// By the results of an attempt.
+    pub(crate) fn settle(&self, attempt: Attempt, plan: Plan, protocol: Protocol) {
+        self.send(attempt, Parting::Plan(Box::new(plan), protocol));
+    }
+
+    /// Back into the queue, not attempted.
+    pub(crate) fn release(&self, attempt: Attempt) {
+        self.send(attempt, Parting::Release);
+    }
+
+    /// Finished by this pod before.
+    pub(crate) fn finished_before(&self, attempt: Attempt) {
+        self.send(attempt, Parting::Before);
+    }
+
+    fn send(&self, attempt: Attempt, fate: Parting) {
+        // Fails only after the task has ended, at the hard stop; the lease expires then.
+        let _ = self.parcels.send(Parcel { attempt, fate });
+    }
+}
+
+/// Settles until the settler is closed and all is settled. `forget` is told of each job that is ours no more.
+pub(crate) async fn run(office: &Office, parcels: Parcels, forget: impl Fn(&Attempt)) {
+    let Parcels { mut arrivals, closed } = parcels;
+    let mut running = FuturesUnordered::new();
+    let mut arrived = Vec::with_capacity(BURST);
+    loop {
+        tokio::select! {
+            biased;
+            _ = arrivals.recv_many(&mut arrived, BURST) => {
+                running.extend(arrived.drain(..).map(|parcel| office.settle(parcel)));
+            }
+            Some(attempt) = running.next(), if !running.is_empty() => forget(&attempt),
+            () = closed.cancelled(), if running.is_empty() => return,
+        }
+    }
+}
+
+impl Office {
+    async fn settle(&self, parcel: Parcel) -> Attempt {
+        let Parcel { attempt, fate } = parcel;
+        let delivered = match &fate {
+            Parting::Plan(plan, _) => !plan.delivered.is_empty(),
+            Parting::Release | Parting::Before => false,
+        };
+        let (settlement, kind) = self.settlement(&attempt, fate).await;
+        let ends = matches!(settlement, Settlement::Finished { .. });
+        match self.queue.settle(&attempt.held.lease, settlement).await {
+            Ok(Settled::Done) => self.settled(&attempt, kind, ends),
+            Ok(Settled::Stale) if delivered => self.duplicate(&attempt, "the lease had passed to another worker"),
+            Ok(Settled::Stale) => {}
+            Err(error) if delivered => self.duplicate(&attempt, &error.to_string()),
+            Err(error) => tracing::warn!(qid = %attempt.message.id, %error, "failed to settle a job"),
+        }
+        attempt
+    }
+
+    /// What to tell the queue. If the report cannot be made the job is tried again later.
+    async fn settlement(&self, attempt: &Attempt, fate: Parting) -> (Settlement, Option<metrics::Notice>) {
+        let (plan, protocol) = match fate {
+            Parting::Plan(plan, protocol) => (plan, protocol),
+            Parting::Release => return (Settlement::Released, None),
+            Parting::Before => return (Settlement::Finished { notice: None }, None),
+        };
+        if !plan.reports() {
+            return (settlement(*plan, None, None), None);
+        }
+        match self.reporter.report(attempt, &plan, protocol == Protocol::Lmtp).await {
+            Ok(report) => {
+                let (notice, kind) = report.unzip();
+                (settlement(*plan, notice, kind), kind)
+            }
+            Err(error) => {
+                tracing::warn!(qid = %attempt.message.id, %error, "failed to make a report; the job is tried again");
+                (postponed(*plan), None)
+            }
+        }
+    }
+
+    fn settled(&self, attempt: &Attempt, kind: Option<metrics::Notice>, ends: bool) {
+        if let Some(kind) = kind {
+            self.notices[kind as usize].increment(1);
+        }
+        if ends && is_only_job(attempt) {
+            maillog::removed(&maillog::Removed { qid: attempt.message.id });
+        }
+    }
+
+    fn duplicate(&self, attempt: &Attempt, reason: &str) {
+        self.duplicates.increment(1);
+        tracing::warn!(qid = %attempt.message.id, reason, "possible duplicate: delivered, but not settled");
+    }
+}
+
+/// The queue's words for a plan.
+fn settlement(plan: Plan, notice: Option<Notice>, kind: Option<metrics::Notice>) -> Settlement {
+    let Some(reason) = plan.reason else { return Settlement::Finished { notice } };
+    if plan.remaining.is_empty() {
+        return Settlement::Finished { notice };
+    }
+    Settlement::Deferred {
+        remaining: plan.remaining,
+        after: plan.after,
+        reason: reason.text,
+        status: reason.status,
+        back_off: plan.back_off,
+        notice,
+        delay_noticed: kind == Some(metrics::Notice::Delay),
+    }
+}
+
+/// Without its report a plan settles only what needs none.
+fn postponed(mut plan: Plan) -> Settlement {
+    let unreported = plan.failed.iter().map(|(index, _)| *index);
+    plan.remaining.extend(unreported);
+    plan.remaining.sort_unstable();
+    plan.remaining.dedup();
+    Settlement::Deferred {
+        remaining: plan.remaining,
+        after: plan.after,
+        reason: "the report to the sender could not be made".to_owned(),
+        status: Status::new(4, 3, 0),
+        back_off: None,
+        notice: None,
+        delay_noticed: false,
+    }
+}
+
+/// Does the message end with this job? Known for messages with one destination, which are nearly all.
+fn is_only_job(attempt: &Attempt) -> bool {
+    let mut recipients = attempt.message.envelope.recipients.iter();
+    let Some(first) = recipients.next() else { return true };
+    recipients.all(|recipient| match (recipient.address.domain_str(), first.address.domain_str()) {
+        (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
+        (a, b) => a == b,
+    })
+}

@@ -1,0 +1,174 @@
+//! What all tasks of the delivery worker share, and the operations that several of them need.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use staffetta_config::Timeouts;
+use staffetta_policy::schedule::{self, Next, Schedule};
+use staffetta_queue::Queue;
+use staffetta_smtp::client::Protocol;
+use staffetta_transport::connect::TlsClient;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::attempt::Attempt;
+use crate::carrier;
+use crate::fallback::Fallback;
+use crate::hop::Router;
+use crate::itinerary::Planner;
+use crate::metrics::Metrics;
+use crate::outcome::{self, Rules};
+use crate::pool::{Pool, Work};
+use crate::recent::Recent;
+use crate::renew::Leases;
+use crate::settle::Settler;
+
+/// Octets that one permit of [`Worker::room`] stands for.
+const UNIT: u64 = 1024;
+/// Memory for the bodies and records of jobs in this pod, in units.
+pub(crate) const ROOM: usize = 64 * 1024;
+/// Octets of a job besides its body.
+const RECORD: u64 = 2048;
+
+/// The worker.
+pub(crate) struct Worker {
+    pub(crate) queue: Queue,
+    pub(crate) router: Router,
+    pub(crate) planner: Planner,
+    pub(crate) tls: TlsClient,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) sources: Vec<IpAddr>,
+    pub(crate) schedule: Schedule,
+    pub(crate) rules: Rules,
+    /// Bodies up to this many octets come with their job.
+    pub(crate) inline_limit: u64,
+    pub(crate) metrics: Metrics,
+    pub(crate) leases: Leases,
+    pub(crate) recent: Recent,
+    pub(crate) fallback: Fallback,
+    pub(crate) settler: Settler,
+    pub(crate) pool: Pool,
+    /// Connections that may be opened.
+    pub(crate) connections: Arc<Semaphore>,
+    /// Memory for jobs.
+    pub(crate) room: Arc<Semaphore>,
+    /// No new work from now on.
+    pub(crate) stop: CancellationToken,
+    /// The carriers.
+    pub(crate) carriers: TaskTracker,
+}
+
+/// What a claim came to.
+#[derive(Default)]
+pub(crate) struct Claimed {
+    pub(crate) attempts: Vec<Attempt>,
+    /// There is probably more.
+    pub(crate) full: bool,
+}
+
+impl Worker {
+    /// Hands work to its lane, with a new carrier if one is needed and may be had.
+    pub(crate) fn carry(self: &Arc<Self>, work: &Work) {
+        let Some(lane) = self.pool.put(&self.router, work) else { return };
+        match self.connections.clone().try_acquire_owned() {
+            Ok(permit) => {
+                self.carriers.spawn(carrier::run(self.clone(), lane, permit));
+            }
+            Err(_) => {
+                lane.resign();
+                self.pool.pressure.notify_one();
+            }
+        }
+    }
+
+    /// Claims up to `wanted` jobs; fewer if memory is short. What this pod delivered before is settled at once.
+    pub(crate) async fn claim(self: Arc<Self>, work: Work, wanted: usize) -> Claimed {
+        let each = self.job_units();
+        let Some((wanted, mut room)) = self.take_room(wanted, each).await else {
+            return Claimed::default();
+        };
+        let since = Instant::now();
+        let jobs = match self.queue.claim(work.partition, &work.destination, wanted).await {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                tracing::debug!(destination = work.destination.as_str(), %error, "failed to claim jobs");
+                Vec::new()
+            }
+        };
+        let full = jobs.len() >= wanted;
+        let mut attempts = Vec::with_capacity(jobs.len());
+        for mut job in jobs {
+            let held = self.leases.hold(job.lease.clone(), since);
+            let struck = self.recent.strike(held.job(), &mut job.recipients);
+            let attempt = Attempt::new(job, held, since, room.split(each as usize));
+            if struck > 0 && attempt.waiting.is_empty() {
+                self.settler.finished_before(attempt);
+            } else {
+                attempts.push(attempt);
+            }
+        }
+        Claimed { attempts, full }
+    }
+
+    /// When the attempt's failures are tried again, and whether they are.
+    pub(crate) fn judge(&self, attempt: &mut Attempt) {
+        let now = unix_millis();
+        let age = Duration::from_millis(now.saturating_sub(attempt.message.arrived));
+        attempt.expired = outcome::is_expired(&attempt.message, now);
+        attempt.retry = match schedule::next(&self.schedule, age, rand::rng().random()) {
+            Next::After(wait) => wait,
+            // The message's own end counts; this is only reached when the configured lifetime was shortened.
+            Next::GiveUp => self.schedule.max,
+        };
+    }
+
+    /// Every recipient has its result: decides and settles.
+    pub(crate) fn finish(&self, mut attempt: Attempt, protocol: Protocol) {
+        let results = std::mem::take(&mut attempt.results);
+        let facts = outcome::Facts {
+            message: &attempt.message,
+            delay_noticed: attempt.delay_noticed,
+            now: unix_millis(),
+            expired: attempt.expired,
+            retry: attempt.retry,
+        };
+        let plan = outcome::decide(facts, results, &self.rules);
+        if !plan.delivered.is_empty() {
+            self.recent.remember(attempt.held.job(), plan.delivered.iter().copied());
+        }
+        self.settler.settle(attempt, plan, protocol);
+    }
+
+    /// One of the configured source addresses of the right family.
+    pub(crate) fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
+        let fitting: Vec<_> = self.sources.iter().filter(|source| source.is_ipv4() == peer.is_ipv4()).collect();
+        fitting.choose(&mut rand::rng()).map(|source| **source)
+    }
+
+    /// Memory for so many jobs, or for one once there is.
+    async fn take_room(&self, wanted: usize, each: u32) -> Option<(usize, tokio::sync::OwnedSemaphorePermit)> {
+        let mut jobs = wanted.max(1);
+        while jobs > 1 {
+            if let Ok(room) = self.room.clone().try_acquire_many_owned(each * jobs as u32) {
+                return Some((jobs, room));
+            }
+            jobs /= 2;
+        }
+        // The semaphore is never closed.
+        let room = self.room.clone().acquire_many_owned(each).await.ok()?;
+        Some((1, room))
+    }
+
+    fn job_units(&self) -> u32 {
+        ((self.inline_limit + RECORD).div_ceil(UNIT) as u32).min(ROOM as u32)
+    }
+}
+
+/// Now, in milliseconds since the Unix epoch, by the clock of this machine.
+pub(crate) fn unix_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
