@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser;
-use staffetta_config::{Config, LogFormat};
+use staffetta_config::{Config, LogFormat, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,7 +33,7 @@ async fn main() -> ExitCode {
 }
 
 async fn start(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Arc::new(Config::load(&arguments.config)?);
+    let config = Arc::new(Config::load_for(&arguments.config, Service::Auth)?);
     let format = match config.log.format {
         LogFormat::Json => staffetta_telemetry::LogFormat::Json,
         LogFormat::Postfix => staffetta_telemetry::LogFormat::Postfix,

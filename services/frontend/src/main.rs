@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use staffetta_config::{Config, LogFormat};
+use staffetta_config::{Config, LogFormat, Service};
 use staffetta_transport::{shutdown, tls};
 
 #[global_allocator]
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Arc::new(Config::load(&arguments.config)?);
+    let config = Arc::new(Config::load_for(&arguments.config, Service::Frontend)?);
     tls::install_provider();
     let format = match config.log.format {
         LogFormat::Json => staffetta_telemetry::LogFormat::Json,
