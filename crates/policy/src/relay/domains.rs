@@ -1,0 +1,41 @@
+//! Sets of domains, as the configuration lists them.
+
+use std::collections::HashSet;
+
+/// A set of domains: exact names, and `*.name` for everything below a name. Case does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct DomainSet {
+    exact: HashSet<String>,
+    /// Stored without the `*.`.
+    below: HashSet<String>,
+}
+
+impl DomainSet {
+    /// True if the set holds `name` itself or a `*.` entry above it.
+    pub fn contains(&self, name: &str) -> bool {
+        if self.exact.is_empty() && self.below.is_empty() {
+            return false;
+        }
+        let name = name.to_ascii_lowercase();
+        self.exact.contains(&name) || parents(&name).any(|parent| self.below.contains(parent))
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for DomainSet {
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
+        let mut set = Self::default();
+        for name in names {
+            let name = name.as_ref().to_ascii_lowercase();
+            match name.strip_prefix("*.") {
+                Some(parent) => set.below.insert(parent.to_owned()),
+                None => set.exact.insert(name),
+            };
+        }
+        set
+    }
+}
+
+/// `b.c`, `c` for `a.b.c`.
+fn parents(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
+}

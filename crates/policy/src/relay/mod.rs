@@ -1,0 +1,242 @@
+//! May this client send this message to this recipient? Decided at every RCPT, in Postfix's order: sender, relay,
+//! recipient (`smtpd_delay_reject = yes`, `smtpd_relay_before_recipient_restrictions = yes`).
+//!
+//! Pure and lazy: [`evaluate`] either reaches a [`Step::Verdict`] or names the one fact that it needs next
+//! ([`Step::Ask`]). The shell finds that out, writes it into [`Known`] and asks again, so that no call to the auth
+//! service or the DNS is made where its answer cannot matter.
+//!
+//! ```text
+//! sender     logged in and the sender is not <>     owned by the login?            553 5.7.1 · 451 4.3.0
+//! relay      not trusted, not logged in             a domain of ours?              554 5.7.1 · 451 4.3.0
+//! recipient  everybody                              fully qualified?               504 5.5.2
+//!            a domain that the auth service knows   does the recipient exist?      550 5.1.1 · 451 4.3.0
+//!            neither ours nor routed explicitly     does the domain take mail?     550 5.1.2 · 556 5.1.10 · 450 4.4.3
+//! ```
+
+mod domains;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use staffetta_mail::{Address, Domain, ReversePath};
+
+pub use domains::DomainSet;
+pub use refusal::Refusal;
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// Port 25: other servers, trusted networks, users who log in.
+    Relay,
+    /// Ports 587 and 465: users who must log in (RFC 6409).
+    Submission,
+}
+
+/// The operator's choices.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Mail for these is accepted from anyone; they are neither looked up in the DNS nor in the auth service.
+    pub relay_domains: DomainSet,
+    /// The domains that the auth service knows are ours as well, and their recipients must exist.
+    pub relay_domains_from_auth: bool,
+    /// Refuse recipients whose domain does not exist in the DNS or says that it takes no mail.
+    pub reject_unknown_recipient_domain: bool,
+    /// Domains with a route of their own (not `*`): not looked up in the DNS.
+    pub routed_domains: DomainSet,
+    /// A login may only use sender addresses that it owns.
+    pub sender_must_match_login: bool,
+}
+
+/// One recipient of one transaction, as far as the session itself knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Where the client connected.
+    pub listener: Listener,
+    /// The client is in one of the trusted networks.
+    pub trusted: bool,
+    /// The authenticated login.
+    pub login: Option<&'a str>,
+    /// MAIL FROM.
+    pub sender: &'a ReversePath,
+    /// RCPT TO.
+    pub recipient: &'a Address,
+}
+
+/// What the shell has found out so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// Answers [`Fact::SenderOwned`].
+    pub sender_owned: Option<Answer>,
+    /// Answers [`Fact::DomainOurs`].
+    pub domain_ours: Option<Answer>,
+    /// Answers [`Fact::RecipientExists`].
+    pub recipient_exists: Option<Answer>,
+    /// Answers [`Fact::DomainInDns`].
+    pub domain_in_dns: Option<InDns>,
+}
+
+/// A yes-or-no fact that only a look-up can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is so.
+    Yes,
+    /// It is not so.
+    No,
+    /// Nobody could say now; never treated as a no.
+    Unknown,
+}
+
+/// What the DNS says about a domain (RFC 5321 section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InDns {
+    /// It has an MX, A or AAAA record.
+    Exists,
+    /// It has none of them, or does not exist.
+    NotFound,
+    /// It says that it takes no mail (RFC 7505).
+    NullMx,
+    /// The DNS could not say now.
+    Unknown,
+}
+
+/// What to find out next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Does the login own the sender address?
+    SenderOwned,
+    /// Does the auth service know the recipient's domain?
+    DomainOurs,
+    /// Does the auth service know the recipient?
+    RecipientExists,
+    /// Does the recipient's domain take mail?
+    DomainInDns,
+}
+
+/// One step of the evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The verdict depends on this fact.
+    Ask(Fact),
+    /// Nothing more is needed.
+    Verdict(Verdict),
+}
+
+/// The decision on one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Take it.
+    Accept,
+    /// Refuse it for good or for now; the reason knows its reply.
+    Refuse(Refusal),
+}
+
+/// Evaluates one recipient with what is known so far.
+pub fn evaluate(rules: &Rules, request: &Request<'_>, known: &Known) -> Step {
+    let walk = || {
+        sender(rules, request, known)?;
+        relay(rules, request, known)?;
+        recipient(rules, request, known)
+    };
+    match walk() {
+        Ok(()) => Step::Verdict(Verdict::Accept),
+        Err(Halt::Need(fact)) => Step::Ask(fact),
+        Err(Halt::No(refusal)) => Step::Verdict(Verdict::Refuse(refusal)),
+    }
+}
+
+/// Where the walk through the lists ends before its end.
+enum Halt {
+    Need(Fact),
+    No(Refusal),
+}
+
+fn sender(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
+    if request.login.is_none() {
+        return match request.listener {
+            Listener::Submission => Err(Halt::No(Refusal::NotLoggedIn)),
+            Listener::Relay => Ok(()),
+        };
+    }
+    if !rules.sender_must_match_login || request.sender.is_null() {
+        return Ok(());
+    }
+    match known.sender_owned.ok_or(Halt::Need(Fact::SenderOwned))? {
+        Answer::Yes => Ok(()),
+        Answer::No => Err(Halt::No(Refusal::SenderNotOwned)),
+        Answer::Unknown => Err(Halt::No(Refusal::SenderUnknown)),
+    }
+}
+
+fn relay(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
+    if request.trusted || request.login.is_some() || is_bare_postmaster(request.recipient) {
+        return Ok(());
+    }
+    match ours(rules, request.recipient, known)? {
+        Ours::Static | Ours::ByAuth => Ok(()),
+        Ours::No => Err(Halt::No(Refusal::RelayDenied)),
+    }
+}
+
+fn recipient(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
+    // RFC 5321 section 4.5.1: the bare postmaster is always taken.
+    if is_bare_postmaster(request.recipient) {
+        return Ok(());
+    }
+    if !request.recipient.is_fully_qualified() {
+        return Err(Halt::No(Refusal::NotFullyQualified));
+    }
+    match ours(rules, request.recipient, known)? {
+        Ours::Static => Ok(()),
+        Ours::ByAuth => exists(known),
+        Ours::No => in_dns(rules, request.recipient, known),
+    }
+}
+
+enum Ours {
+    /// Listed in the configuration.
+    Static,
+    /// Known to the auth service.
+    ByAuth,
+    No,
+}
+
+fn ours(rules: &Rules, recipient: &Address, known: &Known) -> Result<Ours, Halt> {
+    let Some(Domain::Name(name)) = recipient.domain() else { return Ok(Ours::No) };
+    if rules.relay_domains.contains(name) {
+        return Ok(Ours::Static);
+    }
+    if !rules.relay_domains_from_auth {
+        return Ok(Ours::No);
+    }
+    match known.domain_ours.ok_or(Halt::Need(Fact::DomainOurs))? {
+        Answer::Yes => Ok(Ours::ByAuth),
+        Answer::No => Ok(Ours::No),
+        Answer::Unknown => Err(Halt::No(Refusal::RecipientUnknown)),
+    }
+}
+
+fn exists(known: &Known) -> Result<(), Halt> {
+    match known.recipient_exists.ok_or(Halt::Need(Fact::RecipientExists))? {
+        Answer::Yes => Ok(()),
+        Answer::No => Err(Halt::No(Refusal::NoSuchRecipient)),
+        Answer::Unknown => Err(Halt::No(Refusal::RecipientUnknown)),
+    }
+}
+
+fn in_dns(rules: &Rules, recipient: &Address, known: &Known) -> Result<(), Halt> {
+    let Some(Domain::Name(name)) = recipient.domain() else { return Ok(()) };
+    if !rules.reject_unknown_recipient_domain || rules.routed_domains.contains(name) {
+        return Ok(());
+    }
+    match known.domain_in_dns.ok_or(Halt::Need(Fact::DomainInDns))? {
+        InDns::Exists => Ok(()),
+        InDns::NotFound => Err(Halt::No(Refusal::DomainNotFound)),
+        InDns::NullMx => Err(Halt::No(Refusal::NullMx)),
+        InDns::Unknown => Err(Halt::No(Refusal::DnsUnavailable)),
+    }
+}
+
+/// `postmaster` without a domain, the only address without one that the grammar lets through.
+fn is_bare_postmaster(address: &Address) -> bool {
+    address.domain_str().is_none()
+}

@@ -1,0 +1,78 @@
+//! Why a recipient is refused, and what the client is told.
+
+use staffetta_smtp::reply::Reply;
+
+use super::Request;
+
+/// Why a recipient is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Submission without a login. The session already says so at MAIL; this is the second lock on the door.
+    NotLoggedIn,
+    /// The login uses somebody else's sender address.
+    SenderNotOwned,
+    /// The auth service could not say who owns the sender.
+    SenderUnknown,
+    /// A stranger wants to reach a domain that is not ours.
+    RelayDenied,
+    /// The auth service could not say whether domain or recipient are ours.
+    RecipientUnknown,
+    /// The recipient's domain has no dot.
+    NotFullyQualified,
+    /// There is no such recipient in a domain of ours.
+    NoSuchRecipient,
+    /// The recipient's domain does not exist.
+    DomainNotFound,
+    /// The recipient's domain takes no mail.
+    NullMx,
+    /// The DNS could not say whether the domain exists.
+    DnsUnavailable,
+}
+
+impl Refusal {
+    /// What the client is told about the recipient of `request`.
+    pub fn reply(self, request: &Request<'_>) -> Reply {
+        let (sender, recipient) = (request.sender.as_str(), request.recipient.as_str());
+        match self {
+            Self::NotLoggedIn => Reply::authentication_required(),
+            Self::SenderNotOwned => Reply::sender_not_owned(sender, request.login.unwrap_or_default()),
+            Self::SenderUnknown => Reply::lookup_failed(sender),
+            Self::RelayDenied => Reply::relay_denied(recipient),
+            Self::RecipientUnknown => Reply::lookup_failed(recipient),
+            Self::NotFullyQualified => Reply::recipient_not_qualified(recipient),
+            Self::NoSuchRecipient => Reply::user_unknown(recipient),
+            Self::DomainNotFound => Reply::domain_not_found(recipient),
+            Self::NullMx => Reply::null_mx(recipient, request.recipient.domain_str().unwrap_or_default()),
+            Self::DnsUnavailable => Reply::domain_lookup_failed(recipient),
+        }
+    }
+
+    /// A label for metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NotLoggedIn => "not_logged_in",
+            Self::SenderNotOwned => "sender_not_owned",
+            Self::SenderUnknown | Self::RecipientUnknown => "lookup_failed",
+            Self::RelayDenied => "relay_denied",
+            Self::NotFullyQualified => "not_fully_qualified",
+            Self::NoSuchRecipient => "no_such_recipient",
+            Self::DomainNotFound => "domain_not_found",
+            Self::NullMx => "null_mx",
+            Self::DnsUnavailable => "dns_unavailable",
+        }
+    }
+
+    /// All of them, so that metrics can show zeros.
+    pub const ALL: [Self; 10] = [
+        Self::NotLoggedIn,
+        Self::SenderNotOwned,
+        Self::SenderUnknown,
+        Self::RelayDenied,
+        Self::RecipientUnknown,
+        Self::NotFullyQualified,
+        Self::NoSuchRecipient,
+        Self::DomainNotFound,
+        Self::NullMx,
+        Self::DnsUnavailable,
+    ];
+}

@@ -1,0 +1,216 @@
+//! The table of verdicts, and what must hold whatever the look-ups say.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+const JOHN: &str = "john@example.org";
+
+/// A world in which every fact can be found out.
+#[derive(Clone, Copy)]
+struct World {
+    owned: Answer,
+    ours: Answer,
+    exists: Answer,
+    dns: InDns,
+}
+
+const FINE: World = World { owned: Answer::Yes, ours: Answer::No, exists: Answer::Yes, dns: InDns::Exists };
+const OURS: World = World { ours: Answer::Yes, ..FINE };
+
+fn rules() -> Rules {
+    Rules {
+        relay_domains: DomainSet::from_iter(["Backup.test", "*.below.test"]),
+        relay_domains_from_auth: true,
+        reject_unknown_recipient_domain: true,
+        routed_domains: DomainSet::from_iter(["routed.test"]),
+        sender_must_match_login: true,
+    }
+}
+
+/// Plays the shell; returns the reply (empty: accepted) and what had to be asked.
+fn play(rules: &Rules, client: Client, sender: &str, recipient: &str, world: World) -> (String, Vec<Fact>) {
+    let sender = match sender {
+        "" => ReversePath::Null,
+        text => ReversePath::Address(text.parse().unwrap()),
+    };
+    let recipient = recipient.parse().unwrap();
+    let (listener, trusted, login) = client;
+    let request = Request { listener, trusted, login, sender: &sender, recipient: &recipient };
+    let (mut known, mut asked) = (Known::default(), Vec::new());
+    loop {
+        let fact = match evaluate(rules, &request, &known) {
+            Step::Verdict(Verdict::Accept) => return (String::new(), asked),
+            Step::Verdict(Verdict::Refuse(refusal)) => return (refusal.reply(&request).to_string(), asked),
+            Step::Ask(fact) => fact,
+        };
+        assert!(!asked.contains(&fact), "asked twice");
+        asked.push(fact);
+        match fact {
+            Fact::SenderOwned => known.sender_owned = Some(world.owned),
+            Fact::DomainOurs => known.domain_ours = Some(world.ours),
+            Fact::RecipientExists => known.recipient_exists = Some(world.exists),
+            Fact::DomainInDns => known.domain_in_dns = Some(world.dns),
+        }
+    }
+}
+
+/// Listener, trusted, login.
+type Client = (Listener, bool, Option<&'static str>);
+/// Client, sender, recipient, world, the reply and what had to be asked for it.
+type Row = (Client, &'static str, &'static str, World, &'static str, &'static [Fact]);
+const STRANGER: Client = (Listener::Relay, false, None);
+const TRUSTED: Client = (Listener::Relay, true, None);
+const USER_25: Client = (Listener::Relay, false, Some(JOHN));
+const USER_587: Client = (Listener::Submission, false, Some(JOHN));
+
+#[test]
+fn postfix_order_and_replies() {
+    use Fact::{DomainInDns, DomainOurs, RecipientExists, SenderOwned};
+    let forged = World { owned: Answer::No, ..FINE };
+    let rows: &[Row] = &[
+        // strangers
+        (STRANGER, JOHN, "lisa@example.com", FINE, "554 5.7.1 <lisa@example.com>: Relay access denied", &[DomainOurs]),
+        (STRANGER, "", "lisa@example.com", FINE, "554 5.7.1 <lisa@example.com>: Relay access denied", &[DomainOurs]),
+        (STRANGER, JOHN, "x@nodot", FINE, "554 5.7.1 <x@nodot>: Relay access denied", &[DomainOurs]),
+        (STRANGER, JOHN, "x@[192.0.2.1]", FINE, "554 5.7.1 <x@[192.0.2.1]>: Relay access denied", &[]),
+        (STRANGER, JOHN, "x@backup.TEST", FINE, "", &[]),
+        (STRANGER, JOHN, "x@a.b.below.test", FINE, "", &[]),
+        (STRANGER, JOHN, "x@mine.test", OURS, "", &[DomainOurs, RecipientExists]),
+        (
+            STRANGER,
+            JOHN,
+            "x@mine.test",
+            World { exists: Answer::No, ..OURS },
+            "550 5.1.1 <x@mine.test>: Recipient address rejected: User unknown in local recipient table",
+            &[DomainOurs, RecipientExists],
+        ),
+        (
+            STRANGER,
+            JOHN,
+            "x@mine.test",
+            World { ours: Answer::Unknown, ..FINE },
+            "451 4.3.0 <x@mine.test>: Temporary lookup failure",
+            &[DomainOurs],
+        ),
+        (
+            STRANGER,
+            JOHN,
+            "x@mine.test",
+            World { exists: Answer::Unknown, ..OURS },
+            "451 4.3.0 <x@mine.test>: Temporary lookup failure",
+            &[DomainOurs, RecipientExists],
+        ),
+        (STRANGER, JOHN, "Postmaster", FINE, "", &[]),
+        // an explicit route does not make a domain ours
+        (STRANGER, JOHN, "x@routed.test", FINE, "554 5.7.1 <x@routed.test>: Relay access denied", &[DomainOurs]),
+        // trusted networks
+        (TRUSTED, JOHN, "lisa@example.com", FINE, "", &[DomainOurs, DomainInDns]),
+        (TRUSTED, JOHN, "lisa@routed.test", FINE, "", &[DomainOurs]),
+        (TRUSTED, JOHN, "x@[192.0.2.1]", FINE, "", &[]),
+        (
+            TRUSTED,
+            JOHN,
+            "x@nodot",
+            FINE,
+            "504 5.5.2 <x@nodot>: Recipient address rejected: need fully-qualified address",
+            &[],
+        ),
+        // users
+        (USER_587, JOHN, "lisa@example.com", FINE, "", &[SenderOwned, DomainOurs, DomainInDns]),
+        (USER_587, "", "lisa@example.com", forged, "", &[DomainOurs, DomainInDns]),
+        (
+            USER_587,
+            "forged@email.address",
+            "lisa@example.com",
+            forged,
+            "553 5.7.1 <forged@email.address>: Sender address rejected: not owned by user john@example.org",
+            &[SenderOwned],
+        ),
+        (
+            USER_25,
+            "bob@mine.test",
+            "x@nodot",
+            forged,
+            "553 5.7.1 <bob@mine.test>: Sender address rejected: not owned by user john@example.org",
+            &[SenderOwned],
+        ),
+        (
+            USER_587,
+            JOHN,
+            "lisa@example.com",
+            World { owned: Answer::Unknown, ..FINE },
+            "451 4.3.0 <john@example.org>: Temporary lookup failure",
+            &[SenderOwned],
+        ),
+        (
+            USER_587,
+            JOHN,
+            "nobody@mine.test",
+            World { exists: Answer::No, ..OURS },
+            "550 5.1.1 <nobody@mine.test>: Recipient address rejected: User unknown in local recipient table",
+            &[SenderOwned, DomainOurs, RecipientExists],
+        ),
+        (
+            USER_587,
+            JOHN,
+            "x@nx.test",
+            World { dns: InDns::NotFound, ..FINE },
+            "550 5.1.2 <x@nx.test>: Recipient address rejected: Domain not found",
+            &[SenderOwned, DomainOurs, DomainInDns],
+        ),
+        (
+            USER_587,
+            JOHN,
+            "x@Null.test",
+            World { dns: InDns::NullMx, ..FINE },
+            "556 5.1.10 <x@Null.test>: Recipient address rejected: Domain Null.test does not accept mail (nullMX)",
+            &[SenderOwned, DomainOurs, DomainInDns],
+        ),
+        (
+            USER_587,
+            JOHN,
+            "x@servfail.test",
+            World { dns: InDns::Unknown, ..FINE },
+            "450 4.4.3 <x@servfail.test>: Recipient address rejected: Domain lookup failed",
+            &[SenderOwned, DomainOurs, DomainInDns],
+        ),
+        ((Listener::Submission, true, None), JOHN, "x@backup.test", FINE, "530 5.7.0 Authentication required", &[]),
+    ];
+    for (client, sender, recipient, world, reply, facts) in rows {
+        let (answered, asked) = play(&rules(), *client, sender, recipient, *world);
+        assert_eq!((answered.as_str(), asked.as_slice()), (*reply, *facts), "{client:?} {sender} {recipient}");
+    }
+}
+
+#[test]
+fn what_is_switched_off_is_not_asked() {
+    let off = Rules::default();
+    assert_eq!(play(&off, USER_587, "other@x.test", "lisa@example.com", FINE), (String::new(), Vec::new()));
+    let (reply, asked) = play(&off, STRANGER, JOHN, "lisa@example.com", OURS);
+    assert_eq!((reply.as_str(), asked.len()), ("554 5.7.1 <lisa@example.com>: Relay access denied", 0));
+}
+
+#[test]
+fn a_wildcard_is_below_its_name_only() {
+    let set = DomainSet::from_iter(["*.Example.org"]);
+    assert!(set.contains("a.example.ORG") && set.contains("a.b.example.org"));
+    assert!(!set.contains("example.org") && !set.contains("anexample.org") && !DomainSet::default().contains("x"));
+}
+
+proptest::proptest! {
+    /// Promise 7: nothing is relayed for a stranger, whatever the look-ups say.
+    #[test]
+    fn a_stranger_reaches_only_domains_that_are_ours(
+        owned in 0..3u8, ours in 0..3u8, exists in 0..3u8, dns in 0..4u8, from_auth: bool, submission: bool,
+    ) {
+        let answer = |n| [Answer::Yes, Answer::No, Answer::Unknown][usize::from(n)];
+        let dns = [InDns::Exists, InDns::NotFound, InDns::NullMx, InDns::Unknown][usize::from(dns)];
+        let world = World { owned: answer(owned), ours: answer(ours), exists: answer(exists), dns };
+        let listener = if submission { Listener::Submission } else { Listener::Relay };
+        let rules = Rules { relay_domains_from_auth: from_auth, ..rules() };
+        let (reply, _) = play(&rules, (listener, false, None), JOHN, "lisa@example.com", world);
+        let ours = !submission && from_auth && world.ours == Answer::Yes && world.exists == Answer::Yes;
+        proptest::prop_assert_eq!(reply.is_empty(), ours);
+    }
+}
