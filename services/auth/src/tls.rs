@@ -107,7 +107,7 @@ impl MutualTls {
                 Ok(true) => tracing::info!("the certificates of [rpc] were read again"),
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::error!(%error, "the certificates of [rpc] changed and cannot be used; the old ones stay")
+                    tracing::error!(%error, "the certificates of [rpc] changed and cannot be used; the old ones stay");
                 }
             }
         }

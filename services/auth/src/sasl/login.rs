@@ -35,7 +35,6 @@ impl Mechanism for Login {
 }
 
 #[cfg(test)]
-#[expect(clippy::panic, reason = "tests")]
 mod tests {
     use secrecy::ExposeSecret as _;
     use zeroize::Zeroizing;

@@ -36,7 +36,6 @@ impl Mechanism for Plain {
 }
 
 #[cfg(test)]
-#[expect(clippy::panic, reason = "tests")]
 mod tests {
     use secrecy::ExposeSecret as _;
     use zeroize::Zeroizing;

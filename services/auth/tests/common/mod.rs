@@ -1,0 +1,302 @@
+//! The service on free ports, a client for it, and the cases that every back end must pass.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use staffetta_auth::accounts::Accounts;
+use staffetta_auth::{Server, scheme};
+use staffetta_config::{Config, Sql};
+use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
+use staffetta_proto::auth::v1::authenticate_request::{Start, Step};
+use staffetta_proto::auth::v1::authenticate_response::{Reason, Step as Reply};
+use staffetta_proto::auth::v1::{
+    AuthenticateRequest, CheckSenderRequest, Client, LookupDomainRequest, LookupRecipientRequest,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+/// The longest wait for something that happens in the background.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How an exchange ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success(String),
+    Failure(Reason),
+}
+
+/// The shorthand for a login that is not accepted.
+pub(crate) const BAD: Outcome = Outcome::Failure(Reason::Credentials);
+
+/// A running service and a client of it.
+pub(crate) struct World {
+    pub(crate) client: AuthServiceClient<Channel>,
+    pub(crate) address: std::net::SocketAddr,
+    http: std::net::SocketAddr,
+    shutdown: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+/// A configuration for free ports; `sql` is the text of `[auth.sql]`, without a cache unless `auth` says otherwise.
+pub(crate) fn config(auth: &str, sql: &str) -> Config {
+    let text = format!(
+        "hostname = \"mail.example.org\"\n[auth]\nlisten = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n{auth}\n[auth.sql]\n{sql}\n"
+    );
+    Config::parse(&text, "test.toml").unwrap()
+}
+
+/// The `[auth.sql]` table of a configuration with this URL.
+pub(crate) fn sql(url: &str) -> Sql {
+    config("", &format!("url = {url:?}")).auth.sql
+}
+
+impl World {
+    pub(crate) async fn start(config: Config) -> Self {
+        let server = Server::bind(&config).await.unwrap();
+        let (address, http) = (server.address().unwrap(), server.http_address().unwrap());
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(server.serve(shutdown.clone()));
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        Self { client: AuthServiceClient::new(channel), address, http, shutdown, task }
+    }
+
+    /// Ends the service as SIGTERM does, and waits for it.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+    }
+
+    /// One PLAIN exchange.
+    pub(crate) async fn plain(&self, login: &str, password: &str) -> Outcome {
+        self.exchange("PLAIN", Some(format!("\0{login}\0{password}").as_bytes()), &[]).await
+    }
+
+    /// An exchange with prepared answers to the challenges.
+    pub(crate) async fn exchange(&self, mechanism: &str, initial: Option<&[u8]>, answers: &[&str]) -> Outcome {
+        self.try_exchange(mechanism, initial, answers).await.unwrap()
+    }
+
+    pub(crate) async fn try_exchange(
+        &self,
+        mechanism: &str,
+        initial: Option<&[u8]>,
+        answers: &[&str],
+    ) -> Result<Outcome, Status> {
+        let client = Client { ip: "192.0.2.1".to_owned(), listener: "submission".to_owned(), ..Client::default() };
+        let start = Start {
+            mechanism: mechanism.to_owned(),
+            initial_response: initial.map(<[u8]>::to_vec),
+            client: Some(client),
+        };
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        sender.send(AuthenticateRequest { step: Some(Step::Start(start)) }).await.unwrap();
+        let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let mut replies = self.client.clone().authenticate(requests).await?.into_inner();
+        let mut answers = answers.iter();
+        loop {
+            let reply = replies.message().await?.unwrap();
+            match reply.step.unwrap() {
+                Reply::Challenge(_) => {
+                    let answer = answers.next().unwrap().as_bytes().to_vec();
+                    sender.send(AuthenticateRequest { step: Some(Step::Response(answer)) }).await.unwrap();
+                }
+                Reply::Success(success) => return Ok(Outcome::Success(success.login)),
+                Reply::Failure(failure) => return Ok(Outcome::Failure(failure.reason())),
+            }
+        }
+    }
+
+    pub(crate) async fn owns(&self, login: &str, sender: &str) -> Result<bool, Code> {
+        let request = CheckSenderRequest { login: login.to_owned(), sender: sender.to_owned() };
+        let answer = self.client.clone().check_sender(request).await;
+        answer.map(|answer| answer.into_inner().owned).map_err(|status| status.code())
+    }
+
+    pub(crate) async fn has_domain(&self, domain: &str) -> Result<bool, Code> {
+        let answer = self.client.clone().lookup_domain(LookupDomainRequest { domain: domain.to_owned() }).await;
+        answer.map(|answer| answer.into_inner().known).map_err(|status| status.code())
+    }
+
+    pub(crate) async fn has_recipient(&self, recipient: &str) -> Result<bool, Code> {
+        let request = LookupRecipientRequest { recipient: recipient.to_owned() };
+        let answer = self.client.clone().lookup_recipient(request).await;
+        answer.map(|answer| answer.into_inner().known).map_err(|status| status.code())
+    }
+
+    /// What the HTTP port answers: the status line and all that follows.
+    pub(crate) async fn http(&self, path: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(self.http).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Waits until `/readyz` says so.
+    pub(crate) async fn until_ready(&self, ready: bool) {
+        let status = if ready { " 200 " } else { " 503 " };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.http("/readyz").await;
+            if answer.lines().next().unwrap().contains(status) {
+                return;
+            }
+            assert!(Instant::now() < end, "{answer}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// What every back end must do with the ISPmail tables and the default queries. `execute` runs SQL there as an administrator.
+pub(crate) async fn contract(url: &str, execute: impl AsyncFn(String)) {
+    accounts(url).await;
+    execute("INSERT INTO virtual_aliases (domain_id, source, destination) SELECT id, 'info@example.org', 'john@example.org' FROM virtual_domains".to_owned()).await;
+    execute("INSERT INTO virtual_aliases (domain_id, source, destination) SELECT id, '@catch.example', 'john@example.org' FROM virtual_domains".to_owned()).await;
+    execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'locked@example.org', NULL FROM virtual_domains".to_owned()).await;
+    execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'plain@example.org', '{PLAIN}summersun' FROM virtual_domains".to_owned()).await;
+    let old = scheme::hash("SHA512-CRYPT", &"wintermoon".into()).unwrap();
+    execute(format!("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'old@example.org', '{old}' FROM virtual_domains")).await;
+
+    let world = World::start(config("cache_ttl = \"0s\"", &format!("url = {url:?}"))).await;
+    world.until_ready(true).await;
+    logins(&world).await;
+    look_ups(&world).await;
+    world.stop().await;
+    catch_all(url).await;
+    refused_queries(url).await;
+}
+
+async fn accounts(url: &str) {
+    let accounts = Accounts::open(&sql(url)).await.unwrap();
+    assert_eq!(accounts.list().await.unwrap(), Vec::<String>::new());
+    accounts.add("John@Example.org", &"first".into()).await.unwrap();
+    accounts.add("lisa@example.org", &"moonlight".into()).await.unwrap();
+    let error = accounts.add("john@example.org", &"x".into()).await.unwrap_err().to_string();
+    assert!(error.starts_with("john@example.org exists already"), "{error}");
+    assert_eq!(accounts.list().await.unwrap(), ["john@example.org", "lisa@example.org"]);
+    accounts.set_password("john@example.org", &"summersun".into()).await.unwrap();
+    accounts.remove("lisa@example.org").await.unwrap();
+    assert!(accounts.remove("lisa@example.org").await.unwrap_err().to_string().contains("no account"));
+    assert!(accounts.set_password("lisa@example.org", &"x".into()).await.is_err());
+    for wrong in ["john", "@example.org", "john@", "jo hn@example.org", ""] {
+        assert!(accounts.add(wrong, &"x".into()).await.is_err(), "{wrong}");
+    }
+    assert!(accounts.add("empty@example.org", &"".into()).await.is_err());
+    assert_eq!(accounts.list().await.unwrap(), ["john@example.org"]);
+    accounts.close().await;
+}
+
+async fn logins(world: &World) {
+    let john = || Outcome::Success("john@example.org".to_owned());
+    assert_eq!(world.plain("john@example.org", "summersun").await, john());
+    assert_eq!(world.plain("John@Example.ORG", "summersun").await, john(), "as the back end spells it");
+    assert_eq!(world.exchange("PLAIN", None, &["\0john@example.org\0summersun"]).await, john());
+    assert_eq!(world.exchange("LOGIN", None, &["john@example.org", "summersun"]).await, john());
+    assert_eq!(world.exchange("LOGIN", Some(b"john@example.org"), &["summersun"]).await, john());
+    assert_eq!(world.plain("old@example.org", "wintermoon").await, Outcome::Success("old@example.org".to_owned()));
+
+    assert_eq!(world.plain("john@example.org", "first").await, BAD);
+    assert_eq!(world.plain("john@example.org", "").await, BAD);
+    assert_eq!(world.plain("nobody@example.org", "summersun").await, BAD);
+    assert_eq!(world.plain("locked@example.org", "summersun").await, BAD);
+    assert_eq!(world.plain("' OR ''='", "summersun").await, BAD);
+    assert_eq!(world.exchange("PLAIN", Some(b"root\0john@example.org\0summersun"), &[]).await, BAD);
+    assert_eq!(world.exchange("PLAIN", Some(b"john"), &[]).await, Outcome::Failure(Reason::Malformed));
+    assert_eq!(world.exchange("LOGIN", None, &["", "x"]).await, Outcome::Failure(Reason::Malformed));
+    assert_eq!(world.exchange("CRAM-MD5", None, &[]).await, Outcome::Failure(Reason::Mechanism));
+    // Nobody can say whether it is right: plain text is not looked at.
+    assert_eq!(world.plain("plain@example.org", "summersun").await, Outcome::Failure(Reason::Temporary));
+}
+
+async fn look_ups(world: &World) {
+    let senders = [
+        ("john@example.org", "john@example.org", true),
+        ("JOHN@example.org", "john@example.org", true),
+        ("john@example.org", "John@Example.org", true),
+        ("john@example.org", "john+news@example.org", true),
+        ("john@example.org", "old@example.org", false),
+        ("john@example.org", "lisa@example.com", false),
+        ("john@example.org", "@example.org", false),
+    ];
+    for (login, sender, owned) in senders {
+        assert_eq!(world.owns(login, sender).await, Ok(owned), "{login} {sender}");
+    }
+    assert_eq!(world.owns("john@example.org", "").await, Err(Code::InvalidArgument));
+    for (domain, known) in [("example.org", true), ("Example.ORG", true), ("example.com", false), ("org", false)] {
+        assert_eq!(world.has_domain(domain).await, Ok(known), "{domain}");
+    }
+    let recipients = [
+        ("john@example.org", true),
+        ("JOHN@example.org", true),
+        ("john+list@example.org", true),
+        ("info@example.org", true),
+        ("anybody@catch.example", true),
+        ("nobody@example.org", false),
+        ("postmaster", false),
+    ];
+    for (recipient, known) in recipients {
+        assert_eq!(world.has_recipient(recipient).await, Ok(known), "{recipient}");
+    }
+}
+
+/// A sender query of the operator's own: whole domains, more than one owner, a parameter used twice.
+async fn catch_all(url: &str) {
+    let query = "SELECT destination AS login FROM virtual_aliases WHERE source = :sender OR (source = :sender AND source = ':no')";
+    let world = World::start(config("", &format!("url = {url:?}\nsender_query = \"{query}\""))).await;
+    assert_eq!(world.owns("john@example.org", "sales@catch.example").await, Ok(true));
+    assert_eq!(world.owns("old@example.org", "sales@catch.example").await, Ok(false));
+    assert_eq!(world.owns("john@example.org", "john@example.org").await, Ok(false));
+    world.stop().await;
+}
+
+/// What the database says to the queries at the start ends the start.
+async fn refused_queries(url: &str) {
+    let rows = [
+        (Query::Password, "SELECT email, password FROM virtual_users WHERE email = :login", "no column `login`"),
+        (
+            Query::Password,
+            "SELECT email AS login, password FROM users WHERE email = :login",
+            "auth.sql.password_query: ",
+        ),
+        (Query::Domain, "SELEKT 1 WHERE 'a' = :domain", "auth.sql.domain_query: "),
+        (Query::Domain, "SELECT 1 WHERE 'a' = :dom", "unknown parameter `:dom`; allowed are :domain"),
+    ];
+    for (key, query, expected) in rows {
+        let mut config = config("", &format!("url = {url:?}"));
+        match key {
+            Query::Password => config.auth.sql.password_query = query.to_owned(),
+            Query::Domain => config.auth.sql.domain_query = query.to_owned(),
+        }
+        let error = Server::bind(&config).await.err().unwrap();
+        assert!(format!("{error:#}").contains(expected), "{query}: {error:#}");
+    }
+}
+
+enum Query {
+    Password,
+    Domain,
+}
+
+/// The back end goes away and comes back: temporary failures, not ready, and recovery without a restart.
+pub(crate) async fn outage(url: &str, stop: impl AsyncFnOnce(), start: impl AsyncFnOnce()) {
+    let world = Arc::new(World::start(config("cache_ttl = \"1h\"", &format!("url = {url:?}"))).await);
+    let john = || Outcome::Success("john@example.org".to_owned());
+    world.until_ready(true).await;
+    assert_eq!(world.plain("john@example.org", "summersun").await, john());
+    stop().await;
+    assert_eq!(world.plain("old@example.org", "wintermoon").await, Outcome::Failure(Reason::Temporary));
+    assert_eq!(world.owns("john@example.org", "john@example.org").await, Err(Code::Unavailable));
+    assert_eq!(world.has_domain("example.org").await, Err(Code::Unavailable));
+    assert_eq!(world.plain("john@example.org", "summersun").await, john(), "known from before");
+    world.until_ready(false).await;
+    start().await;
+    world.until_ready(true).await;
+    assert_eq!(world.plain("old@example.org", "wintermoon").await, Outcome::Success("old@example.org".to_owned()));
+    assert_eq!(world.owns("john@example.org", "john@example.org").await, Ok(true));
+    Arc::into_inner(world).unwrap().stop().await;
+}

@@ -1,0 +1,195 @@
+//! The service over gRPC, with SQLite behind it.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{BAD, Outcome, World, config, sql};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+use staffetta_auth::Server;
+use staffetta_auth::accounts::Accounts;
+use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
+use staffetta_proto::auth::v1::authenticate_request::Step;
+use staffetta_proto::auth::v1::authenticate_response::Reason;
+use staffetta_proto::auth::v1::{AuthenticateRequest, LookupDomainRequest};
+use staffetta_testkit::certs::Authority;
+use tonic::Code;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+
+fn url(folder: &Path) -> String {
+    format!("sqlite://{}", folder.join("users.db").display())
+}
+
+async fn execute(url: &str, sql: String) {
+    let mut connection = SqliteConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+}
+
+/// A database with john@example.org / summersun.
+async fn john(folder: &Path) -> String {
+    let url = url(folder);
+    let accounts = Accounts::open(&sql(&url)).await.unwrap();
+    accounts.add("john@example.org", &"summersun".into()).await.unwrap();
+    accounts.close().await;
+    url
+}
+
+fn success() -> Outcome {
+    Outcome::Success("john@example.org".to_owned())
+}
+
+#[tokio::test]
+async fn sqlite_is_a_back_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url(folder.path());
+    common::contract(&url, async |sql| execute(&url, sql).await).await;
+}
+
+#[tokio::test]
+async fn a_back_end_that_is_not_there_yet_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(config("", &format!("url = {:?}", url(folder.path())))).await;
+    world.until_ready(false).await;
+    assert!(world.http("/livez").await.contains(" 200 "));
+    assert_eq!(world.plain("john@example.org", "summersun").await, Outcome::Failure(Reason::Temporary));
+    assert_eq!(world.has_domain("example.org").await, Err(Code::Unavailable));
+    john(folder.path()).await;
+    world.until_ready(true).await;
+    assert_eq!(world.plain("john@example.org", "summersun").await, success());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_verified_credential_is_cached_and_only_that_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = john(folder.path()).await;
+    let world = World::start(config("cache_ttl = \"1h\"", &format!("url = {url:?}"))).await;
+    assert_eq!(world.plain("john@example.org", "moonlight").await, BAD);
+    assert_eq!(world.plain("john@example.org", "summersun").await, success());
+    let accounts = Accounts::open(&sql(&url)).await.unwrap();
+    accounts.set_password("john@example.org", &"moonlight".into()).await.unwrap();
+    assert_eq!(world.plain("john@example.org", "summersun").await, success(), "until cache_ttl is over");
+    assert_eq!(world.plain("john@example.org", "moonlight").await, success(), "a refusal is not kept");
+    world.stop().await;
+
+    let world = World::start(config("cache_ttl = \"0s\"", &format!("url = {url:?}"))).await;
+    assert_eq!(world.plain("john@example.org", "summersun").await, BAD, "no cache");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_with_one_credential_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = john(folder.path()).await;
+    let world = Arc::new(World::start(config("cache_ttl = \"1h\"", &format!("url = {url:?}"))).await);
+    let sessions: Vec<_> = (0..500)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { world.plain("john@example.org", "summersun").await })
+        })
+        .collect();
+    for session in sessions {
+        assert_eq!(session.await.unwrap(), success());
+    }
+    Arc::into_inner(world).unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn the_first_message_is_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(config("", &format!("url = {:?}", john(folder.path()).await))).await;
+    for step in [None, Some(Step::Response(b"\0a\0b".to_vec()))] {
+        let requests = tokio_stream::iter([AuthenticateRequest { step }]);
+        let mut replies = world.client.clone().authenticate(requests).await.unwrap().into_inner();
+        assert_eq!(replies.message().await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_ends_open_exchanges_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(config("", &format!("url = {:?}", john(folder.path()).await))).await;
+    assert_eq!(world.plain("john@example.org", "summersun").await, success());
+    let address = world.address;
+    world.stop().await;
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the port is closed");
+}
+
+#[tokio::test]
+async fn metrics_show_what_happened() {
+    let _guard = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "error", "auth").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(config("cache_ttl = \"1h\"", &format!("url = {:?}", john(folder.path()).await))).await;
+    world.plain("john@example.org", "summersun").await;
+    world.plain("john@example.org", "summersun").await;
+    world.plain("john@example.org", "x").await;
+    world.owns("john@example.org", "john@example.org").await.unwrap();
+    let metrics = world.http("/metrics").await;
+    for line in [
+        "staffetta_auth_results_total{mechanism=\"PLAIN\",result=\"success\"} 2",
+        "staffetta_auth_results_total{mechanism=\"PLAIN\",result=\"credentials\"} 1",
+        "staffetta_auth_results_total{mechanism=\"LOGIN\",result=\"success\"} 0",
+        "staffetta_auth_cache_total{result=\"hit\"} 1",
+        "staffetta_auth_cache_total{result=\"miss\"} 2",
+        "staffetta_auth_hash_duration_seconds_count 2",
+        "staffetta_auth_sql_duration_seconds_count{query=\"sender\"} 1",
+        "staffetta_auth_backend_up 1",
+        "staffetta_grpc_server_handled_total{grpc_service=\"staffetta.auth.v1.AuthService\",grpc_method=\"CheckSender\",grpc_code=\"OK\"} 1",
+        "staffetta_grpc_server_handled_total{grpc_service=\"staffetta.auth.v1.AuthService\",grpc_method=\"Authenticate\",grpc_code=\"OK\"} 3",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    assert!(!metrics.contains("john"), "{metrics}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn mutual_tls_lets_in_who_has_a_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = john(folder.path()).await;
+    let authority = Authority::new(folder.path()).unwrap();
+    let (server, client) =
+        (authority.leaf("auth", &["localhost"]).unwrap(), authority.leaf("frontend", &["frontend"]).unwrap());
+    let mut config = config("", &format!("url = {url:?}"));
+    config.rpc.ca = Some(authority.ca());
+    config.rpc.certificate = Some(server.certificate);
+    config.rpc.key = Some(server.key);
+    let world = World::start(config).await;
+    let read = |path| std::fs::read(path).unwrap();
+    let trust =
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(authority.ca()))).domain_name("localhost");
+    let identity = Identity::from_pem(read(client.certificate), read(client.key));
+    let ask = async |tls: ClientTlsConfig| {
+        let endpoint = Channel::from_shared(format!("https://{}", world.address)).unwrap().tls_config(tls).unwrap();
+        let mut client = AuthServiceClient::new(endpoint.connect_lazy());
+        client.lookup_domain(LookupDomainRequest { domain: "example.org".to_owned() }).await
+    };
+    assert!(ask(trust.clone().identity(identity)).await.unwrap().into_inner().known);
+    assert!(ask(trust).await.is_err(), "no client certificate");
+    assert!(world.has_domain("example.org").await.is_err(), "no TLS");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_work_ends_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = john(folder.path()).await;
+    let error = async |config| format!("{:#}", Server::bind(&config).await.err().unwrap());
+    let mut wrong = config("", "");
+    wrong.auth.sql.url = "oracle://x".into();
+    assert!(error(wrong).await.contains("unknown database `oracle`; allowed are sqlite:///path"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut wrong = config("", &format!("url = {url:?}"));
+    wrong.auth.listen = taken.local_addr().unwrap();
+    assert!(error(wrong).await.contains("auth.listen: cannot listen on 127.0.0.1:"));
+    let mut wrong = config("", &format!("url = {url:?}"));
+    wrong.rpc.ca = Some(folder.path().join("missing.pem"));
+    assert!(error(wrong.clone()).await.contains("must be set together"));
+    wrong.rpc.certificate = wrong.rpc.ca.clone();
+    wrong.rpc.key = wrong.rpc.ca.clone();
+    assert!(error(wrong).await.contains("missing.pem"));
+}
