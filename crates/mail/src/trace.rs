@@ -317,3 +317,188 @@ fn parts(parts: [Option<Part>; 4]) -> Parts {
 fn range(range: Range<usize>) -> Option<Part> {
     (!range.is_empty()).then_some(Part::Chunk(range))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn received<'a>() -> Received<'a> {
+        Received {
+            helo: Some("client.example"),
+            client_name: None,
+            client_ip: IpAddr::from([192, 0, 2, 7]),
+            by: "mail.example.org",
+            protocol: Protocol { extended: true, encrypted: false, authenticated: false },
+            tls: None,
+            id: QueueId::new(0, 0, 7),
+            recipient: None,
+            when: Timestamp::from_second(1_795_494_584).unwrap(),
+        }
+    }
+
+    #[test]
+    fn rfc5321_4_4_the_field_as_postfix_writes_it() {
+        assert_eq!(
+            received().to_string(),
+            "Received: from client.example (unknown [192.0.2.7])\r\n\
+             \tby mail.example.org (Staffetta) with ESMTP id 0000000000000007;\r\n\
+             \tTue, 24 Nov 2026 04:29:44 +0000 (UTC)\r\n"
+        );
+        let recipient = Address::parse("lisa@example.com").unwrap();
+        let full = Received {
+            client_name: Some("pool.example.net"),
+            client_ip: "2001:db8::7".parse().unwrap(),
+            protocol: Protocol { extended: true, encrypted: true, authenticated: true },
+            tls: Some(("TLSv1.3", "TLS_AES_256_GCM_SHA384")),
+            recipient: Some(&recipient),
+            ..received()
+        };
+        assert_eq!(
+            full.to_string(),
+            "Received: from client.example (pool.example.net [IPv6:2001:db8::7])\r\n\
+             \t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384)\r\n\
+             \tby mail.example.org (Staffetta) with ESMTPSA id 0000000000000007\r\n\
+             \tfor <lisa@example.com>;\r\n\
+             \tTue, 24 Nov 2026 04:29:44 +0000 (UTC)\r\n"
+        );
+    }
+
+    #[test]
+    fn a_hostile_name_cannot_leave_its_place() {
+        let long = "x".repeat(3000);
+        for helo in ["a (b) ; c", "a\u{1}\u{e9}\\\"<>", &long] {
+            let text = Received { helo: Some(helo), ..received() }.to_string();
+            let first = text.lines().next().unwrap();
+            assert!(first.ends_with(" (unknown [192.0.2.7])") && first.len() < 320, "{first}");
+            assert!(text.is_ascii() && first.matches(['(', ')', ';', '<', '"']).count() == 2, "{first}");
+        }
+    }
+
+    #[test]
+    fn rfc3848_the_keyword_after_with() {
+        for (extended, encrypted, authenticated, text) in [
+            (false, false, false, "SMTP"),
+            (false, true, true, "SMTP"),
+            (true, false, false, "ESMTP"),
+            (true, true, false, "ESMTPS"),
+            (true, true, true, "ESMTPSA"),
+        ] {
+            assert_eq!(Protocol { extended, encrypted, authenticated }.to_string(), text);
+        }
+    }
+
+    /// Header, body, blank line follows.
+    type Split = (Vec<u8>, Vec<u8>, bool);
+
+    /// Feeds the chunks and sorts what comes out.
+    fn split<'a>(scan: &mut HeaderScan, chunks: impl IntoIterator<Item = &'a [u8]>) -> Split {
+        let (mut header, mut body, mut end) = (Vec::new(), Vec::new(), None);
+        let mut take = |parts: Parts, chunk: &[u8]| {
+            for part in parts {
+                let bytes = match part {
+                    Part::Held(bytes) => bytes,
+                    Part::Chunk(range) => chunk[range].to_vec(),
+                    Part::End { blank_follows } => {
+                        assert_eq!(end.replace(blank_follows), None, "the end comes once");
+                        continue;
+                    }
+                };
+                if end.is_some() { body.extend(bytes) } else { header.extend(bytes) }
+            }
+        };
+        for chunk in chunks {
+            take(scan.feed(chunk), chunk);
+            assert!(scan.held.len() <= MAX_NAME + 2, "{} bytes are held back", scan.held.len());
+        }
+        take(scan.finish(), b"");
+        (header, body, end.unwrap())
+    }
+
+    #[test]
+    fn rfc5322_2_2_the_section_ends_before_the_blank_line_or_the_first_line_that_is_no_field() {
+        let long_line = format!("{}: x\r\n", "a".repeat(MAX_NAME + 1));
+        let long_name = format!("{}: x\r\n", "a".repeat(MAX_NAME));
+        for (message, header, blank) in [
+            ("Subject: a\r\n\r\nbody\r\n", "Subject: a\r\n", true),
+            ("A: a\r\n b\r\n\tc\r\nB:\r\n\r\n", "A: a\r\n b\r\n\tc\r\nB:\r\n", true),
+            ("Subject : a\r\n\r\n", "Subject : a\r\n", true),
+            ("\r\nSubject: a\r\n", "", true),
+            ("", "", false),
+            ("Hello John,\r\nSubject: a\r\n", "", false),
+            ("A: a\r\nHello\r\n\r\n", "A: a\r\n", false),
+            ("A: a\r\n", "A: a\r\n", false),
+            ("A: a", "A: a", false),
+            ("A: a\r\nB", "A: a\r\n", false),
+            (" leading blank\r\n\r\n", "", false),
+            ("From john Tue Nov 24 04:29:44 2026\r\nA: a\r\n", "", false),
+            (": no name\r\n", "", false),
+            ("--boundary\r\nA: a\r\n", "", false),
+            (&long_line, "", false),
+            (&long_name, &long_name, false),
+        ] {
+            let (got, body, got_blank) = split(&mut HeaderScan::new(), [message.as_bytes()]);
+            assert_eq!((String::from_utf8_lossy(&got).as_ref(), got_blank), (header, blank), "{message:?}");
+            assert_eq!(header.len() + body.len(), message.len(), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn fields_are_noticed_in_the_header_section_only() {
+        let mut scan = HeaderScan::new();
+        let message = "Received: a\r\n\tb\r\nRECEIVED: c\r\ndate: d\r\nMessage-Id:\r\n <x@y>\r\nMessage-ID: <z>\r\n\r\nFrom: e\r\n";
+        split(&mut scan, [message.as_bytes()]);
+        assert_eq!((scan.received(), scan.has_date(), scan.has_from()), (2, true, false));
+        assert_eq!(scan.message_id().as_deref(), Some("<x@y>"));
+        assert!(scan.has_message_id() && scan.is_over());
+        assert_eq!(HeaderScan::new().message_id(), None);
+    }
+
+    #[test]
+    fn an_endless_message_id_is_cut() {
+        let mut scan = HeaderScan::new();
+        for chunk in [b"Message-ID: ".to_vec(), vec![b'x'; 1 << 20], b"\r\n\r\n".to_vec()] {
+            scan.feed(&chunk).for_each(drop);
+        }
+        assert!(scan.message_id().unwrap().len() <= MAX_MESSAGE_ID);
+    }
+
+    fn message() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            4 => Just("\r\n"),
+            3 => Just("Message-ID: <a@b>"),
+            3 => Just("Received: x"),
+            2 => Just("Date:"),
+            1 => Just(" "),
+            1 => Just("x"),
+            1 => Just(":"),
+            1 => Just("\r"),
+            1 => Just("aaaaaaaaaabbbbbbbbbbaaaaaaaaaabbbbbbbbbbaaaaaaaaaabbbbbbbbbbaaaaaaaaaabbbbbbbbbb"),
+        ];
+        proptest::collection::vec(piece, 0..20).prop_map(|pieces| pieces.concat().into_bytes())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn any_chunking_gives_the_same(message in message(), sizes in proptest::collection::vec(1usize..9, 1..12)) {
+            let mut chunks = Vec::new();
+            let (mut rest, mut sizes) = (&message[..], sizes.iter().cycle());
+            while !rest.is_empty() {
+                let (chunk, tail) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+                chunks.push(chunk);
+                rest = tail;
+            }
+            let (mut whole, mut cut) = (HeaderScan::new(), HeaderScan::new());
+            let expected = split(&mut whole, [&message[..]]);
+            prop_assert_eq!(&split(&mut cut, chunks), &expected);
+            let facts = |scan: &HeaderScan| (scan.received(), scan.has_date(), scan.has_from(), scan.message_id());
+            prop_assert_eq!(facts(&cut), facts(&whole));
+            let (mut all, body, _) = expected;
+            all.extend(body);
+            prop_assert_eq!(all, message);
+        }
+    }
+}
