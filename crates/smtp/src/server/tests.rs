@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use proptest::prelude::*;
 use staffetta_mail::QueueId;
 
 use super::*;
@@ -334,5 +335,51 @@ fn any_chunking_of_a_session_gives_the_same_replies() {
     let whole = play(usize::MAX);
     for size in 1..40 {
         assert_eq!(play(size), whole, "chunks of {size}");
+    }
+}
+
+/// Pieces of dialogues, sense and nonsense.
+fn soup() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let piece = prop::sample::select(vec![
+        &b"EHLO c\r\n"[..],
+        b"HELO c\r\n",
+        b"MAIL FROM:<a@b.c> SIZE=3 BODY=8BITMIME\r\n",
+        b"MAIL FROM:<\"a",
+        b"RCPT TO:<d@e.f> NOTIFY=NEVER\r\n",
+        b"RCPT TO:\xc3\xa9<\\\r\n",
+        b"DATA\r\n",
+        b"x\r\n.\r\n",
+        b".",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b"RSET\r\n",
+        b"VRFY a@b.c\r\n",
+        b"ETRN b.c\r\n",
+        b"STARTTLS\r\n",
+        b"AUTH PLAIN AGEAYg==\r\n",
+        b"AUTH PLAIN\r\n",
+        b"*\r\n",
+        b"\xff\0\r\n",
+    ]);
+    prop::collection::vec(piece.prop_map(<[u8]>::to_vec), 0..24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #[test]
+    fn nothing_that_a_client_says_upsets_the_session(soup in soup()) {
+        let mechanisms = vec!["PLAIN".into()];
+        let mut story = Story::begin(Settings { line_limit: 40, size_limit: 5, mechanisms, ..Settings::default() });
+        for piece in soup {
+            story.input.extend_from_slice(&piece);
+            let replies = story.run();
+            prop_assert!(replies.is_empty() || replies.ends_with("\r\n"), "{replies:?}");
+            prop_assert!(replies.is_ascii() && !replies.replace("\r\n", "").contains(['\r', '\n']), "{replies:?}");
+            if story.closed {
+                break;
+            }
+            prop_assert!(story.input.len() <= 40 + 1, "{:?}", story.input);
+        }
     }
 }
