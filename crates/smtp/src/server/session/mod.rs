@@ -1,0 +1,198 @@
+//! The session: what the shell drives. `input` moves it on by what the client says, `answer` by what the shell
+//! answers, `refusal` writes and counts what is refused. What a command means is in [`crate::command`].
+
+mod answer;
+mod input;
+mod refusal;
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use super::event::{Answer, Event, Refusal, Stage};
+use super::line::LineReader;
+use super::settings::{Link, Settings};
+use super::state::{Helo, State, Transaction};
+use crate::Reply;
+use crate::command::Standing;
+
+/// One connection, from the greeting to the close.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    encrypted: bool,
+    helo: Option<Helo>,
+    login: Option<String>,
+    state: State,
+    lines: LineReader,
+    /// What the client is doing, for a session that ends in the middle of it.
+    stage: Stage,
+    errors: u32,
+    junk: u32,
+    draining: bool,
+    /// Refusals that the shell has not seen yet.
+    refusals: Vec<Refusal>,
+    deadline: Instant,
+    /// Something happened since the deadline was set.
+    stale: bool,
+}
+
+impl Session {
+    /// A session whose greeting goes out with the first call of [`Self::next`].
+    pub fn new(settings: Arc<Settings>, link: Link, now: Instant) -> Self {
+        let deadline = now + settings.timeout;
+        Self {
+            settings,
+            encrypted: link.encrypted,
+            helo: None,
+            login: None,
+            state: State::Greeting,
+            lines: LineReader::default(),
+            stage: Stage::Connect,
+            errors: 0,
+            junk: 0,
+            draining: false,
+            refusals: Vec::new(),
+            deadline,
+            stale: false,
+        }
+    }
+
+    /// Consumes input, appends replies to the output, and says what to do next.
+    pub fn next(&mut self, input: &mut BytesMut, output: &mut BytesMut, now: Instant) -> Event {
+        loop {
+            if !self.refusals.is_empty() {
+                return Event::Refused(self.refusals.remove(0));
+            }
+            self.drain(output);
+            let event = match &self.state {
+                State::Greeting => self.greet(!input.is_empty(), output),
+                State::Ready | State::Mail(_) | State::Sasl => self.on_input(input, output),
+                State::Data(_) => self.on_content(input, output),
+                State::Asking(_) => self.on_missing_answer(output),
+                State::Handshake => Some(Event::StartTls),
+                State::Closed => (self.refusals.is_empty()).then_some(Event::Close),
+            };
+            match event {
+                None => {}
+                Some(Event::Read) => return self.read(now),
+                Some(event) => return event,
+            }
+        }
+    }
+
+    /// Answers the question of the last [`Event::Ask`]; the reply goes to the output.
+    pub fn answer(&mut self, answer: Answer, output: &mut BytesMut) {
+        self.stale = true;
+        match mem::replace(&mut self.state, State::Closed) {
+            State::Asking(pending) => self.resolve(pending, answer, output),
+            state => self.state = state,
+        }
+    }
+
+    /// The handshake that [`Event::StartTls`] asked for is done. Nothing that was said in clear survives it
+    /// (RFC 3207 section 4.2).
+    pub fn tls_started(&mut self) {
+        self.encrypted = true;
+        self.helo = None;
+        self.login = None;
+        self.lines = LineReader::default();
+        self.state = State::Ready;
+        self.stale = true;
+    }
+
+    /// The deadline passed: says 421 and closes with the next call of [`Self::next`].
+    pub fn on_timeout(&mut self, output: &mut BytesMut) {
+        self.end(self.stage, Reply::timeout(&self.settings.hostname), output);
+    }
+
+    /// The server goes down: says 421 as soon as the client can tell what became of its message, at once if it can
+    /// now, and closes.
+    pub fn on_shutdown(&mut self, output: &mut BytesMut) {
+        self.draining = true;
+        self.drain(output);
+    }
+
+    /// Until when the shell waits for input.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// How this listener is set up.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The transaction at hand, from MAIL to the final dot.
+    pub fn transaction(&self) -> Option<&Transaction> {
+        self.state.transaction()
+    }
+
+    /// How the client introduced itself, since TLS.
+    pub fn helo(&self) -> Option<&Helo> {
+        self.helo.as_ref()
+    }
+
+    /// Who logged in.
+    pub fn login(&self) -> Option<&str> {
+        self.login.as_deref()
+    }
+
+    /// Is the connection under TLS?
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// `ESMTP` after EHLO, else `SMTP`; what Postfix logs as `proto=`.
+    pub fn protocol(&self) -> &'static str {
+        if self.is_extended() { "ESMTP" } else { "SMTP" }
+    }
+
+    /// What the client was doing last.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Errors since the start or the last message; a shell may slow down a client that makes many.
+    pub fn errors(&self) -> u32 {
+        self.errors
+    }
+}
+
+/// Small things.
+impl Session {
+    fn standing(&self) -> Standing<'_> {
+        Standing {
+            settings: &self.settings,
+            encrypted: self.encrypted,
+            helo: self.helo.as_ref(),
+            login: self.login.as_deref(),
+            transaction: self.transaction(),
+        }
+    }
+
+    fn is_extended(&self) -> bool {
+        self.helo.as_ref().is_some_and(|helo| helo.extended)
+    }
+
+    /// Takes the transaction out of the state, which is replaced right after.
+    fn take_transaction(&mut self) -> Option<Transaction> {
+        match mem::replace(&mut self.state, State::Ready) {
+            State::Mail(transaction) => Some(transaction),
+            state => {
+                self.state = state;
+                None
+            }
+        }
+    }
+
+    /// The clock starts again only after progress, so that a client cannot buy time by single bytes of a command.
+    fn read(&mut self, now: Instant) -> Event {
+        if mem::take(&mut self.stale) {
+            self.deadline = now + self.settings.timeout;
+        }
+        Event::Read
+    }
+}

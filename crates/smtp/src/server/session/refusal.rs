@@ -1,0 +1,70 @@
+//! Refusals: written, counted, told to the shell; some end the session.
+
+use bytes::BytesMut;
+use staffetta_mail::{Address, ReversePath};
+
+use super::Session;
+use crate::Reply;
+use crate::command::Verb;
+use crate::server::event::{Refusal, Stage};
+use crate::server::state::State;
+
+/// Recipients beyond the limit that are refused without counting as errors (Postfix
+/// `smtpd_recipient_overshoot_limit`).
+const OVERSHOOT_LIMIT: usize = 1000;
+
+impl Session {
+    pub(super) fn refuse(&mut self, stage: Stage, reply: Reply, output: &mut BytesMut) {
+        self.refuse_with(stage, reply, None, None, output);
+    }
+
+    /// Writes the reply, counts the error, tells the shell; 421 and 521 also end the session.
+    pub(super) fn refuse_with(
+        &mut self,
+        stage: Stage,
+        reply: Reply,
+        sender: Option<ReversePath>,
+        recipient: Option<Address>,
+        output: &mut BytesMut,
+    ) {
+        reply.write(output);
+        if !self.is_forgiven(&reply) {
+            self.errors += 1;
+        }
+        let sender = sender.or_else(|| self.transaction().map(|transaction| transaction.envelope.sender.clone()));
+        if reply.closes() {
+            self.state = State::Closed;
+        }
+        self.refusals.push(Refusal { stage, reply, sender, recipient });
+    }
+
+    /// Refuses and ends the session, whatever the code.
+    pub(super) fn end(&mut self, stage: Stage, reply: Reply, output: &mut BytesMut) {
+        self.refuse(stage, reply, output);
+        self.state = State::Closed;
+    }
+
+    /// RFC 5321 section 4.5.3.1.10: a client may try more recipients than fit, within reason.
+    fn is_forgiven(&mut self, reply: &Reply) -> bool {
+        let State::Mail(transaction) = &mut self.state else { return false };
+        if *reply != Reply::too_many_recipients() {
+            return false;
+        }
+        transaction.overshoot += 1;
+        transaction.overshoot <= OVERSHOOT_LIMIT
+    }
+
+    pub(super) fn count_junk(&mut self, verb: Verb) {
+        if verb.is_junk() {
+            self.junk += 1;
+            self.errors += u32::from(self.junk > self.settings.junk_limit);
+        }
+    }
+
+    /// While the server goes down, a client that rests is sent away.
+    pub(super) fn drain(&mut self, output: &mut BytesMut) {
+        if self.draining && self.state.is_resting() {
+            self.end(self.stage, Reply::shutting_down(&self.settings.hostname), output);
+        }
+    }
+}
