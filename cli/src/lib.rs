@@ -1,1 +1,40 @@
-//! The staffetta command: the whole cluster in one process, and the tools around it.
+//! The `staffetta` command: the whole cluster in one process, and the tools around it.
+//!
+//! The binary is a thin caller of [`run`]. The test MX ([`sink`]) is public because end-to-end tests script it.
+
+mod arguments;
+mod certificate;
+mod command;
+pub mod sink;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+
+/// Parses the command line and does what it says. Exit codes: 0 done, 1 failed, 2 the command line is wrong.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        terminal::complain("a TLS provider is installed already");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            terminal::complain(&format!("cannot start the runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    // The main thread drives the command itself: children are bound to the thread that starts them.
+    let outcome = runtime.block_on(command::dispatch(arguments));
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            terminal::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,50 @@
-//! End-to-end tests: dialogs, scenarios, real peers, faults.
+//! The world of an end-to-end test: the three binaries, a real Redis, a fake DNS, scripted MX hosts.
+//!
+//! ```ignore
+//! let world = World::new().await?.user("john@example.org", "summersun").await?.start().await?;
+//! let mx = world.mx("example.com", Scenario::default()).await?;
+//! let mut client = world.submission().await?;
+//! ```
+//! Every process of a world ends with it. Loopback only; MX hosts get addresses of 127.0.0.0/8 of their own because all
+//! of them listen on the one port that `delivery.port` names.
+
+mod client;
+mod http;
+mod world;
+
+pub use client::{Client, Reply};
+pub use http::{Metrics, get};
+pub use world::{Service, World, program};
+
+use std::time::Duration;
+
+/// Longest time that a test waits for something that should happen soon.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Asks again and again until the answer is yes.
+///
+/// # Errors
+/// The last "no" when `limit` is over.
+pub async fn eventually<F, Fut>(limit: Duration, mut question: F) -> anyhow::Result<()>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let end = tokio::time::Instant::now() + limit;
+    loop {
+        match question().await {
+            Ok(()) => return Ok(()),
+            Err(error) if tokio::time::Instant::now() > end => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// The next message that a sink gets.
+///
+/// # Errors
+/// If none comes in time.
+pub async fn next(sink: &mut staffetta_cli::sink::Sink) -> anyhow::Result<staffetta_cli::sink::Received> {
+    use anyhow::Context;
+    tokio::time::timeout(SOON, sink.received()).await.context("no message came")?.context("the sink ended")
+}

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use secrecy::ExposeSecret;
 
-use crate::problem::Place;
 use crate::reader::Reader;
 use crate::table::DEFAULT_URL;
 use crate::{Backend, Config, Dnssec, DomainPattern, Durability, ListenerKind, ListenerTls, TlsLevel};
@@ -25,15 +24,9 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Where a key was set; a key of a table that is not there points at its table.
-    fn place(&self, key: &str) -> Place {
-        let parents = std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(parent, _)| parent));
-        let found = parents.into_iter().find_map(|key| self.reader.places.get(key));
-        found.cloned().unwrap_or(Place::File)
-    }
-
     fn refuse(&mut self, key: &str, what: impl Into<String>, allowed: impl Into<String>) {
-        self.reader.problem(self.place(key), key, what.into(), Some(allowed.into()));
+        let place = self.reader.place(key);
+        self.reader.problem(place, key, what.into(), Some(allowed.into()));
     }
 
     fn unavailable(&mut self, wanted: bool, key: &str, allowed: &str) {

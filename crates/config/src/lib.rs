@@ -133,6 +133,21 @@ impl Service {
     }
 }
 
+/// A mistake that only trying could find: a server that does not answer, a key that does not fit its certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    key: &'static str,
+    what: String,
+    allowed: String,
+}
+
+impl Finding {
+    /// `key` is dotted, `what` says what is wrong, `allowed` what would be right.
+    pub fn new(key: &'static str, what: impl Into<String>, allowed: impl Into<String>) -> Self {
+        Self { key, what: what.into(), allowed: allowed.into() }
+    }
+}
+
 impl Config {
     /// Reads the file, then the environment over it, and looks for every file that is named in it.
     pub fn load(path: &Path) -> Result<Self, Errors> {
@@ -157,6 +172,18 @@ impl Config {
     pub fn parse(text: &str, name: &str) -> Result<Self, Errors> {
         let (config, reader) = Self::read_text(text, Vec::new(), Service::All);
         if reader.problems.is_empty() { Ok(config) } else { Err(Errors::new(name, reader.problems)) }
+    }
+
+    /// Puts what only a trial could find in its place, as if [`Config::load`] had found it.
+    pub fn locate(path: &Path, findings: Vec<Finding>) -> Errors {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let (_, mut reader) = Self::read_text(&text, environment().0, Service::All);
+        reader.problems.clear();
+        for Finding { key, what, allowed } in findings {
+            let place = reader.place(key);
+            reader.problem(place, key, what, Some(allowed));
+        }
+        Errors::new(&path.display().to_string(), reader.problems)
     }
 
     /// What is allowed and yet probably not meant, one line each.

@@ -38,4 +38,5 @@ pub use incoming::Incoming;
 pub use job::{Job, Lease, Offer, Settled, Settlement};
 pub use message::{Accept, Body, Destination, Message, Notice, Origin, UnixMillis};
 pub use queue::Queue;
-pub use settings::{Durability, Health, Settings};
+pub use settings::{Health, Settings};
+pub use staffetta_config::Durability;

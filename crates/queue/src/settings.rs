@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
+use staffetta_config::{Config, Durability};
 use staffetta_mail::QueueId;
 
 use crate::Error;
@@ -26,19 +28,6 @@ pub struct Settings {
     pub lease: Duration,
 }
 
-/// What a `250` means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// In the memory of Redis; for development.
-    None,
-    /// On the primary's disk.
-    Fsync,
-    /// On the primary's disk and in `replicas` replicas.
-    Replicated,
-    /// Whatever the managed service promises.
-    Managed,
-}
-
 /// May the queue be used now?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -48,6 +37,21 @@ pub enum Health {
     Full,
     /// Redis is away or fails the durability gate; the text says why: `451 4.3.0`.
     Down(Arc<str>),
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        let redis = &config.redis;
+        Self {
+            url: redis.url.expose_secret().to_owned(),
+            partitions: redis.partitions,
+            durability: redis.durability,
+            replicas: redis.replicas,
+            max_memory_ratio: redis.max_memory_ratio,
+            inline_limit: config.spool.inline_limit.0,
+            lease: config.delivery.lease,
+        }
+    }
 }
 
 impl Settings {

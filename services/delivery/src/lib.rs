@@ -33,9 +33,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use staffetta_config::{Config, Durability};
+use staffetta_config::Config;
 use staffetta_policy::schedule::Schedule;
-use staffetta_queue::{Health, Queue, Settings};
+use staffetta_queue::{Health, Queue};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use tokio::net::TcpListener;
@@ -70,7 +70,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     // The queue and the HTTP port outlive the drain.
     let end = CancellationToken::new();
     let _end = end.clone().drop_guard();
-    let queue = Queue::open(queue_settings(&config), end.clone()).context("cannot use redis.url")?;
+    let queue = Queue::open((&*config).into(), end.clone()).context("cannot use redis.url")?;
     let (settler, parcels) = Settler::new();
     let worker = Arc::new(worker(&config, queue, settler, shutdown)?);
     tokio::spawn(staffetta_telemetry::http::serve(http, readiness(&worker), end.clone()));
@@ -163,23 +163,5 @@ fn readiness(worker: &Arc<Worker>) -> impl Fn() -> Result<(), String> + Send + S
         _ if stop.is_cancelled() => Err("draining".to_owned()),
         Health::Down(reason) => Err(format!("queue: {reason}")),
         Health::Ready | Health::Full => Ok(()),
-    }
-}
-
-fn queue_settings(config: &Config) -> Settings {
-    use secrecy::ExposeSecret;
-    Settings {
-        url: config.redis.url.expose_secret().to_owned(),
-        partitions: config.redis.partitions,
-        durability: match config.redis.durability {
-            Durability::None => staffetta_queue::Durability::None,
-            Durability::Fsync => staffetta_queue::Durability::Fsync,
-            Durability::Replicated => staffetta_queue::Durability::Replicated,
-            Durability::Managed => staffetta_queue::Durability::Managed,
-        },
-        replicas: config.redis.replicas,
-        max_memory_ratio: config.redis.max_memory_ratio,
-        inline_limit: config.spool.inline_limit.0,
-        lease: config.delivery.lease,
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
-use secrecy::ExposeSecret;
-use staffetta_config::{Config, DomainPattern, Durability, Listener, ListenerKind, ListenerTls};
+use staffetta_config::{Config, DomainPattern, Listener, ListenerKind, ListenerTls};
 use staffetta_policy::relay::{self, Rules};
 use staffetta_queue::Queue;
 use staffetta_smtp::server::{Kind, Settings};
@@ -20,6 +20,8 @@ use crate::auth::Auth;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
+/// Descriptors for anything but SMTP clients: listeners, Redis, the auth service, DNS, HTTP.
+const DESCRIPTORS_BESIDE: u64 = 256;
 /// SASL mechanisms that the auth service understands.
 const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
 
@@ -60,7 +62,7 @@ impl Shared {
         let mechanisms: Vec<String> = MECHANISMS.map(str::to_owned).into();
         Ok(Self {
             hostname: config.hostname.clone(),
-            queue: Queue::open(queue(config), background).context("redis")?,
+            queue: Queue::open(config.into(), background).context("redis")?,
             auth: Auth::new(config).context("frontend.auth")?,
             resolver: Resolver::new(&DnsSettings { servers: config.dns.servers.clone() }).context("dns")?,
             rules: rules(config),
@@ -124,6 +126,21 @@ pub(crate) fn needs_auth(config: &Config) -> bool {
     frontend.relay_domains_from_auth || frontend.listener.iter().any(|l| l.tls != ListenerTls::Off)
 }
 
+/// Takes as many file descriptors as the system gives, and warns if that is not enough for all connections.
+pub(crate) fn raise_descriptor_limit(connections: u32) {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if setrlimit(Resource::Nofile, limit).is_err() {
+            limit = getrlimit(Resource::Nofile);
+        }
+    }
+    let needed = u64::from(connections) + DESCRIPTORS_BESIDE;
+    if limit.current.is_some_and(|current| current < needed) {
+        tracing::warn!(limit = limit.current, needed, "too few file descriptors for frontend.connection_limit");
+    }
+}
+
 /// Reads the certificates. None are needed only if no listener speaks TLS.
 pub(crate) fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
     let tls = &config.tls;
@@ -143,24 +160,6 @@ pub(crate) fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certifi
         key: sni.key.clone(),
     });
     Certificates::load(default, sni.collect()).context("tls").map(Some)
-}
-
-fn queue(config: &Config) -> staffetta_queue::Settings {
-    let redis = &config.redis;
-    staffetta_queue::Settings {
-        url: redis.url.expose_secret().to_owned(),
-        partitions: redis.partitions,
-        durability: match redis.durability {
-            Durability::None => staffetta_queue::Durability::None,
-            Durability::Fsync => staffetta_queue::Durability::Fsync,
-            Durability::Replicated => staffetta_queue::Durability::Replicated,
-            Durability::Managed => staffetta_queue::Durability::Managed,
-        },
-        replicas: redis.replicas,
-        max_memory_ratio: redis.max_memory_ratio,
-        inline_limit: config.spool.inline_limit.0,
-        lease: config.delivery.lease,
-    }
 }
 
 fn rules(config: &Config) -> Rules {

@@ -74,6 +74,12 @@ impl Reader {
         }
     }
 
+    /// Where a key was set; a key of a table that is not there points at its table.
+    pub(crate) fn place(&self, key: &str) -> Place {
+        let mut parents = std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(parent, _)| parent));
+        parents.find_map(|key| self.places.get(key)).cloned().unwrap_or(Place::File)
+    }
+
     fn line(&self, span: Option<Range<usize>>) -> usize {
         let start = span.map_or(0, |span| span.start);
         self.lines.partition_point(|&line| line <= start).max(1)

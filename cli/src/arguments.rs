@@ -1,0 +1,218 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use staffetta_mail::QueueId;
+
+/// Staffetta: an SMTP relay that runs as a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "staffetta", version, about, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the whole cluster in one process
+    Up(Up),
+    /// Check the configuration and try what it names
+    Check(ConfigFile),
+    /// Manage the accounts of the SQL back end
+    #[command(subcommand)]
+    User(User),
+    /// Hash a password, read from the terminal or standard input
+    Hash(Hash),
+    /// Look at the queue and act on it
+    #[command(subcommand)]
+    Queue(Queue),
+    /// Run a test MX that keeps what it gets
+    Sink(Sink),
+}
+
+/// Which configuration file.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration file [default: /etc/staffetta/staffetta.toml, else ./.staffetta/staffetta.toml]
+    #[arg(long, value_name = "FILE", env = "STAFFETTA_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// `staffetta up`
+#[derive(Debug, Args)]
+pub struct Up {
+    /// The configuration file; without it everything is made under the data directory
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Add a demo user, send all outbound mail to a built-in sink, submit one message and show its journey
+    #[arg(long, conflicts_with = "config")]
+    pub demo: bool,
+    /// Where everything lives without a configuration
+    #[arg(long, value_name = "DIR", default_value = ".staffetta")]
+    pub data: PathBuf,
+    /// Added to every port, so that several can run side by side
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "config")]
+    pub port_offset: u16,
+}
+
+/// `staffetta user`
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Add an account; the password is read from the terminal or standard input
+    Add(OneUser),
+    /// Remove an account
+    Remove(OneUser),
+    /// List the accounts
+    List(ConfigFile),
+    /// Set an account's password, read from the terminal or standard input
+    Password(OneUser),
+}
+
+/// One account.
+#[derive(Debug, Args)]
+pub struct OneUser {
+    /// The account's address, which is its login
+    pub email: String,
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+/// `staffetta hash`
+#[derive(Debug, Args)]
+pub struct Hash {
+    /// The scheme, with or without braces
+    #[arg(long, default_value = "ARGON2ID")]
+    pub scheme: String,
+}
+
+/// `staffetta queue`
+#[derive(Debug, Subcommand)]
+pub enum Queue {
+    /// List messages, oldest first within a partition
+    List(List),
+    /// Show one message: envelope, jobs, last replies
+    Show(Show),
+    /// Try waiting mail now
+    Flush(Flush),
+    /// Delete messages; nobody is told
+    Delete(Delete),
+}
+
+/// `staffetta queue list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+/// Which messages.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Selection {
+    /// Only messages with recipients in this domain
+    #[arg(long, value_name = "DOMAIN")]
+    pub domain: Option<String>,
+    /// Only messages from this sender; "" or "<>" is the null sender
+    #[arg(long, value_name = "ADDRESS")]
+    pub sender: Option<String>,
+    /// Only messages at least this old, such as 90s, 5m, 2h, 1d
+    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    pub older_than: Option<std::time::Duration>,
+}
+
+/// `staffetta queue show`
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The queue id
+    pub id: QueueId,
+    /// A JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+/// `staffetta queue flush`
+#[derive(Debug, Args)]
+pub struct Flush {
+    /// Only this message
+    #[arg(conflicts_with = "domain")]
+    pub id: Option<QueueId>,
+    /// Only mail for this domain
+    #[arg(long, value_name = "DOMAIN")]
+    pub domain: Option<String>,
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+/// `staffetta queue delete`
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// The queue ids
+    #[arg(required_unless_present_any = ["domain", "sender", "older_than", "all"], conflicts_with = "all")]
+    pub ids: Vec<QueueId>,
+    /// Every message in the queue
+    #[arg(long, conflicts_with_all = ["domain", "sender", "older_than"])]
+    pub all: bool,
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+/// `staffetta sink`
+#[derive(Debug, Args)]
+pub struct Sink {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2526")]
+    pub bind: SocketAddr,
+    /// How to misbehave: a TOML file, see docs/operations.md
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+    /// Where messages are written, one .eml each; without it they are only counted
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+/// `90s`, `5m`, `2h`, `1d`.
+fn parse_age(text: &str) -> Result<std::time::Duration, String> {
+    let error = || format!("\"{text}\" is not an age; allowed: a number with s, m, h or d, such as 90s or 2h");
+    let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(error)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(error()),
+    };
+    let count: u64 = digits.parse().map_err(|_| error())?;
+    count.checked_mul(seconds).map(std::time::Duration::from_secs).ok_or_else(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn ages_are_numbers_with_a_unit() {
+        assert_eq!(parse_age("90s"), Ok(std::time::Duration::from_secs(90)));
+        assert_eq!(parse_age("2d"), Ok(std::time::Duration::from_secs(172_800)));
+        for text in ["", "s", "5", "5w", "-5m", "5\u{e9}", "99999999999999999999d"] {
+            assert!(parse_age(text).is_err(), "{text:?}");
+        }
+    }
+}

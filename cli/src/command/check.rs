@@ -1,0 +1,98 @@
+//! `staffetta check`: the configuration, and whatever it names tried for real.
+//!
+//! Everything is tried, so that one run shows all that is wrong; each finding points at the key that names the culprit.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use staffetta_auth::accounts::Accounts;
+use staffetta_config::{Backend, Config, Finding};
+use staffetta_queue::Queue;
+use staffetta_transport::connect::TlsClient;
+use staffetta_transport::dns::{DnsSettings, Resolver};
+use staffetta_transport::tls::{Certificates, Pair};
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::ConfigFile;
+use crate::terminal::{complain, say};
+
+/// How long each part may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let path = file.path();
+    let config = Config::load(&path)?;
+    for warning in config.warnings() {
+        complain(&format!("warning: {warning}"));
+    }
+    let (redis, sql, dns) = tokio::join!(try_redis(&config), try_sql(&config), try_dns(&config));
+    let findings: Vec<Finding> =
+        [redis, sql, dns, try_certificates(&config), try_ca(&config)].into_iter().flatten().collect();
+    if findings.is_empty() {
+        say(&format!("{}: no problem found", path.display()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(located(&path, findings))
+}
+
+fn located(path: &Path, findings: Vec<Finding>) -> anyhow::Error {
+    Config::locate(path, findings).into()
+}
+
+/// The durability gate, as every service applies it.
+async fn try_redis(config: &Config) -> Option<Finding> {
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let outcome = match Queue::open(config.into(), stop) {
+        Ok(queue) => queue.ready(PATIENCE).await,
+        Err(error) => Err(error),
+    };
+    let error = outcome.err()?;
+    Some(Finding::new(
+        "redis.url",
+        error.to_string(),
+        "a Redis or Valkey server that keeps what redis.durability promises",
+    ))
+}
+
+async fn try_sql(config: &Config) -> Option<Finding> {
+    if config.auth.backend != Backend::Sql {
+        return None;
+    }
+    let probe = async { Accounts::open(&config.auth.sql).await?.list().await };
+    let error = match tokio::time::timeout(PATIENCE, probe).await {
+        Ok(Ok(_)) => return None,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the database does not answer".to_owned(),
+    };
+    Some(Finding::new("auth.sql.url", error, "a reachable SQLite, PostgreSQL, MySQL or MariaDB database"))
+}
+
+/// Any answer will do, also that the name does not exist.
+async fn try_dns(config: &Config) -> Option<Finding> {
+    let settings = DnsSettings { servers: config.dns.servers.clone() };
+    let error = match Resolver::new(&settings) {
+        Ok(resolver) => resolver.mail_domain(&config.hostname).await.err()?.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Some(Finding::new("dns.servers", error, "reachable DNS servers, such as \"127.0.0.1:53\""))
+}
+
+fn try_certificates(config: &Config) -> Option<Finding> {
+    let tls = &config.tls;
+    let (certificate, key) = tls.certificate.clone().zip(tls.key.clone())?;
+    let pair = Pair { name: config.hostname.clone(), certificate, key };
+    let sni = tls.sni.iter().map(|sni| Pair {
+        name: sni.name.clone(),
+        certificate: sni.certificate.clone(),
+        key: sni.key.clone(),
+    });
+    let error = Certificates::load(pair, sni.collect()).err()?;
+    Some(Finding::new("tls.certificate", error.to_string(), "a PEM chain, leaf first, and the key that belongs to it"))
+}
+
+fn try_ca(config: &Config) -> Option<Finding> {
+    let error = TlsClient::new(config.delivery.ca.as_deref()).err()?;
+    Some(Finding::new("delivery.ca", error.to_string(), "a PEM bundle of certificates"))
+}

@@ -1,0 +1,14 @@
+//! `staffetta hash`: a stored password for the accounts table.
+
+use std::process::ExitCode;
+
+use staffetta_auth::scheme;
+
+use crate::arguments::Hash;
+use crate::terminal;
+
+pub(super) fn run(hash: &Hash) -> anyhow::Result<ExitCode> {
+    let password = terminal::read_password("Password: ")?;
+    terminal::say(&scheme::hash(&hash.scheme, &password)?);
+    Ok(ExitCode::SUCCESS)
+}

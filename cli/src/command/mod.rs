@@ -1,0 +1,48 @@
+//! One file a command.
+
+mod check;
+mod hash;
+mod queue;
+mod sink;
+mod up;
+mod user;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use staffetta_config::{Config, Service};
+
+use crate::arguments::{Arguments, Command, ConfigFile};
+
+/// The configuration file of an installed system.
+const SYSTEM_CONFIG: &str = "/etc/staffetta/staffetta.toml";
+/// The configuration file that `staffetta up` writes.
+const LOCAL_CONFIG: &str = ".staffetta/staffetta.toml";
+
+/// Runs one command.
+pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Up(up) => up::run(up).await,
+        Command::Check(file) => check::run(&file).await,
+        Command::User(user) => user::run(user).await,
+        Command::Hash(hash) => hash::run(&hash),
+        Command::Queue(queue) => queue::run(queue).await,
+        Command::Sink(sink) => sink::run(sink).await,
+    }
+}
+
+impl ConfigFile {
+    /// The file that was named; else the system's; else the one of a local `staffetta up`.
+    fn path(&self) -> PathBuf {
+        match &self.config {
+            Some(path) => path.clone(),
+            None if !Path::new(SYSTEM_CONFIG).exists() && Path::new(LOCAL_CONFIG).exists() => LOCAL_CONFIG.into(),
+            None => SYSTEM_CONFIG.into(),
+        }
+    }
+
+    /// In a pod, only the files that this service needs are there.
+    fn load(&self, service: Service) -> anyhow::Result<Config> {
+        Ok(Config::load_for(&self.path(), service)?)
+    }
+}

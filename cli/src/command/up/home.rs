@@ -1,0 +1,233 @@
+//! The data directory of `staffetta up` without a configuration.
+//!
+//! It holds `staffetta.toml` (written anew at each start), `users.db`, `tls/`, `redis/` and with `--demo` `sink/`.
+//! A lock keeps a second `up` out; the redis-server child ends with this process, however that ends.
+
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use secrecy::ExposeSecret;
+use staffetta_config::Config;
+use staffetta_queue::server::LocalServer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::certificate;
+use crate::terminal::say;
+
+/// How long the redis-server of a crashed predecessor may take to end.
+const PREDECESSOR: Duration = Duration::from_secs(10);
+/// The highest of the usual ports.
+const HIGHEST_PORT: u16 = 9103;
+
+/// The usual ports on loopback, moved up by an offset.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    offset: u16,
+}
+
+impl Ports {
+    /// Fails if a port would not fit.
+    pub(super) fn new(offset: u16) -> anyhow::Result<Self> {
+        if offset > u16::MAX - HIGHEST_PORT {
+            bail!("--port-offset {offset} is too large; allowed: 0 to {}", u16::MAX - HIGHEST_PORT);
+        }
+        Ok(Self { offset })
+    }
+
+    fn address(self, port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port + self.offset))
+    }
+}
+
+pub(super) struct Home {
+    folder: PathBuf,
+    ports: Ports,
+    redis: LocalServer,
+    _lock: File,
+}
+
+impl Home {
+    /// Takes the directory, starts Redis and writes the configuration.
+    pub(super) async fn open(folder: &Path, ports: Ports, demo: bool) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let folder = folder.canonicalize().with_context(|| format!("cannot open {}", folder.display()))?;
+        let lock = take_lock(&folder)?;
+        let certificate = certificate::self_signed(&folder.join("tls"), &["mail.example.org", "localhost"])?;
+        let redis = start_redis(&folder.join("redis")).await?;
+        let home = Self { folder, ports, redis, _lock: lock };
+        let text = home.configuration(&certificate, demo);
+        fs::write(home.config_file(), text).context("cannot write the configuration")?;
+        Ok(home)
+    }
+
+    pub(super) fn config_file(&self) -> PathBuf {
+        self.folder.join("staffetta.toml")
+    }
+
+    /// Where the sink keeps what it gets.
+    pub(super) fn sink_folder(&self) -> PathBuf {
+        self.folder.join("sink")
+    }
+
+    /// Where the demo's sink listens.
+    pub(super) fn sink_address(&self) -> SocketAddr {
+        self.ports.address(2526)
+    }
+
+    /// Stops Redis after everything else.
+    pub(super) fn close(self) {
+        if let Err(error) = self.redis.stop() {
+            tracing::warn!(%error, "redis-server did not stop cleanly");
+        }
+    }
+
+    /// Says what runs where.
+    pub(super) fn describe(&self, config: &Config) {
+        say(&format!("Staffetta {} is up.", env!("CARGO_PKG_VERSION")));
+        say(&format!("  configuration  {}", self.config_file().display()));
+        say(&format!("  queue          redis-server, pid {}, {}", self.redis.pid(), config.redis.url.expose_secret()));
+        for listener in &config.frontend.listener {
+            say(&format!("  {:<14} {}", listener.name, listener.bind));
+        }
+        for (name, address) in
+            [("frontend", config.frontend.http), ("auth", config.auth.http), ("delivery", config.delivery.http)]
+        {
+            say(&format!("  {name:<14} http://{address}/metrics"));
+        }
+    }
+
+    /// A path as a TOML string.
+    fn quoted(&self, path: &Path) -> String {
+        toml::Value::String(path.to_string_lossy().into_owned()).to_string()
+    }
+
+    fn configuration(&self, certificate: &certificate::Files, demo: bool) -> String {
+        let certificate_file = self.quoted(&certificate.certificate);
+        let key = self.quoted(&certificate.key);
+        let redis = toml::Value::String(self.redis.url());
+        let users = toml::Value::String(format!("sqlite://{}", self.folder.join("users.db").display()));
+        let mut text = format!(
+            r#"# Written by `staffetta up` at each start: copy it to make it yours.
+hostname = "mail.example.org"
+
+[redis]
+url = {redis}
+durability = "fsync"
+
+[tls]
+certificate = {certificate_file}
+key = {key}
+
+[auth]
+listen = "{auth}"
+http = "{auth_http}"
+
+[auth.sql]
+url = {users}
+
+[frontend]
+http = "{frontend_http}"
+auth = "http://{auth}"
+drain_delay = "0s"
+reject_unknown_recipient_domain = {check_domains}
+
+[[frontend.listener]]
+name = "smtp"
+bind = "{smtp}"
+kind = "relay"
+
+[[frontend.listener]]
+name = "submission"
+bind = "{submission}"
+kind = "submission"
+
+[[frontend.listener]]
+name = "submissions"
+bind = "{submissions}"
+kind = "submission"
+tls = "implicit"
+
+[delivery]
+http = "{delivery_http}"
+
+[log]
+format = "postfix"
+level = "warn"
+"#,
+            check_domains = !demo,
+            auth = self.ports.address(4250),
+            frontend_http = self.ports.address(9101),
+            auth_http = self.ports.address(9102),
+            delivery_http = self.ports.address(9103),
+            smtp = self.ports.address(2525),
+            submission = self.ports.address(2587),
+            submissions = self.ports.address(2465),
+        );
+        if demo {
+            text.push_str(&format!(
+                "\n# The demonstration: nothing leaves this machine.\n[[delivery.route]]\ndomain = \"*\"\nvia = \"smtp://{}\"\n",
+                self.sink_address()
+            ));
+        }
+        text
+    }
+}
+
+/// The server of a crashed predecessor may still be ending.
+async fn start_redis(folder: &Path) -> anyhow::Result<LocalServer> {
+    let end = Instant::now() + PREDECESSOR;
+    loop {
+        match LocalServer::start(folder) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            outcome => return outcome.context("cannot start redis-server"),
+        }
+    }
+}
+
+fn take_lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join("lock");
+    let lock = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!("another `staffetta up` runs in {}", folder.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// Waits until `/readyz` answers 200 on every endpoint; the error names the first that does not.
+pub(super) async fn until_ready(endpoints: &[SocketAddr], limit: Duration) -> anyhow::Result<()> {
+    let end = Instant::now() + limit;
+    for &endpoint in endpoints {
+        loop {
+            let answer = timeout(Duration::from_secs(2), readiness(endpoint)).await;
+            let reason = match answer {
+                Ok(Ok(head)) if head.starts_with("HTTP/1.1 200") => break,
+                Ok(Ok(head)) => head.rsplit("\r\n\r\n").next().unwrap_or_default().trim().to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer".to_owned(),
+            };
+            if Instant::now() > end {
+                bail!("http://{endpoint}/readyz: {reason}");
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+    Ok(())
+}
+
+async fn readiness(endpoint: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(endpoint).await?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.take(4096).read_to_string(&mut answer).await?;
+    Ok(answer)
+}

@@ -1,0 +1,142 @@
+//! `staffetta up`: the three services in one process, each as it runs in its own pod, with the same code and the same
+//! gRPC call between them.
+//!
+//! Without a configuration everything is made under the data directory ([`home`]): a `redis-server` child, SQLite
+//! accounts, a self-signed certificate, the configuration file itself. [`demo`] sends one message through it.
+
+mod demo;
+mod home;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use staffetta_config::{Config, LogFormat};
+use staffetta_transport::shutdown;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::Up;
+use crate::terminal::say;
+use home::{Home, Ports};
+
+/// How long the parts may take until all of them are ready.
+const START_UP: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(arguments: Up) -> anyhow::Result<ExitCode> {
+    let stop = shutdown::on_signal()?;
+    match &arguments.config {
+        Some(path) => with_config(path, &stop).await?,
+        None => with_home(&arguments, &stop).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn with_config(path: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
+    let config = Arc::new(Config::load(path)?);
+    let _telemetry = start_telemetry(&config)?;
+    let cluster = Cluster::start(config, stop.child_token());
+    cluster.run(stop).await
+}
+
+async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<()> {
+    let home = Home::open(&arguments.data, Ports::new(arguments.port_offset)?, arguments.demo).await?;
+    let config = Arc::new(Config::load(&home.config_file())?);
+    let _telemetry = start_telemetry(&config)?;
+    let demo = if arguments.demo { Some(demo::Demo::prepare(&home).await?) } else { None };
+
+    let cluster = Cluster::start(Arc::clone(&config), stop.child_token());
+    let outcome = async {
+        let mut cluster = cluster.until_ready(&config).await?;
+        home.describe(&config);
+        if let Some(demo) = demo {
+            tokio::select! {
+                journey = demo.run(&config) => journey.context("the demonstration failed")?,
+                failed = cluster.failed() => return Err(failed),
+                () = stop.cancelled() => {}
+            }
+        }
+        say("Ready. Ctrl-C stops everything.");
+        cluster.run(stop).await
+    }
+    .await;
+    home.close();
+    outcome
+}
+
+fn start_telemetry(config: &Config) -> anyhow::Result<staffetta_telemetry::Guard> {
+    let format = match config.log.format {
+        LogFormat::Json => staffetta_telemetry::LogFormat::Json,
+        LogFormat::Postfix => staffetta_telemetry::LogFormat::Postfix,
+    };
+    Ok(staffetta_telemetry::init(format, &config.log.level, "staffetta")?)
+}
+
+/// The three services as tasks.
+struct Cluster {
+    services: JoinSet<(&'static str, anyhow::Result<()>)>,
+    drain: CancellationToken,
+}
+
+impl Cluster {
+    fn start(config: Arc<Config>, drain: CancellationToken) -> Self {
+        let mut services = JoinSet::new();
+        let (auth, frontend, delivery) = (Arc::clone(&config), Arc::clone(&config), config);
+        let (a, f, d) = (drain.clone(), drain.clone(), drain.clone());
+        services.spawn(async move { ("auth", staffetta_auth::run(auth, a).await) });
+        services.spawn(async move { ("frontend", staffetta_frontend::run(frontend, f).await) });
+        services.spawn(async move { ("delivery", staffetta_delivery::run(delivery, d).await) });
+        Self { services, drain }
+    }
+
+    /// Waits until every `/readyz` says yes.
+    async fn until_ready(mut self, config: &Config) -> anyhow::Result<Self> {
+        let endpoints = [config.auth.http, config.frontend.http, config.delivery.http];
+        let ready = home::until_ready(&endpoints, START_UP);
+        let outcome = tokio::select! {
+            ready = ready => ready,
+            failed = self.failed() => Err(failed),
+        };
+        match outcome {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.drain().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Resolves when a service ends although nobody asked it to.
+    async fn failed(&mut self) -> anyhow::Error {
+        match self.services.join_next().await {
+            Some(Ok((name, Err(error)))) => error.context(format!("the {name} service ended")),
+            Some(Ok((name, Ok(())))) => anyhow::anyhow!("the {name} service ended"),
+            Some(Err(panic)) => anyhow::anyhow!("a service panicked: {panic}"),
+            None => anyhow::anyhow!("no service runs"),
+        }
+    }
+
+    /// Runs until `stop` or until a service fails; then drains the others.
+    async fn run(mut self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let failed = tokio::select! {
+            failed = self.failed() => Some(failed),
+            () = stop.cancelled() => None,
+        };
+        self.drain().await;
+        match failed {
+            Some(error) if !stop.is_cancelled() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn drain(&mut self) {
+        self.drain.cancel();
+        while let Some(ended) = self.services.join_next().await {
+            if let Ok((name, Err(error))) = ended {
+                tracing::error!(service = name, error = format!("{error:#}"), "failed to stop cleanly");
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What goes to the person: results on standard output, complaints on standard error, passwords from the terminal.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use anyhow::{Context, bail};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use secrecy::SecretString;
+
+/// Longest password that is read, in octets.
+const MAX_PASSWORD: usize = 1024;
+
+/// Writes one line to standard output. A closed pipe is not an error.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// Writes one line to standard error, after the program's name.
+pub(crate) fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "staffetta: {line}");
+}
+
+/// Reads a password: asked for twice without echo on a terminal, the first line of anything else.
+pub(crate) fn read_password(prompt: &str) -> anyhow::Result<SecretString> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return read_line(&mut stdin.lock());
+    }
+    let first = ask(prompt)?;
+    let second = ask("Again: ")?;
+    if secrecy::ExposeSecret::expose_secret(&first) != secrecy::ExposeSecret::expose_secret(&second) {
+        bail!("the two passwords differ");
+    }
+    Ok(first)
+}
+
+fn ask(prompt: &str) -> anyhow::Result<SecretString> {
+    let stdin = io::stdin();
+    let before = tcgetattr(&stdin).context("cannot read the terminal's settings")?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    write!(io::stderr().lock(), "{prompt}")?;
+    tcsetattr(&stdin, OptionalActions::Flush, &silent).context("cannot silence the terminal")?;
+    let line = read_line(&mut stdin.lock());
+    let restored = tcsetattr(&stdin, OptionalActions::Flush, &before);
+    let _ = writeln!(io::stderr().lock());
+    restored.context("cannot restore the terminal")?;
+    line
+}
+
+fn read_line(input: &mut impl BufRead) -> anyhow::Result<SecretString> {
+    let mut line = String::new();
+    io::Read::take(input, MAX_PASSWORD as u64 + 2).read_line(&mut line).context("cannot read the password")?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        bail!("the password is empty");
+    }
+    if password.len() > MAX_PASSWORD {
+        bail!("the password is longer than {MAX_PASSWORD} octets");
+    }
+    Ok(SecretString::from(password))
+}

@@ -1,0 +1,91 @@
+//! A wrong configuration ends with all that is wrong, and exit code 1.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::Context;
+use staffetta_queue::server::{LocalServer, Options};
+use staffetta_testkit::ports::Port;
+use staffetta_tests::program;
+
+/// Runs a program on a configuration; exit code and standard error.
+fn run(name: &str, arguments: &[&str], config: &str) -> anyhow::Result<(Option<i32>, String)> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("staffetta.toml");
+    fs::write(&file, config)?;
+    let output =
+        Command::new(program(name)?).args(arguments).arg("--config").arg(&file).output().context("cannot run")?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    Ok((output.status.code(), said.replace(&file.display().to_string(), "staffetta.toml")))
+}
+
+const WRONG: &str = r#"hostname = "mail.example.org"
+colour = "red"
+
+[redis]
+durability = "maybe"
+
+[tls]
+certificate = "/nonexistent/cert.pem"
+key = "/nonexistent/key.pem"
+
+[frontend]
+size_limit = "40 apples"
+trusted_networks = ["10.0.0.0/40"]
+"#;
+
+#[test]
+fn every_program_reports_all_errors_with_line_and_key() -> anyhow::Result<()> {
+    for (name, arguments) in [
+        ("staffetta-frontend", &[][..]),
+        ("staffetta-auth", &[]),
+        ("staffetta-delivery", &[]),
+        ("staffetta", &["check"]),
+    ] {
+        let (code, said) = run(name, arguments, WRONG)?;
+        assert_eq!(code, Some(1), "{name}: {said}");
+        for part in [
+            "staffetta.toml:2: colour",
+            "staffetta.toml:5: redis.durability",
+            "staffetta.toml:8: tls.certificate",
+            "staffetta.toml:12: frontend.size_limit",
+            "staffetta.toml:13: frontend.trusted_networks",
+            "none, fsync, replicated, managed",
+        ] {
+            assert!(said.contains(part), "{name}: no {part:?} in\n{said}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn check_tries_what_the_configuration_names() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = vec![("appendonly".to_owned(), "no".to_owned())];
+    let redis = LocalServer::start_with(&folder.path().join("redis"), Options { settings, ..Options::default() })?;
+    let nobody = Port::reserve()?;
+    let config = format!(
+        "redis.url = \"{}\"\nauth.sql.url = \"postgres://u:secret@127.0.0.1:{}/mail\"\n\
+         dns.servers = [\"127.0.0.1:{}\"]\nfrontend.listener = [{{ name = \"smtp\", bind = \"127.0.0.1:{}\", kind = \"relay\", tls = \"off\" }}]\n",
+        redis.url(),
+        nobody.number(),
+        nobody.number(),
+        nobody.number(),
+    );
+    let (code, said) = run("staffetta", &["check"], &config)?;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("staffetta.toml:1: redis.url") && said.contains("appendonly"), "{said}");
+    assert!(said.contains("staffetta.toml:2: auth.sql.url") && !said.contains("secret"), "{said}");
+    assert!(said.contains("staffetta.toml:3: dns.servers"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() -> anyhow::Result<()> {
+    for arguments in [&["launch"][..], &["queue", "show", "not-an-id"], &["queue", "delete"], &["user", "add"]] {
+        let output = Command::new(program("staffetta")?).args(arguments).output()?;
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty());
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! What the documents and the manifests show is what the programs read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use staffetta_config::Config;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> anyhow::Result<String> {
+    fs::read_to_string(root().join(path)).with_context(|| format!("failed to read {path}"))
+}
+
+/// The TOML blocks of a Markdown page.
+fn blocks(page: &str) -> Vec<&str> {
+    page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+/// The same text with every secret's file replaced by one that is there.
+fn with_secrets(text: &str, secret: &Path) -> String {
+    let line = |line: &str| match line.split_once("_file = ") {
+        Some((key, _)) => format!("{key}_file = \"{}\"\n", secret.display()),
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn configurations_in_documents_and_manifests_are_read() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "postgres://mail:secret@db.example.org/mail\n")?;
+    let mut seen = 0;
+    for page in ["README.md", "docs/operations.md", "deploy/k8s/base/staffetta.toml"] {
+        let text = read(page)?;
+        let configurations = if page.ends_with(".md") { blocks(&text) } else { vec![text.as_str()] };
+        for configuration in configurations.into_iter().filter(|block| !block.contains("[[rule]]")) {
+            Config::parse(&with_secrets(configuration, &secret), page)?;
+            seen += 1;
+        }
+    }
+    ensure!(seen >= 3, "only {seen} configurations were found");
+    Ok(())
+}
+
+#[test]
+fn the_scenario_in_the_runbook_is_one_that_the_sink_reads() -> anyhow::Result<()> {
+    let page = read("docs/operations.md")?;
+    let scenario = blocks(&page).into_iter().find(|block| block.contains("[[rule]]")).context("it shows none")?;
+    staffetta_cli::sink::Scenario::parse(scenario).map_err(anyhow::Error::msg)?;
+    Ok(())
+}
+
+/// A container has no capability, so no port below 1024; the Service maps the mail ports to what the pods listen on.
+#[test]
+fn the_cluster_listens_where_its_manifests_say() -> anyhow::Result<()> {
+    let config = Config::parse(&read("deploy/k8s/base/staffetta.toml")?, "staffetta.toml")?;
+    let (frontend, auth) = (read("deploy/k8s/base/frontend.yaml")?, read("deploy/k8s/base/auth.yaml")?);
+    let delivery = read("deploy/k8s/base/delivery.yaml")?;
+    let listeners = config.frontend.listener.iter().map(|listener| (&frontend, listener.name.as_str(), listener.bind));
+    let others = [
+        (&frontend, "http", config.frontend.http),
+        (&auth, "http", config.auth.http),
+        (&auth, "grpc", config.auth.listen),
+        (&delivery, "http", config.delivery.http),
+    ];
+    for (manifest, name, address) in listeners.chain(others) {
+        ensure!(address.ip().is_unspecified() && address.port() >= 1024, "{name} would listen on {address}");
+        let declared = format!("- name: {name}\n              containerPort: {}\n", address.port());
+        ensure!(manifest.contains(&declared), "no manifest declares {name} on port {}", address.port());
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! Real programs at the other end: swaks and Python's smtplib as clients, Postfix as the MX.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::{Context, bail, ensure};
+use staffetta_cli::sink::Scenario;
+use staffetta_testkit::child::Running;
+use staffetta_testkit::ports::Port;
+use staffetta_tests::{Client, SOON, World, eventually, next};
+use tempfile::TempDir;
+
+async fn world() -> anyhow::Result<World> {
+    World::new().await?.user("john@example.org", "summersun").await
+}
+
+/// Runs a client to its end without blocking the test's own servers.
+async fn run(mut command: Command) -> anyhow::Result<Output> {
+    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swaks_submits_with_starttls_and_with_implicit_tls() -> anyhow::Result<()> {
+    let mut world = world().await?.start().await?;
+    let mut mx = world.mx("example.com", Scenario::default()).await?;
+    for (server, tls, mechanism) in
+        [(world.submission(), "--tls", "PLAIN"), (world.submissions(), "--tls-on-connect", "LOGIN")]
+    {
+        let mut swaks = Command::new("swaks");
+        swaks.args(["--server", &server.to_string(), tls, "--auth", mechanism, "--auth-user", "john@example.org"]);
+        swaks.args(["--auth-password", "summersun", "--from", "john@example.org", "--to", "lisa@example.com"]);
+        let output = run(swaks).await?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "{said}");
+        ensure!(said.contains("queued as"), "{said}");
+        assert_eq!(next(&mut mx).await?.recipients, ["lisa@example.com"]);
+    }
+    world.until_empty().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn smtplib_submits_and_python_understands_the_report() -> anyhow::Result<()> {
+    let mut world = world().await?.start().await?;
+    let refuse = staffetta_cli::sink::Stage::Recipient;
+    let mut home = world.mx("example.org", Scenario::default()).await?;
+    let _mx = world.mx("example.com", Scenario::default().reply(refuse, "550 5.1.1 <nobody>: unknown")).await?;
+    let script = r#"
+import smtplib, ssl, sys
+from email.message import EmailMessage
+context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
+message = EmailMessage()
+message["From"], message["To"], message["Subject"] = "john@example.org", "nobody@example.com", "Grüße"
+message.set_content("Über allen Gipfeln\n.\nist Ruh\n")
+with smtplib.SMTP("127.0.0.1", int(sys.argv[1])) as client:
+    client.starttls(context=context)
+    client.login("john@example.org", "summersun")
+    client.send_message(message)
+"#;
+    let mut python = Command::new("python3");
+    python.args(["-c", script, &world.submission().port().to_string()]);
+    let output = run(python).await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let report = next(&mut home).await?;
+    let file = world.folder().join("report.eml");
+    fs::write(&file, &report.body)?;
+    let script = r#"
+import sys, email, email.policy
+message = email.message_from_binary_file(open(sys.argv[1], "rb"), policy=email.policy.default)
+assert message.get_content_type() == "multipart/report", message.get_content_type()
+assert message["Auto-Submitted"] == "auto-replied"
+human, status, original = message.iter_parts()
+assert human.get_content_type() == "text/plain"
+assert status.get_content_type() == "message/delivery-status"
+about, recipient = status.get_payload()
+assert about["Reporting-MTA"].startswith("dns;"), about.as_string()
+assert recipient["Final-Recipient"] == "rfc822; nobody@example.com", recipient.as_string()
+assert recipient["Action"] == "failed" and recipient["Status"] == "5.1.1"
+assert original.get_content_type() in ("message/rfc822", "text/rfc822-headers")
+def walk(part):
+    assert not part.defects, part.defects
+    if part.is_multipart():
+        for child in part.get_payload(): walk(child)
+walk(message)
+"#;
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(&file);
+    let output = run(python).await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    world.until_empty().await
+}
+
+/// A private Postfix that takes all mail for example.com and discards nothing: it is kept in its queue, on hold.
+struct Postfix {
+    folder: TempDir,
+    _master: Running,
+}
+
+impl Postfix {
+    fn start(port: &Port, certificate: &Path, key: &Path) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("staffetta-postfix").tempdir()?;
+        let root = folder.path();
+        for directory in ["queue", "data"] {
+            fs::create_dir(root.join(directory))?;
+        }
+        let chown = Command::new("chown").arg("postfix").arg(root.join("data")).status()?;
+        ensure!(chown.success(), "chown failed");
+        Command::new("chmod").arg("755").arg(root).status()?;
+        let main = format!(
+            "compatibility_level = 3.6\nqueue_directory = {0}/queue\ndata_directory = {0}/data\n\
+             maillog_file = {0}/log\nmaillog_file_prefixes = /var, {0}\ninet_interfaces = 127.0.0.1\n\
+             inet_protocols = ipv4\nmyhostname = mx.example.com\nmydestination = example.com\n\
+             local_recipient_maps =\nalias_maps =\nalias_database =\nmynetworks = 127.0.0.254/32\n\
+             smtpd_tls_cert_file = {1}\nsmtpd_tls_key_file = {2}\nsmtpd_tls_security_level = may\n\
+             smtpd_tls_received_header = yes\nsmtpd_recipient_restrictions = check_recipient_access inline:{{{{ \
+             nobody@example.com = REJECT unknown here }}}}, permit_auth_destination, reject\n\
+             smtpd_end_of_data_restrictions = check_client_access static:HOLD\n\
+             smtpd_forbid_bare_newline = yes\nsmtpd_forbid_unauth_pipelining = yes\n",
+            root.display(),
+            certificate.display(),
+            key.display(),
+        );
+        fs::write(root.join("main.cf"), main)?;
+        let services =
+            ["pickup unix n - n 60 1 pickup", "cleanup unix n - n - 0 cleanup", "qmgr unix n - n 300 1 qmgr"]
+                .into_iter()
+                .chain([
+                    "rewrite unix - - n - - trivial-rewrite",
+                    "bounce unix - - n - 0 bounce",
+                    "local unix - n n - - local",
+                ])
+                .chain([
+                    "defer unix - - n - 0 bounce",
+                    "anvil unix - - n - 1 anvil",
+                    "tlsmgr unix - - n 1000? 1 tlsmgr",
+                ])
+                .chain([
+                    "error unix - - n - - error",
+                    "retry unix - - n - - error",
+                    "postlog unix-dgram n - n - 1 postlogd",
+                ])
+                .chain(["proxymap unix - - n - - proxymap"]);
+        let mut master = format!("127.0.0.1:{} inet n - n - - smtpd\n", port.number());
+        for service in services {
+            master.push_str(service);
+            master.push('\n');
+        }
+        fs::write(root.join("master.cf"), master)?;
+        let check = Command::new("postfix").arg("-c").arg(root).arg("check").output()?;
+        ensure!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+        let master = Running::start(
+            "/usr/lib/postfix/sbin/master",
+            &["-c".as_ref(), root.as_os_str(), "-d".as_ref()],
+            &root.join("master.log"),
+        )?;
+        Ok(Self { folder, _master: master })
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// The queue files on hold, as postcat shows them.
+    fn held(&self) -> anyhow::Result<Vec<String>> {
+        let mut messages = Vec::new();
+        for file in fs::read_dir(self.folder.path().join("queue/hold"))? {
+            let path = file?.path();
+            let shown = Command::new("postcat").arg("-c").arg(self.folder.path()).arg(&path).output()?;
+            messages.push(String::from_utf8_lossy(&shown.stdout).into_owned());
+        }
+        Ok(messages)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postfix_as_the_mx_takes_mail_over_starttls() -> anyhow::Result<()> {
+    let port = Port::reserve()?;
+    let route = format!("[[delivery.route]]\ndomain = \"example.com\"\nvia = \"smtp://127.0.0.1:{}\"\n", port.number());
+    let mut world = World::new().await?.tables(&route).start().await?;
+    let leaf = world.certificate("mx.example.com")?;
+    let postfix = Postfix::start(&port, &leaf.certificate, &leaf.key)?;
+    eventually(SOON, || async { Client::connect(port.address()).await.map(drop) })
+        .await
+        .with_context(|| postfix.log())?;
+    let mut home = world.mx("example.org", Scenario::default()).await?;
+
+    let mut client = Client::connect_from("127.0.0.9", world.smtp()).await?;
+    client.expect("EHLO client.test", 250).await?;
+    for n in 0..20 {
+        let body = format!("Subject: number {n}\r\n\r\nfor Postfix\r\n..leading dot");
+        client.send("john@example.org", &[&format!("u{n}@example.com")], &body).await?;
+    }
+    client.send("john@example.org", &["nobody@example.com"], "Subject: x\r\n\r\nx").await?;
+    let report = String::from_utf8(next(&mut home).await?.body.to_vec())?;
+    assert!(report.contains("unknown here"), "{report}");
+    world.until_empty().await.with_context(|| postfix.log())?;
+
+    let held = postfix.held()?;
+    if held.len() != 20 {
+        bail!("{} messages on hold: {}", held.len(), postfix.log());
+    }
+    for message in &held {
+        assert!(message.contains("using TLSv1.3") && message.contains("\n.leading dot"), "{message}");
+    }
+    Ok(())
+}

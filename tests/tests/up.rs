@@ -1,0 +1,121 @@
+//! `staffetta up`: the whole cluster in one process, and the tools beside it.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::Signal;
+use staffetta_testkit::child::Running;
+use staffetta_tests::{SOON, eventually, program};
+
+/// Adds to every port, so that a relay of the developer's own is left alone.
+const OFFSET: u16 = 11_000;
+
+fn up(data: &Path, log: &Path) -> anyhow::Result<Running> {
+    let offset = OFFSET.to_string();
+    let arguments = ["up", "--demo", "--port-offset", &offset, "--data"];
+    let mut arguments: Vec<_> = arguments.iter().map(std::ffi::OsStr::new).collect();
+    arguments.push(data.as_os_str());
+    Running::start(program("staffetta")?, &arguments, log)
+}
+
+async fn until_ready(log: &Path) -> anyhow::Result<String> {
+    eventually(SOON, || async {
+        let said = std::fs::read_to_string(log)?;
+        ensure!(said.contains("Ready."), "{said}");
+        Ok(())
+    })
+    .await?;
+    Ok(std::fs::read_to_string(log)?)
+}
+
+fn staffetta(data: &Path, arguments: &[&str], input: &str) -> anyhow::Result<(Option<i32>, String)> {
+    let mut child = Command::new(program("staffetta")?)
+        .args(arguments)
+        .arg("--config")
+        .arg(data.join("staffetta.toml"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().context("no stdin")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    Ok((output.status.code(), said))
+}
+
+fn redis_pid(said: &str) -> anyhow::Result<u32> {
+    let rest = said.split("redis-server, pid ").nth(1).context("no pid")?;
+    Ok(rest.split(',').next().context("no pid")?.parse()?)
+}
+
+async fn until_gone(pid: u32) -> anyhow::Result<()> {
+    eventually(SOON, || async {
+        ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "redis-server {pid} still runs");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demonstration_runs_twice_and_cleans_up_after_itself() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    let log = folder.path().join("log");
+
+    let mut first = up(&data, &log)?;
+    let said = until_ready(&log).await?;
+    for part in ["S: 235 2.7.0 Authentication successful", "queued as", "TLSv1.3", "Received: from"] {
+        ensure!(said.contains(part), "no {part:?} in\n{said}");
+    }
+    ensure!(!said.contains("summersun\0"), "a password is shown");
+    ensure!(std::fs::read_dir(data.join("sink"))?.count() == 1, "no .eml");
+
+    // A second one on the same directory is refused.
+    let refused = folder.path().join("refused");
+    let mut second = up(&data, &refused)?;
+    ensure!(second.wait(SOON)? == Some(1));
+    ensure!(std::fs::read_to_string(&refused)?.contains("another `staffetta up` runs"));
+
+    tools(&data)?;
+
+    // SIGTERM, as Ctrl-C: everything ends, Redis too.
+    let redis = redis_pid(&said)?;
+    first.signal(Signal::TERM)?;
+    ensure!(first.wait(SOON)? == Some(0), "{}", std::fs::read_to_string(&log)?);
+    until_gone(redis).await?;
+
+    // Again; and this time it crashes.
+    let mut again = up(&data, &log)?;
+    let said = until_ready(&log).await?;
+    ensure!(std::fs::read_dir(data.join("sink"))?.count() == 2, "{said}");
+    again.kill();
+    until_gone(redis_pid(&said)?).await
+}
+
+fn tools(data: &Path) -> anyhow::Result<()> {
+    let run = |arguments: &[&str], input: &str| staffetta(data, arguments, input);
+    let (code, said) = run(&["user", "add", "ann@example.org"], "secret-of-ann\n")?;
+    ensure!(code == Some(0), "{said}");
+    let (code, said) = run(&["user", "add", "ann@example.org"], "secret-of-ann\n")?;
+    ensure!(code == Some(1) && said.contains("ann@example.org"), "{said}");
+    let (_, said) = run(&["user", "list"], "")?;
+    ensure!(said == "ann@example.org\njohn@example.org\n", "{said}");
+    let (code, said) = run(&["user", "password", "ann@example.org"], "another\n")?;
+    ensure!(code == Some(0), "{said}");
+    let (code, said) = run(&["user", "remove", "ann@example.org"], "")?;
+    ensure!(code == Some(0), "{said}");
+    let (code, said) = run(&["user", "remove", "ann@example.org"], "")?;
+    ensure!(code == Some(1), "{said}");
+    let (code, said) = run(&["queue", "list"], "")?;
+    ensure!(code == Some(0) && said.contains("The queue is empty."), "{said}");
+    let (code, said) = run(&["queue", "show", "0000000000000000"], "")?;
+    ensure!(code == Some(1) && said.contains("no such message"), "{said}");
+    let (code, said) = run(&["check"], "")?;
+    ensure!(code == Some(0), "{said}");
+    if said.contains("summersun") {
+        bail!("a password is shown");
+    }
+    Ok(())
+}
