@@ -60,6 +60,7 @@ fn journey(number: u32) {
     match number % 10 {
         0 => maillog::bounced(&Attempt {
             dsn: Status::new(5, 1, 1),
+            code: Some(550),
             response:
                 "host mx.example.com[203.0.113.25] said: 550 5.1.1 <lisa@example.com>: no (in reply to RCPT TO command)"
                     .into(),

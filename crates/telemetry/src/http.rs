@@ -1,7 +1,7 @@
 //! The HTTP port of every service: `/livez`, `/readyz`, `/metrics`.
 //!
 //! Meant for kubelets, load balancers and Prometheus inside the cluster, yet safe against others: at most
-//! [`MAX_CONNECTIONS`] at a time, each answered once and closed, each gone after [`LIFETIME`]. It stays up while the
+//! `MAX_CONNECTIONS` at a time, each answered once and closed, each gone after `LIFETIME`. It stays up while the
 //! service drains, with `/readyz` telling so.
 
 use std::io;
