@@ -84,7 +84,9 @@ impl Accounts {
             transaction.commit().await
         }.await);
         match result {
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(AccountError::Exists(address)),
+            Err(error) if is_duplicate(&error) && self.list().await?.contains(&address) => {
+                Err(AccountError::Exists(address))
+            }
             result => Ok(result?),
         }
     }
@@ -174,6 +176,11 @@ async fn hashed(password: &SecretString) -> Result<String, AccountError> {
     let password = password.clone();
     let task = tokio::task::spawn_blocking(move || scheme::hash(scheme::DEFAULT, &password));
     Ok(task.await.map_err(|_| sqlx::Error::WorkerCrashed)??)
+}
+
+/// Of an account, or of a domain that somebody else added at the same time.
+fn is_duplicate(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.is_unique_violation())
 }
 
 fn found(rows: u64, address: String) -> Result<(), AccountError> {

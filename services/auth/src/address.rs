@@ -22,7 +22,7 @@ pub(crate) fn spellings(name: &str) -> Vec<String> {
 }
 
 fn add(keys: &mut Vec<String>, key: &str) {
-    for key in [key.to_owned(), key.to_ascii_lowercase()] {
+    for key in [key.to_owned(), key.to_lowercase()] {
         if !keys.contains(&key) {
             keys.push(key);
         }
@@ -59,5 +59,6 @@ mod tests {
     fn names_are_not_cut() {
         assert_eq!(spellings("John+x"), ["John+x", "john+x"]);
         assert_eq!(spellings("example.org"), ["example.org"]);
+        assert_eq!(spellings("JÖRG"), ["JÖRG", "jörg"]);
     }
 }

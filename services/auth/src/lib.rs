@@ -25,7 +25,7 @@ mod tls;
 
 use std::sync::Arc;
 
-use staffetta_config::Config;
+use staffetta_config::{Config, Sql};
 use tokio_util::sync::CancellationToken;
 
 pub use self::server::Server;
@@ -37,4 +37,25 @@ pub use self::sql::{ConfigError, QueryError, UrlError};
 /// A start that cannot work, see [`Server::bind`]. A back end that is down is not one.
 pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
     Server::bind(&config).await?.serve(shutdown).await
+}
+
+/// What is wrong with a back end; `key` is where the operator has to look.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct BackendProblem {
+    /// A key of the configuration file, such as `auth.sql.password_query`.
+    pub key: &'static str,
+    /// What is wrong there, or what the database said.
+    pub problem: String,
+}
+
+/// Tries the database and all four queries, as the service does at its start, and changes nothing.
+///
+/// # Errors
+/// The first problem found; a database that does not answer is one. Ends within 5 s.
+pub async fn check(sql: &Sql) -> Result<(), BackendProblem> {
+    let store = sql::Store::new(sql, metrics::Metrics::new())?;
+    let result = store.probe().await;
+    store.close().await;
+    Ok(result?)
 }

@@ -1,43 +1,47 @@
-//! The `staffetta-auth` binary: reads the configuration, starts telemetry, runs the service until SIGTERM.
+//! The `staffetta-auth` binary.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use clap::Parser;
 use staffetta_config::{Config, LogFormat, Service};
+use staffetta_transport::{shutdown, tls};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The auth service of Staffetta.
+/// Says who may log in, who owns which sender address, and which domains and recipients are ours.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "staffetta-auth", version)]
 struct Arguments {
     /// The configuration file.
     #[arg(long, env = "STAFFETTA_CONFIG", default_value = "/etc/staffetta/staffetta.toml")]
     config: PathBuf,
 }
 
-#[tokio::main]
-#[expect(clippy::print_stderr, reason = "telemetry may not be there yet")]
-async fn main() -> ExitCode {
-    match start(&Arguments::parse()).await {
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match start(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("staffetta-auth: {error:#}");
+            let _ = writeln!(std::io::stderr(), "staffetta-auth: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn start(arguments: &Arguments) -> anyhow::Result<()> {
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Arc::new(Config::load_for(&arguments.config, Service::Auth)?);
+    tls::install_provider();
     let format = match config.log.format {
         LogFormat::Json => staffetta_telemetry::LogFormat::Json,
         LogFormat::Postfix => staffetta_telemetry::LogFormat::Postfix,
     };
-    let _telemetry = staffetta_telemetry::init(format, &config.log.level, "auth").context("start telemetry")?;
-    staffetta_auth::run(config, tokio_util::sync::CancellationToken::new()).await
+    let _telemetry = staffetta_telemetry::init(format, &config.log.level, "auth")?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let shutdown = shutdown::on_signal()?;
+        staffetta_auth::run(config, shutdown).await
+    })
 }

@@ -12,7 +12,6 @@ use tonic_health::server::HealthReporter;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::service::Service;
-use crate::sql::StoreError;
 
 /// Between two probes of a back end that answers.
 const WHILE_UP: Duration = Duration::from_secs(5);
@@ -45,15 +44,9 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Asks once.
-    pub(crate) async fn once(&self) -> Result<(), StoreError> {
-        let result = self.directory.store().probe().await;
-        self.tell(result.as_ref().err().map(ToString::to_string)).await;
-        result
-    }
-
-    /// Asks until `shutdown`; from then on nothing is ready.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    /// Tells what the start found out, then asks until `shutdown`; from then on nothing is ready.
+    pub(crate) async fn run(self, first: Option<String>, shutdown: CancellationToken) {
+        self.tell(first).await;
         loop {
             let pause = if self.readiness.check().is_ok() { WHILE_UP } else { WHILE_DOWN };
             tokio::select! {
@@ -62,8 +55,7 @@ impl Probe {
             }
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                // Told to everybody by itself.
-                _ = self.once() => {}
+                result = self.directory.store().probe() => self.tell(result.err().map(|error| error.to_string())).await,
             }
         }
         self.tell(Some("shutting down".to_owned())).await;

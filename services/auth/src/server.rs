@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use staffetta_config::{Backend, Config};
 use staffetta_proto::auth::v1::auth_service_server::AuthServiceServer;
+use staffetta_transport::shutdown::Hangup;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,6 +27,9 @@ const MAX_AGE: Duration = Duration::from_secs(600);
 /// What an open exchange on such a connection still gets.
 const AGE_GRACE: Duration = Duration::from_secs(360);
 
+/// How often the certificate files are looked at.
+const RELOAD: Duration = Duration::from_secs(10);
+
 /// The longest drain.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -41,6 +45,8 @@ pub struct Server {
     http: TcpListener,
     tls: Option<Arc<MutualTls>>,
     directory: Arc<Directory>,
+    /// What the back end said at the start, if it was not there.
+    problem: Option<String>,
     metrics: Metrics,
 }
 
@@ -58,12 +64,13 @@ impl Server {
         let tls = MutualTls::load(&config.rpc).context("[rpc]")?;
         let grpc = listen(auth.listen, "auth.listen").await?;
         let http = listen(auth.http, "auth.http").await?;
-        if let Err(error) = store.probe().await {
-            anyhow::ensure!(!error.is_permanent(), "{error}");
-            tracing::warn!(%error, "the back end does not answer; waiting for it");
-        }
+        let problem = match store.probe().await {
+            Ok(()) => None,
+            Err(error) if error.is_permanent() => anyhow::bail!("{error}"),
+            Err(error) => Some(error.to_string()),
+        };
         let directory = Arc::new(Directory::new(store, auth.cache_ttl, metrics.clone())?);
-        Ok(Self { grpc, http, tls, directory, metrics })
+        Ok(Self { grpc, http, tls, directory, problem, metrics })
     }
 
     /// Where gRPC is served; of use when the configuration leaves the port to the system.
@@ -78,18 +85,17 @@ impl Server {
 
     /// Serves until `shutdown`, lets calls under way finish, and closes the back end.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { grpc, http, tls, directory, metrics } = self;
+        let Self { grpc, http, tls, directory, problem, metrics } = self;
         let readiness = Readiness::new();
         let (health, health_service) = tonic_health::server::health_reporter();
         let probe =
             Probe { directory: Arc::clone(&directory), readiness: readiness.clone(), health, metrics: metrics.clone() };
-        // Its result is told to everybody by the probe itself.
-        let _ = probe.once().await;
 
         // The HTTP port outlives the drain: it tells that we are not ready.
         let drained = CancellationToken::new();
         let http = tokio::spawn(staffetta_telemetry::http::serve(http, move || readiness.check(), drained.clone()));
-        let probing = tokio::spawn(probe.run(shutdown.clone()));
+        let probing = tokio::spawn(probe.run(problem, shutdown.clone()));
+        tokio::spawn(reload(tls.clone(), Hangup::subscribe()?, shutdown.clone()));
 
         let service = AuthServiceServer::new(Service::new(Arc::clone(&directory), metrics))
             .max_decoding_message_size(MAX_MESSAGE);
@@ -132,12 +138,29 @@ async fn serve(
             router.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await?;
         }
         Some(tls) => {
-            tokio::spawn(Arc::clone(&tls).watch(shutdown.clone()));
             let incoming = ReceiverStream::new(tls.accept(listener, shutdown.clone())).fuse();
             router.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await?;
         }
     }
     Ok(())
+}
+
+/// Follows the certificate files by themselves and on SIGHUP, which must not end the process even if there is nothing to reload.
+async fn reload(tls: Option<Arc<MutualTls>>, mut hangup: Hangup, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = hangup.wait() => {}
+            () = tokio::time::sleep(RELOAD) => {}
+        }
+        match tls.as_ref().map(|tls| tls.reload()).transpose() {
+            Ok(Some(true)) => tracing::info!("the certificates of [rpc] were read again"),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "the certificates of [rpc] changed and cannot be used; the old ones stay");
+            }
+        }
+    }
 }
 
 /// Waits for `serving`, from `shutdown` on at most [`DRAIN`] more.

@@ -1,7 +1,7 @@
 //! Mutual TLS towards the frontends: our certificate, and only clients whose certificate our authority has signed.
 //!
-//! The three files are read again every [`RELOAD`]; when they changed and make sense, new connections use them. When they do not make
-//! sense the old ones stay in use and the log says why. TLS 1.3 only: both ends are ours.
+//! [`MutualTls::reload`] reads the three files again; when they changed and make sense, new connections use them, else the old ones stay
+//! in use. TLS 1.3 only: both ends are ours.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,19 +15,22 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use staffetta_config::Rpc;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-/// How often the files are looked at.
-const RELOAD: Duration = Duration::from_secs(10);
-
 /// The longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// Handshakes at a time.
+const HANDSHAKES: usize = 256;
+
 /// Connections with a finished handshake that wait to be served.
 const BACKLOG: usize = 64;
+
+/// What tonic serves.
+type Connection = std::io::Result<TlsStream<TcpStream>>;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +89,7 @@ impl MutualTls {
     }
 
     /// Reads the files again; true if they changed.
-    fn reload(&self) -> Result<bool, TlsError> {
+    pub(crate) fn reload(&self) -> Result<bool, TlsError> {
         let contents = self.files.read()?;
         if **self.contents.load() == contents {
             return Ok(false);
@@ -96,54 +99,41 @@ impl MutualTls {
         Ok(true)
     }
 
-    /// Follows the files until `shutdown`.
-    pub(crate) async fn watch(self: Arc<Self>, shutdown: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(RELOAD) => {}
-            }
-            match self.reload() {
-                Ok(true) => tracing::info!("the certificates of [rpc] were read again"),
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::error!(%error, "the certificates of [rpc] changed and cannot be used; the old ones stay");
-                }
-            }
-        }
-    }
-
     /// Accepts connections and does their handshakes side by side, so that a slow client delays nobody. Ends with `shutdown`.
     pub(crate) fn accept(
         self: Arc<Self>,
         listener: TcpListener,
         shutdown: CancellationToken,
-    ) -> mpsc::Receiver<std::io::Result<TlsStream<TcpStream>>> {
+    ) -> mpsc::Receiver<Connection> {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         tokio::spawn(async move {
-            loop {
-                let accepted = tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    accepted = listener.accept() => accepted,
-                };
-                match accepted {
-                    Ok((stream, peer)) => {
-                        tokio::spawn(handshake(
-                            TlsAcceptor::from(self.config.load_full()),
-                            stream,
-                            peer,
-                            sender.clone(),
-                        ));
-                    }
-                    Err(error) => {
-                        // Out of file descriptors, most likely: others must end first.
-                        tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = self.accept_all(&listener, &sender) => {}
             }
         });
         receiver
+    }
+
+    async fn accept_all(&self, listener: &TcpListener, sender: &mpsc::Sender<Connection>) {
+        let places = Arc::new(Semaphore::new(HANDSHAKES));
+        // The semaphore is never closed.
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let (acceptor, sender) = (TlsAcceptor::from(self.config.load_full()), sender.clone());
+                    tokio::spawn(async move {
+                        let _place = place;
+                        handshake(acceptor, stream, peer, sender).await;
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: others must end first.
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
     }
 }
 
@@ -151,7 +141,7 @@ async fn handshake(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     peer: std::net::SocketAddr,
-    sender: mpsc::Sender<std::io::Result<TlsStream<TcpStream>>>,
+    sender: mpsc::Sender<Connection>,
 ) {
     // Without it small answers wait for an acknowledgement; a failure costs only time.
     let _ = stream.set_nodelay(true);
@@ -200,4 +190,30 @@ fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>
 
 fn pem(path: &Path, what: &'static str, problem: &dyn std::fmt::Display) -> TlsError {
     TlsError::Pem { path: path.to_owned(), what, problem: problem.to_string() }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use staffetta_testkit::certs::Authority;
+
+    use super::*;
+
+    #[test]
+    fn changed_files_are_used_and_broken_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new(folder.path()).unwrap();
+        let leaf = authority.leaf("auth", &["localhost"]).unwrap();
+        let rpc = Rpc { ca: Some(authority.ca()), certificate: Some(leaf.certificate), key: Some(leaf.key.clone()) };
+        let tls = MutualTls::load(&rpc).unwrap().unwrap();
+        let first = tls.config.load_full();
+        assert!(!tls.reload().unwrap());
+        authority.leaf("auth", &["localhost"]).unwrap();
+        assert!(tls.reload().unwrap());
+        let second = tls.config.load_full();
+        assert!(!Arc::ptr_eq(&first, &second));
+        std::fs::write(&leaf.key, "half a file").unwrap();
+        assert!(tls.reload().unwrap_err().to_string().contains("auth.key holds no usable private key"));
+        assert!(Arc::ptr_eq(&second, &tls.config.load_full()));
+    }
 }

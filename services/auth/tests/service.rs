@@ -12,12 +12,15 @@ use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use staffetta_auth::Server;
 use staffetta_auth::accounts::Accounts;
 use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
-use staffetta_proto::auth::v1::authenticate_request::Step;
-use staffetta_proto::auth::v1::authenticate_response::Reason;
+use staffetta_proto::auth::v1::authenticate_request::{Start, Step};
+use staffetta_proto::auth::v1::authenticate_response::{Reason, Step as Reply};
 use staffetta_proto::auth::v1::{AuthenticateRequest, LookupDomainRequest};
 use staffetta_testkit::certs::Authority;
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 fn url(folder: &Path) -> String {
     format!("sqlite://{}", folder.join("users.db").display())
@@ -37,6 +40,13 @@ async fn john(folder: &Path) -> String {
     url
 }
 
+/// What the standard health service says of ours.
+async fn health(world: &World) -> ServingStatus {
+    let channel = Channel::from_shared(format!("http://{}", world.address)).unwrap().connect_lazy();
+    let request = HealthCheckRequest { service: "staffetta.auth.v1.AuthService".to_owned() };
+    HealthClient::new(channel).check(request).await.unwrap().into_inner().status()
+}
+
 fn success() -> Outcome {
     Outcome::Success("john@example.org".to_owned())
 }
@@ -53,11 +63,14 @@ async fn a_back_end_that_is_not_there_yet_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(config("", &format!("url = {:?}", url(folder.path())))).await;
     world.until_ready(false).await;
+    assert_eq!(health(&world).await, ServingStatus::NotServing);
+    assert!(world.http("/readyz").await.contains("unable to open database file"));
     assert!(world.http("/livez").await.contains(" 200 "));
     assert_eq!(world.plain("john@example.org", "summersun").await, Outcome::Failure(Reason::Temporary));
     assert_eq!(world.has_domain("example.org").await, Err(Code::Unavailable));
     john(folder.path()).await;
     world.until_ready(true).await;
+    assert_eq!(health(&world).await, ServingStatus::Serving);
     assert_eq!(world.plain("john@example.org", "summersun").await, success());
     world.stop().await;
 }
@@ -110,12 +123,24 @@ async fn the_first_message_is_a_start() {
 }
 
 #[tokio::test]
-async fn stopping_ends_open_exchanges_in_time() {
+async fn an_open_exchange_ends_well_while_stopping() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(config("", &format!("url = {:?}", john(folder.path()).await))).await;
-    assert_eq!(world.plain("john@example.org", "summersun").await, success());
+    let start = Start { mechanism: "LOGIN".to_owned(), ..Start::default() };
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    sender.send(AuthenticateRequest { step: Some(Step::Start(start)) }).await.unwrap();
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut replies = world.client.clone().authenticate(requests).await.unwrap().into_inner();
+    assert_eq!(replies.message().await.unwrap().unwrap().step, Some(Reply::Challenge(b"Username:".to_vec())));
     let address = world.address;
-    world.stop().await;
+    let stopping = tokio::spawn(world.stop());
+    for (answer, last) in [("john@example.org", false), ("summersun", true)] {
+        sender.send(AuthenticateRequest { step: Some(Step::Response(answer.into())) }).await.unwrap();
+        let reply = replies.message().await.unwrap().unwrap().step.unwrap();
+        assert_eq!(matches!(reply, Reply::Success(_)), last, "{reply:?}");
+    }
+    drop((sender, replies));
+    stopping.await.unwrap();
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the port is closed");
 }
 
@@ -127,19 +152,20 @@ async fn metrics_show_what_happened() {
     world.plain("john@example.org", "summersun").await;
     world.plain("john@example.org", "summersun").await;
     world.plain("john@example.org", "x").await;
+    world.plain("nobody@example.org", "x").await;
     world.owns("john@example.org", "john@example.org").await.unwrap();
     let metrics = world.http("/metrics").await;
     for line in [
         "staffetta_auth_results_total{mechanism=\"PLAIN\",result=\"success\"} 2",
-        "staffetta_auth_results_total{mechanism=\"PLAIN\",result=\"credentials\"} 1",
+        "staffetta_auth_results_total{mechanism=\"PLAIN\",result=\"credentials\"} 2",
         "staffetta_auth_results_total{mechanism=\"LOGIN\",result=\"success\"} 0",
         "staffetta_auth_cache_total{result=\"hit\"} 1",
-        "staffetta_auth_cache_total{result=\"miss\"} 2",
-        "staffetta_auth_hash_duration_seconds_count 2",
+        "staffetta_auth_cache_total{result=\"miss\"} 3",
+        "staffetta_auth_hash_duration_seconds_count 3",
         "staffetta_auth_sql_duration_seconds_count{query=\"sender\"} 1",
         "staffetta_auth_backend_up 1",
         "staffetta_grpc_server_handled_total{grpc_service=\"staffetta.auth.v1.AuthService\",grpc_method=\"CheckSender\",grpc_code=\"OK\"} 1",
-        "staffetta_grpc_server_handled_total{grpc_service=\"staffetta.auth.v1.AuthService\",grpc_method=\"Authenticate\",grpc_code=\"OK\"} 3",
+        "staffetta_grpc_server_handled_total{grpc_service=\"staffetta.auth.v1.AuthService\",grpc_method=\"Authenticate\",grpc_code=\"OK\"} 4",
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }

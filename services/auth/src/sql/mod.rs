@@ -16,6 +16,7 @@ pub use self::pool::UrlError;
 pub(crate) use self::pool::{Pool, SqliteFile, each};
 pub use self::query::QueryError;
 use self::query::{Kind, Query, Values};
+use crate::BackendProblem;
 use crate::metrics::Metrics;
 
 /// Connections of one process to the database.
@@ -54,7 +55,7 @@ pub(crate) enum StoreError {
         error: sqlx::Error,
     },
     /// The operator's query names its columns otherwise.
-    #[error("{}: returns no column `{column}`; write `… AS {column}`", kind.key())]
+    #[error("{}: {}", kind.key(), missing(column))]
     MissingColumn { kind: Kind, column: &'static str },
     /// One login must be one account.
     #[error("{}: returned more than one row for one login", Kind::Password.key())]
@@ -70,6 +71,29 @@ impl StoreError {
             Self::MissingColumn { .. } => true,
         }
     }
+}
+
+impl From<ConfigError> for BackendProblem {
+    fn from(error: ConfigError) -> Self {
+        match error {
+            ConfigError::Url(error) => Self { key: UrlError::KEY, problem: error.problem() },
+            ConfigError::Query(error) => Self { key: error.key, problem: error.problem },
+        }
+    }
+}
+
+impl From<StoreError> for BackendProblem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Query { kind, error } => Self { key: kind.key(), problem: error.to_string() },
+            StoreError::MissingColumn { kind, column } => Self { key: kind.key(), problem: missing(column) },
+            error => Self { key: UrlError::KEY, problem: error.to_string() },
+        }
+    }
+}
+
+fn missing(column: &str) -> String {
+    format!("returns no column `{column}`; write `… AS {column}`")
 }
 
 /// An account as stored.

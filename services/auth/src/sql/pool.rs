@@ -21,15 +21,28 @@ use super::{MAX_CONNECTIONS, StoreError};
 /// The longest wait for a free or a new connection.
 const ACQUIRE: Duration = Duration::from_secs(3);
 
+/// The longest single attempt to connect, made to learn why others failed.
+const ONE_ATTEMPT: Duration = Duration::from_secs(1);
+
 /// A connection idle for longer is tested before it is used again.
 const TEST_AFTER: Duration = Duration::from_secs(5);
 
 /// `auth.sql.url` cannot be used. The URL itself is not repeated: it may hold a password.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "auth.sql.url: {0}; allowed are sqlite:///path, postgres://user:password@host/database, mysql://user:password@host/database"
-)]
+#[error("{}: {}", Self::KEY, self.problem())]
 pub struct UrlError(String);
+
+impl UrlError {
+    /// Where the URL stands in the configuration.
+    pub(super) const KEY: &'static str = "auth.sql.url";
+
+    /// What is wrong, and what is allowed.
+    pub(super) fn problem(&self) -> String {
+        const ALLOWED: &str =
+            "sqlite:///path, postgres://user:password@host/database, mysql://user:password@host/database";
+        format!("{}; allowed are {ALLOWED}", self.0)
+    }
+}
 
 /// What to do about a SQLite file that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +136,11 @@ impl Pool {
     /// Lets the database parse the queries and checks that their columns are there.
     pub(crate) async fn prepare(&self, queries: &[&Query]) -> Result<(), StoreError> {
         each!(self, pool => {
-            let mut connection = pool.acquire().await.map_err(StoreError::Connect)?;
+            let mut connection = match pool.acquire().await {
+                Ok(connection) => connection,
+                Err(sqlx::Error::PoolTimedOut) => return Err(StoreError::Connect(cause(pool).await)),
+                Err(error) => return Err(StoreError::Connect(error)),
+            };
             connection.ping().await.map_err(StoreError::Connect)?;
             for query in queries {
                 // The same parameter types as `rows` binds: the statement stays in the connection's cache.
@@ -161,6 +178,14 @@ fn bounded<DB: sqlx::Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
                 Ok(true)
             })
         })
+}
+
+/// Why no connection came about: the pool only says that it took too long.
+async fn cause<DB: sqlx::Database>(pool: &sqlx::Pool<DB>) -> sqlx::Error {
+    match tokio::time::timeout(ONE_ATTEMPT, pool.connect_options().connect()).await {
+        Ok(Err(error)) => error,
+        _ => sqlx::Error::PoolTimedOut,
+    }
 }
 
 /// The type under which text is bound.

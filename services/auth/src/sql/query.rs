@@ -124,8 +124,8 @@ impl Values<'_> {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{key}: {problem}")]
 pub struct QueryError {
-    key: &'static str,
-    problem: String,
+    pub(super) key: &'static str,
+    pub(super) problem: String,
 }
 
 /// A rewritten query, ready to be executed many times.

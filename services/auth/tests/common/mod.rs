@@ -256,6 +256,7 @@ async fn catch_all(url: &str) {
 
 /// What the database says to the queries at the start ends the start.
 async fn refused_queries(url: &str) {
+    staffetta_auth::check(&sql(url)).await.unwrap();
     let rows = [
         (Query::Password, "SELECT email, password FROM virtual_users WHERE email = :login", "no column `login`"),
         (
@@ -272,6 +273,8 @@ async fn refused_queries(url: &str) {
             Query::Password => config.auth.sql.password_query = query.to_owned(),
             Query::Domain => config.auth.sql.domain_query = query.to_owned(),
         }
+        let problem = staffetta_auth::check(&config.auth.sql).await.unwrap_err();
+        assert!(problem.to_string().contains(expected), "{query}: {problem}");
         let error = Server::bind(&config).await.err().unwrap();
         assert!(format!("{error:#}").contains(expected), "{query}: {error:#}");
     }
