@@ -24,23 +24,23 @@ pub(crate) struct Memory {
 #[derive(Debug, Default)]
 struct Recent(VecDeque<(String, Answer)>);
 
-/// Decides on one recipient.
+/// Decides on one recipient. Look-ups are boxed, so that sessions that wait for input do not carry room for them.
 pub(crate) async fn judge(shared: &Shared, memory: &mut Memory, request: &Request<'_>) -> Verdict {
     let mut known = Known::default();
     loop {
         match evaluate(&shared.rules, request, &known) {
             Step::Verdict(verdict) => return verdict,
             Step::Ask(Fact::SenderOwned) => {
-                known.sender_owned = Some(owns_sender(&shared.auth, memory, request).await);
+                known.sender_owned = Some(Box::pin(owns_sender(&shared.auth, memory, request)).await);
             }
             Step::Ask(Fact::DomainOurs) => {
-                known.domain_ours = Some(knows_domain(&shared.auth, memory, request).await);
+                known.domain_ours = Some(Box::pin(knows_domain(&shared.auth, memory, request)).await);
             }
             Step::Ask(Fact::RecipientExists) => {
-                known.recipient_exists = Some(shared.auth.knows_recipient(request.recipient.as_str()).await);
+                known.recipient_exists = Some(Box::pin(shared.auth.knows_recipient(request.recipient.as_str())).await);
             }
             Step::Ask(Fact::DomainInDns) => {
-                known.domain_in_dns = Some(in_dns(&shared.resolver, request).await);
+                known.domain_in_dns = Some(Box::pin(in_dns(&shared.resolver, request)).await);
             }
         }
     }

@@ -47,6 +47,7 @@ const HARD_STOP: Duration = Duration::from_secs(60);
 /// The drain: `/readyz` fails at once, so that load balancers look elsewhere; connections are still taken for
 /// `drain_delay`; then the listeners close, idle sessions get `421 4.3.2`, and messages under way are finished.
 pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    setup::raise_descriptor_limit(config.frontend.connection_limit);
     let background = CancellationToken::new();
     let _ends_with_us = background.clone().drop_guard();
     let http_listener = listen::bind(config.frontend.http)
@@ -55,12 +56,17 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     let certificates = setup::certificates(&config)?;
     let shared = Arc::new(Shared::new(&config, certificates.as_ref(), background.clone())?);
 
-    let readiness = Readiness::new(shared.queue.clone(), setup::needs_auth(&config).then(|| shared.auth.clone()));
+    let auth = setup::needs_auth(&config).then(|| shared.auth.clone());
+    if let Some(auth) = &auth {
+        tokio::spawn(auth.clone().maintain(background.clone()));
+    }
+    let readiness = Readiness::new(shared.queue.clone(), auth);
     let draining = readiness.draining();
     tokio::spawn(http::serve(http_listener, move || readiness.check(), background.clone()));
-    tokio::spawn(shared.auth.clone().maintain(background.clone()));
+    // Also without certificates: SIGHUP must not end the process.
+    let hangup = Hangup::subscribe()?;
     if let Some(certificates) = certificates {
-        tokio::spawn(certificates.watch(Hangup::subscribe()?, background.clone()));
+        tokio::spawn(certificates.watch(hangup, background.clone()));
     }
 
     let (sessions, stop, kill) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());

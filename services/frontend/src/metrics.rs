@@ -115,7 +115,9 @@ impl Rpc {
     }
 
     fn counter(method: &'static str, code: Code) -> Counter {
-        counter!("staffetta_grpc_client_requests_total", "method" => method, "code" => format!("{code:?}"))
+        // The names that go-grpc made known.
+        let code = if code == Code::Ok { "OK".to_owned() } else { format!("{code:?}") };
+        counter!("staffetta_grpc_client_requests_total", "method" => method, "code" => code)
     }
 }
 

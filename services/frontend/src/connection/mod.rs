@@ -120,7 +120,7 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
             }
             Event::Close => {
                 flush(&mut stream, &mut output, dialog.patience()).await?;
-                close(stream).await;
+                Box::pin(close(stream)).await;
                 return Ok(());
             }
         }
@@ -216,4 +216,20 @@ async fn close(mut stream: Stream) {
         io::Result::Ok(())
     };
     let _ = tokio::time::timeout(LINGER, end).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<'a, F: Future>(_: impl FnOnce(&'a Door, TcpStream, Peer) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What every idle client costs beside its buffers and its TLS state; what waits for others is boxed.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let size = size(run);
+        assert!(size < 6144, "{size}");
+    }
 }

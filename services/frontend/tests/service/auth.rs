@@ -1,6 +1,7 @@
 //! An auth service of one screen: john and lisa, each owning the address that is the login.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use staffetta_proto::auth::v1::auth_service_server::{AuthService, AuthServiceServer};
 use staffetta_proto::auth::v1::authenticate_request::Step as Ask;
@@ -9,21 +10,36 @@ use staffetta_proto::auth::v1::{
     AuthenticateRequest, AuthenticateResponse, CheckSenderRequest, CheckSenderResponse, LookupDomainRequest,
     LookupDomainResponse, LookupRecipientRequest, LookupRecipientResponse,
 };
+use staffetta_testkit::certs::Leaf;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) const JOHN: (&str, &str) = ("john@example.org", "summersun");
 
-/// Serves on `address` until the token is cancelled; `true` once it has ended.
-pub(crate) fn start(address: SocketAddr) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+/// A running service: cancel the token, await its end.
+pub(crate) type Running = (CancellationToken, tokio::task::JoinHandle<()>);
+
+/// Serves on `address`, with mutual TLS if there is a certificate.
+pub(crate) fn start(address: SocketAddr, tls: Option<(&Leaf, &Path)>) -> Running {
+    let tls = tls.map(|(leaf, ca)| {
+        let read = |path: &Path| std::fs::read(path).unwrap();
+        ServerTlsConfig::new()
+            .identity(Identity::from_pem(read(&leaf.certificate), read(&leaf.key)))
+            .client_ca_root(Certificate::from_pem(read(ca)))
+    });
     let stop = CancellationToken::new();
     let ended = stop.clone().cancelled_owned();
     let task = tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<AuthServiceServer<Users>>().await;
-        tonic::transport::Server::builder()
+        let mut server = tonic::transport::Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).unwrap();
+        }
+        server
             .add_service(health_service)
             .add_service(AuthServiceServer::new(Users))
             .serve_with_shutdown(address, ended)

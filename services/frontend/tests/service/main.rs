@@ -123,6 +123,27 @@ async fn a_trusted_client_sends_a_pipelined_message_of_many_chunks() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_only_a_header_is_completed_and_postmaster_is_ours() {
+    let world = World::start("").await;
+    let mut client = Client::ready(world.relay).await;
+    client
+        .expect(&[
+            ("MAIL FROM:<a@example.com>", "250 "),
+            ("RCPT TO:<Postmaster>", "250 2.1.5 Ok"),
+            ("DATA", "354 "),
+            ("Subject: only\r\n.", "250 2.0.0 Ok: queued as "),
+        ])
+        .await;
+    let (message, body) = world.only_message().await;
+    assert_eq!(message.envelope.recipients[0].address.as_str(), "Postmaster@mail.test");
+    let body = String::from_utf8(body).unwrap();
+    let (header, content) = body.split_once("\r\n\r\n").unwrap();
+    assert_eq!(content, "");
+    assert!(header.contains("\r\nSubject: only\r\nDate: "), "{header}");
+    assert!(header.ends_with(&format!("\r\nMessage-ID: <{}@mail.test>", message.id)), "{header}");
+}
+
+#[tokio::test]
 async fn etrn_flushes_for_those_who_may() {
     let world = World::start("relay_domains = [\"backup.test\"]").await;
     let mut client = Client::ready(world.relay).await;
@@ -147,10 +168,17 @@ async fn an_auth_service_that_is_away_is_a_454_and_comes_back_by_itself() {
             ("RCPT TO:<john@example.org>", "451 4.3.0 <john@example.org>: Temporary lookup failure"),
         ])
         .await;
-    world.auth_service = auth::start(world.auth);
+    world.auth_service = auth::start(world.auth, None);
     world.until_ready(true).await;
     client.expect(&[(AUTH, "235 2.7.0 ")]).await;
     relay.expect(&[("RCPT TO:<john@example.org>", "250 2.1.5 Ok")]).await;
+}
+
+#[tokio::test]
+async fn mutual_tls_towards_the_auth_service() {
+    let world = World::start_with(STRANGERS, true).await;
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    client.expect(&[(AUTH, "235 2.7.0 "), ("MAIL FROM:<john@example.org>", "250 ")]).await;
 }
 
 #[tokio::test]

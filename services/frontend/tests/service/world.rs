@@ -28,7 +28,7 @@ pub(crate) struct World {
     pub(crate) auth: SocketAddr,
     pub(crate) ca: PathBuf,
     pub(crate) redis: LocalServer,
-    pub(crate) auth_service: (CancellationToken, tokio::task::JoinHandle<()>),
+    pub(crate) auth_service: auth::Running,
     pub(crate) shutdown: CancellationToken,
     pub(crate) service: tokio::task::JoinHandle<anyhow::Result<()>>,
     _dns: FakeDns,
@@ -39,6 +39,11 @@ pub(crate) struct World {
 impl World {
     /// Starts everything and waits until the frontend is ready. `frontend` goes into the `[frontend]` table.
     pub(crate) async fn start(frontend: &str) -> Self {
+        Self::start_with(frontend, false).await
+    }
+
+    /// The same, with mutual TLS between frontend and auth service if `rpc` says so.
+    pub(crate) async fn start_with(frontend: &str, rpc: bool) -> Self {
         staffetta_transport::tls::install_provider();
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new(folder.path()).unwrap();
@@ -48,6 +53,11 @@ impl World {
         dns.mx("example.com", 10, "mx.example.com").null_mx("null.test").servfail("broken.test");
         let ports: Vec<Port> = (0..5).map(|_| Port::reserve().unwrap()).collect();
         let [relay, submission, submissions, http, auth] = [0, 1, 2, 3, 4].map(|i: usize| ports[i].address());
+        let scheme = if rpc { "https" } else { "http" };
+        let server = authority.leaf("auth", &["127.0.0.1"]).unwrap();
+        let client = authority.leaf("client", &["frontend"]).unwrap();
+        let ca = authority.ca();
+        let rpc_table = format!("[rpc]\nca = {ca:?}\ncertificate = {:?}\nkey = {:?}\n", client.certificate, client.key);
         let text = format!(
             r#"
 hostname = "mail.test"
@@ -57,11 +67,11 @@ partitions = 2
 [tls]
 certificate = "{certificate}"
 key = "{key}"
-[dns]
+{rpc}[dns]
 servers = ["{dns}"]
 [frontend]
 http = "{http}"
-auth = "http://{auth}"
+auth = "{scheme}://{auth}"
 drain_delay = "200ms"
 {frontend}
 [[frontend.listener]]
@@ -79,12 +89,13 @@ kind = "submission"
 tls = "implicit"
 "#,
             url = redis.url(),
+            rpc = if rpc { rpc_table.as_str() } else { "" },
             certificate = leaf.certificate.display(),
             key = leaf.key.display(),
             dns = dns.address(),
         );
         let config = Arc::new(Config::parse(&text, "test.toml").unwrap());
-        let auth_service = auth::start(auth);
+        let auth_service = auth::start(auth, rpc.then_some((&server, ca.as_path())));
         let shutdown = CancellationToken::new();
         let service = tokio::spawn(staffetta_frontend::run(config, shutdown.clone()));
         let world = Self {
@@ -93,7 +104,7 @@ tls = "implicit"
             submissions,
             http,
             auth,
-            ca: authority.ca(),
+            ca,
             redis,
             auth_service,
             shutdown,
