@@ -17,6 +17,7 @@ use staffetta_transport::tls::{Certificates, Pair};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
+use crate::budget::Budget;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) resolver: Resolver,
     pub(crate) rules: Rules,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) budget: Budget,
     pub(crate) metrics: Metrics,
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// How long delivery of an accepted message is tried.
@@ -67,6 +69,7 @@ impl Shared {
             resolver: Resolver::new(&DnsSettings { servers: config.dns.servers.clone() }).context("dns")?,
             rules: rules(config),
             limits: Limits::new(frontend.connection_limit, frontend.connections_per_client),
+            budget: Budget::of_this_process(),
             metrics: Metrics::new(&mechanisms),
             tls: certificates.map(Certificates::server_config).transpose().context("tls")?,
             lifetime: config.delivery.lifetime,
