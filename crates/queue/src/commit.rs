@@ -4,6 +4,8 @@
 //! next batch when the answers are there. There is no timer: a lone call leaves at once, and under load the batches grow
 //! by themselves to what arrives during one round trip.
 
+use std::sync::Arc;
+
 use redis::{Cmd, Pipeline, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -19,11 +21,12 @@ const BUFFER: usize = 1_024;
 /// How long replicas may take for one batch, in milliseconds.
 const WAIT_TIMEOUT: u32 = 5_000;
 
-/// A connection with its batches. Cheap to clone.
-#[derive(Clone)]
+/// A connection with its batches.
 pub(crate) struct Lane {
     link: Link,
     calls: mpsc::Sender<Call>,
+    /// One reference for the lane, one for each call without an answer.
+    pending: Arc<()>,
 }
 
 struct Call {
@@ -38,7 +41,7 @@ impl Lane {
         let (calls, queue) = mpsc::channel(BUFFER);
         let worker = Worker { link: link.clone(), replicas, queue };
         tokio::spawn(async move { shutdown.run_until_cancelled(worker.run()).await });
-        Self { link, calls }
+        Self { link, calls, pending: Arc::new(()) }
     }
 
     /// The connection below.
@@ -46,8 +49,14 @@ impl Lane {
         &self.link
     }
 
+    /// How many calls have no answer yet, more or less.
+    pub(crate) fn pending(&self) -> usize {
+        Arc::strong_count(&self.pending)
+    }
+
     /// Sends one command with the next batch; `bytes` is its rough size.
     pub(crate) async fn call(&self, command: Cmd, bytes: usize) -> Result<Value, Fault> {
+        let _pending = self.pending.clone();
         let (answer, reply) = oneshot::channel();
         let stopped = || Fault::Refused("shutting down".into());
         self.calls.send(Call { command, bytes, answer }).await.map_err(|_| stopped())?;

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion, PushKind, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion, PushKind, Value,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -247,7 +249,9 @@ mod tests {
         }
         let info = parse_url("redis://user:s%40cret@redis.example:6380/3").unwrap();
         assert_eq!((info.redis_settings().db(), info.redis_settings().password()), (3, Some("s@cret")));
-        assert!(matches!(parse_url("unix:/a/b").unwrap().addr(), redis::ConnectionAddr::Unix(path) if path.ends_with("a/b")));
+        assert!(
+            matches!(parse_url("unix:/a/b").unwrap().addr(), redis::ConnectionAddr::Unix(path) if path.ends_with("a/b"))
+        );
     }
 
     #[test]

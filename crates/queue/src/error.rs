@@ -82,10 +82,9 @@ impl From<RedisError> for Fault {
 fn classify(code: &str, text: String) -> Fault {
     match code {
         "OOM" => Fault::Full,
-        "READONLY" | "NOREPLICAS" | "MISCONF" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN"
-        | "CROSSSLOT" | "BUSY" | "NOSCRIPT" | "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" | "EXECABORT" => {
-            Fault::Refused(text)
-        }
+        "READONLY" | "NOREPLICAS" | "MISCONF" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "ASK"
+        | "TRYAGAIN" | "CROSSSLOT" | "BUSY" | "NOSCRIPT" | "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED"
+        | "EXECABORT" => Fault::Refused(text),
         _ => Fault::Unknown(text),
     }
 }
@@ -94,7 +93,15 @@ fn classify(code: &str, text: String) -> Fault {
 pub(crate) fn spoils_connection(code: &str) -> bool {
     matches!(
         code,
-        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "NOAUTH" | "WRONGPASS" | "NOREPLICAS" | "MISCONF"
+        "READONLY"
+            | "LOADING"
+            | "MASTERDOWN"
+            | "CLUSTERDOWN"
+            | "MOVED"
+            | "NOAUTH"
+            | "WRONGPASS"
+            | "NOREPLICAS"
+            | "MISCONF"
     )
 }
 

@@ -39,10 +39,7 @@ impl Facts {
     pub(crate) fn read(info: &Value, config: &Value) -> Self {
         let info = text(info).unwrap_or_default();
         let info = info.lines().filter_map(|line| line.split_once(':'));
-        Self {
-            info: info.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            config: pairs(config),
-        }
+        Self { info: info.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(), config: pairs(config) }
     }
 
     fn info(&self, name: &str) -> &str {
@@ -101,9 +98,8 @@ fn usable(facts: &Facts) -> Vec<String> {
 /// It never deletes keys to save memory.
 fn keeps_everything(facts: &Facts) -> Option<String> {
     let policy = facts.info("maxmemory_policy");
-    (!matches!(policy, "noeviction" | "")).then(|| {
-        format!("maxmemory-policy is {policy}, which deletes mail: set `maxmemory-policy noeviction`")
-    })
+    (!matches!(policy, "noeviction" | ""))
+        .then(|| format!("maxmemory-policy is {policy}, which deletes mail: set `maxmemory-policy noeviction`"))
 }
 
 /// What it acknowledges is on its disk.
@@ -119,7 +115,8 @@ fn synced(facts: &Facts) -> Vec<String> {
         Some("always") => {}
         Some(other) => problems.push(format!("appendfsync is {other}: set `appendfsync always`")),
         None => problems.push(
-            "CONFIG GET is forbidden, so its durability is unknown: allow it, or set durability = \"managed\"".to_owned(),
+            "CONFIG GET is forbidden, so its durability is unknown: allow it, or set durability = \"managed\""
+                .to_owned(),
         ),
     }
     if facts.config("no-appendfsync-on-rewrite") == Some("yes") {
@@ -170,7 +167,9 @@ pub(crate) fn identity(
         return Err(format!("partition {wrong} belongs to another queue: check the URL and the database number"));
     }
     if let Some(lost) = marks[..partitions].iter().position(Option::is_none) {
-        return Err(format!("the data of partition {lost} is gone: restore Redis from its append-only file or a backup"));
+        return Err(format!(
+            "the data of partition {lost} is gone: restore Redis from its append-only file or a backup"
+        ));
     }
     let missing: Vec<usize> = (0..marks.len()).filter(|&partition| marks[partition].is_none()).collect();
     match id {

@@ -79,8 +79,7 @@ impl Incoming {
             let chunk = std::mem::take(&mut self.buffer);
             self.store(&chunk).await?;
         }
-        let record =
-            Encoded::new(self.id, &accept, self.shared.clock.now(), self.size, self.chunks, &self.buffer);
+        let record = Encoded::new(self.id, &accept, self.shared.clock.now(), self.size, self.chunks, &self.buffer);
         drop(std::mem::take(&mut self.buffer));
         self.shared.enqueue(&record).await?;
         Ok(self.id)

@@ -1,13 +1,16 @@
 //! Partitions: where the keys of a message live.
 //!
 //! A partition is one hash tag `{kq:<p>.<i>}`, so all keys of a message share a slot and one script can touch them. The
-//! tags are chosen so that partition `p` of `n` lies in the `p`-th of `n` equal ranges of the 16384 slots: spread evenly
-//! over any number of primaries. A message's partition is part of its [`QueueId`] and never changes.
+//! tags are chosen so that the first 2, 4, 8, 16 … partitions are spread evenly over the 16384 slots: partition `p` lies
+//! in the range of slots that the bits of `p` in reverse order name. A tag does not depend on how many partitions there
+//! are, so partitions can be added. A message's partition is part of its [`QueueId`] and never changes.
 
 use staffetta_mail::QueueId;
 
 /// Slots of a Redis Cluster.
 const SLOTS: u32 = 16_384;
+/// Ranges that tags are chosen from: a power of two; more would make the tags longer.
+const RANGES: u32 = 256;
 /// Lifetime classes of tombstones: one set for each minute of arrival.
 const TOMBSTONE_SPAN: u64 = 60_000;
 
@@ -36,8 +39,8 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    pub(crate) fn new(number: u16, of: u16) -> Self {
-        let tag = tag(number, of);
+    pub(crate) fn new(number: u16) -> Self {
+        let tag = tag(number);
         let key = |name: &str| format!("{tag}{name}");
         Self {
             due: key("due"),
@@ -99,12 +102,18 @@ pub(crate) fn parse_job_name(text: &str) -> Option<(QueueId, u16)> {
 }
 
 /// The first `kq:<p>.<i>` whose slot lies in the range of partition `p`.
-fn tag(number: u16, of: u16) -> String {
-    let (number, of) = (u32::from(number), u32::from(of.max(1)));
-    let range = number * SLOTS / of..(number + 1) * SLOTS / of;
+fn tag(number: u16) -> String {
+    let range = range(number);
     let name = |i: u32| format!("kq:{number}.{i}");
     let i = (0..).find(|&i| range.contains(&slot(name(i).as_bytes()))).unwrap_or(0);
     format!("{{{}}}", name(i))
+}
+
+/// The slots for a partition.
+fn range(number: u16) -> std::ops::Range<u32> {
+    let reversed = (u32::from(number) % RANGES).reverse_bits() >> (u32::BITS - RANGES.ilog2());
+    let width = SLOTS / RANGES;
+    reversed * width..(reversed + 1) * width
 }
 
 /// The slot of a hash tag.
@@ -115,9 +124,7 @@ fn slot(tag: &[u8]) -> u32 {
 /// CRC-16/XMODEM, as the Redis Cluster specification names it.
 fn crc16(data: &[u8]) -> u16 {
     data.iter().fold(0, |crc, &byte| {
-        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| {
-            if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 }
-        })
+        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
     })
 }
 
@@ -134,13 +141,20 @@ mod tests {
 
     #[test]
     fn every_partition_lies_in_its_own_range_of_slots() {
-        for of in [1, 3, 16, 64, 1024] {
-            for number in 0..of {
-                let tag = tag(number, of);
-                let slot = slot(tag.trim_matches(['{', '}']).as_bytes());
-                let range = u32::from(number) * SLOTS / u32::from(of)..(u32::from(number) + 1) * SLOTS / u32::from(of);
-                assert!(range.contains(&slot), "{tag} of {of}: {slot}");
-            }
+        for number in 0..300 {
+            let tag = tag(number);
+            let slot = slot(tag.trim_matches(['{', '}']).as_bytes());
+            assert!(range(number).contains(&slot), "{tag}: {slot}");
+        }
+    }
+
+    #[test]
+    fn any_power_of_two_of_partitions_is_spread_evenly() {
+        for of in [1_u16, 2, 4, 16, 64, 256] {
+            let mut starts: Vec<u32> = (0..of).map(|number| range(number).start).collect();
+            starts.sort_unstable();
+            let expected: Vec<u32> = (0..u32::from(of)).map(|index| index * (SLOTS / u32::from(of))).collect();
+            assert_eq!(starts, expected);
         }
     }
 
@@ -149,7 +163,7 @@ mod tests {
         let id = QueueId::new(3, 1_790_000_000_000, 77);
         assert_eq!(parse_job_name(&job_name(id, 12)), Some((id, 12)));
         assert_eq!(parse_job_name("x.1"), None);
-        assert_eq!(Partition::new(0, 16).record(id).len(), Partition::new(0, 16).tag.len() + 2 + 16);
+        assert_eq!(Partition::new(0).record(id).len(), Partition::new(0).tag.len() + 2 + 16);
         assert!("".parse::<QueueId>().is_err());
         assert_eq!(parse_job_name(&id.to_string()).map(|(_, job)| job).unwrap_or(9), 9);
     }

@@ -53,7 +53,14 @@ pub(crate) struct Encoded {
 
 impl Encoded {
     /// Writes the record of a message that arrives now; `inline` is empty when the body is in `chunks`.
-    pub(crate) fn new(id: QueueId, accept: &Accept, arrived: UnixMillis, size: u64, chunks: u32, inline: &[u8]) -> Self {
+    pub(crate) fn new(
+        id: QueueId,
+        accept: &Accept,
+        arrived: UnixMillis,
+        size: u64,
+        chunks: u32,
+        inline: &[u8],
+    ) -> Self {
         let (destinations, assignment) = jobs(&accept.envelope);
         let stored = Stored {
             envelope: Cow::Borrowed(&accept.envelope),

@@ -53,8 +53,9 @@ impl LocalServer {
     /// # Errors
     /// As [`LocalServer::start`].
     pub fn start_with(dir: &Path, options: Options) -> io::Result<Self> {
-        let program = find(&["redis-server", "valkey-server"])
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "neither redis-server nor valkey-server is in PATH"))?;
+        let program = find(&["redis-server", "valkey-server"]).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "neither redis-server nor valkey-server is in PATH")
+        })?;
         std::fs::create_dir_all(dir)?;
         let dir = dir.canonicalize()?;
         let socket = socket_path(&dir);
@@ -194,9 +195,11 @@ fn socket_path(dir: &Path) -> PathBuf {
         return socket;
     }
     // FNV-1a: the same directory must give the same name in every process.
-    let hash = dir.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
+    let hash = dir
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     std::env::temp_dir().join(format!("staffetta-{hash:016x}.sock"))
 }
 

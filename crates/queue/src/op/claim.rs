@@ -24,7 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const MAX_CLAIM: usize = 500;
 
 impl Shared {
-    pub(crate) async fn claim(&self, partition: u16, destination: &Destination, limit: usize) -> Result<Vec<Job>, Error> {
+    pub(crate) async fn claim(
+        &self,
+        partition: u16,
+        destination: &Destination,
+        limit: usize,
+    ) -> Result<Vec<Job>, Error> {
         let keys = self.partition(partition);
         let token = format!("{:016x}", rand::random::<u64>());
         let (names, deadline) = self.lease_jobs(keys, destination, &token, limit.clamp(1, MAX_CLAIM)).await?;
@@ -49,7 +54,7 @@ impl Shared {
             let mut call = Script::Claim.call(&[&waiting, &keys.due, &keys.lease, &keys.back_off], 128);
             call.arg(destination.as_str()).arg(token).arg(limit);
             call.arg(self.settings.lease.as_millis() as u64).arg(u8::from(repeated));
-            match self.claims.call(call, 256).await {
+            match self.claims.ask(call).await {
                 Ok(answer) => {
                     let names = value::array(&answer).iter().filter_map(value::str).filter_map(parse_job_name);
                     return Ok((names.collect(), start + self.settings.lease));
@@ -59,7 +64,7 @@ impl Shared {
                 Err(fault) if !repeated => return Err(fault),
                 Err(_) => {}
             }
-            let _ = tokio::time::timeout(PATIENCE, self.claims.link().wait()).await;
+            let _ = tokio::time::timeout(PATIENCE, self.claims.wait()).await;
         }
     }
 
@@ -79,7 +84,7 @@ impl Shared {
         for (id, job) in names {
             command.arg(keys.state(*id, *job));
         }
-        let answer = self.claims.call(command, 100 * names.len()).await?;
+        let answer = self.claims.ask(command).await?;
         let mut records = value::into_array(answer);
         let states = records.split_off(names.len().min(records.len()));
         let mut jobs = Vec::with_capacity(names.len());

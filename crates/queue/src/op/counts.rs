@@ -9,7 +9,7 @@ use redis::{Pipeline, Value};
 
 use crate::shared::Shared;
 use crate::value::{self, count};
-use crate::{Counts, Error};
+use crate::{Counts, Error, UnixMillis};
 
 /// Destinations looked at in a partition.
 const SAMPLE: usize = 256;
@@ -18,7 +18,7 @@ const VISIT: u64 = 200;
 
 impl Shared {
     pub(crate) async fn counts(&self) -> Result<Counts, Error> {
-        let now = self.clock.now();
+        let now = self.redis_now().await?;
         let mut pipeline = Pipeline::new();
         for keys in self.partitions() {
             pipeline.cmd("ZCARD").arg(&keys.ids);
@@ -51,7 +51,8 @@ impl Shared {
             let looked = answers.len() as u64 / 2;
             let ready: u64 = answers.iter().step_by(2).map(count).sum();
             counts.ready += ready * count(due).max(looked) / looked;
-            let heads = answers.iter().skip(1).step_by(2).filter_map(|head| value::scored(head).first().map(|(_, at)| *at));
+            let heads =
+                answers.iter().skip(1).step_by(2).filter_map(|head| value::scored(head).first().map(|(_, at)| *at));
             oldest = heads.fold(oldest, u64::min);
         }
         let waiting = jobs.saturating_sub(counts.leased + counts.held);
@@ -59,6 +60,12 @@ impl Shared {
         counts.scheduled = waiting - counts.ready;
         counts.oldest_ready = Duration::from_millis(now - oldest);
         Ok(counts)
+    }
+
+    /// Exactly; the clock of this process may be a round trip behind.
+    async fn redis_now(&self) -> Result<UnixMillis, Error> {
+        let answer = self.admin.ask(redis::cmd("TIME")).await?;
+        Ok(value::time(&answer).unwrap_or_else(|| self.clock.now()))
     }
 
     /// Read-only commands on the operators' connection; the first failure is the failure of all.

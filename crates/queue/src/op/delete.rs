@@ -22,7 +22,13 @@ impl Shared {
         }
     }
 
-    pub(crate) fn abort_call(&self, id: QueueId, arrived: UnixMillis, destinations: &[Destination], chunks: u32) -> Cmd {
+    pub(crate) fn abort_call(
+        &self,
+        id: QueueId,
+        arrived: UnixMillis,
+        destinations: &[Destination],
+        chunks: u32,
+    ) -> Cmd {
         let partition = self.partition(id.partition());
         let mut keys = vec![
             partition.record(id),

@@ -62,7 +62,7 @@ impl Shared {
         }
     }
 
-    fn enqueue_call(&self, record: &Encoded) -> redis::Cmd {
+    pub(super) fn enqueue_call(&self, record: &Encoded) -> redis::Cmd {
         let id = record.id;
         let partition = self.partition(id.partition());
         let mut keys = vec![partition.record(id), partition.tombstones(record.arrived)];

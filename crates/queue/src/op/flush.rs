@@ -71,7 +71,8 @@ impl Shared {
             for entry in entries {
                 let id: QueueId = entry.message.id;
                 let jobs = entry.jobs.iter().filter(|job| matches!(job.place, Place::Waiting(_)));
-                let jobs = jobs.filter(|job| filter.destination.as_ref().is_none_or(|wanted| *wanted == job.destination));
+                let jobs =
+                    jobs.filter(|job| filter.destination.as_ref().is_none_or(|wanted| *wanted == job.destination));
                 for job in jobs {
                     let name = job_name(id, job.number);
                     total += self.flush_call(self.partition(id.partition()), &job.destination, &[name]).await?;

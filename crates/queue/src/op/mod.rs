@@ -9,6 +9,9 @@ mod list;
 mod offer;
 mod reclaim;
 mod renew;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod repeat_tests;
 mod settle;
 
 /// What a script answered, when it is none of the words it knows.

@@ -16,7 +16,7 @@ impl Shared {
         let mut call = Script::Offer.call(&[&keys.due], 32);
         // The script's answer must fit Lua's stack.
         call.arg(limit.clamp(1, 1_000)).arg(VISIT.as_millis() as u64);
-        let answer = self.claims.call(call, 128).await?;
+        let answer = self.claims.ask(call).await?;
         let mut values = value::array(&answer).iter();
         let next = values.next().and_then(value::integer).and_then(|ms| u64::try_from(ms).ok());
         Ok(Offer {

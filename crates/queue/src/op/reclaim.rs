@@ -74,12 +74,8 @@ impl Shared {
         command.arg("GET").arg(keys.record(lease.id));
         let Some(bytes) = value::into_bytes(self.settles.call(command, 128).await?) else { return Ok(false) };
         let record = Record::decode(lease.id, &bytes)?;
-        let facts = Facts {
-            jobs: record.jobs(),
-            chunks: record.chunks(),
-            arrived: record.message.arrived,
-            ..Facts::default()
-        };
+        let facts =
+            Facts { jobs: record.jobs(), chunks: record.chunks(), arrived: record.message.arrived, ..Facts::default() };
         self.finish(&Lease { facts, ..lease.clone() }, None).await?;
         Ok(true)
     }

@@ -1,8 +1,25 @@
 //! Taking responsibility: receive, write, commit.
 
-use staffetta_queue::{Body, Health};
+use std::time::{Duration, Instant};
 
-use crate::world::{accept, world};
+use staffetta_queue::{Body, EnqueueError, Health, Settled};
+
+use crate::world::{World, accept, put, world, world_with};
+
+/// The octets of a job's body, wherever they are.
+async fn body(world: &World, job: &staffetta_queue::Job) -> Vec<u8> {
+    match &job.body {
+        Body::Inline(octets) => octets.to_vec(),
+        Body::Chunks { count, size } => {
+            let mut octets = Vec::new();
+            for index in 0..*count {
+                octets.extend(world.queue.chunk(job.lease.id, index).await.unwrap());
+            }
+            assert_eq!(octets.len() as u64, *size);
+            octets
+        }
+    }
+}
 
 #[tokio::test]
 async fn a_small_message_comes_back_as_it_went_in() {
@@ -12,8 +29,111 @@ async fn a_small_message_comes_back_as_it_went_in() {
     let job = world.claim_one("x.example").await;
     assert_eq!(job.lease.id, id);
     assert_eq!(job.message.envelope, accept(&["a@x.example", "b@X.example"]).envelope);
-    assert_eq!(job.recipients, [0, 1]);
+    assert_eq!((job.recipients.clone(), job.attempts, job.delay_noticed), (vec![0, 1], 0, false));
     assert_eq!(job.body, Body::Inline(b"Subject: x\r\n\r\nhello\r\n".as_slice().into()));
-    assert_eq!(world.finish(&job).await, staffetta_queue::Settled::Done);
+    assert_eq!(job.message.expires - job.message.arrived, 3_600_000);
+    assert_eq!(world.finish(&job).await, Settled::Done);
     assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn bodies_of_every_size_come_back_and_leave_nothing_behind() {
+    let world = world().await;
+    for size in [0, 1, 16 * 1024, 16 * 1024 + 1, 256 * 1024, 256 * 1024 + 1, 700_000] {
+        let octets: Vec<u8> = (0..size).map(|index: usize| (index * 7 % 251) as u8).collect();
+        let mut incoming = world.queue.receive().unwrap();
+        for piece in octets.chunks(9_999) {
+            incoming.write(piece).await.unwrap();
+        }
+        assert_eq!(incoming.size(), size as u64);
+        incoming.commit(accept(&["a@x.example"])).await.unwrap();
+        let job = world.claim_one("x.example").await;
+        assert_eq!(matches!(job.body, Body::Inline(_)), size <= 16 * 1024, "{size}");
+        assert!(body(&world, &job).await == octets, "{size}");
+        assert_eq!(job.message.size, size as u64);
+        world.finish(&job).await;
+        assert_eq!(world.remains(), Vec::<String>::new(), "{size}");
+    }
+}
+
+#[tokio::test]
+async fn chunks_have_a_time_to_live_until_the_message_is_queued() {
+    let world = world().await;
+    let mut incoming = world.queue.receive().unwrap();
+    incoming.write(&vec![b'x'; 600_000]).await.unwrap();
+    let chunks = world.remains();
+    assert_eq!(chunks.len(), 2);
+    let ttl = |key: &String| redis::cmd("TTL").arg(key).query::<i64>(&mut world.redis()).unwrap();
+    assert!(chunks.iter().all(|key| (800..=900).contains(&ttl(key))));
+    let id = incoming.commit(accept(&["a@x.example"])).await.unwrap();
+    let chunks: Vec<String> = world.remains().into_iter().filter(|key| key.contains(&format!("b:{id}"))).collect();
+    assert_eq!(chunks.len(), 3);
+    assert!(chunks.iter().all(|key| ttl(key) == -1));
+}
+
+#[tokio::test]
+async fn a_message_that_is_dropped_before_commit_is_not_queued() {
+    let world = world().await;
+    let mut incoming = world.queue.receive().unwrap();
+    incoming.write(b"half a mess").await.unwrap();
+    drop(incoming);
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_message_without_recipients_is_refused() {
+    let world = world().await;
+    assert!(matches!(put(&world.queue, &[], b"x").await, Err(EnqueueError::Unavailable(_))));
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn ids_name_the_partition_and_the_time() {
+    let world = world().await;
+    let ids = [world.put(&["a@x.example"], b"1").await, world.put(&["a@x.example"], b"2").await];
+    assert_ne!(ids[0].partition(), ids[1].partition());
+    let (seconds, _): (u64, u64) = redis::cmd("TIME").query(&mut world.redis()).unwrap();
+    assert!(ids.iter().all(|id| id.unix_millis().abs_diff(seconds * 1_000) < 10_000));
+}
+
+#[tokio::test]
+async fn scripts_that_redis_has_forgotten_are_loaded_again() {
+    let world = world().await;
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut world.redis()).unwrap();
+    let all = (0..40).map(|_| put(&world.queue, &["a@x.example"], b"x"));
+    for outcome in futures_util::future::join_all(all).await {
+        outcome.unwrap();
+    }
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut world.redis()).unwrap();
+    let jobs = world.claim("x.example").await;
+    assert_eq!(jobs.len(), 40);
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut world.redis()).unwrap();
+    assert_eq!(world.finish(&jobs[0]).await, Settled::Done);
+}
+
+#[tokio::test]
+async fn a_redis_that_goes_away_is_noticed_at_once() {
+    let mut world = world().await;
+    world.put(&["a@x.example"], b"x").await;
+    world.server.kill().unwrap();
+    let start = Instant::now();
+    // The first may still be under way when the loss is noticed.
+    while world.queue.health() == Health::Ready {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(put(&world.queue, &["a@x.example"], b"x").await, Err(EnqueueError::Unavailable(_))));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    world.server.restart().unwrap();
+    world.queue.ready(Duration::from_secs(10)).await.unwrap();
+    world.put(&["a@x.example"], b"x").await;
+    assert_eq!(world.claim("x.example").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_redis_in_tcp_is_used_as_well() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("redis://127.0.0.1:{port}/3");
+    let world = world_with(&[("port", &port.to_string())], |settings| settings.url = url).await;
+    world.put(&["a@x.example"], b"x").await;
+    assert_eq!(world.claim("x.example").await.len(), 1);
 }

@@ -1,16 +1,113 @@
-//! The life of a job: offered, claimed, settled.
+//! The life of a job up to its settlement: offered, claimed, renewed, reclaimed.
 
-use staffetta_queue::Destination;
+use std::time::Duration;
 
-use crate::world::world;
+use staffetta_queue::{Destination, Place, Settled};
+
+use crate::world::{World, world, world_with};
+
+/// Makes all leases look expired.
+fn expire_leases(world: &World) {
+    let script = "for _, key in ipairs(redis.call('KEYS', '*}lease')) do
+        for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZADD', key, 1, member) end end";
+    redis::cmd("EVAL").arg(script).arg(0).exec(&mut world.redis()).unwrap();
+}
+
+async fn reclaim(world: &World) -> u64 {
+    let mut total = 0;
+    for partition in 0..world.queue.partitions() {
+        total += world.queue.reclaim(partition).await.unwrap();
+    }
+    total
+}
 
 #[tokio::test]
-async fn destinations_with_mail_are_offered() {
+async fn destinations_with_mail_are_offered_once_a_visit() {
     let world = world().await;
     let id = world.put(&["a@x.example", "b@y.example"], b"hello").await;
     let offer = world.queue.offer(id.partition(), 10).await.unwrap();
     assert_eq!(offer.destinations, [Destination::new("x.example"), Destination::new("y.example")]);
     let again = world.queue.offer(id.partition(), 10).await.unwrap();
     assert_eq!(again.destinations, []);
-    assert!(again.next.is_some_and(|next| next <= std::time::Duration::from_millis(200)));
+    assert!(again.next.is_some_and(|next| next <= Duration::from_millis(200)));
+    let elsewhere = world.queue.offer((id.partition() + 1) % 4, 10).await.unwrap();
+    assert_eq!((elsewhere.destinations, elsewhere.next), (vec![], None));
+}
+
+#[tokio::test]
+async fn a_claim_takes_the_oldest_up_to_its_limit() {
+    let world = world_with(&[], |settings| settings.partitions = 1).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(world.put(&["a@x.example"], b"x").await);
+    }
+    let destination = Destination::new("x.example");
+    let first = world.queue.claim(0, &destination, 3).await.unwrap();
+    assert_eq!(first.iter().map(|job| job.lease.id).collect::<Vec<_>>(), ids[..3]);
+    // What is left is offered at once, not after the visit time.
+    assert_eq!(world.queue.offer(0, 10).await.unwrap().destinations, [destination.clone()]);
+    assert_eq!(world.queue.claim(0, &destination, 3).await.unwrap().len(), 2);
+    assert!(world.queue.claim(0, &destination, 3).await.unwrap().is_empty());
+    assert_eq!(world.queue.offer(0, 10).await.unwrap().next, None);
+}
+
+#[tokio::test]
+async fn jobs_of_one_message_are_independent_and_the_last_one_ends_it() {
+    let world = world().await;
+    let id = world.put(&["a@x.example", "b@y.example", "c@x.example"], &[b'b'; 300_000]).await;
+    let (x, y) = (world.claim_one("x.example").await, world.claim_one("y.example").await);
+    assert_eq!((x.recipients.clone(), y.recipients.clone()), (vec![0, 2], vec![1]));
+    world.finish(&x).await;
+    let entry = world.queue.entry(id).await.unwrap().unwrap();
+    assert_eq!(entry.jobs.iter().map(|job| job.destination.as_str()).collect::<Vec<_>>(), ["y.example"]);
+    world.queue.chunk(id, 1).await.unwrap();
+    assert_eq!(world.finish(&x).await, Settled::Stale);
+    world.finish(&y).await;
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_expired_lease_is_taken_back_and_its_holder_is_fenced_off() {
+    let world = world().await;
+    world.put(&["a@x.example"], b"x").await;
+    let first = world.claim_one("x.example").await;
+    assert_eq!(reclaim(&world).await, 0, "not before it has expired");
+    expire_leases(&world);
+    assert_eq!(world.queue.renew(std::slice::from_ref(&first.lease)).await.unwrap(), [true], "nobody else has it yet");
+    assert_eq!(reclaim(&world).await, 0);
+    expire_leases(&world);
+    assert_eq!(reclaim(&world).await, 1);
+    assert_eq!(world.queue.renew(std::slice::from_ref(&first.lease)).await.unwrap(), [false]);
+    let second = world.claim_one("x.example").await;
+    assert_ne!(first.lease, second.lease);
+    assert_eq!(world.finish(&first).await, Settled::Stale);
+    assert_eq!(world.defer(&first, Duration::ZERO).await, Settled::Stale);
+    assert_eq!(world.queue.renew(&[first.lease, second.lease.clone()]).await.unwrap(), [false, true]);
+    assert_eq!(world.finish(&second).await, Settled::Done);
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_job_that_kills_five_workers_is_held() {
+    let world = world().await;
+    let id = world.put(&["a@x.example"], b"x").await;
+    for _ in 0..4 {
+        world.claim_one("x.example").await;
+        expire_leases(&world);
+        assert_eq!(reclaim(&world).await, 1);
+    }
+    // An attempt that ends in order starts the count again.
+    let job = world.claim_one("x.example").await;
+    world.defer(&job, Duration::ZERO).await;
+    for _ in 0..5 {
+        assert_eq!(world.claim_one("x.example").await.attempts, 1);
+        expire_leases(&world);
+        assert_eq!(reclaim(&world).await, 1);
+    }
+    assert!(world.claim("x.example").await.is_empty());
+    let entry = world.queue.entry(id).await.unwrap().unwrap();
+    assert_eq!((entry.jobs[0].place, entry.jobs[0].attempts), (Place::Held, 1));
+    assert_eq!(world.queue.counts().await.unwrap().held, 1);
+    assert_eq!(world.queue.delete(id).await.unwrap(), staffetta_queue::Deleted::Removed);
+    assert_eq!(world.remains(), Vec::<String>::new());
 }

@@ -1,6 +1,12 @@
-//! The contract of the queue, operation by operation, on a real redis-server.
+//! The contract of the queue, operation by operation, on a real redis-server; then its invariants under random steps
+//! and under faults.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod accept;
+mod admin;
 mod deliver;
+mod faults;
+mod gate;
+mod model;
+mod settle;
 mod world;

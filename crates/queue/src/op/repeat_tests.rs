@@ -1,0 +1,142 @@
+//! What repeating an operation does: nothing. These cases need the inside of the queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+use staffetta_mail::{BodyType, Envelope, Recipient, ReversePath};
+use tokio_util::sync::CancellationToken;
+
+use crate::record::Encoded;
+use crate::script::Script;
+use crate::server::LocalServer;
+use crate::shared::Shared;
+use crate::value;
+use crate::{Accept, Destination, Durability, Health, Origin, Settings};
+
+struct Inside {
+    shared: Arc<Shared>,
+    _server: LocalServer,
+    _dir: tempfile::TempDir,
+}
+
+async fn inside() -> Inside {
+    let dir = tempfile::tempdir().unwrap();
+    let server = LocalServer::start(dir.path()).unwrap();
+    let settings = Settings {
+        url: server.url(),
+        partitions: 2,
+        durability: Durability::Fsync,
+        replicas: 0,
+        max_memory_ratio: 0.85,
+        inline_limit: 16_384,
+        lease: Duration::from_secs(60),
+    };
+    let shared = Shared::open(settings, CancellationToken::new()).unwrap();
+    while shared.health() != Health::Ready {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Inside { shared, _server: server, _dir: dir }
+}
+
+fn accept() -> Accept {
+    Accept {
+        envelope: Envelope {
+            sender: ReversePath::Null,
+            recipients: vec![Recipient::new("a@x.example".parse().unwrap())],
+            body: BodyType::SevenBit,
+            ret: None,
+            envid: None,
+        },
+        origin: Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None },
+        lifetime: Duration::from_secs(60),
+    }
+}
+
+impl Inside {
+    fn record(&self, age: u64) -> Encoded {
+        Encoded::new(self.shared.new_id(), &accept(), self.shared.clock.now() - age, 4, 0, b"body")
+    }
+
+    async fn enqueue(&self, record: &Encoded) -> String {
+        let answer = self.shared.admin.ask(self.shared.enqueue_call(record)).await.unwrap();
+        value::str(&answer).unwrap().to_owned()
+    }
+
+    async fn abort(&self, record: &Encoded) -> String {
+        let call = self.shared.abort_call(record.id, record.arrived, &record.destinations, record.chunks);
+        value::str(&self.shared.admin.ask(call).await.unwrap()).unwrap().to_owned()
+    }
+
+    async fn claim(&self, record: &Encoded, token: &str, repeated: u8) -> usize {
+        let keys = self.shared.partition(record.id.partition());
+        let waiting = keys.waiting("x.example");
+        let mut call = Script::Claim.call(&[&waiting, &keys.due, &keys.lease, &keys.back_off], 0);
+        call.arg("x.example").arg(token).arg(10).arg(60_000).arg(repeated);
+        let answer: Value = self.shared.admin.ask(call).await.unwrap();
+        value::array(&answer).len()
+    }
+}
+
+#[tokio::test]
+async fn the_same_enqueue_any_number_of_times_is_one_message() {
+    let inside = inside().await;
+    let record = inside.record(0);
+    assert_eq!(inside.enqueue(&record).await, "OK");
+    assert_eq!(inside.enqueue(&record).await, "DUP");
+    inside.shared.enqueue(&record).await.unwrap();
+    let other = Encoded::new(record.id, &accept(), record.arrived, 4, 0, b"body");
+    assert_eq!(inside.enqueue(&other).await, "CONFLICT", "another message with the same id");
+    let destination = Destination::new("x.example");
+    let jobs = inside.shared.claim(record.id.partition(), &destination, 10).await.unwrap();
+    assert_eq!(jobs.len(), 1);
+    inside.shared.finish(&jobs[0].lease, None).await.unwrap();
+    assert_eq!(inside.enqueue(&record).await, "DONE", "it is over and does not begin again");
+    assert_eq!(inside.abort(&record).await, "DONE");
+}
+
+#[tokio::test]
+async fn a_withdrawn_enqueue_cannot_arrive_later() {
+    let inside = inside().await;
+    let (late, queued) = (inside.record(0), inside.record(0));
+    assert_eq!(inside.abort(&late).await, "GONE");
+    assert_eq!(inside.enqueue(&late).await, "DONE");
+    assert!(inside.shared.enqueue(&late).await.is_err(), "nobody may be told 250 for it");
+    assert_eq!(inside.enqueue(&queued).await, "OK");
+    assert_eq!(inside.abort(&queued).await, "REMOVED");
+    assert_eq!(inside.enqueue(&queued).await, "DONE");
+    assert_eq!(inside.shared.counts().await.unwrap().messages, 0);
+}
+
+#[tokio::test]
+async fn an_old_record_and_one_without_its_body_are_refused() {
+    let inside = inside().await;
+    assert_eq!(inside.enqueue(&inside.record(61_000)).await, "LATE");
+    assert_eq!(inside.enqueue(&inside.record(50_000)).await, "OK");
+    let large = Encoded { chunks: 2, ..inside.record(0) };
+    inside.shared.store_chunk(large.id, 0, b"one of two").await.unwrap();
+    assert_eq!(inside.enqueue(&large).await, "NOBODY");
+    assert!(inside.shared.enqueue(&large).await.is_err());
+}
+
+#[tokio::test]
+async fn a_repeated_claim_gets_the_same_jobs() {
+    let inside = inside().await;
+    let record = inside.record(0);
+    inside.enqueue(&record).await;
+    assert_eq!(inside.claim(&record, "one", 0).await, 1);
+    assert_eq!(inside.claim(&record, "one", 1).await, 1);
+    assert_eq!(inside.claim(&record, "two", 1).await, 0);
+    assert_eq!(inside.claim(&record, "two", 0).await, 0);
+}
+
+#[tokio::test]
+async fn a_tombstone_goes_away_by_itself() {
+    let inside = inside().await;
+    let record = inside.record(0);
+    inside.abort(&record).await;
+    let mut command = redis::Cmd::new();
+    command.arg("TTL").arg(inside.shared.partition(record.id.partition()).tombstones(record.arrived));
+    let ttl = value::integer(&inside.shared.admin.ask(command).await.unwrap()).unwrap();
+    assert!((200..=240).contains(&ttl), "{ttl}");
+}

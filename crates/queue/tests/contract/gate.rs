@@ -1,0 +1,119 @@
+//! What kind of Redis is used at all.
+
+use std::time::Duration;
+
+use staffetta_queue::{Durability, EnqueueError, Error, Health, Queue};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{World, put, world, world_with};
+
+fn config(world: &World, name: &str, value: &str) {
+    redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut world.redis()).unwrap();
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !what() {
+        assert!(tokio::time::Instant::now() < end, "it did not happen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn reason(queue: &Queue) -> String {
+    match queue.health() {
+        Health::Down(reason) => reason.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_redis_without_a_synced_file_is_refused_with_advice() {
+    let world = world_with(&[("appendonly", "no")], |settings| settings.durability = Durability::None).await;
+    let mut settings = world.settings.clone();
+    settings.durability = Durability::Fsync;
+    let queue = Queue::open(settings, CancellationToken::new()).unwrap();
+    let error = queue.ready(Duration::from_millis(500)).await.unwrap_err().to_string();
+    assert!(error.contains("set `appendonly yes`"), "{error}");
+    assert!(matches!(put(&queue, &["a@x.example"], b"x").await, Err(EnqueueError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_setting_that_is_changed_while_running_is_noticed() {
+    let world = world().await;
+    config(&world, "appendfsync", "everysec");
+    until(|| reason(&world.queue).contains("set `appendfsync always`")).await;
+    assert!(matches!(put(&world.queue, &["a@x.example"], b"x").await, Err(EnqueueError::Unavailable(_))));
+    config(&world, "appendfsync", "always");
+    world.queue.ready(Duration::from_secs(20)).await.unwrap();
+    world.put(&["a@x.example"], b"x").await;
+}
+
+#[tokio::test]
+async fn an_emptied_redis_is_noticed() {
+    let world = world().await;
+    world.put(&["a@x.example"], b"x").await;
+    redis::cmd("FLUSHALL").exec(&mut world.redis()).unwrap();
+    until(|| reason(&world.queue).contains("emptied or replaced")).await;
+    // Somebody who starts the service again knows what happened.
+    let queue = world.another().await;
+    put(&queue, &["a@x.example"], b"x").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_partition_is_noticed_by_a_new_process_too() {
+    let world = world().await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*}id").query(&mut world.redis()).unwrap();
+    assert_eq!(keys.len(), 4);
+    redis::cmd("DEL").arg(&keys[0]).exec(&mut world.redis()).unwrap();
+    let queue = Queue::open(world.settings.clone(), CancellationToken::new()).unwrap();
+    let error = queue.ready(Duration::from_millis(500)).await.unwrap_err().to_string();
+    assert!(error.contains("is gone: restore"), "{error}");
+}
+
+#[tokio::test]
+async fn partitions_may_be_added_but_not_removed() {
+    let world = world().await;
+    let mut settings = world.settings.clone();
+    settings.partitions = 8;
+    let queue = Queue::open(settings, CancellationToken::new()).unwrap();
+    queue.ready(Duration::from_secs(10)).await.unwrap();
+    let queue = Queue::open(world.settings.clone(), CancellationToken::new()).unwrap();
+    let error = queue.ready(Duration::from_millis(500)).await.unwrap_err().to_string();
+    assert!(error.contains("set partitions to at least 8"), "{error}");
+}
+
+#[tokio::test]
+async fn replicated_needs_replicas_and_gets_their_word() {
+    let world = world().await;
+    let mut settings = world.settings.clone();
+    settings.durability = Durability::Replicated;
+    settings.replicas = 1;
+    let queue = Queue::open(settings, CancellationToken::new()).unwrap();
+    let error = queue.ready(Duration::from_millis(500)).await.unwrap_err().to_string();
+    assert!(error.contains("0 replicas are connected, 1 are needed"), "{error}");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    config(&world, "port", &port.to_string());
+    let replica = world_with(&[], |settings| settings.durability = Durability::None).await;
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(port).exec(&mut replica.redis()).unwrap();
+    queue.ready(Duration::from_secs(20)).await.unwrap();
+    let id = put(&queue, &["a@x.example"], b"x").await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg(format!("*m:{id}")).query(&mut replica.redis()).unwrap();
+    assert_eq!(keys.len(), 1, "it is on the replica when the client hears 250");
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_refused() {
+    let world = world().await;
+    let open = |change: &dyn Fn(&mut staffetta_queue::Settings)| {
+        let mut settings = world.settings.clone();
+        change(&mut settings);
+        match Queue::open(settings, CancellationToken::new()) {
+            Err(Error::Settings(text)) => text,
+            _ => "accepted".to_owned(),
+        }
+    };
+    assert!(open(&|settings| settings.partitions = 0).contains("1 to 1024"));
+    assert!(open(&|settings| settings.max_memory_ratio = 1.5).contains("at most 1"));
+    assert!(open(&|settings| settings.durability = Durability::Replicated).contains("how many replicas"));
+    assert!(open(&|settings| settings.url = "redis-cluster://a,b".into()).contains("not available"));
+}

@@ -1,0 +1,588 @@
+//! The invariants of the queue under random steps, against a model in memory.
+//!
+//! After every step all keys of the server are read and must be exactly what the model says: each open job in one place,
+//! nothing left of a finished message, every destination with waiting jobs scheduled, no destination scheduled without.
+//! Time passes by moving all scores into the past, so the steps need no waiting.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use staffetta_mail::{QueueId, Status};
+use staffetta_queue::{Accept, Deleted, Destination, Durability, Filter, Job, Lease, Queue, Settled, Settlement};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{World, accept, notice, world_with};
+
+const DESTINATIONS: [&str; 3] = ["x.example", "y.example", "z.example"];
+/// Where notices go.
+const BOUNCES: &str = "example.org";
+const HOUR: u64 = 3_600_000;
+const CASES: u32 = 24;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Which destinations, and whether the body needs chunks.
+    Put {
+        destinations: u8,
+        large: bool,
+    },
+    Claim {
+        destination: usize,
+        partition: u16,
+        limit: usize,
+    },
+    Settle {
+        lease: usize,
+        how: How,
+    },
+    Renew {
+        lease: usize,
+    },
+    Offer {
+        partition: u16,
+    },
+    Reclaim {
+        partition: u16,
+    },
+    Delete {
+        message: usize,
+    },
+    FlushDestination {
+        destination: usize,
+    },
+    FlushMessage {
+        message: usize,
+    },
+    FlushAll,
+    /// An hour passes.
+    Pass,
+}
+
+#[derive(Clone, Debug)]
+enum How {
+    Finish { notice: bool },
+    Defer { hours: u64, back_off: bool, notice: bool },
+    Release,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let how = prop_oneof![
+        3 => any::<bool>().prop_map(|notice| How::Finish { notice }),
+        3 => (0..3_u64, any::<bool>(), prop::bool::weighted(0.2))
+            .prop_map(|(hours, back_off, notice)| How::Defer { hours, back_off, notice }),
+        1 => Just(How::Release),
+    ];
+    let step = prop_oneof![
+        5 => (1..8_u8, prop::bool::weighted(0.15)).prop_map(|(destinations, large)| Step::Put { destinations, large }),
+        6 => (0..4_usize, 0..2_u16, 1..4_usize)
+            .prop_map(|(destination, partition, limit)| Step::Claim { destination, partition, limit }),
+        6 => (any::<usize>(), how).prop_map(|(lease, how)| Step::Settle { lease, how }),
+        1 => any::<usize>().prop_map(|lease| Step::Renew { lease }),
+        1 => (0..2_u16).prop_map(|partition| Step::Offer { partition }),
+        2 => (0..2_u16).prop_map(|partition| Step::Reclaim { partition }),
+        1 => any::<usize>().prop_map(|message| Step::Delete { message }),
+        1 => (0..3_usize).prop_map(|destination| Step::FlushDestination { destination }),
+        1 => any::<usize>().prop_map(|message| Step::FlushMessage { message }),
+        1 => Just(Step::FlushAll),
+        2 => Just(Step::Pass),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Until this virtual hour.
+    Waiting(u64),
+    /// With this lease, granted or renewed at this virtual hour.
+    Leased(Lease, u64),
+    Held,
+}
+
+#[derive(Clone, Debug)]
+struct ModelJob {
+    destination: String,
+    place: Place,
+    attempts: u32,
+    reclaims: u32,
+    doomed: bool,
+}
+
+#[derive(Default)]
+struct Model {
+    hour: u64,
+    /// Open jobs only; a message without is gone.
+    messages: BTreeMap<QueueId, BTreeMap<u16, ModelJob>>,
+    chunks: BTreeMap<QueueId, u32>,
+    all: Vec<QueueId>,
+    leases: Vec<Lease>,
+    back_off: BTreeMap<(u16, String), u64>,
+}
+
+impl Model {
+    fn open(&mut self, id: QueueId, destinations: &[&str], chunks: u32) {
+        let job = |destination: &&str| ModelJob {
+            destination: (*destination).to_owned(),
+            place: Place::Waiting(self.hour),
+            attempts: 0,
+            reclaims: 0,
+            doomed: false,
+        };
+        self.messages.insert(id, (0..).zip(destinations.iter().map(job)).collect());
+        self.chunks.insert(id, chunks);
+        self.all.push(id);
+    }
+
+    fn due(&self, partition: u16, destination: &str) -> BTreeSet<(QueueId, u16)> {
+        if self.back_off.get(&(partition, destination.to_owned())).is_some_and(|until| *until > self.hour) {
+            return BTreeSet::new();
+        }
+        let in_partition = self.messages.iter().filter(|(id, _)| id.partition() == partition);
+        let jobs = in_partition.flat_map(|(id, jobs)| jobs.iter().map(move |(number, job)| ((*id, *number), job)));
+        jobs.filter(|(_, job)| {
+            job.destination == destination && matches!(job.place, Place::Waiting(at) if at <= self.hour)
+        })
+        .map(|(name, _)| name)
+        .collect()
+    }
+
+    fn job(&mut self, id: QueueId, number: u16) -> Option<&mut ModelJob> {
+        self.messages.get_mut(&id)?.get_mut(&number)
+    }
+
+    /// The job that this lease owns.
+    fn owned(&mut self, lease: &Lease) -> Option<&mut ModelJob> {
+        self.job(lease.id, lease.job).filter(|job| matches!(&job.place, Place::Leased(owner, _) if owner == lease))
+    }
+
+    fn close(&mut self, id: QueueId, number: u16) {
+        if let Some(jobs) = self.messages.get_mut(&id) {
+            jobs.remove(&number);
+            if jobs.is_empty() {
+                self.messages.remove(&id);
+            }
+        }
+    }
+}
+
+struct Run<'a> {
+    world: &'a World,
+    queue: Queue,
+    model: Model,
+}
+
+impl Run<'_> {
+    async fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Put { destinations, large } => self.put(*destinations, *large).await,
+            Step::Claim { destination, partition, limit } => {
+                let destination = DESTINATIONS.get(*destination).copied().unwrap_or(BOUNCES);
+                self.claim(*partition, destination, *limit).await
+            }
+            Step::Settle { lease, how } => self.settle(*lease, how).await,
+            Step::Renew { lease } => self.renew(*lease).await,
+            Step::Offer { partition } => self.offer(*partition).await,
+            Step::Reclaim { partition } => self.reclaim(*partition).await,
+            Step::Delete { message } => self.delete(*message).await,
+            Step::FlushDestination { destination } => self.flush(None, Some(DESTINATIONS[*destination])).await,
+            Step::FlushMessage { message } => match pick(&self.model.all, *message) {
+                Some(id) => self.flush(Some(id), None).await,
+                None => Ok(()),
+            },
+            Step::FlushAll => self.flush(None, None).await,
+            Step::Pass => {
+                self.model.hour += 1;
+                self.shift();
+                Ok(())
+            }
+        }
+    }
+
+    async fn put(&mut self, destinations: u8, large: bool) -> Result<(), TestCaseError> {
+        let chosen: Vec<&str> =
+            (0..3).filter(|bit| destinations & 1 << bit != 0).map(|bit| DESTINATIONS[bit]).collect();
+        let recipients: Vec<String> = chosen.iter().map(|destination| format!("a@{destination}")).collect();
+        let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+        let mut incoming = self.queue.receive().unwrap();
+        incoming.write(&vec![b'b'; if large { 300_000 } else { 10 }]).await.unwrap();
+        let id = incoming.commit(long_lived(&recipients)).await.unwrap();
+        self.model.open(id, &chosen, if large { 2 } else { 0 });
+        Ok(())
+    }
+
+    async fn claim(&mut self, partition: u16, destination: &str, limit: usize) -> Result<(), TestCaseError> {
+        let due = self.model.due(partition, destination);
+        let jobs: Vec<Job> = self.queue.claim(partition, &Destination::new(destination), limit).await.unwrap();
+        prop_assert_eq!(jobs.len(), due.len().min(limit), "claim of {}: due {:?}", destination, due);
+        let ended =
+            self.model.back_off.get(&(partition, destination.to_owned())).is_some_and(|at| *at <= self.model.hour);
+        if ended {
+            self.model.back_off.remove(&(partition, destination.to_owned()));
+        }
+        for job in jobs {
+            let name = (job.lease.id, job.lease.job);
+            prop_assert!(due.contains(&name), "{:?} was not due", name);
+            let hour = self.model.hour;
+            let model = self.model.job(name.0, name.1).unwrap();
+            prop_assert_eq!(job.attempts, model.attempts);
+            model.place = Place::Leased(job.lease.clone(), hour);
+            self.model.leases.push(job.lease);
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, lease: usize, how: &How) -> Result<(), TestCaseError> {
+        let Some(lease) = pick(&self.model.leases, lease) else { return Ok(()) };
+        let before = self.new_ids();
+        let settled = self.queue.settle(&lease, settlement(how)).await.unwrap();
+        let hour = self.model.hour;
+        let Some(job) = self.model.owned(&lease) else {
+            prop_assert_eq!(settled, Settled::Stale, "a superseded lease changes nothing");
+            return Ok(());
+        };
+        prop_assert_eq!(settled, Settled::Done);
+        let doomed = job.doomed;
+        let (mut noticed, mut ended) = (false, doomed);
+        match how {
+            How::Finish { notice } => (noticed, ended) = (*notice, true),
+            How::Release if !doomed => job.place = Place::Waiting(hour),
+            How::Release => {}
+            How::Defer { hours, back_off, notice } => {
+                noticed = *notice;
+                if !doomed {
+                    (job.attempts, job.reclaims) = (job.attempts + 1, 0);
+                    job.place = Place::Waiting(hour + hours);
+                }
+                if *back_off && !doomed {
+                    let key = (lease.id.partition(), lease.destination.as_str().to_owned());
+                    self.model.back_off.insert(key, hour + 1);
+                }
+            }
+        }
+        if ended {
+            self.model.close(lease.id, lease.job);
+        }
+        if noticed {
+            let new: Vec<QueueId> = self.new_ids().difference(&before).copied().collect();
+            prop_assert_eq!(new.len(), 1, "one notice");
+            self.model.open(new[0], &[BOUNCES], 0);
+        }
+        Ok(())
+    }
+
+    async fn renew(&mut self, lease: usize) -> Result<(), TestCaseError> {
+        let Some(lease) = pick(&self.model.leases, lease) else { return Ok(()) };
+        let ours = self.queue.renew(std::slice::from_ref(&lease)).await.unwrap();
+        let hour = self.model.hour;
+        let owned = self.model.owned(&lease);
+        prop_assert_eq!(ours, vec![owned.is_some()]);
+        if let Some(job) = owned {
+            job.place = Place::Leased(lease, hour);
+        }
+        Ok(())
+    }
+
+    /// What is offered has work; an offer never changes where a job is.
+    async fn offer(&mut self, partition: u16) -> Result<(), TestCaseError> {
+        let offer = self.queue.offer(partition, 10).await.unwrap();
+        for destination in offer.destinations {
+            let mut jobs = self
+                .model
+                .messages
+                .iter()
+                .filter(|(id, _)| id.partition() == partition)
+                .flat_map(|(_, jobs)| jobs.values());
+            let waits =
+                jobs.any(|job| job.destination == destination.as_str() && matches!(job.place, Place::Waiting(_)));
+            prop_assert!(waits, "{destination} was offered without work");
+        }
+        Ok(())
+    }
+
+    async fn reclaim(&mut self, partition: u16) -> Result<(), TestCaseError> {
+        let hour = self.model.hour;
+        let mut expected = 0;
+        let mut doomed = Vec::new();
+        for (id, jobs) in self.model.messages.iter_mut().filter(|(id, _)| id.partition() == partition) {
+            for (number, job) in jobs.iter_mut() {
+                if !matches!(&job.place, Place::Leased(_, granted) if *granted < hour) {
+                    continue;
+                }
+                expected += 1;
+                if job.doomed {
+                    doomed.push((*id, *number));
+                    continue;
+                }
+                job.reclaims += 1;
+                job.place = if job.reclaims >= 5 { Place::Held } else { Place::Waiting(hour) };
+            }
+        }
+        for (id, number) in doomed {
+            self.model.close(id, number);
+        }
+        prop_assert_eq!(self.queue.reclaim(partition).await.unwrap(), expected);
+        Ok(())
+    }
+
+    async fn delete(&mut self, message: usize) -> Result<(), TestCaseError> {
+        let Some(id) = pick(&self.model.all, message) else { return Ok(()) };
+        let deleted = self.queue.delete(id).await.unwrap();
+        let Some(jobs) = self.model.messages.get_mut(&id) else {
+            prop_assert_eq!(deleted, Deleted::Missing);
+            return Ok(());
+        };
+        let partition = id.partition();
+        let gone: Vec<String> = jobs
+            .values()
+            .filter(|job| !matches!(job.place, Place::Leased(..)))
+            .map(|job| job.destination.clone())
+            .collect();
+        jobs.retain(|_, job| matches!(job.place, Place::Leased(..)));
+        jobs.values_mut().for_each(|job| job.doomed = true);
+        let leased = !jobs.is_empty();
+        if !leased {
+            self.model.messages.remove(&id);
+        }
+        // With the last waiting job of a destination its back-off ends.
+        for destination in gone {
+            if !self.waits(partition, &destination) {
+                self.model.back_off.remove(&(partition, destination));
+            }
+        }
+        prop_assert_eq!(deleted, if leased { Deleted::Leased } else { Deleted::Removed });
+        Ok(())
+    }
+
+    fn waits(&self, partition: u16, destination: &str) -> bool {
+        let jobs = self
+            .model
+            .messages
+            .iter()
+            .filter(|(id, _)| id.partition() == partition)
+            .flat_map(|(_, jobs)| jobs.values());
+        jobs.into_iter().any(|job| job.destination == destination && matches!(job.place, Place::Waiting(_)))
+    }
+
+    async fn flush(&mut self, id: Option<QueueId>, destination: Option<&str>) -> Result<(), TestCaseError> {
+        let filter = Filter { id, destination: destination.map(Destination::new), ..Filter::default() };
+        let hour = self.model.hour;
+        let mut touched = BTreeSet::new();
+        let mut expected = 0;
+        for (message, jobs) in &mut self.model.messages {
+            for job in jobs.values_mut() {
+                let meant =
+                    id.is_none_or(|id| id == *message) && destination.is_none_or(|name| name == job.destination);
+                if let Place::Waiting(at) = job.place
+                    && meant
+                {
+                    touched.insert((message.partition(), job.destination.clone()));
+                    expected += u64::from(at > hour);
+                    job.place = Place::Waiting(at.min(hour));
+                }
+            }
+        }
+        for key in touched {
+            self.model.back_off.remove(&key);
+        }
+        if id.is_none()
+            && let Some(name) = destination
+        {
+            // A destination that is named is asked for in every partition.
+            self.model.back_off.retain(|(_, other), _| other != name);
+        }
+        prop_assert_eq!(self.queue.flush(&filter).await.unwrap(), expected);
+        Ok(())
+    }
+
+    /// Moves every time in Redis an hour into the past.
+    fn shift(&self) {
+        let script = "
+            for _, name in ipairs({'*w:*', '*due', '*lease'}) do
+              for _, key in ipairs(redis.call('KEYS', name)) do
+                for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+                  redis.call('ZINCRBY', key, 0 - ARGV[1], member)
+                end
+              end
+            end
+            for _, key in ipairs(redis.call('KEYS', '*qf')) do
+              local all = redis.call('HGETALL', key)
+              for i = 1, #all, 2 do
+                redis.call('HSET', key, all[i], string.format('%.0f', all[i + 1] - ARGV[1]))
+              end
+            end";
+        redis::cmd("EVAL").arg(script).arg(0).arg(HOUR).exec(&mut self.world.redis()).unwrap();
+    }
+
+    fn new_ids(&self) -> BTreeSet<QueueId> {
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*}m:*").query(&mut self.world.redis()).unwrap();
+        keys.iter().filter_map(|key| key.rsplit(':').next()?.parse().ok()).collect()
+    }
+
+    /// Compares all keys of the server with the model.
+    fn check(&self) -> Result<(), TestCaseError> {
+        let mut redis = self.world.redis();
+        let keys: Vec<String> = redis::cmd("KEYS").arg("{kq:*").query(&mut redis).unwrap();
+        let (mut found, mut expected) = (BTreeSet::new(), BTreeSet::new());
+        let mut due: BTreeMap<(u16, String), u64> = BTreeMap::new();
+        let mut heads: BTreeMap<(u16, String), u64> = BTreeMap::new();
+        let mut extra = BTreeMap::from([(0, 0), (1, 0)]);
+        for key in &keys {
+            let Some((tag, name)) = key.split_once('}') else { continue };
+            let Some(Ok(partition)) =
+                tag.strip_prefix("{kq:").and_then(|tag| tag.split('.').next()).map(str::parse::<u16>)
+            else {
+                continue;
+            };
+            let mut scored = || -> Vec<(String, f64)> {
+                redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").query(&mut redis).unwrap()
+            };
+            match name.split_once(':') {
+                Some(("w", destination)) => {
+                    for (job, at) in scored() {
+                        let head = heads.entry((partition, destination.to_owned())).or_insert(u64::MAX);
+                        *head = (*head).min(at as u64);
+                        found.insert(format!("{job} waits for {destination}"));
+                    }
+                }
+                Some(("m", id)) => drop(found.insert(format!("{id} has a record"))),
+                Some(("o", id)) => {
+                    let open: BTreeSet<u16> = redis::cmd("SMEMBERS").arg(key).query(&mut redis).unwrap();
+                    found.insert(format!("{id} open {open:?}"));
+                }
+                Some(("b", chunk)) => {
+                    let ttl: i64 = redis::cmd("TTL").arg(key).query(&mut redis).unwrap();
+                    found.insert(format!("chunk {chunk} for ever {}", ttl == -1));
+                }
+                Some(("s", job)) => {
+                    let (id, number) = job.split_once('.').unwrap();
+                    let open = self
+                        .model
+                        .messages
+                        .get(&id.parse().unwrap())
+                        .and_then(|jobs| jobs.get(&number.parse().unwrap()));
+                    prop_assert!(open.is_some(), "state of {job} outlives it");
+                }
+                Some(("x", _)) => {}
+                Some(_) => prop_assert!(false, "unknown key {key}"),
+                None => match name {
+                    "due" => due.extend(scored().into_iter().map(|(name, at)| ((partition, name), at as u64))),
+                    "lease" => found.extend(scored().into_iter().map(|(member, _)| format!("leased {member}"))),
+                    "held" => found.extend(scored().into_iter().map(|(job, _)| format!("held {job}"))),
+                    "ids" => found.extend(scored().into_iter().map(|(id, _)| format!("{id} is listed"))),
+                    "n" => drop(extra.insert(partition, redis::cmd("GET").arg(key).query(&mut redis).unwrap())),
+                    "id" | "qf" | "hb" => {}
+                    _ => prop_assert!(false, "unknown key {key}"),
+                },
+            }
+        }
+        let mut more = BTreeMap::from([(0, 0), (1, 0)]);
+        for (id, jobs) in &self.model.messages {
+            expected.insert(format!("{id} has a record"));
+            expected.insert(format!("{id} is listed"));
+            expected.extend((0..self.model.chunks[id]).map(|index| format!("chunk {id}:{index} for ever true")));
+            *more.entry(id.partition()).or_insert(0) += jobs.len() as i64 - 1;
+            for (number, job) in jobs {
+                expected.insert(match &job.place {
+                    Place::Waiting(_) => format!("{id}.{number} waits for {}", job.destination),
+                    Place::Held => format!("held {id}.{number}"),
+                    Place::Leased(..) => String::new(),
+                });
+            }
+        }
+        expected.remove("");
+        let leased = found.iter().filter(|text| text.starts_with("leased ")).count();
+        let places = self.model.messages.values().flat_map(BTreeMap::values);
+        prop_assert_eq!(leased, places.filter(|job| matches!(job.place, Place::Leased(..))).count(), "leases");
+        let open: BTreeSet<String> = found.iter().filter(|text| text.contains(" open ")).cloned().collect();
+        for text in &open {
+            let (id, jobs) = text.split_once(" open ").unwrap();
+            let model: BTreeSet<u16> = self.model.messages[&id.parse::<QueueId>().unwrap()].keys().copied().collect();
+            prop_assert_eq!(jobs, format!("{model:?}"), "open jobs of {}", id);
+        }
+        found.retain(|text| !text.starts_with("leased ") && !open.contains(text));
+        prop_assert_eq!(&found, &expected);
+        prop_assert_eq!(extra, more, "jobs beyond the first");
+        self.check_schedule(&due, &heads)
+    }
+
+    /// Exactly the destinations with waiting jobs are scheduled, not later than they should be.
+    fn check_schedule(
+        &self,
+        due: &BTreeMap<(u16, String), u64>,
+        heads: &BTreeMap<(u16, String), u64>,
+    ) -> Result<(), TestCaseError> {
+        prop_assert_eq!(due.keys().collect::<Vec<_>>(), heads.keys().collect::<Vec<_>>(), "no ghost, no lost wake-up");
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(&mut self.world.redis()).unwrap();
+        let now = seconds * 1_000 + micros / 1_000;
+        for (key, at) in due {
+            let hours = self.model.back_off.get(key).map_or(0, |until| until.saturating_sub(self.model.hour));
+            let latest = heads[key].max(now + 200).max(now + hours * HOUR);
+            prop_assert!(*at <= latest, "{:?} is visited {} ms too late", key, at - latest);
+        }
+        Ok(())
+    }
+}
+
+fn settlement(how: &How) -> Settlement {
+    match how {
+        How::Finish { notice: wanted } => Settlement::Finished { notice: wanted.then(long_notice) },
+        How::Release => Settlement::Released,
+        How::Defer { hours, back_off, notice: wanted } => Settlement::Deferred {
+            remaining: vec![0],
+            after: Duration::from_millis(hours * HOUR),
+            reason: "later".into(),
+            status: Status::new(4, 0, 0),
+            back_off: back_off.then(|| Duration::from_millis(HOUR)),
+            notice: wanted.then(long_notice),
+            delay_noticed: false,
+        },
+    }
+}
+
+/// So long that the end of its life does not cut a deferral.
+fn long_lived(recipients: &[&str]) -> Accept {
+    Accept { lifetime: Duration::from_secs(86_400 * 365), ..accept(recipients) }
+}
+
+fn long_notice() -> staffetta_queue::Notice {
+    staffetta_queue::Notice { accept: long_lived(&["sender@example.org"]), ..notice(b"sorry") }
+}
+
+fn pick<T: Clone>(all: &[T], index: usize) -> Option<T> {
+    (!all.is_empty()).then(|| all[index % all.len()].clone())
+}
+
+#[test]
+fn the_invariants_hold_under_random_steps() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let fast = [("appendonly", "no"), ("appendfsync", "no")];
+    let world = runtime.block_on(world_with(&fast, |settings| {
+        settings.durability = Durability::None;
+        settings.partitions = 2;
+    }));
+    let config = Config { cases: CASES, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
+    let seed = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let outcome = TestRunner::new_with_rng(config, seed).run(&steps(), |steps| {
+        redis::cmd("FLUSHALL").exec(&mut world.redis()).unwrap();
+        let shutdown = CancellationToken::new();
+        let result = runtime.block_on(async {
+            let queue = Queue::open(world.settings.clone(), shutdown.clone()).unwrap();
+            queue.ready(Duration::from_secs(10)).await.unwrap();
+            let mut run = Run { world: &world, queue, model: Model::default() };
+            for (number, step) in steps.iter().enumerate() {
+                let checked = match run.step(step).await {
+                    Ok(()) => run.check(),
+                    failed => failed,
+                };
+                checked.map_err(|error| TestCaseError::fail(format!("step {number}, {step:?}: {error}")))?;
+            }
+            Ok(())
+        });
+        shutdown.cancel();
+        result
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
