@@ -12,6 +12,7 @@
 
 mod answer;
 mod auth;
+mod budget;
 mod connection;
 mod limits;
 mod metrics;

@@ -8,10 +8,13 @@ use staffetta_mail::QueueId;
 use staffetta_mail::trace::{HeaderScan, Part, Received, date};
 use staffetta_queue::{Accept, EnqueueError, Incoming};
 
+use crate::budget::{Budget, Charge};
+
 /// A message between the 354 and its final dot.
 pub(crate) struct Receiving {
     /// An error once the queue failed; the rest of the content is thrown away then.
     incoming: Result<Incoming, EnqueueError>,
+    charge: Charge,
     id: QueueId,
     header: HeaderScan,
     arrived: Timestamp,
@@ -35,13 +38,14 @@ impl Receiving {
     /// Starts with the trace field (RFC 5321 section 4.4).
     pub(crate) async fn start(
         mut incoming: Incoming,
+        budget: &Budget,
         received: &Received<'_>,
         completes_as: Option<String>,
     ) -> Result<Self, EnqueueError> {
         let id = incoming.id();
         incoming.write(received.to_string().as_bytes()).await?;
         let (header, arrived) = (HeaderScan::new(), received.when);
-        Ok(Self { incoming: Ok(incoming), id, header, arrived, completes_as, added: None })
+        Ok(Self { incoming: Ok(incoming), charge: budget.charge(), id, header, arrived, completes_as, added: None })
     }
 
     /// Takes more content. A failure shows at [`Self::commit`].
@@ -80,7 +84,9 @@ impl Receiving {
 
     async fn put(&mut self, octets: &[u8]) -> ControlFlow<()> {
         let Ok(incoming) = &mut self.incoming else { return ControlFlow::Break(()) };
-        match incoming.write(octets).await {
+        let written =
+            if self.charge.add(octets.len()) { incoming.write(octets).await } else { Err(EnqueueError::Full) };
+        match written {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 // Whatever the queue holds of the message goes with the place that is dropped here.

@@ -102,7 +102,7 @@ impl Dialog<'_> {
         };
         let own = self.session.login().is_some() || self.peer.trusted;
         let completes_as = own.then(|| self.door.shared.hostname.clone());
-        match Receiving::start(incoming, &received, completes_as).await {
+        match Receiving::start(incoming, &self.door.shared.budget, &received, completes_as).await {
             Ok(receiving) => {
                 self.receiving = Some(receiving);
                 Answer::Proceed

@@ -1,0 +1,102 @@
+//! Memory for content that is on its way into the queue, bounded over all connections: ten thousand clients that each
+//! send most of a chunk and then wait must not bring the pod down.
+//!
+//! A message is charged for what the queue may hold of it at a time, one chunk at most. When the budget is used up,
+//! messages that would need more are refused with `452 4.3.1` at their end; small ones hardly notice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// What the queue holds of one message at most.
+const CHUNK: usize = 256 * 1024;
+/// The share of the memory that content may take.
+const SHARE: usize = 4;
+/// When the system does not say how much memory there is.
+const FALLBACK: usize = 256 << 20;
+
+/// The budget of the process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget {
+    left: Arc<AtomicUsize>,
+}
+
+/// What one message has taken; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    budget: Budget,
+    octets: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(octets: usize) -> Self {
+        Self { left: Arc::new(AtomicUsize::new(octets)) }
+    }
+
+    /// A quarter of what the control group, else the machine, allows.
+    pub(crate) fn of_this_process() -> Self {
+        let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/proc/meminfo"];
+        let limits = files.iter().filter_map(|file| memory(&std::fs::read_to_string(file).ok()?));
+        Self::new(limits.min().map_or(FALLBACK, |memory| memory / SHARE))
+    }
+
+    /// A message that has taken nothing yet.
+    pub(crate) fn charge(&self) -> Charge {
+        Charge { budget: self.clone(), octets: 0 }
+    }
+}
+
+impl Charge {
+    /// Takes `more` octets, up to a chunk in all; false if there are not so many left.
+    pub(crate) fn add(&mut self, more: usize) -> bool {
+        let more = more.min(CHUNK - self.octets);
+        let taken = self.budget.left.try_update(Relaxed, Relaxed, |left| left.checked_sub(more)).is_ok();
+        if taken {
+            self.octets += more;
+        }
+        taken
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.left.fetch_add(self.octets, Relaxed);
+    }
+}
+
+/// A number of octets alone, or the line `MemTotal: n kB`. `max` is no limit.
+fn memory(text: &str) -> Option<usize> {
+    match text.lines().find_map(|line| line.strip_prefix("MemTotal:")) {
+        Some(total) => total.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024),
+        None => text.trim().parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_pays_for_one_chunk_at_most_and_gets_it_back() {
+        let budget = Budget::new(CHUNK + 10);
+        let mut large = budget.charge();
+        assert!(large.add(100) && large.add(CHUNK) && large.add(CHUNK));
+        let mut other = budget.charge();
+        assert!(other.add(10) && !other.add(1));
+        drop(large);
+        assert!(other.add(1));
+        drop(other);
+        assert_eq!(budget.left.load(Relaxed), CHUNK + 10);
+    }
+
+    #[test]
+    fn limits_are_read_as_the_kernel_writes_them() {
+        for (text, expected) in [
+            ("1073741824\n", Some(1 << 30)),
+            ("max\n", None),
+            ("MemTotal:        2048 kB\nMemFree: 1 kB\n", Some(2 << 20)),
+            ("", None),
+        ] {
+            assert_eq!(memory(text), expected, "{text:?}");
+        }
+    }
+}
