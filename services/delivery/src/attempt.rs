@@ -98,7 +98,7 @@ impl Attempt {
 
     /// True if no recipient has got anywhere: it can go back as if it had not been claimed.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.results.is_empty() && self.open == 0 && self.began.is_none()
+        self.results.is_empty() && self.open == 0
     }
 
     /// Time in the queue before this pod took it; `now` is milliseconds since the Unix epoch.

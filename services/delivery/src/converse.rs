@@ -85,6 +85,10 @@ impl Carrier {
         {
             let id = TransactionId(u64::from(connection.uses));
             let Some(attempt) = flow.job(number) else { return };
+            if self.worker.leases.is_lost(&attempt.held) {
+                flow.disown(number, &self.worker.leases);
+                continue;
+            }
             if attempt.began.is_none() {
                 attempt.began = Some(Instant::now());
             }
@@ -299,15 +303,15 @@ impl Carrier {
         }
         let other_host = !self.elsewhere.is_empty();
         self.jobs.extend(self.elsewhere.drain(..));
-        match failure {
-            // A server that takes connections and ends them before any mail would be asked for ever.
-            Some(failure) if flow.done == 0 && connection.uses > 0 => {
-                self.start_over();
-                self.fail_all(&Failure::Session { peer: connection.peer.peer(), failure });
-            }
-            Some(_) => {}
-            None if other_host => {}
-            None => self.start_over(),
+        if !other_host {
+            self.start_over();
+        }
+        // A server that takes connections and ends them before any mail would be asked for ever.
+        if let Some(failure) = failure
+            && flow.done == 0
+            && connection.uses > 0
+        {
+            self.fail_all(&Failure::Session { peer: connection.peer.peer(), failure });
         }
     }
 }

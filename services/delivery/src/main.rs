@@ -33,8 +33,7 @@ fn main() -> ExitCode {
 
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load_for(&arguments.config, Service::Delivery)?;
-    // Fails only if a provider is there already.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    staffetta_transport::tls::install_provider();
     let format = match config.log.format {
         LogFormat::Json => staffetta_telemetry::LogFormat::Json,
         LogFormat::Postfix => staffetta_telemetry::LogFormat::Postfix,

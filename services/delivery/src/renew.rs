@@ -106,7 +106,8 @@ impl Leases {
         }
     }
 
-    fn is_lost(&self, held: &Held) -> bool {
+    /// Has the lease passed to somebody else, as far as is known?
+    pub(crate) fn is_lost(&self, held: &Held) -> bool {
         held.ends.load(Ordering::Relaxed) == LOST
     }
 

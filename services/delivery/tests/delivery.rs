@@ -1,0 +1,345 @@
+//! The worker against a real Redis, a fake DNS and scripted mail servers.
+
+mod world;
+
+use std::time::Duration;
+
+use staffetta_mail::Notify;
+use staffetta_queue::{Entry, Place};
+use world::mx::{Script, Server};
+use world::{PATIENCE, World};
+
+const BODY: &[u8] = b"Subject: test\r\n\r\nHello\r\n.dot\r\n";
+
+/// The text of the only message left in the queue once it is a report, delivered to a second server.
+async fn report(world: &World, server: &Server) -> anyhow::Result<String> {
+    let mails = server.received(1).await?;
+    world.drained().await?;
+    anyhow::ensure!(mails[0].sender.is_empty(), "not a report: {mails:?}");
+    Ok(mails[0].body.clone())
+}
+
+/// A route for the sender's domain, so that reports arrive somewhere.
+fn home(server: &Server) -> String {
+    format!("[[delivery.route]]\ndomain = \"home.test\"\nvia = \"smtp://{}\"\n", server.address())
+}
+
+fn everything_to(server: &Server) -> String {
+    format!("[[delivery.route]]\ndomain = \"*\"\nvia = \"smtp://{}\"\n", server.address())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_messages_travel_over_few_connections() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    for i in 0..60 {
+        world.send("john@home.test", &[&format!("r{i}@d{}.test", i % 3)], BODY).await?;
+    }
+    let worker = world.worker_via(&server, "destination_concurrency = 2")?;
+    let mails = server.received(60).await?;
+    world.drained().await?;
+    assert_eq!(mails.len(), 60);
+    assert!(mails.iter().all(|mail| mail.body.as_bytes() == BODY && mail.sender == "john@home.test"));
+    assert!(server.connections() <= 2, "{} connections for one smart host", server.connections());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_to_two_domains_goes_to_the_mail_hosts_of_each() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    world.dns.mx("one.test", 10, "mx.one.test").host("mx.one.test", server.ip()).host("two.test", server.ip());
+    let worker = world.worker(&format!("port = {}", server.port()), "")?;
+    world.send("john@home.test", &["a@one.test", "b@one.test", "c@two.test"], BODY).await?;
+    let mails = server.received(2).await?;
+    world.drained().await?;
+    let mut recipients: Vec<_> = mails.iter().map(|mail| mail.recipients.join(",")).collect();
+    recipients.sort();
+    assert_eq!(recipients, ["a@one.test,b@one.test", "c@two.test"]);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferred_recipient_is_tried_again_and_a_delivered_one_is_not() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let replies = vec![("RCPT TO:<b@", "450 4.2.0 busy")];
+    let server = Server::start(Script { replies, ..Script::default() }).await?;
+    let worker = world.worker_via(&server, "")?;
+    world.send("john@home.test", &["a@x.test", "b@x.test"], BODY).await?;
+    let deferred = |entries: &[Entry]| {
+        entries.first().is_some_and(|e| e.jobs[0].attempts == 1 && matches!(e.jobs[0].place, Place::Waiting(_)))
+    };
+    let entries = world.until("deferred", deferred).await?;
+    assert_eq!(entries[0].jobs[0].recipients, [1]);
+    let reason = entries[0].jobs[0].reason.clone().unwrap_or_default();
+    assert!(reason.ends_with("said: 450 4.2.0 busy (in reply to RCPT TO command)"), "{reason}");
+    let mails = server.received(2).await?;
+    assert_eq!((mails[0].recipients.join(","), mails[1].recipients.join(",")), ("a@x.test".into(), "b@x.test".into()));
+    world.drained().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_recipient_bounces_to_the_sender() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let replies = vec![("RCPT TO:<gone@", "550 5.1.1 no such user")];
+    let server = Server::start(Script { replies, ..Script::default() }).await?;
+    let inbox = Server::start(Script::default()).await?;
+    let worker = world.worker("", &(home(&inbox) + &everything_to(&server)))?;
+    world.send("john@home.test", &["gone@x.test", "here@x.test"], BODY).await?;
+    let report = report(&world, &inbox).await?;
+    assert_eq!(server.mails()[0].recipients, ["here@x.test"]);
+    for text in [
+        "To: john@home.test\r\n",
+        "report-type=delivery-status",
+        "Final-Recipient: rfc822; gone@x.test\r\n",
+        "Action: failed\r\n",
+        "Status: 5.1.1\r\n",
+        "Remote-MTA: dns; 127.0.0.1\r\n",
+        "550 5.1.1 no such user",
+    ] {
+        assert!(report.contains(text), "{text:?} is not in {report}");
+    }
+    assert!(!report.contains("here@x.test\r\nAction"), "{report}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_bounces_is_dropped() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { replies: vec![("RCPT", "550 5.1.1 no")], ..Script::default() }).await?;
+    let worker = world.worker_via(&server, "")?;
+    world.send("", &["gone@x.test"], BODY).await?;
+    world.drained().await?;
+    assert!(server.mails().is_empty());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc7505_null_mx_and_unknown_domains_bounce() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let inbox = Server::start(Script::default()).await?;
+    world.dns.null_mx("null.test");
+    let worker = world.worker("", &home(&inbox))?;
+    world.send("john@home.test", &["a@null.test"], BODY).await?;
+    let first = report(&world, &inbox).await?;
+    assert!(first.contains("Domain null.test does not accept mail (nullMX)"), "{first}");
+    assert!(first.contains("Status: 5.1.0\r\n"), "{first}");
+    world.send("john@home.test", &["a@unknown.test"], BODY).await?;
+    let second = inbox.received(2).await?[1].body.clone();
+    assert!(second.contains("Status: 5.4.4\r\n"), "{second}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocked_networks_are_not_dialled_after_a_look_up() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (server, inbox) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
+    world.dns.mx("inner.test", 10, "mx.inner.test").host("mx.inner.test", server.ip());
+    let settings = format!("port = {}\nblocked_networks = [\"loopback\"]", server.port());
+    let worker = world.worker(&settings, &home(&inbox))?;
+    world.send("john@home.test", &["a@inner.test"], BODY).await?;
+    let report = report(&world, &inbox).await?;
+    assert!(report.contains("Status: 5.4.4\r\n") && report.contains("must not be used"), "{report}");
+    assert_eq!(server.connections(), 0);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_that_would_come_back_to_us_bounces() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (server, inbox) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
+    world.dns.mx("own.test", 10, "relay.test").mx("own.test", 20, "mx.own.test").host("mx.own.test", server.ip());
+    let worker = world.worker(&format!("port = {}", server.port()), &home(&inbox))?;
+    world.send("john@home.test", &["a@own.test"], BODY).await?;
+    let report = report(&world, &inbox).await?;
+    assert!(report.contains("Status: 5.4.6\r\n") && report.contains("loops back to myself"), "{report}");
+    assert_eq!(server.connections(), 0);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_mail_host_is_tried_when_the_first_is_away() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    // Nobody listens on this address at the server's port.
+    let dead: std::net::IpAddr = [127, 0, 0, 9].into();
+    world.dns.mx("x.test", 10, "first.test").mx("x.test", 20, "second.test");
+    world.dns.host("first.test", dead).host("second.test", server.ip());
+    let worker = world.worker(&format!("port = {}", server.port()), "")?;
+    let id = world.send("john@home.test", &["a@x.test"], BODY).await?;
+    server.received(1).await?;
+    world.drained().await?;
+    assert!(world.queue.entry(id).await?.is_none());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_handshake_is_retried_in_plaintext_on_a_new_connection() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let script = Script { extensions: &["STARTTLS"], broken_tls: true, ..Script::default() };
+    let server = Server::start(script.clone()).await?;
+    let worker = world.worker_via(&server, "tls = \"may\"\ndestination_concurrency = 1")?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    server.received(1).await?;
+    world.drained().await?;
+    assert_eq!(server.connections(), 2);
+    worker.stop().await?;
+
+    let strict = Server::start(script).await?;
+    let worker = world.worker_via(&strict, "tls = \"encrypt\"")?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    let tried = |entries: &[Entry]| entries.first().is_some_and(|e| e.jobs[0].attempts >= 1);
+    let entries = world.until("deferred", tried).await?;
+    assert!(entries[0].jobs[0].reason.clone().unwrap_or_default().starts_with("Cannot start TLS"));
+    assert!(strict.mails().is_empty());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_message_is_returned_with_5_4_7() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { greeting: Some("421 4.3.2 closed"), ..Script::default() }).await?;
+    let inbox = Server::start(Script::default()).await?;
+    let worker = world.worker("", &(home(&inbox) + &everything_to(&server)))?;
+    world.send_with("john@home.test", &["a@x.test"], BODY, Duration::from_secs(4), None).await?;
+    let report = report(&world, &inbox).await?;
+    assert!(report.contains("Status: 5.4.7\r\n") && report.contains("421 4.3.2 closed"), "{report}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_message_is_announced_once() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let replies = vec![("RCPT", "450 4.2.0 later"); 4];
+    let server = Server::start(Script { replies, ..Script::default() }).await?;
+    let inbox = Server::start(Script::default()).await?;
+    let worker = world.worker("delay_warning = \"1s\"", &(home(&inbox) + &everything_to(&server)))?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    server.received(1).await?;
+    world.drained().await?;
+    let notices = inbox.mails();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(notices[0].body.contains("Action: delayed\r\n"), "{notices:?}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc3461_success_is_reported_by_us_when_the_server_does_not() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    let inbox = Server::start(Script::default()).await?;
+    let worker = world.worker("", &(home(&inbox) + &everything_to(&server)))?;
+    let notify = Some(Notify { success: true, failure: true, delay: false });
+    world.send_with("john@home.test", &["a@x.test"], BODY, Duration::from_secs(60), notify).await?;
+    let report = report(&world, &inbox).await?;
+    assert!(report.contains("Action: relayed\r\n"), "{report}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lmtp_settles_each_recipient_by_its_own_answer() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let dots = vec!["250 2.0.0 stored", "452 4.2.2 full", "250 2.0.0 stored"];
+    let server = Server::start(Script { lmtp: true, dots, ..Script::default() }).await?;
+    let route = format!("[[delivery.route]]\ndomain = \"*\"\nvia = \"lmtp://{}\"\n", server.address());
+    let worker = world.worker("", &route)?;
+    world.send("john@home.test", &["a@x.test", "b@x.test"], BODY).await?;
+    server.until("second attempt", || server.mails().len() == 2).await?;
+    world.drained().await?;
+    assert_eq!(server.mails()[1].recipients, ["b@x.test"]);
+    assert!(server.commands().iter().any(|command| command.starts_with("LHLO ")));
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_is_sent_in_chunks() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    let line = format!("{}\r\n", "x".repeat(76));
+    let body = format!("Subject: large\r\n\r\n{}", line.repeat(10_000));
+    let worker = world.worker_via(&server, "")?;
+    world.send("john@home.test", &["a@x.test"], body.as_bytes()).await?;
+    let mails = server.received(1).await?;
+    assert!(mails[0].body == body, "{} octets of {}", mails[0].body.len(), body.len());
+    world.drained().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_worker_is_replaced_within_its_lease() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { dots: vec!["hang"], ..Script::default() }).await?;
+    let first = world.worker_via(&server, "lease = \"2s\"")?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    server.until("DATA", || server.commands().iter().any(|command| command == "DATA")).await?;
+    first.kill();
+    let killed = tokio::time::Instant::now();
+    let second = world.worker_via(&server, "lease = \"2s\"")?;
+    server.received(1).await?;
+    assert!(killed.elapsed() < Duration::from_secs(2 + 5 + 2), "{:?}", killed.elapsed());
+    world.drained().await?;
+    second.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_server_keeps_its_message_while_the_lease_is_renewed() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { dots: vec!["hang"], ..Script::default() }).await?;
+    let timeouts = "timeouts = { final = \"6s\" }";
+    let worker = world.worker_via(&server, &format!("lease = \"2s\"\n{timeouts}"))?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    let deferred = |entries: &[Entry]| entries.first().is_some_and(|e| e.jobs[0].attempts == 1);
+    let entries = world.until("deferred by its own worker", deferred).await?;
+    let reason = entries[0].jobs[0].reason.clone().unwrap_or_default();
+    assert!(reason.contains("timed out while sending end of data"), "{reason}");
+    assert_eq!(server.mails().len(), 0);
+    server.received(1).await?;
+    world.drained().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_is_ready_while_redis_is_there() -> anyhow::Result<()> {
+    let mut world = World::start().await?;
+    let worker = world.worker("", "")?;
+    assert_eq!(worker.readiness("200").await?, "ok");
+    world.redis.kill()?;
+    let reason = worker.readiness("503").await?;
+    assert!(reason.starts_with("queue: "), "{reason}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_away_is_waited_for() -> anyhow::Result<()> {
+    let mut world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    let worker = world.worker_via(&server, "")?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    server.received(1).await?;
+    world.drained().await?;
+    world.redis.kill()?;
+    world.redis.restart()?;
+    world.queue.ready(PATIENCE).await?;
+    world.send("john@home.test", &["b@x.test"], BODY).await?;
+    server.received(2).await?;
+    world.drained().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_finishes_what_is_sent_and_gives_the_rest_back() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    for i in 0..200 {
+        world.send("john@home.test", &[&format!("r{i}@x.test")], BODY).await?;
+    }
+    let worker = world.worker_via(&server, "destination_concurrency = 1")?;
+    server.received(10).await?;
+    worker.stop().await?;
+    let sent = server.mails().len();
+    let entries = world.entries().await?;
+    assert_eq!(entries.len() + sent, 200, "every message is sent or queued, none is both");
+    assert!(entries.iter().all(|e| matches!(e.jobs[0].place, Place::Waiting(_)) && e.jobs[0].attempts == 0));
+    Ok(())
+}

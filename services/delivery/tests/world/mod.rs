@@ -1,0 +1,189 @@
+//! A world for the delivery worker: a real Redis, a fake DNS, scripted mail servers, workers that can be killed.
+
+pub(crate) mod mx;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use staffetta_config::Config;
+use staffetta_mail::{Address, BodyType, Envelope, Notify, QueueId, Recipient, ReversePath};
+use staffetta_queue::server::LocalServer;
+use staffetta_queue::{Accept, Durability, Entry, Filter, Origin, Queue, Settings};
+use staffetta_testkit::dns::FakeDns;
+use staffetta_testkit::ports::Port;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How long a test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Redis, DNS and a queue to put mail into.
+pub(crate) struct World {
+    pub(crate) redis: LocalServer,
+    pub(crate) dns: FakeDns,
+    pub(crate) queue: Queue,
+    _dir: tempfile::TempDir,
+    _end: DropGuard,
+}
+
+/// A worker in a runtime of its own.
+pub(crate) struct Worker {
+    runtime: Option<tokio::runtime::Runtime>,
+    shutdown: CancellationToken,
+    ended: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
+    http: Port,
+}
+
+impl World {
+    /// Starts everything but workers.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let redis = LocalServer::start(&dir.path().join("redis"))?;
+        let end = CancellationToken::new();
+        let queue = Queue::open(
+            Settings {
+                url: redis.url(),
+                partitions: 4,
+                durability: Durability::Fsync,
+                replicas: 0,
+                max_memory_ratio: 0.85,
+                inline_limit: 16 * 1024,
+                lease: Duration::from_secs(120),
+            },
+            end.clone(),
+        )?;
+        queue.ready(PATIENCE).await?;
+        Ok(Self { redis, dns: FakeDns::start().await?, queue, _dir: dir, _end: end.drop_guard() })
+    }
+
+    /// A worker whose `[delivery]` table has these lines besides short times; `routes` follow it.
+    pub(crate) fn worker(&self, settings: &str, routes: &str) -> anyhow::Result<Worker> {
+        let http = Port::reserve()?;
+        let blocked = if settings.contains("blocked_networks") { "" } else { "blocked_networks = []\n" };
+        let text = format!(
+            "hostname = \"relay.test\"\n\
+             [redis]\nurl = \"{}\"\npartitions = 4\n\
+             [dns]\nservers = [\"{}\"]\n\
+             [delivery]\nhttp = \"{}\"\nretry_min = \"1s\"\nretry_max = \"1s\"\n{blocked}{settings}\n{routes}\n",
+            self.redis.url(),
+            self.dns.address(),
+            http.address(),
+        );
+        Worker::start(Arc::new(Config::parse(&text, "test.toml").map_err(|e| anyhow::anyhow!("{e}"))?), http)
+    }
+
+    /// A worker that gives everything to one server.
+    pub(crate) fn worker_via(&self, server: &mx::Server, settings: &str) -> anyhow::Result<Worker> {
+        let via = format!("[[delivery.route]]\ndomain = \"*\"\nvia = \"smtp://{}\"\n", server.address());
+        self.worker(settings, &via)
+    }
+
+    /// Queues a message from `sender` (`""`: the null path).
+    pub(crate) async fn send(&self, sender: &str, recipients: &[&str], body: &[u8]) -> anyhow::Result<QueueId> {
+        self.send_with(sender, recipients, body, Duration::from_secs(3600), None).await
+    }
+
+    /// The same, with a lifetime and NOTIFY.
+    pub(crate) async fn send_with(
+        &self,
+        sender: &str,
+        recipients: &[&str],
+        body: &[u8],
+        lifetime: Duration,
+        notify: Option<Notify>,
+    ) -> anyhow::Result<QueueId> {
+        let mut incoming = self.queue.receive()?;
+        incoming.write(body).await?;
+        let recipient = |text: &&str| Ok(Recipient { notify, ..Recipient::new(Address::parse(text)?) });
+        let envelope = Envelope {
+            sender: if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(Address::parse(sender)?) },
+            recipients: recipients.iter().map(recipient).collect::<anyhow::Result<_>>()?,
+            body: BodyType::SevenBit,
+            ret: None,
+            envid: None,
+        };
+        let origin = Origin { listener: "test".to_owned(), client: None, helo: "test".to_owned(), login: None };
+        Ok(incoming.commit(Accept { envelope, origin, lifetime }).await?)
+    }
+
+    /// Everything in the queue.
+    pub(crate) async fn entries(&self) -> anyhow::Result<Vec<Entry>> {
+        Ok(self.queue.list(&Filter::default(), None, 1000).await?.0)
+    }
+
+    /// Waits until the queue looks as wanted.
+    pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&[Entry]) -> bool) -> anyhow::Result<Vec<Entry>> {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let entries = self.entries().await?;
+            if wanted(&entries) {
+                return Ok(entries);
+            }
+            anyhow::ensure!(tokio::time::Instant::now() < end, "the queue did not become {what}: {entries:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until nothing is queued.
+    pub(crate) async fn drained(&self) -> anyhow::Result<()> {
+        self.until("empty", <[Entry]>::is_empty).await.map(drop)
+    }
+}
+
+impl Worker {
+    fn start(config: Arc<Config>, http: Port) -> anyhow::Result<Self> {
+        staffetta_transport::tls::install_provider();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let shutdown = CancellationToken::new();
+        let ended = runtime.spawn(staffetta_delivery::run(config, shutdown.clone()));
+        Ok(Self { runtime: Some(runtime), shutdown, ended: Some(ended), http })
+    }
+
+    /// Waits until `/readyz` answers with this code; the answer's text.
+    pub(crate) async fn readiness(&self, code: &str) -> anyhow::Result<String> {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let answer = self.get("/readyz").await.unwrap_or_default();
+            let text = answer.rsplit("\r\n\r\n").next().unwrap_or_default().trim_end().to_owned();
+            if answer.starts_with(&format!("HTTP/1.1 {code} ")) {
+                return Ok(text);
+            }
+            anyhow::ensure!(tokio::time::Instant::now() < end, "no {code}: {answer}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn get(&self, path: &str) -> std::io::Result<String> {
+        let mut stream = tokio::net::TcpStream::connect(self.http.address()).await?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    /// As SIGTERM does; answers what `run` returned.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        match self.ended.take() {
+            Some(ended) => tokio::time::timeout(PATIENCE, ended).await??,
+            None => Ok(()),
+        }
+    }
+
+    /// As SIGKILL does: nothing is finished, nothing is settled.
+    pub(crate) fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

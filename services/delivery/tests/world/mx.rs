@@ -1,0 +1,260 @@
+//! A mail server that does as a script says. Line by line, no extensions beyond what the script announces.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// What is special about a server. The default takes everything, with PIPELINING.
+#[derive(Clone, Default)]
+pub(crate) struct Script {
+    /// Instead of `220`.
+    pub(crate) greeting: Option<&'static str>,
+    /// More EHLO lines: `STARTTLS`, `DSN`.
+    pub(crate) extensions: &'static [&'static str],
+    /// Answers to the first commands with this beginning, then `250`.
+    pub(crate) replies: Vec<(&'static str, &'static str)>,
+    /// Answers to final dots, in order; then `250`. `""`: close without an answer. `"hang"`: say nothing.
+    pub(crate) dots: Vec<&'static str>,
+    /// Only LMTP: one answer a recipient.
+    pub(crate) lmtp: bool,
+    /// After `220` to STARTTLS, send what is no TLS.
+    pub(crate) broken_tls: bool,
+}
+
+/// What a server received.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mail {
+    pub(crate) sender: String,
+    pub(crate) recipients: Vec<String>,
+    pub(crate) body: String,
+    /// Which connection it came over, from 0.
+    pub(crate) connection: usize,
+}
+
+#[derive(Default)]
+struct State {
+    replies: Vec<(&'static str, &'static str)>,
+    dots: VecDeque<&'static str>,
+    mails: Vec<Mail>,
+    commands: Vec<String>,
+    connections: usize,
+}
+
+/// A running server; it ends when dropped.
+pub(crate) struct Server {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Listens on a free port of loopback.
+    pub(crate) async fn start(script: Script) -> anyhow::Result<Self> {
+        Self::start_on(SocketAddr::from(([127, 0, 0, 1], 0)), script).await
+    }
+
+    pub(crate) async fn start_on(address: SocketAddr, script: Script) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(Mutex::new(State {
+            replies: script.replies.clone(),
+            dots: script.dots.iter().copied().collect(),
+            ..State::default()
+        }));
+        let mut tasks = JoinSet::new();
+        let shared = state.clone();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let number = {
+                    let mut state = lock(&shared);
+                    state.connections += 1;
+                    state.connections - 1
+                };
+                connections.spawn(talk(stream, script.clone(), shared.clone(), number));
+            }
+        });
+        Ok(Self { address, state, _tasks: tasks })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub(crate) fn mails(&self) -> Vec<Mail> {
+        lock(&self.state).mails.clone()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        lock(&self.state).connections
+    }
+
+    /// Command lines of all connections as they came.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        lock(&self.state).commands.clone()
+    }
+
+    /// Waits until it has so many mails.
+    pub(crate) async fn received(&self, count: usize) -> anyhow::Result<Vec<Mail>> {
+        self.until("mails", || self.mails().len() >= count).await?;
+        Ok(self.mails())
+    }
+
+    pub(crate) async fn until(&self, what: &str, wanted: impl Fn() -> bool) -> anyhow::Result<()> {
+        let end = tokio::time::Instant::now() + super::PATIENCE;
+        while !wanted() {
+            anyhow::ensure!(tokio::time::Instant::now() < end, "no {what} in time: {:#?}", self.commands());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn talk(stream: TcpStream, script: Script, state: Arc<Mutex<State>>, number: usize) {
+    let _ = stream.set_nodelay(true);
+    let mut stream = BufReader::new(stream);
+    let mut mail = Mail { connection: number, ..Mail::default() };
+    let _ = say(&mut stream, script.greeting.unwrap_or("220 mx.test ESMTP")).await;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if !matches!(stream.read_line(&mut line).await, Ok(1..)) {
+            return;
+        }
+        let command = line.trim_end().to_owned();
+        lock(&state).commands.push(command.clone());
+        let verb = command.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+        let done = match verb.as_str() {
+            "EHLO" | "LHLO" => say(&mut stream, &hello(&script)).await,
+            "STARTTLS" => {
+                let _ = say(&mut stream, "220 go").await;
+                if script.broken_tls {
+                    // After the ClientHello: before it, this would be an injection.
+                    let _ = stream.fill_buf().await;
+                    let _ = say(&mut stream, "what is TLS?").await;
+                }
+                return;
+            }
+            "DATA" => match scripted(&state, &command) {
+                Some(reply) => say(&mut stream, reply).await,
+                None if mail.recipients.is_empty() => say(&mut stream, "554 no valid recipients").await,
+                None => {
+                    let _ = say(&mut stream, "354 go ahead").await;
+                    let Some(body) = content(&mut stream).await else { return };
+                    mail.body = body;
+                    if !end_of_data(&mut stream, &script, &state, &mut mail).await {
+                        return;
+                    }
+                    Ok(())
+                }
+            },
+            "QUIT" => {
+                let _ = say(&mut stream, "221 bye").await;
+                return;
+            }
+            _ => {
+                let reply = scripted(&state, &command).unwrap_or("250 ok");
+                if reply.starts_with('2') {
+                    remember(&mut mail, &command);
+                }
+                say(&mut stream, reply).await
+            }
+        };
+        if done.is_err() {
+            return;
+        }
+    }
+}
+
+fn hello(script: &Script) -> String {
+    let mut reply = "250-mx.test".to_owned();
+    for extension in script.extensions {
+        reply += &format!("\r\n250-{extension}");
+    }
+    reply + "\r\n250 PIPELINING"
+}
+
+/// The first answer of the script for this command.
+fn scripted(state: &Mutex<State>, command: &str) -> Option<&'static str> {
+    let mut state = lock(state);
+    let at = state.replies.iter().position(|(start, _)| command.starts_with(start))?;
+    Some(state.replies.remove(at).1)
+}
+
+fn remember(mail: &mut Mail, command: &str) {
+    let path = command.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(path, _)| path.to_owned());
+    match (command.get(..4), path) {
+        (Some("MAIL"), Some(path)) => {
+            mail.sender = path;
+            mail.recipients.clear();
+        }
+        (Some("RCPT"), Some(path)) => mail.recipients.push(path),
+        _ => {}
+    }
+}
+
+/// Up to the final dot, dots removed.
+async fn content(stream: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut body = String::new();
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if !matches!(stream.read_line(&mut line).await, Ok(1..)) {
+            return None;
+        }
+        if line == ".\r\n" {
+            return Some(body);
+        }
+        body += line.strip_prefix('.').unwrap_or(&line);
+    }
+}
+
+/// False: the connection is to be closed.
+async fn end_of_data(
+    stream: &mut BufReader<TcpStream>,
+    script: &Script,
+    state: &Mutex<State>,
+    mail: &mut Mail,
+) -> bool {
+    for _ in 0..if script.lmtp { mail.recipients.len() } else { 1 } {
+        let reply = lock(state).dots.pop_front().unwrap_or("250 2.0.0 taken");
+        match reply {
+            "" => return false,
+            "hang" => std::future::pending().await,
+            reply => {
+                if say(stream, reply).await.is_err() {
+                    return false;
+                }
+                if reply.starts_with('2') {
+                    let mut state = lock(state);
+                    if !script.lmtp || state.mails.last() != Some(mail) {
+                        state.mails.push(mail.clone());
+                    }
+                }
+            }
+        }
+    }
+    mail.recipients.clear();
+    true
+}
+
+async fn say(stream: &mut BufReader<TcpStream>, reply: &str) -> std::io::Result<()> {
+    stream.get_mut().write_all(format!("{reply}\r\n").as_bytes()).await
+}
