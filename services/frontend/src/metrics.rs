@@ -41,7 +41,10 @@ impl ListenerMetrics {
     /// `tls` is the listener's mode as in the configuration.
     pub(crate) fn new(name: &str, tls: &'static str) -> Self {
         let listener = || name.to_owned();
-        let rejected = |reason: &'static str| counter!("staffetta_smtp_connections_rejected_total", "listener" => listener(), "reason" => reason);
+        let rejected = |reason: &'static str| {
+            let listener = listener();
+            counter!("staffetta_smtp_connections_rejected_total", "listener" => listener, "reason" => reason)
+        };
         Self {
             name: listener(),
             connections: counter!("staffetta_smtp_connections_total", "listener" => listener(), "tls" => tls),

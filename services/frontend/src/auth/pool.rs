@@ -282,4 +282,28 @@ mod tests {
         assert!(Arc::ptr_eq(&alone.pick(Some(&member)).unwrap(), &member));
         assert_eq!(pool(&[]).pick(None).map(drop).unwrap_err().code(), Code::Unavailable);
     }
+
+    #[tokio::test]
+    async fn a_call_that_reaches_nobody_is_made_once_more_elsewhere() {
+        let dead = staffetta_testkit::ports::Port::reserve().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let live = listener.local_addr().unwrap().to_string();
+        let (_, health) = tonic_health::server::health_reporter();
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let server = tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming);
+        tokio::spawn(server);
+
+        let pool = pool(&[&dead.address().to_string(), &live]);
+        let ask = |mut client: AuthServiceClient<Channel>| async move {
+            client.lookup_domain(staffetta_proto::auth::v1::LookupDomainRequest::default()).await
+        };
+        for _ in 0..4 {
+            pool.members.load().iter().for_each(|member| member.healthy.store(true, Relaxed));
+            // The live one serves nothing but health checks: this is its own answer.
+            assert_eq!(pool.call(ask).await.unwrap_err().code(), Code::Unimplemented);
+        }
+        futures_util::future::join_all(pool.members.load().iter().map(|member| member.probe())).await;
+        let healthy: Vec<bool> = pool.members.load().iter().map(|member| member.healthy.load(Relaxed)).collect();
+        assert_eq!(healthy, [false, true]);
+    }
 }

@@ -94,7 +94,7 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
                 patience.as_mut().reset(dialog.session.deadline().into());
                 tokio::select! {
                     biased;
-                    read = stream.read_buf(&mut input) => if read? == 0 { return Err(io::ErrorKind::UnexpectedEof.into()) },
+                    read = stream.read_buf(&mut input) => more(read?)?,
                     () = &mut patience => dialog.session.on_timeout(&mut output),
                     () = &mut stopped, if !stopping => {
                         stopping = true;
@@ -179,6 +179,11 @@ impl<'a> Dialog<'a> {
             receiving.write(content).await;
         }
     }
+}
+
+/// Nothing read: the other side has ended the connection in the middle of the session.
+fn more(read: usize) -> io::Result<()> {
+    if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 /// One write for all that is to be said.
