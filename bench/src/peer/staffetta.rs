@@ -4,11 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::Peer;
 use crate::child::{Child, free_ports};
 use crate::load::Load;
+
+const BUILD_FIRST: &str = "build the programs first: cargo build --release --bins";
 
 struct Ports {
     smtp: u16,
@@ -25,6 +27,8 @@ pub(super) async fn start(scratch: &Path, sink: u16, load: Load, binaries: &Path
     let file = scratch.join("staffetta.toml");
     fs::write(&file, configuration(scratch, &ports, sink, load))?;
 
+    make_accounts(&file, binaries)?;
+
     let mut processes = vec![start_redis(scratch, redis).await?];
     for (name, http) in
         [("staffetta-auth", auth_http), ("staffetta-delivery", delivery_http), ("staffetta-frontend", frontend_http)]
@@ -37,6 +41,16 @@ pub(super) async fn start(scratch: &Path, sink: u16, load: Load, binaries: &Path
         processes.push(child);
     }
     Ok(Peer { port: smtp, processes })
+}
+
+/// Makes the database that the auth service wants to see, with nobody in it: the load needs no login.
+fn make_accounts(file: &Path, binaries: &Path) -> Result<()> {
+    let mut command = Command::new(binaries.join("staffetta"));
+    command.args(["user", "list", "--config"]).arg(file);
+    let output = command.output().context(BUILD_FIRST)?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "staffetta user list failed: {}", complaint.trim());
+    Ok(())
 }
 
 async fn start_redis(scratch: &Path, port: u16) -> Result<Child> {
