@@ -1,8 +1,9 @@
 //! Accounts in the SQL back end, for the command line: what `staffetta user` does.
 //!
-//! Works on the ISPmail tables (`virtual_domains`, `virtual_users`) in all three databases. On SQLite, [`Accounts::open`] makes the file
-//! and the tables; for the others their SQL is in `services/auth/schema/`. Addresses are stored in lower case, as Postfix and
-//! Dovecot look them up. Passwords come in clear and are hashed here under [`crate::scheme::DEFAULT`]; the call takes some 20 ms.
+//! Works on the ISPmail tables (`virtual_domains`, `virtual_users`) in all three databases. On SQLite,
+//! [`Accounts::open`] makes the file and the tables; for the others their SQL is in `services/auth/schema/`. Addresses
+//! are stored in lower case, as Postfix and Dovecot look them up. Passwords come in clear and are hashed here under
+//! [`crate::scheme::DEFAULT`]; the call takes tens of milliseconds.
 
 use secrecy::SecretString;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -75,8 +76,8 @@ impl Accounts {
         let select_domain = self.sql("SELECT 1 FROM virtual_domains WHERE name = ?");
         let result = each!(&self.pool, pool => async {
             let mut transaction = pool.begin().await?;
-            let known = sqlx::query(AssertSqlSafe(select_domain)).bind(&domain).fetch_optional(&mut *transaction).await?;
-            if known.is_none() {
+            let select = sqlx::query(AssertSqlSafe(select_domain)).bind(&domain);
+            if select.fetch_optional(&mut *transaction).await?.is_none() {
                 sqlx::query(AssertSqlSafe(insert_domain)).bind(&domain).execute(&mut *transaction).await?;
             }
             let insert = sqlx::query(AssertSqlSafe(insert_user)).bind(&address).bind(&hash).bind(&domain);

@@ -1,6 +1,8 @@
-//! Under which keys an address is looked up, in Postfix's order (`mail_addr_find`): as it is, without its `+extension`, `@domain`.
+//! Under which keys an address is looked up, in Postfix's order (`mail_addr_find`): as it is, without its `+extension`,
+//! `@domain`.
 //!
-//! Each key that has upper-case letters is followed by its lower-case form: back ends that compare byte by byte usually store that.
+//! Each key that has upper-case letters is followed by its lower-case form: back ends that compare byte by byte usually
+//! store that.
 
 /// The keys for an address, most specific first, none twice.
 pub(crate) fn keys(address: &str) -> Vec<String> {

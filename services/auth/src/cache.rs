@@ -1,9 +1,10 @@
 //! Credentials that were verified a moment ago, so that a provider's hundreds of sessions with one login cost one hash.
 //!
-//! Neither login nor password is kept: the key is an HMAC-SHA-256 of both under a secret that this process made at its start, the value
-//! is the login as the back end spells it. Only successes are kept. **A changed password, or an account removed, takes effect at the
-//! latest after `auth.cache_ttl`**; "0s" turns the cache off. Identical verifications that run at the same time share one result, be
-//! it yes or no: a flood with one wrong password costs one hash at a time.
+//! Neither login nor password is kept: the key is an HMAC-SHA-256 of both under a secret that this process made at its
+//! start, the value is the login as the back end spells it. Only successes are kept. **A changed password, or an
+//! account removed, takes effect at the latest after `auth.cache_ttl`**; "0s" turns the cache off. Identical
+//! verifications that run at the same time share one result, be it yes or no: a flood with one wrong password costs one
+//! hash at a time.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -56,7 +57,8 @@ impl Verified {
         }
     }
 
-    /// A NUL cannot occur in either part, so no two pairs give the same text. `None` cannot happen: HMAC takes keys of any length.
+    /// A NUL cannot occur in either part, so no two pairs give the same text. `None` cannot happen: HMAC takes keys of
+    /// any length.
     fn key(&self, credentials: &Credentials) -> Option<Key> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&*self.secret).ok()?;
         mac.update(credentials.login.as_bytes());

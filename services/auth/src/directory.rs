@@ -1,7 +1,8 @@
 //! The answers of the service, from back end, hashing and caches together. Nothing here knows gRPC.
 //!
-//! An unknown login costs the same time as a wrong password: the password is then verified against the stored string seen last, and the
-//! result thrown away. (Accounts under schemes of different cost can still be told apart by who measures long enough.)
+//! An unknown login costs the same time as a wrong password: the password is then verified against the stored string
+//! seen last, and the result thrown away. (Accounts under schemes of different cost can still be told apart by who
+//! measures long enough.)
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::sasl::Credentials;
 use crate::scheme::{self, SchemeError};
 use crate::sql::{Account, Store, StoreError};
 
-/// How long an owned sender is believed, if `cache_ttl` is not shorter: spares a query for each message of a busy session.
+/// How long an owned sender is believed, if `cache_ttl` is not shorter: spares a query for each message of a busy
+/// session.
 const SENDER_TTL: Duration = Duration::from_secs(5);
 
 /// Pairs of login and sender kept.
@@ -129,7 +131,8 @@ impl Directory {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stored;
     }
 
-    /// May the login use this sender? The first key that the back end knows decides, as in Postfix's `smtpd_sender_login_maps`.
+    /// May the login use this sender? The first key that the back end knows decides, as in Postfix's
+    /// `smtpd_sender_login_maps`.
     pub(crate) async fn owns(&self, login: &str, sender: &str) -> Result<bool, StoreError> {
         let pair = (login.to_owned(), sender.to_owned());
         if self.owned.get(&pair).await.is_some() {

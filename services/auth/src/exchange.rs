@@ -1,4 +1,5 @@
-//! Drives one SASL exchange: gives the client's messages to the mechanism and asks the directory when the mechanism says so.
+//! Drives one SASL exchange: gives the client's messages to the mechanism and asks the directory when the mechanism
+//! says so.
 //!
 //! This is where a back end that speaks SASL itself will stand in for the mechanism.
 
@@ -71,7 +72,8 @@ impl Context {
         match self.directory.authenticate(credentials).await {
             Ok(login) => {
                 self.metrics.result(&self.name, AuthResult::Success);
-                tracing::debug!(login = %Printable(&login), session = %Printable(&self.client.session), "authenticated");
+                let session = Printable(&self.client.session);
+                tracing::debug!(login = %Printable(&login), %session, "authenticated");
                 response(Reply::Success(Success { login: login.to_string(), data: Vec::new() }))
             }
             Err(refusal) => self.refused(reason(&refusal), &credentials.login, &refusal.to_string()),
@@ -81,14 +83,27 @@ impl Context {
     /// Logs, counts and answers. The password is nowhere near.
     fn refused(&self, reason: Reason, login: &str, detail: &str) -> AuthenticateResponse {
         self.metrics.result(&self.name, result(reason));
-        let (shown, mechanism) = (Printable(login), Printable(&self.name));
-        let (ip, listener, session) =
-            (Printable(&self.client.ip), Printable(&self.client.listener), Printable(&self.client.session));
+        let Client { ip, listener, session, .. } = &self.client;
         let label = result(reason).label();
+        // One event at two levels: `tracing` wants the level to be constant.
+        macro_rules! log {
+            ($level:ident) => {
+                tracing::$level!(
+                    login = %Printable(login),
+                    ip = %Printable(ip),
+                    listener = %Printable(listener),
+                    session = %Printable(session),
+                    mechanism = %Printable(&self.name),
+                    reason = label,
+                    detail,
+                    "authentication failed"
+                )
+            };
+        }
         if reason == Reason::Temporary {
-            tracing::warn!(login = %shown, %ip, %listener, %session, %mechanism, reason = label, detail, "authentication failed");
+            log!(warn);
         } else {
-            tracing::info!(login = %shown, %ip, %listener, %session, %mechanism, reason = label, detail, "authentication failed");
+            log!(info);
         }
         response(Reply::Failure(Failure { reason: reason.into(), detail: detail.to_owned(), login: login.to_owned() }))
     }

@@ -1,7 +1,7 @@
 //! Password hashing off the async threads, bounded: as many at a time as there are cores, a limited number waiting.
 //!
-//! Argon2id takes memory as well as time, so letting every login start at once would end in swap or an OOM kill. A burst beyond the
-//! queue is answered "temporarily": the client tries again, the cache has warmed up meanwhile.
+//! Argon2id takes memory as well as time, so letting every login start at once would end in swap or an OOM kill. A
+//! burst beyond the queue is answered "temporarily": the client tries again, the cache has warmed up meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,9 +1,10 @@
 //! The auth service: who is this, which senders do they own, which domains and recipients are ours.
 //!
-//! [`run`] serves the contract of `staffetta-proto` over gRPC until it is told to stop. Inside, a call passes from `service` (gRPC)
-//! to `exchange` (one SASL conversation) and `sasl` (the mechanisms, without I/O), then to `directory`, which puts `sql` (the
-//! operator's queries), `hashing` with [`scheme`] (passwords) and `cache` (credentials verified a moment ago) together.
-//! [`accounts`] is for the command line: it changes what the service reads.
+//! [`run`] serves the contract of `staffetta-proto` over gRPC until it is told to stop. Inside, a call passes from
+//! `service` (gRPC) to `exchange` (one SASL conversation) and `sasl` (the mechanisms, without I/O), then to
+//! `directory`, which puts `sql` (the operator's queries), `hashing` with [`scheme`] (passwords) and `cache`
+//! (credentials verified a moment ago) together. [`accounts`] is for the command line: it changes what the service
+//! reads.
 //!
 //! Follows RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (AUTH), and Postfix and Dovecot where operators expect it.
 

@@ -1,5 +1,5 @@
-//! The families of the auth service, prefix `staffetta_`. Names and labels are the operator's interface; nothing here holds a login or
-//! an address. Counters exist from the start, so that a rate over them is right from the first event.
+//! The families of the auth service, prefix `staffetta_`. Names and labels are the operator's interface; nothing here
+//! holds a login or an address. Counters exist from the start, so that a rate over them is right from the first event.
 
 use std::collections::HashMap;
 use std::sync::Arc;

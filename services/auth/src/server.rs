@@ -51,11 +51,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Checks the configuration and takes the two ports. A back end that is down is no error; it is waited for while serving.
+    /// Checks the configuration and takes the two ports. A back end that is down is no error; it is waited for while
+    /// serving.
     ///
-    /// # Errors
-    /// What an operator has to change: a URL or a query that cannot work, certificates that cannot be read, a port that is taken, and
-    /// queries that the back end, if it is there, refuses.
+    /// # Errors What an operator has to change: a URL or a query that cannot work, certificates that cannot be read, a
+    /// port that is taken, and queries that the back end, if it is there, refuses.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         let auth = &config.auth;
         anyhow::ensure!(auth.backend == Backend::Sql, "auth.backend: only \"sql\" is available in this version");
@@ -145,7 +145,8 @@ async fn serve(
     Ok(())
 }
 
-/// Follows the certificate files by themselves and on SIGHUP, which must not end the process even if there is nothing to reload.
+/// Follows the certificate files by themselves and on SIGHUP, which must not end the process even if there is nothing
+/// to reload.
 async fn reload(tls: Option<Arc<MutualTls>>, mut hangup: Hangup, shutdown: CancellationToken) {
     loop {
         tokio::select! {

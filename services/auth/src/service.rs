@@ -1,6 +1,7 @@
 //! The gRPC face: messages in, the directory's answers out, statuses counted.
 //!
-//! A refused login is an answer, not an error. `UNAVAILABLE` means that nobody knows; what the cause is stays in our log.
+//! A refused login is an answer, not an error. `UNAVAILABLE` means that nobody knows; what the cause is stays in our
+//! log.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ use crate::text::Printable;
 /// Exchanges and look-ups under way in this process, open challenges included.
 const MAX_CALLS: usize = 8192;
 
-/// The longest wait for the client behind the frontend to answer a challenge; frontends give up before (RFC 5321 §4.5.3.2: 5 min).
+/// The longest wait for the client behind the frontend to answer a challenge; frontends give up before (RFC 5321
+/// §4.5.3.2: 5 min).
 const CLIENT_PATIENCE: Duration = Duration::from_secs(330);
 
 /// Longest address or domain asked about.

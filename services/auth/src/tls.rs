@@ -1,7 +1,7 @@
 //! Mutual TLS towards the frontends: our certificate, and only clients whose certificate our authority has signed.
 //!
-//! [`MutualTls::reload`] reads the three files again; when they changed and make sense, new connections use them, else the old ones stay
-//! in use. TLS 1.3 only: both ends are ours.
+//! [`MutualTls::reload`] reads the three files again; when they changed and make sense, new connections use them, else
+//! the old ones stay in use. TLS 1.3 only: both ends are ours.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,7 +99,8 @@ impl MutualTls {
         Ok(true)
     }
 
-    /// Accepts connections and does their handshakes side by side, so that a slow client delays nobody. Ends with `shutdown`.
+    /// Accepts connections and does their handshakes side by side, so that a slow client delays nobody. Ends with
+    /// `shutdown`.
     pub(crate) fn accept(
         self: Arc<Self>,
         listener: TcpListener,

@@ -1,4 +1,5 @@
-//! LOGIN (draft-murchison-sasl-login): prompts for the name, then for the password. Old, and still what some clients use.
+//! LOGIN (draft-murchison-sasl-login): prompts for the name, then for the password. Old, and still what some clients
+//! use.
 
 use super::{Mechanism, Message, Step, credentials, login};
 

@@ -1,8 +1,10 @@
-//! SASL (RFC 4422) on the server's side, without I/O: a mechanism eats the client's messages and says what has to happen next.
+//! SASL (RFC 4422) on the server's side, without I/O: a mechanism eats the client's messages and says what has to
+//! happen next.
 //!
-//! One file a mechanism, one row each in [`start`] and [`NAMES`]. A mechanism never sees a back end. PLAIN and LOGIN end with
-//! [`Step::Verify`]; a mechanism that needs the stored verifier (SCRAM) will ask for it with a step of its own, answered by the driver in
-//! `exchange.rs`; a back end that speaks SASL itself (Dovecot) replaces the whole exchange there, as it only moves opaque messages.
+//! One file a mechanism, one row each in [`start`] and [`NAMES`]. A mechanism never sees a back end. PLAIN and LOGIN
+//! end with [`Step::Verify`]; a mechanism that needs the stored verifier (SCRAM) will ask for it with a step of its
+//! own, answered by the driver in `exchange.rs`; a back end that speaks SASL itself (Dovecot) replaces the whole
+//! exchange there, as it only moves opaque messages.
 
 mod login;
 mod plain;
@@ -58,7 +60,8 @@ pub(crate) trait Mechanism: Send {
     fn respond(&mut self, message: Message) -> Step;
 }
 
-/// Starts an exchange; `None` for a mechanism that we do not have. Names compare exactly: the contract has them in upper case.
+/// Starts an exchange; `None` for a mechanism that we do not have. Names compare exactly: the contract has them in
+/// upper case.
 pub(crate) fn start(mechanism: &str) -> Option<Box<dyn Mechanism>> {
     match mechanism {
         "PLAIN" => Some(Box::new(plain::Plain)),

@@ -12,7 +12,7 @@ const NAME: &str = "ARGON2ID";
 
 /// KiB. Dovecot's default is 65,536; each core verifies one password at a time.
 const MEMORY_CEILING: u32 = 256 * 1024;
-/// KiB × passes: about two seconds.
+/// KiB × passes: a few seconds.
 const WORK_CEILING: u32 = 2 * 1024 * 1024;
 const LANES_CEILING: u32 = 16;
 

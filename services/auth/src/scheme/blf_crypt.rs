@@ -1,6 +1,7 @@
 //! `{BLF-CRYPT}`: bcrypt, `$2a$`, `$2b$` or `$2y$`, cost, 22 characters of salt, 31 of hash.
 //!
-//! bcrypt looks at 72 octets of the password. Verification cuts as crypt(3) does; a new password that would be cut is refused.
+//! bcrypt looks at 72 octets of the password. Verification cuts as crypt(3) does; a new password that would be cut is
+//! refused.
 
 use super::{Scheme, SchemeError, Stored};
 
@@ -9,7 +10,7 @@ pub(super) const SCHEME: Scheme =
 
 const NAME: &str = "BLF-CRYPT";
 
-/// About two seconds; each step doubles it.
+/// A few seconds; each step doubles it.
 const COST_CEILING: u32 = 15;
 
 /// Of new hashes.

@@ -1,9 +1,9 @@
 //! Password schemes: how stored passwords are verified and made.
 //!
-//! A stored password says itself what it is: Dovecot's prefix (`{SHA512-CRYPT}$6$…`), or a bare crypt string (`$6$…`). One file a scheme,
-//! one row each in [`SCHEMES`]. All functions here are slow on purpose: call them off the async threads. Results are compared in
-//! constant time. Stored strings are not trusted: parameters above a scheme's ceiling are refused before any work is done.
-//! Plain text is refused, as are MD5, DES and unsalted hashes.
+//! A stored password says itself what it is: Dovecot's prefix (`{SHA512-CRYPT}$6$…`), or a bare crypt string (`$6$…`).
+//! One file a scheme, one row each in [`SCHEMES`]. All functions here are slow on purpose: call them off the async
+//! threads. Results are compared in constant time. Stored strings are not trusted: parameters above a scheme's ceiling
+//! are refused before any work is done. Plain text is refused, as are MD5, DES and unsalted hashes.
 
 mod argon2id;
 mod blf_crypt;
@@ -17,7 +17,8 @@ mod ssha512;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// What new passwords are stored as: about 20 ms and 19 MiB a verification, which the cache spares repeated logins.
+/// What new passwords are stored as: tens of milliseconds and 19 MiB a verification, which the cache spares repeated
+/// logins.
 pub const DEFAULT: &str = argon2id::SCHEME.name;
 
 /// Why a password cannot be verified or hashed. None of these says that the password is wrong.

@@ -13,7 +13,7 @@ const NAME: &str = "PBKDF2";
 /// Octets of the derived key, as Dovecot has it.
 const LENGTH: usize = 20;
 
-/// About one second.
+/// A few seconds.
 const ROUNDS_CEILING: u32 = 2_000_000;
 
 /// Of new hashes.

@@ -1,4 +1,5 @@
-//! Salted SHA-2, common to [`super::ssha256`] and [`super::ssha512`]: digest of password and salt, followed by the salt, in base64.
+//! Salted SHA-2, common to [`super::ssha256`] and [`super::ssha512`]: digest of password and salt, followed by the
+//! salt, in base64.
 //!
 //! Fast, so weak against a stolen table. For accounts that exist already; new ones deserve a slow scheme.
 

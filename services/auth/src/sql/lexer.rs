@@ -1,9 +1,11 @@
-//! Finds named parameters in SQL text: just enough of a lexer to know what is a string, a quoted identifier or a comment.
+//! Finds named parameters in SQL text: just enough of a lexer to know what is a string, a quoted identifier or a
+//! comment.
 //!
-//! A colon introduces a parameter when a letter or `_` follows and neither a colon (`::text` is PostgreSQL's cast) nor a word or `]`
-//! character stands directly before it (`a[lo:hi]`). `:=` and `[1:2]` stay as they are. Literals differ by database: backslashes
-//! escape in MySQL and in PostgreSQL's `E'…'`; PostgreSQL nests comments and has `$tag$…$tag$`; MySQL has `#` comments and wants a
-//! space behind `--`; MySQL and SQLite quote identifiers with backticks, SQLite also with brackets.
+//! A colon introduces a parameter when a letter or `_` follows and neither a colon (`::text` is PostgreSQL's cast) nor
+//! a word or `]` character stands directly before it (`a[lo:hi]`). `:=` and `[1:2]` stay as they are. Literals differ
+//! by database: backslashes escape in MySQL and in PostgreSQL's `E'…'`; PostgreSQL nests comments and has
+//! `$tag$…$tag$`; MySQL has `#` comments and wants a space behind `--`; MySQL and SQLite quote identifiers with
+//! backticks, SQLite also with brackets.
 
 use super::query::Dialect;
 
@@ -42,7 +44,8 @@ struct Lexer<'a> {
 }
 
 impl<'a> Lexer<'a> {
-    /// Looks at one byte and moves behind what it begins. All bytes compared are ASCII, so slices fall on character borders.
+    /// Looks at one byte and moves behind what it begins. All bytes compared are ASCII, so slices fall on character
+    /// borders.
     fn step(&mut self) -> Result<(), Unclosed> {
         let mysql = self.dialect == Dialect::Mysql;
         match self.byte(0) {

@@ -108,7 +108,8 @@ impl Pool {
         }
     }
 
-    /// Executes the query and gives the wanted columns of at most `limit` rows, in the order of [`super::query::Kind::columns`].
+    /// Executes the query and gives the wanted columns of at most `limit` rows, in the order of
+    /// [`super::query::Kind::columns`].
     pub(crate) async fn rows(
         &self,
         query: &Query,
@@ -122,8 +123,9 @@ impl Pool {
                 statement = statement.bind(values.of(*bind).to_owned());
             }
             let mut rows = statement.fetch(&mut *connection);
+            let failed = |error| StoreError::Query { kind: query.kind, error };
             let mut result = Vec::new();
-            while let Some(row) = rows.try_next().await.map_err(|error| StoreError::Query { kind: query.kind, error })? {
+            while let Some(row) = rows.try_next().await.map_err(failed)? {
                 result.push(columns(&row, query)?);
                 if result.len() == limit {
                     break;

@@ -1,7 +1,8 @@
 //! The operator's own queries: named parameters in, the placeholders of one database out.
 //!
-//! `SELECT … WHERE email = :login` becomes `… = $1` for PostgreSQL, `… = ?1` for SQLite and `… = ?` for MySQL. A value never
-//! becomes part of the text: it is always bound. A name counts only where the database would read it as one, see [`super::lexer`].
+//! `SELECT … WHERE email = :login` becomes `… = $1` for PostgreSQL, `… = ?1` for SQLite and `… = ?` for MySQL. A value
+//! never becomes part of the text: it is always bound. A name counts only where the database would read it as one, see
+//! [`super::lexer`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,7 +50,8 @@ impl Kind {
         }
     }
 
-    /// What may stand behind a colon in it. The first one, or its domain, must: a query without it answers for everybody alike.
+    /// What may stand behind a colon in it. The first one, or its domain, must: a query without it answers for
+    /// everybody alike.
     fn parameters(self) -> &'static [Parameter] {
         match self {
             Self::Password => &[Parameter::Login, Parameter::Domain],
@@ -168,7 +170,8 @@ struct Rewrite {
 }
 
 impl Rewrite {
-    /// Appends the placeholder of a parameter. Numbered ones are reused; MySQL only knows `?`, so there it is bound again.
+    /// Appends the placeholder of a parameter. Numbered ones are reused; MySQL only knows `?`, so there it is bound
+    /// again.
     fn bind(&mut self, parameter: Parameter) {
         use fmt::Write as _;
         let known = self.binds.iter().position(|bind| *bind == parameter);

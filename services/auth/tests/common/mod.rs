@@ -152,7 +152,8 @@ impl World {
     }
 }
 
-/// What every back end must do with the ISPmail tables and the default queries. `execute` runs SQL there as an administrator.
+/// What every back end must do with the ISPmail tables and the default queries. `execute` runs SQL there as an
+/// administrator.
 pub(crate) async fn contract(url: &str, execute: impl AsyncFn(String)) {
     accounts(url).await;
     execute("INSERT INTO virtual_aliases (domain_id, source, destination) SELECT id, 'info@example.org', 'john@example.org' FROM virtual_domains".to_owned()).await;
