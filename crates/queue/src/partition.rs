@@ -129,7 +129,6 @@ fn crc16(data: &[u8]) -> u16 {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -39,14 +39,18 @@ impl Queue {
         self.shared.health()
     }
 
-    /// Waits until the queue is not [`Health::Down`] or the time is over.
+    /// Waits until every kind of operation can be used, or the time is over; [`Health::Full`] counts as usable.
     ///
     /// # Errors
     /// The reason why it is down.
     pub async fn ready(&self, timeout: Duration) -> Result<(), Error> {
         let end = tokio::time::Instant::now() + timeout;
         loop {
-            match self.health() {
+            let health = match self.shared.admin.trouble() {
+                Some(reason) => Health::Down(reason),
+                None => self.health(),
+            };
+            match health {
                 Health::Ready | Health::Full => return Ok(()),
                 Health::Down(reason) if tokio::time::Instant::now() >= end => {
                     return Err(Error::Unavailable(reason.to_string()));

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
 use staffetta_mail::QueueId;
 
@@ -104,7 +103,7 @@ impl Shared {
             pipeline.cmd("ZRANGEBYLEX").arg(&keys.ids).arg(bound).arg("+").arg("LIMIT").arg(0).arg(limit);
         }
         let answers = self.ask_all(&pipeline).await?;
-        let ids = answers.iter().flat_map(|answer| value::array(answer)).filter_map(value::str);
+        let ids = answers.iter().flat_map(value::array).filter_map(value::str);
         let mut ids: Vec<QueueId> = ids.filter_map(|id| id.parse().ok()).collect();
         ids.sort_by_cached_key(|id| order(*id));
         ids.truncate(limit);
@@ -128,7 +127,7 @@ impl Shared {
             }
         }
         let answers = self.ask_all(&pipeline).await?;
-        let names = answers.iter().flat_map(|answer| value::array(answer)).filter_map(value::str);
+        let names = answers.iter().flat_map(value::array).filter_map(value::str);
         let ids = names.filter_map(|name| match name.split_once(' ') {
             Some(_) => parse_member(name).filter(|lease| lease.destination == *destination).map(|lease| lease.id),
             None => parse_job_name(name).map(|(id, _)| id),
@@ -209,7 +208,7 @@ fn read_entry(
             (_, _, Some(&until)) => Place::Leased(until),
             _ => continue,
         };
-        let state = State::decode(id, &value::into_bytes(state).unwrap_or(Bytes::new()))?;
+        let state = State::decode(id, &value::into_bytes(state).unwrap_or_default())?;
         jobs.push(JobState {
             number,
             destination: destination.clone(),

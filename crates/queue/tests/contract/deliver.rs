@@ -45,7 +45,7 @@ async fn a_claim_takes_the_oldest_up_to_its_limit() {
     let first = world.queue.claim(0, &destination, 3).await.unwrap();
     assert_eq!(first.iter().map(|job| job.lease.id).collect::<Vec<_>>(), ids[..3]);
     // What is left is offered at once, not after the visit time.
-    assert_eq!(world.queue.offer(0, 10).await.unwrap().destinations, [destination.clone()]);
+    assert_eq!(world.queue.offer(0, 10).await.unwrap().destinations, std::slice::from_ref(&destination));
     assert_eq!(world.queue.claim(0, &destination, 3).await.unwrap().len(), 2);
     assert!(world.queue.claim(0, &destination, 3).await.unwrap().is_empty());
     assert_eq!(world.queue.offer(0, 10).await.unwrap().next, None);
