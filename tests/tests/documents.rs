@@ -74,3 +74,39 @@ fn the_cluster_listens_where_its_manifests_say() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// ARCHITECTURE.md opens with promises, each with tests and the files they are in.
+#[test]
+fn every_promise_names_tests_that_exist() -> anyhow::Result<()> {
+    let page = read("ARCHITECTURE.md")?;
+    let promises = page.lines().filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit());
+    let mut promises_seen = 0;
+    for promise in promises {
+        let tried_by = promise.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap_or_default();
+        let files = tried_by.split([' ', '(', ')', ',']).filter(|word| word.contains('/'));
+        let sources: String = files.map(read).collect::<anyhow::Result<_>>()?;
+        for test in tried_by.split('`').skip(1).step_by(2) {
+            ensure!(sources.contains(&format!("fn {test}(")), "there is no {test} where ARCHITECTURE.md says");
+        }
+        ensure!(!sources.is_empty(), "no test for: {promise}");
+        promises_seen += 1;
+    }
+    ensure!(promises_seen == 8, "{promises_seen} promises");
+    Ok(())
+}
+
+/// A page that names a file names one that is there.
+#[test]
+fn files_that_documents_name_are_there() -> anyhow::Result<()> {
+    let mut missing = Vec::new();
+    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/specifications.md", "docs/operations.md"] {
+        let text = read(page)?;
+        for name in text.split('`').skip(1).step_by(2).filter(|name| name.contains("/src/") && !name.contains('<')) {
+            if !root().join(name).exists() && !root().join("crates").join(name).exists() {
+                missing.push(format!("{page}: {name}"));
+            }
+        }
+    }
+    ensure!(missing.is_empty(), "not there: {missing:#?}");
+    Ok(())
+}
