@@ -2,7 +2,7 @@
 //!
 //! Small bodies wait in memory and travel inside the record. Larger ones are cut into chunks of 256 KiB, each stored as
 //! soon as it is full with a time to live of 15 minutes; the enqueue script makes them permanent. Whatever happens
-//! before that, the chunks go away by themselves.
+//! before that, the chunks go away: at once when the message is given up, by their time to live when the process dies.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,13 +29,15 @@ pub struct Incoming {
     chunks: u32,
     size: u64,
     refreshed: Instant,
+    /// Set once the enqueue may have made the chunks part of a message.
+    handed_over: bool,
 }
 
 impl Incoming {
     pub(crate) fn new(shared: Arc<Shared>) -> Result<Self, EnqueueError> {
         shared.may_enqueue()?;
         let id = shared.new_id();
-        Ok(Self { shared, id, buffer: Vec::new(), chunks: 0, size: 0, refreshed: Instant::now() })
+        Ok(Self { shared, id, buffer: Vec::new(), chunks: 0, size: 0, refreshed: Instant::now(), handed_over: false })
     }
 
     /// The name that the message will have.
@@ -81,6 +83,7 @@ impl Incoming {
         }
         let record = Encoded::new(self.id, &accept, self.shared.clock.now(), self.size, self.chunks, &self.buffer);
         drop(std::mem::take(&mut self.buffer));
+        self.handed_over = true;
         self.shared.enqueue(&record).await?;
         Ok(self.id)
     }
@@ -93,6 +96,26 @@ impl Incoming {
             self.refreshed = Instant::now();
         }
         Ok(())
+    }
+}
+
+impl Drop for Incoming {
+    /// A message that was given up must not take room for a quarter of an hour.
+    fn drop(&mut self) {
+        if self.handed_over || self.chunks == 0 {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (shared, id, chunks) = (self.shared.clone(), self.id, self.chunks);
+        runtime.spawn(async move {
+            let mut command = redis::Cmd::new();
+            command.arg("UNLINK");
+            for index in 0..chunks {
+                command.arg(shared.partition(id.partition()).chunk(id, index));
+            }
+            // If it fails, the time to live remains.
+            let _ = shared.bodies.ask(command).await;
+        });
     }
 }
 

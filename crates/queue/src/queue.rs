@@ -26,7 +26,7 @@ pub struct Queue {
 
 impl Queue {
     /// Starts the connections, which go on in the background until `shutdown`; never waits for Redis. Needs a running
-    /// tokio runtime.
+    /// tokio runtime. Cancel `shutdown` after the last use, not when a drain begins: it ends what is under way.
     ///
     /// # Errors
     /// [`Error::Settings`] only.

@@ -95,7 +95,8 @@ impl Shared {
             match outcome.await {
                 Ok(Answer::Stale) if unknown => return Ok(Answer::Done),
                 // Store them again, under a new id.
-                Ok(Answer::NoBody) => encoded = None,
+                Ok(Answer::NoBody) if Instant::now() < end => encoded = None,
+                Ok(Answer::NoBody) => return Err(Error::Unavailable("the body of a notice does not stay".into())),
                 Ok(answer) => return Ok(answer),
                 Err(fault) if Instant::now() >= end => return Err(fault.into()),
                 Err(fault) => unknown |= matches!(fault, Fault::Unknown(_)),

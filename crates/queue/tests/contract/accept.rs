@@ -81,6 +81,20 @@ async fn a_message_that_is_dropped_before_commit_is_not_queued() {
 }
 
 #[tokio::test]
+async fn a_large_message_that_is_dropped_gives_its_room_back() {
+    let world = world().await;
+    let mut incoming = world.queue.receive().unwrap();
+    incoming.write(&vec![b'x'; 600_000]).await.unwrap();
+    assert_eq!(world.remains().len(), 2);
+    drop(incoming);
+    let end = Instant::now() + Duration::from_secs(10);
+    while !world.remains().is_empty() {
+        assert!(Instant::now() < end);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_message_without_recipients_is_refused() {
     let world = world().await;
     assert!(matches!(put(&world.queue, &[], b"x").await, Err(EnqueueError::Unavailable(_))));
