@@ -93,6 +93,10 @@ impl Carrier {
             }
         }
         if self.worker.stop.is_cancelled() {
+            // A claim under way has leased jobs too.
+            if self.claim.is_some() {
+                self.claimed().await;
+            }
             self.release_all();
             self.lane.resign();
             return false;

@@ -21,13 +21,26 @@ const DROWSY: Duration = Duration::from_millis(250);
 const ASLEEP: Duration = Duration::from_secs(1);
 const DROWSY_AFTER: Duration = Duration::from_secs(10);
 const ASLEEP_AFTER: Duration = Duration::from_secs(60);
+/// Before a look at whether the pool has room again.
+const FULL: Duration = Duration::from_millis(50);
+const FULL_ROUNDS: u32 = 5;
 /// After a failed poll.
 const AWAY: Duration = Duration::from_secs(1);
 
 /// Polls one partition until the worker stops.
 pub(crate) async fn poll(worker: Arc<Worker>, partition: u16) {
     let mut rhythm = Rhythm { busy: BUSY, last_work: Instant::now() };
-    while let Some(offer) = worker.stop.run_until_cancelled(worker.queue.offer(partition, LIMIT)).await {
+    loop {
+        // What is at hand is more than can be begun: looking for more only costs. Now and then it is done all the
+        // same, because an offer is what gives a carrier to a lane that could not have one before.
+        let mut patience = 0;
+        while worker.pool.is_full() && patience < FULL_ROUNDS {
+            patience += 1;
+            if worker.stop.run_until_cancelled(tokio::time::sleep(FULL)).await.is_none() {
+                return;
+            }
+        }
+        let Some(offer) = worker.stop.run_until_cancelled(worker.queue.offer(partition, LIMIT)).await else { return };
         let pause = match offer {
             Ok(offer) => {
                 let found = offer.destinations.len();

@@ -7,6 +7,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use staffetta_queue::Destination;
@@ -16,6 +17,9 @@ use crate::hop::{HopKey, NextHop, Router};
 
 /// Carriers of a lane before anything is known about its server (Postfix `initial_destination_concurrency`).
 const INITIAL: u32 = 5;
+
+/// Pieces of work at which the pool is full.
+const ENOUGH: usize = 1000;
 
 /// A destination queue of one partition in which jobs are due.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +32,8 @@ pub(crate) struct Work {
 #[derive(Default)]
 pub(crate) struct Pool {
     lanes: Mutex<HashMap<HopKey, Arc<Lane>>>,
+    /// Pieces of work that wait in all lanes.
+    waiting: Arc<AtomicUsize>,
     /// Somebody needs a connection and the pod has none left.
     pub(crate) pressure: Notify,
 }
@@ -36,6 +42,8 @@ pub(crate) struct Pool {
 pub(crate) struct Lane {
     pub(crate) hop: NextHop,
     state: Mutex<State>,
+    /// Of the pool.
+    waiting: Arc<AtomicUsize>,
     /// An idle carrier is wanted.
     pub(crate) wake: Notify,
 }
@@ -78,6 +86,11 @@ impl Pool {
         }
     }
 
+    /// Is there more work at hand than carriers can begin soon? Then nobody should look for more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= ENOUGH
+    }
+
     /// A carrier has no work. True: it has left the lane and must end.
     pub(crate) fn leave(&self, lane: &Arc<Lane>) -> bool {
         let left = lane.leave();
@@ -88,7 +101,7 @@ impl Pool {
     }
 
     fn lane(&self, router: &Router, destination: &Destination) -> Arc<Lane> {
-        let new = || Arc::new(Lane::new(router.hop(destination)));
+        let new = || Arc::new(Lane::new(router.hop(destination), self.waiting.clone()));
         self.lock().entry(router.key(destination)).or_insert_with(new).clone()
     }
 
@@ -106,9 +119,9 @@ impl Pool {
 }
 
 impl Lane {
-    fn new(hop: NextHop) -> Self {
+    fn new(hop: NextHop, waiting: Arc<AtomicUsize>) -> Self {
         let state = State { window: INITIAL.min(hop.concurrency), ..State::default() };
-        Self { hop, state: Mutex::new(state), wake: Notify::new() }
+        Self { hop, state: Mutex::new(state), waiting, wake: Notify::new() }
     }
 
     /// The next piece of work, if any.
@@ -116,6 +129,7 @@ impl Lane {
         let mut state = self.lock();
         let work = state.ready.pop_front()?;
         state.known.remove(&work);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         Some(work)
     }
 
@@ -144,6 +158,7 @@ impl Lane {
         }
         if state.known.insert(work.clone()) {
             state.ready.push_back(work.clone());
+            self.waiting.fetch_add(1, Ordering::Relaxed);
         }
         if state.idle > 0 {
             drop(state);
@@ -229,5 +244,18 @@ mod tests {
         let again = pool.put(&router, &work(1)).unwrap();
         assert!(Arc::ptr_eq(&lane, &again));
         assert_eq!((lane.take(), lane.take()), (Some(work(1)), None));
+    }
+
+    #[test]
+    fn the_pool_is_full_when_work_piles_up() {
+        let (pool, router) = (Pool::default(), router());
+        let lane = pool.put(&router, &work(0)).unwrap();
+        for partition in 1..ENOUGH as u16 {
+            assert!(!pool.is_full());
+            pool.put(&router, &work(partition));
+        }
+        assert!(pool.is_full());
+        lane.take();
+        assert!(!pool.is_full());
     }
 }
