@@ -140,3 +140,15 @@ async fn a_tombstone_goes_away_by_itself() {
     let ttl = value::integer(&inside.shared.admin.ask(command).await.unwrap()).unwrap();
     assert!((200..=240).contains(&ttl), "{ttl}");
 }
+
+#[tokio::test]
+async fn a_reaper_with_a_wrong_clock_takes_nothing_back() {
+    let inside = inside().await;
+    let record = inside.record(0);
+    inside.enqueue(&record).await;
+    let destination = Destination::new("x.example");
+    let jobs = inside.shared.claim(record.id.partition(), &destination, 10).await.unwrap();
+    inside.shared.clock.adjust(inside.shared.clock.now() + 3_600_000);
+    assert_eq!(inside.shared.reclaim(record.id.partition()).await.unwrap(), 0, "the script asks TIME");
+    assert_eq!(inside.shared.renew(&[jobs[0].lease.clone()]).await.unwrap(), [true]);
+}

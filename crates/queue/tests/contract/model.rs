@@ -19,7 +19,7 @@ const DESTINATIONS: [&str; 3] = ["x.example", "y.example", "z.example"];
 /// Where notices go.
 const BOUNCES: &str = "example.org";
 const HOUR: u64 = 3_600_000;
-const CASES: u32 = 24;
+const CASES: u32 = 40;
 
 #[derive(Clone, Debug)]
 enum Step {
