@@ -9,15 +9,15 @@ use staffetta_mail::QueueId;
 /// Staffetta: an SMTP relay that runs as a cluster.
 #[derive(Debug, Parser)]
 #[command(name = "staffetta", version, about, max_term_width = 100)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run the whole cluster in one process
     Up(Up),
     /// Check the configuration and try what it names
@@ -36,32 +36,32 @@ pub enum Command {
 
 /// Which configuration file.
 #[derive(Clone, Debug, Args)]
-pub struct ConfigFile {
+pub(crate) struct ConfigFile {
     /// The configuration file [default: /etc/staffetta/staffetta.toml, else ./.staffetta/staffetta.toml]
     #[arg(long, value_name = "FILE", env = "STAFFETTA_CONFIG")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// `staffetta up`
 #[derive(Debug, Args)]
-pub struct Up {
+pub(crate) struct Up {
     /// The configuration file; without it everything is made under the data directory
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Add a demo user, send all outbound mail to a built-in sink, submit one message and show its journey
     #[arg(long, conflicts_with = "config")]
-    pub demo: bool,
+    pub(crate) demo: bool,
     /// Where everything lives without a configuration
     #[arg(long, value_name = "DIR", default_value = ".staffetta")]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Added to every port, so that several can run side by side
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "config")]
-    pub port_offset: u16,
+    pub(crate) port_offset: u16,
 }
 
 /// `staffetta user`
 #[derive(Debug, Subcommand)]
-pub enum User {
+pub(crate) enum User {
     /// Add an account; the password is read from the terminal or standard input
     Add(OneUser),
     /// Remove an account
@@ -74,24 +74,24 @@ pub enum User {
 
 /// One account.
 #[derive(Debug, Args)]
-pub struct OneUser {
+pub(crate) struct OneUser {
     /// The account's address, which is its login
-    pub email: String,
+    pub(crate) email: String,
     #[command(flatten)]
-    pub file: ConfigFile,
+    pub(crate) file: ConfigFile,
 }
 
 /// `staffetta hash`
 #[derive(Debug, Args)]
-pub struct Hash {
+pub(crate) struct Hash {
     /// The scheme, with or without braces
     #[arg(long, default_value = "ARGON2ID")]
-    pub scheme: String,
+    pub(crate) scheme: String,
 }
 
 /// `staffetta queue`
 #[derive(Debug, Subcommand)]
-pub enum Queue {
+pub(crate) enum Queue {
     /// List messages, oldest first within a partition
     List(List),
     /// Show one message: envelope, jobs, last replies
@@ -104,82 +104,82 @@ pub enum Queue {
 
 /// `staffetta queue list`
 #[derive(Debug, Args)]
-pub struct List {
+pub(crate) struct List {
     /// One JSON object a line
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     #[command(flatten)]
-    pub selection: Selection,
+    pub(crate) selection: Selection,
     #[command(flatten)]
-    pub file: ConfigFile,
+    pub(crate) file: ConfigFile,
 }
 
 /// Which messages.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Selection {
+pub(crate) struct Selection {
     /// Only messages with recipients in this domain
     #[arg(long, value_name = "DOMAIN")]
-    pub domain: Option<String>,
+    pub(crate) domain: Option<String>,
     /// Only messages from this sender; "" or "<>" is the null sender
     #[arg(long, value_name = "ADDRESS")]
-    pub sender: Option<String>,
+    pub(crate) sender: Option<String>,
     /// Only messages at least this old, such as 90s, 5m, 2h, 1d
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
-    pub older_than: Option<std::time::Duration>,
+    pub(crate) older_than: Option<std::time::Duration>,
 }
 
 /// `staffetta queue show`
 #[derive(Debug, Args)]
-pub struct Show {
+pub(crate) struct Show {
     /// The queue id
-    pub id: QueueId,
+    pub(crate) id: QueueId,
     /// A JSON object
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     #[command(flatten)]
-    pub file: ConfigFile,
+    pub(crate) file: ConfigFile,
 }
 
 /// `staffetta queue flush`
 #[derive(Debug, Args)]
-pub struct Flush {
+pub(crate) struct Flush {
     /// Only this message
     #[arg(conflicts_with = "domain")]
-    pub id: Option<QueueId>,
+    pub(crate) id: Option<QueueId>,
     /// Only mail for this domain
     #[arg(long, value_name = "DOMAIN")]
-    pub domain: Option<String>,
+    pub(crate) domain: Option<String>,
     #[command(flatten)]
-    pub file: ConfigFile,
+    pub(crate) file: ConfigFile,
 }
 
 /// `staffetta queue delete`
 #[derive(Debug, Args)]
-pub struct Delete {
+pub(crate) struct Delete {
     /// The queue ids
     #[arg(required_unless_present_any = ["domain", "sender", "older_than", "all"], conflicts_with = "all")]
-    pub ids: Vec<QueueId>,
+    pub(crate) ids: Vec<QueueId>,
     /// Every message in the queue
     #[arg(long, conflicts_with_all = ["domain", "sender", "older_than"])]
-    pub all: bool,
+    pub(crate) all: bool,
     #[command(flatten)]
-    pub selection: Selection,
+    pub(crate) selection: Selection,
     #[command(flatten)]
-    pub file: ConfigFile,
+    pub(crate) file: ConfigFile,
 }
 
 /// `staffetta sink`
 #[derive(Debug, Args)]
-pub struct Sink {
+pub(crate) struct Sink {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2526")]
-    pub bind: SocketAddr,
+    pub(crate) bind: SocketAddr,
     /// How to misbehave: a TOML file, see docs/operations.md
     #[arg(long, value_name = "FILE")]
-    pub scenario: Option<PathBuf>,
+    pub(crate) scenario: Option<PathBuf>,
     /// Where messages are written, one .eml each; without it they are only counted
     #[arg(long, value_name = "DIR")]
-    pub directory: Option<PathBuf>,
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// `90s`, `5m`, `2h`, `1d`.

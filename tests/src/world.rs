@@ -135,15 +135,20 @@ impl World {
         self
     }
 
-    /// Adds an account to the SQLite back end, hashed cheaply.
+    /// Adds an account to the SQLite back end, hashed with the default scheme.
     ///
     /// # Errors
     /// If the store refuses.
     pub async fn user(self, email: &str, password: &str) -> anyhow::Result<Self> {
+        self.accounts().await?.add(email, &SecretString::from(password)).await?;
+        Ok(self)
+    }
+
+    /// The account store; opening it makes it, with its tables.
+    async fn accounts(&self) -> anyhow::Result<Accounts> {
         self.write_config()?;
         let config = Config::load(&self.config_file())?;
-        Accounts::open(&config.auth.sql).await?.add(email, &SecretString::from(password)).await?;
-        Ok(self)
+        Ok(Accounts::open(&config.auth.sql).await?)
     }
 
     /// Starts the three services and waits until they are ready.
@@ -151,7 +156,7 @@ impl World {
     /// # Errors
     /// If one of them does not become ready; the text has the end of its log.
     pub async fn start(mut self) -> anyhow::Result<Self> {
-        self.write_config()?;
+        self.accounts().await?.close().await;
         for service in Service::ALL {
             self.spawn(service)?;
         }

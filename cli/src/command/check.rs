@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use staffetta_auth::accounts::Accounts;
 use staffetta_config::{Backend, Config, Finding};
 use staffetta_queue::Queue;
 use staffetta_transport::connect::TlsClient;
@@ -56,17 +55,16 @@ async fn try_redis(config: &Config) -> Option<Finding> {
     ))
 }
 
+/// The database, its tables, and the operator's four queries.
 async fn try_sql(config: &Config) -> Option<Finding> {
     if config.auth.backend != Backend::Sql {
         return None;
     }
-    let probe = async { Accounts::open(&config.auth.sql).await?.list().await };
-    let error = match tokio::time::timeout(PATIENCE, probe).await {
-        Ok(Ok(_)) => return None,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "the database does not answer".to_owned(),
+    let (key, error) = match tokio::time::timeout(PATIENCE, staffetta_auth::check(&config.auth.sql)).await {
+        Ok(outcome) => outcome.err().map(|problem| (problem.key, problem.to_string()))?,
+        Err(_) => ("auth.sql.url", "the database does not answer".to_owned()),
     };
-    Some(Finding::new("auth.sql.url", error, "a reachable SQLite, PostgreSQL, MySQL or MariaDB database"))
+    Some(Finding::new(key, error, "a reachable SQLite, PostgreSQL, MySQL or MariaDB database that the queries fit"))
 }
 
 /// Any answer will do, also that the name does not exist.

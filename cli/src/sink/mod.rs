@@ -99,6 +99,7 @@ struct Shared {
     messages: mpsc::Sender<Received>,
     accepted: AtomicU64,
     connections: AtomicU64,
+    deviations: AtomicU64,
     unique: AtomicU64,
 }
 
@@ -135,6 +136,7 @@ impl Sink {
             messages: sender,
             accepted: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            deviations: AtomicU64::new(0),
             unique: AtomicU64::new(u64::from(std::process::id()) << 32),
         });
         let mut tasks = JoinSet::new();
@@ -160,6 +162,11 @@ impl Sink {
     /// Connections so far.
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// How often a rule of the scenario applied so far.
+    pub fn deviations(&self) -> u64 {
+        self.shared.deviations.load(Ordering::Relaxed)
     }
 
     /// Lets it run until the process ends.

@@ -180,7 +180,11 @@ impl Connection {
 
 impl Shared {
     fn deviation(&self, stage: Stage, addresses: &[&str]) -> Option<Deviation> {
-        self.scenario.lock().unwrap_or_else(PoisonError::into_inner).take(stage, addresses)
+        let deviation = self.scenario.lock().unwrap_or_else(PoisonError::into_inner).take(stage, addresses);
+        if deviation.is_some() {
+            self.deviations.fetch_add(1, Ordering::Relaxed);
+        }
+        deviation
     }
 
     fn next_id(&self) -> QueueId {

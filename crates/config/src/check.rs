@@ -97,9 +97,6 @@ fn delivery(config: &Config, check: &mut Check<'_>) {
     if delivery.retry_min > delivery.retry_max {
         check.refuse("delivery.retry_min", "is longer than delivery.retry_max", "up to delivery.retry_max");
     }
-    if delivery.retry_max > delivery.lifetime {
-        check.refuse("delivery.retry_max", "is longer than delivery.lifetime", "up to delivery.lifetime");
-    }
     if delivery.delay_warning.is_some_and(|warning| warning >= delivery.lifetime) {
         check.refuse("delivery.delay_warning", "is not shorter than delivery.lifetime", "less than delivery.lifetime");
     }
@@ -126,7 +123,7 @@ fn not_in_this_version(config: &Config, check: &mut Check<'_>) {
     let is_many = url.starts_with("redis-sentinel:") || url.starts_with("redis-cluster:");
     let allowed = "\"redis://host:port\", \"rediss://host:port\", \"unix:/path\"";
     check.unavailable(is_many, "redis.url", allowed);
-    check.unavailable(config.spool.url != DEFAULT_URL, "spool.url", &format!("{DEFAULT_URL:?}"));
+    check.unavailable(!config.spool.url.starts_with("file://"), "spool.url", &format!("{DEFAULT_URL:?}"));
     check.unavailable(config.auth.backend != Backend::Sql, "auth.backend", "\"sql\"");
     check.unavailable(config.frontend.messages_per_login.is_some(), "frontend.messages_per_login", "\"\"");
     check.unavailable(config.dns.dnssec != Dnssec::Off, "dns.dnssec", "\"off\"");
@@ -140,6 +137,9 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.redis.durability == Durability::None {
         warnings.push("redis.durability is \"none\": accepted mail is lost when Redis restarts".to_owned());
+    }
+    if config.spool.url != DEFAULT_URL {
+        warnings.push("spool.url is not used by this version: bodies of every size stay in Redis".to_owned());
     }
     if config.rpc.ca.is_none() && !config.auth.listen.ip().is_loopback() {
         warnings.push("auth.listen is reachable from elsewhere without [rpc]: passwords travel in clear".to_owned());

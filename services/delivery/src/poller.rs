@@ -1,6 +1,6 @@
 //! One poller a partition: asks which destinations have work and hands them to the lanes.
 //!
-//! Polling adapts: at once while there is work, up to ten times a second shortly after, once a second when nothing
+//! Polling adapts: at once while there is work, twenty times a second shortly after, four times a second when nothing
 //! has happened for long, and never later than the next job is due.
 
 use std::sync::Arc;
@@ -14,18 +14,18 @@ const LIMIT: usize = 50;
 /// Between polls while there is work; long enough that each finds several jobs.
 const BUSY: Duration = Duration::from_millis(5);
 /// Between polls after the last work, at first.
-const CALM: Duration = Duration::from_millis(100);
+const CALM: Duration = Duration::from_millis(50);
 /// Between polls when nothing has happened for [`DROWSY_AFTER`].
-const DROWSY: Duration = Duration::from_millis(250);
+const DROWSY: Duration = Duration::from_millis(100);
 /// Between polls when nothing has happened for [`ASLEEP_AFTER`].
-const ASLEEP: Duration = Duration::from_secs(1);
+const ASLEEP: Duration = Duration::from_millis(250);
 const DROWSY_AFTER: Duration = Duration::from_secs(10);
 const ASLEEP_AFTER: Duration = Duration::from_secs(60);
 /// Before a look at whether the pool has room again.
 const FULL: Duration = Duration::from_millis(50);
 const FULL_ROUNDS: u32 = 5;
 /// After a failed poll.
-const AWAY: Duration = Duration::from_secs(1);
+const AWAY: Duration = Duration::from_millis(250);
 
 /// Polls one partition until the worker stops.
 pub(crate) async fn poll(worker: Arc<Worker>, partition: u16) {
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(rhythm.after(0, None, at(1)), CALM);
         assert_eq!(rhythm.after(0, None, at(11)), DROWSY);
         assert_eq!(rhythm.after(0, None, at(61)), ASLEEP);
-        assert_eq!(rhythm.after(0, Some(Duration::from_millis(300)), at(61)), Duration::from_millis(300));
+        assert_eq!(rhythm.after(0, Some(Duration::from_millis(70)), at(61)), Duration::from_millis(70));
         assert_eq!(rhythm.after(0, Some(Duration::ZERO), at(61)), BUSY);
         assert_eq!(rhythm.after(1, None, at(70)), BUSY);
         assert_eq!(rhythm.after(0, None, at(70)), BUSY * 2);

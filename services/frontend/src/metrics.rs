@@ -134,6 +134,8 @@ fn refusal_code(refusal: Refusal) -> u16 {
 }
 
 fn describe() {
+    staffetta_queue::describe_metrics();
+    staffetta_transport::dns::describe_metrics();
     describe_counter!("staffetta_smtp_connections_total", "Connections accepted, by listener and its TLS mode.");
     describe_gauge!("staffetta_smtp_connections_active", "Connections open now.");
     describe_counter!("staffetta_smtp_connections_rejected_total", "Connections refused at once with 421.");

@@ -4,14 +4,14 @@ use crate::ByteSize;
 use crate::kind::{Size, SpoolUrl};
 use crate::settings::settings;
 
-/// The one value that this version takes.
+/// The default, which no warning is worth.
 pub(crate) const DEFAULT_URL: &str = "file:///var/lib/staffetta/spool";
 
 settings! {
     /// Where the bodies of messages are kept.
     pub struct Spool {
-        /// The store for bodies above `redis_limit`. There is no such store in this version yet: bodies of every size
-        /// stay in Redis, and another value than the default is refused.
+        /// The store for bodies above `redis_limit`. This version does not use it yet: bodies of every size stay in
+        /// Redis, another directory earns a warning, and a store that is not a directory is refused.
         value url: String as SpoolUrl = DEFAULT_URL,
         /// Bodies up to this size are kept in the record of the message itself; larger ones in pieces beside it.
         value inline_limit: ByteSize as Size<0, 16777216> = "16KiB",

@@ -12,6 +12,7 @@ use staffetta_mail::QueueId;
 use super::unexpected;
 use crate::EnqueueError;
 use crate::error::Fault;
+use crate::metrics;
 use crate::record::Encoded;
 use crate::script::Script;
 use crate::shared::Shared;
@@ -36,7 +37,7 @@ impl Shared {
                 Err(Fault::Unknown(text)) => {
                     if !unknown {
                         tracing::warn!(id = %record.id, reason = %text, "outcome of an enqueue is unknown, asking again");
-                        metrics::counter!("staffetta_queue_enqueue_ambiguous_total").increment(1);
+                        metrics::ambiguous().increment(1);
                     }
                     unknown = true;
                 }
@@ -91,7 +92,7 @@ impl Shared {
             Ok(Withdrawn::Delivered) => Ok(()),
             Ok(Withdrawn::Leased) => {
                 tracing::error!(id = %record.id, "refused, but a worker has it already: possible duplicate");
-                metrics::counter!("staffetta_queue_withdraw_failed_total").increment(1);
+                metrics::withdraw_failed().increment(1);
                 Err(EnqueueError::Unavailable(reason))
             }
             Ok(Withdrawn::Gone) => Err(EnqueueError::Unavailable(reason)),
@@ -117,7 +118,7 @@ impl Shared {
             Some(Withdrawn::Gone) => tracing::info!(id = %record.id, "refused message withdrawn"),
             _ => {
                 tracing::error!(id = %record.id, "refused message could not be withdrawn: possible duplicate");
-                metrics::counter!("staffetta_queue_withdraw_failed_total").increment(1);
+                metrics::withdraw_failed().increment(1);
             }
         }
     }

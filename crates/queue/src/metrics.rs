@@ -1,0 +1,24 @@
+//! What only the queue itself can count.
+
+use metrics::{Counter, counter, describe_counter};
+
+const AMBIGUOUS: &str = "staffetta_queue_enqueue_ambiguous_total";
+const WITHDRAW_FAILED: &str = "staffetta_queue_withdraw_failed_total";
+
+/// Declares the families, so that they show as zero before anything happens. For the service that accepts mail.
+pub fn describe_metrics() {
+    describe_counter!(AMBIGUOUS, "Enqueues whose result was not known at first and had to be found out.");
+    describe_counter!(WITHDRAW_FAILED, "Refused messages that may be in the queue although they were withdrawn.");
+    ambiguous().increment(0);
+    withdraw_failed().increment(0);
+}
+
+/// An enqueue timed out or lost its connection.
+pub(crate) fn ambiguous() -> Counter {
+    counter!(AMBIGUOUS)
+}
+
+/// A message was refused, may have landed, and could not be withdrawn.
+pub(crate) fn withdraw_failed() -> Counter {
+    counter!(WITHDRAW_FAILED)
+}
