@@ -253,6 +253,11 @@ impl World {
         self.authority.leaf(name, &[name, "localhost"])
     }
 
+    /// The certificate of the world's authority, in PEM.
+    pub fn ca(&self) -> PathBuf {
+        self.authority.ca()
+    }
+
     /// The port that every MX listens on.
     pub fn mx_port(&self) -> u16 {
         self.ports.mx.number()

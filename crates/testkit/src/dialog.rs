@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # what the story is about
-//! @open submission 192.0.2.7     who connects where; the words mean what the peer makes of them
+//! @open submission stranger      where, and who connects; the words mean what the peer makes of them
 //! S: 220 mail.example.org ESMTP …
 //! C: EHLO client.example
 //! S: 250-mail.example.org
@@ -20,15 +20,17 @@
 //! | `@closed` | the server closes |
 //! | `# text` | a comment, also an empty line; either ends a run of `C` or `M` lines |
 //!
-//! [`Dialog::parse`] reads a transcript, [`Dialog::play`] plays it on any [`Peer`]. A driver that is asynchronous walks
-//! over [`Dialog::steps`] itself and compares with [`matches`].
+//! [`Dialog::parse`] reads a transcript, [`Dialog::play`] plays it on any [`Peer`]; [`Dialog::in_folder`] reads all of a folder.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
 
 /// A transcript.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dialog {
-    /// The words after `@open`: listener, client address, whatever the peer understands.
+    /// The words after `@open`: listener, client, whatever the peer understands.
     pub opening: Vec<String>,
     /// What happens, in order.
     pub steps: Vec<Step>,
@@ -92,6 +94,22 @@ impl fmt::Display for DialogError {
 impl std::error::Error for DialogError {}
 
 impl Dialog {
+    /// Reads all transcripts (`*.smtp`) of a folder, by name; none is an error.
+    pub fn in_folder(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Self)>> {
+        let mut dialogs = Vec::new();
+        for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "smtp") {
+                let text = std::fs::read_to_string(&path)?;
+                let dialog = Self::parse(&text).with_context(|| path.display().to_string())?;
+                dialogs.push((path, dialog));
+            }
+        }
+        dialogs.sort_by(|(a, _), (b, _)| a.cmp(b));
+        anyhow::ensure!(!dialogs.is_empty(), "no transcripts in {}", folder.display());
+        Ok(dialogs)
+    }
+
     /// Reads a transcript.
     pub fn parse(text: &str) -> Result<Self, DialogError> {
         let mut dialog = Self::default();
@@ -253,9 +271,9 @@ mod tests {
 
     #[test]
     fn a_transcript_is_read_and_neighbours_are_joined() -> Result<(), DialogError> {
-        let text = "# story\n@open relay 192.0.2.7\nS: 220 …\nC: A\nC: B\n\nC: C\nC= d\\r\\n\\x2e\\\\\nS: 250 ok\n@tls\n@closed\nM: from=<a>\nM:\n";
+        let text = "# story\n@open relay stranger\nS: 220 …\nC: A\nC: B\n\nC: C\nC= d\\r\\n\\x2e\\\\\nS: 250 ok\n@tls\n@closed\nM: from=<a>\nM:\n";
         let dialog = Dialog::parse(text)?;
-        assert_eq!(dialog.opening, ["relay", "192.0.2.7"]);
+        assert_eq!(dialog.opening, ["relay", "stranger"]);
         assert_eq!(
             dialog.steps,
             [
