@@ -1,7 +1,8 @@
 //! What the workers do when the other side is not as one would wish.
 
+use serde_json::Value;
 use staffetta_cli::sink::{Action, Scenario, Stage, StartTls};
-use staffetta_tests::{Client, Service, World, next};
+use staffetta_tests::{Client, SOON, Service, World, eventually, next};
 
 const MESSAGE: &str = "From: John <john@example.org>\r\nSubject: hello\r\n\r\nHello";
 
@@ -56,6 +57,35 @@ async fn a_refused_recipient_is_reported_and_the_other_delivered() -> anyhow::Re
     }
     assert!(!text.contains("lisa@example.com"), "{text}");
     world.until_empty().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_of_reports_and_of_the_end_of_each_message() -> anyhow::Result<()> {
+    let mut world = world().await?;
+    let full = Scenario::default().reply(Stage::Recipient, "550 5.1.1 No such user here");
+    let _refuses = world.mx("example.com", full).await?;
+    let _takes = world.mx("example.net", Scenario::default()).await?;
+    let _home = world.mx("example.org", Scenario::default()).await?;
+    let recipients = ["nobody@example.com", "lisa@example.net"];
+    let accepted = client(&world).await?.send("john@example.org", &recipients, MESSAGE).await?.text();
+    let qid = accepted.rsplit(' ').next().unwrap_or_default();
+    let world = &world;
+    eventually(SOON, || async move {
+        let log = world.log(Service::Delivery);
+        let events = |event: &str| -> Vec<Value> {
+            let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            events.filter(|line| line["event"] == event).collect()
+        };
+        let reported = events("reported");
+        anyhow::ensure!(reported.len() == 1, "{log}");
+        assert_eq!((&reported[0]["qid"], &reported[0]["kind"]), (&qid.into(), &"failure".into()));
+        let removed: Vec<_> = events("removed").into_iter().map(|event| event["qid"].clone()).collect();
+        anyhow::ensure!(removed.len() == 2, "{log}");
+        assert!(removed.contains(&qid.into()), "once, although it had two destinations");
+        assert!(removed.contains(&reported[0]["report_qid"]), "{removed:?}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,7 +94,20 @@ pub enum Settlement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// As asked. (Or an operator has deleted the message meanwhile, and it ended instead of being deferred.)
-    Done,
+    Done {
+        /// The message ended with this job: its record and its body are gone. Not known, and false, for a message of
+        /// several jobs whose settlement got through without its answer.
+        ended: bool,
+        /// The id of the notice that was queued.
+        notice: Option<QueueId>,
+    },
     /// The lease had passed to somebody else; nothing changed. After a delivery: a possible duplicate, to be counted.
     Stale,
+}
+
+impl Settled {
+    /// Was it done as asked?
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::Done { .. })
+    }
 }

@@ -10,6 +10,7 @@ use metrics::{
 use staffetta_mail::Status;
 use staffetta_queue::Counts;
 use staffetta_smtp::client::Stage;
+use staffetta_telemetry::maillog;
 
 const DELIVERIES: &str = "staffetta_deliveries_total";
 const ATTEMPTS: &str = "staffetta_delivery_attempts_total";
@@ -43,6 +44,16 @@ pub(crate) enum Notice {
     Failure,
     Delay,
     Success,
+}
+
+impl From<Notice> for maillog::Report {
+    fn from(notice: Notice) -> Self {
+        match notice {
+            Notice::Failure => Self::Failure,
+            Notice::Delay => Self::Delay,
+            Notice::Success => Self::Success,
+        }
+    }
 }
 
 /// How TLS went on a connection.

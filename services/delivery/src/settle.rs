@@ -6,7 +6,7 @@
 use ::metrics::Counter;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use staffetta_mail::Status;
+use staffetta_mail::{QueueId, Status};
 use staffetta_queue::{Notice, Queue, Settled, Settlement};
 use staffetta_smtp::client::Protocol;
 use staffetta_telemetry::maillog;
@@ -118,9 +118,8 @@ impl Office {
             Parting::Release | Parting::Before => false,
         };
         let (settlement, kind) = self.settlement(&attempt, fate).await;
-        let ends = matches!(settlement, Settlement::Finished { .. });
         match self.queue.settle(&attempt.held.lease, settlement).await {
-            Ok(Settled::Done) => self.settled(&attempt, kind, ends),
+            Ok(Settled::Done { ended, notice }) => self.settled(&attempt, kind.zip(notice), ended),
             Ok(Settled::Stale) if delivered => self.duplicate(&attempt, "the lease had passed to another worker"),
             Ok(Settled::Stale) => {}
             Err(error) if delivered => self.duplicate(&attempt, &error.to_string()),
@@ -151,12 +150,14 @@ impl Office {
         }
     }
 
-    fn settled(&self, attempt: &Attempt, kind: Option<metrics::Notice>, ends: bool) {
-        if let Some(kind) = kind {
+    fn settled(&self, attempt: &Attempt, report: Option<(metrics::Notice, QueueId)>, ended: bool) {
+        let qid = attempt.message.id;
+        if let Some((kind, report)) = report {
             self.notices[kind as usize].increment(1);
+            maillog::reported(&maillog::Reported { qid, report, kind: kind.into() });
         }
-        if ends && is_only_job(attempt) {
-            maillog::removed(&maillog::Removed { qid: attempt.message.id });
+        if ended {
+            maillog::removed(&maillog::Removed { qid });
         }
     }
 
@@ -198,14 +199,4 @@ fn postponed(mut plan: Plan) -> Settlement {
         notice: None,
         delay_noticed: false,
     }
-}
-
-/// Does the message end with this job? Known for messages with one destination, which are nearly all.
-fn is_only_job(attempt: &Attempt) -> bool {
-    let mut recipients = attempt.message.envelope.recipients.iter();
-    let Some(first) = recipients.next() else { return true };
-    recipients.all(|recipient| match (recipient.address.domain_str(), first.address.domain_str()) {
-        (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
-        (a, b) => a == b,
-    })
 }

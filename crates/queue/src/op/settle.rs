@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use redis::Cmd;
+use staffetta_mail::QueueId;
 
 use super::unexpected;
 use crate::error::Fault;
@@ -25,6 +26,8 @@ const BURY_BELOW: u64 = 180_000;
 #[derive(PartialEq, Eq)]
 enum Answer {
     Done,
+    /// Done, and the message has no job left.
+    Last,
     Stale,
     /// An operator wants the message deleted.
     Abort,
@@ -52,8 +55,10 @@ impl Shared {
 
     /// Ends the job.
     pub(crate) async fn finish(&self, lease: &Lease, notice: Option<&Notice>) -> Result<Settled, Error> {
-        let settled = self.until_known(notice, lease, |notice| self.finish_call(lease, notice)).await?;
-        Ok(if settled == Answer::Stale { Settled::Stale } else { Settled::Done })
+        match self.until_known(notice, lease, |notice| self.finish_call(lease, notice)).await? {
+            (Answer::Stale, _) => Ok(Settled::Stale),
+            (answer, notice) => Ok(Settled::Done { ended: answer == Answer::Last || lease.facts.jobs == 1, notice }),
+        }
     }
 
     async fn defer(
@@ -67,22 +72,22 @@ impl Shared {
         let answer =
             self.until_known(notice, lease, |notice| self.defer_call(lease, state, after, back_off, notice)).await?;
         match answer {
-            Answer::Stale => Ok(Settled::Stale),
-            Answer::Abort => self.finish(lease, notice).await,
-            _ => Ok(Settled::Done),
+            (Answer::Stale, _) => Ok(Settled::Stale),
+            (Answer::Abort, _) => self.finish(lease, notice).await,
+            (_, notice) => Ok(Settled::Done { ended: false, notice }),
         }
     }
 
-    /// Repeats a settlement until it is known to be done, for at most a lease.
+    /// Repeats a settlement until it is known to be done, for at most a lease. The answer, and the id of the notice.
     async fn until_known(
         &self,
         notice: Option<&Notice>,
         lease: &Lease,
         call: impl Fn(Option<&Encoded>) -> Cmd,
-    ) -> Result<Answer, Error> {
+    ) -> Result<(Answer, Option<QueueId>), Error> {
         let end = Instant::now() + self.settings.lease;
         let mut unknown = false;
-        let mut encoded = None;
+        let mut encoded: Option<Encoded> = None;
         loop {
             let outcome = async {
                 if encoded.is_none()
@@ -92,12 +97,14 @@ impl Shared {
                 }
                 self.try_settle(call(encoded.as_ref())).await
             };
-            match outcome.await {
-                Ok(Answer::Stale) if unknown => return Ok(Answer::Done),
+            let outcome = outcome.await;
+            let id = encoded.as_ref().map(|notice| notice.id);
+            match outcome {
+                Ok(Answer::Stale) if unknown => return Ok((Answer::Done, id)),
                 // Store them again, under a new id.
                 Ok(Answer::NoBody) if Instant::now() < end => encoded = None,
                 Ok(Answer::NoBody) => return Err(Error::Unavailable("the body of a notice does not stay".into())),
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Ok((answer, id)),
                 Err(fault) if Instant::now() >= end => return Err(fault.into()),
                 Err(fault) => unknown |= matches!(fault, Fault::Unknown(_)),
             }
@@ -112,6 +119,7 @@ impl Shared {
         let answer = self.settles.call(call, 512).await?;
         match value::str(&answer) {
             Some("OK") => Ok(Answer::Done),
+            Some("LAST") => Ok(Answer::Last),
             Some("STALE") => Ok(Answer::Stale),
             Some("ABORT") => Ok(Answer::Abort),
             Some("NOBODY") => Ok(Answer::NoBody),

@@ -3,7 +3,7 @@
 --   with a notice: its record, due, its w:<destination>, its chunk…
 -- ARGV: lease member, id, number of the job, several (1 or 0), number of chunks, bury (1 or 0),
 --   with a notice: its id, its record, its destination, its number of chunks
--- Answers OK, STALE (the lease is not ours), NOBODY (chunks of the notice are missing).
+-- Answers LAST (the message has ended), OK, STALE (the lease is not ours), NOBODY (chunks of the notice are missing).
 local id, chunks = ARGV[2], tonumber(ARGV[5])
 local open = 6
 local chunk = open
@@ -33,4 +33,4 @@ end
 if ARGV[7] then
   put(KEYS[notice], KEYS[2], KEYS[notice + 1], ARGV[7], ARGV[8], notice + 2, 9, 1, notice + 3, tonumber(ARGV[10]), now)
 end
-return 'OK'
+return last and 'LAST' or 'OK'
