@@ -69,6 +69,23 @@ async fn submission_wants_tls_then_a_login_then_ones_own_sender() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_guesses_passwords_is_sent_away_and_counted() -> anyhow::Result<()> {
+    let world = world().await?.set("frontend.auth_failures_per_client", "\"2/1h\"").start().await?;
+    let mut client = Client::connect(world.submission()).await?.start_tls().await?;
+    for _ in 0..2 {
+        assert_eq!(client.auth("john@example.org", "wrong").await?.code, 535);
+    }
+    let limited = client.auth("john@example.org", "summersun").await?;
+    assert_eq!(limited.text(), "421 4.7.0 mail.example.org Error: too many authentication failures");
+    assert!(client.command("NOOP").await.is_err(), "the connection is closed");
+    let metrics = world.metrics(Service::Frontend).await?;
+    assert_eq!(metrics.sum("staffetta_rate_limited_total", &["scope=\"auth\""]), 1.0);
+    assert_eq!(metrics.sum("staffetta_smtp_auth_total", &["result=\"limited\""]), 1.0);
+    assert_eq!(metrics.sum("staffetta_smtp_auth_total", &["result=\"failed\""]), 2.0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn recipients_must_exist_in_dns() -> anyhow::Result<()> {
     let world = world().await?.start().await?;
     world.dns.null_mx("nomail.test").servfail("broken.test").host("plain.test", [127, 0, 0, 5]);

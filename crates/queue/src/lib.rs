@@ -11,6 +11,8 @@
 //! | `w:<destination>` `lease` `held` | where a job is: exactly one of these |
 //! | `due` `qf` | which destination deserves a visit when; back-offs |
 //! | `ids` `n` `x:<minute>` `id` | all messages; jobs beyond the first; tombstones; identity |
+//!
+//! Beside the partitions there are the buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`].
 
 mod admin;
 mod clock;
@@ -20,6 +22,7 @@ mod error;
 mod gate;
 mod incoming;
 mod job;
+mod limit;
 mod message;
 mod metrics;
 mod op;
@@ -37,8 +40,9 @@ pub use admin::{Counts, Deleted, Entry, Filter, JobState, Place};
 pub use error::{EnqueueError, Error};
 pub use incoming::Incoming;
 pub use job::{Job, Lease, Offer, Settled, Settlement};
+pub use limit::Limiter;
 pub use message::{Accept, Body, Destination, Message, Notice, Origin, UnixMillis};
 pub use metrics::describe_metrics;
 pub use queue::Queue;
 pub use settings::{Health, Settings};
-pub use staffetta_config::Durability;
+pub use staffetta_config::{Durability, Rate};

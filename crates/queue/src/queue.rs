@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::shared::Shared;
 use crate::value;
 use crate::{
-    Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease, Offer, Settings,
-    Settled, Settlement,
+    Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease, Limiter, Offer,
+    Rate, Settings, Settled, Settlement,
 };
 
 /// How often [`Queue::ready`] looks.
@@ -122,6 +122,11 @@ impl Queue {
     /// Redis is away.
     pub async fn reclaim(&self, partition: u16) -> Result<u64, Error> {
         self.shared.reclaim(partition).await
+    }
+
+    /// A limit for the whole cluster; all that use the same `scope` share it and must agree on the rate.
+    pub fn limiter(&self, scope: &'static str, rate: Rate) -> Limiter {
+        Limiter::new(self.shared.clone(), scope, rate)
     }
 
     /// Numbers for the metrics.

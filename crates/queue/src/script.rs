@@ -27,6 +27,8 @@ pub(crate) enum Script {
     Abort,
     /// Makes jobs due now.
     Flush,
+    /// Takes tokens of a limit.
+    Rate,
 }
 
 /// The first line; without a flag, Redis refuses the script before its first line when memory is short.
@@ -34,7 +36,7 @@ macro_rules! source {
     ($flags:literal, $($file:literal),+) => { concat!("#!lua", $flags, "\n", $(include_str!(concat!("script/", $file))),+) };
 }
 
-static SOURCES: [&str; 9] = [
+static SOURCES: [&str; 10] = [
     source!("", "common_now.lua", "common_put.lua", "enqueue.lua"),
     source!(" flags=allow-oom", "common_now.lua", "offer.lua"),
     source!(" flags=allow-oom", "common_now.lua", "claim.lua"),
@@ -44,9 +46,10 @@ static SOURCES: [&str; 9] = [
     source!(" flags=allow-oom", "common_now.lua", "reclaim.lua"),
     source!(" flags=allow-oom", "common_bury.lua", "abort.lua"),
     source!(" flags=allow-oom", "common_now.lua", "flush.lua"),
+    source!(" flags=allow-oom", "common_now.lua", "rate.lua"),
 ];
 
-static DIGESTS: LazyLock<[String; 9]> =
+static DIGESTS: LazyLock<[String; 10]> =
     LazyLock::new(|| SOURCES.map(|source| redis::Script::new(source).get_hash().to_owned()));
 
 impl Script {

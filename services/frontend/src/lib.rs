@@ -14,6 +14,7 @@ mod answer;
 mod auth;
 mod budget;
 mod connection;
+mod failures;
 mod limits;
 mod metrics;
 mod readiness;

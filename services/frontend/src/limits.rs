@@ -75,8 +75,8 @@ impl Drop for Slot {
     }
 }
 
-/// An IPv6 client owns a /64; counting single addresses would not limit it.
-fn network(ip: IpAddr) -> IpAddr {
+/// Who is counted as one client. An IPv6 client owns a /64; counting single addresses would not limit it.
+pub(crate) fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),

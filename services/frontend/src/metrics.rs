@@ -10,7 +10,7 @@ use staffetta_policy::relay::Refusal;
 use tonic::{Code, Status};
 
 /// What a login attempt came to; values of the label `result`.
-pub(crate) const AUTH_RESULTS: [&str; 5] = ["success", "failed", "malformed", "aborted", "unavailable"];
+pub(crate) const AUTH_RESULTS: [&str; 6] = ["success", "failed", "malformed", "aborted", "unavailable", "limited"];
 
 /// Handles that belong to one listener.
 pub(crate) struct ListenerMetrics {
@@ -98,6 +98,16 @@ pub(crate) fn rejection(stage: &'static str, code: u16, reason: &'static str) ->
     counter!("staffetta_smtp_rejections_total", "stage" => stage, "code" => code.to_string(), "reason" => reason)
 }
 
+/// What a cluster-wide limit kept from happening.
+pub(crate) fn rate_limited(scope: &'static str) -> Counter {
+    counter!("staffetta_rate_limited_total", "scope" => scope)
+}
+
+/// A limit that could not be looked up, and so did not apply.
+pub(crate) fn rate_limit_unavailable(scope: &'static str) -> Counter {
+    counter!("staffetta_rate_limit_unavailable_total", "scope" => scope)
+}
+
 /// One TLS handshake as the server.
 pub(crate) fn handshake(version: &'static str, result: &'static str) -> Counter {
     counter!("staffetta_tls_handshakes_total", "side" => "server", "version" => version, "result" => result)
@@ -143,6 +153,11 @@ fn describe() {
     describe_counter!(
         "staffetta_smtp_rejections_total",
         "Commands and messages refused, by stage, reply code and reason."
+    );
+    describe_counter!("staffetta_rate_limited_total", "What cluster-wide limits refused, by scope (auth: logins).");
+    describe_counter!(
+        "staffetta_rate_limit_unavailable_total",
+        "Look-ups of cluster-wide limits that Redis did not answer; the limit did not apply."
     );
     describe_counter!("staffetta_messages_accepted_total", "Messages answered with 250 after their content.");
     describe_counter!("staffetta_recipients_accepted_total", "Recipients of accepted messages.");

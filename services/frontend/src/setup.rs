@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::budget::Budget;
+use crate::failures::Failures;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) resolver: Resolver,
     pub(crate) rules: Rules,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) failures: Failures,
     pub(crate) budget: Budget,
     pub(crate) metrics: Metrics,
     pub(crate) tls: Option<Arc<ServerConfig>>,
@@ -62,9 +64,11 @@ impl Shared {
     ) -> anyhow::Result<Self> {
         let frontend = &config.frontend;
         let mechanisms: Vec<String> = MECHANISMS.map(str::to_owned).into();
+        let queue = Queue::open(config.into(), background).context("redis")?;
         Ok(Self {
             hostname: config.hostname.clone(),
-            queue: Queue::open(config.into(), background).context("redis")?,
+            failures: Failures::new(&queue, frontend.auth_failures_per_client),
+            queue,
             auth: Auth::new(config).context("frontend.auth")?,
             resolver: Resolver::new(&DnsSettings { servers: config.dns.servers.clone() }).context("dns")?,
             rules: rules(config),

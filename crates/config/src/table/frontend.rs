@@ -42,8 +42,10 @@ settings! {
         value connection_limit: u32 as Number<u32, 1, 1000000> = "10000",
         /// Most connections at a time from one client address, in each pod. Trusted networks have no such limit.
         value connections_per_client: u32 as Number<u32, 1, 1000000> = "50",
-        /// How often a client address may fail to log in before its logins are refused for a while. This version
-        /// does not apply it yet.
+        /// How often a client may fail to log in, counted over all pods; `""`: as often as it likes. With `10/10m`
+        /// the first ten failures are free, then one a minute: until then AUTH is answered by `421 4.7.0` and the
+        /// auth service is not asked. An IPv4 address is a client, and so is an IPv6 /64; trusted networks are not
+        /// counted. While Redis is away nobody is refused.
         value auth_failures_per_client: Option<Rate> as Maybe<Limit> = "10/10m",
         /// How much a login may send. Not available in this version.
         value messages_per_login: Option<Rate> as Maybe<Limit> = "",

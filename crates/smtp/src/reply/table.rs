@@ -246,11 +246,6 @@ impl Reply {
         Self::new(535, Status::new(5, 7, 8), format!("Error: authentication failed: {reason}"))
     }
 
-    /// Too many failed logins from this client.
-    pub fn too_many_auth_failures(client: &str) -> Self {
-        Self::new(450, Status::new(4, 7, 1), format!("Error: too many AUTH commands from {client}"))
-    }
-
     /// More messages than this client or login may send.
     pub fn too_much_mail(client: &str) -> Self {
         Self::new(450, Status::new(4, 7, 1), format!("Error: too much mail from {client}"))
@@ -330,6 +325,11 @@ impl Reply {
     /// The client has too many connections open.
     pub fn too_many_connections(hostname: &str, client: &str) -> Self {
         Self::new(421, Status::new(4, 7, 0), format!("{hostname} Error: too many connections from {client}"))
+    }
+
+    /// Too many logins of this client have failed.
+    pub fn too_many_auth_failures(hostname: &str) -> Self {
+        Self::new(421, Status::new(4, 7, 0), format!("{hostname} Error: too many authentication failures"))
     }
 
     /// The peer was silent for too long.

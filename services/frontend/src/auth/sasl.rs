@@ -46,6 +46,13 @@ pub(crate) enum Outcome {
     Away,
 }
 
+impl Outcome {
+    /// Did the client have the wrong name or secret? Not so if its message made no sense, or nobody could say.
+    pub(crate) fn is_wrong_credentials(&self) -> bool {
+        matches!(self, Self::Failure { reason: Reason::Credentials | Reason::Unspecified, .. })
+    }
+}
+
 impl Auth {
     /// Begins an exchange. `initial` is the decoded initial response, if the client sent one.
     pub(crate) async fn start(&self, mechanism: &str, initial: Option<Vec<u8>>, who: Who) -> Outcome {

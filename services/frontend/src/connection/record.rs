@@ -90,6 +90,7 @@ impl Dialog<'_> {
 
     fn login_failed(&self, attempt: &Attempt, reply: &Reply) {
         let result = match reply.code() {
+            421 => "limited",
             454 => "unavailable",
             535 => "failed",
             _ if *reply == Reply::authentication_aborted() => "aborted",

@@ -9,14 +9,16 @@ use crate::auth::{Outcome, Who};
 
 impl Dialog<'_> {
     pub(super) async fn sasl(&mut self, step: SaslStep) -> Answer {
-        let auth = &self.door.shared.auth;
+        let shared = &self.door.shared;
+        let auth = &shared.auth;
         let outcome = match step {
             SaslStep::Start { mechanism, initial } => {
+                self.attempt = Some(Attempt { mechanism: mechanism.clone(), login: None });
+                if !self.peer.trusted && !shared.failures.may_try(self.peer.address.ip()).await {
+                    return self.refuse("auth_failures", Reply::too_many_auth_failures(&shared.hostname));
+                }
                 let initial = initial.map(|secret| secret.expose().to_vec());
-                let who = self.who();
-                let outcome = auth.start(&mechanism, initial, who).await;
-                self.attempt = Some(Attempt { mechanism, login: None });
-                outcome
+                auth.start(&mechanism, initial, self.who()).await
             }
             SaslStep::Response(secret) => match self.exchange.take() {
                 Some(exchange) => auth.respond(exchange, secret.expose().to_vec()).await,
@@ -27,6 +29,9 @@ impl Dialog<'_> {
                 return Answer::Proceed;
             }
         };
+        if outcome.is_wrong_credentials() && !self.peer.trusted {
+            shared.failures.count(self.peer.address.ip()).await;
+        }
         self.conclude(outcome)
     }
 

@@ -233,3 +233,37 @@ async fn limits_of_connections_and_patience() {
     assert_eq!(first.reply().await, "421 4.4.2 mail.test Error: timeout exceeded\r\n");
     assert!(first.is_closed().await);
 }
+
+/// `john` with a wrong password.
+const WRONG: &str = "AUTH PLAIN AGpvaG5AZXhhbXBsZS5vcmcAd2ludGVybW9vbg==";
+
+#[tokio::test]
+async fn a_client_that_guesses_passwords_is_sent_away() {
+    let mut world = World::start("trusted_networks = []\nauth_failures_per_client = \"2/1h\"").await;
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    client
+        .expect(&[
+            ("AUTH PLAIN AA==", "501 5.5.2 "),
+            ("AUTH PLAIN", "334 "),
+            ("*", "501 5.7.0 "),
+            (WRONG, "535 5.7.8 "),
+            (WRONG, "535 5.7.8 "),
+            (AUTH, "421 4.7.0 mail.test Error: too many authentication failures\r\n"),
+        ])
+        .await;
+    assert!(client.is_closed().await);
+    let mut again = Client::encrypted(world.submission, &world.ca).await;
+    again.expect(&[(AUTH, "421 4.7.0 ")]).await;
+
+    world.redis.kill().unwrap();
+    world.until_ready(false).await;
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    client.expect(&[(AUTH, "235 2.7.0 ")]).await;
+}
+
+#[tokio::test]
+async fn a_trusted_client_may_fail_as_often_as_it_likes() {
+    let world = World::start("auth_failures_per_client = \"1/1h\"").await;
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    client.expect(&[(WRONG, "535 "), (WRONG, "535 "), (AUTH, "235 ")]).await;
+}
