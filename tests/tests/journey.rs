@@ -37,6 +37,11 @@ async fn a_submission_is_relayed_to_the_mx_over_tls() -> anyhow::Result<()> {
     let frontend = world.metrics(Service::Frontend).await?;
     assert_eq!(frontend.sum("staffetta_messages_accepted_total", &["listener=\"submission\""]), 1.0);
     assert_eq!(frontend.sum("staffetta_smtp_auth_total", &["result=\"success\""]), 1.0);
+    for (command, class, n) in [("RCPT", 2, 1.0), ("DATA", 3, 1.0), ("END-OF-MESSAGE", 2, 1.0), ("RCPT", 5, 0.0)] {
+        let labels = [format!("command=\"{command}\""), format!("code_class=\"{class}\"")];
+        let count = frontend.sum("staffetta_smtp_commands_total", &labels.each_ref().map(String::as_str));
+        assert_eq!(count, n, "{command} {class}");
+    }
     let delivery = world.metrics(Service::Delivery).await?;
     assert_eq!(delivery.sum("staffetta_deliveries_total", &["outcome=\"delivered\""]), 1.0);
     assert!(world.log(Service::Delivery).contains(&id));

@@ -7,6 +7,8 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use staffetta_policy::relay::Refusal;
+use staffetta_smtp::command::Verb;
+use staffetta_smtp::server::Stage;
 use tonic::{Code, Status};
 
 /// What a login attempt came to; values of the label `result`.
@@ -24,6 +26,7 @@ pub(crate) struct ListenerMetrics {
 
 /// Handles that all listeners share.
 pub(crate) struct Metrics {
+    pub(crate) commands: Commands,
     pub(crate) recipients: Counter,
     pub(crate) bytes: Counter,
     pub(crate) size: Histogram,
@@ -33,6 +36,9 @@ pub(crate) struct Metrics {
     /// 354 to the final dot.
     pub(crate) content: Histogram,
 }
+
+/// Answers to commands and messages, by stage and first digit of the reply.
+pub(crate) struct Commands([[Counter; 4]; Stage::ALL.len()]);
 
 /// Counts calls to the auth service.
 pub(crate) struct Rpc(());
@@ -78,12 +84,36 @@ impl Metrics {
             handshake(version, result).increment(0);
         }
         Self {
+            commands: Commands::new(),
             recipients: counter!("staffetta_recipients_accepted_total"),
             bytes: counter!("staffetta_messages_accepted_bytes_total"),
             size: histogram!("staffetta_message_size_bytes"),
             commit: histogram!("staffetta_queue_commit_duration_seconds"),
             envelope: histogram!("staffetta_smtp_transaction_duration_seconds", "stage" => "envelope"),
             content: histogram!("staffetta_smtp_transaction_duration_seconds", "stage" => "content"),
+        }
+    }
+}
+
+impl Commands {
+    fn new() -> Self {
+        Self(Stage::ALL.map(|stage| ["2", "3", "4", "5"].map(|class| Self::counter(stage, class))))
+    }
+
+    /// Connections have families of their own; only AUTH and DATA have a middle.
+    fn counter(stage: Stage, class: &'static str) -> Counter {
+        let goes_on = matches!(stage, Stage::Command(Verb::Auth | Verb::Data));
+        if stage == Stage::Connect || (class == "3" && !goes_on) {
+            return Counter::noop();
+        }
+        counter!("staffetta_smtp_commands_total", "command" => stage.name(), "code_class" => class)
+    }
+
+    /// `class` is the first digit, 2 to 5.
+    pub(crate) fn count(&self, stage: Stage, class: u8, n: u16) {
+        let class = usize::from(class).saturating_sub(2);
+        if let Some(counter) = self.0[stage.index()].get(class) {
+            counter.increment(n.into());
         }
     }
 }
@@ -149,6 +179,10 @@ fn describe() {
     describe_counter!("staffetta_smtp_connections_total", "Connections accepted, by listener and its TLS mode.");
     describe_gauge!("staffetta_smtp_connections_active", "Connections open now.");
     describe_counter!("staffetta_smtp_connections_rejected_total", "Connections refused at once with 421.");
+    describe_counter!(
+        "staffetta_smtp_commands_total",
+        "Replies to commands and messages, by command and first digit of the code."
+    );
     describe_counter!("staffetta_smtp_auth_total", "Login attempts, by mechanism and result.");
     describe_counter!(
         "staffetta_smtp_rejections_total",

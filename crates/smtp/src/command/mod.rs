@@ -79,6 +79,23 @@ const NAMES: [(&str, Verb); 13] = [
 const FORBIDDEN: [&str; 3] = ["CONNECT", "GET", "POST"];
 
 impl Verb {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; NAMES.len()] = [
+        Self::Helo,
+        Self::Ehlo,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::Rset,
+        Self::Noop,
+        Self::Quit,
+        Self::StartTls,
+        Self::Auth,
+        Self::Vrfy,
+        Self::Etrn,
+        Self::Help,
+    ];
+
     /// Takes a line apart into the verb and its arguments, which lose the blanks around them.
     ///
     /// Refuses what is no command: 500 for an unknown word, 221 and an end of the session for the talk of other

@@ -113,6 +113,29 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 3 + Verb::ALL.len()] = {
+        let mut all = [Self::Connect; 3 + Verb::ALL.len()];
+        all[1] = Self::EndOfMessage;
+        all[2] = Self::Unknown;
+        let mut i = 0;
+        while i < Verb::ALL.len() {
+            all[3 + i] = Self::Command(Verb::ALL[i]);
+            i += 1;
+        }
+        all
+    };
+
+    /// Its place in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Connect => 0,
+            Self::EndOfMessage => 1,
+            Self::Unknown => 2,
+            Self::Command(verb) => 3 + verb as usize,
+        }
+    }
+
     /// The word that Postfix logs: `CONNECT`, `RCPT`, `END-OF-MESSAGE`, `UNKNOWN`.
     pub fn name(self) -> &'static str {
         match self {

@@ -25,6 +25,7 @@ mod receiving;
 mod session;
 mod settings;
 mod state;
+mod tally;
 #[cfg(test)]
 mod tests;
 

@@ -110,6 +110,23 @@ fn the_clock_starts_again_with_every_piece_of_a_message() {
 }
 
 #[test]
+fn every_answer_is_counted_by_command_and_class_and_told_once() {
+    let mut story = Story::in_data(Settings::default());
+    story.say("x\r\n.\r\nFOO\r\nRCPT TO:<d@e.f>\r\nRSET\r\n");
+    let tally = |story: &mut Story| {
+        let mut told = Vec::new();
+        story.session.drain_tally(|stage, class, n| told.push(format!("{stage} {class} {n}")));
+        told
+    };
+    let expected =
+        ["END-OF-MESSAGE 2 1", "UNKNOWN 5 1", "EHLO 2 1", "MAIL 2 1", "RCPT 2 1", "RCPT 5 1", "DATA 3 1", "RSET 2 1"];
+    assert_eq!(tally(&mut story), expected);
+    story.session.on_timeout(&mut story.output);
+    story.run();
+    assert_eq!(tally(&mut story), Vec::<String>::new(), "nobody asked for that one");
+}
+
+#[test]
 fn rfc5321_4_5_3_2_a_silent_client_gets_421() {
     let mut story = Story::begin(Settings::default());
     story.say("EHLO c\r\n");

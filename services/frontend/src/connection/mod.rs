@@ -89,6 +89,7 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
     loop {
         match dialog.session.next(&mut input, &mut output, Instant::now()) {
             Event::Read => {
+                dialog.count_commands();
                 flush(&mut stream, &mut output, dialog.patience()).await?;
                 make_room(&mut input, dialog.receiving.is_some());
                 patience.as_mut().reset(dialog.session.deadline().into());
@@ -119,6 +120,7 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
                 stream = dialog.start_tls(stream).await?;
             }
             Event::Close => {
+                dialog.count_commands();
                 flush(&mut stream, &mut output, dialog.patience()).await?;
                 Box::pin(close(stream)).await;
                 return Ok(());

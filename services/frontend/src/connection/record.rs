@@ -35,6 +35,12 @@ impl Dialog<'_> {
         }
     }
 
+    /// How the commands since the last call were answered.
+    pub(super) fn count_commands(&mut self) {
+        let commands = &self.door.shared.metrics.commands;
+        self.session.drain_tally(|stage, class, n| commands.count(stage, class, n));
+    }
+
     /// A message is in the queue.
     pub(super) fn accepted(&self, stored: &Stored, from: &ReversePath, nrcpt: usize, complete: Instant) {
         let metrics = &self.door.shared.metrics;

@@ -57,7 +57,7 @@ impl Session {
     }
 
     fn enter(&mut self, state: State, reply: &Reply, output: &mut BytesMut) {
-        reply.write(output);
+        self.say(reply, output);
         self.state = state;
     }
 

@@ -106,7 +106,7 @@ impl Session {
             Verb::Ehlo => self.introduce(ehlo::check(arguments)?, true, output),
             Verb::StartTls => {
                 starttls::check(&self.standing(), arguments)?;
-                Reply::ready_to_start_tls().write(output);
+                self.say(&Reply::ready_to_start_tls(), output);
                 self.state = State::Handshake;
             }
             Verb::Auth => return Auth::check(&self.standing(), arguments).map(|auth| Some(self.start_sasl(auth))),
@@ -124,12 +124,12 @@ impl Session {
             Verb::Rset => {
                 rset::check(arguments)?;
                 self.state = State::Ready;
-                Reply::ok().write(output);
+                self.say(&Reply::ok(), output);
             }
-            Verb::Noop => noop::reply(arguments).write(output),
-            Verb::Help => help::reply(arguments).write(output),
+            Verb::Noop => self.say(&noop::reply(arguments), output),
+            Verb::Help => self.say(&help::reply(arguments), output),
             Verb::Quit => {
-                quit::reply(arguments).write(output);
+                self.say(&quit::reply(arguments), output);
                 self.state = State::Closed;
             }
             Verb::Vrfy => {
@@ -151,8 +151,9 @@ impl Session {
         self.helo = Some(Helo { name: name.to_owned(), extended });
         if extended {
             ehlo::write_reply(&self.standing(), output);
+            self.tally.count(self.stage, 250);
         } else {
-            Reply::helo(&self.settings.hostname).write(output);
+            self.say(&Reply::helo(&self.settings.hostname), output);
         }
     }
 

@@ -15,6 +15,7 @@ use super::event::{Answer, Event, Refusal, Stage};
 use super::line::LineReader;
 use super::settings::{Link, Settings};
 use super::state::{Helo, State, Transaction};
+use super::tally::Tally;
 use crate::Reply;
 use crate::command::Standing;
 
@@ -34,6 +35,7 @@ pub struct Session {
     draining: bool,
     /// Refusals that the shell has not seen yet.
     refusals: Vec<Refusal>,
+    tally: Tally,
     deadline: Instant,
     /// Something happened since the deadline was set.
     stale: bool,
@@ -55,6 +57,7 @@ impl Session {
             junk: 0,
             draining: false,
             refusals: Vec::new(),
+            tally: Tally::new(),
             deadline,
             stale: false,
         }
@@ -105,7 +108,7 @@ impl Session {
 
     /// The deadline passed: says 421 and closes with the next call of [`Self::next`].
     pub fn on_timeout(&mut self, output: &mut BytesMut) {
-        self.end(self.stage, Reply::timeout(&self.settings.hostname), output);
+        self.interrupt(Reply::timeout(&self.settings.hostname), output);
     }
 
     /// The server goes down: says 421 as soon as the client can tell what became of its message, at once if it can
@@ -159,6 +162,12 @@ impl Session {
     pub fn errors(&self) -> u32 {
         self.errors
     }
+
+    /// Tells how commands and messages were answered since the last call: what, the first digit of the reply, how
+    /// often. The greeting and what the server says unasked do not count.
+    pub fn drain_tally(&mut self, each: impl FnMut(Stage, u8, u16)) {
+        self.tally.drain(each);
+    }
 }
 
 /// Small things.
@@ -171,6 +180,12 @@ impl Session {
             login: self.login.as_deref(),
             transaction: self.transaction(),
         }
+    }
+
+    /// Answers what the client is doing.
+    fn say(&mut self, reply: &Reply, output: &mut BytesMut) {
+        reply.write(output);
+        self.tally.count(self.stage, reply.code());
     }
 
     fn is_extended(&self) -> bool {

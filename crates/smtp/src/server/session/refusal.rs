@@ -28,6 +28,7 @@ impl Session {
         output: &mut BytesMut,
     ) {
         reply.write(output);
+        self.tally.count(stage, reply.code());
         if !self.is_forgiven(&reply) {
             self.errors += 1;
         }
@@ -42,6 +43,13 @@ impl Session {
     pub(super) fn end(&mut self, stage: Stage, reply: Reply, output: &mut BytesMut) {
         self.refuse(stage, reply, output);
         self.state = State::Closed;
+    }
+
+    /// Ends the session unasked, whatever the client is doing.
+    pub(super) fn interrupt(&mut self, reply: Reply, output: &mut BytesMut) {
+        reply.write(output);
+        self.state = State::Closed;
+        self.refusals.push(Refusal { stage: self.stage, reply, sender: None, recipient: None });
     }
 
     /// RFC 5321 section 4.5.3.1.10: a client may try more recipients than fit, within reason.
@@ -64,7 +72,7 @@ impl Session {
     /// While the server goes down, a client that rests is sent away.
     pub(super) fn drain(&mut self, output: &mut BytesMut) {
         if self.draining && self.state.is_resting() {
-            self.end(self.stage, Reply::shutting_down(&self.settings.hostname), output);
+            self.interrupt(Reply::shutting_down(&self.settings.hostname), output);
         }
     }
 }
