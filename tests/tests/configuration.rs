@@ -67,7 +67,7 @@ fn check_tries_what_the_configuration_names() -> anyhow::Result<()> {
     let redis = LocalServer::start_with(&folder.path().join("redis"), Options { settings, ..Options::default() })?;
     let nobody = Port::reserve()?;
     let config = format!(
-        "redis.url = \"{}\"\nauth.sql.url = \"postgres://u:secret@127.0.0.1:{}/mail\"\n\
+        "redis.url = \"{}\"\ncolour = \"red\"\nauth.sql.url = \"postgres://u:secret@127.0.0.1:{}/mail\"\n\
          dns.servers = [\"127.0.0.1:{}\"]\nfrontend.listener = [{{ name = \"smtp\", bind = \"127.0.0.1:{}\", kind = \"relay\", tls = \"off\" }}]\n",
         redis.url(),
         nobody.number(),
@@ -77,8 +77,9 @@ fn check_tries_what_the_configuration_names() -> anyhow::Result<()> {
     let (code, said) = run("staffetta", &["check"], &config)?;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("staffetta.toml:1: redis.url") && said.contains("appendonly"), "{said}");
-    assert!(said.contains("staffetta.toml:2: auth.sql.url") && !said.contains("secret"), "{said}");
-    assert!(said.contains("staffetta.toml:3: dns.servers"), "{said}");
+    assert!(said.contains("staffetta.toml:2: colour"), "{said}");
+    assert!(said.contains("staffetta.toml:3: auth.sql.url") && !said.contains("secret"), "{said}");
+    assert!(said.contains("staffetta.toml:4: dns.servers"), "{said}");
     Ok(())
 }
 

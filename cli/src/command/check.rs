@@ -2,11 +2,10 @@
 //!
 //! Everything is tried, so that one run shows all that is wrong; each finding points at the key that names the culprit.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use staffetta_config::{Backend, Config, Finding};
+use staffetta_config::{Backend, Config, Finding, Service};
 use staffetta_queue::Queue;
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
@@ -21,22 +20,26 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let path = file.path();
-    let config = Config::load(&path)?;
+    let examined = Config::examine(&path, Service::All)?;
+    let config = &examined.config;
     for warning in config.warnings() {
         complain(&format!("warning: {warning}"));
     }
-    let (redis, sql, dns) = tokio::join!(try_redis(&config), try_sql(&config), try_dns(&config));
-    let findings: Vec<Finding> =
-        [redis, sql, dns, try_certificates(&config), try_ca(&config)].into_iter().flatten().collect();
-    if findings.is_empty() {
-        say(&format!("{}: no problem found", path.display()));
-        return Ok(ExitCode::SUCCESS);
-    }
-    Err(located(&path, findings))
+    // What is misspelt cannot be tried; the rest is, so that one run shows everything.
+    let (redis, sql, dns) = tokio::join!(
+        try_if(examined.is_sound("redis"), try_redis(config)),
+        try_if(examined.is_sound("auth"), try_sql(config)),
+        try_if(examined.is_sound("dns"), try_dns(config)),
+    );
+    let certificates = examined.is_sound("tls").then(|| try_certificates(config)).flatten();
+    let ca = examined.is_sound("delivery.ca").then(|| try_ca(config)).flatten();
+    examined.conclude([redis, sql, dns, certificates, ca].into_iter().flatten().collect())?;
+    say(&format!("{}: no problem found", path.display()));
+    Ok(ExitCode::SUCCESS)
 }
 
-fn located(path: &Path, findings: Vec<Finding>) -> anyhow::Error {
-    Config::locate(path, findings).into()
+async fn try_if(sound: bool, trial: impl Future<Output = Option<Finding>>) -> Option<Finding> {
+    if sound { trial.await } else { None }
 }
 
 /// The durability gate, as every service applies it.

@@ -148,6 +148,33 @@ impl Finding {
     }
 }
 
+/// A configuration that was read, and what is wrong with it so far.
+pub struct Examined {
+    /// Defaults stand in for what could not be read.
+    pub config: Config,
+    name: String,
+    reader: Reader,
+}
+
+impl Examined {
+    /// True if no mistake was found in this table.
+    pub fn is_sound(&self, table: &str) -> bool {
+        let inside =
+            |key: &str| key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        !self.reader.problems.iter().any(|problem| inside(&problem.key))
+    }
+
+    /// The configuration, if nothing is wrong with it, not even what trying it has found.
+    pub fn conclude(mut self, findings: Vec<Finding>) -> Result<Config, Errors> {
+        for Finding { key, what, allowed } in findings {
+            let place = self.reader.place(key);
+            self.reader.problem(place, key, what, Some(allowed));
+        }
+        let problems = self.reader.problems;
+        if problems.is_empty() { Ok(self.config) } else { Err(Errors::new(&self.name, problems)) }
+    }
+}
+
 impl Config {
     /// Reads the file, then the environment over it, and looks for every file that is named in it.
     pub fn load(path: &Path) -> Result<Self, Errors> {
@@ -156,6 +183,12 @@ impl Config {
 
     /// Like [`Config::load`], but files that only other services use need not be there.
     pub fn load_for(path: &Path, service: Service) -> Result<Self, Errors> {
+        Self::examine(path, service)?.conclude(Vec::new())
+    }
+
+    /// Reads like [`Config::load_for`], and goes on after mistakes with the defaults in their place, so that what is
+    /// sound can be tried. Fails only if there is no file to read.
+    pub fn examine(path: &Path, service: Service) -> Result<Examined, Errors> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| {
             let what = format!("cannot be read: {error}");
@@ -164,26 +197,14 @@ impl Config {
         let (variables, mut problems) = environment();
         let (config, mut reader) = Self::read_text(&text, variables, service);
         files::check(&config, &mut reader, service);
-        problems.append(&mut reader.problems);
-        if problems.is_empty() { Ok(config) } else { Err(Errors::new(&name, problems)) }
+        reader.problems.append(&mut problems);
+        Ok(Examined { config, name, reader })
     }
 
     /// From a text, without the environment and without a look at certificates; `name` stands for the file in errors.
     pub fn parse(text: &str, name: &str) -> Result<Self, Errors> {
         let (config, reader) = Self::read_text(text, Vec::new(), Service::All);
         if reader.problems.is_empty() { Ok(config) } else { Err(Errors::new(name, reader.problems)) }
-    }
-
-    /// Puts what only a trial could find in its place, as if [`Config::load`] had found it.
-    pub fn locate(path: &Path, findings: Vec<Finding>) -> Errors {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let (_, mut reader) = Self::read_text(&text, environment().0, Service::All);
-        reader.problems.clear();
-        for Finding { key, what, allowed } in findings {
-            let place = reader.place(key);
-            reader.problem(place, key, what, Some(allowed));
-        }
-        Errors::new(&path.display().to_string(), reader.problems)
     }
 
     /// What is allowed and yet probably not meant, one line each.
