@@ -64,7 +64,7 @@ async fn try_sql(config: &Config) -> Option<Finding> {
         return None;
     }
     let (key, error) = match tokio::time::timeout(PATIENCE, staffetta_auth::check(&config.auth.sql)).await {
-        Ok(outcome) => outcome.err().map(|problem| (problem.key, problem.to_string()))?,
+        Ok(outcome) => outcome.err().map(|problem| (problem.key, problem.problem))?,
         Err(_) => ("auth.sql.url", "the database does not answer".to_owned()),
     };
     Some(Finding::new(key, error, "a reachable SQLite, PostgreSQL, MySQL or MariaDB database that the queries fit"))
@@ -74,7 +74,10 @@ async fn try_sql(config: &Config) -> Option<Finding> {
 async fn try_dns(config: &Config) -> Option<Finding> {
     let settings = DnsSettings { servers: config.dns.servers.clone() };
     let error = match Resolver::new(&settings) {
-        Ok(resolver) => resolver.mail_domain(&config.hostname).await.err()?.to_string(),
+        Ok(resolver) => match tokio::time::timeout(PATIENCE, resolver.mail_domain(&config.hostname)).await {
+            Ok(answer) => answer.err()?.to_string(),
+            Err(_) => "no server answers".to_owned(),
+        },
         Err(error) => error.to_string(),
     };
     Some(Finding::new("dns.servers", error, "reachable DNS servers, such as \"127.0.0.1:53\""))
