@@ -1,7 +1,8 @@
-//! The tokio shell: listeners, TLS with reload, DNS, shutdown.
+//! The tokio shell: the start of a service, listeners, TLS with reload, DNS, connecting, shutdown.
 
 pub mod connect;
 pub mod dns;
+pub mod launch;
 pub mod listen;
 pub mod shutdown;
 pub mod tls;

@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use staffetta_config::Rpc;
+use staffetta_transport::tls::{RpcContents, RpcError, RpcFiles};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -35,52 +36,29 @@ type Connection = std::io::Result<TlsStream<TcpStream>>;
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    #[error("read {path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Files(#[from] RpcError),
     #[error("{path} holds no usable {what}: {problem}")]
     Pem { path: PathBuf, what: &'static str, problem: String },
     #[error("use the certificate and the key together: {0}")]
     Pair(#[from] rustls::Error),
     #[error("use the authority: {0}")]
     Authority(#[from] rustls::server::VerifierBuilderError),
-    #[error("rpc.ca, rpc.certificate and rpc.key must be set together")]
-    Incomplete,
-}
-
-/// The paths of the three files.
-struct Files {
-    ca: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-/// What was read from them, compared to see a change.
-#[derive(PartialEq, Eq)]
-struct Contents {
-    ca: Vec<u8>,
-    certificate: Vec<u8>,
-    key: zeroize::Zeroizing<Vec<u8>>,
 }
 
 /// The configuration in use.
 pub(crate) struct MutualTls {
-    files: Files,
-    contents: ArcSwap<Contents>,
+    files: RpcFiles,
+    contents: ArcSwap<RpcContents>,
     config: ArcSwap<ServerConfig>,
 }
 
 impl MutualTls {
     /// `None` if `[rpc]` is not used.
     pub(crate) fn load(rpc: &Rpc) -> Result<Option<Arc<Self>>, TlsError> {
-        let files = match (&rpc.ca, &rpc.certificate, &rpc.key) {
-            (None, None, None) => return Ok(None),
-            (Some(ca), Some(certificate), Some(key)) => {
-                Files { ca: ca.clone(), certificate: certificate.clone(), key: key.clone() }
-            }
-            _ => return Err(TlsError::Incomplete),
-        };
+        let Some(files) = RpcFiles::new(rpc)? else { return Ok(None) };
         let contents = files.read()?;
-        let config = files.config(&contents)?;
+        let config = server_config(&files, &contents)?;
         Ok(Some(Arc::new(Self {
             files,
             contents: ArcSwap::from_pointee(contents),
@@ -94,7 +72,7 @@ impl MutualTls {
         if **self.contents.load() == contents {
             return Ok(false);
         }
-        self.config.store(Arc::new(self.files.config(&contents)?));
+        self.config.store(Arc::new(server_config(&self.files, &contents)?));
         self.contents.store(Arc::new(contents));
         Ok(true)
     }
@@ -156,28 +134,20 @@ async fn handshake(
     }
 }
 
-impl Files {
-    fn read(&self) -> Result<Contents, TlsError> {
-        let read = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
-        Ok(Contents { ca: read(&self.ca)?, certificate: read(&self.certificate)?, key: read(&self.key)?.into() })
+fn server_config(files: &RpcFiles, contents: &RpcContents) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&files.ca, &contents.ca)? {
+        roots.add(certificate)?;
     }
-
-    fn config(&self, contents: &Contents) -> Result<ServerConfig, TlsError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.ca, &contents.ca)? {
-            roots.add(certificate)?;
-        }
-        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
-        let key =
-            PrivateKeyDer::from_pem_slice(&contents.key).map_err(|error| pem(&self.key, "private key", &error))?;
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(clients)
-            .with_single_cert(certificates(&self.certificate, &contents.certificate)?, key)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
-    }
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+    let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|error| pem(&files.key, "private key", &error))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(certificates(&files.certificate, &contents.certificate)?, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
 }
 
 fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

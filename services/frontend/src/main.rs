@@ -1,47 +1,15 @@
 //! The `staffetta-frontend` binary.
 
-use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use clap::Parser;
-use staffetta_config::{Config, LogFormat, Service};
-use staffetta_transport::{shutdown, tls};
+use staffetta_config::Service;
+use staffetta_transport::launch::launch;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Takes mail from users and trusted networks and puts it into the queue.
-#[derive(Parser)]
-#[command(name = "staffetta-frontend", version)]
-struct Arguments {
-    /// The configuration file.
-    #[arg(long, env = "STAFFETTA_CONFIG", default_value = "/etc/staffetta/staffetta.toml")]
-    config: PathBuf,
-}
+const ABOUT: &str = "Takes mail from users and trusted networks and puts it into the queue";
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match start(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "staffetta-frontend: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn start(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Arc::new(Config::load_for(&arguments.config, Service::Frontend)?);
-    tls::install_provider();
-    let format = match config.log.format {
-        LogFormat::Json => staffetta_telemetry::LogFormat::Json,
-        LogFormat::Postfix => staffetta_telemetry::LogFormat::Postfix,
-    };
-    let _telemetry = staffetta_telemetry::init(format, &config.log.level, "frontend")?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let shutdown = shutdown::on_signal()?;
-        staffetta_frontend::run(config, shutdown).await
-    })
+    launch(Service::Frontend, ABOUT, staffetta_frontend::run)
 }

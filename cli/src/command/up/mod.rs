@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use staffetta_config::{Config, LogFormat};
-use staffetta_transport::shutdown;
+use staffetta_config::Config;
+use staffetta_transport::{launch, shutdown};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +36,7 @@ pub(super) async fn run(arguments: Up) -> anyhow::Result<ExitCode> {
 
 async fn with_config(path: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
     let config = Arc::new(Config::load(path)?);
-    let _telemetry = start_telemetry(&config)?;
+    let _telemetry = launch::start_telemetry(&config, "staffetta")?;
     let cluster = Cluster::start(config, stop.child_token());
     cluster.run(stop).await
 }
@@ -44,7 +44,7 @@ async fn with_config(path: &Path, stop: &CancellationToken) -> anyhow::Result<()
 async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<()> {
     let home = Home::open(&arguments.data, Ports::new(arguments.port_offset)?, arguments.demo).await?;
     let config = Arc::new(Config::load(&home.config_file())?);
-    let _telemetry = start_telemetry(&config)?;
+    let _telemetry = launch::start_telemetry(&config, "staffetta")?;
     let demo = if arguments.demo { Some(demo::Demo::prepare(&home).await?) } else { None };
 
     let cluster = Cluster::start(Arc::clone(&config), stop.child_token());
@@ -64,14 +64,6 @@ async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<(
     .await;
     home.close();
     outcome
-}
-
-fn start_telemetry(config: &Config) -> anyhow::Result<staffetta_telemetry::Guard> {
-    let format = match config.log.format {
-        LogFormat::Json => staffetta_telemetry::LogFormat::Json,
-        LogFormat::Postfix => staffetta_telemetry::LogFormat::Postfix,
-    };
-    Ok(staffetta_telemetry::init(format, &config.log.level, "staffetta")?)
 }
 
 /// The three services as tasks.

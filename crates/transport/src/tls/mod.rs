@@ -5,14 +5,18 @@
 //! reload needs no new configuration and touches no running session. [`Certificates::watch`] follows the files by
 //! their content (Kubernetes and certbot swap symbolic links, so a watch on the inode would go stale).
 //!
+//! [`RpcFiles`] are the files of mutual TLS between our own services.
+//!
 //! The provider is aws-lc-rs, TLS 1.2 and 1.3 (RFC 8996), no ALPN, tickets on for resumption.
 
 mod pair;
+mod rpc;
 mod store;
 
 use std::sync::Arc;
 
 pub use pair::{Pair, TlsError};
+pub use rpc::{RpcContents, RpcError, RpcFiles};
 pub use store::{Certificates, POLL};
 
 /// Makes aws-lc-rs the provider of the process. Call it first in `main` and in tests; repeating it is harmless.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use staffetta_config::Config;
 use staffetta_policy::relay::Answer;
 use staffetta_proto::auth::v1::{CheckSenderRequest, LookupDomainRequest, LookupRecipientRequest};
+use staffetta_transport::tls::RpcFiles;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
@@ -34,13 +35,7 @@ pub(crate) struct Auth {
 impl Auth {
     /// Reads the certificates of `[rpc]`; connects later, in the background.
     pub(crate) fn new(config: &Config) -> Result<Self, TargetError> {
-        let rpc = &config.rpc;
-        let tls = match (&rpc.ca, &rpc.certificate, &rpc.key) {
-            (Some(ca), Some(certificate), Some(key)) => {
-                Some(ClientTls::load(ca.clone(), certificate.clone(), key.clone())?)
-            }
-            _ => None,
-        };
+        let tls = RpcFiles::new(&config.rpc)?.map(ClientTls::load).transpose()?;
         let pool = Pool::new(Target::parse(&config.frontend.auth)?, tls)?;
         Ok(Self { pool: Arc::new(pool), calls: Arc::new(Rpc::new()) })
     }

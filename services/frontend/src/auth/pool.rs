@@ -42,7 +42,7 @@ pub(crate) enum TargetError {
     #[error("[rpc] is set, so the address must start with https://")]
     NoEncryption,
     #[error(transparent)]
-    Tls(#[from] super::tls::ClientTlsError),
+    Tls(#[from] staffetta_transport::tls::RpcError),
     #[error("cannot make a connection to it: {0}")]
     Endpoint(#[from] tonic::transport::Error),
 }

@@ -1,40 +1,18 @@
 //! Mutual TLS towards the auth service: authority, certificate and key from files, read again when they change.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use staffetta_transport::tls::{RpcContents, RpcError, RpcFiles};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
-
-/// A file that cannot be read. Completes "frontend.auth: …".
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read {}: {source}", path.display())]
-pub(crate) struct ClientTlsError {
-    path: PathBuf,
-    source: std::io::Error,
-}
 
 /// The three files of `[rpc]` and what they held when they were last read.
 pub(crate) struct ClientTls {
-    files: Files,
-    contents: Mutex<Contents>,
-}
-
-struct Files {
-    ca: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-#[derive(PartialEq, Eq)]
-struct Contents {
-    ca: Vec<u8>,
-    certificate: Vec<u8>,
-    key: Vec<u8>,
+    files: RpcFiles,
+    contents: Mutex<RpcContents>,
 }
 
 impl ClientTls {
-    pub(crate) fn load(ca: PathBuf, certificate: PathBuf, key: PathBuf) -> Result<Self, ClientTlsError> {
-        let files = Files { ca, certificate, key };
+    pub(crate) fn load(files: RpcFiles) -> Result<Self, RpcError> {
         let contents = Mutex::new(files.read()?);
         Ok(Self { files, contents })
     }
@@ -61,12 +39,5 @@ impl ClientTls {
         let changed = *contents != read;
         *contents = read;
         changed
-    }
-}
-
-impl Files {
-    fn read(&self) -> Result<Contents, ClientTlsError> {
-        let read = |path: &PathBuf| std::fs::read(path).map_err(|source| ClientTlsError { path: path.clone(), source });
-        Ok(Contents { ca: read(&self.ca)?, certificate: read(&self.certificate)?, key: read(&self.key)? })
     }
 }

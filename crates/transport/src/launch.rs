@@ -1,0 +1,99 @@
+//! The start of a service's process, the same for all of them: arguments, configuration, TLS provider, telemetry,
+//! signals, exit code. [`launch`] is all that a `main` calls.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Arg, Command, value_parser};
+use staffetta_config::{Config, LogFormat, Service};
+use staffetta_telemetry as telemetry;
+use tokio_util::sync::CancellationToken;
+
+use crate::{shutdown, tls};
+
+/// Runs a service until SIGTERM or SIGINT and the end of its drain. What keeps it from running goes to standard error;
+/// the exit code is 1 then. `about` is the first line of `--help`.
+pub fn launch<R, F>(service: Service, about: &'static str, run: R) -> ExitCode
+where
+    R: FnOnce(Arc<Config>, CancellationToken) -> F,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let program = program(service);
+    let arguments = command(program, about).get_matches();
+    let Some(file) = arguments.get_one::<PathBuf>("config") else { return ExitCode::FAILURE };
+    match start(service, file, run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{program}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts telemetry as the configuration says; keep the guard until the process ends. `service` names the process in
+/// `staffetta_build_info`.
+///
+/// # Errors
+/// As [`telemetry::init`].
+pub fn start_telemetry(config: &Config, service: &'static str) -> Result<telemetry::Guard, telemetry::Error> {
+    let format = match config.log.format {
+        LogFormat::Json => telemetry::LogFormat::Json,
+        LogFormat::Postfix => telemetry::LogFormat::Postfix,
+    };
+    telemetry::init(format, &config.log.level, service)
+}
+
+fn start<R, F>(service: Service, file: &Path, run: R) -> anyhow::Result<()>
+where
+    R: FnOnce(Arc<Config>, CancellationToken) -> F,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let config = Arc::new(Config::load_for(file, service)?);
+    tls::install_provider();
+    let program = program(service);
+    let _telemetry = start_telemetry(&config, program.strip_prefix("staffetta-").unwrap_or(program))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        let shutdown = shutdown::on_signal().context("cannot watch for signals")?;
+        // SIGHUP must not end the process, also if there is nothing to reload.
+        let _hangup = shutdown::Hangup::subscribe().context("cannot watch for signals")?;
+        run(config, shutdown).await
+    })
+}
+
+fn command(program: &'static str, about: &'static str) -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .env("STAFFETTA_CONFIG")
+        .default_value("/etc/staffetta/staffetta.toml")
+        .value_parser(value_parser!(PathBuf))
+        .help("The configuration file");
+    Command::new(program).version(env!("CARGO_PKG_VERSION")).about(about).arg(config)
+}
+
+const fn program(service: Service) -> &'static str {
+    match service {
+        Service::All => "staffetta",
+        Service::Frontend => "staffetta-frontend",
+        Service::Auth => "staffetta-auth",
+        Service::Delivery => "staffetta-delivery",
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_make_sense() {
+        let command = command(program(Service::Auth), "About.");
+        command.clone().debug_assert();
+        let arguments = command.try_get_matches_from(["staffetta-auth", "--config", "/x.toml"]).unwrap();
+        assert_eq!(arguments.get_one::<PathBuf>("config").unwrap(), Path::new("/x.toml"));
+    }
+}
