@@ -13,8 +13,12 @@ use staffetta_tests::{SOON, eventually, program};
 const OFFSET: u16 = 11_000;
 
 fn up(data: &Path, log: &Path) -> anyhow::Result<Running> {
-    let offset = OFFSET.to_string();
-    let arguments = ["up", "--demo", "--port-offset", &offset, "--data"];
+    up_with(&["--demo"], OFFSET, data, log)
+}
+
+fn up_with(more: &[&str], offset: u16, data: &Path, log: &Path) -> anyhow::Result<Running> {
+    let offset = offset.to_string();
+    let arguments = [&["up"], more, &["--port-offset", &offset, "--data"]].concat();
     let mut arguments: Vec<_> = arguments.iter().map(std::ffi::OsStr::new).collect();
     arguments.push(data.as_os_str());
     Running::start(program("staffetta")?, &arguments, log)
@@ -91,6 +95,33 @@ async fn the_demonstration_runs_twice_and_cleans_up_after_itself() -> anyhow::Re
     let said = until_ready(&log).await?;
     ensure!(std::fs::read_dir(data.join("sink"))?.count() == 2, "{said}");
     again.kill();
+    until_gone(redis_pid(&said)?).await
+}
+
+/// Without a demonstration: there are no accounts yet, and it can be stopped at any time.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_cluster_comes_up_and_stops_when_told() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let offset = OFFSET + 1000;
+
+    // Before it is ready: as soon as the configuration is written.
+    let mut early = up_with(&[], offset, &data, &log)?;
+    eventually(SOON, || async {
+        ensure!(data.join("staffetta.toml").exists());
+        Ok(())
+    })
+    .await?;
+    early.signal(Signal::INT)?;
+    ensure!(early.wait(SOON)? == Some(0), "{}", std::fs::read_to_string(&log)?);
+    std::fs::remove_dir_all(&data)?;
+
+    let mut cluster = up_with(&[], offset, &data, &log)?;
+    let said = until_ready(&log).await?;
+    let (code, users) = staffetta(&data, &["user", "list"], "")?;
+    ensure!(code == Some(0) && users.is_empty(), "{users}");
+    cluster.signal(Signal::INT)?;
+    ensure!(cluster.wait(SOON)? == Some(0), "{}", std::fs::read_to_string(&log)?);
     until_gone(redis_pid(&said)?).await
 }
 

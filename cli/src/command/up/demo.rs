@@ -34,9 +34,7 @@ pub(super) struct Demo {
 
 impl Demo {
     /// Adds the user and starts the sink.
-    pub(super) async fn prepare(home: &Home) -> anyhow::Result<Self> {
-        let config = Config::load(&home.config_file())?;
-        let accounts = Accounts::open(&config.auth.sql).await.context("cannot open the accounts")?;
+    pub(super) async fn prepare(home: &Home, accounts: &Accounts) -> anyhow::Result<Self> {
         if !accounts.list().await?.iter().any(|email| email == USER) {
             accounts.add(USER, &SecretString::from(PASSWORD)).await?;
         }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use staffetta_auth::accounts::Accounts;
 use staffetta_config::Config;
 use staffetta_transport::{launch, shutdown};
 use tokio::task::JoinSet;
@@ -45,25 +46,37 @@ async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<(
     let home = Home::open(&arguments.data, Ports::new(arguments.port_offset)?, arguments.demo).await?;
     let config = Arc::new(Config::load(&home.config_file())?);
     let _telemetry = launch::start_telemetry(&config, "staffetta")?;
-    let demo = if arguments.demo { Some(demo::Demo::prepare(&home).await?) } else { None };
+    let accounts = Accounts::open(&config.auth.sql).await.context("cannot make the accounts")?;
+    let demo = if arguments.demo { Some(demo::Demo::prepare(&home, &accounts).await?) } else { None };
+    drop(accounts);
 
-    let cluster = Cluster::start(Arc::clone(&config), stop.child_token());
-    let outcome = async {
-        let mut cluster = cluster.until_ready(&config).await?;
-        home.describe(&config);
-        if let Some(demo) = demo {
-            tokio::select! {
-                journey = demo.run(&config) => journey.context("the demonstration failed")?,
-                failed = cluster.failed() => return Err(failed),
-                () = stop.cancelled() => {}
-            }
+    let mut cluster = Cluster::start(Arc::clone(&config), stop.child_token());
+    let begun = tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        failed = cluster.failed() => Err(failed),
+        begun = begin(&home, &config, demo) => begun,
+    };
+    let outcome = match begun {
+        Ok(()) => cluster.run(stop).await,
+        Err(error) => {
+            cluster.drain().await;
+            Err(error)
         }
-        say("Ready. Ctrl-C stops everything.");
-        cluster.run(stop).await
-    }
-    .await;
+    };
     home.close();
     outcome
+}
+
+/// Waits until every `/readyz` says yes, says so, and gives the demonstration.
+async fn begin(home: &Home, config: &Config, demo: Option<demo::Demo>) -> anyhow::Result<()> {
+    home::until_ready(&[config.auth.http, config.frontend.http, config.delivery.http], START_UP).await?;
+    home.describe(config);
+    if let Some(demo) = demo {
+        demo.run(config).await.context("the demonstration failed")?;
+    }
+    say("Ready. Ctrl-C stops everything.");
+    Ok(())
 }
 
 /// The three services as tasks.
@@ -81,23 +94,6 @@ impl Cluster {
         services.spawn(async move { ("frontend", staffetta_frontend::run(frontend, f).await) });
         services.spawn(async move { ("delivery", staffetta_delivery::run(delivery, d).await) });
         Self { services, drain }
-    }
-
-    /// Waits until every `/readyz` says yes.
-    async fn until_ready(mut self, config: &Config) -> anyhow::Result<Self> {
-        let endpoints = [config.auth.http, config.frontend.http, config.delivery.http];
-        let ready = home::until_ready(&endpoints, START_UP);
-        let outcome = tokio::select! {
-            ready = ready => ready,
-            failed = self.failed() => Err(failed),
-        };
-        match outcome {
-            Ok(()) => Ok(self),
-            Err(error) => {
-                self.drain().await;
-                Err(error)
-            }
-        }
     }
 
     /// Resolves when a service ends although nobody asked it to.
