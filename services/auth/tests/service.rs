@@ -58,6 +58,35 @@ async fn sqlite_is_a_back_end() {
     common::contract(&url, async |sql| execute(&url, sql).await).await;
 }
 
+/// The guide's tables, made by hand and filled, are taken as they are.
+#[tokio::test]
+async fn accounts_are_kept_in_tables_that_were_made_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url(folder.path());
+    drop(std::fs::File::create(folder.path().join("users.db")).unwrap());
+    let guide = "CREATE TABLE virtual_domains (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+        CREATE TABLE virtual_users (id INTEGER PRIMARY KEY, domain_id INT NOT NULL, email TEXT NOT NULL UNIQUE,
+            password TEXT NOT NULL, quota INT DEFAULT 0);
+        INSERT INTO virtual_domains VALUES (7, 'example.org');
+        INSERT INTO virtual_users VALUES (1, 7, 'john@example.org', 'x', 5);";
+    execute(&url, guide.to_owned()).await;
+    for _ in 0..2 {
+        let accounts = Accounts::open(&sql(&url)).await.unwrap();
+        accounts.set_password("john@example.org", &"summersun".into()).await.unwrap();
+        assert!(accounts.list().await.unwrap().contains(&"john@example.org".to_owned()));
+        accounts.close().await;
+    }
+    let accounts = Accounts::open(&sql(&url)).await.unwrap();
+    accounts.add("lisa@example.org", &"moonlight".into()).await.unwrap();
+    assert_eq!(accounts.list().await.unwrap(), ["john@example.org", "lisa@example.org"]);
+    accounts.close().await;
+
+    let world = World::start(config("", &format!("url = {url:?}"))).await;
+    world.until_ready(true).await;
+    assert_eq!(world.plain("john@example.org", "summersun").await, success());
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_back_end_that_is_not_there_yet_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
