@@ -240,7 +240,7 @@ fn describe() {
     describe_gauge!(CONNECTIONS, "Connections to next hops that are open now.");
     describe_counter!(REUSE, "Messages sent over a connection that had carried one before.");
     describe_counter!(TLS_POLICY, "Connections by TLS level and what came of it.");
-    describe_counter!(HANDSHAKES, "TLS handshakes.");
+    describe_counter!(HANDSHAKES, "TLS handshakes, by side, version and result.");
     describe_counter!(BOUNCES, "Reports to senders that were queued.");
     describe_counter!(DUPLICATES, "Deliveries whose lease had passed to another worker before they were settled.");
     describe_gauge!(MESSAGES, "Messages in the queue; the same from every pod, so use max.");

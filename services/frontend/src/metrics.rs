@@ -80,7 +80,7 @@ impl Metrics {
             let code = refusal_code(refusal);
             rejection("RCPT", code, refusal.label()).increment(0);
         }
-        for (version, result) in [("TLSv1.3", "success"), ("TLSv1.2", "success"), ("none", "failed")] {
+        for (version, result) in [("TLSv1.3", "ok"), ("TLSv1.2", "ok"), ("none", "failed")] {
             handshake(version, result).increment(0);
         }
         Self {

@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::metrics;
 
-/// Longest TLS handshake.
+/// Longest TLS handshake, however patient the session is.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// See the module.
@@ -24,13 +24,13 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// The server's side of the handshake, counted.
-    pub(crate) async fn encrypt(tcp: TcpStream, config: &Arc<ServerConfig>) -> io::Result<Self> {
+    /// The server's side of the handshake, counted. It may take as long as a command.
+    pub(crate) async fn encrypt(tcp: TcpStream, config: &Arc<ServerConfig>, patience: Duration) -> io::Result<Self> {
         let handshake = TlsAcceptor::from(Arc::clone(config)).accept(tcp);
         let late = |_| Err(io::ErrorKind::TimedOut.into());
-        match tokio::time::timeout(HANDSHAKE, handshake).await.unwrap_or_else(late) {
+        match tokio::time::timeout(patience.min(HANDSHAKE), handshake).await.unwrap_or_else(late) {
             Ok(stream) => {
-                metrics::handshake(version(&stream), "success").increment(1);
+                metrics::handshake(version(&stream), "ok").increment(1);
                 Ok(Self::Tls(Box::new(stream)))
             }
             Err(error) => {

@@ -171,7 +171,7 @@ impl<'a> Dialog<'a> {
     /// Boxed: the handshake is large, rare and short beside the session that carries it.
     async fn encrypt(&mut self, tcp: TcpStream) -> io::Result<Stream> {
         let config = self.door.shared.tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        let stream = Box::pin(Stream::encrypt(tcp, config)).await?;
+        let stream = Box::pin(Stream::encrypt(tcp, config, self.patience())).await?;
         self.tls = stream.tls();
         Ok(stream)
     }

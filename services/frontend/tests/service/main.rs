@@ -234,6 +234,20 @@ async fn limits_of_connections_and_patience() {
     assert!(first.is_closed().await);
 }
 
+#[tokio::test]
+async fn a_tls_handshake_has_no_more_time_than_a_command() {
+    let world = World::start("trusted_networks = []\ntimeout = \"1s\"").await;
+    let mut mute = tokio::net::TcpStream::connect(world.submissions).await.unwrap();
+    let mut promised = Client::ready(world.relay).await;
+    promised.expect(&[("STARTTLS", "220 2.0.0 ")]).await;
+    let both = async {
+        let mut nothing = [0];
+        let read = tokio::io::AsyncReadExt::read(&mut mute, &mut nothing).await;
+        matches!(read, Ok(0) | Err(_)) && promised.is_closed().await
+    };
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(15), both).await.unwrap());
+}
+
 /// `john` with a wrong password.
 const WRONG: &str = "AUTH PLAIN AGpvaG5AZXhhbXBsZS5vcmcAd2ludGVybW9vbg==";
 
