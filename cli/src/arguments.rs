@@ -157,7 +157,10 @@ pub(crate) struct Flush {
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
     /// The queue ids
-    #[arg(required_unless_present_any = ["domain", "sender", "older_than", "all"], conflicts_with = "all")]
+    #[arg(
+        required_unless_present_any = ["domain", "sender", "older_than", "all"],
+        conflicts_with_all = ["domain", "sender", "older_than", "all"]
+    )]
     pub(crate) ids: Vec<QueueId>,
     /// Every message in the queue
     #[arg(long, conflicts_with_all = ["domain", "sender", "older_than"])]
@@ -205,6 +208,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    /// What is given beside ids would be ignored, and more deleted than was meant.
+    #[test]
+    fn messages_to_delete_are_named_in_one_way() {
+        let parse = |rest: &[&str]| Arguments::try_parse_from([&["staffetta", "queue", "delete"], rest].concat());
+        let id = "0FD21GHPVY9NJ0VT";
+        for good in [&[id][..], &[id, id], &["--all"], &["--domain", "example.com", "--older-than", "1d"]] {
+            assert!(parse(good).is_ok(), "{good:?}");
+        }
+        for bad in [&[][..], &[id, "--all"], &[id, "--domain", "example.com"], &[id, "--older-than", "1d"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
