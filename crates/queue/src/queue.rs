@@ -89,6 +89,15 @@ impl Queue {
         self.shared.claim(partition, destination, limit).await
     }
 
+    /// Lets a destination of this partition rest: nothing of it is claimed for so long, unless it is flushed. For what
+    /// is known from another partition; a failed attempt says it by [`Settlement::Deferred`].
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn park(&self, partition: u16, destination: &Destination, rest: Duration) -> Result<(), Error> {
+        self.shared.park(partition, destination, rest).await
+    }
+
     /// One chunk of a body, `0..count`.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ pub(crate) enum Script {
     Flush,
     /// Takes tokens of a limit.
     Rate,
+    /// Lets a destination rest.
+    Park,
 }
 
 /// The first line; without a flag, Redis refuses the script before its first line when memory is short.
@@ -36,7 +38,7 @@ macro_rules! source {
     ($flags:literal, $($file:literal),+) => { concat!("#!lua", $flags, "\n", $(include_str!(concat!("script/", $file))),+) };
 }
 
-static SOURCES: [&str; 10] = [
+static SOURCES: [&str; 11] = [
     source!("", "common_now.lua", "common_put.lua", "enqueue.lua"),
     source!(" flags=allow-oom", "common_now.lua", "offer.lua"),
     source!(" flags=allow-oom", "common_now.lua", "claim.lua"),
@@ -47,9 +49,10 @@ static SOURCES: [&str; 10] = [
     source!(" flags=allow-oom", "common_bury.lua", "abort.lua"),
     source!(" flags=allow-oom", "common_now.lua", "flush.lua"),
     source!(" flags=allow-oom", "common_now.lua", "rate.lua"),
+    source!(" flags=allow-oom", "common_now.lua", "park.lua"),
 ];
 
-static DIGESTS: LazyLock<[String; 10]> =
+static DIGESTS: LazyLock<[String; 11]> =
     LazyLock::new(|| SOURCES.map(|source| redis::Script::new(source).get_hash().to_owned()));
 
 impl Script {

@@ -140,11 +140,17 @@ impl Carrier {
 
     /// Opens a connection to the first host that takes one. `None`: the jobs are dealt with.
     async fn connect(&mut self) -> Option<Connection> {
+        self.release_suspended();
+        if self.jobs.is_empty() {
+            return None;
+        }
         let stop = self.worker.stop.clone();
         let result = stop.run_until_cancelled(self.try_hosts()).await;
         match result {
             Some(Ok(connection)) => {
                 self.lane.succeeded();
+                let destinations = self.jobs.iter().map(|job| &job.held.lease.destination);
+                destinations.for_each(|destination| self.worker.suspended.end(destination));
                 Some(connection)
             }
             Some(Err(failure)) => {
@@ -244,6 +250,15 @@ impl Carrier {
         for attempt in std::mem::take(&mut self.jobs) {
             self.release(attempt);
         }
+    }
+
+    /// Another carrier found out in the meantime that nobody can be reached.
+    fn release_suspended(&mut self) {
+        let (worker, now) = (self.worker.clone(), Instant::now());
+        let suspended = |job: &Attempt| job.is_untouched() && worker.suspended.holds(&job.held.lease.destination, now);
+        let (held, jobs) = std::mem::take(&mut self.jobs).into_iter().partition(suspended);
+        self.jobs = jobs;
+        VecDeque::into_iter(held).for_each(|job| self.release(job));
     }
 
     /// One job back into the queue.

@@ -27,6 +27,7 @@ mod reclaim;
 mod record;
 mod renew;
 mod settle;
+mod suspended;
 mod worker;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ use pool::Pool;
 use recent::Recent;
 use renew::Leases;
 use settle::{Office, Parcels, Settler};
+use suspended::Suspended;
 use worker::{ROOM, Worker};
 
 /// How long the drain may take before connections are cut.
@@ -146,6 +148,7 @@ fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationTok
         leases: Leases::new(queue.clone(), delivery.lease),
         recent: Recent::default(),
         fallback: Fallback::default(),
+        suspended: Suspended::default(),
         settler,
         pool: Pool::default(),
         connections: Arc::new(Semaphore::new(delivery.concurrency.max(1) as usize)),

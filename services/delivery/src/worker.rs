@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use staffetta_config::Timeouts;
 use staffetta_policy::schedule::{self, Next, Schedule};
-use staffetta_queue::Queue;
+use staffetta_queue::{Lease, Queue};
 use staffetta_smtp::client::Protocol;
 use staffetta_transport::connect::TlsClient;
 use tokio::sync::Semaphore;
@@ -26,6 +26,7 @@ use crate::pool::{Pool, Work};
 use crate::recent::Recent;
 use crate::renew::Leases;
 use crate::settle::Settler;
+use crate::suspended::{Advice, Suspended};
 
 /// Octets that one permit of [`Worker::room`] stands for.
 const UNIT: u64 = 1024;
@@ -50,6 +51,7 @@ pub(crate) struct Worker {
     pub(crate) leases: Leases,
     pub(crate) recent: Recent,
     pub(crate) fallback: Fallback,
+    pub(crate) suspended: Suspended,
     pub(crate) settler: Settler,
     pub(crate) pool: Pool,
     /// Connections that may be opened.
@@ -85,8 +87,20 @@ impl Worker {
         }
     }
 
-    /// Claims up to `wanted` jobs; fewer if memory is short. What this pod delivered before is settled at once.
+    /// Claims up to `wanted` jobs; fewer if memory is short, none if the destination is suspended. What this pod
+    /// delivered before is settled at once.
     pub(crate) async fn claim(self: Arc<Self>, work: Work, wanted: usize) -> Claimed {
+        let advice = self.suspended.advise(&work, Instant::now());
+        match advice {
+            Advice::Claim | Advice::Probe => {}
+            Advice::Park(rest) => {
+                if let Err(error) = self.queue.park(work.partition, &work.destination, rest).await {
+                    tracing::debug!(destination = work.destination.as_str(), %error, "failed to park a destination");
+                }
+                return Claimed::default();
+            }
+            Advice::Wait => return Claimed::default(),
+        }
         let each = self.job_units();
         let Some((wanted, mut room)) = self.take_room(wanted, each).await else {
             return Claimed::default();
@@ -99,6 +113,9 @@ impl Worker {
                 Vec::new()
             }
         };
+        if advice == Advice::Probe && !jobs.is_empty() {
+            self.suspended.end(&work.destination);
+        }
         let full = jobs.len() >= wanted;
         let mut attempts = Vec::with_capacity(jobs.len());
         for mut job in jobs {
@@ -137,6 +154,11 @@ impl Worker {
             retry: attempt.retry,
         };
         let plan = outcome::decide(facts, results, &self.rules);
+        if let Some(rest) = plan.back_off {
+            let Lease { id, destination, .. } = &attempt.held.lease;
+            let work = Work { partition: id.partition(), destination: destination.clone() };
+            self.suspended.begin(work, rest, Instant::now());
+        }
         if !plan.delivered.is_empty() {
             self.recent.remember(attempt.held.job(), plan.delivered.iter().copied());
         }

@@ -5,7 +5,7 @@ mod world;
 use std::time::Duration;
 
 use staffetta_mail::Notify;
-use staffetta_queue::{Entry, Place};
+use staffetta_queue::{Entry, Filter, Place};
 use world::mx::{Script, Server};
 use world::{PATIENCE, World};
 
@@ -171,6 +171,39 @@ async fn the_next_mail_host_is_tried_when_the_first_is_away() -> anyhow::Result<
     server.received(1).await?;
     world.drained().await?;
     assert!(world.queue.entry(id).await?.is_none());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_down_is_tried_once_for_all_partitions_until_it_is_flushed() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let busy = Server::start(Script { greeting: Some("421 4.3.2 busy"), ..Script::default() }).await?;
+    for i in 0..40 {
+        world.send("john@home.test", &[&format!("r{i}@x.test")], BODY).await?;
+    }
+    let settings = "retry_min = \"1h\"\nretry_max = \"2h\"\ndestination_concurrency = 1";
+    let worker = world.worker_via(&busy, settings)?;
+    let at_rest = || async {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let counts = world.queue.counts().await?;
+            if counts.ready == 0 && counts.leased == 0 {
+                anyhow::ensure!(counts.scheduled == 40, "{counts:?}");
+                return anyhow::Ok(());
+            }
+            anyhow::ensure!(tokio::time::Instant::now() < end, "not all are parked: {counts:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    at_rest().await?;
+    assert_eq!(busy.connections(), 1, "one attempt for the four partitions");
+    let attempted = world.entries().await?.iter().filter(|entry| entry.jobs[0].attempts > 0).count();
+    assert!((1..=10).contains(&attempted), "{attempted} jobs of the one partition that was first");
+
+    world.queue.flush(&Filter::default()).await?;
+    busy.until("second attempt", || busy.connections() == 2).await?;
+    at_rest().await?;
+    assert_eq!(busy.connections(), 2);
     worker.stop().await
 }
 

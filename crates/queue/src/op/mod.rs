@@ -7,6 +7,7 @@ mod enqueue;
 mod flush;
 mod list;
 mod offer;
+mod park;
 mod reclaim;
 mod renew;
 #[cfg(test)]

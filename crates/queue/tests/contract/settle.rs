@@ -76,6 +76,25 @@ async fn a_back_off_stops_the_whole_destination_until_it_is_flushed() {
 }
 
 #[tokio::test]
+async fn a_destination_can_be_parked_without_an_attempt() {
+    let world = world().await;
+    let id = world.put(&["a@x.example"], b"x").await;
+    let (partition, destination) = (id.partition(), Destination::new("x.example"));
+    world.queue.park(partition, &destination, Duration::from_secs(300)).await.unwrap();
+    world.queue.park(partition, &destination, Duration::from_secs(5)).await.unwrap();
+    let offer = world.queue.offer(partition, 10).await.unwrap();
+    assert_eq!(offer.destinations, []);
+    assert!(offer.next.is_some_and(|next| next > Duration::from_secs(290)), "never shortened: {:?}", offer.next);
+    assert!(world.claim("x.example").await.is_empty());
+    assert_eq!(world.queue.flush(&staffetta_queue::Filter::default()).await.unwrap(), 0, "it was due, only stopped");
+    let job = world.claim_one("x.example").await;
+    assert_eq!(job.attempts, 0);
+    world.finish(&job).await;
+    world.queue.park(partition, &destination, Duration::from_secs(300)).await.unwrap();
+    assert_eq!(world.remains(), Vec::<String>::new(), "nothing waits, nothing is kept");
+}
+
+#[tokio::test]
 async fn a_release_counts_for_nothing() {
     let world = world().await;
     world.put(&["a@x.example"], b"x").await;

@@ -60,11 +60,12 @@ impl World {
     pub(crate) fn worker(&self, settings: &str, routes: &str) -> anyhow::Result<Worker> {
         let http = Port::reserve()?;
         let blocked = if settings.contains("blocked_networks") { "" } else { "blocked_networks = []\n" };
+        let retry = if settings.contains("retry_min") { "" } else { "retry_min = \"1s\"\nretry_max = \"1s\"\n" };
         let text = format!(
             "hostname = \"relay.test\"\n\
              [redis]\nurl = \"{}\"\npartitions = 4\n\
              [dns]\nservers = [\"{}\"]\n\
-             [delivery]\nhttp = \"{}\"\nretry_min = \"1s\"\nretry_max = \"1s\"\n{blocked}{settings}\n{routes}\n",
+             [delivery]\nhttp = \"{}\"\n{retry}{blocked}{settings}\n{routes}\n",
             self.redis.url(),
             self.dns.address(),
             http.address(),
