@@ -9,7 +9,6 @@ use staffetta_config::{Backend, Config, Finding, Service};
 use staffetta_queue::Queue;
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
-use staffetta_transport::tls::{Certificates, Pair};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::ConfigFile;
@@ -83,17 +82,14 @@ async fn try_dns(config: &Config) -> Option<Finding> {
     Some(Finding::new("dns.servers", error, "reachable DNS servers, such as \"127.0.0.1:53\""))
 }
 
+/// The pairs, as the frontend reads them.
 fn try_certificates(config: &Config) -> Option<Finding> {
-    let tls = &config.tls;
-    let (certificate, key) = tls.certificate.clone().zip(tls.key.clone())?;
-    let pair = Pair { name: config.hostname.clone(), certificate, key };
-    let sni = tls.sni.iter().map(|sni| Pair {
-        name: sni.name.clone(),
-        certificate: sni.certificate.clone(),
-        key: sni.key.clone(),
-    });
-    let error = Certificates::load(pair, sni.collect()).err()?;
-    Some(Finding::new("tls.certificate", error.to_string(), "a PEM chain, leaf first, and the key that belongs to it"))
+    let error = staffetta_frontend::certificates(config).err()?;
+    Some(Finding::new(
+        "tls.certificate",
+        format!("{error:#}"),
+        "a PEM chain, leaf first, and the key that belongs to it",
+    ))
 }
 
 fn try_ca(config: &Config) -> Option<Finding> {

@@ -96,7 +96,7 @@ impl Address {
     /// The domain, taken apart.
     pub fn domain(&self) -> Option<Domain<'_>> {
         let text = self.domain_str()?;
-        Some(match parse_literal(text) {
+        Some(match address_literal(text) {
             Some(ip) => Domain::Literal(ip),
             None => Domain::Name(text),
         })
@@ -227,7 +227,7 @@ fn check_domain(text: &str) -> Result<(), AddressError> {
         return Err(AddressError::TooLong);
     }
     if text.starts_with('[') {
-        return parse_literal(text).map(drop).ok_or(AddressError::Domain);
+        return address_literal(text).map(drop).ok_or(AddressError::Domain);
     }
     if is_domain_name(text) { Ok(()) } else { Err(AddressError::Domain) }
 }
@@ -244,8 +244,9 @@ pub(crate) fn is_domain_name(text: &str) -> bool {
     })
 }
 
-/// RFC 5321 section 4.1.3; general address literals have no registered tag and are refused.
-fn parse_literal(text: &str) -> Option<IpAddr> {
+/// The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 section 4.1.3); `None` for anything else. General
+/// address literals have no registered tag and are refused.
+pub fn address_literal(text: &str) -> Option<IpAddr> {
     let inner = text.strip_prefix('[')?.strip_suffix(']')?;
     match inner.get(..5) {
         Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => inner[5..].parse().ok().map(IpAddr::V6),

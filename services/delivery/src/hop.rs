@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 use staffetta_config::{self as config, Config, TlsLevel};
+use staffetta_mail::address_literal;
 use staffetta_policy::routing::{self, Defaults, Path, Pattern, Via};
 use staffetta_policy::tls::Level;
 use staffetta_queue::Destination;
@@ -126,9 +127,10 @@ impl Router {
 
 fn key(path: &Path, destination: &str) -> HopKey {
     let (target, lmtp) = match &path.next_hop {
-        routing::NextHop::Mx(domain) => {
-            (literal(destination).map_or_else(|| Target::Domain(domain.as_str().into()), Target::Literal), false)
-        }
+        routing::NextHop::Mx(domain) => (
+            address_literal(destination).map_or_else(|| Target::Domain(domain.as_str().into()), Target::Literal),
+            false,
+        ),
         routing::NextHop::Smtp { host, port } => (Target::Host { host: host.as_str().into(), port: *port }, false),
         routing::NextHop::Lmtp { host, port } => (Target::Host { host: host.as_str().into(), port: *port }, true),
     };
@@ -165,15 +167,6 @@ const fn level(level: TlsLevel) -> Level {
 fn credentials(route: &config::Route) -> Option<Credentials> {
     let (username, password) = (route.username.as_ref()?, route.password.as_ref()?);
     Some(Credentials { username: username.clone(), password: password.expose_secret().to_owned() })
-}
-
-/// `[192.0.2.1]`, `[IPv6:2001:db8::1]`.
-fn literal(domain: &str) -> Option<IpAddr> {
-    let inner = domain.strip_prefix('[')?.strip_suffix(']')?;
-    match inner.get(..5) {
-        Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => inner[5..].parse().ok().map(IpAddr::V6),
-        _ => inner.parse().ok().map(IpAddr::V4),
-    }
 }
 
 #[cfg(test)]

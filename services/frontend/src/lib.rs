@@ -38,6 +38,8 @@ use readiness::Readiness;
 use server::Door;
 use setup::Shared;
 
+pub use setup::certificates;
+
 /// How long sessions may go on after the listeners are closed.
 const HARD_STOP: Duration = Duration::from_secs(60);
 
@@ -55,7 +57,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     let http_listener = listen::bind(config.frontend.http)
         .with_context(|| format!("frontend.http: cannot listen on {}", config.frontend.http))?;
     let doors = open_doors(&config)?;
-    let certificates = setup::certificates(&config)?;
+    let certificates = certificates(&config)?;
     let shared = Arc::new(Shared::new(&config, certificates.as_ref(), background.clone())?);
 
     let auth = setup::needs_auth(&config).then(|| shared.auth.clone());

@@ -149,7 +149,10 @@ pub(crate) fn raise_descriptor_limit(connections: u32) {
 }
 
 /// Reads the certificates. None are needed only if no listener speaks TLS.
-pub(crate) fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
+///
+/// # Errors
+/// Names the file that is missing, unreadable, or does not fit its twin.
+pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
     let tls = &config.tls;
     let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) else {
         return match config.frontend.listener.iter().find(|listener| listener.tls != ListenerTls::Off) {
