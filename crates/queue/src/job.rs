@@ -23,6 +23,11 @@ pub struct Job {
     pub lease: Lease,
     /// When it ends unless renewed, by the local monotonic clock; never later than Redis thinks.
     pub deadline: Instant,
+    /// How old the message was at the claim, by the clock of Redis. Nobody may take it from `message.arrived` and a
+    /// clock of his own.
+    pub age: Duration,
+    /// What was left of its life then, by the same clock; zero: delivery is given up.
+    pub left: Duration,
     /// The message.
     pub message: Arc<Message>,
     /// The recipients that have no final state yet, as indices into the envelope.

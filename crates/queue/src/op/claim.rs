@@ -16,12 +16,21 @@ use crate::record::{Record, State};
 use crate::script::Script;
 use crate::shared::Shared;
 use crate::value;
-use crate::{Destination, Error, Job, Lease};
+use crate::{Destination, Error, Job, Lease, UnixMillis};
 
 /// How long a claim whose answer was lost is repeated.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// What one claim may lease; bounded by Lua's stack and by the octets of one answer.
 const MAX_CLAIM: usize = 500;
+
+/// What the script answered, and since when it may be true.
+struct Claimed {
+    names: Vec<(QueueId, u16)>,
+    /// TIME at the claim.
+    at: UnixMillis,
+    /// When the leases end, by the local monotonic clock.
+    deadline: Instant,
+}
 
 impl Shared {
     pub(crate) async fn claim(
@@ -32,11 +41,11 @@ impl Shared {
     ) -> Result<Vec<Job>, Error> {
         let keys = self.partition(partition);
         let token = format!("{:016x}", rand::random::<u64>());
-        let (names, deadline) = self.lease_jobs(keys, destination, &token, limit.clamp(1, MAX_CLAIM)).await?;
-        if names.is_empty() {
+        let claimed = self.lease_jobs(keys, destination, &token, limit.clamp(1, MAX_CLAIM)).await?;
+        if claimed.names.is_empty() {
             return Ok(Vec::new());
         }
-        self.read_jobs(keys, destination, &token, &names, deadline).await
+        self.read_jobs(keys, destination, &token, &claimed).await
     }
 
     /// Repeats while nobody knows what happened. The deadline counts from before the first attempt that may have worked.
@@ -46,7 +55,7 @@ impl Shared {
         destination: &Destination,
         token: &str,
         limit: usize,
-    ) -> Result<(Vec<(QueueId, u16)>, Instant), Fault> {
+    ) -> Result<Claimed, Fault> {
         let start = Instant::now();
         let mut repeated = false;
         loop {
@@ -56,8 +65,10 @@ impl Shared {
             call.arg(self.settings.lease.as_millis() as u64).arg(u8::from(repeated));
             match self.claims.ask(call).await {
                 Ok(answer) => {
-                    let names = value::array(&answer).iter().filter_map(value::str).filter_map(parse_job_name);
-                    return Ok((names.collect(), start + self.settings.lease));
+                    let mut values = value::array(&answer).iter();
+                    let at = values.next().map_or(0, value::count);
+                    let names = values.filter_map(value::str).filter_map(parse_job_name).collect();
+                    return Ok(Claimed { names, at, deadline: start + self.settings.lease });
                 }
                 Err(fault) if start.elapsed() > PATIENCE => return Err(fault),
                 Err(Fault::Unknown(_)) => repeated = true,
@@ -73,9 +84,9 @@ impl Shared {
         keys: &Partition,
         destination: &Destination,
         token: &str,
-        names: &[(QueueId, u16)],
-        deadline: Instant,
+        claimed: &Claimed,
     ) -> Result<Vec<Job>, Error> {
+        let names = &claimed.names;
         let mut command = redis::Cmd::with_capacity(1 + 2 * names.len(), 100 * names.len());
         command.arg("MGET");
         for (id, _) in names {
@@ -92,7 +103,7 @@ impl Shared {
             let member: Arc<str> = format!("{id}.{job} {token} {destination}").into();
             let lease = Lease { id, job, destination: destination.clone(), member, facts: Facts::default() };
             match (value::into_bytes(record), value::into_bytes(state)) {
-                (Some(record), state) => match assemble(lease, &record, state.as_ref(), deadline) {
+                (Some(record), state) => match assemble(lease, &record, state.as_ref(), claimed) {
                     Ok(job) => jobs.push(job),
                     Err(error) => tracing::error!(%error, "job skipped; it is held after five tries"),
                 },
@@ -113,7 +124,7 @@ impl Shared {
     }
 }
 
-fn assemble(lease: Lease, record: &Bytes, state: Option<&Bytes>, deadline: Instant) -> Result<Job, Error> {
+fn assemble(lease: Lease, record: &Bytes, state: Option<&Bytes>, claimed: &Claimed) -> Result<Job, Error> {
     let record = Record::decode(lease.id, record)?;
     let state = state.map_or(Ok(None), |state| State::decode(lease.id, state))?;
     let (attempts, delay_noticed) = state.as_ref().map_or((0, false), |state| (state.attempts, state.delay_noticed));
@@ -127,5 +138,16 @@ fn assemble(lease: Lease, record: &Bytes, state: Option<&Bytes>, deadline: Insta
     };
     let recipients = state.map_or_else(|| record.recipients(lease.job), |state| state.remaining);
     let lease = Lease { facts, ..lease };
-    Ok(Job { lease, deadline, message: record.message, recipients, attempts, delay_noticed, body: record.body })
+    let span = |from: UnixMillis, to: UnixMillis| Duration::from_millis(to.saturating_sub(from));
+    Ok(Job {
+        lease,
+        deadline: claimed.deadline,
+        age: span(facts.arrived, claimed.at),
+        left: span(claimed.at, facts.expires),
+        message: record.message,
+        recipients,
+        attempts,
+        delay_noticed,
+        body: record.body,
+    })
 }

@@ -1,26 +1,26 @@
 -- CLAIM: leases due jobs of one destination. The same token gets the same jobs again when it says that it repeats.
 -- KEYS: w:<destination>, due, lease, back-off. ARGV: destination, token, limit, lease in ms, repeated (1 or 0).
--- Answers the names of the jobs.
+-- Answers { TIME in ms, name of a job… }.
 local waiting, due, lease, back_off = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local destination, limit = ARGV[1], tonumber(ARGV[3])
 local suffix = ' ' .. ARGV[2] .. ' ' .. destination
-local answer = {}
+local now = clock()
+local answer, leases = { now }, {}
 if ARGV[5] == '1' then
   for _, member in ipairs(redis.call('ZRANGE', lease, 0, -1)) do
     if string.sub(member, -#suffix) == suffix then answer[#answer + 1] = string.sub(member, 1, -#suffix - 1) end
   end
-  if #answer > 0 then return answer end
+  if #answer > 1 then return answer end
 end
-local now = clock()
 local until_ = redis.call('HGET', back_off, destination)
 if until_ and tonumber(until_) > now then
   redis.call('ZADD', due, 'XX', until_, destination)
   return answer
 end
 local head = redis.call('ZRANGE', waiting, 0, limit, 'WITHSCORES')
-local leases, next_ = {}, nil
+local next_
 for i = 1, #head, 2 do
-  if tonumber(head[i + 1]) > now or #answer == limit then
+  if tonumber(head[i + 1]) > now or #answer > limit then
     next_ = head[i + 1]
     break
   end
@@ -29,8 +29,8 @@ for i = 1, #head, 2 do
   leases[#leases + 1] = head[i] .. suffix
 end
 if until_ then redis.call('HDEL', back_off, destination) end
-if #answer > 0 then
-  redis.call('ZREMRANGEBYRANK', waiting, 0, #answer - 1)
+if #answer > 1 then
+  redis.call('ZREMRANGEBYRANK', waiting, 0, #answer - 2)
   redis.call('ZADD', lease, unpack(leases))
 end
 if not next_ then

@@ -52,6 +52,20 @@ async fn a_claim_takes_the_oldest_up_to_its_limit() {
 }
 
 #[tokio::test]
+async fn a_job_says_how_old_it_is_and_what_is_left_of_its_life() {
+    let world = world().await;
+    world.put(&["a@x.example"], b"x").await;
+    let job = world.claim_one("x.example").await;
+    assert!(job.age < Duration::from_secs(10), "{:?}", job.age);
+    assert!(job.left <= Duration::from_secs(3_600) && job.left > Duration::from_secs(3_590), "{:?}", job.left);
+    world.defer(&job, Duration::ZERO).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let again = world.claim_one("x.example").await;
+    assert!(again.age >= job.age + Duration::from_millis(20), "{:?}", again.age);
+    assert_eq!(again.age + again.left, job.age + job.left);
+}
+
+#[tokio::test]
 async fn jobs_of_one_message_are_independent_and_the_last_one_ends_it() {
     let world = world().await;
     let id = world.put(&["a@x.example", "b@y.example", "c@x.example"], &[b'b'; 300_000]).await;
