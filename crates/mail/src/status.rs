@@ -68,7 +68,7 @@ impl FromStr for Status {
 pub struct RemoteReply {
     /// 200 to 599.
     pub code: u16,
-    /// The enhanced status code of the first line, if there was one.
+    /// The last enhanced status code of the reply's class in its lines, if there was one.
     pub status: Option<Status>,
     /// The text of all lines without codes, joined by a space; control characters replaced; at most 1 KiB.
     pub text: String,

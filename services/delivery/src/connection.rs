@@ -49,6 +49,8 @@ pub(crate) struct Connection {
     /// Transactions submitted so far.
     pub(crate) uses: u32,
     deadline: Deadline,
+    /// The reply that the deadline is for: its stage, and how many came before it.
+    awaited: Option<(Stage, u64)>,
 }
 
 /// How waiting for the server ended.
@@ -81,21 +83,11 @@ impl Opener<'_> {
         let tcp = dial(peer.address, source, self.timeouts.connect)
             .await
             .map_err(|error| classify::Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
-        let mut connection = Connection {
-            stream: Stream::Plain(tcp),
-            session: Session::new(settings),
-            input: BytesMut::with_capacity(INPUT),
-            output: BytesMut::with_capacity(INPUT),
-            peer: peer.clone(),
-            tls: None,
-            setup: Duration::ZERO,
-            uses: 0,
-            deadline: Deadline::default(),
-        };
+        let mut connection = Connection::new(Stream::Plain(tcp), Session::new(settings), peer.clone());
         loop {
             match connection.next() {
                 Event::Ready => break,
-                Event::Read(stage) => connection.exchange(self.limit(stage)).await,
+                Event::Read(stage) => connection.exchange(stage, self.limit(stage)).await,
                 Event::StartTls => connection = self.start_tls(connection).await?,
                 Event::Closed(failure) => {
                     connection.close().await;
@@ -171,6 +163,21 @@ pub(crate) fn time_limit(timeouts: &Timeouts, stage: Stage) -> Duration {
 const GOODBYE: Duration = Duration::from_secs(2);
 
 impl Connection {
+    fn new(stream: Stream, session: Session, peer: Candidate) -> Self {
+        Self {
+            stream,
+            session,
+            input: BytesMut::with_capacity(INPUT),
+            output: BytesMut::with_capacity(INPUT),
+            peer,
+            tls: None,
+            setup: Duration::ZERO,
+            uses: 0,
+            deadline: Deadline::default(),
+            awaited: None,
+        }
+    }
+
     /// The session's next step on what was read so far.
     pub(crate) fn next(&mut self) -> Event {
         self.session.next(&mut self.input, &mut self.output)
@@ -194,7 +201,18 @@ impl Connection {
 
     /// From now on [`Connection::read`] waits at most this long in all.
     pub(crate) fn allow(&mut self, limit: Duration) {
+        self.awaited = None;
         self.deadline.set(limit);
+    }
+
+    /// The same for the reply of `stage`. Asked again for the same reply it changes nothing: what has come of it gives
+    /// the server no more time for the rest, or one octet now and then would hold the connection for ever.
+    pub(crate) fn allow_reply(&mut self, stage: Stage, limit: Duration) {
+        let reply = Some((stage, self.session.answers()));
+        if self.awaited != reply {
+            self.awaited = reply;
+            self.deadline.set(limit);
+        }
     }
 
     /// Waits for more input. Cancel safe: call it again until the time of [`Connection::allow`] is over.
@@ -208,10 +226,10 @@ impl Connection {
     }
 
     /// Writes, then waits for an answer, and tells the session what came of it.
-    async fn exchange(&mut self, limit: Duration) {
+    async fn exchange(&mut self, stage: Stage, limit: Duration) {
         let mut heard = self.flush(limit).await;
         if heard == Heard::Data {
-            self.allow(limit);
+            self.allow_reply(stage, limit);
             heard = self.read().await;
         }
         self.tell(heard).await;
@@ -276,8 +294,78 @@ impl Deadline {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use staffetta_smtp::client::{Protocol, Tls};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    /// A connection, and the server's end of it.
+    async fn connection() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = Stream::Plain(TcpStream::connect(address).await.unwrap());
+        let settings = Settings {
+            helo_name: "relay.test".to_owned(),
+            protocol: Protocol::Smtp,
+            tls: Tls::Off,
+            credentials: None,
+            detect_loop: false,
+        };
+        let peer = Candidate { host: "mx.test".into(), address };
+        (Connection::new(stream, Session::new(Arc::new(settings)), peer), listener.accept().await.unwrap().0)
+    }
+
+    /// Octet after octet, one every 1.5 s, while the client waits as it does before it is ready.
+    async fn drip(text: &str) -> (Event, Duration) {
+        let (mut connection, mut server) = connection().await;
+        let began = tokio::time::Instant::now();
+        let text = text.to_owned();
+        let dripping = tokio::spawn(async move {
+            for octet in text.bytes() {
+                tokio::time::sleep(Duration::from_millis(1500)).await;
+                server.write_all(&[octet]).await.unwrap();
+            }
+            server
+        });
+        loop {
+            match connection.next() {
+                Event::Read(stage) => connection.exchange(stage, LIMIT).await,
+                event => {
+                    dripping.abort();
+                    return (event, began.elapsed());
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_drips_is_late_after_its_time_not_after_its_last_octet() {
+        let (event, took) = drip("220 mx.test ESMTP\r\n").await;
+        assert_eq!(event, Event::Closed(Some(Failure::TimedOut { stage: Stage::Greeting })));
+        assert_eq!(took, LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_reply_has_its_own_time() {
+        let (mut connection, mut server) = connection().await;
+        tokio::spawn(async move {
+            for reply in ["220 mx.test\r\n", "250 mx.test\r\n"] {
+                tokio::time::sleep(Duration::from_millis(1500)).await;
+                server.write_all(reply.as_bytes()).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        });
+        loop {
+            match connection.next() {
+                Event::Read(stage) => connection.exchange(stage, LIMIT).await,
+                event => return assert_eq!(event, Event::Ready),
+            }
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_moves_both_ways() {

@@ -111,7 +111,7 @@ impl Carrier {
         if written != Heard::Data {
             return connection.tell(written).await;
         }
-        connection.allow(limit);
+        connection.allow_reply(stage, limit);
         loop {
             tokio::select! {
                 biased;

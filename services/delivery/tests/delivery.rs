@@ -105,6 +105,22 @@ async fn a_refused_recipient_bounces_to_the_sender() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_odd_answer_to_the_dot_is_an_answer_and_the_content_goes_out_once() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let dots =
+        vec!["250OK", "250\tok", "\r\n250 ok", "I have it\r\n250 ok", "550-x\r\n250 y", "250-x\r\n550 y", "250"];
+    let count = dots.len();
+    let server = Server::start(Script { dots, ..Script::default() }).await?;
+    let worker = world.worker_via(&server, "destination_concurrency = 1")?;
+    for i in 0..count {
+        world.send("", &[&format!("r{i}@x.test")], BODY).await?;
+    }
+    world.drained().await?;
+    assert_eq!(server.commands().iter().filter(|line| *line == "DATA").count(), count);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_report_that_bounces_is_dropped() -> anyhow::Result<()> {
     let world = World::start().await?;
     let server = Server::start(Script { replies: vec![("RCPT", "550 5.1.1 no")], ..Script::default() }).await?;

@@ -1,8 +1,9 @@
 //! Reads replies (RFC 5321 section 4.2) from the server's octets, with bounds on everything it may send.
 //!
-//! Lenient where a server in the field may be sloppy and nothing depends on it: a line may end in a bare LF, the text
-//! may be missing. Strict where a guess could lose mail: a line without a code, or codes of different classes in one
-//! reply, are errors.
+//! Lenient, as Postfix is (`smtp_chat.c`): a reply to the final dot that is not understood means that a message which
+//! may be there is sent again. So a line may end in a bare LF, the text may be missing, whatever follows three digits
+//! separates (only `-` says that there is more), a line without a code is skipped, and the code of the last line counts.
+//! Nothing is without a bound: an overlong line or too many lines, skipped ones included, are errors.
 
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
@@ -10,7 +11,7 @@ use staffetta_mail::{RemoteReply, Status};
 
 /// Longest line that is accepted, with its end. RFC 5321 section 4.5.3.1.5 promises 512.
 const MAX_LINE: usize = 4096;
-/// Most lines of one reply.
+/// Most lines of one reply, those that are skipped included.
 const MAX_LINES: usize = 100;
 /// Most octets of text that are kept of one reply.
 const MAX_TEXT: usize = 1024;
@@ -20,12 +21,19 @@ const MAX_TEXT: usize = 1024;
 pub(super) struct Reader {
     partial: Option<RemoteReply>,
     lines: usize,
+    /// A line without a code is an error: what greets like that is no mail server.
+    pub(super) strict: bool,
     /// Keep the lines of the reply, for [`Reader::take_lines`].
     pub(super) keep_lines: bool,
     kept: Vec<String>,
 }
 
 impl Reader {
+    /// For what may turn out to be no mail server.
+    pub(super) fn for_greeting() -> Self {
+        Self { strict: true, ..Self::default() }
+    }
+
     /// Takes one reply from `input`; `None` if it is not complete yet. The error says what is wrong with it.
     pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Option<RemoteReply>, &'static str> {
         while let Some(end) = memchr(b'\n', &input[..input.len().min(MAX_LINE)]) {
@@ -46,28 +54,24 @@ impl Reader {
 
     /// Adds a line; true if it is the last one.
     fn on_line(&mut self, line: &[u8]) -> Result<bool, &'static str> {
-        let (code, last, text) = split_line(line).ok_or("malformed reply")?;
         self.lines += 1;
         if self.lines > MAX_LINES {
             return Err("reply has too many lines");
         }
+        let Some((code, last, text)) = split_line(line) else {
+            return if self.strict && !line.is_empty() { Err("malformed reply") } else { Ok(false) };
+        };
         let text = String::from_utf8_lossy(text);
         if self.keep_lines {
             self.kept.push(text.chars().map(printable).collect());
         }
         let (status, text) = split_status(code, &text);
-        match &mut self.partial {
-            Some(reply) if reply.code / 100 != code / 100 => return Err("reply mixes codes of different classes"),
-            Some(reply) => {
-                reply.code = code;
-                append(&mut reply.text, text);
-            }
-            None => {
-                let mut reply = RemoteReply { code, status, text: String::with_capacity(text.len()) };
-                append(&mut reply.text, text);
-                self.partial = Some(reply);
-            }
-        }
+        let empty = || RemoteReply { code, status: None, text: String::with_capacity(text.len()) };
+        let reply = self.partial.get_or_insert_with(empty);
+        // An enhanced code goes with its line's code; one of another class than the reply's says nothing about it.
+        reply.status = status.or(reply.status.filter(|status| u16::from(status.class) == code / 100));
+        reply.code = code;
+        append(&mut reply.text, text);
         Ok(last)
     }
 }
@@ -76,7 +80,7 @@ fn strip_cr(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// `code`, is it the last line, text.
+/// `code`, is it the last line, text; `None` for a line that does not begin with a code (of three digits, not more).
 fn split_line(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     let (digits, rest) = line.split_first_chunk::<3>()?;
     if !matches!(digits[0], b'2'..=b'5') || !digits.iter().all(u8::is_ascii_digit) {
@@ -84,10 +88,10 @@ fn split_line(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     }
     let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
     match rest {
-        [] => Some((code, true, rest)),
-        [b' ', text @ ..] => Some((code, true, text)),
+        [b'0'..=b'9', ..] => None,
         [b'-', text @ ..] => Some((code, false, text)),
-        _ => None,
+        [b' ' | b'\t', text @ ..] => Some((code, true, text)),
+        text => Some((code, true, text)),
     }
 }
 
@@ -140,7 +144,8 @@ mod tests {
             (b"250 \r\n", "250 "),
             (b"250 bare LF\n", "250 bare LF"),
             (b"550-5.1.1 no such\r\n550 5.1.1 user\r\n", "550 5.1.1 no such user"),
-            (b"550-first\r\n550 5.1.1 user\r\n", "550 first user"),
+            (b"550-first\r\n550 5.1.1 user\r\n", "550 5.1.1 first user"),
+            (b"550-5.1.1 first\r\n550 user\r\n", "550 5.1.1 first user"),
             (b"550 2.1.1 class differs\r\n", "550 2.1.1 class differs"),
             (b"550-a\r\n551 last code counts\r\n", "551 a last code counts"),
             (b"550 a\x00b\x1b[31m\x7f\r\n", "550 a?b?[31m?"),
@@ -159,23 +164,47 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_is_an_error() {
+    fn odd_replies_are_understood() {
+        for (wire, reply) in [
+            // Whatever follows the digits separates.
+            (&b"250OK\r\n"[..], "250 OK"),
+            (b"250\tok\r\n", "250 ok"),
+            (b"250_x\r\n", "250 _x"),
+            (b"250: 2.0.0 ok\r\n", "250 : 2.0.0 ok"),
+            (b"250\n", "250 "),
+            // Lines without a code are skipped.
+            (b"\r\n250 ok\r\n", "250 ok"),
+            (b"hello\r\n25\r\n25a x\r\n2500 x\r\n250 ok\r\n", "250 ok"),
+            (b"150 x\r\n650 x\r\n000 x\r\n250 ok\r\n", "250 ok"),
+            (b"250-a\r\n\r\nb\r\n250 c\r\n", "250 a c"),
+            // The last line's code counts, and only an enhanced code of its class goes with it.
+            (b"250-x\r\n550 y\r\n", "550 x y"),
+            (b"550-x\r\n250 y\r\n", "250 x y"),
+            (b"550-5.7.1 x\r\n250 y\r\n", "250 x y"),
+            (b"220-x\r\n521 5.7.1 blocked\r\n", "521 5.7.1 x blocked"),
+            (b"220-2.0.0 x\r\n521 blocked\r\n", "521 x blocked"),
+        ] {
+            assert_eq!(shown(wire), reply, "{:?}", String::from_utf8_lossy(wire));
+        }
+    }
+
+    #[test]
+    fn what_has_no_end_is_an_error() {
         let long = [b"250 ".to_vec(), vec![b'a'; MAX_LINE]].concat();
         let endless = b"250-x\r\n".repeat(MAX_LINES + 1);
-        for wire in [
-            &b"\r\n"[..],
-            b"25\r\n",
-            b"2500 x\r\n",
-            b"25a x\r\n",
-            b"150 x\r\n",
-            b"650 x\r\n",
-            b"250_x\r\n",
-            b"hello\r\n",
-            b"550-no\r\n250 yes\r\n",
-            &long,
-            &endless,
-        ] {
+        let junk = b"\r\n".repeat(MAX_LINES + 1);
+        let mixed = [b"250-x\r\n".repeat(MAX_LINES / 2), b"junk\n".repeat(MAX_LINES / 2 + 1)].concat();
+        for wire in [&long, &endless, &junk, &mixed, &vec![b'a'; MAX_LINE]] {
             assert!(read(wire).is_err(), "{:?}", String::from_utf8_lossy(wire));
+        }
+    }
+
+    #[test]
+    fn the_bound_is_of_one_reply_not_of_a_connection() {
+        let mut reader = Reader::default();
+        let mut input = BytesMut::from(&b"junk\r\n250 ok\r\n".repeat(MAX_LINES)[..]);
+        for _ in 0..MAX_LINES {
+            assert!(matches!(reader.next(&mut input), Ok(Some(RemoteReply { code: 250, .. }))));
         }
     }
 

@@ -59,6 +59,8 @@ pub struct Session {
     pipeline: Pipeline,
     quit: bool,
     loss: Option<Loss>,
+    /// See [`Session::answers`].
+    answers: u64,
 }
 
 impl Session {
@@ -68,13 +70,14 @@ impl Session {
         Self {
             settings,
             phase: Phase::Greeting,
-            replies: Reader::default(),
+            replies: Reader::for_greeting(),
             capabilities: Capabilities::default(),
             encrypted: false,
             plaintext: false,
             pipeline,
             quit: false,
             loss: None,
+            answers: 0,
         }
     }
 
@@ -101,6 +104,12 @@ impl Session {
     /// Is the connection encrypted?
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
+    }
+
+    /// Complete replies so far. While it stands still the server owes the same reply, however many octets of it have
+    /// come: the time of a stage (RFC 5321 section 4.5.3.2) is for the reply, not for each read.
+    pub fn answers(&self) -> u64 {
+        self.answers
     }
 
     /// The handshake asked for by [`Event::StartTls`] succeeded.
@@ -166,7 +175,10 @@ impl Session {
             _ => {}
         }
         match self.replies.next(input) {
-            Ok(Some(reply)) => self.on_reply(reply, input, output),
+            Ok(Some(reply)) => {
+                self.answers += 1;
+                self.on_reply(reply, input, output);
+            }
             Ok(None) => return self.wait(output),
             Err(what) => self.fail(Failure::Malformed { stage: self.stage(), what }, output),
         }
@@ -230,7 +242,10 @@ impl Session {
 
     fn on_reply(&mut self, reply: RemoteReply, input: &BytesMut, output: &mut BytesMut) {
         match &mut self.phase {
-            Phase::Greeting if reply.code / 100 == 2 => self.phase = Phase::SayHello(self.verb()),
+            Phase::Greeting if reply.code / 100 == 2 => {
+                self.replies.strict = false;
+                self.phase = Phase::SayHello(self.verb());
+            }
             Phase::Hello(verb) => {
                 let verb = *verb;
                 self.on_hello(verb, reply, output);

@@ -22,6 +22,20 @@ fn garbage_for_a_greeting_is_malformed() {
 }
 
 #[test]
+fn an_odd_greeting_keeps_its_reason() {
+    for (say, reply) in [
+        ("220-x\r\n521 5.7.1 blocked\r\n", "521 5.7.1 x blocked"),
+        ("\r\n554 5.7.1 blocked\r\n", "554 5.7.1 blocked"),
+        ("421\t4.3.2 busy\r\n", "421 4.3.2 busy"),
+    ] {
+        let mut d = Dialogue::new(settings());
+        assert_eq!(d.on(say), closed(Stage::Greeting, reply), "{say:?}");
+    }
+    let mut d = Dialogue::new(settings());
+    assert_eq!(d.on("554-x\r\n220 welcome\r\n"), Event::Read(Stage::Helo));
+}
+
+#[test]
 fn rfc5321_4_1_4_helo_is_tried_when_ehlo_is_unknown() {
     let mut d = Dialogue::new(settings());
     d.on("220 old\r\n");

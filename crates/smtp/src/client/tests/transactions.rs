@@ -289,3 +289,65 @@ fn a_hang_up_instead_of_the_answer_to_quit_is_fine() {
     d.session.on_lost();
     assert_eq!(d.next(), Event::Closed(None));
 }
+
+/// Final replies as they come from servers in the field, and what they mean. None of them may send the content again.
+const ODD: [(&str, &str); 9] = [
+    ("250OK\r\n", "delivered 250 OK"),
+    ("250\tok\r\n", "delivered 250 ok"),
+    ("250\n", "delivered 250 "),
+    ("\r\n250 ok\r\n", "delivered 250 ok"),
+    ("queued, I think\r\n250 ok\r\n", "delivered 250 ok"),
+    ("250-x\r\n550 y\r\n", "Final 550 x y"),
+    ("550-x\r\n250 y\r\n", "delivered 250 x y"),
+    ("550-5.7.1 no\r\n550 5.7.1 spam\r\n", "Final 550 5.7.1 no spam"),
+    ("451 4.3.0later\r\n", "Final 451 4.3.0later"),
+];
+
+#[test]
+fn an_odd_reply_to_the_dot_is_an_answer_and_the_session_goes_on() {
+    for (say, outcome) in ODD {
+        for cut in 0..say.len() {
+            let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
+            d.next();
+            d.on("250 1\r\n250 2\r\n354 3\r\n");
+            d.body("one");
+            assert_eq!(d.sent().matches("one\r\n.\r\n").count(), 1);
+            d.on(&say[..cut]);
+            assert_eq!(Dialogue::done(d.on(&say[cut..])), (1, vec![outcome.to_owned()]), "{say:?} cut at {cut}");
+            assert_eq!(d.on("250 1\r\n250 2\r\n354 3\r\n"), Event::SendBody(TransactionId(2)));
+            assert_eq!(d.sent(), "");
+        }
+    }
+}
+
+#[test]
+fn an_odd_reply_to_the_dot_is_an_answer_in_lmtp_too() {
+    for (say, outcome) in ODD {
+        let mut d = Dialogue::new(Settings { protocol: Protocol::Lmtp, ..settings() });
+        d.on("220 lmtp\r\n");
+        d.on(&ehlo(&["PIPELINING"]));
+        d.session.submit(TransactionId(1), message(&["a@b.c", "d@b.c"]));
+        d.next();
+        d.on("250 1\r\n250 2\r\n250 3\r\n354 4\r\n");
+        assert_eq!(d.body("one"), Event::Read(Stage::Final));
+        let (_, outcomes) = Dialogue::done(d.on(&format!("{say}452 4.2.2 full\r\n")));
+        assert_eq!(outcomes, [outcome, "Final 452 4.2.2 full"], "{say:?}");
+        assert_eq!(d.next(), Event::Idle);
+    }
+}
+
+#[test]
+fn octets_without_an_end_are_no_answer() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"]]);
+    d.next();
+    let before = d.session.answers();
+    d.on("250 1\r\n250 2\r\n354 3\r\n");
+    assert_eq!(d.session.answers(), before + 3);
+    d.body("one");
+    for say in ["2", "50-", "more\r\n", "junk\r\n", "250 o"] {
+        assert_eq!(d.on(say), Event::Read(Stage::Final));
+        assert_eq!(d.session.answers(), before + 3, "nothing but a whole reply counts");
+    }
+    d.on("k\r\n");
+    assert_eq!(d.session.answers(), before + 4);
+}
