@@ -97,7 +97,7 @@ pub enum NextHop {
 pub struct Path {
     /// Where to.
     pub next_hop: NextHop,
-    /// The TLS level in force, raised by a login.
+    /// The TLS level that is configured; what comes of it for one host is decided in [`crate::tls`].
     pub tls: Level,
     /// The index of the route whose credentials are to be used.
     pub credentials: Option<usize>,
@@ -113,7 +113,7 @@ pub fn route(routes: &[Route], defaults: &Defaults, domain: &str) -> Path {
     };
     Path {
         next_hop: next_hop(&route.via, domain),
-        tls: route.tls.unwrap_or(defaults.tls).with_login(route.login),
+        tls: route.tls.unwrap_or(defaults.tls),
         credentials: route.login.then_some(index),
         concurrency: route.concurrency.unwrap_or(defaults.concurrency),
     }
@@ -187,13 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn a_route_overrides_the_defaults_and_a_login_raises_tls() {
+    fn a_route_overrides_the_defaults() {
         let mut relay = to(Pattern::Any, smtp("smart"));
         assert_eq!((route(&[], &DEFAULTS, "x").tls, route(&[], &DEFAULTS, "x").concurrency), (Level::May, 20));
         relay.concurrency = Some(5);
         relay.login = true;
         let path = route(&[to(Pattern::Exact("y".to_owned()), Via::Mx), relay.clone()], &DEFAULTS, "x");
-        assert_eq!((path.tls, path.credentials, path.concurrency), (Level::Encrypt, Some(1), 5));
+        assert_eq!((path.tls, path.credentials, path.concurrency), (Level::May, Some(1), 5));
         relay.tls = Some(Level::Verify);
         assert_eq!(route(&[relay], &DEFAULTS, "x").tls, Level::Verify);
     }

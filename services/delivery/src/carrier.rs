@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use staffetta_policy::classify::{Action, Failure, classify};
-use staffetta_policy::tls::may_retry_in_plaintext;
+use staffetta_policy::tls::Need;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
@@ -186,30 +186,19 @@ impl Carrier {
         Err(last)
     }
 
-    /// One address; at the level `may`, a second time in plaintext if TLS fails.
+    /// One address.
     async fn open(&self, candidate: &Candidate, started: Instant) -> Result<Connection, Failure> {
         let worker = &self.worker;
-        let (hop, ip) = (&self.lane.hop, candidate.address.ip());
-        let login = hop.settings.credentials.is_some();
-        let level_allows = hop.plaintext.credentials.is_none() && hop.tls == staffetta_policy::tls::Level::May;
-        let mut opener = Opener {
-            hop,
+        let opener = Opener {
+            hop: &self.lane.hop,
             tls: &worker.tls,
             timeouts: &worker.timeouts,
-            source: worker.source_for(ip),
+            source: worker.source_for(candidate.address.ip()),
             metrics: &worker.metrics,
-            plaintext: level_allows && worker.fallback.applies(ip, Instant::now()),
+            fallback: &worker.fallback,
+            need: Need::Nothing,
         };
-        let mut result = opener.open(candidate, started).await;
-        if let Err(Failure::Session { failure, .. }) = &result
-            && !opener.plaintext
-            && may_retry_in_plaintext(hop.tls, login, failure)
-        {
-            tracing::info!(host = %candidate.host, address = %candidate.address, %failure, "retrying without TLS");
-            worker.fallback.remember(ip, Instant::now());
-            opener.plaintext = true;
-            result = opener.open(candidate, started).await;
-        }
+        let result = opener.open(candidate, started).await;
         result.inspect_err(|failure| match failure {
             Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
             _ => worker.metrics.attempt_failed(metrics::CONNECT),

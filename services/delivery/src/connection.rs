@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use staffetta_config::Timeouts;
 use staffetta_policy::classify;
-use staffetta_smtp::client::{Event, Failure, Session, Settings, Stage};
-use staffetta_transport::connect::{Stream, TlsClient, TlsSession, Trust, dial};
+use staffetta_policy::tls::{self, Dane, Facts, Need, Security, Sts};
+use staffetta_smtp::client::{Event, Failure, Session, Stage};
+use staffetta_transport::connect::{Stream, TlsClient, TlsSession, dial};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
+use crate::fallback::Fallback;
 use crate::hop::NextHop;
 use crate::itinerary::Candidate;
 use crate::metrics::{Metrics, TlsResult, record};
@@ -31,8 +33,10 @@ pub(crate) struct Opener<'a> {
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) source: Option<std::net::IpAddr>,
     pub(crate) metrics: &'a Metrics,
-    /// TLS failed with this host lately; at the level `may` it is not tried again for a while.
-    pub(crate) plaintext: bool,
+    /// With whom TLS failed lately.
+    pub(crate) fallback: &'a Fallback,
+    /// The most that a message at hand demands.
+    pub(crate) need: Need,
 }
 
 /// An open connection.
@@ -42,6 +46,8 @@ pub(crate) struct Connection {
     input: BytesMut,
     pub(crate) output: BytesMut,
     pub(crate) peer: Candidate,
+    /// What was asked of the server; a message that needs more does not go this way.
+    pub(crate) security: Security,
     /// `TLSv1.3 TLS_AES_256_GCM_SHA384`
     pub(crate) tls: Option<String>,
     /// Time from the look-up to the end of the set-up.
@@ -65,25 +71,57 @@ pub(crate) enum Heard {
 }
 
 impl Opener<'_> {
-    /// Connects, speaks until the session is ready, and says why if that fails.
+    /// Connects, speaks until the session is ready, and says why if that fails. Where TLS is an offer and its handshake
+    /// fails, the host is tried a second time without it.
     pub(crate) async fn open(&self, peer: &Candidate, started: Instant) -> Result<Connection, classify::Failure> {
-        let settings = if self.plaintext { &self.hop.plaintext } else { &self.hop.settings };
-        let result = self.open_with(peer, settings.clone(), started).await;
-        self.count(&result);
-        result
+        let ip = peer.address.ip();
+        let security = self.security(peer, self.fallback.applies(ip, Instant::now()));
+        let result = self.open_with(peer, &security, started).await;
+        let Err(classify::Failure::Session { failure, .. }) = &result else { return result };
+        if !security.falls_back_after(failure) {
+            return result;
+        }
+        tracing::info!(host = %peer.host, address = %peer.address, %failure, "retrying without TLS");
+        self.fallback.remember(ip, Instant::now());
+        self.open_with(peer, &self.security(peer, true), started).await
+    }
+
+    /// What is asked of a host. DANE and MTA-STS are not looked up in this version.
+    fn security(&self, peer: &Candidate, failed_lately: bool) -> Security {
+        tls::decide(&Facts {
+            host: &peer.host,
+            level: self.hop.level,
+            login: self.hop.credentials.is_some(),
+            dane: Dane::Absent,
+            sts: Sts::Off,
+            need: self.need,
+            failed_lately,
+        })
     }
 
     async fn open_with(
         &self,
         peer: &Candidate,
-        settings: Arc<Settings>,
+        security: &Security,
+        started: Instant,
+    ) -> Result<Connection, classify::Failure> {
+        let result = self.set_up(peer, security, started).await;
+        self.count(security, &result);
+        result
+    }
+
+    async fn set_up(
+        &self,
+        peer: &Candidate,
+        security: &Security,
         started: Instant,
     ) -> Result<Connection, classify::Failure> {
         let source = self.source.filter(|source| source.is_ipv4() == peer.address.is_ipv4());
         let tcp = dial(peer.address, source, self.timeouts.connect)
             .await
             .map_err(|error| classify::Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
-        let mut connection = Connection::new(Stream::Plain(tcp), Session::new(settings), peer.clone());
+        let session = Session::new(Arc::new(self.hop.settings(security.starttls)));
+        let mut connection = Connection::new(Stream::Plain(tcp), session, peer.clone(), security.clone());
         loop {
             match connection.next() {
                 Event::Ready => break,
@@ -108,9 +146,8 @@ impl Opener<'_> {
             return Ok(connection);
         }
         let Stream::Plain(tcp) = connection.stream else { return Ok(connection) };
-        let trust = if self.hop.tls.checks_certificate() { Trust::Verified } else { Trust::Any };
         let began = Instant::now();
-        match self.tls.handshake(trust, &connection.peer.host, tcp, self.timeouts.tls).await {
+        match self.tls.handshake(&connection.security.trust, &connection.peer.host, tcp, self.timeouts.tls).await {
             Ok((stream, TlsSession { version, cipher })) => {
                 record(&self.metrics.tls_time, began.elapsed());
                 self.metrics.handshake(Some(version));
@@ -131,16 +168,16 @@ impl Opener<'_> {
         time_limit(self.timeouts, stage)
     }
 
-    fn count(&self, result: &Result<Connection, classify::Failure>) {
+    fn count(&self, security: &Security, result: &Result<Connection, classify::Failure>) {
         let outcome = match result {
             Ok(connection) if connection.tls.is_some() => TlsResult::Encrypted,
-            Ok(_) if self.plaintext => TlsResult::Fallback,
+            Ok(_) if security.is_fallback() => TlsResult::Fallback,
             Ok(_) => TlsResult::Plaintext,
             Err(classify::Failure::Session { failure, .. }) if failure.stage() == Stage::StartTls => TlsResult::Failed,
             Err(classify::Failure::Session { failure: Failure::TlsNotOffered, .. }) => TlsResult::Failed,
             Err(_) => return,
         };
-        self.metrics.tls(self.hop.tls as usize, outcome);
+        self.metrics.tls(security.label, outcome);
     }
 }
 
@@ -163,13 +200,14 @@ pub(crate) fn time_limit(timeouts: &Timeouts, stage: Stage) -> Duration {
 const GOODBYE: Duration = Duration::from_secs(2);
 
 impl Connection {
-    fn new(stream: Stream, session: Session, peer: Candidate) -> Self {
+    fn new(stream: Stream, session: Session, peer: Candidate, security: Security) -> Self {
         Self {
             stream,
             session,
             input: BytesMut::with_capacity(INPUT),
             output: BytesMut::with_capacity(INPUT),
             peer,
+            security,
             tls: None,
             setup: Duration::ZERO,
             uses: 0,
@@ -296,7 +334,8 @@ impl Deadline {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use staffetta_smtp::client::{Protocol, Tls};
+    use staffetta_policy::tls::{Label, Trust};
+    use staffetta_smtp::client::{Protocol, Settings, Tls};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -316,7 +355,8 @@ mod tests {
             detect_loop: false,
         };
         let peer = Candidate { host: "mx.test".into(), address };
-        (Connection::new(stream, Session::new(Arc::new(settings)), peer), listener.accept().await.unwrap().0)
+        let security = Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None };
+        (Connection::new(stream, Session::new(Arc::new(settings)), peer, security), listener.accept().await.unwrap().0)
     }
 
     /// Octet after octet, one every 1.5 s, while the client waits as it does before it is ready.

@@ -36,7 +36,8 @@ pub(crate) enum Target {
 pub(crate) struct HopKey {
     pub(crate) target: Target,
     lmtp: bool,
-    tls: u8,
+    /// Two routes may ask the same host for different levels.
+    level: Level,
     /// Index of the route with the login.
     credentials: Option<usize>,
 }
@@ -46,13 +47,14 @@ pub(crate) struct HopKey {
 pub(crate) struct NextHop {
     pub(crate) key: HopKey,
     pub(crate) protocol: Protocol,
-    pub(crate) tls: Level,
+    /// As configured; what comes of it for one host is decided in `policy::tls`.
+    pub(crate) level: Level,
     /// Most connections of this pod.
     pub(crate) concurrency: u32,
-    /// For the SMTP client, with TLS as the level says.
-    pub(crate) settings: Arc<Settings>,
-    /// The same without TLS, for the plaintext retry of the level `may`.
-    pub(crate) plaintext: Arc<Settings>,
+    /// Our name in EHLO.
+    pub(crate) helo_name: Arc<str>,
+    /// Only sent over an encrypted connection.
+    pub(crate) credentials: Option<Arc<Credentials>>,
 }
 
 impl NextHop {
@@ -61,6 +63,17 @@ impl NextHop {
         match self.protocol {
             Protocol::Smtp => "smtp",
             Protocol::Lmtp => "lmtp",
+        }
+    }
+
+    /// For the SMTP client.
+    pub(crate) fn settings(&self, starttls: Tls) -> Settings {
+        Settings {
+            helo_name: self.helo_name.to_string(),
+            protocol: self.protocol,
+            tls: starttls,
+            credentials: self.credentials.clone(),
+            detect_loop: !matches!(self.key.target, Target::Host { .. }),
         }
     }
 
@@ -76,17 +89,17 @@ impl NextHop {
 
 /// The routes of the configuration, ready for questions.
 pub(crate) struct Router {
-    hostname: String,
+    hostname: Arc<str>,
     defaults: Defaults,
     routes: Vec<routing::Route>,
-    logins: Vec<Option<Credentials>>,
+    logins: Vec<Option<Arc<Credentials>>>,
 }
 
 impl Router {
     pub(crate) fn new(config: &Config) -> Self {
         let delivery = &config.delivery;
         Self {
-            hostname: config.hostname.clone(),
+            hostname: config.hostname.as_str().into(),
             defaults: Defaults { tls: level(delivery.tls), concurrency: delivery.destination_concurrency.max(1) },
             routes: delivery.route.iter().map(route).collect(),
             logins: delivery.route.iter().map(credentials).collect(),
@@ -98,19 +111,12 @@ impl Router {
         let path = self.path(destination);
         let key = key(&path, destination.as_str());
         let protocol = if key.lmtp { Protocol::Lmtp } else { Protocol::Smtp };
-        let settings = |tls| Settings {
-            helo_name: self.hostname.clone(),
-            protocol,
-            tls,
-            credentials: path.credentials.and_then(|index| self.logins.get(index).cloned().flatten()),
-            detect_loop: !matches!(key.target, Target::Host { .. }),
-        };
         NextHop {
             protocol,
-            tls: path.tls,
+            level: path.tls,
             concurrency: path.concurrency.max(1),
-            settings: Arc::new(settings(path.tls.session())),
-            plaintext: Arc::new(settings(Tls::Off)),
+            helo_name: self.hostname.clone(),
+            credentials: path.credentials.and_then(|index| self.logins.get(index).cloned().flatten()),
             key,
         }
     }
@@ -134,7 +140,7 @@ fn key(path: &Path, destination: &str) -> HopKey {
         routing::NextHop::Smtp { host, port } => (Target::Host { host: host.as_str().into(), port: *port }, false),
         routing::NextHop::Lmtp { host, port } => (Target::Host { host: host.as_str().into(), port: *port }, true),
     };
-    HopKey { target, lmtp, tls: path.tls as u8, credentials: path.credentials }
+    HopKey { target, lmtp, level: path.tls, credentials: path.credentials }
 }
 
 fn route(route: &config::Route) -> routing::Route {
@@ -164,9 +170,9 @@ const fn level(level: TlsLevel) -> Level {
     }
 }
 
-fn credentials(route: &config::Route) -> Option<Credentials> {
+fn credentials(route: &config::Route) -> Option<Arc<Credentials>> {
     let (username, password) = (route.username.as_ref()?, route.password.as_ref()?);
-    Some(Credentials { username: username.clone(), password: password.expose_secret().to_owned() })
+    Some(Arc::new(Credentials { username: username.clone(), password: password.expose_secret().to_owned() }))
 }
 
 #[cfg(test)]
@@ -177,7 +183,7 @@ mod tests {
     fn router(routes: Vec<routing::Route>) -> Router {
         let logins = vec![None; routes.len()];
         let defaults = Defaults { tls: Level::May, concurrency: 20 };
-        Router { hostname: "relay.test".to_owned(), defaults, routes, logins }
+        Router { hostname: "relay.test".into(), defaults, routes, logins }
     }
 
     fn to(pattern: Pattern, via: Via) -> routing::Route {
@@ -197,7 +203,16 @@ mod tests {
         assert_eq!(hop("direct.test").key.target, Target::Domain("direct.test".into()));
         assert_eq!(hop("local.test").protocol, Protocol::Lmtp);
         assert_eq!(hop("a.test").concurrency, 5);
-        assert!(!hop("a.test").settings.detect_loop);
+        assert!(!hop("a.test").settings(Tls::IfOffered).detect_loop);
+    }
+
+    #[test]
+    fn the_same_host_at_another_level_is_another_hop() {
+        let smart = || Via::Smtp { host: "smart.test".to_owned(), port: 26 };
+        let strict = routing::Route { tls: Some(Level::Verify), ..to(Pattern::Exact("a.test".to_owned()), smart()) };
+        let router = router(vec![strict, to(Pattern::Any, smart())]);
+        let key = |name: &str| router.key(&Destination::new(name));
+        assert_ne!(key("a.test"), key("b.test"), "mail for a.test must not join a connection that checks nothing");
     }
 
     #[test]
@@ -207,6 +222,6 @@ mod tests {
         assert_ne!(key("a.test"), key("b.test"));
         assert_eq!(key("[192.0.2.1]").target, Target::Literal("192.0.2.1".parse().unwrap()));
         assert!(matches!(key("[ipv6:::1]").target, Target::Literal(IpAddr::V6(_))));
-        assert!(router.hop(&Destination::new("a.test")).settings.detect_loop);
+        assert!(router.hop(&Destination::new("a.test")).settings(Tls::Off).detect_loop);
     }
 }

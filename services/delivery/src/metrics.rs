@@ -8,6 +8,7 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use staffetta_mail::Status;
+use staffetta_policy::tls::Label;
 use staffetta_queue::Counts;
 use staffetta_smtp::client::Stage;
 use staffetta_telemetry::maillog;
@@ -72,7 +73,6 @@ pub(crate) enum TlsResult {
 const OUTCOMES: [&str; 4] = ["delivered", "deferred", "bounced", "expired"];
 const CLASSES: [&str; 3] = ["2", "4", "5"];
 const NOTICES: [&str; 3] = ["failure", "delay", "success"];
-const POLICIES: [&str; 4] = ["none", "opportunistic", "encrypt", "verify"];
 const TLS_RESULTS: [&str; 4] = ["encrypted", "plaintext", "fallback", "failed"];
 const STATES: [&str; 4] = ["ready", "scheduled", "leased", "held"];
 /// Where an attempt ended; `ok` at [`TRANSACTION`] only.
@@ -120,7 +120,7 @@ impl Metrics {
             deliveries: grid(DELIVERIES, ("outcome", &OUTCOMES), ("dsn_class", &CLASSES)),
             attempts_failed: row(&STAGES, |stage| counter!(ATTEMPTS, "stage" => stage, "result" => "failed")),
             attempts_ok: zero(counter!(ATTEMPTS, "stage" => STAGES[TRANSACTION], "result" => "ok")),
-            tls_policy: grid(TLS_POLICY, ("policy", &POLICIES), ("result", &TLS_RESULTS)),
+            tls_policy: grid(TLS_POLICY, ("policy", &Label::ALL.map(Label::as_str)), ("result", &TLS_RESULTS)),
             handshake_ok: ["TLSv1.2", "TLSv1.3"]
                 .map(|v| zero(counter!(HANDSHAKES, "side" => "client", "version" => v, "result" => "ok"))),
             handshake_failed: zero(counter!(HANDSHAKES, "side" => "client", "version" => "none", "result" => "failed")),
@@ -175,9 +175,9 @@ impl Metrics {
         });
     }
 
-    /// What a connection came to under a TLS level (its place in none, may, encrypt, verify).
-    pub(crate) fn tls(&self, level: usize, result: TlsResult) {
-        self.tls_policy[level * TLS_RESULTS.len() + result as usize].increment(1);
+    /// What a connection came to under a TLS policy.
+    pub(crate) fn tls(&self, policy: Label, result: TlsResult) {
+        self.tls_policy[policy as usize * TLS_RESULTS.len() + result as usize].increment(1);
     }
 
     /// A handshake of ours; `None`: it failed.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use staffetta_mail::Notify;
 use staffetta_queue::{Entry, Filter, Place};
-use world::mx::{Script, Server};
+use staffetta_testkit::certs::Authority;
+use world::mx::{Script, Server, acceptor};
 use world::{PATIENCE, World};
 
 const BODY: &[u8] = b"Subject: test\r\n\r\nHello\r\n.dot\r\n";
@@ -107,8 +108,7 @@ async fn a_refused_recipient_bounces_to_the_sender() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_odd_answer_to_the_dot_is_an_answer_and_the_content_goes_out_once() -> anyhow::Result<()> {
     let world = World::start().await?;
-    let dots =
-        vec!["250OK", "250\tok", "\r\n250 ok", "I have it\r\n250 ok", "550-x\r\n250 y", "250-x\r\n550 y", "250"];
+    let dots = vec!["250OK", "250\tok", "\r\n250 ok", "I have it\r\n250 ok", "550-x\r\n250 y", "250-x\r\n550 y", "250"];
     let count = dots.len();
     let server = Server::start(Script { dots, ..Script::default() }).await?;
     let worker = world.worker_via(&server, "destination_concurrency = 1")?;
@@ -242,6 +242,74 @@ async fn a_failed_handshake_is_retried_in_plaintext_on_a_new_connection() -> any
     let entries = world.until("deferred", tried).await?;
     assert!(entries[0].jobs[0].reason.clone().unwrap_or_default().starts_with("Cannot start TLS"));
     assert!(strict.mails().is_empty());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plaintext_is_remembered_for_may_and_never_used_at_encrypt_or_verify() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let script = Script { extensions: &["STARTTLS"], broken_tls: true, ..Script::default() };
+    let server = Server::start(script).await?;
+    let route = |domain: &str, level: &str| {
+        let via = server.address();
+        format!("[[delivery.route]]\ndomain = \"{domain}\"\nvia = \"smtp://{via}\"\ntls = \"{level}\"\n")
+    };
+    let routes = route("may.test", "may") + &route("encrypt.test", "encrypt") + &route("verify.test", "verify");
+    let worker = world.worker("destination_concurrency = 1", &routes)?;
+    world.send("john@home.test", &["a@may.test"], BODY).await?;
+    world.drained().await?;
+    assert_eq!((server.mails().len(), server.connections()), (1, 2), "in TLS, then in the clear");
+    for domain in ["encrypt.test", "verify.test"] {
+        world.send("john@home.test", &[&format!("a@{domain}")], BODY).await?;
+    }
+    let tried = |entries: &[Entry]| entries.len() == 2 && entries.iter().all(|e| e.jobs[0].attempts >= 1);
+    for entry in world.until("deferred", tried).await? {
+        let reason = entry.jobs[0].reason.clone().unwrap_or_default();
+        assert!(reason.starts_with("Cannot start TLS"), "{reason}");
+    }
+    assert_eq!(server.mails().len(), 1);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_level_verify_checks_the_certificate_and_delivery_ca_adds_an_issuer() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let dir = tempfile::tempdir()?;
+    let authority = Authority::new(dir.path())?;
+    let tls = |name: &str| acceptor(&authority.leaf(name, &[name])?);
+    let script = |tls| Script { extensions: &["STARTTLS"], tls: Some(tls), ..Script::default() };
+    let server = Server::start(script(tls("mx.test")?)).await?;
+    world.dns.mx("x.test", 10, "mx.test").host("mx.test", server.ip());
+    let port = server.port();
+    let reason = async |world: &World| {
+        let tried = |entries: &[Entry]| entries.first().is_some_and(|e| e.jobs[0].reason.is_some());
+        anyhow::Ok(world.until("deferred", tried).await?[0].jobs[0].reason.clone().unwrap_or_default())
+    };
+
+    let worker = world.worker(&format!("port = {port}\ntls = \"verify\""), "")?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    let unknown = reason(&world).await?;
+    assert!(unknown.starts_with("Cannot start TLS") && unknown.contains("UnknownIssuer"), "{unknown}");
+    assert!(server.mails().is_empty());
+    worker.stop().await?;
+
+    let ca = authority.ca().display().to_string();
+    let trusting = format!("port = {port}\ntls = \"verify\"\nca = \"{ca}\"");
+    let worker = world.worker(&trusting, "")?;
+    assert!(server.received(1).await?[0].encrypted);
+    world.drained().await?;
+
+    // The right issuer, another name: also under a worker that trusts it.
+    world.dns.mx("y.test", 10, "other.test").host("other.test", server.ip());
+    world.send("john@home.test", &["a@y.test"], BODY).await?;
+    let wrong = reason(&world).await?;
+    assert!(wrong.starts_with("Cannot start TLS"), "{wrong}");
+    assert_eq!(server.mails().len(), 1);
+    worker.stop().await?;
+
+    // Without a check the same certificate will do.
+    let worker = world.worker(&format!("port = {port}\ntls = \"encrypt\""), "")?;
+    assert!(server.received(2).await?[1].encrypted);
     worker.stop().await
 }
 

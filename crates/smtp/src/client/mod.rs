@@ -44,6 +44,7 @@ mod tests;
 mod transaction;
 
 use std::fmt;
+use std::sync::Arc;
 
 use staffetta_mail::{BodyType, Envelope, Recipient, RemoteReply, Return, ReversePath};
 
@@ -81,7 +82,7 @@ pub struct Settings {
     /// When to start TLS.
     pub tls: Tls,
     /// Log in with these, once encrypted. They make [`Tls::Required`] of any other value.
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<Arc<Credentials>>,
     /// A server that calls itself `helo_name` in its answer to EHLO is ourselves: [`Failure::Loop`].
     pub detect_loop: bool,
 }

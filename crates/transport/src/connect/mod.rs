@@ -15,8 +15,9 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 
+pub use staffetta_policy::tls::Trust;
 pub use stream::Stream;
-pub use tls::{TlsClient, TlsError, TlsSession, TlsSetupError, Trust};
+pub use tls::{TlsClient, TlsError, TlsSession, TlsSetupError};
 
 /// First keep-alive probe after this much silence; a dead peer is found before the longest SMTP time-out.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);

@@ -14,18 +14,10 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use staffetta_policy::tls::Trust;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-/// What the peer's certificate must prove.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Trust {
-    /// Nothing: encryption against passive listeners.
-    Any,
-    /// A chain to a trusted root, and the host's name.
-    Verified,
-}
 
 /// What was negotiated, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +53,12 @@ pub enum TlsError {
     /// The certificate, the versions or ciphers, or the connection.
     #[error("handshake failure: {}", super::reason(.0))]
     Handshake(io::Error),
-    /// With [`Trust::Verified`]: no certificate can be issued for such a name.
+    /// With [`Trust::WebPki`]: no certificate can be issued for such a name.
     #[error("{0:?} is no host name that a certificate can carry")]
     Name(String),
+    /// With [`Trust::Dane`]: not available in this version, and nothing else will do.
+    #[error("TLSA records cannot be checked")]
+    Dane,
 }
 
 impl TlsError {
@@ -97,20 +92,20 @@ impl TlsClient {
         Ok(Self { any: TlsConnector::from(Arc::new(any)), verified: TlsConnector::from(Arc::new(verified)) })
     }
 
-    /// Upgrades a connection to `host`, whose name goes into SNI and, if verified, into the check.
+    /// Upgrades a connection to `host`, whose name goes into SNI; the name to be checked is in `trust`.
     ///
     /// A failure ends the connection: plaintext, where allowed, needs a new one.
     pub async fn handshake(
         &self,
-        trust: Trust,
+        trust: &Trust,
         host: &str,
         tcp: TcpStream,
         timeout: Duration,
     ) -> Result<(TlsStream<TcpStream>, TlsSession), TlsError> {
-        let name = server_name(trust, host, &tcp)?;
-        let connector = match trust {
-            Trust::Any => &self.any,
-            Trust::Verified => &self.verified,
+        let (connector, name) = match trust {
+            Trust::Any => (&self.any, any_name(host, &tcp)?),
+            Trust::WebPki { name } => (&self.verified, server_name(name)?),
+            Trust::Dane(_) => return Err(TlsError::Dane),
         };
         let handshake = tokio::time::timeout(timeout, connector.connect(name, tcp));
         let stream = handshake.await.map_err(|_| TlsError::Timeout)?.map_err(TlsError::Handshake)?;
@@ -132,16 +127,17 @@ impl TlsSession {
     }
 }
 
+fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))
+}
+
 /// RFC 6066 section 3: names go into SNI, addresses do not. A name that no certificate can carry still gets
 /// opportunistic TLS, under the peer's address.
-fn server_name(trust: Trust, host: &str, tcp: &TcpStream) -> Result<ServerName<'static>, TlsError> {
-    if let Ok(name) = ServerName::try_from(host.to_owned()) {
-        return Ok(name);
-    }
-    match (trust, tcp.peer_addr()) {
-        (Trust::Any, Ok(peer)) => Ok(ServerName::IpAddress(IpAddr::from(peer.ip()))),
-        _ => Err(TlsError::Name(host.to_owned())),
-    }
+fn any_name(host: &str, tcp: &TcpStream) -> Result<ServerName<'static>, TlsError> {
+    server_name(host).or_else(|error| match tcp.peer_addr() {
+        Ok(peer) => Ok(ServerName::IpAddress(IpAddr::from(peer.ip()))),
+        Err(_) => Err(error),
+    })
 }
 
 fn add_bundle(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsSetupError> {
@@ -235,25 +231,42 @@ mod tests {
         let (address, _) = server().await;
         let tcp = dial(address, None, LIMIT).await.unwrap();
         let client = TlsClient::new(None).unwrap();
-        let (_, session) = client.handshake(Trust::Any, "other.test", tcp, LIMIT).await.unwrap();
+        let (_, session) = client.handshake(&Trust::Any, "other.test", tcp, LIMIT).await.unwrap();
         assert_eq!(session.version, "TLSv1.3");
         assert!(session.cipher.starts_with("TLS"), "{session:?}");
+    }
+
+    fn web(name: &str) -> Trust {
+        Trust::WebPki { name: name.into() }
     }
 
     #[tokio::test]
     async fn verified_tls_refuses_a_self_signed_certificate_unless_its_issuer_is_in_the_bundle() {
         let (address, _) = server().await;
         let tcp = dial(address, None, LIMIT).await.unwrap();
-        let error = TlsClient::new(None).unwrap().handshake(Trust::Verified, "mx.test", tcp, LIMIT).await.unwrap_err();
+        let client = TlsClient::new(None).unwrap();
+        let error = client.handshake(&web("mx.test"), "mx.test", tcp, LIMIT).await.unwrap_err();
         assert!(error.is_certificate(), "{error}");
 
-        let (address, pem) = server().await;
         let dir = tempfile::tempdir().unwrap();
         let bundle = dir.path().join("ca.pem");
-        std::fs::write(&bundle, pem).unwrap();
+        for (name, good) in [("mx.test", true), ("other.test", false)] {
+            let (address, pem) = server().await;
+            std::fs::write(&bundle, pem).unwrap();
+            let tcp = dial(address, None, LIMIT).await.unwrap();
+            let client = TlsClient::new(Some(&bundle)).unwrap();
+            let result = client.handshake(&web(name), name, tcp, LIMIT).await;
+            assert_eq!(result.is_ok(), good, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_checked_is_not_trusted() {
+        let (address, _) = server().await;
         let tcp = dial(address, None, LIMIT).await.unwrap();
-        let client = TlsClient::new(Some(&bundle)).unwrap();
-        assert!(client.handshake(Trust::Verified, "mx.test", tcp, LIMIT).await.is_ok());
+        let client = TlsClient::new(None).unwrap();
+        let error = client.handshake(&Trust::Dane([].into()), "mx.test", tcp, LIMIT).await.unwrap_err();
+        assert!(matches!(error, TlsError::Dane), "{error}");
     }
 
     #[test]

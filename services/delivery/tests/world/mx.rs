@@ -5,9 +5,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use staffetta_testkit::certs::Leaf;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+/// In the clear, or in TLS.
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// The server's end of a connection.
+type Wire = BufReader<Box<dyn Io>>;
 
 /// What is special about a server. The default takes everything, with PIPELINING.
 #[derive(Clone, Default)]
@@ -24,6 +36,20 @@ pub(crate) struct Script {
     pub(crate) lmtp: bool,
     /// After `220` to STARTTLS, send what is no TLS.
     pub(crate) broken_tls: bool,
+    /// STARTTLS leads to TLS with this certificate, made by [`acceptor`].
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+/// TLS with this certificate.
+pub(crate) fn acceptor(leaf: &Leaf) -> anyhow::Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_file_iter(&leaf.certificate)?.collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(&leaf.key)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// What a server received.
@@ -34,6 +60,8 @@ pub(crate) struct Mail {
     pub(crate) body: String,
     /// Which connection it came over, from 0.
     pub(crate) connection: usize,
+    /// In TLS.
+    pub(crate) encrypted: bool,
 }
 
 #[derive(Default)]
@@ -129,7 +157,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 async fn talk(stream: TcpStream, script: Script, state: Arc<Mutex<State>>, number: usize) {
     let _ = stream.set_nodelay(true);
-    let mut stream = BufReader::new(stream);
+    let mut stream: Wire = BufReader::new(Box::new(stream));
     let mut mail = Mail { connection: number, ..Mail::default() };
     let _ = say(&mut stream, script.greeting.unwrap_or("220 mx.test ESMTP")).await;
     let mut line = String::new();
@@ -145,6 +173,12 @@ async fn talk(stream: TcpStream, script: Script, state: Arc<Mutex<State>>, numbe
             "EHLO" | "LHLO" => say(&mut stream, &hello(&script)).await,
             "STARTTLS" => {
                 let _ = say(&mut stream, "220 go").await;
+                if let Some(tls) = &script.tls {
+                    let Ok(encrypted) = tls.accept(stream.into_inner()).await else { return };
+                    stream = BufReader::new(Box::new(encrypted));
+                    mail.encrypted = true;
+                    continue;
+                }
                 if script.broken_tls {
                     // After the ClientHello: before it, this would be an injection.
                     let _ = stream.fill_buf().await;
@@ -211,7 +245,7 @@ fn remember(mail: &mut Mail, command: &str) {
 }
 
 /// Up to the final dot, dots removed.
-async fn content(stream: &mut BufReader<TcpStream>) -> Option<String> {
+async fn content(stream: &mut Wire) -> Option<String> {
     let mut body = String::new();
     let mut line = String::new();
     loop {
@@ -227,12 +261,7 @@ async fn content(stream: &mut BufReader<TcpStream>) -> Option<String> {
 }
 
 /// False: the connection is to be closed.
-async fn end_of_data(
-    stream: &mut BufReader<TcpStream>,
-    script: &Script,
-    state: &Mutex<State>,
-    mail: &mut Mail,
-) -> bool {
+async fn end_of_data(stream: &mut Wire, script: &Script, state: &Mutex<State>, mail: &mut Mail) -> bool {
     for _ in 0..if script.lmtp { mail.recipients.len() } else { 1 } {
         let reply = lock(state).dots.pop_front().unwrap_or("250 2.0.0 taken");
         match reply {
@@ -255,6 +284,6 @@ async fn end_of_data(
     true
 }
 
-async fn say(stream: &mut BufReader<TcpStream>, reply: &str) -> std::io::Result<()> {
+async fn say(stream: &mut Wire, reply: &str) -> std::io::Result<()> {
     stream.get_mut().write_all(format!("{reply}\r\n").as_bytes()).await
 }

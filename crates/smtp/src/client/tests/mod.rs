@@ -1,7 +1,5 @@
 //! Dialogues against scripted servers.
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 use staffetta_mail::{Address, BodyType, Notify, Recipient, ReversePath};
 

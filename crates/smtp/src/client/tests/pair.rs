@@ -172,7 +172,7 @@ fn submission_over_tls_with_a_login() {
     let offers = server::Settings { kind: Kind::Submission, mechanisms: vec!["PLAIN".to_owned()], ..mx() };
     for (password, end) in [("summersun", None), ("wrong", Some(Stage::Auth))] {
         let credentials = Credentials { username: "john".to_owned(), password: password.to_owned() };
-        let login = Settings { credentials: Some(credentials), ..settings() };
+        let login = Settings { credentials: Some(Arc::new(credentials)), ..settings() };
         let mut pair = Pair::new(login, offers.clone(), usize::MAX);
         pair.submit(message(&["a@b.c"]), b"x\r\n");
         assert_eq!(pair.run().map(|failure| failure.stage()), end);

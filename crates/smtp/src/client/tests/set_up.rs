@@ -101,7 +101,7 @@ fn a_failed_handshake_ends_the_session() {
 fn with_login(tls: Tls) -> Settings {
     let credentials = Credentials { username: "john".to_owned(), password: "summersun".to_owned() };
     assert!(!format!("{credentials:?}").contains("summersun"));
-    Settings { tls, credentials: Some(credentials), ..settings() }
+    Settings { tls, credentials: Some(Arc::new(credentials)), ..settings() }
 }
 
 #[test]
