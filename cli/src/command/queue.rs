@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use serde_json::json;
 use staffetta_config::Service;
-use staffetta_queue::{Deleted, Destination, Entry, Filter, JobState, Place, Queue};
+use staffetta_queue::{Deleted, Destination, Entry, Filter, JobState, Page, Place, Queue};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{self, ConfigFile, Selection};
@@ -39,7 +39,7 @@ async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
 async fn for_each(queue: &Queue, filter: &Filter, mut visit: impl FnMut(&Entry)) -> anyhow::Result<()> {
     let mut cursor = None;
     loop {
-        let (entries, next) = queue.list(filter, cursor, PAGE).await?;
+        let Page { entries, next, .. } = queue.list(filter, cursor, PAGE).await?;
         entries.iter().for_each(&mut visit);
         match next {
             Some(next) => cursor = Some(next),
@@ -114,6 +114,7 @@ fn filter(selection: &Selection) -> Filter {
         destination: selection.domain.as_deref().map(destination),
         sender: selection.sender.as_ref().map(|s| if s == "<>" { String::new() } else { s.clone() }),
         older_than: selection.older_than,
+        ..Filter::default()
     }
 }
 

@@ -7,8 +7,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 /// Longest local part (RFC 5321 section 4.5.3.1.1).
 const MAX_LOCAL: usize = 64;
 /// Longest domain (RFC 5321 section 4.5.3.1.2).
@@ -17,8 +15,7 @@ const MAX_DOMAIN: usize = 255;
 const MAX_PATH: usize = 254;
 
 /// `local-part@domain`, or the bare `postmaster` that RFC 5321 section 4.5.1 reserves.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     text: String,
     /// Where the `@` stands; the length of the text when there is none.
@@ -129,13 +126,6 @@ impl FromStr for Address {
     }
 }
 
-impl TryFrom<String> for Address {
-    type Error = AddressError;
-    fn try_from(text: String) -> Result<Self, AddressError> {
-        Self::parse(&text)
-    }
-}
-
 impl From<Address> for String {
     fn from(address: Address) -> Self {
         address.text
@@ -155,7 +145,7 @@ impl fmt::Debug for Address {
 }
 
 /// Where reports go: an address, or nowhere (`<>`, RFC 5321 section 4.5.5).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ReversePath {
     /// `<>`: a report itself; it never causes another.
     Null,

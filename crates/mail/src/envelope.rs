@@ -1,12 +1,10 @@
 //! The envelope: what MAIL FROM and RCPT TO said (RFC 5321 section 2.3.1), with the parameters that must survive the
 //! queue: BODY (RFC 6152) and RET, ENVID, NOTIFY, ORCPT (RFC 3461).
 
-use serde::{Deserialize, Serialize};
-
 use crate::{Address, ReversePath};
 
 /// One message's envelope.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// Where reports go.
     pub sender: ReversePath,
@@ -21,7 +19,7 @@ pub struct Envelope {
 }
 
 /// One accepted recipient.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
     /// Where the message goes.
     pub address: Address,
@@ -54,7 +52,7 @@ impl Recipient {
 }
 
 /// `NOTIFY=`. All false is `NEVER`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notify {
     /// `SUCCESS`
     pub success: bool,
@@ -65,7 +63,7 @@ pub struct Notify {
 }
 
 /// `RET=` (RFC 3461 section 4.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Return {
     /// The whole message.
     Full,
@@ -74,7 +72,7 @@ pub enum Return {
 }
 
 /// `BODY=` (RFC 6152).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyType {
     /// `7BIT`, or nothing said.
     #[default]

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 /// An enhanced status code: class 2, 4 or 5, subject and detail 0 to 999.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Status {
     /// 2 success, 4 persistent transient failure, 5 permanent failure.
     pub class: u8,
@@ -64,7 +62,7 @@ impl FromStr for Status {
 }
 
 /// A reply that a remote server gave, as it goes into logs and reports.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RemoteReply {
     /// 200 to 599.
     pub code: u16,

@@ -35,6 +35,15 @@ pub struct Entry {
     pub jobs: Vec<JobState>,
 }
 
+impl Entry {
+    /// The recipients without a final state.
+    pub fn recipients(&self) -> impl Iterator<Item = &str> {
+        let all = &self.message.envelope.recipients;
+        let open = self.jobs.iter().flat_map(|job| &job.recipients);
+        open.filter_map(|&index| all.get(index as usize)).map(|recipient| recipient.address.as_str())
+    }
+}
+
 /// The state of one job.
 #[derive(Clone, Debug)]
 pub struct JobState {
@@ -65,6 +74,30 @@ pub enum Place {
     Held,
 }
 
+/// A message of which only a newer program can say more, or nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its name.
+    pub id: QueueId,
+    /// Octets that are stored of it.
+    pub size: u64,
+    /// When it began to arrive.
+    pub arrived: UnixMillis,
+    /// Why it cannot be read.
+    pub reason: String,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Messages, oldest first.
+    pub entries: Vec<Entry>,
+    /// What lies among them and cannot be read. Only a selection by id or age finds it.
+    pub unreadable: Vec<Unreadable>,
+    /// What continues the list; `None`: it is complete.
+    pub next: Option<String>,
+}
+
 /// Which messages an operator means. All conditions must hold; none: every message.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -74,8 +107,24 @@ pub struct Filter {
     pub destination: Option<Destination>,
     /// Only from this sender (exact, `""` is the null path).
     pub sender: Option<String>,
+    /// Only with this recipient, who has no final state yet (the domain in any case).
+    pub recipient: Option<String>,
+    /// Only from this login.
+    pub login: Option<String>,
     /// Only at least this old.
     pub older_than: Option<Duration>,
+}
+
+impl Filter {
+    /// Must each message be looked at, because more than the destination counts?
+    pub(crate) fn needs_records(&self) -> bool {
+        self.id.is_some() || self.older_than.is_some() || self.says_who()
+    }
+
+    /// Does it ask for what only a record says?
+    pub(crate) fn says_who(&self) -> bool {
+        self.sender.is_some() || self.recipient.is_some() || self.login.is_some()
+    }
 }
 
 /// What became of a message that an operator wanted deleted.

@@ -23,8 +23,11 @@ pub enum Error {
     /// Redis is away or refused.
     #[error("the queue is not reachable: {0}")]
     Unavailable(String),
-    /// A record that cannot be read.
-    #[error("record of {0} is damaged: {1}")]
+    /// A record that cannot be read here; a newer program may be able to.
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(QueueId, String),
+    /// A piece of a body is not there.
+    #[error("the body of {0} is damaged: {1}")]
     Damaged(QueueId, String),
     /// The settings make no sense; happens at [`crate::Queue::open`] only.
     #[error("{0}")]

@@ -81,7 +81,8 @@ impl Incoming {
             let chunk = std::mem::take(&mut self.buffer);
             self.store(&chunk).await?;
         }
-        let record = Encoded::new(self.id, &accept, self.shared.clock.now(), self.size, self.chunks, &self.buffer);
+        let (version, now) = (self.shared.formats.writes(), self.shared.clock.now());
+        let record = Encoded::new(version, self.id, &accept, now, self.size, self.chunks, &self.buffer);
         drop(std::mem::take(&mut self.buffer));
         self.handed_over = true;
         self.shared.enqueue(&record).await?;

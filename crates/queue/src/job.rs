@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use staffetta_mail::{QueueId, Status};
 
 use crate::{Body, Destination, Message, Notice, UnixMillis};
@@ -36,6 +37,8 @@ pub struct Job {
     pub attempts: u32,
     /// True once a delay notice was sent for this job.
     pub delay_noticed: bool,
+    /// Header octets that go in front of a body in chunks; empty with an inline body, which has them already.
+    pub prefix: Bytes,
     /// The body.
     pub body: Body,
 }
@@ -52,6 +55,8 @@ pub struct Lease {
     /// The member of the `lease` ZSET: job, token, destination. Whoever knows it owns the job.
     pub(crate) member: Arc<str>,
     pub(crate) facts: Facts,
+    /// What a newer program has left in the state of the job; the next state keeps it.
+    pub(crate) kept: Option<Arc<[u8]>>,
 }
 
 /// What a settlement must know of the message without reading it again.

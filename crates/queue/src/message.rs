@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use staffetta_mail::{Address, Envelope, QueueId};
 
 /// Milliseconds since the Unix epoch, by the clock of Redis.
 pub type UnixMillis = u64;
 
 /// The scheduling unit: the domain of the recipients in lower case, or an address literal.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Destination(Arc<str>);
 
 impl Destination {
@@ -40,7 +39,7 @@ impl std::fmt::Display for Destination {
 }
 
 /// Where a message came from; for the log, the report and the operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The listener's name; `bounce` for reports made here.
     pub listener: String,
@@ -53,7 +52,7 @@ pub struct Origin {
 }
 
 /// The immutable part of a queued message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Its name.
     pub id: QueueId,

@@ -16,6 +16,8 @@ const TOMBSTONE_SPAN: u64 = 60_000;
 
 /// Which record of the registry says how many partitions there are.
 pub(crate) const REGISTRY: &str = "{kq:cfg}";
+/// Workers by the time of their last sign of life, `name newest-format` (ZSET).
+pub(crate) const READERS: &str = "{kq:cfg}readers";
 
 /// The names of all keys of one partition.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use crate::shared::Shared;
 use crate::value;
 use crate::{
     Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease, Limiter, Offer,
-    Rate, Settings, Settled, Settlement,
+    Page, Rate, Settings, Settled, Settlement,
 };
 
 /// How often [`Queue::ready`] looks.
@@ -146,24 +146,19 @@ impl Queue {
         self.shared.counts().await
     }
 
-    /// At most `limit` messages after `cursor` (opaque, `None` starts), oldest first; the second value continues. A
-    /// page may be short, or empty, although more follows.
+    /// At most `limit` messages after `cursor` (opaque, `None` starts), oldest first. A page may be short, or empty,
+    /// although more follows.
     ///
     /// # Errors
-    /// Redis is away, or a record is damaged.
-    pub async fn list(
-        &self,
-        filter: &Filter,
-        cursor: Option<String>,
-        limit: usize,
-    ) -> Result<(Vec<Entry>, Option<String>), Error> {
+    /// Redis is away.
+    pub async fn list(&self, filter: &Filter, cursor: Option<String>, limit: usize) -> Result<Page, Error> {
         self.shared.list(filter, cursor, limit).await
     }
 
     /// One message.
     ///
     /// # Errors
-    /// Redis is away, or the record is damaged.
+    /// Redis is away, or the record cannot be read: [`Queue::list`] with the id says what is known of it.
     pub async fn entry(&self, id: QueueId) -> Result<Option<Entry>, Error> {
         self.shared.entry(id).await
     }
@@ -179,7 +174,7 @@ impl Queue {
     /// Deletes a message with all its jobs; nobody is told.
     ///
     /// # Errors
-    /// Redis is away, or the record is damaged.
+    /// Redis is away.
     pub async fn delete(&self, id: QueueId) -> Result<Deleted, Error> {
         self.shared.delete(id).await
     }

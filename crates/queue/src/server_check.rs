@@ -8,6 +8,7 @@ use redis::{Pipeline, Value};
 use crate::clock::Clock;
 use crate::connection::Live;
 use crate::error::Fault;
+use crate::format::NEWEST;
 use crate::gate::{self, Facts, Identity};
 use crate::partition::{Partition, REGISTRY};
 use crate::script::load_all;
@@ -99,8 +100,9 @@ impl ServerCheck {
         let id = match gate::identity(registered, marks, seen.as_deref())? {
             Identity::Known(id) => id,
             Identity::Unmarked { id, partitions } => {
+                let new = id.is_none();
                 let id = id.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-                self.mark(live, &id, &partitions).await?
+                self.mark(live, &id, &partitions, new).await?
             }
         };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
@@ -109,7 +111,7 @@ impl ServerCheck {
 
     /// Marks partitions, then the registry, so that an interrupted first start can go on. Several processes may do so at
     /// once: the first mark counts, and everybody reads it back.
-    async fn mark(&self, live: &Live, id: &str, partitions: &[usize]) -> Result<String, String> {
+    async fn mark(&self, live: &Live, id: &str, partitions: &[usize], new: bool) -> Result<String, String> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("SET").arg(&self.partitions[0].identity).arg(id).arg("NX");
         pipeline.cmd("GET").arg(&self.partitions[0].identity);
@@ -118,6 +120,11 @@ impl ServerCheck {
         let mut pipeline = Pipeline::new();
         for &partition in partitions {
             pipeline.cmd("SET").arg(&self.partitions[partition].identity).arg(&id).arg("NX");
+        }
+        if new {
+            // Nobody who knows only an older format has ever used it.
+            pipeline.cmd("HSETNX").arg(REGISTRY).arg("format").arg(NEWEST);
+            pipeline.cmd("HSETNX").arg(REGISTRY).arg("created").arg(self.clock.now());
         }
         pipeline.cmd("HSET").arg(REGISTRY).arg("partitions").arg(self.partitions.len()).arg("id").arg(&id);
         self.expect(live, &pipeline).await?;

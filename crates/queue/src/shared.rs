@@ -12,7 +12,9 @@ use crate::clock::Clock;
 use crate::commit::Lane;
 use crate::connection::{Dialler, Link};
 use crate::error::Fault;
+use crate::format::NEWEST;
 use crate::partition::Partition;
+use crate::readers::Formats;
 use crate::server_check::ServerCheck;
 use crate::{Error, Health, Settings};
 
@@ -41,11 +43,17 @@ pub(crate) struct Shared {
     degraded: watch::Sender<Option<Arc<str>>>,
     next_partition: AtomicU32,
     unique: AtomicU32,
+    pub(crate) formats: Formats,
     pub(crate) shutdown: CancellationToken,
 }
 
 impl Shared {
     pub(crate) fn open(settings: Settings, shutdown: CancellationToken) -> Result<Arc<Self>, Error> {
+        Self::open_build(settings, shutdown, NEWEST)
+    }
+
+    /// As a program that can read records up to this format; anything but the newest is for tests of an upgrade.
+    pub(crate) fn open_build(settings: Settings, shutdown: CancellationToken, reads: u8) -> Result<Arc<Self>, Error> {
         settings.check()?;
         let settings = Arc::new(settings);
         let partitions: Arc<[Partition]> = (0..settings.partitions).map(Partition::new).collect();
@@ -63,6 +71,7 @@ impl Shared {
             degraded: watch::Sender::new(None),
             next_partition: AtomicU32::new(rand::random()),
             unique: AtomicU32::new(rand::random()),
+            formats: Formats::new(reads),
             settings,
             clock,
             partitions,
@@ -71,6 +80,8 @@ impl Shared {
         });
         let watched = shared.clone();
         tokio::spawn(async move { watched.shutdown.clone().run_until_cancelled(watched.watch()).await });
+        let readers = shared.clone();
+        tokio::spawn(async move { readers.shutdown.clone().run_until_cancelled(readers.watch_readers()).await });
         Ok(shared)
     }
 

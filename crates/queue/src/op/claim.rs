@@ -10,9 +10,10 @@ use bytes::Bytes;
 use staffetta_mail::QueueId;
 
 use crate::error::Fault;
+use crate::format::{ReadError, State};
 use crate::job::Facts;
 use crate::partition::{Partition, parse_job_name};
-use crate::record::{Record, State};
+use crate::record::Record;
 use crate::script::Script;
 use crate::shared::Shared;
 use crate::value;
@@ -101,11 +102,12 @@ impl Shared {
         let mut jobs = Vec::with_capacity(names.len());
         for ((&(id, job), record), state) in names.iter().zip(records).zip(states) {
             let member: Arc<str> = format!("{id}.{job} {token} {destination}").into();
-            let lease = Lease { id, job, destination: destination.clone(), member, facts: Facts::default() };
+            let facts = Facts::default();
+            let lease = Lease { id, job, destination: destination.clone(), member, facts, kept: None };
             match (value::into_bytes(record), value::into_bytes(state)) {
-                (Some(record), state) => match assemble(lease, &record, state.as_ref(), claimed) {
+                (Some(record), state) => match assemble(&lease, &record, state, claimed, self.formats.reads) {
                     Ok(job) => jobs.push(job),
-                    Err(error) => tracing::error!(%error, "job skipped; it is held after five tries"),
+                    Err(error) => self.leave_to_others(lease, &error).await,
                 },
                 (None, _) => self.drop_ghost(lease).await,
             }
@@ -124,9 +126,15 @@ impl Shared {
     }
 }
 
-fn assemble(lease: Lease, record: &Bytes, state: Option<&Bytes>, claimed: &Claimed) -> Result<Job, Error> {
-    let record = Record::decode(lease.id, record)?;
-    let state = state.map_or(Ok(None), |state| State::decode(lease.id, state))?;
+fn assemble(
+    lease: &Lease,
+    record: &Bytes,
+    state: Option<Bytes>,
+    claimed: &Claimed,
+    newest: u8,
+) -> Result<Job, ReadError> {
+    let record = Record::decode(lease.id, record, newest)?;
+    let state = State::read(&state.unwrap_or_default(), newest)?;
     let (attempts, delay_noticed) = state.as_ref().map_or((0, false), |state| (state.attempts, state.delay_noticed));
     let facts = Facts {
         jobs: record.jobs(),
@@ -136,11 +144,11 @@ fn assemble(lease: Lease, record: &Bytes, state: Option<&Bytes>, claimed: &Claim
         attempts,
         delay_noticed,
     };
+    let kept = state.as_ref().filter(|state| !state.unknown.is_empty()).map(|state| state.unknown.as_slice().into());
     let recipients = state.map_or_else(|| record.recipients(lease.job), |state| state.remaining);
-    let lease = Lease { facts, ..lease };
     let span = |from: UnixMillis, to: UnixMillis| Duration::from_millis(to.saturating_sub(from));
     Ok(Job {
-        lease,
+        lease: Lease { facts, kept, ..lease.clone() },
         deadline: claimed.deadline,
         age: span(facts.arrived, claimed.at),
         left: span(claimed.at, facts.expires),
@@ -148,6 +156,7 @@ fn assemble(lease: Lease, record: &Bytes, state: Option<&Bytes>, claimed: &Claim
         recipients,
         attempts,
         delay_noticed,
+        prefix: record.prefix,
         body: record.body,
     })
 }

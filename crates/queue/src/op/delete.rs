@@ -11,8 +11,11 @@ use crate::{Deleted, Destination, Error, UnixMillis};
 
 impl Shared {
     pub(crate) async fn delete(&self, id: QueueId) -> Result<Deleted, Error> {
-        let Some(record) = self.record(id).await? else { return Ok(Deleted::Missing) };
-        let call = self.abort_call(id, record.message.arrived, &record.destinations, record.chunks());
+        let call = match self.record(id).await? {
+            None => return Ok(Deleted::Missing),
+            Some(Ok(record)) => self.abort_call(id, record.message.arrived, &record.destinations, record.chunks()),
+            Some(Err(_)) => self.abort_unread_call(id).await?,
+        };
         let answer = self.admin.ask(call).await?;
         match value::str(&answer) {
             Some("REMOVED") => Ok(Deleted::Removed),
@@ -20,6 +23,17 @@ impl Shared {
             Some("DONE" | "GONE") => Ok(Deleted::Missing),
             _ => Err(unexpected("abort", &answer).into()),
         }
+    }
+
+    /// By the keys that there are. A job that is held needs no destination.
+    async fn abort_unread_call(&self, id: QueueId) -> Result<Cmd, Error> {
+        let traces = self.traces(id).await?;
+        let places = self.places(id, &traces.jobs).await?;
+        let jobs = traces.jobs.iter().map(|job| job + 1).max().unwrap_or(1).max(if traces.several { 2 } else { 1 });
+        let nowhere = Destination::new("");
+        let destinations: Vec<Destination> =
+            (0..jobs).map(|job| places.get(&job).unwrap_or(&nowhere).clone()).collect();
+        Ok(self.abort_call(id, id.unix_millis(), &destinations, traces.chunks))
     }
 
     pub(crate) fn abort_call(

@@ -7,7 +7,7 @@ use crate::partition::{Partition, job_name};
 use crate::script::Script;
 use crate::shared::Shared;
 use crate::value::{self, count};
-use crate::{Destination, Error, Filter, Place};
+use crate::{Destination, Error, Filter, Page, Place};
 
 /// Jobs in one call.
 const GROUP: u64 = 500;
@@ -16,29 +16,24 @@ const PAGE: usize = 500;
 
 impl Shared {
     pub(crate) async fn flush(&self, filter: &Filter) -> Result<u64, Error> {
-        match filter {
-            Filter { id: None, sender: None, older_than: None, destination: Some(destination) } => {
-                let mut total = 0;
-                for keys in self.partitions() {
-                    total += self.flush_destination(keys, destination).await?;
-                }
-                Ok(total)
-            }
-            Filter { id: None, sender: None, older_than: None, destination: None } => {
-                let mut total = 0;
-                for keys in self.partitions() {
-                    for destination in self.destinations(keys).await? {
-                        total += self.flush_destination(keys, &destination).await?;
-                    }
-                }
-                Ok(total)
-            }
-            filter => self.flush_listed(filter).await,
+        if filter.needs_records() {
+            return self.flush_listed(filter).await;
         }
+        let mut total = 0;
+        for keys in self.partitions() {
+            let destinations = match &filter.destination {
+                Some(destination) => vec![destination.clone()],
+                None => self.destinations(keys).await?,
+            };
+            for destination in destinations {
+                total += self.flush_destination(keys, &destination).await?;
+            }
+        }
+        Ok(total)
     }
 
     /// Every destination with waiting jobs is in `due`.
-    async fn destinations(&self, keys: &Partition) -> Result<Vec<Destination>, Error> {
+    pub(crate) async fn destinations(&self, keys: &Partition) -> Result<Vec<Destination>, Error> {
         let mut command = Cmd::new();
         command.arg("ZRANGE").arg(&keys.due).arg(0).arg(-1);
         let answer = self.admin.ask(command).await?;
@@ -63,11 +58,23 @@ impl Shared {
         Ok(count(&self.admin.ask(call).await?))
     }
 
+    async fn flush_unread(&self, id: QueueId) -> Result<u64, Error> {
+        let jobs = self.traces(id).await?.jobs;
+        let mut total = 0;
+        for (job, destination) in self.places(id, &jobs).await? {
+            total += self.flush_call(self.partition(id.partition()), &destination, &[job_name(id, job)]).await?;
+        }
+        Ok(total)
+    }
+
     /// What needs a look at each message.
     async fn flush_listed(&self, filter: &Filter) -> Result<u64, Error> {
         let (mut total, mut cursor) = (0, None);
         loop {
-            let (entries, next) = self.list(filter, cursor, PAGE).await?;
+            let Page { entries, unreadable, next } = self.list(filter, cursor, PAGE).await?;
+            for message in unreadable.iter().filter(|_| filter.destination.is_none()) {
+                total += self.flush_unread(message.id).await?;
+            }
             for entry in entries {
                 let id: QueueId = entry.message.id;
                 let jobs = entry.jobs.iter().filter(|job| matches!(job.place, Place::Waiting(_)));

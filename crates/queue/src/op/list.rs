@@ -9,11 +9,12 @@ use redis::{Cmd, Pipeline, Value};
 use staffetta_mail::QueueId;
 
 use super::reclaim::parse_member;
+use crate::format::{ReadError, State};
 use crate::partition::{Partition, job_name, parse_job_name};
-use crate::record::{Record, State};
+use crate::record::Record;
 use crate::shared::Shared;
 use crate::value::{self, count};
-use crate::{Entry, Error, Filter, JobState, Place, UnixMillis};
+use crate::{Entry, Error, Filter, JobState, Page, Place, UnixMillis, Unreadable};
 
 /// Messages looked at in one call; a page may stay short when few of them match.
 const BUDGET: usize = 10_000;
@@ -24,62 +25,85 @@ const FEW: u64 = 20_000;
 /// The head of a record that nearly always holds all but the body.
 const HEAD: usize = 2_048;
 
+/// What a list finds.
+enum Listed {
+    Entry(Entry),
+    Unreadable(Unreadable),
+}
+
+impl Listed {
+    fn id(&self) -> QueueId {
+        match self {
+            Self::Entry(entry) => entry.message.id,
+            Self::Unreadable(message) => message.id,
+        }
+    }
+
+    fn add_to(self, page: &mut Page) {
+        match self {
+            Self::Entry(entry) => page.entries.push(entry),
+            Self::Unreadable(message) => page.unreadable.push(message),
+        }
+    }
+}
+
 /// How ids sort over all partitions: their text without the partition.
 type Order = (String, u16);
 
 impl Shared {
-    pub(crate) async fn list(
-        &self,
-        filter: &Filter,
-        cursor: Option<String>,
-        limit: usize,
-    ) -> Result<(Vec<Entry>, Option<String>), Error> {
+    pub(crate) async fn list(&self, filter: &Filter, cursor: Option<String>, limit: usize) -> Result<Page, Error> {
+        let mut page = Page::default();
         if let Some(id) = filter.id {
-            let entry = self.entry(id).await?.filter(|entry| self.matches(entry, filter));
-            return Ok((entry.into_iter().collect(), None));
+            for listed in self.entries(&[id]).await?.into_iter().filter(|listed| self.matches(listed, filter)) {
+                listed.add_to(&mut page);
+            }
+            return Ok(page);
         }
         let limit = limit.max(1);
         let mut after: Option<QueueId> = cursor.and_then(|text| text.parse().ok());
         let few = self.few_candidates(filter).await?;
-        let (mut found, mut looked) = (Vec::new(), 0);
+        let (mut found, mut looked) = (0, 0);
         loop {
             let ids = match &few {
                 Some(all) => page_of(all, after),
                 None => self.ids_after(after, GROUP.min(limit.max(16))).await?,
             };
-            let Some(&last) = ids.last() else { return Ok((found, None)) };
-            for entry in self.entries(&ids).await? {
-                if self.too_young(entry.message.id, filter) {
-                    return Ok((found, None));
+            let Some(&last) = ids.last() else { return Ok(page) };
+            for listed in self.entries(&ids).await? {
+                let id = listed.id();
+                if self.too_young(id, filter) {
+                    return Ok(page);
                 }
-                if self.matches(&entry, filter) {
-                    after = Some(entry.message.id);
-                    found.push(entry);
-                    if found.len() == limit {
-                        return Ok((found, after.map(|id| id.to_string())));
+                if self.matches(&listed, filter) {
+                    listed.add_to(&mut page);
+                    found += 1;
+                    if found == limit {
+                        return Ok(Page { next: Some(id.to_string()), ..page });
                     }
                 }
             }
             after = Some(last);
             looked += ids.len();
             if looked >= BUDGET {
-                return Ok((found, Some(last.to_string())));
+                return Ok(Page { next: Some(last.to_string()), ..page });
             }
         }
     }
 
     pub(crate) async fn entry(&self, id: QueueId) -> Result<Option<Entry>, Error> {
-        Ok(self.entries(&[id]).await?.pop())
+        match self.entries(&[id]).await?.pop() {
+            None => Ok(None),
+            Some(Listed::Entry(entry)) => Ok(Some(entry)),
+            Some(Listed::Unreadable(message)) => Err(Error::Unreadable(id, message.reason)),
+        }
     }
 
-    /// The record of a message; its body may be cut off.
-    pub(crate) async fn record(&self, id: QueueId) -> Result<Option<Record>, Error> {
+    /// The record of a message, whole.
+    pub(crate) async fn record(&self, id: QueueId) -> Result<Option<Result<Record, ReadError>>, Error> {
         let mut command = Cmd::new();
         command.arg("GET").arg(self.partition(id.partition()).record(id));
-        match value::into_bytes(self.admin.ask(command).await?) {
-            Some(bytes) if !bytes.is_empty() => Record::decode(id, &bytes).map(Some),
-            _ => Ok(None),
-        }
+        let bytes = value::into_bytes(self.admin.ask(command).await?).filter(|bytes| !bytes.is_empty());
+        Ok(bytes.map(|bytes| Record::decode(id, &bytes, self.formats.reads)))
     }
 
     /// Ids are made when a message begins to arrive: in the order of time.
@@ -88,11 +112,14 @@ impl Shared {
         filter.older_than.is_some_and(|least| u128::from(age) < least.as_millis())
     }
 
-    fn matches(&self, entry: &Entry, filter: &Filter) -> bool {
-        let sender = entry.message.envelope.sender.as_str();
-        filter.sender.as_deref().is_none_or(|wanted| wanted == sender)
-            && !self.too_young(entry.message.id, filter)
-            && filter.destination.as_ref().is_none_or(|wanted| entry.jobs.iter().any(|job| job.destination == *wanted))
+    fn matches(&self, listed: &Listed, filter: &Filter) -> bool {
+        if self.too_young(listed.id(), filter) {
+            return false;
+        }
+        match listed {
+            Listed::Unreadable(_) => filter.destination.is_none() && !filter.says_who(),
+            Listed::Entry(entry) => selected(entry, filter),
+        }
     }
 
     /// The next ids in order of time, merged from all partitions.
@@ -135,8 +162,26 @@ impl Shared {
         Ok(Some(ids.map(|id| (order(id), id)).collect()))
     }
 
-    /// Reads messages with their jobs; those that end meanwhile are left out.
-    async fn entries(&self, ids: &[QueueId]) -> Result<Vec<Entry>, Error> {
+    /// Reads messages with their jobs, in this order; those that end meanwhile are left out.
+    async fn entries(&self, ids: &[QueueId]) -> Result<Vec<Listed>, Error> {
+        let read = self.records(ids).await?;
+        let records: Vec<&Record> = read.iter().filter_map(|read| read.as_ref().ok()).collect();
+        let leases = self.leases(&records).await?;
+        let mut pipeline = Pipeline::new();
+        for record in &records {
+            self.ask_jobs(&mut pipeline, record);
+        }
+        let answers = if pipeline.is_empty() { Vec::new() } else { self.ask_all(&pipeline).await? };
+        let mut answers = answers.into_iter();
+        let listed = read.iter().map(|read| match read {
+            Ok(record) => Listed::Entry(read_entry(record, &leases, &mut answers, self.formats.reads)),
+            Err(message) => Listed::Unreadable(message.clone()),
+        });
+        Ok(listed.filter(|listed| !matches!(listed, Listed::Entry(entry) if entry.jobs.is_empty())).collect())
+    }
+
+    /// The records that are there; their bodies may be cut off.
+    async fn records(&self, ids: &[QueueId]) -> Result<Vec<Result<Record, Unreadable>>, Error> {
         let mut pipeline = Pipeline::new();
         for &id in ids {
             pipeline.cmd("GETRANGE").arg(self.partition(id.partition()).record(id)).arg(0).arg(HEAD - 1);
@@ -145,28 +190,24 @@ impl Shared {
         let mut records = Vec::with_capacity(ids.len());
         for (&id, head) in ids.iter().zip(heads) {
             let head = value::into_bytes(head).unwrap_or_default();
-            match Record::decode(id, &head) {
-                Ok(record) => records.push(record),
-                Err(_) if head.len() == HEAD => records.extend(self.record(id).await?),
-                Err(_) if head.is_empty() => {}
-                Err(error) => return Err(error),
-            }
+            let read = match Record::decode(id, &head, self.formats.reads) {
+                _ if head.is_empty() => continue,
+                Err(ReadError::Damaged(_)) if head.len() == HEAD => match self.record(id).await? {
+                    Some(read) => read,
+                    None => continue,
+                },
+                read => read,
+            };
+            records.push(match read {
+                Ok(record) => Ok(record),
+                Err(error) => Err(self.unread(id, &error).await?),
+            });
         }
-        let leases = self.leases(&records).await?;
-        let mut pipeline = Pipeline::new();
-        for record in &records {
-            self.ask_jobs(&mut pipeline, record);
-        }
-        if pipeline.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut answers = self.ask_all(&pipeline).await?.into_iter();
-        let entries = records.iter().map(|record| read_entry(record, &leases, &mut answers));
-        Ok(entries.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|entry| !entry.jobs.is_empty()).collect())
+        Ok(records)
     }
 
     /// What is leased in the partitions of these messages, and until when.
-    async fn leases(&self, records: &[Record]) -> Result<HashMap<(QueueId, u16), UnixMillis>, Error> {
+    async fn leases(&self, records: &[&Record]) -> Result<HashMap<(QueueId, u16), UnixMillis>, Error> {
         let partitions: BTreeSet<u16> = records.iter().map(|record| record.message.id.partition()).collect();
         let mut pipeline = Pipeline::new();
         for number in partitions {
@@ -196,7 +237,8 @@ fn read_entry(
     record: &Record,
     leases: &HashMap<(QueueId, u16), UnixMillis>,
     answers: &mut impl Iterator<Item = Value>,
-) -> Result<Entry, Error> {
+    newest: u8,
+) -> Entry {
     let id = record.message.id;
     let mut jobs = Vec::new();
     for (number, destination) in (0..).zip(&record.destinations) {
@@ -208,7 +250,11 @@ fn read_entry(
             (_, _, Some(&until)) => Place::Leased(until),
             _ => continue,
         };
-        let state = State::decode(id, &value::into_bytes(state).unwrap_or_default())?;
+        let state = State::read(&value::into_bytes(state).unwrap_or_default(), newest);
+        let state = state.unwrap_or_else(|error| {
+            let reason = format!("what the last attempt has left cannot be read: {error}");
+            Some(State { remaining: record.recipients(number), reason, ..State::default() })
+        });
         jobs.push(JobState {
             number,
             destination: destination.clone(),
@@ -219,7 +265,25 @@ fn read_entry(
             recipients: state.map_or_else(|| record.recipients(number), |state| state.remaining),
         });
     }
-    Ok(Entry { message: record.message.clone(), jobs })
+    Entry { message: record.message.clone(), jobs }
+}
+
+/// Does a message that is old enough match the rest?
+fn selected(entry: &Entry, filter: &Filter) -> bool {
+    let message = &entry.message;
+    let to = |wanted: &str| entry.recipients().any(|address| same_address(address, wanted));
+    filter.sender.as_deref().is_none_or(|wanted| wanted == message.envelope.sender.as_str())
+        && filter.login.as_deref().is_none_or(|wanted| message.origin.login.as_deref() == Some(wanted))
+        && filter.destination.as_ref().is_none_or(|wanted| entry.jobs.iter().any(|job| job.destination == *wanted))
+        && filter.recipient.as_deref().is_none_or(to)
+}
+
+/// The domain counts in any case.
+fn same_address(address: &str, wanted: &str) -> bool {
+    match (address.rsplit_once('@'), wanted.rsplit_once('@')) {
+        (Some((local, domain)), Some((other, at))) => local == other && domain.eq_ignore_ascii_case(at),
+        _ => address.eq_ignore_ascii_case(wanted),
+    }
 }
 
 fn page_of(all: &BTreeSet<(Order, QueueId)>, after: Option<QueueId>) -> Vec<QueueId> {

@@ -14,6 +14,7 @@ mod renew;
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod repeat_tests;
 mod settle;
+mod unreadable;
 
 /// What a script answered, when it is none of the words it knows.
 pub(crate) fn unexpected(script: &str, answer: &redis::Value) -> crate::error::Fault {

@@ -12,6 +12,7 @@ const VISIT: Duration = Duration::from_millis(200);
 
 impl Shared {
     pub(crate) async fn offer(&self, partition: u16, limit: usize) -> Result<Offer, Error> {
+        self.announce_reader().await?;
         let keys = self.partition(partition);
         let mut call = Script::Offer.call(&[&keys.due], 32);
         // The script's answer must fit Lua's stack.

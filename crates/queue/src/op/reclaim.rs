@@ -73,7 +73,9 @@ impl Shared {
         let mut command = Cmd::new();
         command.arg("GET").arg(keys.record(lease.id));
         let Some(bytes) = value::into_bytes(self.settles.call(command, 128).await?) else { return Ok(false) };
-        let record = Record::decode(lease.id, &bytes)?;
+        let Ok(record) = Record::decode(lease.id, &bytes, self.formats.reads) else {
+            return self.finish_unread(lease).await.map(|()| true);
+        };
         let facts =
             Facts { jobs: record.jobs(), chunks: record.chunks(), arrived: record.message.arrived, ..Facts::default() };
         self.finish(&Lease { facts, ..lease.clone() }, None).await?;
@@ -86,5 +88,5 @@ pub(crate) fn parse_member(member: &str) -> Option<Lease> {
     let mut parts = member.splitn(3, ' ');
     let (id, job) = parse_job_name(parts.next()?)?;
     let destination = Destination::new(parts.nth(1)?);
-    Some(Lease { id, job, destination, member: member.into(), facts: Facts::default() })
+    Some(Lease { id, job, destination, member: member.into(), facts: Facts::default(), kept: None })
 }

@@ -55,7 +55,7 @@ fn accept() -> Accept {
 
 impl Inside {
     fn record(&self, age: u64) -> Encoded {
-        Encoded::new(self.shared.new_id(), &accept(), self.shared.clock.now() - age, 4, 0, b"body")
+        Encoded::new(2, self.shared.new_id(), &accept(), self.shared.clock.now() - age, 4, 0, b"body")
     }
 
     async fn enqueue(&self, record: &Encoded) -> String {
@@ -86,7 +86,7 @@ async fn the_same_enqueue_any_number_of_times_is_one_message() {
     assert_eq!(inside.enqueue(&record).await, "OK");
     assert_eq!(inside.enqueue(&record).await, "DUP");
     inside.shared.enqueue(&record).await.unwrap();
-    let other = Encoded::new(record.id, &accept(), record.arrived, 4, 0, b"body");
+    let other = Encoded::new(2, record.id, &accept(), record.arrived, 4, 0, b"body");
     assert_eq!(inside.enqueue(&other).await, "CONFLICT", "another message with the same id");
     let destination = Destination::new("x.example");
     let jobs = inside.shared.claim(record.id.partition(), &destination, 10).await.unwrap();

@@ -10,9 +10,10 @@ use staffetta_mail::QueueId;
 
 use super::unexpected;
 use crate::error::Fault;
+use crate::format::State;
 use crate::incoming::CHUNK;
 use crate::partition::job_name;
-use crate::record::{Encoded, State};
+use crate::record::Encoded;
 use crate::script::Script;
 use crate::shared::Shared;
 use crate::value;
@@ -46,8 +47,16 @@ impl Shared {
                     remaining,
                     reason: cut(reason),
                     status: Some(status),
+                    unknown: lease.kept.as_deref().unwrap_or_default().to_vec(),
                 };
-                self.defer(lease, &state.encode(), after, back_off.unwrap_or_default(), notice.as_ref()).await
+                self.defer(
+                    lease,
+                    &state.encode(self.formats.writes()),
+                    after,
+                    back_off.unwrap_or_default(),
+                    notice.as_ref(),
+                )
+                .await
             }
             Settlement::Released => self.defer(lease, b"", Duration::ZERO, Duration::ZERO, None).await,
         }
@@ -61,7 +70,7 @@ impl Shared {
         }
     }
 
-    async fn defer(
+    pub(crate) async fn defer(
         &self,
         lease: &Lease,
         state: &[u8],
@@ -139,7 +148,8 @@ impl Shared {
             }
             inline = &[];
         }
-        Ok(Encoded::new(id, &notice.accept, self.clock.now(), size, chunks, inline))
+        let version = self.formats.writes();
+        Ok(Encoded::new(version, id, &notice.accept, self.clock.now(), size, chunks, inline))
     }
 
     fn finish_call(&self, lease: &Lease, notice: Option<&Encoded>) -> Cmd {

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use staffetta_mail::{QueueId, ReversePath};
-use staffetta_queue::{Counts, Destination, Entry, Filter, Place};
+use staffetta_queue::{Counts, Destination, Entry, Filter, Page, Place};
 
 use crate::world::{World, accept, world};
 
 async fn list_all(world: &World, filter: &Filter, page: usize) -> Vec<Entry> {
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
-        let (entries, next) = world.queue.list(filter, cursor, page).await.unwrap();
+        let Page { entries, next, unreadable } = world.queue.list(filter, cursor, page).await.unwrap();
+        assert_eq!(unreadable, []);
         assert!(entries.len() <= page);
         all.extend(entries);
         match next {

@@ -143,7 +143,7 @@ async fn all_keys_of_an_operation_share_a_slot() {
     assert!(queue.settle(&jobs[1].lease, Settlement::Released).await.unwrap().is_done());
     queue.flush(&staffetta_queue::Filter::default()).await.unwrap();
     assert_eq!(queue.counts().await.unwrap().messages, 3);
-    assert_eq!(queue.list(&staffetta_queue::Filter::default(), None, 10).await.unwrap().0.len(), 3);
+    assert_eq!(queue.list(&staffetta_queue::Filter::default(), None, 10).await.unwrap().entries.len(), 3);
     claim(&queue, "y.example").await;
     let leases = format!("{{{}}}lease", tag(&mut connection, id));
     let members: Vec<String> = redis::cmd("ZRANGE").arg(&leases).arg(0).arg(-1).query(&mut connection).unwrap();

@@ -10,4 +10,5 @@ mod gate;
 mod limit;
 mod model;
 mod settle;
+mod unreadable;
 mod world;

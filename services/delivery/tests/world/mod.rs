@@ -109,7 +109,7 @@ impl World {
 
     /// Everything in the queue.
     pub(crate) async fn entries(&self) -> anyhow::Result<Vec<Entry>> {
-        Ok(self.queue.list(&Filter::default(), None, 1000).await?.0)
+        Ok(self.queue.list(&Filter::default(), None, 1000).await?.entries)
     }
 
     /// Waits until the queue looks as wanted.

@@ -158,7 +158,7 @@ tls = "implicit"
 
     /// All queued messages.
     pub(crate) async fn messages(&self) -> Vec<Arc<Message>> {
-        let (entries, _) = self.queue().await.list(&Filter::default(), None, 1000).await.unwrap();
+        let entries = self.queue().await.list(&Filter::default(), None, 1000).await.unwrap().entries;
         entries.into_iter().map(|entry| entry.message).collect()
     }
 

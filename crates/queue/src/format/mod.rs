@@ -1,0 +1,159 @@
+//! The formats of what is stored, apart from the types of the program: what lies in Redis outlives the program that wrote it.
+//!
+//! One file a version, with wire structs of its own and its golden octets; the newest two are read. A record begins with
+//! its version and an 8-octet stamp. The stamp is random for each attempt to accept a message: a repetition of the same
+//! enqueue carries the same one, a collision of ids does not. What follows is the version's; then the body, if it is small.
+//! A record is written once and never changed; its key holds the id. A state is written by deferrals.
+//!
+//! A new optional field is a new number in the newest version, never a change of what a number means. What a reader
+//! must not overlook gets a needed number: a program that does not know it leaves the record to a newer one. Only what
+//! can be said in neither way is a new version: a file here, and the file of the oldest goes. docs/stored-formats.md lists
+//! the octets, `readers` decides which version is written.
+
+mod fields;
+#[cfg(test)]
+mod tests;
+mod v1;
+mod v2;
+
+use staffetta_mail::{Envelope, Status};
+
+use crate::{Destination, Origin, UnixMillis};
+
+/// The newest version: what this program writes when everybody can read it.
+pub(crate) const NEWEST: u8 = 2;
+/// The oldest version that is still read.
+pub(crate) const OLDEST: u8 = 1;
+/// Octets of version and stamp.
+const HEADER: usize = 9;
+
+/// What a record says, in the terms of no version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Draft<'a> {
+    pub(crate) envelope: &'a Envelope,
+    pub(crate) origin: &'a Origin,
+    /// Octets of the message: prefix and body.
+    pub(crate) size: u64,
+    pub(crate) arrived: UnixMillis,
+    /// After `arrived`.
+    pub(crate) lifetime: u64,
+    /// The destination of each job.
+    pub(crate) destinations: &'a [Destination],
+    /// The job of each recipient; empty when there is one job only.
+    pub(crate) assignment: &'a [u16],
+    pub(crate) body: BodyRef,
+    /// Header octets in front of a body that was stored before they were known.
+    pub(crate) prefix: &'a [u8],
+    /// The body itself, when it is inline.
+    pub(crate) inline: &'a [u8],
+}
+
+/// A record, read: the owned twin of [`Draft`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parsed {
+    pub(crate) envelope: Envelope,
+    pub(crate) origin: Origin,
+    pub(crate) size: u64,
+    pub(crate) arrived: UnixMillis,
+    pub(crate) lifetime: u64,
+    pub(crate) destinations: Vec<Destination>,
+    pub(crate) assignment: Vec<u16>,
+    pub(crate) body: BodyRef,
+    /// Octets of the prefix; it and then the inline body end the record.
+    pub(crate) prefix: usize,
+    /// Where the prefix begins.
+    pub(crate) rest: usize,
+}
+
+/// Where the body is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BodyRef {
+    /// Behind the head of the record.
+    #[default]
+    Inline,
+    /// In Redis, in so many pieces.
+    Chunks {
+        count: u32,
+        /// Octets of all together.
+        size: u64,
+    },
+    /// In the object store.
+    Object { url: String, size: u64 },
+}
+
+/// What attempts have left behind for a job. Stored behind one octet that scripts own: how often the job was reclaimed
+/// since its last attempt, or `A` once an operator wants it deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) attempts: u32,
+    pub(crate) delay_noticed: bool,
+    /// The recipients without a final state.
+    pub(crate) remaining: Vec<u32>,
+    pub(crate) reason: String,
+    pub(crate) status: Option<Status>,
+    /// Fields of a newer program, as they are stored: the next writer keeps them.
+    pub(crate) unknown: Vec<u8>,
+}
+
+/// Why something stored cannot be read. A newer program may be able to, so it must stay.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// Written in a format of another time.
+    #[error("format {0} is not known here")]
+    Version(u8),
+    /// Something that must not be overlooked.
+    #[error("a newer program has written field {0}")]
+    Field(u64),
+    /// No program can read it.
+    #[error("{0}")]
+    Damaged(&'static str),
+}
+
+impl Draft<'_> {
+    /// Writes the record in a version that is not newer than asked for, unless only a newer one can say it.
+    pub(crate) fn encode(&self, version: u8, stamp: [u8; 8]) -> Vec<u8> {
+        let version = if v1::can_say(self) { version } else { NEWEST };
+        let mut out =
+            Vec::with_capacity(self.inline.len() + self.prefix.len() + 256 + 64 * self.envelope.recipients.len());
+        out.push(version);
+        out.extend_from_slice(&stamp);
+        match version {
+            1 => v1::write_record(self, out),
+            _ => v2::write_record(self, out),
+        }
+    }
+}
+
+impl Parsed {
+    /// Reads a record up to this version.
+    pub(crate) fn read(bytes: &[u8], newest: u8) -> Result<Self, ReadError> {
+        let Some(&version) = bytes.first() else { return Err(ReadError::Damaged("it is empty")) };
+        let parsed = match version {
+            1 => v1::read_record(bytes),
+            2 if newest >= 2 => v2::read_record(bytes),
+            version => Err(ReadError::Version(version)),
+        }?;
+        if parsed.destinations.is_empty() { Err(ReadError::Damaged("it has no destination")) } else { Ok(parsed) }
+    }
+}
+
+impl State {
+    /// Without the scripts' octet.
+    pub(crate) fn encode(&self, version: u8) -> Vec<u8> {
+        match version {
+            1 if self.unknown.is_empty() => v1::write_state(self),
+            _ => v2::write_state(self),
+        }
+    }
+
+    /// With the scripts' octet in front. `None`: there was no attempt yet.
+    pub(crate) fn read(bytes: &[u8], newest: u8) -> Result<Option<Self>, ReadError> {
+        match bytes.get(1..) {
+            None | Some([]) => Ok(None),
+            // A state of version 1 begins with the number of attempts, which is never 0.
+            Some([0, 2, rest @ ..]) if newest >= 2 => v2::read_state(rest).map(Some),
+            Some([0, version, ..]) => Err(ReadError::Version(*version)),
+            Some(rest) => v1::read_state(rest).map(Some),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The octets of every version, written once and for ever: a change that makes one of these fail is a new version.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use staffetta_mail::{BodyType, Notify, Recipient, Return, ReversePath};
+
+use super::*;
+
+const STAMP: [u8; 8] = *b"stampsta";
+
+/// Everything that version 1 can say.
+const FULL: [&str; 2] = [
+    "017374616d707374610113616e6e614073656e6465722e6578616d706c65030b7840612e6578616d706c650101000101127266633832323b7840612e6578616d706c650b7940422e6578616d706c6500000b7a40612e6578616d706c650100000000010101010851513331343135390a7375626d697373696f6e010120010db8000000000000000000000025066c6170746f700104616e6e61c0cf2480d8c1a28c348098ffcd010209612e6578616d706c6509622e6578616d706c650300010003",
+    "027374616d70737461cd010313616e6e614073656e6465722e6578616d706c650524030b7840612e6578616d706c6505010506127266633832323b7840612e6578616d706c65050d030b7940422e6578616d706c650510030b7a40612e6578616d706c650501000701010801010a0851513331343135390c0a7375626d697373696f6e0e1020010db800000000000000000000002510066c6170746f701204616e6e611503c0cf24170680d8c1a28c3419058098ffcd011b09612e6578616d706c651b09622e6578616d706c651d030001001f0403c0cf24",
+];
+/// Hardly anything, with its body.
+const BARE: [&str; 2] = [
+    "017374616d7073746100010a706f73746d6173746572000000000006626f756e63650100c000020700000680d8c1a28c34e0d40301096c6f63616c686f73740000626f64790d0a",
+    "027374616d707374613b0300050c030a706f73746d61737465720c06626f756e63650e04c00002071000150106170680d8c1a28c341903e0d4031b096c6f63616c686f7374626f64790d0a",
+];
+const STATES: [&str; 2] = [
+    "03010200bc050f34353020342e322e30206c6174657201040200",
+    "00020301030400070300bc05080f34353020342e322e30206c617465720a03040200",
+];
+const FIRST_STATES: [&str; 2] = ["010001010000", "00020301010701010800"];
+/// Only version 2 can say it: a prefix in front of chunks; an object.
+const PREFIXED: &str = "027374616d70737461d0010313616e6e614073656e6465722e6578616d706c650524030b7840612e6578616d706c6505010506127266633832323b7840612e6578616d706c65050d030b7940422e6578616d706c650510030b7a40612e6578616d706c650501000701010801010a0851513331343135390c0a7375626d697373696f6e0e1020010db800000000000000000000002510066c6170746f701204616e6e611503c0cf24170680d8c1a28c3419058098ffcd011b09612e6578616d706c651b09622e6578616d706c651d030001001f0403c0cf24230113444b494d2d5369676e61747572653a20780d0a";
+const OBJECT: &str = "027374616d70737461d4010313616e6e614073656e6465722e6578616d706c650524030b7840612e6578616d706c6505010506127266633832323b7840612e6578616d706c65050d030b7940422e6578616d706c650510030b7a40612e6578616d706c650501000701010801010a0851513331343135390c0a7375626d697373696f6e0e1020010db800000000000000000000002510066c6170746f701204616e6e611503c0cf24170680d8c1a28c3419058098ffcd011b09612e6578616d706c651b09622e6578616d706c651d03000100210bc0cf2473333a2f2f622f6b";
+
+fn octets(hex: &str) -> Vec<u8> {
+    let digits: Vec<u32> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn full() -> (Envelope, Origin) {
+    let recipient = |text: &str| Recipient::new(text.parse().unwrap());
+    let notify = Notify { success: true, failure: false, delay: true };
+    let envelope = Envelope {
+        sender: ReversePath::Address("anna@sender.example".parse().unwrap()),
+        recipients: vec![
+            Recipient { notify: Some(notify), orcpt: Some("rfc822;x@a.example".into()), ..recipient("x@a.example") },
+            recipient("y@B.example"),
+            Recipient { notify: Some(Notify::default()), ..recipient("z@a.example") },
+        ],
+        body: BodyType::EightBitMime,
+        ret: Some(Return::Headers),
+        envid: Some("QQ314159".into()),
+    };
+    let origin = Origin {
+        listener: "submission".into(),
+        client: Some("2001:db8::25".parse().unwrap()),
+        helo: "laptop".into(),
+        login: Some("anna".into()),
+    };
+    (envelope, origin)
+}
+
+fn bare() -> (Envelope, Origin) {
+    let envelope = Envelope {
+        sender: ReversePath::Null,
+        recipients: vec![Recipient::new("postmaster".parse().unwrap())],
+        body: BodyType::SevenBit,
+        ret: None,
+        envid: None,
+    };
+    let client = Some("192.0.2.7".parse().unwrap());
+    (envelope, Origin { listener: "bounce".into(), client, helo: String::new(), login: None })
+}
+
+fn draft<'a>((envelope, origin): &'a (Envelope, Origin), destinations: &'a [Destination]) -> Draft<'a> {
+    Draft {
+        envelope,
+        origin,
+        size: 600_000,
+        arrived: 1_790_000_000_000,
+        lifetime: 432_000_000,
+        destinations,
+        assignment: &[0, 1, 0],
+        body: BodyRef::Chunks { count: 3, size: 600_000 },
+        prefix: b"",
+        inline: b"",
+    }
+}
+
+fn small<'a>(of: &'a (Envelope, Origin), destinations: &'a [Destination]) -> Draft<'a> {
+    let (size, lifetime, body) = (6, 60_000, BodyRef::Inline);
+    Draft { size, lifetime, assignment: &[], body, inline: b"body\r\n", ..draft(of, destinations) }
+}
+
+/// What was read says what was written.
+fn same(parsed: &Parsed, bytes: &[u8], draft: &Draft<'_>) {
+    assert_eq!((&parsed.envelope, &parsed.origin), (draft.envelope, draft.origin));
+    assert_eq!((parsed.size, parsed.arrived, parsed.lifetime), (draft.size, draft.arrived, draft.lifetime));
+    assert_eq!((&*parsed.destinations, &*parsed.assignment), (draft.destinations, draft.assignment));
+    assert_eq!(parsed.body, draft.body);
+    assert_eq!(bytes[parsed.rest..], [draft.prefix, draft.inline].concat());
+}
+
+#[test]
+fn every_version_of_a_record_has_its_octets() {
+    let (full, bare) = (full(), bare());
+    let (ab, local) = (["a.example", "b.example"].map(Destination::new), ["localhost"].map(Destination::new));
+    for version in [1, 2] {
+        for (golden, draft) in [(FULL, draft(&full, &ab)), (BARE, small(&bare, &local))] {
+            let golden = octets(golden[usize::from(version) - 1]);
+            assert_eq!(hex(&draft.encode(version, STAMP)), hex(&golden), "version {version}");
+            same(&Parsed::read(&golden, NEWEST).unwrap(), &golden, &draft);
+        }
+    }
+}
+
+#[test]
+fn what_the_older_version_cannot_say_is_written_in_the_newer() {
+    let (full, ab) = (full(), ["a.example", "b.example"].map(Destination::new));
+    let prefixed = Draft { prefix: b"DKIM-Signature: x\r\n", ..draft(&full, &ab) };
+    let body = BodyRef::Object { url: "s3://b/k".into(), size: 600_000 };
+    for (golden, draft) in [(PREFIXED, &prefixed), (OBJECT, &Draft { body, ..draft(&full, &ab) })] {
+        let written = draft.encode(1, STAMP);
+        assert_eq!(hex(&written), hex(&octets(golden)));
+        let parsed = Parsed::read(&written, NEWEST).unwrap();
+        same(&parsed, &written, draft);
+        assert_eq!(parsed.prefix, draft.prefix.len());
+        assert_eq!(Parsed::read(&written, 1), Err(ReadError::Version(2)));
+    }
+    // In front of an inline body it is a part of the body.
+    let inline = Draft { body: BodyRef::Inline, inline: b"body", ..prefixed };
+    let written = inline.encode(1, STAMP);
+    same(&Parsed::read(&written, 1).unwrap(), &written, &inline);
+}
+
+#[test]
+fn every_version_of_a_state_has_its_octets() {
+    let late = State {
+        attempts: 3,
+        delay_noticed: true,
+        remaining: vec![0, 700],
+        reason: "450 4.2.0 later".into(),
+        status: Some(Status::new(4, 2, 0)),
+        unknown: Vec::new(),
+    };
+    let first = State { attempts: 1, remaining: vec![1], ..State::default() };
+    for version in [1, 2] {
+        for (golden, state) in [(STATES, &late), (FIRST_STATES, &first)] {
+            let golden = octets(golden[usize::from(version) - 1]);
+            assert_eq!(hex(&state.encode(version)), hex(&golden), "version {version}");
+            let stored = [b"0".as_slice(), &golden].concat();
+            assert_eq!(State::read(&stored, NEWEST).unwrap().as_ref(), Some(state));
+        }
+    }
+    assert_eq!(State::read(b"3", NEWEST), Ok(None));
+    assert_eq!(State::read(b"", NEWEST), Ok(None));
+    let stored = [b"0".as_slice(), &late.encode(2)].concat();
+    assert_eq!(State::read(&stored, 1), Err(ReadError::Version(2)));
+}
+
+/// A field that a newer program has put in front of the body and at the end of the head, of the recipient, of the state.
+#[test]
+fn unknown_fields_are_overlooked_unless_they_are_needed() {
+    let bare = bare();
+    let local = ["localhost"].map(Destination::new);
+    let draft = small(&bare, &local);
+    let with = |key: u64| {
+        let written = draft.encode(2, STAMP);
+        let (length, head) = (usize::from(written[9]), 10);
+        let mut field = Vec::new();
+        fields::put(&mut field, key, b"news");
+        let mut out = written[..9].to_vec();
+        fields::put_number(&mut out, (length + field.len()) as u64);
+        out.extend_from_slice(&written[head..head + length]);
+        out.extend_from_slice(&field);
+        out.extend_from_slice(&written[head + length..]);
+        out
+    };
+    let newer = with(fields::optional(99));
+    same(&Parsed::read(&newer, NEWEST).unwrap(), &newer, &draft);
+    assert_eq!(Parsed::read(&with(fields::needed(99)), NEWEST), Err(ReadError::Field(99)));
+}
+
+#[test]
+fn a_state_keeps_what_a_newer_program_has_added() {
+    let mut stored = [b"0".as_slice(), &State { attempts: 1, ..State::default() }.encode(2)].concat();
+    fields::put(&mut stored, fields::optional(99), b"news");
+    let state = State::read(&stored, NEWEST).unwrap().unwrap();
+    for version in [1, 2] {
+        let again = [b"0".as_slice(), &State { attempts: 2, ..state.clone() }.encode(version)].concat();
+        assert_eq!(State::read(&again, NEWEST).unwrap().unwrap().unknown, state.unknown);
+        assert!(again.ends_with(b"news"));
+    }
+    fields::put(&mut stored, fields::needed(98), b"");
+    assert_eq!(State::read(&stored, NEWEST), Err(ReadError::Field(98)));
+}
+
+#[test]
+fn a_version_of_the_future_is_left_alone() {
+    assert_eq!(Parsed::read(b"\x03stampsta....", NEWEST), Err(ReadError::Version(3)));
+    assert_eq!(State::read(b"0\x00\x03...", NEWEST), Err(ReadError::Version(3)));
+}
+
+#[test]
+fn damage_is_an_error_and_never_a_panic() {
+    let (full, ab) = (full(), ["a.example", "b.example"].map(Destination::new));
+    for version in [1, 2] {
+        let whole = draft(&full, &ab).encode(version, STAMP);
+        for end in 0..whole.len() {
+            assert!(Parsed::read(&whole[..end], NEWEST).is_err(), "{version}: {end}");
+        }
+        for at in 0..whole.len() {
+            for octet in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut broken = whole.clone();
+                broken[at] = octet;
+                let _ = Parsed::read(&broken, NEWEST);
+                let _ = State::read(&broken, NEWEST);
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Version 2: numbered fields behind their length, then the prefix, then a small body.
+//!
+//! Numbers are never used again for something else. What is absent has its default.
+
+use std::net::IpAddr;
+
+use staffetta_mail::{Address, BodyType, Envelope, Notify, Recipient, Return, ReversePath, Status};
+
+use super::fields::{
+    Field, narrow, needed, optional, overlook, put, put_nested, put_number, put_numbers, take, take_field, take_number,
+};
+use super::{BodyRef, Draft, HEADER, Parsed, ReadError, State};
+use crate::{Destination, Origin};
+
+const SENDER: u64 = needed(1);
+const RECIPIENT: u64 = needed(2);
+const BODY_TYPE: u64 = needed(3);
+const RET: u64 = optional(4);
+const ENVID: u64 = optional(5);
+const LISTENER: u64 = optional(6);
+const CLIENT: u64 = optional(7);
+const HELO: u64 = optional(8);
+const LOGIN: u64 = optional(9);
+const SIZE: u64 = needed(10);
+const ARRIVED: u64 = needed(11);
+const LIFETIME: u64 = needed(12);
+const DESTINATION: u64 = needed(13);
+/// The job of each recipient; absent when there is one job.
+const ASSIGNMENT: u64 = needed(14);
+/// Count and size.
+const CHUNKS: u64 = needed(15);
+/// Size, then the URL.
+const OBJECT: u64 = needed(16);
+/// Octets of the prefix.
+const PREFIX: u64 = needed(17);
+
+/// In a recipient.
+const ADDRESS: u64 = needed(1);
+const NOTIFY: u64 = needed(2);
+const ORCPT: u64 = optional(3);
+
+/// In a state.
+const ATTEMPTS: u64 = needed(1);
+const DELAY_NOTICED: u64 = optional(2);
+const REMAINING: u64 = needed(3);
+const REASON: u64 = optional(4);
+const STATUS: u64 = optional(5);
+
+pub(super) fn write_record(draft: &Draft<'_>, mut out: Vec<u8>) -> Vec<u8> {
+    let start = out.len();
+    write_head(draft, &mut out);
+    let length = out.len() - start;
+    put_number(&mut out, length as u64);
+    // The length goes in front of what it counts.
+    out[start..].rotate_left(length);
+    out.extend_from_slice(draft.prefix);
+    out.extend_from_slice(draft.inline);
+    out
+}
+
+fn write_head(draft: &Draft<'_>, out: &mut Vec<u8>) {
+    let (envelope, origin) = (draft.envelope, draft.origin);
+    put(out, SENDER, envelope.sender.as_str().as_bytes());
+    for recipient in &envelope.recipients {
+        put_nested(out, RECIPIENT, |out| write_recipient(recipient, out));
+    }
+    if envelope.body == BodyType::EightBitMime {
+        put_numbers(out, BODY_TYPE, [1]);
+    }
+    if let Some(ret) = envelope.ret {
+        put_numbers(out, RET, [u64::from(ret == Return::Headers)]);
+    }
+    put_text(out, ENVID, envelope.envid.as_deref());
+    put_text(out, LISTENER, Some(&origin.listener));
+    match origin.client {
+        Some(IpAddr::V4(ip)) => put(out, CLIENT, &ip.octets()),
+        Some(IpAddr::V6(ip)) => put(out, CLIENT, &ip.octets()),
+        None => {}
+    }
+    put_text(out, HELO, Some(&origin.helo));
+    put_text(out, LOGIN, origin.login.as_deref());
+    put_numbers(out, SIZE, [draft.size]);
+    put_numbers(out, ARRIVED, [draft.arrived]);
+    put_numbers(out, LIFETIME, [draft.lifetime]);
+    for destination in draft.destinations {
+        put(out, DESTINATION, destination.as_str().as_bytes());
+    }
+    if !draft.assignment.is_empty() {
+        put_numbers(out, ASSIGNMENT, draft.assignment.iter().map(|job| u64::from(*job)));
+    }
+    match &draft.body {
+        BodyRef::Inline => {}
+        BodyRef::Chunks { count, size } => put_numbers(out, CHUNKS, [u64::from(*count), *size]),
+        BodyRef::Object { url, size } => put_nested(out, OBJECT, |out| {
+            put_number(out, *size);
+            out.extend_from_slice(url.as_bytes());
+        }),
+    }
+    if !draft.prefix.is_empty() {
+        put_numbers(out, PREFIX, [draft.prefix.len() as u64]);
+    }
+}
+
+fn write_recipient(recipient: &Recipient, out: &mut Vec<u8>) {
+    put(out, ADDRESS, recipient.address.as_str().as_bytes());
+    if let Some(notify) = recipient.notify {
+        let bits = u64::from(notify.success) | u64::from(notify.failure) << 1 | u64::from(notify.delay) << 2;
+        put_numbers(out, NOTIFY, [bits]);
+    }
+    put_text(out, ORCPT, recipient.orcpt.as_deref());
+}
+
+fn put_text(out: &mut Vec<u8>, key: u64, text: Option<&str>) {
+    if let Some(text) = text {
+        put(out, key, text.as_bytes());
+    }
+}
+
+pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
+    let mut rest = bytes.get(HEADER..).ok_or(ReadError::Damaged("it is cut short"))?;
+    let length = take_number(&mut rest)?;
+    let mut head = take(&mut rest, length)?;
+    let mut parsed = empty(bytes.len() - rest.len());
+    while !head.is_empty() {
+        read_field(&take_field(&mut head)?, &mut parsed)?;
+    }
+    Ok(parsed)
+}
+
+/// Nothing but the defaults.
+fn empty(rest: usize) -> Parsed {
+    Parsed {
+        envelope: Envelope {
+            sender: ReversePath::Null,
+            recipients: Vec::with_capacity(1),
+            body: BodyType::SevenBit,
+            ret: None,
+            envid: None,
+        },
+        origin: Origin { listener: String::new(), client: None, helo: String::new(), login: None },
+        size: 0,
+        arrived: 0,
+        lifetime: 0,
+        destinations: Vec::with_capacity(1),
+        assignment: Vec::new(),
+        body: BodyRef::Inline,
+        prefix: 0,
+        rest,
+    }
+}
+
+fn read_field(field: &Field<'_>, parsed: &mut Parsed) -> Result<(), ReadError> {
+    let (envelope, origin) = (&mut parsed.envelope, &mut parsed.origin);
+    match field.key {
+        SENDER if field.octets.is_empty() => {}
+        SENDER => envelope.sender = ReversePath::Address(address(field.text()?)?),
+        RECIPIENT => envelope.recipients.push(read_recipient(field.octets)?),
+        BODY_TYPE => {
+            envelope.body = match field.number()? {
+                0 => BodyType::SevenBit,
+                1 => BodyType::EightBitMime,
+                _ => return Err(ReadError::Damaged("its body type is unknown")),
+            };
+        }
+        RET => envelope.ret = Some(if field.number()? == 1 { Return::Headers } else { Return::Full }),
+        ENVID => envelope.envid = Some(field.text()?.to_owned()),
+        LISTENER => origin.listener = field.text()?.to_owned(),
+        CLIENT => origin.client = read_ip(field.octets),
+        HELO => origin.helo = field.text()?.to_owned(),
+        LOGIN => origin.login = Some(field.text()?.to_owned()),
+        SIZE => parsed.size = field.number()?,
+        ARRIVED => parsed.arrived = field.number()?,
+        LIFETIME => parsed.lifetime = field.number()?,
+        DESTINATION => parsed.destinations.push(Destination::new(field.text()?)),
+        ASSIGNMENT => parsed.assignment = field.numbers()?.into_iter().map(narrow).collect::<Result<_, _>>()?,
+        CHUNKS => parsed.body = read_chunks(field)?,
+        OBJECT => parsed.body = read_object(field)?,
+        PREFIX => parsed.prefix = narrow(field.number()?)?,
+        unknown => overlook(unknown)?,
+    }
+    Ok(())
+}
+
+fn read_recipient(mut octets: &[u8]) -> Result<Recipient, ReadError> {
+    let (mut to, mut notify, mut orcpt) = (None, None, None);
+    while !octets.is_empty() {
+        let field = take_field(&mut octets)?;
+        match field.key {
+            ADDRESS => to = Some(address(field.text()?)?),
+            NOTIFY => {
+                let bits = field.number()?;
+                notify = Some(Notify { success: bits & 1 > 0, failure: bits & 2 > 0, delay: bits & 4 > 0 });
+            }
+            ORCPT => orcpt = Some(field.text()?.to_owned()),
+            unknown => overlook(unknown)?,
+        }
+    }
+    Ok(Recipient { address: to.ok_or(ReadError::Damaged("a recipient has no address"))?, notify, orcpt })
+}
+
+fn read_ip(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
+fn read_chunks(field: &Field<'_>) -> Result<BodyRef, ReadError> {
+    let mut rest = field.octets;
+    Ok(BodyRef::Chunks { count: narrow(take_number(&mut rest)?)?, size: take_number(&mut rest)? })
+}
+
+fn read_object(field: &Field<'_>) -> Result<BodyRef, ReadError> {
+    let mut rest = field.octets;
+    let size = take_number(&mut rest)?;
+    let url = std::str::from_utf8(rest).map_err(|_| ReadError::Damaged("the place of its body is not UTF-8"))?;
+    Ok(BodyRef::Object { url: url.to_owned(), size })
+}
+
+fn address(text: &str) -> Result<Address, ReadError> {
+    text.parse().map_err(|_| ReadError::Damaged("an address is malformed"))
+}
+
+/// Behind a 0, which no state of version 1 begins with, and the version.
+pub(super) fn write_state(state: &State) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32 + state.reason.len() + 2 * state.remaining.len() + state.unknown.len());
+    out.extend_from_slice(&[0, 2]);
+    put_numbers(&mut out, ATTEMPTS, [u64::from(state.attempts)]);
+    if state.delay_noticed {
+        put(&mut out, DELAY_NOTICED, &[]);
+    }
+    put_numbers(&mut out, REMAINING, state.remaining.iter().map(|index| u64::from(*index)));
+    put(&mut out, REASON, state.reason.as_bytes());
+    if let Some(status) = state.status {
+        put_numbers(&mut out, STATUS, [status.class.into(), status.subject.into(), status.detail.into()]);
+    }
+    out.extend_from_slice(&state.unknown);
+    out
+}
+
+pub(super) fn read_state(mut rest: &[u8]) -> Result<State, ReadError> {
+    let mut state = State::default();
+    while !rest.is_empty() {
+        let field = take_field(&mut rest)?;
+        match field.key {
+            ATTEMPTS => state.attempts = narrow(field.number()?)?,
+            DELAY_NOTICED => state.delay_noticed = true,
+            REMAINING => state.remaining = field.numbers()?.into_iter().map(narrow).collect::<Result<_, _>>()?,
+            REASON => field.text()?.clone_into(&mut state.reason),
+            STATUS => state.status = read_status(&field)?,
+            unknown => {
+                overlook(unknown)?;
+                state.unknown.extend_from_slice(field.raw);
+            }
+        }
+    }
+    Ok(state)
+}
+
+fn read_status(field: &Field<'_>) -> Result<Option<Status>, ReadError> {
+    match field.numbers()?.as_slice() {
+        [class, subject, detail, ..] => Ok(Some(Status::new(narrow(*class)?, narrow(*subject)?, narrow(*detail)?))),
+        _ => Err(ReadError::Damaged("its status is cut short")),
+    }
+}

@@ -1,0 +1,110 @@
+//! Which format may be written: the newest that every worker can read.
+//!
+//! Workers say what they can read, before they take their first job and every few seconds after; who says nothing for
+//! half a minute is gone. Who writes looks once a second and takes the least that is said, so an upgrade begins to write a new
+//! format when the last old worker is gone, and a downgrade stops it a second after the first one is back. Workers of the
+//! time before there was this list say nothing: a queue of that time keeps its format until an operator raises the
+//! field `format` of the registry, see docs/operations.md.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+
+use crate::error::Fault;
+use crate::format::OLDEST;
+use crate::partition::{READERS, REGISTRY};
+use crate::shared::Shared;
+use crate::value;
+
+/// How often is looked at what may be written.
+const LOOK: Duration = Duration::from_secs(1);
+/// How many looks pass between two signs of life.
+const SIGN_EVERY: u32 = 5;
+/// Who has said nothing for so long is gone, in milliseconds of Redis.
+const GONE: u64 = 30_000;
+
+/// What this process reads and may write.
+pub(crate) struct Formats {
+    /// The newest format it can read.
+    pub(crate) reads: u8,
+    /// The format it may write.
+    writes: AtomicU8,
+    /// Its name in the list, and what it reads.
+    member: String,
+    /// It takes jobs, so it is in the list.
+    listed: AtomicBool,
+}
+
+impl Formats {
+    pub(crate) fn new(reads: u8) -> Self {
+        let member = format!("{:016x} {reads}", rand::random::<u64>());
+        Self { reads, writes: AtomicU8::new(OLDEST), member, listed: AtomicBool::new(false) }
+    }
+
+    /// The format to write now.
+    pub(crate) fn writes(&self) -> u8 {
+        self.writes.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// Says what this worker can read, once, before it takes its first job.
+    pub(crate) async fn announce_reader(&self) -> Result<(), Fault> {
+        if !self.formats.listed.load(Ordering::Relaxed) {
+            let mut pipeline = Pipeline::new();
+            self.say_alive(&mut pipeline);
+            self.admin.send(&pipeline).await?;
+            self.formats.listed.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Looks as long as the process lives.
+    pub(crate) async fn watch_readers(&self) {
+        let mut looks = 0_u32;
+        loop {
+            if self.admin.trouble().is_none() {
+                let sign = looks.is_multiple_of(SIGN_EVERY) && self.formats.listed.load(Ordering::Relaxed);
+                match self.look_at_readers(sign).await {
+                    Ok(()) => looks = looks.wrapping_add(1),
+                    Err(reason) => tracing::debug!(%reason, "not known which format may be written"),
+                }
+                tokio::time::sleep(LOOK).await;
+            } else {
+                self.admin.wait().await;
+            }
+        }
+    }
+
+    pub(crate) async fn look_at_readers(&self, sign: bool) -> Result<(), Fault> {
+        let mut pipeline = Pipeline::new();
+        if sign {
+            self.say_alive(&mut pipeline);
+        }
+        let since = self.clock.now().saturating_sub(GONE);
+        pipeline.cmd("HGET").arg(REGISTRY).arg("format");
+        pipeline.cmd("ZRANGEBYSCORE").arg(READERS).arg(since).arg("+inf");
+        let mut answers = self.admin.send(&pipeline).await?.into_iter().rev();
+        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
+        let (readers, ceiling) = (next()?, next()?);
+        let ceiling = value::integer(&ceiling).and_then(|format| u8::try_from(format).ok()).unwrap_or(OLDEST);
+        let others = value::array(&readers).iter().filter_map(value::str).filter_map(reads_of);
+        let may = others.fold(ceiling.min(self.formats.reads), u8::min).max(OLDEST);
+        if self.formats.writes.swap(may, Ordering::Relaxed) != may {
+            tracing::info!(format = may, "records are written in this format from now on");
+        }
+        Ok(())
+    }
+
+    fn say_alive(&self, pipeline: &mut Pipeline) {
+        let now = self.clock.now();
+        pipeline.cmd("ZADD").arg(READERS).arg(now).arg(&self.formats.member);
+        pipeline.cmd("ZREMRANGEBYSCORE").arg(READERS).arg("-inf").arg(now.saturating_sub(4 * GONE));
+    }
+}
+
+/// What a worker can read.
+fn reads_of(member: &str) -> Option<u8> {
+    member.split_once(' ')?.1.parse().ok()
+}
