@@ -18,9 +18,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), origin: AtomicI64::new(millis(wall)) }
+    /// `wall` is the guess until Redis is seen.
+    pub(crate) fn new(wall: UnixMillis) -> Self {
+        Self { started: Instant::now(), origin: AtomicI64::new(i64::try_from(wall).unwrap_or_default()) }
     }
 
     /// What TIME would answer now, to within a network round trip.
@@ -36,6 +36,12 @@ impl Clock {
     }
 }
 
+/// The clock of this machine.
+pub(crate) fn wall() -> UnixMillis {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(wall.as_millis()).unwrap_or_default()
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -46,7 +52,7 @@ mod tests {
 
     #[test]
     fn the_last_answer_of_redis_counts() {
-        let clock = Clock::new();
+        let clock = Clock::new(wall());
         assert!(clock.now() > 1_600_000_000_000);
         clock.adjust(1_000_000);
         assert!((1_000_000..1_060_000).contains(&clock.now()));

@@ -16,13 +16,27 @@ use crate::format::NEWEST;
 use crate::partition::Partition;
 use crate::readers::Formats;
 use crate::server_check::ServerCheck;
-use crate::{Error, Health, Settings};
+use crate::{Error, Health, Settings, UnixMillis};
 
 /// Connections that enqueue. Redis reads 16 KiB from a connection between two syncs of its append-only file, three
 /// usual messages: one connection with large batches needs far more syncs than some with small ones.
 const ENQUEUE_LANES: usize = 8;
 /// How often the gate, the clock and the memory are looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What one process brings along; tests pretend.
+#[derive(Clone, Copy)]
+pub(crate) struct Process {
+    /// The newest format that it reads.
+    pub(crate) reads: u8,
+    /// Its own clock, which may be wrong.
+    pub(crate) wall: fn() -> UnixMillis,
+}
+
+impl Process {
+    /// This one.
+    pub(crate) const TODAY: Self = Self { reads: NEWEST, wall: crate::clock::wall };
+}
 
 /// The inside of a queue.
 pub(crate) struct Shared {
@@ -49,15 +63,19 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn open(settings: Settings, shutdown: CancellationToken) -> Result<Arc<Self>, Error> {
-        Self::open_build(settings, shutdown, NEWEST)
+        Self::open_as(settings, shutdown, Process::TODAY)
     }
 
-    /// As a program that can read records up to this format; anything but the newest is for tests of an upgrade.
-    pub(crate) fn open_build(settings: Settings, shutdown: CancellationToken, reads: u8) -> Result<Arc<Self>, Error> {
+    /// As a program of another day, or with another clock.
+    pub(crate) fn open_as(
+        settings: Settings,
+        shutdown: CancellationToken,
+        process: Process,
+    ) -> Result<Arc<Self>, Error> {
         settings.check()?;
         let settings = Arc::new(settings);
         let partitions: Arc<[Partition]> = (0..settings.partitions).map(Partition::new).collect();
-        let clock = Arc::new(Clock::new());
+        let clock = Arc::new(Clock::new((process.wall)()));
         let check = ServerCheck::new(settings.clone(), partitions.clone(), clock.clone());
         let dialler = Arc::new(Dialler::new(&settings, check)?);
         let link = || Link::start(dialler.clone(), shutdown.clone());
@@ -71,7 +89,7 @@ impl Shared {
             degraded: watch::Sender::new(None),
             next_partition: AtomicU32::new(rand::random()),
             unique: AtomicU32::new(rand::random()),
-            formats: Formats::new(reads),
+            formats: Formats::new(process.reads),
             settings,
             clock,
             partitions,

@@ -1,10 +1,16 @@
 //! The operations, one file a verb: each builds the call of its script and reads the answer.
 
 mod claim;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod clock_tests;
 mod counts;
 mod delete;
 mod enqueue;
 mod flush;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod inside;
 mod list;
 mod offer;
 mod park;
@@ -15,6 +21,9 @@ mod renew;
 mod repeat_tests;
 mod settle;
 mod unreadable;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod upgrade_tests;
 
 /// What a script answered, when it is none of the words it knows.
 pub(crate) fn unexpected(script: &str, answer: &redis::Value) -> crate::error::Fault {

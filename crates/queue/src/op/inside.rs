@@ -1,0 +1,63 @@
+//! For tests that need the inside of the queue: a server, and processes that use it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use staffetta_mail::{BodyType, Envelope, QueueId, Recipient, ReversePath};
+use tokio_util::sync::CancellationToken;
+
+use crate::server::LocalServer;
+use crate::shared::{Process, Shared};
+use crate::{Accept, Durability, EnqueueError, Health, Incoming, Origin, Settings};
+
+pub(super) struct Server {
+    settings: Settings,
+    _server: LocalServer,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    pub(super) fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = LocalServer::start(dir.path()).unwrap();
+        let settings = Settings {
+            url: server.url(),
+            partitions: 2,
+            durability: Durability::Fsync,
+            replicas: 0,
+            max_memory_ratio: 0.85,
+            inline_limit: 16_384,
+            lease: Duration::from_secs(60),
+        };
+        Self { settings, _server: server, _dir: dir }
+    }
+
+    /// One more process.
+    pub(super) async fn open(&self, process: Process) -> Arc<Shared> {
+        let shared = Shared::open_as(self.settings.clone(), CancellationToken::new(), process).unwrap();
+        while shared.health() != Health::Ready {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        shared
+    }
+}
+
+pub(super) fn accept(recipients: &[&str]) -> Accept {
+    Accept {
+        envelope: Envelope {
+            sender: ReversePath::Null,
+            recipients: recipients.iter().map(|text| Recipient::new(text.parse().unwrap())).collect(),
+            body: BodyType::SevenBit,
+            ret: None,
+            envid: None,
+        },
+        origin: Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None },
+        lifetime: Duration::from_secs(3_600),
+    }
+}
+
+pub(super) async fn put(shared: &Arc<Shared>, recipients: &[&str]) -> Result<QueueId, EnqueueError> {
+    let mut incoming = Incoming::new(shared.clone())?;
+    incoming.write(b"body").await?;
+    incoming.commit(accept(recipients)).await
+}

@@ -1,0 +1,189 @@
+//! Two builds on one queue: a new one that writes format 2, and one of yesterday that only knows format 1.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use staffetta_mail::{QueueId, Status};
+
+use super::inside::{Server, put};
+use crate::partition::{READERS, REGISTRY};
+use crate::shared::{Process, Shared};
+use crate::value::{self, count};
+use crate::{Filter, Settlement};
+
+const OLD: Process = Process { reads: 1, ..Process::TODAY };
+
+/// Everything that was delivered, with how often.
+type Delivered = Arc<Mutex<HashMap<(QueueId, u16), u32>>>;
+
+async fn ask(shared: &Shared, words: &[&str]) -> Value {
+    let mut command = Cmd::new();
+    words.iter().for_each(|word| {
+        command.arg(*word);
+    });
+    shared.admin.ask(command).await.unwrap()
+}
+
+/// How many records of each version there are.
+async fn versions(shared: &Shared) -> HashMap<u8, usize> {
+    let mut versions = HashMap::new();
+    for key in value::array(&ask(shared, &["KEYS", "*}m:*"]).await).iter().filter_map(value::str) {
+        let head = value::into_bytes(ask(shared, &["GETRANGE", key, "0", "0"]).await).unwrap();
+        if let Some(version) = head.first() {
+            *versions.entry(*version).or_default() += 1;
+        }
+    }
+    versions
+}
+
+/// As if it had said nothing for an hour.
+async fn bury(worker: &Shared, by: &Shared) {
+    let members = ask(by, &["ZRANGE", READERS, "0", "-1"]).await;
+    let old = value::array(&members).iter().filter_map(value::str).find(|member| member.ends_with(" 1")).unwrap();
+    worker.shutdown.cancel();
+    ask(by, &["ZADD", READERS, "1", old]).await;
+}
+
+/// Delivers whatever is due, the first attempt at every third job in vain, until it is told to stop.
+async fn work(shared: Arc<Shared>, delivered: Delivered, stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::Relaxed) {
+        let mut idle = true;
+        for partition in 0..2 {
+            for destination in shared.offer(partition, 10).await.unwrap().destinations {
+                for job in shared.claim(partition, &destination, 20).await.unwrap() {
+                    idle = false;
+                    let late = job.attempts == 0 && job.message.id.unix_millis().is_multiple_of(3);
+                    let settlement = if late {
+                        Settlement::Deferred {
+                            remaining: job.recipients.clone(),
+                            after: Duration::ZERO,
+                            reason: "450 later".into(),
+                            status: Status::new(4, 0, 0),
+                            back_off: None,
+                            notice: None,
+                            delay_noticed: false,
+                        }
+                    } else {
+                        *delivered.lock().unwrap().entry((job.lease.id, job.lease.job)).or_default() += 1;
+                        Settlement::Finished { notice: None }
+                    };
+                    assert!(shared.settle(&job.lease, settlement).await.unwrap().is_done());
+                }
+            }
+        }
+        if idle {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Nothing rests, and nothing is left.
+async fn drained(shared: &Shared) {
+    while shared.counts().await.unwrap().messages > 0 {
+        shared.flush(&Filter::default()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn send(shared: Arc<Shared>, messages: usize) -> Vec<QueueId> {
+    let mut ids = Vec::new();
+    for _ in 0..messages {
+        ids.push(put(&shared, &["a@x.example", "b@y.example"]).await.unwrap());
+    }
+    ids
+}
+
+#[tokio::test]
+async fn what_is_written_is_what_every_worker_reads() {
+    let server = Server::start();
+    let new = server.open(Process::TODAY).await;
+    new.look_at_readers(false).await.unwrap();
+    assert_eq!(new.formats.writes(), 2, "a queue without workers is a new one");
+    new.offer(0, 1).await.unwrap();
+    let old = server.open(OLD).await;
+    old.look_at_readers(false).await.unwrap();
+    assert_eq!(old.formats.writes(), 1, "never more than it can read");
+    new.look_at_readers(false).await.unwrap();
+    assert_eq!(new.formats.writes(), 2, "a frontend reads nothing");
+    old.offer(0, 1).await.unwrap();
+    new.look_at_readers(false).await.unwrap();
+    assert_eq!(new.formats.writes(), 1, "a worker does, from its first offer on");
+    bury(&old, &new).await;
+    new.look_at_readers(true).await.unwrap();
+    assert_eq!(new.formats.writes(), 2, "it is gone");
+    assert_eq!(count(&ask(&new, &["ZCARD", READERS]).await), 1, "and nobody remembers it");
+    ask(&new, &["HDEL", REGISTRY, "format"]).await;
+    new.look_at_readers(false).await.unwrap();
+    assert_eq!(new.formats.writes(), 1, "a queue from before there was a list");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_and_a_downgrade_under_load_lose_nothing_and_hold_nothing() {
+    let server = Server::start();
+    let (delivered, stop) = (Delivered::default(), Arc::new(AtomicBool::new(false)));
+    let start = |worker: &Arc<Shared>, stop: &Arc<AtomicBool>| {
+        tokio::spawn(work(worker.clone(), delivered.clone(), stop.clone()))
+    };
+    let old = server.open(OLD).await;
+    old.offer(0, 1).await.unwrap();
+    let new = server.open(Process::TODAY).await;
+    new.look_at_readers(false).await.unwrap();
+
+    // Both write, nobody delivers yet: all is in the old format.
+    let mut sent = send(new.clone(), 20).await;
+    sent.extend(send(old.clone(), 20).await);
+    assert_eq!(versions(&new).await, HashMap::from([(1, 40)]));
+
+    // The upgrade: both work, then the old one goes.
+    let old_stop = Arc::new(AtomicBool::new(false));
+    let (worker, old_worker) = (start(&new, &stop), start(&old, &old_stop));
+    let (a, b) = tokio::join!(send(new.clone(), 100), send(old.clone(), 100));
+    sent.extend(a.into_iter().chain(b));
+    old_stop.store(true, Ordering::Relaxed);
+    old_worker.await.unwrap();
+    bury(&old, &new).await;
+    new.look_at_readers(false).await.unwrap();
+    sent.extend(send(new.clone(), 50).await);
+    drained(&new).await;
+    stop.store(true, Ordering::Relaxed);
+    worker.await.unwrap();
+    let waiting = send(new.clone(), 30).await;
+    assert_eq!(versions(&new).await, HashMap::from([(2, 30)]));
+    sent.extend(waiting);
+
+    // The downgrade: an old worker comes back while records of format 2 wait, and what is written now is for it.
+    let old = server.open(OLD).await;
+    old.offer(0, 1).await.unwrap();
+    new.look_at_readers(false).await.unwrap();
+    assert_eq!(new.formats.writes(), 1);
+    let old_stop = Arc::new(AtomicBool::new(false));
+    let old_worker = start(&old, &old_stop);
+    let (a, b) = tokio::join!(send(new.clone(), 50), send(old.clone(), 50));
+    sent.extend(a.into_iter().chain(b));
+    for _ in 0..500 {
+        let delivered = delivered.lock().unwrap().len();
+        if delivered >= 2 * (sent.len() - 30) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    old_stop.store(true, Ordering::Relaxed);
+    old_worker.await.unwrap();
+    let counts = new.counts().await.unwrap();
+    assert_eq!((counts.held, counts.leased), (0, 0), "{counts:?}");
+    assert_eq!(counts.messages, 30, "the old worker has delivered all that it can read: {counts:?}");
+
+    // Upgraded again, nothing is left.
+    let stop = Arc::new(AtomicBool::new(false));
+    let worker = start(&new, &stop);
+    drained(&new).await;
+    stop.store(true, Ordering::Relaxed);
+    worker.await.unwrap();
+    let delivered = delivered.lock().unwrap();
+    let once = |id: &QueueId| [0, 1].iter().all(|job| delivered.get(&(*id, *job)) == Some(&1));
+    assert!(sent.iter().all(once), "each job exactly once");
+    assert_eq!(delivered.len(), 2 * sent.len());
+}
