@@ -45,6 +45,12 @@ pub enum Failure {
         /// What was looked up and what came back.
         detail: String,
     },
+    /// The host that a route names does not exist, or has no address. The operator wrote it, and can mend it before the
+    /// mail is given up: it is never the sender's fault.
+    Route {
+        /// What was looked up and what came back.
+        detail: String,
+    },
     /// The DNS gave no answer now.
     Dns {
         /// What was looked up and what came back.
@@ -73,6 +79,31 @@ pub enum Failure {
         /// For the log; goes into the report as it is.
         reason: String,
     },
+}
+
+impl Failure {
+    /// The same, met on the way to a host that the configuration names.
+    #[must_use]
+    pub fn of_a_route(self) -> Self {
+        match self {
+            Self::NotFound { detail } => Self::Route { detail },
+            other => other,
+        }
+    }
+}
+
+/// RFC 5321 section 4.5.3.1.10: a `552` for a recipient, after another one of the transaction was accepted, means "too
+/// many recipients" and is to be taken as `452`: the rest goes in another transaction.
+#[must_use]
+pub fn too_many_recipients(failure: client::Failure, another_accepted: bool) -> client::Failure {
+    match failure {
+        client::Failure::Reply { stage: stage @ Stage::Rcpt, mut reply } if another_accepted && reply.code == 552 => {
+            reply.code = 452;
+            reply.status = reply.status.map(|status| status.with_class_of(452));
+            client::Failure::Reply { stage, reply }
+        }
+        other => other,
+    }
 }
 
 /// What to do.
@@ -133,6 +164,8 @@ pub fn classify(failure: &Failure, domain: &str) -> Verdict {
             Verdict::bounce(Status::new(5, 1, 0), format!("Domain {domain} does not accept mail (nullMX)"))
         }
         Failure::NotFound { detail } => Verdict::bounce(Status::new(5, 4, 4), name_service(detail)),
+        // Not of one message: all for this host wait until somebody has looked at the configuration.
+        Failure::Route { detail } => Verdict::defer(Status::new(4, 3, 5), name_service(detail)).backing_off(true),
         Failure::Dns { detail } => Verdict::defer(Status::new(4, 4, 3), name_service(detail)),
         Failure::Loop => looping(domain),
         Failure::Blocked => Verdict::bounce(
@@ -254,6 +287,7 @@ mod tests {
         check([
             (Failure::NullMx, "Bounce/Bounce 5.1.0", "Domain example.net does not accept mail (nullMX)"),
             (Failure::NotFound { detail: detail.clone() }, "Bounce/Bounce 5.4.4", not_found),
+            (Failure::Route { detail: detail.clone() }, "Defer/Defer 4.3.5 back off", not_found),
             (Failure::Dns { detail }, "Defer/Defer 4.4.3", not_found),
             (Failure::Loop, "Bounce/Bounce 5.4.6", "mail for example.net loops back to myself"),
             (
@@ -267,6 +301,51 @@ mod tests {
                 "connect to {mx}:25: Connection refused",
             ),
             (Failure::Local { reason: "x".to_owned() }, "Defer/Defer 4.3.0", "x"),
+        ]);
+    }
+
+    #[test]
+    fn a_host_that_the_operator_named_is_never_the_senders_fault() {
+        let not_found = Failure::NotFound { detail: "x".to_owned() };
+        for (failure, expected) in [
+            (not_found, Failure::Route { detail: "x".to_owned() }),
+            (Failure::Dns { detail: "x".to_owned() }, Failure::Dns { detail: "x".to_owned() }),
+        ] {
+            let failure = failure.of_a_route();
+            assert_eq!(failure, expected);
+            assert_eq!(classify(&failure, DOMAIN).finally(), Action::Defer);
+        }
+    }
+
+    #[test]
+    fn rfc5321_4_5_3_1_10_552_after_an_accepted_recipient_is_452() {
+        let reply =
+            |stage, code, status| F::Reply { stage, reply: RemoteReply { code, status, text: "no".to_owned() } };
+        let full = Some(Status::new(5, 5, 3));
+        for (failure, accepted, expected) in [
+            (reply(Stage::Rcpt, 552, full), true, reply(Stage::Rcpt, 452, Some(Status::new(4, 5, 3)))),
+            (reply(Stage::Rcpt, 552, None), true, reply(Stage::Rcpt, 452, None)),
+            (reply(Stage::Rcpt, 552, full), false, reply(Stage::Rcpt, 552, full)),
+            (reply(Stage::Rcpt, 550, full), true, reply(Stage::Rcpt, 550, full)),
+            (reply(Stage::Final, 552, full), true, reply(Stage::Final, 552, full)),
+            (reply(Stage::Mail, 552, full), true, reply(Stage::Mail, 552, full)),
+        ] {
+            assert_eq!(too_many_recipients(failure, accepted), expected);
+        }
+        let verdict = classify(&with(too_many_recipients(reply(Stage::Rcpt, 552, full), true)), DOMAIN);
+        assert_eq!((verdict.action, verdict.status), (Action::NextHost, Status::new(4, 5, 3)));
+    }
+
+    #[test]
+    fn a_421_after_a_set_up_that_worked_is_offered_to_the_next_host() {
+        check([
+            (said(Stage::Idle, 421, None), "NextHost/Defer 4.0.0", "host {mx} said: 421 no"),
+            (said(Stage::Helo, 421, None), "NextHost/Defer 4.0.0 back off", "host {mx} refused to talk to me: 421 no"),
+            (
+                with(F::Lost { stage: Stage::Idle }),
+                "NextHost/Defer 4.4.2",
+                "lost connection with {mx} while waiting for the next message",
+            ),
         ]);
     }
 

@@ -1,6 +1,8 @@
-//! Decisions as pure functions: relay rules, retry schedule, failure classification, routing, TLS policy.
+//! Decisions as pure functions: relay rules, retry schedule, failure classification, routing, MX order and addresses, TLS
+//! policy.
 
 pub mod classify;
+pub mod mx;
 pub mod relay;
 pub mod routing;
 pub mod schedule;

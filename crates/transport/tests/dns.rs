@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use staffetta_testkit::dns::FakeDns;
-use staffetta_transport::dns::{DnsSettings, MailDomain, MxHost, Resolver};
+use staffetta_transport::dns::{DnsSettings, MailDomain, MxHost, Proof, Resolver};
 
 async fn world() -> anyhow::Result<(FakeDns, Resolver)> {
     let dns = FakeDns::start().await?;
@@ -22,9 +22,9 @@ async fn rfc5321_5_1_mail_hosts_come_from_mx_then_from_the_address() -> anyhow::
     dns.mx("a.test", 20, "Backup.a.test").mx("a.test", 10, "mx.a.test").host("b.test", v4);
     dns.cname("alias.test", "a.test");
     let hosts = MailDomain::Hosts(vec![mx(10, "mx.a.test"), mx(20, "backup.a.test")]);
-    assert_eq!(resolver.mail_domain("A.test").await?, hosts);
-    assert_eq!(resolver.mail_domain("alias.test").await?, hosts, "an alias stands for its target");
-    assert_eq!(resolver.mail_domain("b.test").await?, MailDomain::Hosts(vec![mx(0, "b.test")]));
+    assert_eq!(resolver.mail_domain("A.test").await?.data, hosts);
+    assert_eq!(resolver.mail_domain("alias.test").await?.data, hosts, "an alias stands for its target");
+    assert_eq!(resolver.mail_domain("b.test").await?.data, MailDomain::Hosts(vec![mx(0, "b.test")]));
     Ok(())
 }
 
@@ -32,12 +32,15 @@ async fn rfc5321_5_1_mail_hosts_come_from_mx_then_from_the_address() -> anyhow::
 async fn no_and_not_now_are_different_answers() -> anyhow::Result<()> {
     let (dns, resolver) = world().await?;
     dns.null_mx("null.test").servfail("broken.test").mx("c.test", 10, "broken.test");
-    assert_eq!(resolver.mail_domain("null.test").await?, MailDomain::NullMx);
-    assert_eq!(resolver.mail_domain("unknown.test").await?, MailDomain::NotFound);
+    assert_eq!(resolver.mail_domain("null.test").await?.data, MailDomain::NullMx);
+    assert_eq!(resolver.mail_domain("unknown.test").await?.data, MailDomain::NotFound);
     assert!(resolver.mail_domain("broken.test").await.is_err());
     assert!(resolver.addresses("broken.test").await.is_err());
-    assert!(resolver.addresses("unknown.test").await?.is_empty());
-    assert!(matches!(resolver.mail_domain("c.test").await?, MailDomain::Hosts(_)), "its hosts are looked up later");
+    assert!(resolver.addresses("unknown.test").await?.data.is_empty());
+    assert!(
+        matches!(resolver.mail_domain("c.test").await?.data, MailDomain::Hosts(_)),
+        "its hosts are looked up later"
+    );
     Ok(())
 }
 
@@ -46,8 +49,8 @@ async fn both_families_are_found_ipv6_first() -> anyhow::Result<()> {
     let (dns, resolver) = world().await?;
     let (v4, v6): (IpAddr, IpAddr) = ("192.0.2.1".parse()?, "2001:db8::1".parse()?);
     dns.host("both.test", v4).host("both.test", v6).host("old.test", v4);
-    assert_eq!(resolver.addresses("both.test").await?, [v6, v4]);
-    assert_eq!(resolver.addresses("old.test").await?, [v4]);
+    assert_eq!(resolver.addresses("both.test").await?.data, [v6, v4]);
+    assert_eq!(resolver.addresses("old.test").await?.data, [v4]);
     Ok(())
 }
 
@@ -59,5 +62,17 @@ async fn answers_are_kept() -> anyhow::Result<()> {
     let asked = dns.queries();
     resolver.mail_domain("a.test").await?;
     assert_eq!(dns.queries(), asked, "the second answer comes from the cache");
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_vouches_for_what_is_not_validated() -> anyhow::Result<()> {
+    let (dns, resolver) = world().await?;
+    let v4: IpAddr = "192.0.2.1".parse()?;
+    dns.mx("a.test", 10, "mx.a.test").host("mx.a.test", v4).host("b.test", v4);
+    for domain in ["a.test", "b.test", "unknown.test", "a..test"] {
+        assert_eq!(resolver.mail_domain(domain).await?.proof, Proof::Insecure, "{domain}");
+        assert_eq!(resolver.addresses(domain).await?.proof, Proof::Insecure, "{domain}");
+    }
     Ok(())
 }

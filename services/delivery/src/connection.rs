@@ -334,6 +334,7 @@ impl Deadline {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use staffetta_policy::mx::Proof;
     use staffetta_policy::tls::{Label, Trust};
     use staffetta_smtp::client::{Protocol, Settings, Tls};
     use tokio::net::{TcpListener, TcpStream};
@@ -354,7 +355,7 @@ mod tests {
             credentials: None,
             detect_loop: false,
         };
-        let peer = Candidate { host: "mx.test".into(), address };
+        let peer = Candidate { host: "mx.test".into(), address, proof: Proof::Insecure };
         let security = Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None };
         (Connection::new(stream, Session::new(Arc::new(settings)), peer, security), listener.accept().await.unwrap().0)
     }

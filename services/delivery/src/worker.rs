@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::RngExt;
-use rand::seq::IndexedRandom;
 use staffetta_config::Timeouts;
+use staffetta_policy::mx;
 use staffetta_policy::schedule::{self, Next, Schedule};
 use staffetta_queue::{Lease, Queue};
 use staffetta_smtp::client::Protocol;
@@ -167,8 +167,7 @@ impl Worker {
 
     /// One of the configured source addresses of the right family.
     pub(crate) fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
-        let fitting: Vec<_> = self.sources.iter().filter(|source| source.is_ipv4() == peer.is_ipv4()).collect();
-        fitting.choose(&mut rand::rng()).map(|source| **source)
+        mx::source(&self.sources, peer, rand::rng().random())
     }
 
     /// Memory for so many jobs, or for one once there is.

@@ -162,6 +162,57 @@ async fn blocked_networks_are_not_dialled_after_a_look_up() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_ipv4_address_inside_of_ipv6_is_blocked_as_what_it_stands_for() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (server, inbox) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
+    let mapped: std::net::IpAddr = "::ffff:127.0.0.1".parse()?;
+    world.dns.mx("inner.test", 10, "mx.inner.test").host("mx.inner.test", mapped);
+    let settings = format!("port = {}\nblocked_networks = [\"loopback\"]", server.port());
+    let worker = world.worker(&settings, &home(&inbox))?;
+    world.send("john@home.test", &["a@inner.test"], BODY).await?;
+    let report = report(&world, &inbox).await?;
+    assert!(report.contains("Status: 5.4.4\r\n") && report.contains("must not be used"), "{report}");
+    assert_eq!(server.connections(), 0);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_wrote_is_never_the_senders_fault() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    world.dns.mx("smart.test", 10, "no-address.test");
+    let routes = ["smtp://unknown.test", "lmtp://unknown.test", "smtp://smart.test"];
+    let route = |(i, via): (usize, &&str)| format!("[[delivery.route]]\ndomain = \"d{i}.test\"\nvia = \"{via}\"\n");
+    let worker = world.worker("", &routes.iter().enumerate().map(route).collect::<String>())?;
+    world.send("john@home.test", &["a@d0.test", "a@d1.test", "a@d2.test"], BODY).await?;
+    let tried = |entries: &[Entry]| entries[0].jobs.len() == 3 && entries[0].jobs.iter().all(|job| job.attempts > 0);
+    for job in &world.until("deferred", tried).await?[0].jobs {
+        let reason = job.reason.clone().unwrap_or_default();
+        assert!(reason.contains("type=A: Host not found"), "{reason}");
+        assert_eq!(job.status.map(|status| status.to_string()).as_deref(), Some("4.3.5"), "{reason}");
+    }
+    assert_eq!(world.entries().await?.len(), 1, "no report");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_addresses_that_lead_nowhere_do_not_hide_the_next_host() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    world.dns.mx("x.test", 10, "first.test").mx("x.test", 20, "second.test").host("second.test", server.ip());
+    for i in 1..=5 {
+        let dead: std::net::IpAddr = format!("2001:db8::{i}").parse()?;
+        world.dns.host("first.test", dead);
+    }
+    // Where there is IPv6, these connects time out.
+    let settings = format!("port = {}\ntimeouts = {{ connect = \"200ms\" }}", server.port());
+    let worker = world.worker(&settings, "")?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    server.received(1).await?;
+    world.drained().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mail_that_would_come_back_to_us_bounces() -> anyhow::Result<()> {
     let world = World::start().await?;
     let (server, inbox) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
@@ -389,7 +440,7 @@ async fn a_killed_worker_is_replaced_within_its_lease() -> anyhow::Result<()> {
     let server = Server::start(Script { dots: vec!["hang"], ..Script::default() }).await?;
     let first = world.worker_via(&server, "lease = \"2s\"")?;
     world.send("john@home.test", &["a@x.test"], BODY).await?;
-    server.until("DATA", || server.commands().iter().any(|command| command == "DATA")).await?;
+    server.until("final dot", || server.dots_left() == 0).await?;
     first.kill();
     let killed = tokio::time::Instant::now();
     let second = world.worker_via(&server, "lease = \"2s\"")?;

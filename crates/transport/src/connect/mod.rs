@@ -8,7 +8,7 @@
 mod stream;
 mod tls;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub use tls::{TlsClient, TlsError, TlsSession, TlsSetupError};
 
 /// First keep-alive probe after this much silence; a dead peer is found before the longest SMTP time-out.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// A port to ask for a route with; no datagram is sent (RFC 863).
+const DISCARD: u16 = 9;
 /// Between unanswered probes.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 
@@ -48,6 +50,17 @@ pub async fn dial(peer: SocketAddr, source: Option<IpAddr>, timeout: Duration) -
     Ok(stream)
 }
 
+/// Does this machine have a way to `ip`? Asks the system by connecting a UDP socket, which sends nothing.
+///
+/// On a machine without IPv6 this spares a delivery the addresses that cannot work.
+pub fn has_route(ip: IpAddr) -> bool {
+    let any = if ip.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    // No socket of this family, no way.
+    let Ok(socket) = std::net::UdpSocket::bind((any, 0)) else { return false };
+    let no_way = [ErrorKind::NetworkUnreachable, ErrorKind::HostUnreachable, ErrorKind::AddrNotAvailable];
+    !socket.connect((ip, DISCARD)).is_err_and(|error| no_way.contains(&error.kind()))
+}
+
 /// The system's text without Rust's `(os error 111)`, as mail operators know it.
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
@@ -72,6 +85,12 @@ mod tests {
         let stream = dial(peer, Some(source), Duration::from_secs(5)).await.unwrap();
         assert!(stream.nodelay().unwrap());
         assert_eq!(stream.local_addr().unwrap().ip(), source);
+    }
+
+    #[test]
+    fn loopback_has_a_route() {
+        // That others have none depends on the machine.
+        assert!(has_route("127.0.0.1".parse().unwrap()));
     }
 
     #[tokio::test]

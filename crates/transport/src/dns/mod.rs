@@ -5,10 +5,11 @@
 //! time-outs, SERVFAIL and REFUSED are a [`DnsError`], after which the caller tries again later.
 //!
 //! Names are always asked with their trailing dot, so the search list of a Kubernetes pod (`ndots:5`) multiplies no
-//! query. UDP first, TCP after truncation or an error; answers are cached by their TTL. Order and loop rules are the
-//! pure functions of [`exchange`](self::exchange).
+//! query. UDP first, TCP after truncation or an error; answers are cached by their TTL. What MX records mean, order and
+//! loop rules are the pure functions of [`staffetta_policy::mx`].
+//!
+//! Answers carry what DNSSEC says of them. Nothing is validated in this version: all are [`Proof::Insecure`].
 
-mod exchange;
 mod observe;
 
 use std::net::{IpAddr, SocketAddr};
@@ -22,9 +23,10 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
-pub use exchange::{MailDomain, MxHost, Route, interleave, route};
 pub use observe::describe_metrics;
 use observe::{Kind, Observer, Outcome};
+use staffetta_policy::mx;
+pub use staffetta_policy::mx::{Answer, MailDomain, MxHost, Proof};
 
 /// Answers kept in memory.
 const CACHE_SIZE: u64 = 200_000;
@@ -65,7 +67,7 @@ pub struct Resolver {
 }
 
 /// What one question came to, before it means something for mail.
-enum Answer {
+enum Found {
     Records(Lookup),
     NoData,
     NoName,
@@ -97,26 +99,28 @@ impl Resolver {
     ///
     /// RFC 5321 section 5.1: MX records; without any, the domain itself if it has an address. RFC 7505: a single
     /// `MX 0 .` means that the domain takes no mail.
-    pub async fn mail_domain(&self, domain: &str) -> Result<MailDomain, DnsError> {
-        match self.ask(domain, Kind::Mx).await? {
-            Answer::Records(lookup) => match exchange::from_records(records_mx(&lookup)) {
-                Some(found) => Ok(found),
-                None => self.implicit(domain).await,
-            },
-            Answer::NoData => self.implicit(domain).await,
-            Answer::NoName => Ok(MailDomain::NotFound),
+    pub async fn mail_domain(&self, domain: &str) -> Result<Answer<MailDomain>, DnsError> {
+        let Answer { data, proof } = self.ask(domain, Kind::Mx).await?;
+        let data = match data {
+            Found::Records(lookup) => mx::mail_domain(records_mx(&lookup)),
+            Found::NoData => None,
+            Found::NoName => Some(MailDomain::NotFound),
+        };
+        match data {
+            Some(data) => Ok(Answer { data, proof }),
+            None => self.implicit(domain, proof).await,
         }
     }
 
     /// The addresses of a host, both families interleaved, IPv6 first. Empty: it has none.
     ///
     /// One family's failure is forgiven when the other has addresses.
-    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
+    pub async fn addresses(&self, host: &str) -> Result<Answer<Vec<IpAddr>>, DnsError> {
         let (v6, v4) = tokio::join!(self.family(host, Kind::Aaaa), self.family(host, Kind::A));
         match (v6, v4) {
-            (Ok(v6), Ok(v4)) => Ok(interleave(v6, v4)),
+            (Ok(v6), Ok(v4)) => Ok(Answer { data: mx::interleave(v6.data, v4.data), proof: v6.proof.and(v4.proof) }),
             (Ok(found), Err(error)) | (Err(error), Ok(found)) => {
-                if found.is_empty() {
+                if found.data.is_empty() {
                     Err(error)
                 } else {
                     Ok(found)
@@ -127,33 +131,38 @@ impl Resolver {
     }
 
     /// RFC 5321 section 5.1: no MX record, so the domain's own address is treated as an MX of preference 0.
-    async fn implicit(&self, domain: &str) -> Result<MailDomain, DnsError> {
-        if self.addresses(domain).await?.is_empty() {
-            return Ok(MailDomain::NotFound);
-        }
-        Ok(MailDomain::Hosts(vec![MxHost { preference: 0, name: domain.to_ascii_lowercase() }]))
+    async fn implicit(&self, domain: &str, no_mx: Proof) -> Result<Answer<MailDomain>, DnsError> {
+        let addresses = self.addresses(domain).await?;
+        let data = if addresses.data.is_empty() {
+            MailDomain::NotFound
+        } else {
+            MailDomain::Hosts(vec![MxHost { preference: 0, name: domain.to_ascii_lowercase() }])
+        };
+        Ok(Answer { data, proof: no_mx.and(addresses.proof) })
     }
 
-    async fn family(&self, host: &str, kind: Kind) -> Result<Vec<IpAddr>, DnsError> {
-        match self.ask(host, kind).await? {
-            Answer::Records(lookup) => Ok(lookup.answers().iter().filter_map(|r| r.data.ip_addr()).collect()),
-            Answer::NoData | Answer::NoName => Ok(Vec::new()),
-        }
+    async fn family(&self, host: &str, kind: Kind) -> Result<Answer<Vec<IpAddr>>, DnsError> {
+        let Answer { data, proof } = self.ask(host, kind).await?;
+        let data = match data {
+            Found::Records(lookup) => lookup.answers().iter().filter_map(|r| r.data.ip_addr()).collect(),
+            Found::NoData | Found::NoName => Vec::new(),
+        };
+        Ok(Answer { data, proof })
     }
 
     /// One question, counted and timed.
-    async fn ask(&self, name: &str, kind: Kind) -> Result<Answer, DnsError> {
-        let Some(query) = fully_qualified(name) else { return Ok(Answer::NoName) };
+    async fn ask(&self, name: &str, kind: Kind) -> Result<Answer<Found>, DnsError> {
+        let Some(query) = fully_qualified(name) else { return Ok(unproven(Found::NoName)) };
         let asked = Instant::now();
         let result = self.inner.lookup(query, record_type(kind)).await;
-        let (outcome, answer) = match result {
-            Ok(lookup) => (Outcome::Found, Ok(Answer::Records(lookup))),
-            Err(error) if error.is_nx_domain() => (Outcome::NoName, Ok(Answer::NoName)),
-            Err(error) if error.is_no_records_found() => (Outcome::NoData, Ok(Answer::NoData)),
+        let (outcome, found) = match result {
+            Ok(lookup) => (Outcome::Found, Ok(Found::Records(lookup))),
+            Err(error) if error.is_nx_domain() => (Outcome::NoName, Ok(Found::NoName)),
+            Err(error) if error.is_no_records_found() => (Outcome::NoData, Ok(Found::NoData)),
             Err(error) => (Outcome::of(&error), Err(temporary(name, kind, &error))),
         };
         self.observer.asked(kind, outcome, asked.elapsed());
-        answer
+        found.map(unproven)
     }
 }
 
@@ -161,6 +170,11 @@ impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Resolver").finish_non_exhaustive()
     }
+}
+
+/// The one place where an answer gets its proof; a validating resolver has its say here.
+const fn unproven(found: Found) -> Answer<Found> {
+    Answer { data: found, proof: Proof::Insecure }
 }
 
 fn name_server(address: &SocketAddr) -> NameServerConfig {

@@ -135,6 +135,11 @@ impl Server {
         lock(&self.state).commands.clone()
     }
 
+    /// Answers of the script for final dots that no dot has met yet.
+    pub(crate) fn dots_left(&self) -> usize {
+        lock(&self.state).dots.len()
+    }
+
     /// Waits until it has so many mails.
     pub(crate) async fn received(&self, count: usize) -> anyhow::Result<Vec<Mail>> {
         self.until("mails", || self.mails().len() >= count).await?;

@@ -1,0 +1,235 @@
+//! Tables and properties.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn mx(preference: u16, name: &str) -> MxHost {
+    MxHost { preference, name: name.to_owned() }
+}
+
+#[expect(clippy::unwrap_used, reason = "tests")]
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[expect(clippy::unwrap_used, reason = "tests")]
+fn networks(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn names(order: Order) -> Vec<String> {
+    match order {
+        Order::Hosts(names) => names,
+        Order::Loop => vec!["loop".to_owned()],
+    }
+}
+
+#[test]
+fn rfc7505_a_single_dot_takes_no_mail() {
+    assert_eq!(mail_domain([mx(0, "")].into_iter()), Some(MailDomain::NullMx));
+    assert_eq!(mail_domain(std::iter::empty()), None);
+    let mixed = mail_domain([mx(0, ""), mx(20, "b"), mx(10, "a")].into_iter());
+    assert_eq!(mixed, Some(MailDomain::Hosts(vec![mx(10, "a"), mx(20, "b")])));
+}
+
+#[test]
+fn rfc5321_5_1_preference_orders_and_lots_break_ties() {
+    let hosts = [mx(20, "c"), mx(10, "a"), mx(10, "b"), mx(10, "d")];
+    for (lots, expected) in [
+        ([0, 1, 2, 3], ["a", "b", "d", "c"]),
+        ([0, 3, 2, 1], ["d", "b", "a", "c"]),
+        ([9, 5, 1, 9], ["b", "a", "d", "c"]),
+    ] {
+        let mut lots = lots.into_iter();
+        assert_eq!(names(order(&hosts, "me", || lots.next().unwrap_or_default())), expected);
+    }
+}
+
+#[test]
+fn rfc5321_5_1_a_backup_sends_only_towards_better_hosts() {
+    let hosts = [mx(10, "primary"), mx(20, "me"), mx(20, "peer"), mx(30, "worse")];
+    for (hosts, own, expected) in [
+        (&hosts[..], "Me", &["primary"][..]),
+        (&hosts[..], "stranger", &["primary", "me", "peer", "worse"]),
+        (&hosts[1..], "me", &["loop"]),
+        (&[mx(10, "me"), mx(5, "me"), mx(7, "b")], "me", &["loop"]),
+        (&[mx(10, "notme")], "me", &["notme"]),
+    ] {
+        assert_eq!(names(order(hosts, own, || 0)), expected, "{own}");
+    }
+}
+
+#[test]
+fn families_take_turns() {
+    let v6 = ["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(ip).to_vec();
+    let v4 = vec![ip("192.0.2.1")];
+    assert_eq!(interleave(v6.clone(), v4.clone()), [v6[0], v4[0], v6[1], v6[2]]);
+}
+
+#[test]
+fn an_ipv4_address_inside_of_ipv6_is_what_it_stands_for() {
+    let blocked = networks(&["127.0.0.0/8", "10.0.0.0/8", "::1/128", "fe80::/10"]);
+    for (address, expected) in [
+        ("127.0.0.1", true),
+        ("::ffff:127.0.0.1", true),
+        ("::ffff:7f00:2", true),
+        ("::ffff:10.1.2.3", true),
+        ("::ffff:192.0.2.1", false),
+        ("::1", true),
+        ("fe80::1", true),
+        ("0.0.0.0", true),
+        ("::", true),
+        ("::ffff:0.0.0.0", true),
+        ("192.0.2.1", false),
+        ("2001:db8::1", false),
+    ] {
+        assert_eq!(is_blocked(&blocked, ip(address)), expected, "{address}");
+        let open = ip(address).to_canonical().is_unspecified();
+        assert_eq!(is_blocked(&[], ip(address)), open, "{address}");
+    }
+}
+
+#[test]
+fn the_source_is_of_the_family_of_the_peer() {
+    let sources = ["192.0.2.1", "2001:db8::1", "192.0.2.2"].map(ip);
+    for (peer, random, expected) in [
+        ("198.51.100.1", 0, Some("192.0.2.1")),
+        ("198.51.100.1", 7, Some("192.0.2.2")),
+        ("::ffff:198.51.100.1", 1, Some("192.0.2.2")),
+        ("2001:db8::9", 5, Some("2001:db8::1")),
+    ] {
+        assert_eq!(source(&sources, ip(peer), random), expected.map(ip), "{peer} {random}");
+    }
+    assert_eq!(source(&sources[..1], ip("2001:db8::9"), 1), None);
+    assert_eq!(source(&[], ip("192.0.2.9"), 1), None);
+}
+
+/// What is tried of these hosts, `name=address`; or the failure.
+fn search(
+    hosts: &[(&str, &[&str])],
+    blocked: &[&str],
+    has_route: impl Fn(IpAddr) -> bool,
+) -> Result<Vec<String>, Failure> {
+    let blocked = networks(blocked);
+    let mut search = Search::new(25, &blocked, Proof::Insecure);
+    for (name, addresses) in hosts {
+        if !search.wants_more() {
+            break;
+        }
+        let answer = Answer { data: addresses.iter().copied().map(ip).collect(), proof: Proof::Secure };
+        search.add(&(*name).into(), Ok(answer), &has_route);
+    }
+    let show = |candidate: Candidate| {
+        assert_eq!((candidate.proof, candidate.address.port()), (Proof::Insecure, 25));
+        format!("{}={}", candidate.host, candidate.address.ip())
+    };
+    Ok(search.finish()?.into_iter().map(show).collect())
+}
+
+const FIVE_V6: [&str; 5] = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5"];
+
+#[test]
+fn each_family_keeps_a_place() {
+    let v4 = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+    for (hosts, expected) in [
+        // Five AAAA do not hide the A of the next host.
+        (
+            &[("a", &FIVE_V6[..]), ("b", &v4[..1])][..],
+            &["a=2001:db8::1", "a=2001:db8::2", "a=2001:db8::3", "a=2001:db8::4", "b=192.0.2.1"][..],
+        ),
+        (
+            &[("a", &FIVE_V6[..]), ("b", &v4[..])],
+            &["a=2001:db8::1", "a=2001:db8::2", "a=2001:db8::3", "b=192.0.2.1", "b=192.0.2.2"],
+        ),
+        // Without the other family all places are taken.
+        (
+            &[("a", &FIVE_V6[..])],
+            &["a=2001:db8::1", "a=2001:db8::2", "a=2001:db8::3", "a=2001:db8::4", "a=2001:db8::5"],
+        ),
+        // Nothing is moved while there is room.
+        (&[("a", &v4[..2]), ("b", &FIVE_V6[..1])], &["a=192.0.2.1", "a=192.0.2.2", "b=2001:db8::1"]),
+    ] {
+        assert_eq!(
+            search(hosts, &[], |_| true).as_deref(),
+            Ok(&expected.iter().map(|&s| s.to_owned()).collect::<Vec<_>>()[..])
+        );
+    }
+}
+
+#[test]
+fn a_family_without_a_route_is_dropped_unless_it_is_all_there_is() {
+    let hosts: [(&str, &[&str]); 2] = [("a", &FIVE_V6[..]), ("b", &["192.0.2.1"])];
+    assert_eq!(search(&hosts, &[], |ip| ip.is_ipv4()), Ok(vec!["b=192.0.2.1".to_owned()]));
+    assert_eq!(
+        search(&hosts[..1], &[], |ip| ip.is_ipv4()).map(|found| found.len()),
+        Ok(5),
+        "so that the error is true"
+    );
+}
+
+#[test]
+fn what_is_mapped_is_dialled_as_ipv4() {
+    assert_eq!(search(&[("a", &["::ffff:192.0.2.1"])], &[], |ip| ip.is_ipv4()), Ok(vec!["a=192.0.2.1".to_owned()]));
+    assert_eq!(search(&[("a", &["::ffff:127.0.0.1"])], &["127.0.0.0/8"], |_| true), Err(Failure::Blocked));
+}
+
+#[test]
+fn the_failure_that_may_pass_outweighs_the_certain_one() {
+    let dns = || Failure::Dns { detail: "x".to_owned() };
+    let answer = |data: &[&str], proof| Ok(Answer { data: data.iter().copied().map(ip).collect(), proof });
+    let none = || answer(&[], Proof::Insecure);
+    let inner = || answer(&["127.0.0.1"], Proof::Insecure);
+    let forged = || answer(&["192.0.2.1"], Proof::Bogus);
+    for (results, expected) in [
+        (vec![none()], not_found("a", "A")),
+        (vec![inner()], Failure::Blocked),
+        (vec![none(), inner()], not_found("a", "A")),
+        (vec![none(), Err(dns())], dns()),
+        (vec![Err(dns()), none()], dns()),
+        (vec![forged()], bogus("a", "A")),
+        (vec![none(), forged()], bogus("a", "A")),
+    ] {
+        let blocked = networks(&["127.0.0.0/8"]);
+        let mut search = Search::new(25, &blocked, Proof::Secure);
+        results.into_iter().for_each(|result| search.add(&"a".into(), result, |_| true));
+        assert_eq!(search.finish(), Err(expected));
+    }
+}
+
+#[test]
+fn a_chain_is_as_good_as_its_weakest_link() {
+    for (domain, address, expected) in [
+        (Proof::Secure, Proof::Secure, Proof::Secure),
+        (Proof::Insecure, Proof::Secure, Proof::Insecure),
+        (Proof::Secure, Proof::Insecure, Proof::Insecure),
+    ] {
+        let mut search = Search::new(25, &[], domain);
+        search.add(&"a".into(), Ok(Answer { data: vec![ip("192.0.2.1")], proof: address }), |_| true);
+        assert_eq!(search.finish().map(|found| found[0].proof), Ok(expected));
+    }
+    assert_eq!(Proof::Secure.and(Proof::Bogus), Proof::Bogus);
+}
+
+proptest! {
+    #[test]
+    fn the_few_keep_their_order_and_leave_out_nobody_without_need(v4s in prop::collection::vec(any::<bool>(), 1..20)) {
+        let candidate = |(i, v4): (usize, bool)| Candidate {
+            host: i.to_string().into(),
+            address: SocketAddr::new(ip(if v4 { "192.0.2.1" } else { "2001:db8::1" }), 25),
+            proof: Proof::Insecure,
+        };
+        let found: Vec<_> = v4s.iter().copied().enumerate().map(candidate).collect();
+        let few = first_few(found.clone());
+        prop_assert_eq!(few.len(), found.len().min(ADDRESSES));
+        let places: Vec<usize> = few.iter().filter_map(|c| c.host.parse().ok()).collect();
+        prop_assert!(places.is_sorted());
+        prop_assert_eq!(places.iter().collect::<BTreeSet<_>>().len(), few.len());
+        for family in [true, false] {
+            let has = |list: &[Candidate]| list.iter().filter(|c| c.address.is_ipv4() == family).count();
+            prop_assert!(has(&few) >= has(&found).min(PLACES));
+        }
+    }
+}
