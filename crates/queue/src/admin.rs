@@ -16,7 +16,7 @@ pub struct Counts {
     pub scheduled: u64,
     /// Being delivered.
     pub leased: u64,
-    /// Held by an operator or as poison.
+    /// Held by an operator, or as poison: until they are released or expire.
     pub held: u64,
     /// Messages.
     pub messages: u64,
@@ -36,11 +36,27 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The recipients without a final state.
-    pub fn recipients(&self) -> impl Iterator<Item = &str> {
+    /// The jobs that a selection means: by domain or recipient, it is never about the rest of a message.
+    pub fn selected(&self, filter: &Filter) -> impl Iterator<Item = &JobState> {
+        self.jobs.iter().filter(|job| {
+            let to = |wanted: &str| self.addresses(job).any(|address| same_address(address, wanted));
+            filter.destination.as_ref().is_none_or(|wanted| *wanted == job.destination)
+                && filter.recipient.as_deref().is_none_or(to)
+        })
+    }
+
+    /// The recipients of a job without a final state.
+    pub fn addresses(&self, job: &JobState) -> impl Iterator<Item = &str> {
         let all = &self.message.envelope.recipients;
-        let open = self.jobs.iter().flat_map(|job| &job.recipients);
-        open.filter_map(|&index| all.get(index as usize)).map(|recipient| recipient.address.as_str())
+        job.recipients.iter().filter_map(|&index| all.get(index as usize)).map(|recipient| recipient.address.as_str())
+    }
+}
+
+/// The domain counts in any case.
+fn same_address(address: &str, wanted: &str) -> bool {
+    match (address.rsplit_once('@'), wanted.rsplit_once('@')) {
+        (Some((local, domain)), Some((other, at))) => local == other && domain.eq_ignore_ascii_case(at),
+        _ => address.eq_ignore_ascii_case(wanted),
     }
 }
 
@@ -61,6 +77,8 @@ pub struct JobState {
     pub reason: Option<String>,
     /// The status of the last reply or error.
     pub status: Option<Status>,
+    /// Held because five workers in a row did not finish it, not by an operator.
+    pub poison: bool,
 }
 
 /// Where a job is.
@@ -125,6 +143,17 @@ impl Filter {
     pub(crate) fn says_who(&self) -> bool {
         self.sender.is_some() || self.recipient.is_some() || self.login.is_some()
     }
+}
+
+/// What an operator has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Deliveries that were moved.
+    pub jobs: u64,
+    /// Deliveries that are under way, which nobody stops.
+    pub leased: u64,
+    /// Messages that cannot be read, which stay where they are.
+    pub unreadable: u64,
 }
 
 /// What became of a message that an operator wanted deleted.

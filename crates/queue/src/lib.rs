@@ -38,7 +38,7 @@ mod settings;
 mod shared;
 mod value;
 
-pub use admin::{Counts, Deleted, Entry, Filter, JobState, Page, Place, Unreadable};
+pub use admin::{Counts, Deleted, Entry, Filter, JobState, Moved, Page, Place, Unreadable};
 pub use error::{EnqueueError, Error};
 pub use incoming::Incoming;
 pub use job::{Job, Lease, Offer, Settled, Settlement};

@@ -28,7 +28,7 @@ pub(crate) struct Partition {
     pub(crate) due: String,
     /// Leased jobs, `job token destination`, by the end of the lease (ZSET).
     pub(crate) lease: String,
-    /// Held and poisoned jobs by the time of the hold (ZSET).
+    /// Held and poisoned jobs by the time at which they are looked at again: the end of their life (ZSET).
     pub(crate) held: String,
     /// All messages, in the order of arrival (ZSET, every score 0).
     pub(crate) ids: String,

@@ -8,11 +8,12 @@ use redis::Cmd;
 use staffetta_mail::QueueId;
 use tokio_util::sync::CancellationToken;
 
+use crate::partition::REGISTRY;
 use crate::shared::Shared;
 use crate::value;
 use crate::{
-    Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease, Limiter, Offer,
-    Page, Rate, Settings, Settled, Settlement,
+    Body, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease, Limiter,
+    Moved, Offer, Page, Rate, Settings, Settled, Settlement, UnixMillis,
 };
 
 /// How often [`Queue::ready`] looks.
@@ -125,7 +126,8 @@ impl Queue {
         self.shared.settle(lease, settlement).await
     }
 
-    /// Takes expired leases back; poison (too many reclaims) goes to held. Returns how many.
+    /// Takes expired leases back; poison (too many reclaims) goes to held. Lets held jobs go whose message's life is over.
+    /// Returns how many.
     ///
     /// # Errors
     /// Redis is away.
@@ -163,12 +165,50 @@ impl Queue {
         self.shared.entry(id).await
     }
 
-    /// Makes waiting jobs due now and lifts back-offs; returns how many jobs. By id, by destination, or all.
+    /// Makes waiting jobs due now, brings poison back and lifts back-offs; returns how many jobs.
     ///
     /// # Errors
     /// Redis is away; some jobs may have been moved.
     pub async fn flush(&self, filter: &Filter) -> Result<u64, Error> {
         self.shared.flush(filter).await
+    }
+
+    /// Takes waiting jobs out of the way until they are released, or until the life of their message is over.
+    ///
+    /// # Errors
+    /// Redis is away; some jobs may have been moved.
+    pub async fn hold(&self, filter: &Filter) -> Result<Moved, Error> {
+        self.shared.hold(filter).await
+    }
+
+    /// Makes held jobs due now, those that are held as poison too.
+    ///
+    /// # Errors
+    /// Redis is away; some jobs may have been moved.
+    pub async fn release(&self, filter: &Filter) -> Result<Moved, Error> {
+        self.shared.release(filter).await
+    }
+
+    /// What is stored of a message, whoever has it now: prefix and body as a worker would get them.
+    ///
+    /// # Errors
+    /// Redis is away, or the record cannot be read.
+    pub async fn stored(&self, id: QueueId) -> Result<Option<(Bytes, Body)>, Error> {
+        match self.shared.record(id).await? {
+            None => Ok(None),
+            Some(Ok(record)) => Ok(Some((record.prefix, record.body))),
+            Some(Err(error)) => Err(Error::Unreadable(id, error.to_string())),
+        }
+    }
+
+    /// When the queue was made, in milliseconds since the Unix epoch; `None`: before this was written down.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn created(&self) -> Result<Option<UnixMillis>, Error> {
+        let mut command = Cmd::new();
+        command.arg("HGET").arg(REGISTRY).arg("created");
+        Ok(value::integer(&self.shared.admin.ask(command).await?).and_then(|at| u64::try_from(at).ok()))
     }
 
     /// Deletes a message with all its jobs; nobody is told.

@@ -31,6 +31,10 @@ pub(crate) enum Script {
     Rate,
     /// Lets a destination rest.
     Park,
+    /// Takes jobs out of the way.
+    Hold,
+    /// Puts held jobs back.
+    Release,
 }
 
 /// The first line; without a flag, Redis refuses the script before its first line when memory is short.
@@ -38,7 +42,7 @@ macro_rules! source {
     ($flags:literal, $($file:literal),+) => { concat!("#!lua", $flags, "\n", $(include_str!(concat!("script/", $file))),+) };
 }
 
-static SOURCES: [&str; 11] = [
+static SOURCES: [&str; 13] = [
     source!("", "common_now.lua", "common_put.lua", "enqueue.lua"),
     source!(" flags=allow-oom", "common_now.lua", "offer.lua"),
     source!(" flags=allow-oom", "common_now.lua", "claim.lua"),
@@ -50,9 +54,11 @@ static SOURCES: [&str; 11] = [
     source!(" flags=allow-oom", "common_now.lua", "flush.lua"),
     source!(" flags=allow-oom", "common_now.lua", "rate.lua"),
     source!(" flags=allow-oom", "common_now.lua", "park.lua"),
+    source!(" flags=allow-oom", "hold.lua"),
+    source!(" flags=allow-oom", "common_now.lua", "release.lua"),
 ];
 
-static DIGESTS: LazyLock<[String; 11]> =
+static DIGESTS: LazyLock<[String; 13]> =
     LazyLock::new(|| SOURCES.map(|source| redis::Script::new(source).get_hash().to_owned()));
 
 impl Script {

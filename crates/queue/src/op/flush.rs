@@ -16,10 +16,10 @@ const PAGE: usize = 500;
 
 impl Shared {
     pub(crate) async fn flush(&self, filter: &Filter) -> Result<u64, Error> {
+        let mut total = self.release_poison(filter).await?;
         if filter.needs_records() {
-            return self.flush_listed(filter).await;
+            return Ok(total + self.flush_listed(filter).await?);
         }
-        let mut total = 0;
         for keys in self.partitions() {
             let destinations = match &filter.destination {
                 Some(destination) => vec![destination.clone()],
@@ -77,10 +77,7 @@ impl Shared {
             }
             for entry in entries {
                 let id: QueueId = entry.message.id;
-                let jobs = entry.jobs.iter().filter(|job| matches!(job.place, Place::Waiting(_)));
-                let jobs =
-                    jobs.filter(|job| filter.destination.as_ref().is_none_or(|wanted| *wanted == job.destination));
-                for job in jobs {
+                for job in entry.selected(filter).filter(|job| matches!(job.place, Place::Waiting(_))) {
                     let name = job_name(id, job.number);
                     total += self.flush_call(self.partition(id.partition()), &job.destination, &[name]).await?;
                 }

@@ -98,6 +98,19 @@ impl Shared {
         }
     }
 
+    /// Those of these messages that match.
+    pub(crate) async fn matching(&self, ids: &[QueueId], filter: &Filter) -> Result<Vec<Entry>, Error> {
+        let listed = self.entries(ids).await?.into_iter();
+        let listed =
+            listed.filter(|listed| filter.id.is_none_or(|id| id == listed.id()) && self.matches(listed, filter));
+        Ok(listed
+            .filter_map(|listed| match listed {
+                Listed::Entry(entry) => Some(entry),
+                Listed::Unreadable(_) => None,
+            })
+            .collect())
+    }
+
     /// The record of a message, whole.
     pub(crate) async fn record(&self, id: QueueId) -> Result<Option<Result<Record, ReadError>>, Error> {
         let mut command = Cmd::new();
@@ -250,7 +263,9 @@ fn read_entry(
             (_, _, Some(&until)) => Place::Leased(until),
             _ => continue,
         };
-        let state = State::read(&value::into_bytes(state).unwrap_or_default(), newest);
+        let state = value::into_bytes(state).unwrap_or_default();
+        let poison = place == Place::Held && state.first().is_some_and(|count| (b'5'..=b'9').contains(count));
+        let state = State::read(&state, newest);
         let state = state.unwrap_or_else(|error| {
             let reason = format!("what the last attempt has left cannot be read: {error}");
             Some(State { remaining: record.recipients(number), reason, ..State::default() })
@@ -259,6 +274,7 @@ fn read_entry(
             number,
             destination: destination.clone(),
             place,
+            poison,
             attempts: state.as_ref().map_or(0, |state| state.attempts),
             status: state.as_ref().and_then(|state| state.status),
             reason: state.as_ref().map(|state| state.reason.clone()),
@@ -271,19 +287,9 @@ fn read_entry(
 /// Does a message that is old enough match the rest?
 fn selected(entry: &Entry, filter: &Filter) -> bool {
     let message = &entry.message;
-    let to = |wanted: &str| entry.recipients().any(|address| same_address(address, wanted));
     filter.sender.as_deref().is_none_or(|wanted| wanted == message.envelope.sender.as_str())
         && filter.login.as_deref().is_none_or(|wanted| message.origin.login.as_deref() == Some(wanted))
-        && filter.destination.as_ref().is_none_or(|wanted| entry.jobs.iter().any(|job| job.destination == *wanted))
-        && filter.recipient.as_deref().is_none_or(to)
-}
-
-/// The domain counts in any case.
-fn same_address(address: &str, wanted: &str) -> bool {
-    match (address.rsplit_once('@'), wanted.rsplit_once('@')) {
-        (Some((local, domain)), Some((other, at))) => local == other && domain.eq_ignore_ascii_case(at),
-        _ => address.eq_ignore_ascii_case(wanted),
-    }
+        && entry.selected(filter).next().is_some()
 }
 
 fn page_of(all: &BTreeSet<(Order, QueueId)>, after: Option<QueueId>) -> Vec<QueueId> {

@@ -8,6 +8,7 @@ mod counts;
 mod delete;
 mod enqueue;
 mod flush;
+mod hold;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod inside;

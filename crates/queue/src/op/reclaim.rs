@@ -22,7 +22,7 @@ impl Shared {
             let (seen, moved) = self.reclaim_group(keys).await?;
             total += moved;
             if seen < GROUP || moved == 0 {
-                return Ok(total);
+                return Ok(total + self.release_over(keys).await?);
             }
         }
     }

@@ -7,6 +7,7 @@ mod admin;
 mod deliver;
 mod faults;
 mod gate;
+mod hold;
 mod limit;
 mod model;
 mod settle;

@@ -1,0 +1,158 @@
+//! HOLD and RELEASE: an operator takes jobs out of the way and puts them back; a held job whose message's life is over
+//! comes back by itself, so that its sender hears of it.
+//!
+//! The score of a held job says when somebody should look at it: the end of its life, once that is known. A job that is
+//! held as poison gets it at the next look.
+
+use std::collections::BTreeSet;
+
+use redis::Cmd;
+use staffetta_mail::QueueId;
+
+use crate::partition::{Partition, job_name, parse_job_name};
+use crate::script::Script;
+use crate::shared::Shared;
+use crate::value::{self, count};
+use crate::{Destination, Entry, Error, Filter, JobState, Moved, Place, UnixMillis};
+
+/// Jobs in one call.
+const GROUP: usize = 200;
+/// Messages in one page.
+const PAGE: usize = 500;
+/// When a held job that cannot be read is looked at again, in milliseconds.
+const LATER: u64 = 3_600_000;
+
+/// A job to be moved.
+struct Task {
+    id: QueueId,
+    job: u16,
+    destination: Destination,
+    expires: UnixMillis,
+}
+
+impl Task {
+    fn of(entry: &Entry, job: &JobState) -> Self {
+        let message = &entry.message;
+        Self { id: message.id, job: job.number, destination: job.destination.clone(), expires: message.expires }
+    }
+}
+
+impl Shared {
+    pub(crate) async fn hold(&self, filter: &Filter) -> Result<Moved, Error> {
+        self.move_selected(filter, Script::Hold, |job| matches!(job.place, Place::Waiting(_))).await
+    }
+
+    pub(crate) async fn release(&self, filter: &Filter) -> Result<Moved, Error> {
+        self.move_selected(filter, Script::Release, |job| job.place == Place::Held).await
+    }
+
+    async fn move_selected(
+        &self,
+        filter: &Filter,
+        script: Script,
+        movable: impl Fn(&JobState) -> bool,
+    ) -> Result<Moved, Error> {
+        let (mut moved, mut cursor) = (Moved::default(), None);
+        loop {
+            let page = self.list(filter, cursor, PAGE).await?;
+            let jobs = || page.entries.iter().flat_map(|entry| entry.selected(filter).map(move |job| (entry, job)));
+            let tasks: Vec<Task> =
+                jobs().filter(|(_, job)| movable(job)).map(|(entry, job)| Task::of(entry, job)).collect();
+            moved.jobs += self.move_tasks(script, &tasks).await?;
+            moved.leased += jobs().filter(|(_, job)| matches!(job.place, Place::Leased(_))).count() as u64;
+            moved.unreadable += page.unreadable.len() as u64;
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(moved),
+            }
+        }
+    }
+
+    /// What is held as poison waits again; what an operator holds stays.
+    pub(crate) async fn release_poison(&self, filter: &Filter) -> Result<u64, Error> {
+        let mut total = 0;
+        for keys in self.partitions() {
+            let mut command = Cmd::new();
+            command.arg("ZRANGE").arg(&keys.held).arg(0).arg(-1);
+            let held = self.admin.ask(command).await?;
+            let ids: BTreeSet<QueueId> = names(&held).map(|(id, _)| id).collect();
+            let ids: Vec<QueueId> = ids.into_iter().collect();
+            for ids in ids.chunks(GROUP) {
+                let entries = self.matching(ids, filter).await?;
+                let jobs = entries.iter().flat_map(|entry| entry.selected(filter).map(move |job| (entry, job)));
+                let poison = jobs.filter(|(_, job)| job.place == Place::Held && job.poison);
+                let tasks: Vec<Task> = poison.map(|(entry, job)| Task::of(entry, job)).collect();
+                total += self.move_tasks(Script::Release, &tasks).await?;
+            }
+        }
+        Ok(total)
+    }
+
+    async fn move_tasks(&self, script: Script, tasks: &[Task]) -> Result<u64, Error> {
+        let mut moved = 0;
+        for number in 0..self.settings.partitions {
+            let here: Vec<&Task> = tasks.iter().filter(|task| task.id.partition() == number).collect();
+            for group in here.chunks(GROUP) {
+                let keys = self.partition(number);
+                let call =
+                    if script == Script::Hold { hold_call(keys, group) } else { release_call(keys, group, false) };
+                moved += count(&self.admin.ask(call).await?);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Lets held jobs go whose message's life is over; returns how many.
+    pub(crate) async fn release_over(&self, keys: &Partition) -> Result<u64, Error> {
+        let mut command = Cmd::new();
+        command.arg("ZRANGEBYSCORE").arg(&keys.held).arg("-inf").arg(self.clock.now());
+        command.arg("LIMIT").arg(0).arg(GROUP);
+        let looked_at = self.settles.call(command, 128).await?;
+        let mut tasks = Vec::new();
+        for (id, job) in names(&looked_at) {
+            let record = self.record(id).await?.and_then(Result::ok);
+            let known = record.as_ref().and_then(|record| record.destinations.get(usize::from(job)).zip(Some(record)));
+            let (destination, expires) = match known {
+                Some((destination, record)) => (destination.clone(), record.message.expires),
+                None => (Destination::new(""), self.clock.now() + LATER),
+            };
+            tasks.push(Task { id, job, destination, expires });
+        }
+        if tasks.is_empty() {
+            return Ok(0);
+        }
+        let tasks: Vec<&Task> = tasks.iter().collect();
+        let call = release_call(keys, &tasks, true);
+        Ok(count(&self.settles.call(call, 200 * tasks.len()).await?))
+    }
+}
+
+/// The jobs that a set names.
+fn names(set: &redis::Value) -> impl Iterator<Item = (QueueId, u16)> {
+    value::array(set).iter().filter_map(value::str).filter_map(parse_job_name)
+}
+
+fn hold_call(keys: &Partition, tasks: &[&Task]) -> Cmd {
+    let mut names = vec![keys.held.clone(), keys.due.clone(), keys.back_off.clone()];
+    names.extend(tasks.iter().map(|task| keys.waiting(task.destination.as_str())));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    add_tasks(Script::Hold.call(&names, 100 * tasks.len()), tasks)
+}
+
+fn release_call(keys: &Partition, tasks: &[&Task], only_over: bool) -> Cmd {
+    let mut names = vec![keys.held.clone(), keys.due.clone()];
+    for task in tasks {
+        names.extend([keys.state(task.id, task.job), keys.waiting(task.destination.as_str())]);
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut call = Script::Release.call(&names, 150 * tasks.len());
+    call.arg(u8::from(only_over));
+    add_tasks(call, tasks)
+}
+
+fn add_tasks(mut call: Cmd, tasks: &[&Task]) -> Cmd {
+    for task in tasks {
+        call.arg(job_name(task.id, task.job)).arg(task.destination.as_str()).arg(task.expires);
+    }
+    call
+}

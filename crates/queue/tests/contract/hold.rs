@@ -1,0 +1,144 @@
+//! What an operator takes out of the way, and what comes back by itself.
+
+use std::time::Duration;
+
+use staffetta_mail::QueueId;
+use staffetta_queue::{Destination, Filter, Moved, Place, Settlement};
+
+use crate::world::{World, accept, world, world_with};
+
+fn by_id(id: QueueId) -> Filter {
+    Filter { id: Some(id), ..Filter::default() }
+}
+
+fn to(destination: &str) -> Filter {
+    Filter { destination: Some(Destination::new(destination)), ..Filter::default() }
+}
+
+fn moved(jobs: u64, leased: u64) -> Moved {
+    Moved { jobs, leased, unreadable: 0 }
+}
+
+async fn places(world: &World, id: QueueId) -> Vec<Place> {
+    world.queue.entry(id).await.unwrap().unwrap().jobs.iter().map(|job| job.place).collect()
+}
+
+async fn reclaim(world: &World) -> u64 {
+    let mut total = 0;
+    for partition in 0..world.queue.partitions() {
+        total += world.queue.reclaim(partition).await.unwrap();
+    }
+    total
+}
+
+/// Five workers claim it and die.
+async fn poison(world: &World, destination: &str) {
+    for _ in 0..5 {
+        world.claim_one(destination).await;
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        reclaim(world).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hold_means_the_selected_deliveries_until_they_are_released() {
+    let world = world().await;
+    let first = world.put(&["a@x.example", "b@y.example"], b"x").await;
+    let second = world.put(&["c@x.example"], b"x").await;
+    assert_eq!(world.queue.hold(&to("x.example")).await.unwrap(), moved(2, 0));
+    assert_eq!(world.queue.hold(&to("x.example")).await.unwrap(), moved(0, 0), "they are held already");
+    assert!(matches!(places(&world, first).await[..], [Place::Held, Place::Waiting(_)]));
+    assert!(world.claim("x.example").await.is_empty());
+    assert!(
+        !world.queue.offer(second.partition(), 10).await.unwrap().destinations.contains(&Destination::new("x.example"))
+    );
+    assert_eq!(world.queue.flush(&to("x.example")).await.unwrap(), 0, "a flush is no release");
+    assert_eq!(reclaim(&world).await, 0);
+    assert_eq!(world.queue.counts().await.unwrap().held, 2);
+
+    assert_eq!(world.queue.release(&by_id(second)).await.unwrap(), moved(1, 0));
+    assert_eq!(world.claim_one("x.example").await.lease.id, second);
+    let leased =
+        world.queue.hold(&Filter { recipient: Some("c@X.example".into()), ..Filter::default() }).await.unwrap();
+    assert_eq!(leased, moved(0, 1), "nobody stops what is under way");
+    assert_eq!(world.queue.release(&Filter::default()).await.unwrap(), moved(1, 1));
+    assert_eq!(world.claim_one("x.example").await.lease.id, first);
+}
+
+#[tokio::test]
+async fn selections_go_by_recipient_and_login() {
+    let world = world().await;
+    let first = world.put(&["a@x.example", "b@x.example", "c@y.example"], b"x").await;
+    let mut incoming = world.queue.receive().unwrap();
+    incoming.write(b"x").await.unwrap();
+    let mut from_anna = accept(&["a@x.example"]);
+    from_anna.origin.login = Some("anna".into());
+    let second = incoming.commit(from_anna).await.unwrap();
+    let found = async |filter: Filter| {
+        let page = world.queue.list(&filter, None, 10).await.unwrap();
+        page.entries.iter().map(|entry| entry.message.id).collect::<Vec<_>>()
+    };
+    let recipient = |text: &str| Filter { recipient: Some(text.into()), ..Filter::default() };
+    assert_eq!(found(recipient("b@X.example")).await, [first]);
+    assert_eq!(found(recipient("B@x.example")).await, [], "a local part is its host's business");
+    assert_eq!(found(recipient("c@x.example")).await, []);
+    assert_eq!(found(Filter { login: Some("anna".into()), ..Filter::default() }).await, [second]);
+    let both = Filter { login: Some("anna".into()), ..recipient("b@x.example") };
+    assert_eq!(found(both).await, []);
+    let job = world.claim_one("y.example").await;
+    world.finish(&job).await;
+    assert_eq!(found(recipient("c@y.example")).await, [], "it has its message");
+    let jobs = world.claim("x.example").await;
+    let of_first = jobs.iter().find(|job| job.lease.id == first).unwrap();
+    let rest = crate::world::deferred(vec![0], Duration::ZERO);
+    world.queue.settle(&of_first.lease, rest).await.unwrap();
+    assert_eq!(found(recipient("b@x.example")).await, []);
+}
+
+/// A job that is held when its message's life ends must come up, or nobody would ever tell the sender.
+#[tokio::test]
+async fn a_held_job_comes_back_when_the_life_of_its_message_is_over() {
+    let world = world_with(&[], |settings| settings.lease = Duration::from_millis(100)).await;
+    let mut incoming = world.queue.receive().unwrap();
+    incoming.write(b"x").await.unwrap();
+    let mut short = accept(&["a@x.example", "b@y.example"]);
+    short.lifetime = Duration::from_millis(2_000);
+    let id = incoming.commit(short).await.unwrap();
+    let long = world.put(&["a@z.example"], b"x").await;
+    let since = std::time::Instant::now();
+    world.queue.hold(&to("x.example")).await.unwrap();
+    world.queue.hold(&to("z.example")).await.unwrap();
+    poison(&world, "y.example").await;
+    assert!(world.queue.entry(id).await.unwrap().unwrap().jobs[1].poison);
+    assert_eq!(world.queue.counts().await.unwrap().held, 3);
+    if since.elapsed() < Duration::from_millis(1_500) {
+        assert_eq!(reclaim(&world).await, 0, "it lives still");
+    }
+    tokio::time::sleep(Duration::from_millis(2_100).saturating_sub(since.elapsed())).await;
+    assert_eq!(reclaim(&world).await, 2);
+    for destination in ["x.example", "y.example"] {
+        assert_eq!(world.claim_one(destination).await.left, Duration::ZERO);
+    }
+    assert_eq!(places(&world, long).await, [Place::Held]);
+}
+
+#[tokio::test]
+async fn a_flush_and_a_release_bring_poison_back_with_a_clean_slate() {
+    let world = world_with(&[], |settings| settings.lease = Duration::from_millis(100)).await;
+    let id = world.put(&["a@x.example"], b"x").await;
+    let other = world.put(&["b@y.example"], b"x").await;
+    world.queue.hold(&by_id(other)).await.unwrap();
+    for way in 0..3 {
+        poison(&world, "x.example").await;
+        assert_eq!(places(&world, id).await, [Place::Held]);
+        let back = match way {
+            0 => world.queue.flush(&Filter::default()).await.unwrap(),
+            1 => world.queue.flush(&by_id(id)).await.unwrap(),
+            _ => world.queue.release(&to("x.example")).await.unwrap().jobs,
+        };
+        assert_eq!(back, 1, "way {way}");
+        let job = world.claim_one("x.example").await;
+        world.queue.settle(&job.lease, Settlement::Released).await.unwrap();
+    }
+    assert_eq!(places(&world, other).await, [Place::Held], "what an operator holds is no poison");
+}
