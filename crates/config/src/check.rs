@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use secrecy::ExposeSecret;
+use staffetta_policy::tls::Level;
 
 use crate::reader::Reader;
 use crate::table::DEFAULT_URL;
-use crate::{Backend, Config, Dnssec, DomainPattern, Durability, ListenerKind, ListenerTls, TlsLevel};
+use crate::{Backend, Config, Dnssec, Durability, ListenerKind, ListenerTls};
 
 /// Notes everything that does not go together.
 pub(crate) fn check(config: &Config, reader: &mut Reader) {
@@ -110,7 +111,7 @@ fn routes(config: &Config, check: &mut Check<'_>) {
             (None, Some(_)) => check.refuse(&key("password"), "is set without a username", "username"),
             _ => {}
         }
-        if route.username.is_some() && route.tls == Some(TlsLevel::None) {
+        if route.username.is_some() && route.tls == Some(Level::None) {
             let what = "is \"none\" together with a password, which never travels in clear";
             check.refuse(&key("tls"), what, "\"encrypt\", \"verify\"");
         }
@@ -145,7 +146,7 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         warnings.push("auth.listen is reachable from elsewhere without [rpc]: passwords travel in clear".to_owned());
     }
     for domain in &config.frontend.relay_domains {
-        if !config.delivery.route.iter().any(|route| matches(&route.domain, domain)) {
+        if !config.delivery.route.iter().any(|route| route.domain.matches(domain)) {
             warnings.push(format!("frontend.relay_domains: {domain} has no [[delivery.route]]; its MX records decide"));
         }
     }
@@ -160,29 +161,7 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
 
 fn unreachable_routes(config: &Config) -> Vec<String> {
     let routes = &config.delivery.route;
-    let covered = |index: usize| {
-        let domain = &routes[index].domain;
-        routes[..index].iter().any(|earlier| match (&earlier.domain, domain) {
-            (DomainPattern::Any, _) => true,
-            (earlier, DomainPattern::Exact(name)) => matches(earlier, name),
-            (DomainPattern::Subdomains(outer), DomainPattern::Subdomains(inner)) => {
-                outer == inner || is_below(inner, outer)
-            }
-            _ => false,
-        })
-    };
+    let covered = |index: usize| routes[..index].iter().any(|earlier| earlier.domain.covers(&routes[index].domain));
     let unreachable = (0..routes.len()).filter(|&index| covered(index));
     unreachable.map(|index| format!("delivery.route[{index}]: an earlier route matches the same domains")).collect()
-}
-
-fn matches(pattern: &DomainPattern, domain: &str) -> bool {
-    match pattern {
-        DomainPattern::Exact(name) => name == domain,
-        DomainPattern::Subdomains(parent) => is_below(domain, parent),
-        DomainPattern::Any => true,
-    }
-}
-
-fn is_below(domain: &str, parent: &str) -> bool {
-    domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
 }

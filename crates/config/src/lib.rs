@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use problem::Errors;
 pub use table::{
     Auth, Backend, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener, ListenerKind, ListenerTls,
-    Log, LogFormat, Redis, Route, Rpc, Sni, Spool, Sql, Timeouts, Tls, TlsLevel,
+    Log, LogFormat, Redis, Route, Rpc, Sni, Spool, Sql, Timeouts, Tls,
 };
 
 use kind::HostName;
@@ -70,38 +70,6 @@ pub struct Rate {
     pub count: u32,
     /// Above 0.
     pub per: Duration,
-}
-
-/// Which domains a route is for; names are in lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DomainPattern {
-    /// One domain: `example.org`.
-    Exact(String),
-    /// All below a domain, but not the domain: `*.example.org` holds `example.org`.
-    Subdomains(String),
-    /// All: `*`.
-    Any,
-}
-
-/// Where a route leads. A host is a name or an address, without brackets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Via {
-    /// An SMTP server, without a look-up of MX records.
-    Smtp {
-        /// Name or address.
-        host: String,
-        /// TCP port.
-        port: u16,
-    },
-    /// An LMTP server (RFC 2033).
-    Lmtp {
-        /// Name or address.
-        host: String,
-        /// TCP port.
-        port: u16,
-    },
-    /// The MX records of the domain.
-    Mx,
 }
 
 /// Who reads the configuration, and so which files must be there.

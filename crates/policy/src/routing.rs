@@ -9,7 +9,7 @@ use crate::tls::Level;
 pub enum Pattern {
     /// This domain (or address literal).
     Exact(String),
-    /// `*.domain`: what ends in a dot and this.
+    /// `*.domain`: what has at least one label more than this. An empty label is none: `.domain` is not below.
     Subdomains(String),
     /// `*`
     Any,
@@ -24,9 +24,21 @@ impl Pattern {
             Self::Any => true,
         }
     }
+
+    /// Does it match all that `other` matches?
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (_, Self::Exact(name)) => self.matches(name),
+            (Self::Subdomains(outer), Self::Subdomains(inner)) => {
+                outer.eq_ignore_ascii_case(inner) || is_below(inner, outer)
+            }
+            _ => false,
+        }
+    }
 }
 
-/// How a route delivers.
+/// How a route delivers. A host is a name or an address, without brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Via {
     /// By the MX of the recipient's domain.
@@ -164,6 +176,29 @@ mod tests {
         ] {
             assert_eq!((exact.matches(domain), below.matches(domain)), (is_exact, is_below), "{domain:?}");
             assert!(Pattern::Any.matches(domain));
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_what_it_would_take_from_a_later_route() {
+        let exact = |name: &str| Pattern::Exact(name.to_owned());
+        let below = |name: &str| Pattern::Subdomains(name.to_owned());
+        for (earlier, later, covers) in [
+            (Pattern::Any, below("a.org"), true),
+            (Pattern::Any, Pattern::Any, true),
+            (exact("a.org"), exact("A.org"), true),
+            (exact("a.org"), exact("b.a.org"), false),
+            (exact("a.org"), below("a.org"), false),
+            (below("a.org"), exact("b.a.org"), true),
+            (below("a.org"), exact("a.org"), false),
+            (below("a.org"), below("A.org"), true),
+            (below("a.org"), below("b.a.org"), true),
+            (below("b.a.org"), below("a.org"), false),
+            (below("a.org"), below("ba.org"), false),
+            (below("a.org"), Pattern::Any, false),
+            (exact("a.org"), Pattern::Any, false),
+        ] {
+            assert_eq!(earlier.covers(&later), covers, "{earlier:?} {later:?}");
         }
     }
 

@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
-use staffetta_config::{self as config, Config, TlsLevel};
+use staffetta_config::{self as config, Config};
 use staffetta_mail::address_literal;
-use staffetta_policy::routing::{self, Defaults, Path, Pattern, Via};
+use staffetta_policy::routing::{self, Defaults, Path};
 use staffetta_policy::tls::Level;
 use staffetta_queue::Destination;
 use staffetta_smtp::client::{Credentials, Protocol, Settings, Tls};
@@ -100,7 +100,7 @@ impl Router {
         let delivery = &config.delivery;
         Self {
             hostname: config.hostname.as_str().into(),
-            defaults: Defaults { tls: level(delivery.tls), concurrency: delivery.destination_concurrency.max(1) },
+            defaults: Defaults { tls: delivery.tls, concurrency: delivery.destination_concurrency.max(1) },
             routes: delivery.route.iter().map(route).collect(),
             logins: delivery.route.iter().map(credentials).collect(),
         }
@@ -145,28 +145,11 @@ fn key(path: &Path, destination: &str) -> HopKey {
 
 fn route(route: &config::Route) -> routing::Route {
     routing::Route {
-        pattern: match &route.domain {
-            config::DomainPattern::Exact(name) => Pattern::Exact(name.clone()),
-            config::DomainPattern::Subdomains(parent) => Pattern::Subdomains(parent.clone()),
-            config::DomainPattern::Any => Pattern::Any,
-        },
-        via: match &route.via {
-            config::Via::Smtp { host, port } => Via::Smtp { host: host.clone(), port: *port },
-            config::Via::Lmtp { host, port } => Via::Lmtp { host: host.clone(), port: *port },
-            config::Via::Mx => Via::Mx,
-        },
-        tls: route.tls.map(level),
+        pattern: route.domain.clone(),
+        via: route.via.clone(),
+        tls: route.tls,
         login: route.username.is_some() && route.password.is_some(),
         concurrency: route.concurrency,
-    }
-}
-
-const fn level(level: TlsLevel) -> Level {
-    match level {
-        TlsLevel::None => Level::None,
-        TlsLevel::May => Level::May,
-        TlsLevel::Encrypt => Level::Encrypt,
-        TlsLevel::Verify => Level::Verify,
     }
 }
 
@@ -178,6 +161,8 @@ fn credentials(route: &config::Route) -> Option<Arc<Credentials>> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use staffetta_policy::routing::{Pattern, Via};
+
     use super::*;
 
     fn router(routes: Vec<routing::Route>) -> Router {

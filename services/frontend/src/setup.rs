@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 use ipnet::IpNet;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
-use staffetta_config::{Config, DomainPattern, Listener, ListenerKind, ListenerTls};
+use staffetta_config::{Config, Listener, ListenerKind, ListenerTls};
 use staffetta_policy::relay::{self, Rules};
+use staffetta_policy::routing::Pattern;
 use staffetta_queue::Queue;
 use staffetta_smtp::server::{Kind, Settings};
 use staffetta_transport::dns::{DnsSettings, Resolver};
@@ -175,9 +176,9 @@ pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>
 fn rules(config: &Config) -> Rules {
     let frontend = &config.frontend;
     let explicit = config.delivery.route.iter().filter_map(|route| match &route.domain {
-        DomainPattern::Exact(name) => Some(name.clone()),
-        DomainPattern::Subdomains(name) => Some(format!("*.{name}")),
-        DomainPattern::Any => None,
+        Pattern::Exact(name) => Some(name.clone()),
+        Pattern::Subdomains(name) => Some(format!("*.{name}")),
+        Pattern::Any => None,
     });
     Rules {
         relay_domains: frontend.relay_domains.iter().collect(),

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use staffetta_policy::routing::{Pattern, Via};
+
 use super::{Kind, Wrong, quoted};
-use crate::{DomainPattern, Via};
 
 /// Any text but the empty one.
 pub(crate) struct Any;
@@ -86,30 +87,30 @@ fn is_domain(text: &str) -> bool {
 }
 
 /// Which domains a route is for.
-pub(crate) struct Pattern;
+pub(crate) struct Domains;
 
-impl Kind for Pattern {
-    type Value = DomainPattern;
+impl Kind for Domains {
+    type Value = Pattern;
     const NOUN: &'static str = "a pattern of domains";
 
     fn allowed() -> String {
         "a domain \"example.org\", all below it \"*.example.org\", or all \"*\"".into()
     }
 
-    fn parse(text: &str) -> Result<DomainPattern, Wrong> {
+    fn parse(text: &str) -> Result<Pattern, Wrong> {
         let name = |name: &str| DomainName::parse(name).map_err(|_| Wrong::not::<Self>(text));
         match text.strip_prefix("*.") {
-            _ if text == "*" => Ok(DomainPattern::Any),
-            Some(parent) => name(parent).map(DomainPattern::Subdomains),
-            None => name(text).map(DomainPattern::Exact),
+            _ if text == "*" => Ok(Pattern::Any),
+            Some(parent) => name(parent).map(Pattern::Subdomains),
+            None => name(text).map(Pattern::Exact),
         }
     }
 
-    fn show(value: &DomainPattern) -> String {
+    fn show(value: &Pattern) -> String {
         match value {
-            DomainPattern::Exact(name) => quoted(name),
-            DomainPattern::Subdomains(name) => quoted(&format!("*.{name}")),
-            DomainPattern::Any => quoted("*"),
+            Pattern::Exact(name) => quoted(name),
+            Pattern::Subdomains(name) => quoted(&format!("*.{name}")),
+            Pattern::Any => quoted("*"),
         }
     }
 }
@@ -244,10 +245,12 @@ mod tests {
     #[test]
     fn patterns() {
         for text in ["example.org", "*.example.org", "*"] {
-            assert_eq!(Pattern::parse(text).map(|p| Pattern::show(&p)), Ok(quoted(text)));
+            assert_eq!(Domains::parse(text).map(|p| Domains::show(&p)), Ok(quoted(text)));
         }
-        for text in ["", "*.", "**", "*example.org", "a.*.org", "*.*.org"] {
-            assert!(Pattern::parse(text).is_err(), "{text}");
+        assert_eq!(Domains::parse("*.Example.ORG"), Ok(Pattern::Subdomains("example.org".to_owned())));
+        // Postfix' way to write "*.example.org" is refused rather than taken for something else.
+        for text in ["", "*.", "**", "*example.org", "a.*.org", "*.*.org", ".example.org", "*..example.org"] {
+            assert!(Domains::parse(text).is_err(), "{text}");
         }
     }
 

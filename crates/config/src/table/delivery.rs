@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
+use staffetta_policy::routing::{Pattern, Via};
+use staffetta_policy::tls::Level;
 
+use crate::Rate;
 use crate::kind::{
-    Any, Choice, DomainName, FilePath, Ip, Limit, List, Maybe, NetworkClasses, Number, Pattern, Socket, Target, Time,
-    Unset,
+    Any, Choice, Choices, DomainName, Domains, FilePath, Ip, Limit, List, Maybe, NetworkClasses, Number, Socket,
+    Target, Time, Unset,
 };
-use crate::settings::{choices, settings};
-use crate::{DomainPattern, Rate, Via};
+use crate::settings::settings;
 
 settings! {
     /// The delivery worker: when, where and how mail leaves.
@@ -26,7 +28,8 @@ settings! {
         value destination_concurrency: u32 as Number<u32, 1, 100000> = "20",
         /// Most messages to one destination, over the cluster. Not available in this version.
         value destination_rate: Option<Rate> as Maybe<Limit> = "",
-        /// First and shortest wait before a message is tried again. The wait grows with the age of the message.
+        /// First and shortest wait before a message is tried again. The wait grows with the age of the message. Also how
+        /// long a destination whose servers cannot be reached, or refuse to talk, is left alone.
         value retry_min: Duration as Time<1, 604800000> = "5m",
         /// Longest wait before a message is tried again; not less than `retry_min`.
         value retry_max: Duration as Time<1, 604800000> = "67m",
@@ -37,7 +40,7 @@ settings! {
         /// The port of MX hosts. Another than 25 is for tests.
         value port: u16 as Number<u16, 1, 65535> = "25",
         /// How much encryption a destination must offer, unless its route says otherwise.
-        value tls: TlsLevel as Choice<TlsLevel> = "may",
+        value tls: Level as Choice<Level> = "may",
         /// A bundle of certificates, PEM, that is trusted besides the web's roots, with `tls = "verify"`.
         value ca: Option<PathBuf> as Maybe<FilePath> = "",
         /// `[delivery.timeouts]`
@@ -58,18 +61,15 @@ settings! {
     }
 }
 
-choices! {
-    /// How much encryption is asked for.
-    pub enum TlsLevel {
-        /// None is tried.
-        None = "none",
-        /// Encryption if it works, without proof of who is there; else in clear (RFC 7435).
-        May = "may",
-        /// Encryption or nothing, without proof of who is there.
-        Encrypt = "encrypt",
-        /// Encryption with a certificate for the host name, or nothing.
-        Verify = "verify",
-    }
+impl Choices for Level {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("may", Self::May), ("encrypt", Self::Encrypt), ("verify", Self::Verify)];
+    const DOCS: &'static [&'static [&'static str]] = &[
+        &["None is tried."],
+        &["Encryption if it works, without proof of who is there; else in clear (RFC 7435)."],
+        &["Encryption or nothing, without proof of who is there."],
+        &["Encryption with a certificate for the host name, or nothing."],
+    ];
 }
 
 settings! {
@@ -100,12 +100,12 @@ settings! {
 settings! {
     /// Where the mail of some domains goes. The first that matches counts; without a match it is the MX records.
     pub struct Route {
-        /// Which domains.
-        need domain: DomainPattern as Pattern = "*",
+        /// Which domains. `*.example.org` is for all below `example.org`, not for `example.org` itself.
+        need domain: Pattern as Domains = "*",
         /// The way: a server by name, without a look-up of MX records, or `mx`.
         need via: Via as Target = "mx",
         /// Instead of `delivery.tls`.
-        value tls: Option<TlsLevel> as Unset<Choice<TlsLevel>> = "",
+        value tls: Option<Level> as Unset<Choice<Level>> = "",
         /// Logs in there, which is done only over an encrypted connection; together with `password`.
         value username: Option<String> as Unset<Any> = "",
         /// The password for `username`.

@@ -11,7 +11,7 @@ mod spool;
 mod tls;
 
 pub use auth::{Auth, Backend, Dovecot, Sql};
-pub use delivery::{Delivery, Dkim, Route, Timeouts, TlsLevel};
+pub use delivery::{Delivery, Dkim, Route, Timeouts};
 pub use dns::{Dns, Dnssec};
 pub use frontend::{Frontend, Listener, ListenerKind, ListenerTls};
 pub use log::{Log, LogFormat};

@@ -35,7 +35,37 @@ impl<S: AsRef<str>> FromIterator<S> for DomainSet {
     }
 }
 
-/// `b.c`, `c` for `a.b.c`.
+/// `b.c`, `c` for `a.b.c`. As in [`Pattern`](crate::routing::Pattern), an empty label is none: `.c` has no parent.
 fn parents(name: &str) -> impl Iterator<Item = &str> {
-    name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
+    name.match_indices('.').filter(|(dot, _)| *dot > 0).map(|(dot, _)| &name[dot + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::Pattern;
+
+    #[test]
+    fn a_set_holds_what_its_patterns_match() {
+        let set: DomainSet = ["example.org", "*.example.net"].into_iter().collect();
+        let patterns = [Pattern::Exact("example.org".to_owned()), Pattern::Subdomains("example.net".to_owned())];
+        for name in [
+            "example.org",
+            "EXAMPLE.ORG",
+            "a.example.org",
+            "example.net",
+            "a.example.net",
+            "a.b.Example.NET",
+            ".example.net",
+            "..example.net",
+            ".example.org",
+            "badexample.net",
+            "net",
+            "",
+            ".",
+        ] {
+            let matched = patterns.iter().any(|pattern| pattern.matches(name));
+            assert_eq!(set.contains(name), matched, "{name:?}");
+        }
+    }
 }
