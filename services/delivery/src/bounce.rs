@@ -1,17 +1,17 @@
 //! Reports to the sender: from a plan to a message for the queue.
 //!
-//! A settlement carries one report. Its kind and its recipients come from [`crate::outcome`]; the words and the format
+//! A settlement carries one report. Its kind and its recipients come from `staffetta_dispatch`; the words and the format
 //! from `staffetta_mail::report`.
 
 use bytes::Bytes;
 use rand::RngExt;
+use staffetta_dispatch::{Failed, Plan};
 use staffetta_mail::report::{self, Fate, Original};
 use staffetta_mail::{Envelope, Recipient, RemoteReply, ReversePath};
 use staffetta_queue::{Accept, Body, Error, Notice, Origin, Queue};
 
-use crate::attempt::Attempt;
+use crate::leased::Leased;
 use crate::metrics;
-use crate::outcome::{Failed, Plan};
 use crate::worker::unix_millis;
 
 /// What all reports of this worker share.
@@ -29,17 +29,17 @@ impl Reporter {
     /// The message's header section could not be read from the queue.
     pub(crate) async fn report(
         &self,
-        attempt: &Attempt,
+        job: &Leased,
         plan: &Plan,
         lmtp: bool,
     ) -> Result<Option<(Notice, metrics::Notice)>, Error> {
-        let Some(sender) = attempt.message.envelope.sender.address() else { return Ok(None) };
-        let (kind, fates) = fates(attempt, plan);
+        let Some(sender) = job.message.envelope.sender.address() else { return Ok(None) };
+        let (kind, fates) = fates(job, plan);
         if fates.is_empty() {
             return Ok(None);
         }
-        let head = self.head(attempt).await?;
-        let message = &attempt.message;
+        let head = self.head(job).await?;
+        let message = &job.message;
         let facts = report::Notice {
             hostname: &self.hostname,
             sender,
@@ -62,10 +62,10 @@ impl Reporter {
     }
 
     /// The first octets of the message: all of it, or enough for its header section.
-    async fn head(&self, attempt: &Attempt) -> Result<Bytes, Error> {
-        match &attempt.body {
+    async fn head(&self, job: &Leased) -> Result<Bytes, Error> {
+        match &job.body {
             Body::Inline(body) => Ok(body.clone()),
-            Body::Chunks { .. } => self.queue.chunk(attempt.message.id, 0).await,
+            Body::Chunks { .. } => self.queue.chunk(job.message.id, 0).await,
         }
     }
 
@@ -79,23 +79,23 @@ impl Reporter {
     }
 }
 
-/// The one report that is due: success before failure before delay; [`crate::outcome::decide`] leaves the others for
+/// The one report that is due: success before failure before delay; `staffetta_dispatch::decide` leaves the others for
 /// a later attempt.
-fn fates<'a>(attempt: &'a Attempt, plan: &'a Plan) -> (metrics::Notice, Vec<Fate<'a>>) {
+fn fates<'a>(job: &'a Leased, plan: &'a Plan) -> (metrics::Notice, Vec<Fate<'a>>) {
     if !plan.relayed.is_empty() {
-        let each = plan.relayed.iter().filter_map(|(index, reply)| relayed(attempt, *index, reply));
+        let each = plan.relayed.iter().filter_map(|(index, reply)| relayed(job, *index, reply));
         return (metrics::Notice::Success, each.collect());
     }
     let (kind, list) = match plan.failed.is_empty() {
         false => (metrics::Notice::Failure, &plan.failed),
         true => (metrics::Notice::Delay, &plan.delayed),
     };
-    (kind, list.iter().filter_map(|(index, failed)| fate(attempt, *index, failed)).collect())
+    (kind, list.iter().filter_map(|(index, failed)| fate(job, *index, failed)).collect())
 }
 
-fn fate<'a>(attempt: &'a Attempt, index: u32, failed: &'a Failed) -> Option<Fate<'a>> {
+fn fate<'a>(job: &'a Leased, index: u32, failed: &'a Failed) -> Option<Fate<'a>> {
     Some(Fate {
-        recipient: attempt.message.envelope.recipients.get(index as usize)?,
+        recipient: job.message.envelope.recipients.get(index as usize)?,
         status: failed.status,
         text: &failed.text,
         remote: failed.host.as_deref(),
@@ -103,9 +103,9 @@ fn fate<'a>(attempt: &'a Attempt, index: u32, failed: &'a Failed) -> Option<Fate
     })
 }
 
-fn relayed<'a>(attempt: &'a Attempt, index: u32, reply: &'a RemoteReply) -> Option<Fate<'a>> {
+fn relayed<'a>(job: &'a Leased, index: u32, reply: &'a RemoteReply) -> Option<Fate<'a>> {
     Some(Fate {
-        recipient: attempt.message.envelope.recipients.get(index as usize)?,
+        recipient: job.message.envelope.recipients.get(index as usize)?,
         status: reply.effective_status(),
         text: &reply.text,
         remote: None,

@@ -13,16 +13,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use staffetta_dispatch::{Fate, Handle};
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::tls::Need;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::attempt::Attempt;
 use crate::connection::{Connection, Opener};
 use crate::itinerary::Candidate;
+use crate::leased::Task;
 use crate::metrics;
-use crate::outcome::Fate;
 use crate::pool::{Lane, Work};
 use crate::record;
 use crate::worker::{Claimed, Worker};
@@ -36,6 +37,9 @@ const QUICK: Duration = Duration::from_millis(300);
 /// A batch that takes longer than this is halved.
 const SLOW: Duration = Duration::from_secs(2);
 
+/// Between looks at whether a server makes progress.
+const PULSE: Duration = Duration::from_secs(1);
+
 /// Runs a carrier to its end. The permit stands for its connection.
 pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>, permit: OwnedSemaphorePermit) {
     let mut carrier = Carrier {
@@ -43,10 +47,10 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>, permit: OwnedSemap
         lane,
         jobs: VecDeque::new(),
         claim: None,
-        elsewhere: Vec::new(),
         candidates: VecDeque::new(),
         batch: FIRST_BATCH,
         batch_began: Instant::now(),
+        pulse: pulse(),
     };
     while carrier.stock().await {
         if let Some(connection) = carrier.connect().await {
@@ -61,21 +65,37 @@ pub(crate) struct Carrier {
     pub(crate) worker: Arc<Worker>,
     pub(crate) lane: Arc<Lane>,
     /// Claimed and not begun.
-    pub(crate) jobs: VecDeque<Attempt>,
+    pub(crate) jobs: VecDeque<Task>,
     /// A claim under way.
     pub(crate) claim: Option<Claim>,
-    /// Jobs that this connection's host put off, for the next one.
-    pub(crate) elsewhere: Vec<Attempt>,
     /// Hosts that this round has not tried yet; empty: look up again.
     candidates: VecDeque<Candidate>,
     batch: usize,
     batch_began: Instant,
+    /// Ticks while a server is waited for. One timer for the life of the carrier: arming one for each reply costs.
+    pub(crate) pulse: Interval,
+}
+
+fn pulse() -> Interval {
+    let mut pulse = tokio::time::interval(PULSE);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pulse
 }
 
 /// A claim that runs while the carrier does other things.
 pub(crate) struct Claim {
     work: Work,
     running: JoinHandle<Claimed>,
+}
+
+impl Claim {
+    /// Waits for it; for ever, if there is none. Cancel safe.
+    pub(crate) async fn ended(claim: &mut Option<Self>) -> Claimed {
+        match claim {
+            Some(claim) => (&mut claim.running).await.unwrap_or_default(),
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Carrier {
@@ -106,7 +126,7 @@ impl Carrier {
 
     /// Starts the next claim when stock runs low and the lane has work.
     pub(crate) fn prefetch(&mut self) {
-        let stocked = self.jobs.len() > self.batch / 2 || !self.elsewhere.is_empty();
+        let stocked = self.jobs.len() > self.batch / 2;
         if self.claim.is_some() || stocked || self.worker.stop.is_cancelled() {
             return;
         }
@@ -117,14 +137,18 @@ impl Carrier {
 
     /// Waits for the claim under way and takes its jobs. Never returns without one. Cancel safe.
     pub(crate) async fn claimed(&mut self) {
-        let Some(claim) = &mut self.claim else { return std::future::pending().await };
-        let claimed = (&mut claim.running).await.unwrap_or_default();
+        let claimed = Claim::ended(&mut self.claim).await;
+        self.take(claimed);
+    }
+
+    /// The claim under way has brought this.
+    pub(crate) fn take(&mut self, claimed: Claimed) {
         let Some(Claim { work, .. }) = self.claim.take() else { return };
         if claimed.full {
             self.worker.carry(&work);
             self.adapt();
         }
-        self.jobs.extend(claimed.attempts);
+        self.jobs.extend(claimed.tasks);
     }
 
     /// Small batches for slow servers, so that other connections get their share; large ones for fast servers.
@@ -149,7 +173,7 @@ impl Carrier {
         match result {
             Some(Ok(connection)) => {
                 self.lane.succeeded();
-                let destinations = self.jobs.iter().map(|job| &job.held.lease.destination);
+                let destinations = self.jobs.iter().map(|task| &task.job.held.lease.destination);
                 destinations.for_each(|destination| self.worker.suspended.end(destination));
                 Some(connection)
             }
@@ -217,48 +241,46 @@ impl Carrier {
 
     /// Every job in stock meets this failure.
     pub(crate) fn fail_all(&mut self, failure: &Failure) {
-        for mut attempt in std::mem::take(&mut self.jobs) {
-            self.worker.judge(&mut attempt);
-            self.fail(attempt, failure);
+        for task in std::mem::take(&mut self.jobs) {
+            self.fail(task, failure);
         }
     }
 
     /// What is left of one job meets this failure.
-    pub(crate) fn fail(&self, mut attempt: Attempt, failure: &Failure) {
-        let fate = Fate::of(failure, attempt.held.lease.destination.as_str());
-        attempt.open = 0;
-        for index in attempt.take_rest() {
-            record::outcome(&self.worker, &self.lane.hop, &attempt, index, &fate, None);
-            attempt.results.push((index, fate.clone()));
+    pub(crate) fn fail(&self, mut task: Task, failure: &Failure) {
+        let fate = Fate::of(failure, task.job.destination());
+        task.attempt.judge(&self.worker.rules, Instant::now());
+        for index in task.attempt.fail_rest(&fate) {
+            record::outcome(&self.worker, &self.lane.hop, &task, index, &fate, None);
         }
-        self.worker.finish(attempt, self.lane.hop.protocol);
+        self.worker.finish(task, self.lane.hop.protocol);
     }
 
     /// Gives every job in stock back as if it had not been claimed; what has results is settled with them.
     pub(crate) fn release_all(&mut self) {
-        for attempt in std::mem::take(&mut self.jobs) {
-            self.release(attempt);
+        for task in std::mem::take(&mut self.jobs) {
+            self.release(task);
         }
     }
 
     /// Another carrier found out in the meantime that nobody can be reached.
     fn release_suspended(&mut self) {
         let (worker, now) = (self.worker.clone(), Instant::now());
-        let suspended = |job: &Attempt| job.is_untouched() && worker.suspended.holds(&job.held.lease.destination, now);
+        let suspended =
+            |task: &Task| task.attempt.is_untouched() && worker.suspended.holds(&task.job.held.lease.destination, now);
         let (held, jobs) = std::mem::take(&mut self.jobs).into_iter().partition(suspended);
         self.jobs = jobs;
-        VecDeque::into_iter(held).for_each(|job| self.release(job));
+        VecDeque::into_iter(held).for_each(|task| self.release(task));
     }
 
     /// One job back into the queue.
-    pub(crate) fn release(&self, mut attempt: Attempt) {
-        if attempt.is_untouched() {
-            return self.worker.settler.release(attempt);
+    pub(crate) fn release(&self, mut task: Task) {
+        if task.attempt.is_untouched() {
+            return self.worker.settler.release(task.job);
         }
         // Some transactions of a large job are done; the others go on later.
-        self.worker.judge(&mut attempt);
-        attempt.expired = false;
+        task.attempt.interrupt(&self.worker.rules, Instant::now());
         let reason = Failure::Local { reason: "delivery was interrupted by a restart".to_owned() };
-        self.fail(attempt, &reason);
+        self.fail(task, &reason);
     }
 }

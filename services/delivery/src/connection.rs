@@ -52,8 +52,6 @@ pub(crate) struct Connection {
     pub(crate) tls: Option<String>,
     /// Time from the look-up to the end of the set-up.
     pub(crate) setup: Duration,
-    /// Transactions submitted so far.
-    pub(crate) uses: u32,
     deadline: Deadline,
     /// The reply that the deadline is for: its stage, and how many came before it.
     awaited: Option<(Stage, u64)>,
@@ -210,7 +208,6 @@ impl Connection {
             security,
             tls: None,
             setup: Duration::ZERO,
-            uses: 0,
             deadline: Deadline::default(),
             awaited: None,
         }

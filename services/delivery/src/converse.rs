@@ -3,17 +3,16 @@
 //! With PIPELINING the commands of the next message travel behind the end of the one before, so a message costs one
 //! write and one round trip. While it waits for the server the carrier claims its next batch.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use staffetta_policy::classify::{Action, Failure, classify};
+use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
+use staffetta_policy::classify::Failure;
 use staffetta_queue::Body;
-use staffetta_smtp::client::{self, Event, Outcome, Report, Stage, Stuffer, Transaction, TransactionId};
+use staffetta_smtp::client::{self, Event, Outcome, Report, Stage, Stuffer, TransactionId};
 
-use crate::attempt::Attempt;
-use crate::carrier::Carrier;
+use crate::carrier::{Carrier, Claim};
 use crate::connection::{Connection, Heard, time_limit};
-use crate::outcome::Fate;
+use crate::leased::{Leased, Task};
 use crate::record;
 
 /// How long a connection without work is kept.
@@ -24,90 +23,71 @@ const MESSAGES: u32 = 1000;
 const RECIPIENTS: u32 = 100;
 /// Transactions that are known to the session before their content is sent.
 const AHEAD: usize = 2;
+/// A server that has said nothing for so long gives up the jobs that wait behind the one it has.
+const STALLED: Duration = Duration::from_secs(5);
 
-/// What is under way on one connection.
-#[derive(Default)]
-struct Flow {
-    /// In the order of submission.
-    transactions: VecDeque<Open>,
-    /// Jobs of these transactions, by number.
-    jobs: VecDeque<(u64, Attempt)>,
-    next_job: u64,
-    /// Transactions that ended with a report.
-    done: u32,
-}
-
-/// One transaction.
-struct Open {
-    id: TransactionId,
-    job: u64,
-    recipients: Vec<u32>,
-}
+type Talk = Conversation<Leased>;
 
 impl Carrier {
     /// Sends jobs until the lane has no more, the server has had enough, or the worker stops.
     pub(crate) async fn converse(&mut self, mut connection: Connection) {
         let metrics = &self.worker.metrics;
         metrics.connections.increment(1.0);
-        let mut flow = Flow::default();
+        let mut talk = Conversation::default();
         let failure = loop {
-            self.prefetch();
-            self.submit(&mut connection, &mut flow);
+            if !talk.has_aside() {
+                self.prefetch();
+            }
+            self.submit(&mut connection, &mut talk);
             match connection.next() {
                 Event::Read(stage) => self.wait(&mut connection, stage).await,
                 Event::SendBody(id) => {
-                    if !self.send_body(&mut connection, &mut flow, id).await {
+                    if !self.send_body(&mut connection, &mut talk, id).await {
                         // Without its final dot the message does not count; nothing else is under way.
                         connection.output.clear();
                         break None;
                     }
                 }
-                Event::Done(id, report) => self.done(&connection, &mut flow, id, report),
-                Event::Idle => self.idle(&mut connection).await,
+                Event::Done(id, report) => self.done(&connection, &mut talk, id, report),
+                Event::Idle => self.idle(&mut connection, &talk).await,
                 Event::Closed(failure) => break failure,
                 Event::Ready | Event::StartTls => {}
             }
         };
         self.worker.metrics.connections.decrement(1.0);
-        self.recover(&connection, flow, failure);
+        self.recover(&connection, talk, failure);
         connection.close().await;
     }
 
     /// Keeps the session a message ahead.
-    fn submit(&mut self, connection: &mut Connection, flow: &mut Flow) {
+    fn submit(&mut self, connection: &mut Connection, talk: &mut Talk) {
         let announced = connection.session.capabilities();
-        let limit = announced.recipient_limit().unwrap_or(RECIPIENTS).min(RECIPIENTS) as usize;
-        let messages = announced.message_limit().unwrap_or(MESSAGES).min(MESSAGES);
-        while connection.session.backlog() < AHEAD
-            && connection.uses < messages
-            && !self.worker.stop.is_cancelled()
-            && let Some(number) = flow.current(&mut self.jobs)
-        {
-            let id = TransactionId(u64::from(connection.uses));
-            let Some(attempt) = flow.job(number) else { return };
-            if self.worker.leases.is_lost(&attempt.held) {
-                flow.disown(number, &self.worker.leases);
-                continue;
-            }
-            if attempt.began.is_none() {
-                attempt.began = Some(Instant::now());
-            }
-            let recipients = attempt.take_recipients(limit);
-            attempt.open += 1;
-            let transaction = Transaction::new(&attempt.message.envelope, &recipients, attempt.message.size);
-            connection.session.submit(id, transaction);
-            flow.transactions.push_back(Open { id, job: number, recipients });
-            connection.uses += 1;
-            if connection.uses > 1 {
-                self.worker.metrics.reuse.increment(1);
+        let limits = Limits {
+            recipients: announced.recipient_limit().unwrap_or(RECIPIENTS).min(RECIPIENTS) as usize,
+            messages: announced.message_limit().unwrap_or(MESSAGES).min(MESSAGES),
+        };
+        let worker = self.worker.clone();
+        let ours = |job: &Leased| !worker.leases.is_lost(&job.held);
+        while connection.session.backlog() < AHEAD && !worker.stop.is_cancelled() {
+            match talk.next(&mut self.jobs, limits, ours, Instant::now()) {
+                Next::Submit(id, transaction) => {
+                    connection.session.submit(id, transaction);
+                    if talk.submitted() > 1 {
+                        worker.metrics.reuse.increment(1);
+                    }
+                }
+                Next::Disown(task) => worker.leases.forget(&task.job.held),
+                Next::Nothing => return,
             }
         }
     }
 
-    /// Writes, then waits for the server; claims finish meanwhile.
+    /// Writes, then waits for the server; claims finish meanwhile, and what waits behind a server that makes no
+    /// progress is given to others.
     async fn wait(&mut self, connection: &mut Connection, stage: Stage) {
         let limit = time_limit(&self.worker.timeouts, stage);
-        let written = connection.flush(limit).await;
+        let since = Instant::now();
+        let written = self.flush(connection, limit, since).await;
         if written != Heard::Data {
             return connection.tell(written).await;
         }
@@ -116,7 +96,9 @@ impl Carrier {
             tokio::select! {
                 biased;
                 heard = connection.read() => return connection.tell(heard).await,
-                () = self.claimed() => {
+                _ = self.pulse.tick() => self.release_stalled(since),
+                claimed = Claim::ended(&mut self.claim) => {
+                    self.take(claimed);
                     if connection.session.backlog() < AHEAD && !self.jobs.is_empty() {
                         return;
                     }
@@ -125,14 +107,32 @@ impl Carrier {
         }
     }
 
+    async fn flush(&mut self, connection: &mut Connection, limit: Duration, since: Instant) -> Heard {
+        let mut flush = std::pin::pin!(connection.flush(limit));
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut flush => return written,
+                _ = self.pulse.tick() => self.release_stalled(since),
+            }
+        }
+    }
+
+    /// The server has been silent since then: jobs that were not begun need not wait for it.
+    fn release_stalled(&mut self, since: Instant) {
+        if since.elapsed() >= STALLED {
+            self.release_all();
+        }
+    }
+
     /// No transaction is under way: waits a while for work, then says goodbye.
-    async fn idle(&mut self, connection: &mut Connection) {
+    async fn idle(&mut self, connection: &mut Connection, talk: &Talk) {
         let written = connection.flush(self.worker.timeouts.mail).await;
         if written != Heard::Data {
             return connection.tell(written).await;
         }
         // Jobs that were not submitted although nothing is under way: this connection takes no more.
-        if !self.jobs.is_empty() || !self.elsewhere.is_empty() || self.worker.stop.is_cancelled() {
+        if !self.jobs.is_empty() || talk.has_aside() || self.worker.stop.is_cancelled() {
             return connection.session.quit();
         }
         connection.allow(IDLE);
@@ -171,24 +171,23 @@ impl Carrier {
     }
 
     /// Sends the content. False: the connection must be dropped as it is, without a final dot.
-    async fn send_body(&mut self, connection: &mut Connection, flow: &mut Flow, id: TransactionId) -> bool {
-        let Some(number) = flow.transactions.iter().find(|open| open.id == id).map(|open| open.job) else {
-            return false;
-        };
-        let Some(attempt) = flow.job(number) else { return false };
+    async fn send_body(&mut self, connection: &mut Connection, talk: &mut Talk, id: TransactionId) -> bool {
+        let Some(Task { job, .. }) = talk.task(id) else { return false };
         let mut stuffer = Stuffer::new();
-        match &attempt.body {
+        match &job.body {
             Body::Inline(body) => stuffer.append(body, &mut connection.output),
             Body::Chunks { count, .. } => {
-                if let Err(error) = self.send_chunks(connection, attempt, *count, &mut stuffer).await {
-                    self.unreadable(flow, number, &error);
+                if let Err(error) = self.send_chunks(connection, job, *count, &mut stuffer).await {
+                    self.unreadable(talk.take(id), &error);
                     return false;
                 }
             }
         }
-        if !self.worker.leases.secure(&attempt.held).await {
-            tracing::warn!(qid = %attempt.message.id, "the lease was lost; the message is left to its new holder");
-            flow.disown(number, &self.worker.leases);
+        if !self.worker.leases.secure(&job.held).await {
+            tracing::warn!(qid = %job.message.id, "the lease was lost; the message is left to its new holder");
+            if let Some(task) = talk.take(id) {
+                self.worker.leases.forget(&task.job.held);
+            }
             return false;
         }
         connection.output.extend_from_slice(stuffer.finish());
@@ -197,25 +196,23 @@ impl Carrier {
     }
 
     /// The content cannot be had now: the job is tried again later.
-    fn unreadable(&self, flow: &mut Flow, number: u64, error: &staffetta_queue::Error) {
-        flow.transactions.retain(|open| open.job != number);
-        let Some(mut attempt) = flow.remove(number) else { return };
-        tracing::warn!(qid = %attempt.message.id, %error, "failed to read the body");
-        self.worker.judge(&mut attempt);
+    fn unreadable(&self, task: Option<Task>, error: &staffetta_queue::Error) {
+        let Some(task) = task else { return };
+        tracing::warn!(qid = %task.job.message.id, %error, "failed to read the body");
         let failure = Failure::Local { reason: "the content could not be read from the queue".to_owned() };
-        self.fail(attempt, &failure);
+        self.fail(task, &failure);
     }
 
     /// Fetches a chunk while the one before is written. That the server fails is no error: the session knows.
     async fn send_chunks(
         &self,
         connection: &mut Connection,
-        attempt: &Attempt,
+        job: &Leased,
         count: u32,
         stuffer: &mut Stuffer,
     ) -> Result<(), staffetta_queue::Error> {
         let limit = self.worker.timeouts.transfer;
-        let mut next = Some(self.worker.queue.chunk(attempt.message.id, 0).await);
+        let mut next = Some(self.worker.queue.chunk(job.message.id, 0).await);
         for index in 1..=count {
             let chunk = match next.take() {
                 Some(Ok(chunk)) => chunk,
@@ -223,9 +220,8 @@ impl Carrier {
                 None => break,
             };
             stuffer.append(&chunk, &mut connection.output);
-            let fetch = async {
-                if index < count { Some(self.worker.queue.chunk(attempt.message.id, index).await) } else { None }
-            };
+            let fetch =
+                async { if index < count { Some(self.worker.queue.chunk(job.message.id, index).await) } else { None } };
             let (written, fetched) = tokio::join!(connection.flush(limit), fetch);
             next = fetched;
             if written != Heard::Data {
@@ -237,45 +233,17 @@ impl Carrier {
     }
 
     /// A transaction has ended: each of its recipients has a fate, or is offered to another host.
-    fn done(&mut self, connection: &Connection, flow: &mut Flow, id: TransactionId, report: Report) {
-        let Some(at) = flow.transactions.iter().position(|open| open.id == id) else { return };
-        let Some(open) = flow.transactions.remove(at) else { return };
-        flow.done += 1;
-        let Some(attempt) = flow.job(open.job) else { return };
-        attempt.open -= 1;
-        self.worker.judge(attempt);
+    fn done(&mut self, connection: &Connection, talk: &mut Talk, id: TransactionId, report: Report) {
         self.count(&report);
-        let other_host = self.has_other_host();
-        let domain = attempt.held.lease.destination.clone();
-        for (&index, outcome) in open.recipients.iter().zip(report.outcomes) {
-            let fate = match outcome {
-                Outcome::Delivered(reply) => Fate::Delivered { reply, dsn_passed_on: report.dsn_passed_on },
-                Outcome::Failed(failure) => {
-                    let failure = Failure::Session { peer: connection.peer.peer(), failure };
-                    if other_host && is_worth_another_host(&failure, domain.as_str()) {
-                        attempt.elsewhere.push(index);
-                        continue;
-                    }
-                    Fate::of(&failure, domain.as_str())
-                }
-            };
-            record::outcome(&self.worker, &self.lane.hop, attempt, index, &fate, Some((connection, use_of(id))));
-            attempt.results.push((index, fate));
+        let (worker, hop) = (&self.worker, &self.lane.hop);
+        let peer = || connection.peer.peer();
+        let seen = Seen { peer: &peer, other_host: self.has_other_host(), rules: &worker.rules, now: Instant::now() };
+        let ended = talk.on_report(id, report, &seen, |task, index, fate| {
+            record::outcome(worker, hop, task, index, fate, Some((connection, use_of(id))));
+        });
+        if let Some(task) = ended {
+            worker.finish(task, hop.protocol);
         }
-        if attempt.is_complete()
-            && let Some(attempt) = flow.remove(open.job)
-        {
-            self.leave(attempt);
-        }
-    }
-
-    /// Nothing more happens to this job on this connection.
-    fn leave(&mut self, mut attempt: Attempt) {
-        if attempt.elsewhere.is_empty() {
-            return self.worker.finish(attempt, self.lane.hop.protocol);
-        }
-        attempt.turn_elsewhere();
-        self.elsewhere.push(attempt);
     }
 
     fn count(&self, report: &Report) {
@@ -289,29 +257,19 @@ impl Carrier {
         }
     }
 
-    /// The connection has ended: what was not attempted goes back into stock.
-    fn recover(&mut self, connection: &Connection, mut flow: Flow, failure: Option<client::Failure>) {
-        for open in flow.transactions.drain(..).rev() {
-            if let Some((_, attempt)) = flow.jobs.iter_mut().find(|(number, _)| *number == open.job) {
-                attempt.open -= 1;
-                attempt.give_back(&open.recipients);
+    /// The connection has ended: what is not finished goes back into stock.
+    fn recover(&mut self, connection: &Connection, talk: Talk, failure: Option<client::Failure>) {
+        let ended = talk.end(failure, self.has_other_host());
+        for task in ended.stock.into_iter().rev() {
+            self.jobs.push_front(task);
+        }
+        match ended.course {
+            Course::NextHost => {}
+            Course::Afresh => self.start_over(),
+            Course::Fail(failure) => {
+                self.start_over();
+                self.fail_all(&Failure::Session { peer: connection.peer.peer(), failure });
             }
-        }
-        for (_, mut attempt) in flow.jobs.into_iter().rev() {
-            attempt.turn_elsewhere();
-            self.jobs.push_front(attempt);
-        }
-        let other_host = !self.elsewhere.is_empty();
-        self.jobs.extend(self.elsewhere.drain(..));
-        if !other_host {
-            self.start_over();
-        }
-        // A server that takes connections and ends them before any mail would be asked for ever.
-        if let Some(failure) = failure
-            && flow.done == 0
-            && connection.uses > 0
-        {
-            self.fail_all(&Failure::Session { peer: connection.peer.peer(), failure });
         }
     }
 }
@@ -319,40 +277,4 @@ impl Carrier {
 /// Which message of its connection a transaction was, from 1.
 fn use_of(id: TransactionId) -> u32 {
     id.0 as u32 + 1
-}
-
-/// Lost sessions and temporary refusals are offered to the next host (RFC 5321 section 5.1).
-fn is_worth_another_host(failure: &Failure, domain: &str) -> bool {
-    classify(failure, domain).action == Action::NextHost
-}
-
-impl Flow {
-    /// The job whose recipients come next; takes one from the stock if need be.
-    fn current(&mut self, stock: &mut VecDeque<Attempt>) -> Option<u64> {
-        if let Some((number, _)) = self.jobs.back().filter(|(_, attempt)| !attempt.waiting.is_empty()) {
-            return Some(*number);
-        }
-        let attempt = stock.pop_front()?;
-        let number = self.next_job;
-        self.next_job += 1;
-        self.jobs.push_back((number, attempt));
-        Some(number)
-    }
-
-    fn job(&mut self, number: u64) -> Option<&mut Attempt> {
-        self.jobs.iter_mut().find(|(n, _)| *n == number).map(|(_, attempt)| attempt)
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Attempt> {
-        let at = self.jobs.iter().position(|(n, _)| *n == number)?;
-        self.jobs.remove(at).map(|(_, attempt)| attempt)
-    }
-
-    /// The job belongs to somebody else now: it is neither sent nor settled.
-    fn disown(&mut self, number: u64, leases: &crate::renew::Leases) {
-        self.transactions.retain(|open| open.job != number);
-        if let Some(attempt) = self.remove(number) {
-            leases.forget(&attempt.held);
-        }
-    }
 }

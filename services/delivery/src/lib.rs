@@ -10,7 +10,6 @@
 //! [`run`] is the whole service. Stopping: no new claims, what is being sent is finished and settled, what was not
 //! begun goes back into the queue, connections say QUIT; after [`DRAIN`] the rest is left to its leases.
 
-mod attempt;
 mod bounce;
 mod carrier;
 mod connection;
@@ -18,8 +17,8 @@ mod converse;
 mod fallback;
 mod hop;
 mod itinerary;
+mod leased;
 mod metrics;
-mod outcome;
 mod poller;
 mod pool;
 mod recent;
@@ -35,6 +34,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_config::Config;
+use staffetta_dispatch::Rules;
 use staffetta_policy::schedule::Schedule;
 use staffetta_queue::{Health, Queue};
 use staffetta_transport::connect::TlsClient;
@@ -49,7 +49,6 @@ use fallback::Fallback;
 use hop::Router;
 use itinerary::Planner;
 use metrics::Metrics;
-use outcome::Rules;
 use pool::Pool;
 use recent::Recent;
 use renew::Leases;
@@ -59,6 +58,8 @@ use worker::{ROOM, Worker};
 
 /// How long the drain may take before connections are cut.
 const DRAIN: Duration = Duration::from_secs(60);
+/// How many times `timeouts.final` nothing is sent again after a lost answer to the final dot.
+const DOUBT: f64 = 1.1;
 
 /// Runs the service until `shutdown` is cancelled and the drain is over.
 ///
@@ -120,7 +121,7 @@ async fn settle_all(worker: Arc<Worker>, parcels: Parcels, config: Config) {
         duplicates: worker.metrics.duplicates.clone(),
         notices: worker.metrics.bounces.clone(),
     };
-    settle::run(&office, parcels, |attempt| worker.leases.forget(&attempt.held)).await;
+    settle::run(&office, parcels, |job| worker.leases.forget(&job.held)).await;
 }
 
 fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationToken) -> anyhow::Result<Worker> {
@@ -141,8 +142,13 @@ fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationTok
         tls,
         timeouts: delivery.timeouts,
         sources: delivery.source_addresses.clone(),
-        schedule: Schedule { min: delivery.retry_min, max: delivery.retry_max, lifetime: delivery.lifetime },
-        rules: Rules { delay_warning: delivery.delay_warning, back_off: delivery.retry_min },
+        rules: Rules {
+            schedule: Schedule { min: delivery.retry_min, max: delivery.retry_max, lifetime: delivery.lifetime },
+            delay_warning: delivery.delay_warning,
+            back_off: delivery.retry_min,
+            // A remote that is given the RFC's time, as we give it, has made up its mind by then.
+            doubt: delivery.timeouts.r#final.mul_f64(DOUBT),
+        },
         inline_limit: config.spool.inline_limit.0,
         metrics,
         leases: Leases::new(queue.clone(), delivery.lease),

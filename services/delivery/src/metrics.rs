@@ -243,7 +243,10 @@ fn describe() {
     describe_counter!(TLS_POLICY, "Connections by TLS level and what came of it.");
     describe_counter!(HANDSHAKES, "TLS handshakes, by side, version and result.");
     describe_counter!(BOUNCES, "Reports to senders that were queued.");
-    describe_counter!(DUPLICATES, "Deliveries whose lease had passed to another worker before they were settled.");
+    describe_counter!(
+        DUPLICATES,
+        "Deliveries that may happen twice: settled too late, or the answer to the final dot was lost."
+    );
     describe_gauge!(MESSAGES, "Messages in the queue; the same from every pod, so use max.");
     describe_gauge!(JOBS, "Jobs (message times destination) by state; the same from every pod, so use max.");
     describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest job that is due and not claimed; use max.");

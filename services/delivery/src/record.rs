@@ -2,34 +2,35 @@
 
 use std::time::{Duration, Instant};
 
+use staffetta_dispatch::{Attempt, Failed, Fate};
 use staffetta_mail::Status;
 use staffetta_telemetry::maillog::{self, Delays, Relay};
 
-use crate::attempt::Attempt;
 use crate::connection::Connection;
 use crate::hop::NextHop;
+use crate::leased::Task;
 use crate::metrics::{Outcome, record};
-use crate::outcome::{Failed, Fate};
-use crate::worker::{Worker, unix_millis};
+use crate::worker::Worker;
 
 /// Writes the outcome of recipient `index`; with the connection, if there was one, and which message on it this was.
 pub(crate) fn outcome(
     worker: &Worker,
     hop: &NextHop,
-    attempt: &Attempt,
+    task: &Task,
     index: u32,
     fate: &Fate,
     connection: Option<(&Connection, u32)>,
 ) {
-    let Some(recipient) = attempt.message.envelope.recipients.get(index as usize) else { return };
+    let Task { job, attempt } = task;
+    let Some(recipient) = job.message.envelope.recipients.get(index as usize) else { return };
     let (outcome, status, code, text) = describe(attempt, fate);
     let delays = delays(attempt, connection);
     let conn_use = connection.map_or(1, |(_, conn_use)| conn_use);
     let connection = connection.map(|(connection, _)| connection);
     let event = maillog::Attempt {
-        qid: attempt.message.id,
+        qid: job.message.id,
         to: (&recipient.address).into(),
-        from: (&attempt.message.envelope.sender).into(),
+        from: (&job.message.envelope.sender).into(),
         relay: connection.map(|c| Relay { host: c.peer.host.as_ref().into(), address: c.peer.address }),
         protocol: hop.protocol_name(),
         tls: connection.and_then(|c| c.tls.as_deref()),
@@ -38,8 +39,8 @@ pub(crate) fn outcome(
         dsn: status,
         code,
         response: text.as_str().into(),
-        attempt: attempt.attempts + 1,
-        next: (outcome == Outcome::Deferred).then_some(attempt.retry),
+        attempt: attempt.facts().attempts + 1,
+        next: attempt.judgement().filter(|_| outcome == Outcome::Deferred).map(|judged| judged.retry),
     };
     match outcome {
         Outcome::Delivered => maillog::delivered(&event),
@@ -62,7 +63,7 @@ fn describe(attempt: &Attempt, fate: &Fate) -> (Outcome, Status, Option<u16>, St
             (Outcome::Delivered, reply.effective_status(), Some(reply.code), reply.to_string())
         }
         Fate::Failed(Failed { permanent, status, text, reply, .. }) => {
-            let outcome = match (permanent, attempt.expired) {
+            let outcome = match (permanent, attempt.judgement().is_some_and(|judged| judged.expired)) {
                 (true, _) => Outcome::Bounced,
                 (false, true) => Outcome::Expired,
                 (false, false) => Outcome::Deferred,
@@ -74,12 +75,12 @@ fn describe(attempt: &Attempt, fate: &Fate) -> (Outcome, Status, Option<u16>, St
 
 /// Postfix' four: reception is over before the queue and is not measured here.
 fn delays(attempt: &Attempt, connection: Option<(&Connection, u32)>) -> Delays {
-    let queued = attempt.queued(unix_millis());
-    let (Some(began), Some((connection, conn_use))) = (attempt.began, connection) else {
-        let rest = attempt.claimed.elapsed();
+    let (queued, claimed) = (attempt.facts().age, attempt.facts().claimed);
+    let (Some(began), Some((connection, conn_use))) = (attempt.began(), connection) else {
+        let rest = claimed.elapsed();
         return Delays { queue: queued, connection: rest, ..Delays::default() };
     };
-    let waited = began.saturating_duration_since(attempt.claimed);
+    let waited = began.saturating_duration_since(claimed);
     let setup = if conn_use > 1 { Duration::ZERO } else { connection.setup.min(waited) };
     Delays {
         reception: Duration::ZERO,

@@ -6,6 +6,7 @@
 use ::metrics::Counter;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use staffetta_dispatch::Plan;
 use staffetta_mail::{QueueId, Status};
 use staffetta_queue::{Notice, Queue, Settled, Settlement};
 use staffetta_smtp::client::Protocol;
@@ -13,10 +14,9 @@ use staffetta_telemetry::maillog;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::Attempt;
 use crate::bounce::Reporter;
+use crate::leased::{Leased, Task};
 use crate::metrics;
-use crate::outcome::Plan;
 
 /// Settlements taken over in one go.
 const BURST: usize = 256;
@@ -36,7 +36,7 @@ pub(crate) struct Parcels {
 
 /// A job and what becomes of it. Bounded by the jobs that the worker may hold.
 struct Parcel {
-    attempt: Attempt,
+    job: Leased,
     fate: Parting,
 }
 
@@ -73,28 +73,28 @@ impl Settler {
     }
 
     /// By the results of an attempt.
-    pub(crate) fn settle(&self, attempt: Attempt, plan: Plan, protocol: Protocol) {
-        self.send(attempt, Parting::Plan(Box::new(plan), protocol));
+    pub(crate) fn settle(&self, job: Leased, plan: Plan, protocol: Protocol) {
+        self.send(job, Parting::Plan(Box::new(plan), protocol));
     }
 
     /// Back into the queue, not attempted.
-    pub(crate) fn release(&self, attempt: Attempt) {
-        self.send(attempt, Parting::Release);
+    pub(crate) fn release(&self, job: Leased) {
+        self.send(job, Parting::Release);
     }
 
     /// Finished by this pod before.
-    pub(crate) fn finished_before(&self, attempt: Attempt) {
-        self.send(attempt, Parting::Before);
+    pub(crate) fn finished_before(&self, task: Task) {
+        self.send(task.job, Parting::Before);
     }
 
-    fn send(&self, attempt: Attempt, fate: Parting) {
+    fn send(&self, job: Leased, fate: Parting) {
         // Fails only after the task has ended, at the hard stop; the lease expires then.
-        let _ = self.parcels.send(Parcel { attempt, fate });
+        let _ = self.parcels.send(Parcel { job, fate });
     }
 }
 
 /// Settles until the settler is closed and all is settled. `forget` is told of each job that is ours no more.
-pub(crate) async fn run(office: &Office, parcels: Parcels, forget: impl Fn(&Attempt)) {
+pub(crate) async fn run(office: &Office, parcels: Parcels, forget: impl Fn(&Leased)) {
     let Parcels { mut arrivals, closed } = parcels;
     let mut running = FuturesUnordered::new();
     let mut arrived = Vec::with_capacity(BURST);
@@ -104,32 +104,32 @@ pub(crate) async fn run(office: &Office, parcels: Parcels, forget: impl Fn(&Atte
             _ = arrivals.recv_many(&mut arrived, BURST) => {
                 running.extend(arrived.drain(..).map(|parcel| office.settle(parcel)));
             }
-            Some(attempt) = running.next(), if !running.is_empty() => forget(&attempt),
+            Some(job) = running.next(), if !running.is_empty() => forget(&job),
             () = closed.cancelled(), if running.is_empty() => return,
         }
     }
 }
 
 impl Office {
-    async fn settle(&self, parcel: Parcel) -> Attempt {
-        let Parcel { attempt, fate } = parcel;
+    async fn settle(&self, parcel: Parcel) -> Leased {
+        let Parcel { job, fate } = parcel;
         let delivered = match &fate {
             Parting::Plan(plan, _) => !plan.delivered.is_empty(),
             Parting::Release | Parting::Before => false,
         };
-        let (settlement, kind) = self.settlement(&attempt, fate).await;
-        match self.queue.settle(&attempt.held.lease, settlement).await {
-            Ok(Settled::Done { ended, notice }) => self.settled(&attempt, kind.zip(notice), ended),
-            Ok(Settled::Stale) if delivered => self.duplicate(&attempt, "the lease had passed to another worker"),
+        let (settlement, kind) = self.settlement(&job, fate).await;
+        match self.queue.settle(&job.held.lease, settlement).await {
+            Ok(Settled::Done { ended, notice }) => self.settled(&job, kind.zip(notice), ended),
+            Ok(Settled::Stale) if delivered => self.duplicate(&job, "the lease had passed to another worker"),
             Ok(Settled::Stale) => {}
-            Err(error) if delivered => self.duplicate(&attempt, &error.to_string()),
-            Err(error) => tracing::warn!(qid = %attempt.message.id, %error, "failed to settle a job"),
+            Err(error) if delivered => self.duplicate(&job, &error.to_string()),
+            Err(error) => tracing::warn!(qid = %job.message.id, %error, "failed to settle a job"),
         }
-        attempt
+        job
     }
 
     /// What to tell the queue. If the report cannot be made the job is tried again later.
-    async fn settlement(&self, attempt: &Attempt, fate: Parting) -> (Settlement, Option<metrics::Notice>) {
+    async fn settlement(&self, job: &Leased, fate: Parting) -> (Settlement, Option<metrics::Notice>) {
         let (plan, protocol) = match fate {
             Parting::Plan(plan, protocol) => (plan, protocol),
             Parting::Release => return (Settlement::Released, None),
@@ -138,20 +138,20 @@ impl Office {
         if !plan.reports() {
             return (settlement(*plan, None, None), None);
         }
-        match self.reporter.report(attempt, &plan, protocol == Protocol::Lmtp).await {
+        match self.reporter.report(job, &plan, protocol == Protocol::Lmtp).await {
             Ok(report) => {
                 let (notice, kind) = report.unzip();
                 (settlement(*plan, notice, kind), kind)
             }
             Err(error) => {
-                tracing::warn!(qid = %attempt.message.id, %error, "failed to make a report; the job is tried again");
+                tracing::warn!(qid = %job.message.id, %error, "failed to make a report; the job is tried again");
                 (postponed(*plan), None)
             }
         }
     }
 
-    fn settled(&self, attempt: &Attempt, report: Option<(metrics::Notice, QueueId)>, ended: bool) {
-        let qid = attempt.message.id;
+    fn settled(&self, job: &Leased, report: Option<(metrics::Notice, QueueId)>, ended: bool) {
+        let qid = job.message.id;
         if let Some((kind, report)) = report {
             self.notices[kind as usize].increment(1);
             maillog::reported(&maillog::Reported { qid, report, kind: kind.into() });
@@ -161,9 +161,9 @@ impl Office {
         }
     }
 
-    fn duplicate(&self, attempt: &Attempt, reason: &str) {
+    fn duplicate(&self, job: &Leased, reason: &str) {
         self.duplicates.increment(1);
-        tracing::warn!(qid = %attempt.message.id, reason, "possible duplicate: delivered, but not settled");
+        tracing::warn!(qid = %job.message.id, reason, "possible duplicate: delivered, but not settled");
     }
 }
 

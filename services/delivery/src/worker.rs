@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rand::RngExt;
 use staffetta_config::Timeouts;
+use staffetta_dispatch::{Handle, Rules, decide};
 use staffetta_policy::mx;
-use staffetta_policy::schedule::{self, Next, Schedule};
 use staffetta_queue::{Lease, Queue};
 use staffetta_smtp::client::Protocol;
 use staffetta_transport::connect::TlsClient;
@@ -15,13 +15,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::attempt::Attempt;
 use crate::carrier;
 use crate::fallback::Fallback;
 use crate::hop::Router;
 use crate::itinerary::Planner;
+use crate::leased::{Leased, Task};
 use crate::metrics::Metrics;
-use crate::outcome::{self, Rules};
 use crate::pool::{Pool, Work};
 use crate::recent::Recent;
 use crate::renew::Leases;
@@ -43,7 +42,6 @@ pub(crate) struct Worker {
     pub(crate) tls: TlsClient,
     pub(crate) timeouts: Timeouts,
     pub(crate) sources: Vec<IpAddr>,
-    pub(crate) schedule: Schedule,
     pub(crate) rules: Rules,
     /// Bodies up to this many octets come with their job.
     pub(crate) inline_limit: u64,
@@ -67,7 +65,7 @@ pub(crate) struct Worker {
 /// What a claim came to.
 #[derive(Default)]
 pub(crate) struct Claimed {
-    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) tasks: Vec<Task>,
     /// There is probably more.
     pub(crate) full: bool,
 }
@@ -117,52 +115,46 @@ impl Worker {
             self.suspended.end(&work.destination);
         }
         let full = jobs.len() >= wanted;
-        let mut attempts = Vec::with_capacity(jobs.len());
+        let mut tasks = Vec::with_capacity(jobs.len());
         for mut job in jobs {
             let held = self.leases.hold(job.lease.clone(), since);
             let struck = self.recent.strike(held.job(), &mut job.recipients);
-            let attempt = Attempt::new(job, held, since, room.split(each as usize));
-            if struck > 0 && attempt.waiting.is_empty() {
-                self.settler.finished_before(attempt);
+            let task = Leased::task(job, held, since, room.split(each as usize));
+            if struck > 0 && !task.attempt.has_waiting() {
+                self.settler.finished_before(task);
             } else {
-                attempts.push(attempt);
+                tasks.push(task);
             }
         }
-        Claimed { attempts, full }
-    }
-
-    /// When the attempt's failures are tried again, and whether they are.
-    pub(crate) fn judge(&self, attempt: &mut Attempt) {
-        let now = unix_millis();
-        let age = Duration::from_millis(now.saturating_sub(attempt.message.arrived));
-        attempt.expired = outcome::is_expired(&attempt.message, now);
-        attempt.retry = match schedule::next(&self.schedule, age, rand::rng().random()) {
-            Next::After(wait) => wait,
-            // The message's own end counts; this is only reached when the configured lifetime was shortened.
-            Next::GiveUp => self.schedule.max,
-        };
+        Claimed { tasks, full }
     }
 
     /// Every recipient has its result: decides and settles.
-    pub(crate) fn finish(&self, mut attempt: Attempt, protocol: Protocol) {
-        let results = std::mem::take(&mut attempt.results);
-        let facts = outcome::Facts {
-            message: &attempt.message,
-            delay_noticed: attempt.delay_noticed,
-            now: unix_millis(),
-            expired: attempt.expired,
-            retry: attempt.retry,
+    pub(crate) fn finish(&self, task: Task, protocol: Protocol) {
+        let Task { job, attempt } = task;
+        let plan = match decide(attempt, job.envelope(), &self.rules, Instant::now()) {
+            Ok(plan) => plan,
+            Err(error) => {
+                tracing::error!(qid = %job.message.id, %error, "an attempt is not settled; the job is tried again");
+                return self.settler.release(job);
+            }
         };
-        let plan = outcome::decide(facts, results, &self.rules);
         if let Some(rest) = plan.back_off {
-            let Lease { id, destination, .. } = &attempt.held.lease;
+            let Lease { id, destination, .. } = &job.held.lease;
             let work = Work { partition: id.partition(), destination: destination.clone() };
             self.suspended.begin(work, rest, Instant::now());
         }
         if !plan.delivered.is_empty() {
-            self.recent.remember(attempt.held.job(), plan.delivered.iter().copied());
+            self.recent.remember(job.held.job(), plan.delivered.iter().copied());
         }
-        self.settler.settle(attempt, plan, protocol);
+        if plan.doubtful > 0 {
+            self.metrics.duplicates.increment(u64::from(plan.doubtful));
+            tracing::warn!(
+                qid = %job.message.id, recipients = plan.doubtful,
+                "possible duplicate: the answer to the final dot was lost; the message may be sent more than once"
+            );
+        }
+        self.settler.settle(job, plan, protocol);
     }
 
     /// One of the configured source addresses of the right family.

@@ -1,0 +1,274 @@
+//! The flow of transactions over one connection.
+//!
+//! [`Conversation::next`] hands out transactions while the connection has use for them, [`Conversation::on_report`]
+//! takes what came of each, and [`Conversation::end`] says what happens to the jobs that the connection leaves behind.
+//!
+//! A server that ends the session before it has said anything about a message (`421`, or a lost connection, before
+//! `354`) has not failed that message: on a connection that has served, the job goes back into stock, uncounted. A fresh
+//! connection that ends so counts; otherwise a server that greets and hangs up would be asked for ever.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use staffetta_mail::RemoteReply;
+use staffetta_policy::classify::{Action, Failure, Peer, classify};
+use staffetta_smtp::client::{self, Outcome, Report, Stage, Transaction, TransactionId};
+
+use crate::Handle;
+use crate::attempt::{Rules, State, Task};
+use crate::fate::Fate;
+
+/// What one connection may carry.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Recipients of a transaction.
+    pub recipients: usize,
+    /// Transactions of the connection.
+    pub messages: u32,
+}
+
+/// What to do next on the connection.
+#[derive(Debug)]
+pub enum Next<J> {
+    /// Give this to the session.
+    Submit(TransactionId, Transaction),
+    /// The job belongs to somebody else now: it is neither sent nor settled.
+    Disown(Task<J>),
+    /// There is nothing to send, or this connection takes no more.
+    Nothing,
+}
+
+/// What a report is judged by.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    /// Who said it; asked only about failures.
+    pub peer: &'a dyn Fn() -> Peer,
+    /// There is a host that this round has not tried.
+    pub other_host: bool,
+    /// The rules.
+    pub rules: &'a Rules,
+    /// Now.
+    pub now: Instant,
+}
+
+/// What a connection leaves behind.
+#[derive(Debug)]
+pub struct Ended<J> {
+    /// Jobs that are not finished, in order.
+    pub stock: Vec<Task<J>>,
+    /// How to go on with them.
+    pub course: Course,
+}
+
+/// Where the next connection goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// To the next host of this round.
+    NextHost,
+    /// To the hosts as a new look-up orders them.
+    Afresh,
+    /// Nowhere: every job in stock meets this failure.
+    Fail(client::Failure),
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Conversation<J> {
+    /// Jobs on this connection, by number.
+    tasks: VecDeque<(u64, Task<J>)>,
+    /// Which job a transaction is of, in the order of submission.
+    open: VecDeque<(TransactionId, u64)>,
+    /// Jobs that this host put off.
+    aside: Vec<Task<J>>,
+    next_task: u64,
+    submitted: u32,
+    /// Transactions about which the server has said something.
+    served: u32,
+    /// The server has ended the session.
+    ending: bool,
+}
+
+impl<J> Default for Conversation<J> {
+    fn default() -> Self {
+        let (tasks, open) = (VecDeque::new(), VecDeque::new());
+        Self { tasks, open, aside: Vec::new(), next_task: 0, submitted: 0, served: 0, ending: false }
+    }
+}
+
+impl<J: Handle> Conversation<J> {
+    /// Transactions submitted so far.
+    pub const fn submitted(&self) -> u32 {
+        self.submitted
+    }
+
+    /// Has the host put jobs off? Then the connection is of no more use.
+    pub fn has_aside(&self) -> bool {
+        !self.aside.is_empty()
+    }
+
+    /// The next transaction: of the job at hand while it has recipients, then of the next in `stock`. A job whose lease
+    /// is not `ours` is never begun.
+    pub fn next(
+        &mut self,
+        stock: &mut VecDeque<Task<J>>,
+        limits: Limits,
+        ours: impl Fn(&J) -> bool,
+        now: Instant,
+    ) -> Next<J> {
+        if self.ending || self.submitted >= limits.messages {
+            return Next::Nothing;
+        }
+        let Some(at) = self.current(stock) else { return Next::Nothing };
+        let (number, task) = &mut self.tasks[at];
+        if !ours(&task.job) {
+            let number = *number;
+            return self.disown(number).map_or(Next::Nothing, Next::Disown);
+        }
+        let id = TransactionId(u64::from(self.submitted));
+        let recipients = task.attempt.take(id, limits.recipients, now);
+        let transaction = Transaction::new(task.job.envelope(), &recipients, task.job.size());
+        self.open.push_back((id, *number));
+        self.submitted += 1;
+        Next::Submit(id, transaction)
+    }
+
+    /// The job of a transaction under way.
+    pub fn task(&self, id: TransactionId) -> Option<&Task<J>> {
+        let number = self.number(id)?;
+        self.tasks.iter().find(|(n, _)| *n == number).map(|(_, task)| task)
+    }
+
+    /// Takes the job of a transaction away, with all its transactions: it is not this connection's any more.
+    pub fn take(&mut self, id: TransactionId) -> Option<Task<J>> {
+        let number = self.number(id)?;
+        self.disown(number)
+    }
+
+    /// A transaction has ended: each of its recipients has a fate, or is offered to another host, or waits as before.
+    /// `told` hears of the fates. The job, once every recipient has one.
+    pub fn on_report(
+        &mut self,
+        id: TransactionId,
+        report: Report,
+        seen: &Seen<'_>,
+        mut told: impl FnMut(&Task<J>, u32, &Fate),
+    ) -> Option<Task<J>> {
+        let at = self.open.iter().position(|(open, _)| *open == id)?;
+        let (_, number) = self.open.remove(at)?;
+        let at = self.tasks.iter().position(|(n, _)| *n == number)?;
+        let task = &mut self.tasks[at].1;
+        task.attempt.judge(seen.rules, seen.now);
+        let used = self.served > 0;
+        let mut said = false;
+        let mut accepted = false;
+        let mut decided = Vec::with_capacity(report.outcomes.len());
+        let domain = task.job.destination();
+        for ((at, state), outcome) in task.attempt.in_flight(id).zip(report.outcomes) {
+            let (next, ends) = match outcome {
+                Outcome::Failed(failure) if used && says_nothing(&failure) => (State::Waiting, true),
+                outcome => {
+                    let outcome = if accepted { too_many(outcome) } else { outcome };
+                    accepted |= !is_refused_recipient(&outcome);
+                    (state_of(outcome, report.dsn_passed_on, seen, domain), false)
+                }
+            };
+            if matches!(next, State::Done(_)) {
+                decided.push(at);
+            }
+            *state = next;
+            self.ending |= ends;
+            said |= !ends;
+        }
+        self.served += u32::from(said);
+        for at in decided {
+            if let Some((index, State::Done(fate))) = task.attempt.table().get(at) {
+                told(task, *index, fate);
+            }
+        }
+        if !task.attempt.is_complete() {
+            return None;
+        }
+        let (_, task) = self.tasks.remove(at)?;
+        if task.attempt.is_done() {
+            return Some(task);
+        }
+        self.aside.push(task);
+        None
+    }
+
+    /// The connection has ended, with this failure if the server or the network ended it.
+    pub fn end(self, failure: Option<client::Failure>, other_host: bool) -> Ended<J> {
+        let put_off = !self.aside.is_empty();
+        let mut stock: Vec<_> = self.tasks.into_iter().map(|(_, task)| task).chain(self.aside).collect();
+        for task in &mut stock {
+            task.attempt.turn_back();
+        }
+        let course = match failure {
+            _ if put_off => Course::NextHost,
+            Some(_) if self.served == 0 && other_host => Course::NextHost,
+            // A server that takes connections and ends them before any mail would be asked for ever.
+            Some(failure) if self.served == 0 && self.submitted > 0 => Course::Fail(failure),
+            _ => Course::Afresh,
+        };
+        Ended { stock, course }
+    }
+
+    /// Where the job is whose recipients come next.
+    fn current(&mut self, stock: &mut VecDeque<Task<J>>) -> Option<usize> {
+        if self.tasks.back().is_none_or(|(_, task)| !task.attempt.has_waiting()) {
+            let task = stock.pop_front()?;
+            self.tasks.push_back((self.next_task, task));
+            self.next_task += 1;
+        }
+        Some(self.tasks.len() - 1)
+    }
+
+    fn number(&self, id: TransactionId) -> Option<u64> {
+        self.open.iter().find(|(open, _)| *open == id).map(|(_, number)| *number)
+    }
+
+    fn disown(&mut self, number: u64) -> Option<Task<J>> {
+        self.open.retain(|(_, of)| *of != number);
+        let at = self.tasks.iter().position(|(n, _)| *n == number)?;
+        self.tasks.remove(at).map(|(_, task)| task)
+    }
+}
+
+/// The session ended before anything was said about the message.
+fn says_nothing(failure: &client::Failure) -> bool {
+    let early = matches!(failure.stage(), Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Reset | Stage::Idle);
+    early && (failure.is_shutdown() || matches!(failure, client::Failure::Lost { .. }))
+}
+
+fn is_refused_recipient(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed(failure) if failure.stage() == Stage::Rcpt)
+}
+
+/// RFC 5321 section 4.5.3.1.10: `552` to a recipient behind accepted ones means "too many", and that is `452`.
+fn too_many(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Failed(client::Failure::Reply { stage: Stage::Rcpt, reply }) if reply.code == 552 => {
+            let status = reply.status.map(|status| status.with_class_of(452));
+            let reply = RemoteReply { code: 452, status, text: reply.text };
+            Outcome::Failed(client::Failure::Reply { stage: Stage::Rcpt, reply })
+        }
+        outcome => outcome,
+    }
+}
+
+/// Lost sessions and temporary refusals are offered to the next host (RFC 5321 section 5.1).
+fn state_of(outcome: Outcome, dsn_passed_on: bool, seen: &Seen<'_>, domain: &str) -> State {
+    let failure = match outcome {
+        Outcome::Delivered(reply) => return State::Done(Fate::Delivered { reply, dsn_passed_on }),
+        Outcome::Failed(failure) => Failure::Session { peer: (seen.peer)(), failure },
+    };
+    if seen.other_host && classify(&failure, domain).action == Action::NextHost {
+        return State::Elsewhere;
+    }
+    State::Done(Fate::of(&failure, domain))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+#[path = "conversation_tests.rs"]
+mod tests;

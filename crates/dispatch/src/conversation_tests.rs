@@ -1,0 +1,192 @@
+//! One connection's flow, told by reports.
+
+use std::time::Duration;
+
+use staffetta_mail::{RemoteReply, Status};
+use staffetta_policy::schedule::Schedule;
+use staffetta_smtp::client::Failure as F;
+
+use super::*;
+use crate::attempt::{Attempt, Facts};
+use crate::testing::{Job, envelope};
+
+const LIMITS: Limits = Limits { recipients: 100, messages: 1000 };
+
+/// A conversation, its stock, and what it is asked with.
+struct World {
+    talk: Conversation<Job>,
+    stock: VecDeque<Task<Job>>,
+    rules: Rules,
+    peer: Peer,
+    now: Instant,
+    other_host: bool,
+}
+
+impl World {
+    fn new(jobs: u32, recipients: usize) -> Self {
+        let now = Instant::now();
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let facts = Facts {
+            age: minutes(1),
+            left: minutes(1000),
+            claimed: now,
+            attempts: 0,
+            delay_noticed: false,
+            jitter: 0.5,
+        };
+        let job = |number| Task {
+            job: Job(number, envelope("a@b.c", recipients)),
+            attempt: Attempt::new(facts, 0..recipients as u32),
+        };
+        let schedule = Schedule { min: minutes(5), max: minutes(67), lifetime: minutes(7200) };
+        Self {
+            talk: Conversation::default(),
+            stock: (0..jobs).map(job).collect(),
+            rules: Rules { schedule, delay_warning: None, back_off: minutes(5), doubt: minutes(11) },
+            peer: Peer { host: "mx.test".to_owned(), address: [192, 0, 2, 1].into(), port: 25 },
+            now,
+            other_host: false,
+        }
+    }
+
+    fn submit(&mut self, limits: Limits) -> Option<(TransactionId, usize)> {
+        match self.talk.next(&mut self.stock, limits, |_| true, self.now) {
+            Next::Submit(id, transaction) => Some((id, transaction.recipients.len())),
+            Next::Disown(_) | Next::Nothing => None,
+        }
+    }
+
+    fn report(&mut self, id: TransactionId, outcomes: Vec<Outcome>) -> Option<Task<Job>> {
+        let peer = || self.peer.clone();
+        let seen = Seen { peer: &peer, other_host: self.other_host, rules: &self.rules, now: self.now };
+        self.talk.on_report(id, Report { outcomes, dsn_passed_on: false }, &seen, |_, _, _| {})
+    }
+
+    /// Submits one and reports it.
+    fn serve(&mut self, outcomes: Vec<Outcome>) -> Option<Task<Job>> {
+        let (id, _) = self.submit(LIMITS).unwrap();
+        self.report(id, outcomes)
+    }
+}
+
+fn ok() -> Outcome {
+    Outcome::Delivered(RemoteReply { code: 250, status: None, text: "ok".to_owned() })
+}
+
+fn said(stage: Stage, code: u16) -> F {
+    F::Reply { stage, reply: RemoteReply { code, status: None, text: "no".to_owned() } }
+}
+
+fn no(stage: Stage, code: u16) -> Outcome {
+    Outcome::Failed(said(stage, code))
+}
+
+fn lost(stage: Stage) -> Outcome {
+    Outcome::Failed(F::Lost { stage })
+}
+
+fn numbers(stock: &[Task<Job>]) -> Vec<u32> {
+    stock.iter().map(|task| task.job.0).collect()
+}
+
+#[test]
+fn a_job_with_many_recipients_goes_out_in_several_transactions_and_ends_once() {
+    let mut world = World::new(1, 250);
+    let sizes: Vec<_> = std::iter::from_fn(|| world.submit(LIMITS)).collect();
+    assert_eq!(sizes.iter().map(|(_, size)| *size).collect::<Vec<_>>(), [100, 100, 50]);
+    assert!(world.report(sizes[1].0, vec![ok(); 100]).is_none());
+    assert!(world.report(sizes[0].0, vec![ok(); 100]).is_none());
+    let task = world.report(sizes[2].0, vec![ok(); 50]).unwrap();
+    assert!(task.attempt.is_done());
+}
+
+#[test]
+fn a_server_that_ends_a_used_session_has_not_failed_the_next_message() {
+    for outcome in [no(Stage::Mail, 421), no(Stage::Rcpt, 421), no(Stage::Data, 421), lost(Stage::Mail)] {
+        let mut world = World::new(3, 1);
+        assert!(world.serve(vec![ok()]).is_some());
+        assert!(world.serve(vec![outcome]).is_none(), "it is not settled");
+        assert!(world.submit(LIMITS).is_none(), "and nothing more goes this way");
+        let ended = world.talk.end(Some(said(Stage::Mail, 421)), false);
+        assert_eq!((numbers(&ended.stock), ended.course), (vec![1], Course::Afresh));
+        assert!(ended.stock[0].attempt.is_untouched(), "it may go back uncounted");
+    }
+}
+
+#[test]
+fn a_refusal_of_the_message_itself_counts_on_a_used_connection_too() {
+    for outcome in [no(Stage::Mail, 451), no(Stage::Final, 421), lost(Stage::Transfer), lost(Stage::Final)] {
+        let mut world = World::new(2, 1);
+        world.serve(vec![ok()]);
+        assert!(world.serve(vec![outcome.clone()]).is_some(), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_fresh_connection_that_ends_at_mail_counts() {
+    let mut world = World::new(2, 1);
+    assert!(world.serve(vec![no(Stage::Mail, 421)]).is_some());
+    assert_eq!(world.talk.end(Some(said(Stage::Mail, 421)), false).course, Course::Afresh);
+}
+
+#[test]
+fn the_next_host_is_asked_when_the_first_hangs_up_after_its_greeting() {
+    let hang_up = said(Stage::Idle, 421);
+    let mut world = World::new(1, 1);
+    world.submit(LIMITS);
+    let ended = world.talk.end(Some(hang_up.clone()), true);
+    assert_eq!((numbers(&ended.stock), ended.course), (vec![0], Course::NextHost));
+    let mut last = World::new(1, 1);
+    last.submit(LIMITS);
+    assert_eq!(last.talk.end(Some(hang_up.clone()), false).course, Course::Fail(hang_up));
+}
+
+#[test]
+fn what_one_host_puts_off_waits_for_the_next_one() {
+    let mut world = World::new(1, 3);
+    world.other_host = true;
+    assert!(world.serve(vec![ok(), no(Stage::Rcpt, 450), no(Stage::Rcpt, 550)]).is_none());
+    assert!(world.talk.has_aside());
+    let mut ended = world.talk.end(None, true);
+    assert_eq!(ended.course, Course::NextHost);
+    world.talk = Conversation::default();
+    world.stock.extend(ended.stock.drain(..));
+    world.other_host = false;
+    let (id, recipients) = world.submit(LIMITS).unwrap();
+    assert_eq!(recipients, 1, "those with a result never go out again");
+    assert!(world.report(id, vec![ok()]).unwrap().attempt.is_done());
+}
+
+#[test]
+fn rfc5321_4_5_3_1_10_too_many_recipients_is_temporary_behind_an_accepted_one() {
+    let fates = |outcomes: Vec<Outcome>| {
+        let mut world = World::new(1, outcomes.len());
+        let task = world.serve(outcomes).unwrap();
+        let permanent = |(_, state): &(u32, State)| match state {
+            State::Done(Fate::Failed(failed)) => Some((failed.permanent, failed.status)),
+            _ => None,
+        };
+        task.attempt.table().iter().map(permanent).collect::<Vec<_>>()
+    };
+    let full = || no(Stage::Rcpt, 552);
+    assert_eq!(fates(vec![ok(), full()]), [None, Some((false, Status::new(4, 0, 0)))]);
+    assert_eq!(fates(vec![full(), ok()])[0].map(|(permanent, _)| permanent), Some(true), "a full mailbox");
+}
+
+#[test]
+fn a_connection_takes_no_more_than_its_server_allows() {
+    let mut world = World::new(3, 1);
+    let limits = Limits { messages: 2, ..LIMITS };
+    assert!(world.submit(limits).is_some() && world.submit(limits).is_some());
+    assert!(world.submit(limits).is_none());
+    assert_eq!(world.stock.len(), 1);
+}
+
+#[test]
+fn a_job_whose_lease_has_passed_is_neither_sent_nor_kept() {
+    let mut world = World::new(2, 1);
+    let next = world.talk.next(&mut world.stock, LIMITS, |job| job.0 != 0, world.now);
+    assert!(matches!(next, Next::Disown(Task { job: Job(0, _), .. })));
+    assert!(world.submit(LIMITS).is_some(), "the next one is sent");
+    assert_eq!(numbers(&world.talk.end(None, false).stock), [1]);
+}

@@ -1,0 +1,58 @@
+//! What happened to one recipient.
+
+use staffetta_mail::{RemoteReply, Status};
+use staffetta_policy::classify::{Action, Failure, classify};
+
+/// The result of an attempt for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// A server took responsibility.
+    Delivered {
+        /// With these words.
+        reply: RemoteReply,
+        /// It reports success itself, if success is to be reported.
+        dsn_passed_on: bool,
+    },
+    /// None did.
+    Failed(Failed),
+}
+
+/// A failed recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Trying again is no use.
+    pub permanent: bool,
+    /// Class 4 or 5, as `permanent` says.
+    pub status: Status,
+    /// For the log and the report.
+    pub text: String,
+    /// What the server said.
+    pub reply: Option<RemoteReply>,
+    /// Which server that was.
+    pub host: Option<String>,
+    /// The next hop as a whole is in trouble: leave it alone for a while.
+    pub back_off: bool,
+    /// The final dot was out and its answer is not known: the server may have the message, and the next attempt may be
+    /// its second copy (RFC 1047).
+    pub doubtful: bool,
+}
+
+impl Fate {
+    /// What a failure means once there is no other host to try.
+    pub fn of(failure: &Failure, domain: &str) -> Self {
+        let verdict = classify(failure, domain);
+        let (reply, host) = match failure {
+            Failure::Session { peer, failure } => (failure.reply().cloned(), Some(peer.host.clone())),
+            _ => (None, None),
+        };
+        Self::Failed(Failed {
+            permanent: verdict.finally() == Action::Bounce,
+            host: host.filter(|_| reply.is_some()),
+            status: verdict.status,
+            text: verdict.text,
+            reply,
+            back_off: verdict.back_off,
+            doubtful: matches!(failure, Failure::Session { failure, .. } if failure.is_ambiguous()),
+        })
+    }
+}

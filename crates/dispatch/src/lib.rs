@@ -1,0 +1,37 @@
+//! The delivery core, without I/O: which job goes where, when and over which connection, and what becomes of it.
+//!
+//! ```text
+//!               offers ─▶ Pool ─▶ lanes (one a next hop): windows, turns, reserve
+//!                          │ a carrier may connect                    Backoffs: next hops that rest
+//!                          ▼
+//! jobs ─▶ Task { handle, Attempt } ─▶ Conversation (one a connection) ─▶ Plan: what the queue and the sender are told
+//! ```
+//!
+//! It knows no runtime, socket, clock or chance: `now` and random numbers are arguments. The service
+//! `staffetta-delivery` is its shell. It brings jobs, connection results and reports, and does what it is told: connect,
+//! submit, settle, release, wait. A job is known here by a [`Handle`]; its lease and its body stay outside.
+
+mod attempt;
+mod conversation;
+mod fate;
+mod plan;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod testing;
+
+pub use attempt::{Attempt, Facts, Judgement, Rules, State, Task};
+pub use conversation::{Conversation, Course, Ended, Limits, Next, Seen};
+pub use fate::{Failed, Fate};
+pub use plan::{Incomplete, Plan, decide};
+
+use staffetta_mail::Envelope;
+
+/// What the core must know of a job.
+pub trait Handle {
+    /// Sender and all recipients; attempts name recipients by their index here.
+    fn envelope(&self) -> &Envelope;
+    /// Octets of the content.
+    fn size(&self) -> u64;
+    /// The destination as texts name it: the recipients' domain.
+    fn destination(&self) -> &str;
+}

@@ -1,0 +1,35 @@
+//! Envelopes and jobs for tests.
+
+use staffetta_mail::{Address, BodyType, Envelope, Recipient, ReversePath};
+
+use crate::Handle;
+
+/// From `sender` (`""`: the null path) to so many recipients.
+pub(crate) fn envelope(sender: &str, recipients: usize) -> Envelope {
+    let address = |text: &str| Address::parse(text).unwrap();
+    Envelope {
+        sender: if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(address(sender)) },
+        recipients: (0..recipients).map(|i| Recipient::new(address(&format!("r{i}@x.test")))).collect(),
+        body: BodyType::SevenBit,
+        ret: None,
+        envid: None,
+    }
+}
+
+/// A job with a number.
+#[derive(Debug)]
+pub(crate) struct Job(pub(crate) u32, pub(crate) Envelope);
+
+impl Handle for Job {
+    fn envelope(&self) -> &Envelope {
+        &self.1
+    }
+
+    fn size(&self) -> u64 {
+        100
+    }
+
+    fn destination(&self) -> &'static str {
+        "x.test"
+    }
+}

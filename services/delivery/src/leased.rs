@@ -1,0 +1,56 @@
+//! A claimed job as this service holds it: its lease, what is to be sent, and its share of memory. What becomes of it
+//! is decided in `staffetta_dispatch`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand::RngExt;
+use staffetta_dispatch::{Attempt, Facts, Handle};
+use staffetta_mail::Envelope;
+use staffetta_queue::{Body, Job, Message};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::renew::Held;
+
+/// A job and how far it has come.
+pub(crate) type Task = staffetta_dispatch::Task<Leased>;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Leased {
+    pub(crate) held: Arc<Held>,
+    pub(crate) message: Arc<Message>,
+    pub(crate) body: Body,
+    /// This pod's share of memory; given back when the job is settled.
+    pub(crate) _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Leased {
+    /// The task that a claim made at `claimed` brought.
+    pub(crate) fn task(job: Job, held: Arc<Held>, claimed: Instant, room: Option<OwnedSemaphorePermit>) -> Task {
+        let facts = Facts {
+            age: job.age,
+            left: job.left,
+            claimed,
+            attempts: job.attempts,
+            delay_noticed: job.delay_noticed,
+            jitter: rand::rng().random(),
+        };
+        let attempt = Attempt::new(facts, job.recipients);
+        Task { job: Self { held, message: job.message, body: job.body, _room: room }, attempt }
+    }
+}
+
+impl Handle for Leased {
+    fn envelope(&self) -> &Envelope {
+        &self.message.envelope
+    }
+
+    fn size(&self) -> u64 {
+        self.message.size
+    }
+
+    fn destination(&self) -> &str {
+        self.held.lease.destination.as_str()
+    }
+}
