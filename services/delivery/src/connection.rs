@@ -380,6 +380,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn each_stage_has_the_time_that_is_configured_for_it() {
+        let second = Duration::from_secs;
+        let timeouts = Timeouts {
+            connect: second(1),
+            greeting: second(2),
+            tls: second(3),
+            helo: second(4),
+            mail: second(5),
+            rcpt: second(6),
+            data: second(7),
+            transfer: second(8),
+            r#final: second(9),
+        };
+        for (stage, expected) in [
+            (Stage::Greeting, 2),
+            (Stage::StartTls, 3),
+            (Stage::Helo, 4),
+            (Stage::Auth, 4),
+            (Stage::Mail, 5),
+            (Stage::Reset, 5),
+            (Stage::Idle, 5),
+            (Stage::Rcpt, 6),
+            (Stage::Data, 7),
+            (Stage::Transfer, 8),
+            (Stage::Final, 9),
+            (Stage::Quit, 2),
+        ] {
+            assert_eq!(time_limit(&timeouts, stage), second(expected), "{stage:?}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_reply_that_drips_is_late_after_its_time_not_after_its_last_octet() {
         let (event, took) = drip("220 mx.test ESMTP\r\n").await;

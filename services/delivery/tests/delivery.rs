@@ -365,6 +365,62 @@ async fn the_level_verify_checks_the_certificate_and_delivery_ca_adds_an_issuer(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_login_is_sent_in_tls_and_never_after_a_broken_handshake() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let dir = tempfile::tempdir()?;
+    let leaf = Authority::new(dir.path())?.leaf("smart.test", &["smart.test"])?;
+    let extensions = &["STARTTLS", "AUTH PLAIN"];
+    let script = Script { extensions, replies: vec![("AUTH", "235 2.7.0 welcome")], ..Script::default() };
+    let broken = Server::start(Script { broken_tls: true, ..script.clone() }).await?;
+    let sound = Server::start(Script { tls: Some(acceptor(&leaf)?), ..script }).await?;
+    let route = |domain: &str, server: &Server| {
+        let via = server.address();
+        format!(
+            "[[delivery.route]]\ndomain = \"{domain}\"\nvia = \"smtp://{via}\"\ntls = \"may\"\n\
+             username = \"john\"\npassword = \"summersun\"\n"
+        )
+    };
+    let worker = world.worker("", &(route("broken.test", &broken) + &route("sound.test", &sound)))?;
+    world.send("john@home.test", &["a@sound.test"], BODY).await?;
+    assert!(sound.received(1).await?[0].encrypted);
+    // \0john\0summersun
+    assert!(sound.commands().iter().any(|line| line == "AUTH PLAIN AGpvaG4Ac3VtbWVyc3Vu"), "{:?}", sound.commands());
+
+    world.send("john@home.test", &["a@broken.test"], BODY).await?;
+    let tried = |entries: &[Entry]| entries.first().is_some_and(|e| e.jobs[0].attempts >= 2);
+    let entries = world.until("deferred", tried).await?;
+    assert!(entries[0].jobs[0].reason.clone().unwrap_or_default().starts_with("Cannot start TLS"));
+    let commands = broken.commands();
+    assert!(commands.iter().all(|line| line.starts_with("EHLO") || line == "STARTTLS"), "{commands:?}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_come_from_the_source_address() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    let worker = world.worker_via(&server, "source_addresses = [\"127.0.0.7\", \"::1\"]")?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    server.received(1).await?;
+    assert_eq!(server.clients(), [std::net::IpAddr::from([127, 0, 0, 7])]);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_the_dot_that_drips_is_late_after_its_time() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { dots: vec!["drip"], ..Script::default() }).await?;
+    let worker = world.worker_via(&server, "timeouts = { final = \"1s\" }")?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    // All of it would take nine seconds, each octet far less than one.
+    let deferred = |entries: &[Entry]| entries.first().is_some_and(|e| e.jobs[0].reason.is_some());
+    let entries = world.until("deferred", deferred).await?;
+    let reason = entries[0].jobs[0].reason.clone().unwrap_or_default();
+    assert!(reason.contains("timed out while sending end of data"), "{reason}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_expired_message_is_returned_with_5_4_7() -> anyhow::Result<()> {
     let world = World::start().await?;
     let server = Server::start(Script { greeting: Some("421 4.3.2 closed"), ..Script::default() }).await?;

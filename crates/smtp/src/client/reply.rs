@@ -3,14 +3,17 @@
 //! Lenient, as Postfix is (`smtp_chat.c`): a reply to the final dot that is not understood means that a message which
 //! may be there is sent again. So a line may end in a bare LF, the text may be missing, whatever follows three digits
 //! separates (only `-` says that there is more), a line without a code is skipped, and the code of the last line counts.
-//! Nothing is without a bound: an overlong line or too many lines, skipped ones included, are errors.
+//! Of an overlong line the beginning counts. Nothing is without a bound: a line without an end and too many lines,
+//! skipped ones included, are errors.
 
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 use staffetta_mail::{RemoteReply, Status};
 
-/// Longest line that is accepted, with its end. RFC 5321 section 4.5.3.1.5 promises 512.
+/// Octets of a line that are looked at. RFC 5321 section 4.5.3.1.5 promises 512.
 const MAX_LINE: usize = 4096;
+/// Most octets of one reply that are passed over because their line is too long.
+const MAX_REST: usize = 64 * 1024;
 /// Most lines of one reply, those that are skipped included.
 const MAX_LINES: usize = 100;
 /// Most octets of text that are kept of one reply.
@@ -21,6 +24,10 @@ const MAX_TEXT: usize = 1024;
 pub(super) struct Reader {
     partial: Option<RemoteReply>,
     lines: usize,
+    /// The beginning of an overlong line was read, and was (or was not) the last line; its rest comes.
+    cut: Option<bool>,
+    /// Octets of such rests.
+    rest: usize,
     /// A line without a code is an error: what greets like that is no mail server.
     pub(super) strict: bool,
     /// Keep the lines of the reply, for [`Reader::take_lines`].
@@ -36,15 +43,37 @@ impl Reader {
 
     /// Takes one reply from `input`; `None` if it is not complete yet. The error says what is wrong with it.
     pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Option<RemoteReply>, &'static str> {
-        while let Some(end) = memchr(b'\n', &input[..input.len().min(MAX_LINE)]) {
-            let done = self.on_line(strip_cr(&input[..end]))?;
-            input.advance(end + 1);
-            if done {
-                self.lines = 0;
+        loop {
+            let end = memchr(b'\n', input);
+            let (last, line) = match (self.cut, end) {
+                (None, Some(end)) if end < MAX_LINE => (self.on_line(strip_cr(&input[..end]))?, end + 1),
+                (None, _) if input.len() >= MAX_LINE => {
+                    self.cut = Some(self.on_line(&input[..MAX_LINE])?);
+                    (false, MAX_LINE)
+                }
+                (None, _) => return Ok(None),
+                (Some(last), Some(end)) => {
+                    self.pass_over(end)?;
+                    self.cut = None;
+                    (last, end + 1)
+                }
+                (Some(_), None) => {
+                    self.pass_over(input.len())?;
+                    input.clear();
+                    return Ok(None);
+                }
+            };
+            input.advance(line);
+            if last {
+                (self.lines, self.rest) = (0, 0);
                 return Ok(self.partial.take());
             }
         }
-        if input.len() >= MAX_LINE { Err("reply line is too long") } else { Ok(None) }
+    }
+
+    fn pass_over(&mut self, octets: usize) -> Result<(), &'static str> {
+        self.rest += octets;
+        if self.rest > MAX_REST { Err("reply line is too long") } else { Ok(()) }
     }
 
     /// The texts of the lines of the last reply, if they were to be kept.
@@ -190,12 +219,36 @@ mod tests {
 
     #[test]
     fn what_has_no_end_is_an_error() {
-        let long = [b"250 ".to_vec(), vec![b'a'; MAX_LINE]].concat();
+        let long = [b"250 ".to_vec(), vec![b'a'; MAX_LINE + MAX_REST]].concat();
         let endless = b"250-x\r\n".repeat(MAX_LINES + 1);
         let junk = b"\r\n".repeat(MAX_LINES + 1);
         let mixed = [b"250-x\r\n".repeat(MAX_LINES / 2), b"junk\n".repeat(MAX_LINES / 2 + 1)].concat();
-        for wire in [&long, &endless, &junk, &mixed, &vec![b'a'; MAX_LINE]] {
+        for wire in [&long, &endless, &junk, &mixed, &vec![b'a'; MAX_LINE + MAX_REST + 1]] {
             assert!(read(wire).is_err(), "{:?}", String::from_utf8_lossy(wire));
+        }
+    }
+
+    #[test]
+    fn of_an_overlong_line_the_beginning_counts() {
+        for length in [MAX_LINE - 5, MAX_LINE - 4, MAX_LINE - 3, MAX_LINE, MAX_REST / 2] {
+            let text = "a".repeat(length);
+            for (wire, code) in [
+                (format!("250 {text}\r\n"), 250),
+                (format!("250-{text}\r\n550 {text}\r\n"), 550),
+                (format!("{text}\r\n250 ok\r\n"), 250),
+            ] {
+                let wire = [wire.as_bytes(), b"221 next\r\n"].concat();
+                for cut in [1, 3, MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, length + 5] {
+                    let (mut reader, mut input, mut codes) = (Reader::default(), BytesMut::new(), Vec::new());
+                    for part in [&wire[..cut], &wire[cut..]] {
+                        input.extend_from_slice(part);
+                        while let Some(reply) = reader.next(&mut input).unwrap() {
+                            codes.push(reply.code);
+                        }
+                    }
+                    assert_eq!(codes, [code, 221], "{length} cut at {cut}");
+                }
+            }
         }
     }
 

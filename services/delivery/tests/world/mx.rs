@@ -31,6 +31,7 @@ pub(crate) struct Script {
     /// Answers to the first commands with this beginning, then `250`.
     pub(crate) replies: Vec<(&'static str, &'static str)>,
     /// Answers to final dots, in order; then `250`. `""`: close without an answer. `"hang"`: say nothing.
+    /// `"drip"`: an octet of the answer now and then.
     pub(crate) dots: Vec<&'static str>,
     /// Only LMTP: one answer a recipient.
     pub(crate) lmtp: bool,
@@ -71,6 +72,7 @@ struct State {
     mails: Vec<Mail>,
     commands: Vec<String>,
     connections: usize,
+    clients: Vec<IpAddr>,
 }
 
 /// A running server; it ends when dropped.
@@ -98,9 +100,10 @@ impl Server {
         let shared = state.clone();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, client)) = listener.accept().await {
                 let number = {
                     let mut state = lock(&shared);
+                    state.clients.push(client.ip());
                     state.connections += 1;
                     state.connections - 1
                 };
@@ -128,6 +131,11 @@ impl Server {
 
     pub(crate) fn connections(&self) -> usize {
         lock(&self.state).connections
+    }
+
+    /// Who has connected.
+    pub(crate) fn clients(&self) -> Vec<IpAddr> {
+        lock(&self.state).clients.clone()
     }
 
     /// Command lines of all connections as they came.
@@ -272,6 +280,14 @@ async fn end_of_data(stream: &mut Wire, script: &Script, state: &Mutex<State>, m
         match reply {
             "" => return false,
             "hang" => std::future::pending().await,
+            "drip" => {
+                for octet in "250 2.0.0 it takes its time\r\n".bytes() {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    if stream.get_mut().write_all(&[octet]).await.is_err() {
+                        return false;
+                    }
+                }
+            }
             reply => {
                 if say(stream, reply).await.is_err() {
                     return false;

@@ -1,0 +1,119 @@
+//! Tables.
+
+use super::*;
+
+const LEVELS: [Level; 4] = [Level::None, Level::May, Level::Encrypt, Level::Verify];
+
+fn facts(host: &Arc<str>, level: Level) -> Facts<'_> {
+    Facts { host, level, login: false, dane: Dane::Absent, sts: Sts::Off, need: Need::Nothing, failed_lately: false }
+}
+
+fn host() -> Arc<str> {
+    "mx.example.net".into()
+}
+
+fn records() -> Dane {
+    Dane::Records([Tlsa { usage: 3, selector: 1, matching: 1, data: vec![1; 32] }].into())
+}
+
+/// `label: starttls trust`, and ` fallback`.
+fn shown(facts: &Facts<'_>) -> String {
+    let Security { starttls, trust, fallback, label } = decide(facts);
+    let trust = match trust {
+        Trust::Any => "any".to_owned(),
+        Trust::WebPki { name } => format!("web {name}"),
+        Trust::Dane(_) => "dane".to_owned(),
+    };
+    format!("{label}: {starttls:?} {trust}{}", if fallback { " fallback" } else { "" })
+}
+
+#[test]
+fn the_strongest_word_counts() {
+    let host = host();
+    let none = "none: Off any";
+    let may = "opportunistic: IfOffered any fallback";
+    let encrypt = "encrypt: Required any";
+    let verify = "verify: Required web mx.example.net";
+    let dane = "dane: Required dane";
+    let sts = "mta-sts: Required web mx.example.net";
+    // What else is known, and what becomes of none, may, encrypt and verify.
+    for (login, dane_found, sts_found, need, expected) in [
+        (false, Dane::Absent, Sts::Off, Need::Nothing, [none, may, encrypt, verify]),
+        (true, Dane::Absent, Sts::Off, Need::Nothing, [encrypt, encrypt, encrypt, verify]),
+        (false, Dane::Absent, Sts::Off, Need::AuthenticatedTls, [verify; 4]),
+        (false, Dane::Absent, Sts::Enforce, Need::Nothing, [none, sts, sts, sts]),
+        (true, Dane::Absent, Sts::Enforce, Need::Nothing, [sts; 4]),
+        (false, records(), Sts::Off, Need::Nothing, [none, dane, dane, dane]),
+        (false, records(), Sts::Enforce, Need::AuthenticatedTls, [dane; 4]),
+        (false, Dane::Unusable, Sts::Off, Need::Nothing, [none, "dane: Required any", "dane: Required any", verify]),
+        (false, Dane::Unusable, Sts::Enforce, Need::Nothing, [none, sts, sts, sts]),
+        (false, Dane::Unusable, Sts::Off, Need::AuthenticatedTls, [verify; 4]),
+    ] {
+        for (level, expected) in LEVELS.into_iter().zip(expected) {
+            let facts = Facts { login, dane: dane_found.clone(), sts: sts_found, need, ..facts(&host, level) };
+            assert_eq!(shown(&facts), expected, "{facts:?}");
+        }
+    }
+}
+
+#[test]
+fn a_remembered_failure_counts_at_may_and_nowhere_else() {
+    let host = host();
+    let failed = |level| Facts { failed_lately: true, ..facts(&host, level) };
+    assert_eq!(shown(&failed(Level::May)), "opportunistic: Off any");
+    assert!(decide(&failed(Level::May)).is_fallback());
+    for level in [Level::None, Level::Encrypt, Level::Verify] {
+        assert_eq!(shown(&failed(level)), shown(&facts(&host, level)));
+        assert!(!decide(&failed(level)).is_fallback());
+    }
+    let raised: [Facts<'_>; 4] = [
+        Facts { login: true, ..failed(Level::May) },
+        Facts { dane: records(), ..failed(Level::May) },
+        Facts { sts: Sts::Enforce, ..failed(Level::May) },
+        Facts { need: Need::AuthenticatedTls, ..failed(Level::May) },
+    ];
+    for facts in raised {
+        let security = decide(&facts);
+        assert_eq!((security.starttls, security.is_fallback()), (Tls::Required, false), "{facts:?}");
+    }
+}
+
+#[test]
+fn only_a_failed_handshake_at_may_is_retried_in_plaintext() {
+    let host = host();
+    let handshake = Failure::TlsHandshake("no shared cipher".to_owned());
+    let may = facts(&host, Level::May);
+    for (facts, failure, retry) in [
+        (may.clone(), &handshake, true),
+        (may.clone(), &Failure::Lost { stage: Stage::StartTls }, true),
+        (may.clone(), &Failure::TimedOut { stage: Stage::StartTls }, true),
+        (may.clone(), &Failure::TlsInjection, false),
+        (may.clone(), &Failure::Lost { stage: Stage::Helo }, false),
+        (may.clone(), &Failure::Lost { stage: Stage::Mail }, false),
+        (Facts { failed_lately: true, ..may.clone() }, &handshake, false),
+        (Facts { login: true, ..may.clone() }, &handshake, false),
+        (Facts { need: Need::AuthenticatedTls, ..may.clone() }, &handshake, false),
+        (Facts { dane: Dane::Unusable, ..may.clone() }, &handshake, false),
+        (Facts { sts: Sts::Enforce, ..may }, &handshake, false),
+        (facts(&host, Level::None), &handshake, false),
+        (facts(&host, Level::Encrypt), &handshake, false),
+        (facts(&host, Level::Verify), &handshake, false),
+    ] {
+        assert_eq!(decide(&facts).falls_back_after(failure), retry, "{facts:?} {failure:?}");
+    }
+}
+
+#[test]
+fn rfc8689_a_message_that_demands_tls_goes_only_to_who_has_proved_its_name() {
+    let host = host();
+    for level in LEVELS {
+        let security = decide(&facts(&host, level));
+        assert!(security.satisfies(Need::Nothing));
+        assert_eq!(security.satisfies(Need::AuthenticatedTls), level == Level::Verify, "{level:?}");
+        // What is decided for such a message is good enough for it.
+        let demanded = decide(&Facts { need: Need::AuthenticatedTls, ..facts(&host, level) });
+        assert!(demanded.satisfies(Need::AuthenticatedTls));
+    }
+    assert!(decide(&Facts { dane: records(), ..facts(&host, Level::May) }).satisfies(Need::AuthenticatedTls));
+    assert!(!decide(&Facts { dane: Dane::Unusable, ..facts(&host, Level::May) }).satisfies(Need::AuthenticatedTls));
+}
