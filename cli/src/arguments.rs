@@ -1,10 +1,13 @@
 //! The command line.
 
+mod queue;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use staffetta_mail::QueueId;
+
+pub(crate) use queue::{Act, Cat, Delete, Flush, List, Queue, Selection, Show, Summary};
 
 /// Staffetta: an SMTP relay that runs as a cluster.
 #[derive(Debug, Parser)]
@@ -89,88 +92,6 @@ pub(crate) struct Hash {
     pub(crate) scheme: String,
 }
 
-/// `staffetta queue`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Queue {
-    /// List messages, oldest first within a partition
-    List(List),
-    /// Show one message: envelope, jobs, last replies
-    Show(Show),
-    /// Try waiting mail now
-    Flush(Flush),
-    /// Delete messages; nobody is told
-    Delete(Delete),
-}
-
-/// `staffetta queue list`
-#[derive(Debug, Args)]
-pub(crate) struct List {
-    /// One JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) selection: Selection,
-    #[command(flatten)]
-    pub(crate) file: ConfigFile,
-}
-
-/// Which messages.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct Selection {
-    /// Only messages with recipients in this domain
-    #[arg(long, value_name = "DOMAIN")]
-    pub(crate) domain: Option<String>,
-    /// Only messages from this sender; "" or "<>" is the null sender
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) sender: Option<String>,
-    /// Only messages at least this old, such as 90s, 5m, 2h, 1d
-    #[arg(long, value_name = "AGE", value_parser = parse_age)]
-    pub(crate) older_than: Option<std::time::Duration>,
-}
-
-/// `staffetta queue show`
-#[derive(Debug, Args)]
-pub(crate) struct Show {
-    /// The queue id
-    pub(crate) id: QueueId,
-    /// A JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) file: ConfigFile,
-}
-
-/// `staffetta queue flush`
-#[derive(Debug, Args)]
-pub(crate) struct Flush {
-    /// Only this message
-    #[arg(conflicts_with = "domain")]
-    pub(crate) id: Option<QueueId>,
-    /// Only mail for this domain
-    #[arg(long, value_name = "DOMAIN")]
-    pub(crate) domain: Option<String>,
-    #[command(flatten)]
-    pub(crate) file: ConfigFile,
-}
-
-/// `staffetta queue delete`
-#[derive(Debug, Args)]
-pub(crate) struct Delete {
-    /// The queue ids
-    #[arg(
-        required_unless_present_any = ["domain", "sender", "older_than", "all"],
-        conflicts_with_all = ["domain", "sender", "older_than", "all"]
-    )]
-    pub(crate) ids: Vec<QueueId>,
-    /// Every message in the queue
-    #[arg(long, conflicts_with_all = ["domain", "sender", "older_than"])]
-    pub(crate) all: bool,
-    #[command(flatten)]
-    pub(crate) selection: Selection,
-    #[command(flatten)]
-    pub(crate) file: ConfigFile,
-}
-
 /// `staffetta sink`
 #[derive(Debug, Args)]
 pub(crate) struct Sink {
@@ -208,19 +129,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    /// What is given beside ids would be ignored, and more deleted than was meant.
-    #[test]
-    fn messages_to_delete_are_named_in_one_way() {
-        let parse = |rest: &[&str]| Arguments::try_parse_from([&["staffetta", "queue", "delete"], rest].concat());
-        let id = "0FD21GHPVY9NJ0VT";
-        for good in [&[id][..], &[id, id], &["--all"], &["--domain", "example.com", "--older-than", "1d"]] {
-            assert!(parse(good).is_ok(), "{good:?}");
-        }
-        for bad in [&[][..], &[id, "--all"], &[id, "--domain", "example.com"], &[id, "--older-than", "1d"]] {
-            assert!(parse(bad).is_err(), "{bad:?}");
-        }
     }
 
     #[test]

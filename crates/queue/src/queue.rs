@@ -201,6 +201,19 @@ impl Queue {
         }
     }
 
+    /// Deletes some jobs of a message, by their numbers; the message itself when no job would be left.
+    ///
+    /// # Errors
+    /// Redis is away, or the record cannot be read.
+    pub async fn delete_jobs(&self, id: QueueId, jobs: &[u16]) -> Result<Deleted, Error> {
+        self.shared.delete_jobs(id, jobs).await
+    }
+
+    /// What the clock of Redis says, by which every time in the queue is meant.
+    pub fn now(&self) -> UnixMillis {
+        self.shared.clock.now()
+    }
+
     /// When the queue was made, in milliseconds since the Unix epoch; `None`: before this was written down.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ pub(crate) enum Script {
     Hold,
     /// Puts held jobs back.
     Release,
+    /// Deletes some jobs of a message.
+    Drop,
 }
 
 /// The first line; without a flag, Redis refuses the script before its first line when memory is short.
@@ -42,7 +44,7 @@ macro_rules! source {
     ($flags:literal, $($file:literal),+) => { concat!("#!lua", $flags, "\n", $(include_str!(concat!("script/", $file))),+) };
 }
 
-static SOURCES: [&str; 13] = [
+static SOURCES: [&str; 14] = [
     source!("", "common_now.lua", "common_put.lua", "enqueue.lua"),
     source!(" flags=allow-oom", "common_now.lua", "offer.lua"),
     source!(" flags=allow-oom", "common_now.lua", "claim.lua"),
@@ -56,9 +58,10 @@ static SOURCES: [&str; 13] = [
     source!(" flags=allow-oom", "common_now.lua", "park.lua"),
     source!(" flags=allow-oom", "hold.lua"),
     source!(" flags=allow-oom", "common_now.lua", "release.lua"),
+    source!(" flags=allow-oom", "drop.lua"),
 ];
 
-static DIGESTS: LazyLock<[String; 13]> =
+static DIGESTS: LazyLock<[String; 14]> =
     LazyLock::new(|| SOURCES.map(|source| redis::Script::new(source).get_hash().to_owned()));
 
 impl Script {

@@ -25,6 +25,46 @@ impl Shared {
         }
     }
 
+    /// Some jobs of a message; the whole message, if nothing of it would be left.
+    pub(crate) async fn delete_jobs(&self, id: QueueId, numbers: &[u16]) -> Result<Deleted, Error> {
+        let record = match self.record(id).await? {
+            None => return Ok(Deleted::Missing),
+            Some(Ok(record)) if record.destinations.len() > 1 => record,
+            Some(Ok(_)) => return self.delete(id).await,
+            Some(Err(error)) => return Err(Error::Unreadable(id, error.to_string())),
+        };
+        let jobs = numbers.iter().filter_map(|job| Some((*job, record.destinations.get(usize::from(*job))?)));
+        let answer = self.admin.ask(self.drop_call(id, jobs.collect())).await?;
+        match value::str(&answer) {
+            Some("ALL") => self.delete(id).await,
+            Some("REMOVED") => Ok(Deleted::Removed),
+            Some("LEASED") => Ok(Deleted::Leased),
+            Some("GONE") => Ok(Deleted::Missing),
+            _ => Err(unexpected("drop", &answer).into()),
+        }
+    }
+
+    fn drop_call(&self, id: QueueId, jobs: Vec<(u16, &Destination)>) -> Cmd {
+        let partition = self.partition(id.partition());
+        let mut keys = vec![
+            partition.due.clone(),
+            partition.held.clone(),
+            partition.back_off.clone(),
+            partition.open_jobs(id),
+            partition.extra.clone(),
+        ];
+        for (job, destination) in &jobs {
+            keys.extend([partition.state(id, *job), partition.waiting(destination.as_str())]);
+        }
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let mut call = Script::Drop.call(&keys, 64 * keys.len());
+        call.arg(id.to_string());
+        for (job, destination) in jobs {
+            call.arg(job).arg(destination.as_str());
+        }
+        call
+    }
+
     /// By the keys that there are. A job that is held needs no destination.
     async fn abort_unread_call(&self, id: QueueId) -> Result<Cmd, Error> {
         let traces = self.traces(id).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use staffetta_mail::QueueId;
-use staffetta_queue::{Destination, Filter, Moved, Place, Settlement};
+use staffetta_queue::{Deleted, Destination, Filter, Moved, Place, Settlement};
 
 use crate::world::{World, accept, world, world_with};
 
@@ -141,4 +141,27 @@ async fn a_flush_and_a_release_bring_poison_back_with_a_clean_slate() {
         world.queue.settle(&job.lease, Settlement::Released).await.unwrap();
     }
     assert_eq!(places(&world, other).await, [Place::Held], "what an operator holds is no poison");
+}
+
+#[tokio::test]
+async fn some_deliveries_of_a_message_are_deleted_and_the_rest_goes_on() {
+    let world = world().await;
+    let id = world.put(&["a@x.example", "b@y.example", "c@z.example"], &[b'b'; 300_000]).await;
+    assert_eq!(world.queue.delete_jobs(id, &[0]).await.unwrap(), Deleted::Removed);
+    assert_eq!(world.queue.delete_jobs(id, &[0]).await.unwrap(), Deleted::Missing);
+    assert!(world.claim("x.example").await.is_empty());
+    assert!(
+        !world.queue.offer(id.partition(), 10).await.unwrap().destinations.contains(&Destination::new("x.example"))
+    );
+    let job = world.claim_one("y.example").await;
+    assert_eq!(world.queue.delete_jobs(id, &[1]).await.unwrap(), Deleted::Leased);
+    world.defer(&job, Duration::ZERO).await;
+    assert!(world.claim("y.example").await.is_empty(), "it has ended with its attempt");
+    let counts = world.queue.counts().await.unwrap();
+    assert_eq!((counts.messages, counts.ready, counts.scheduled, counts.leased), (1, 1, 0, 0));
+    assert_eq!(world.queue.delete_jobs(id, &[2]).await.unwrap(), Deleted::Removed, "the message with its last one");
+    assert_eq!(world.remains(), Vec::<String>::new());
+    let single = world.put(&["a@x.example"], b"x").await;
+    assert_eq!(world.queue.delete_jobs(single, &[0]).await.unwrap(), Deleted::Removed);
+    assert_eq!(world.remains(), Vec::<String>::new());
 }

@@ -1,0 +1,186 @@
+//! `staffetta queue …`
+
+use clap::{Args, Subcommand};
+use staffetta_mail::QueueId;
+
+use super::ConfigFile;
+
+/// `staffetta queue`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Queue {
+    /// List messages, oldest first
+    List(List),
+    /// Show one message: envelope, deliveries, last replies
+    Show(Show),
+    /// Print a message as it is stored
+    Cat(Cat),
+    /// Try waiting mail now; mail that is held because workers died over it too
+    Flush(Flush),
+    /// Take waiting mail out of the way until it is released or expires
+    Hold(Act),
+    /// Try held mail now
+    Release(Act),
+    /// Delete messages, or their deliveries to a domain or recipient; nobody is told
+    Delete(Delete),
+    /// Recipients by destination and by the age of their messages in minutes
+    Shape(List),
+    /// What is in the queue, on one screen
+    Summary(Summary),
+}
+
+/// `staffetta queue list`, `shape`
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// JSON instead of text; for list one object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+/// Which messages.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Selection {
+    /// Only deliveries to this domain
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) domain: Option<String>,
+    /// Only deliveries to this recipient
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) recipient: Option<String>,
+    /// Only messages from this sender; "" or "<>" is the null sender
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) sender: Option<String>,
+    /// Only messages that this login has submitted
+    #[arg(long, value_name = "LOGIN")]
+    pub(crate) login: Option<String>,
+    /// Only messages at least this old, such as 90s, 5m, 2h, 1d
+    #[arg(long, value_name = "AGE", value_parser = super::parse_age)]
+    pub(crate) older_than: Option<std::time::Duration>,
+}
+
+/// `staffetta queue show`
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The queue id
+    pub(crate) id: QueueId,
+    /// A JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+/// `staffetta queue cat`
+#[derive(Debug, Args)]
+pub(crate) struct Cat {
+    /// The queue id
+    pub(crate) id: QueueId,
+    /// Only the header section
+    #[arg(long, short = 'H', conflicts_with = "body")]
+    pub(crate) header: bool,
+    /// Only what follows the header section
+    #[arg(long, short)]
+    pub(crate) body: bool,
+    /// A JSON object; octets that are not UTF-8 are replaced in it
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+/// `staffetta queue flush`
+#[derive(Debug, Args)]
+pub(crate) struct Flush {
+    /// Only these messages
+    #[arg(conflicts_with_all = SELECTING_WITHOUT_ALL)]
+    pub(crate) ids: Vec<QueueId>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// A JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+/// `staffetta queue hold`, `release`
+#[derive(Debug, Args)]
+pub(crate) struct Act {
+    /// The queue ids
+    #[arg(required_unless_present_any = SELECTING, conflicts_with_all = SELECTING)]
+    pub(crate) ids: Vec<QueueId>,
+    /// Every message in the queue
+    #[arg(long, conflicts_with_all = SELECTING_WITHOUT_ALL)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// A JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+/// `staffetta queue delete`
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    pub(crate) act: Act,
+    /// Do not ask before what a selection finds is deleted
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `staffetta queue summary`
+#[derive(Debug, Args)]
+pub(crate) struct Summary {
+    /// A JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+/// What stands for ids.
+const SELECTING: [&str; 6] = ["domain", "recipient", "sender", "login", "older_than", "all"];
+const SELECTING_WITHOUT_ALL: [&str; 5] = ["domain", "recipient", "sender", "login", "older_than"];
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::arguments::Arguments;
+
+    /// What is given beside ids would be ignored, and more deleted than was meant.
+    #[test]
+    fn messages_to_act_on_are_named_in_one_way() {
+        let id = "0FD21GHPVY9NJ0VT";
+        for verb in ["delete", "hold", "release"] {
+            let parse = |rest: &[&str]| Arguments::try_parse_from([&["staffetta", "queue", verb], rest].concat());
+            let domain = ["--domain", "example.com", "--older-than", "1d", "--dry-run"];
+            for good in [&[id][..], &[id, id], &["--all"], &domain, &["--recipient", "a@example.com"]] {
+                assert!(parse(good).is_ok(), "{verb} {good:?}");
+            }
+            for bad in [
+                &[][..],
+                &[id, "--all"],
+                &[id, "--domain", "example.com"],
+                &[id, "--older-than", "1d"],
+                &["--all", "--login", "anna"],
+                &["--dry-run"],
+            ] {
+                assert!(parse(bad).is_err(), "{verb} {bad:?}");
+            }
+        }
+        let flush = |rest: &[&str]| Arguments::try_parse_from([&["staffetta", "queue", "flush"], rest].concat());
+        assert!(flush(&[]).is_ok() && flush(&[id, "--domain", "example.com"]).is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! What an operator does to messages: flush, hold, release, delete; each to ids or to what a selection finds.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+
+use serde_json::json;
+use staffetta_mail::QueueId;
+use staffetta_queue::{Deleted, Entry, Filter, JobState, Moved, Place, Queue};
+
+use super::{Found, filter, for_each, is_unreadable};
+use crate::arguments::{Act, Delete, Flush, Selection};
+use crate::terminal::{complain, say};
+
+/// The command line was not enough to do it.
+const UNSURE: u8 = 2;
+
+/// What is done to how many, and what went wrong.
+#[derive(Default)]
+struct Outcome {
+    done: u64,
+    leased: u64,
+    failed: bool,
+}
+
+impl Outcome {
+    fn fail(&mut self, complaint: &str) {
+        self.failed = true;
+        complain(complaint);
+    }
+
+    /// Says it, and how the program ends.
+    fn report(&self, json: bool, name: &str, text: &str) -> ExitCode {
+        if json {
+            say(&json!({ name: self.done, "leased": self.leased, "failed": self.failed }).to_string());
+        } else {
+            say(&format!("{} {text}", self.done));
+        }
+        if self.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
+
+/// One filter for each id, or the one of the selection.
+fn filters(ids: &[QueueId], selection: &Selection) -> Vec<Filter> {
+    match ids {
+        [] => vec![filter(selection)],
+        ids => ids.iter().map(|&id| Filter { id: Some(id), ..Filter::default() }).collect(),
+    }
+}
+
+pub(super) async fn flush(queue: &Queue, flush: Flush) -> anyhow::Result<ExitCode> {
+    let mut outcome = Outcome::default();
+    for filter in filters(&flush.ids, &flush.selection) {
+        if !is_there(queue, &filter, &mut outcome).await? {
+            continue;
+        }
+        if flush.dry_run {
+            let due = |job: &JobState| matches!(job.place, Place::Waiting(at) if at > queue.now()) || job.poison;
+            outcome.done += preview(queue, &filter, "flush", flush.json, due).await?;
+        } else {
+            outcome.done += queue.flush(&filter).await?;
+        }
+    }
+    let text = if flush.dry_run { "deliveries would be due now" } else { "deliveries are due now" };
+    Ok(outcome.report(flush.json, "flushed", text))
+}
+
+pub(super) async fn hold(queue: &Queue, act: &Act) -> anyhow::Result<ExitCode> {
+    let waiting = |job: &JobState| matches!(job.place, Place::Waiting(_));
+    let mut outcome = Outcome::default();
+    for filter in filters(&act.ids, &act.selection) {
+        if !is_there(queue, &filter, &mut outcome).await? {
+        } else if act.dry_run {
+            outcome.done += preview(queue, &filter, "hold", act.json, waiting).await?;
+        } else {
+            let moved = queue.hold(&filter).await?;
+            count(&mut outcome, moved, &filter);
+            if moved.leased > 0 {
+                outcome.fail(&format!("{} deliveries are under way and are not held", moved.leased));
+            }
+        }
+    }
+    Ok(outcome.report(act.json, "held", if act.dry_run { "deliveries would be held" } else { "deliveries are held" }))
+}
+
+pub(super) async fn release(queue: &Queue, act: &Act) -> anyhow::Result<ExitCode> {
+    let mut outcome = Outcome::default();
+    for filter in filters(&act.ids, &act.selection) {
+        if !is_there(queue, &filter, &mut outcome).await? {
+        } else if act.dry_run {
+            outcome.done += preview(queue, &filter, "release", act.json, |job| job.place == Place::Held).await?;
+        } else {
+            count(&mut outcome, queue.release(&filter).await?, &filter);
+        }
+    }
+    let text = if act.dry_run { "held deliveries would be due now" } else { "held deliveries are due now" };
+    Ok(outcome.report(act.json, "released", text))
+}
+
+fn count(outcome: &mut Outcome, moved: Moved, filter: &Filter) {
+    outcome.done += moved.jobs;
+    outcome.leased += moved.leased;
+    match (moved.unreadable, filter.id) {
+        (0, _) => {}
+        (_, Some(id)) => outcome.fail(&format!("{id}: cannot be read by this program and stays where it is")),
+        (n, None) => outcome.fail(&format!("{n} messages cannot be read by this program and stay where they are")),
+    }
+}
+
+/// Complains of an id that names nothing.
+async fn is_there(queue: &Queue, filter: &Filter, outcome: &mut Outcome) -> anyhow::Result<bool> {
+    let Some(id) = filter.id else { return Ok(true) };
+    match queue.entry(id).await {
+        Ok(Some(_)) => Ok(true),
+        Err(error) if is_unreadable(&error) => Ok(true),
+        Ok(None) => {
+            outcome.fail(&format!("{id}: no such message"));
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says what would be done, one line a delivery; how many.
+async fn preview(
+    queue: &Queue,
+    filter: &Filter,
+    verb: &str,
+    quiet: bool,
+    wanted: impl Fn(&JobState) -> bool,
+) -> anyhow::Result<u64> {
+    let mut deliveries = 0;
+    for_each(queue, filter, |found| {
+        let Found::Entry(entry) = found else { return };
+        for job in entry.selected(filter).filter(|job| wanted(job)) {
+            deliveries += 1;
+            if !quiet {
+                say(&format!("would {verb} {} to {}", entry.message.id, job.destination));
+            }
+        }
+    })
+    .await?;
+    Ok(deliveries)
+}
+
+/// A message to be deleted: the whole, or some of its deliveries.
+struct Doomed {
+    id: QueueId,
+    jobs: Option<Vec<u16>>,
+}
+
+pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<ExitCode> {
+    let act = &delete.act;
+    let mut outcome = Outcome::default();
+    let doomed = match act.ids.as_slice() {
+        [] => select(queue, &filter(&act.selection), &mut outcome).await?,
+        ids => ids.iter().map(|&id| Doomed { id, jobs: None }).collect(),
+    };
+    if act.dry_run {
+        if !act.json {
+            doomed.iter().for_each(|doomed| say(&format!("would delete {}", doomed.id)));
+        }
+        outcome.done = doomed.len() as u64;
+        return Ok(outcome.report(act.json, "deleted", "messages would be deleted"));
+    }
+    if act.ids.is_empty() && !doomed.is_empty() && !delete.yes && !confirmed(doomed.len())? {
+        complain("nothing is deleted; say --yes, or --dry-run to see what it would be");
+        return Ok(ExitCode::from(UNSURE));
+    }
+    for Doomed { id, jobs } in doomed {
+        let deleted = match &jobs {
+            None => queue.delete(id).await?,
+            Some(jobs) => queue.delete_jobs(id, jobs).await?,
+        };
+        match deleted {
+            Deleted::Removed => outcome.done += 1,
+            Deleted::Leased => {
+                (outcome.done, outcome.leased) = (outcome.done + 1, outcome.leased + 1);
+                complain(&format!("{id}: is being delivered now; it will not be tried again"));
+            }
+            // It may have been delivered since the selection.
+            Deleted::Missing if act.ids.is_empty() => {}
+            Deleted::Missing => outcome.fail(&format!("{id}: no such message")),
+        }
+    }
+    Ok(outcome.report(act.json, "deleted", "messages deleted"))
+}
+
+/// A selection by domain or recipient never means the rest of a message.
+async fn select(queue: &Queue, filter: &Filter, outcome: &mut Outcome) -> anyhow::Result<Vec<Doomed>> {
+    let narrow = filter.destination.is_some() || filter.recipient.is_some();
+    let mut doomed = Vec::new();
+    for_each(queue, filter, |found| match found {
+        Found::Unreadable(message) => doomed.push(Doomed { id: message.id, jobs: None }),
+        Found::Entry(entry) if narrow => {
+            let (jobs, shared): (Vec<_>, Vec<_>) =
+                entry.selected(filter).partition(|job| !has_others(entry, job, filter.recipient.as_deref()));
+            if let Some(job) = shared.first() {
+                let (id, destination) = (entry.message.id, &job.destination);
+                outcome.fail(&format!("{id}: its delivery to {destination} has other recipients and stays"));
+            }
+            if !jobs.is_empty() {
+                let jobs = Some(jobs.iter().map(|job| job.number).collect());
+                doomed.push(Doomed { id: entry.message.id, jobs });
+            }
+        }
+        Found::Entry(entry) => doomed.push(Doomed { id: entry.message.id, jobs: None }),
+    })
+    .await?;
+    Ok(doomed)
+}
+
+fn has_others(entry: &Entry, job: &JobState, recipient: Option<&str>) -> bool {
+    recipient.is_some() && entry.addresses(job).count() > 1
+}
+
+/// Asks on a terminal; elsewhere nobody is there to answer.
+fn confirmed(messages: usize) -> io::Result<bool> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(false);
+    }
+    write!(io::stderr().lock(), "Delete {messages} messages? [y/N] ")?;
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,120 @@
+//! `staffetta queue`: what postqueue, postcat, postsuper and qshape do.
+
+mod act;
+mod cat;
+mod render;
+mod shape;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use staffetta_config::Service;
+use staffetta_queue::{Destination, Entry, Error, Filter, Page, Queue, Unreadable};
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::{self, ConfigFile, Selection};
+use crate::terminal::say;
+
+/// How long an operator waits for Redis.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Messages fetched at a time.
+const PAGE: usize = 200;
+
+pub(super) async fn run(command: arguments::Queue) -> anyhow::Result<ExitCode> {
+    match command {
+        arguments::Queue::List(list) => list_messages(&open(&list.file).await?, &list).await,
+        arguments::Queue::Show(show) => show_message(&open(&show.file).await?, &show).await,
+        arguments::Queue::Cat(cat) => cat::print(&open(&cat.file).await?, &cat).await,
+        arguments::Queue::Flush(flush) => act::flush(&open(&flush.file).await?, flush).await,
+        arguments::Queue::Hold(hold) => act::hold(&open(&hold.file).await?, &hold).await,
+        arguments::Queue::Release(release) => act::release(&open(&release.file).await?, &release).await,
+        arguments::Queue::Delete(delete) => act::delete(&open(&delete.act.file).await?, &delete).await,
+        arguments::Queue::Shape(shape) => shape::print(&open(&shape.file).await?, &shape).await,
+        arguments::Queue::Summary(summary) => shape::summary(&open(&summary.file).await?, &summary).await,
+    }
+}
+
+async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
+    let config = file.load(Service::Delivery)?;
+    let queue = Queue::open((&config).into(), CancellationToken::new())?;
+    queue.ready(PATIENCE).await?;
+    Ok(queue)
+}
+
+/// A message in a list.
+enum Found<'a> {
+    Entry(&'a Entry),
+    Unreadable(&'a Unreadable),
+}
+
+/// Calls `visit` with every message that matches, a page at a time, oldest first.
+async fn for_each(queue: &Queue, filter: &Filter, mut visit: impl FnMut(Found<'_>)) -> anyhow::Result<()> {
+    let mut cursor = None;
+    loop {
+        let Page { entries, unreadable, next } = queue.list(filter, cursor, PAGE).await?;
+        let mut unreadable = unreadable.iter().peekable();
+        for entry in &entries {
+            let made = entry.message.id.unix_millis();
+            while let Some(message) = unreadable.next_if(|message| message.arrived < made) {
+                visit(Found::Unreadable(message));
+            }
+            visit(Found::Entry(entry));
+        }
+        unreadable.for_each(|message| visit(Found::Unreadable(message)));
+        match next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn list_messages(queue: &Queue, list: &arguments::List) -> anyhow::Result<ExitCode> {
+    let (mut messages, mut octets) = (0u64, 0u64);
+    if !list.json {
+        say(&format!("{:<16} {:>9} {:<20} Sender/recipients", "Queue id", "Size", "Arrived"));
+    }
+    for_each(queue, &filter(&list.selection), |found| {
+        messages += 1;
+        octets += match found {
+            Found::Entry(entry) => entry.message.size,
+            Found::Unreadable(message) => message.size,
+        };
+        say(&render::found(&found, list.json));
+    })
+    .await?;
+    match messages {
+        _ if list.json => {}
+        0 => say("The queue is empty."),
+        n => say(&format!("-- {} KiB in {n} messages.", octets.div_ceil(1024))),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show_message(queue: &Queue, show: &arguments::Show) -> anyhow::Result<ExitCode> {
+    let mut shown = None;
+    let by_id = Filter { id: Some(show.id), ..Filter::default() };
+    for_each(queue, &by_id, |found| shown = Some(render::found(&found, show.json))).await?;
+    say(&shown.with_context(|| format!("{}: no such message", show.id))?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn filter(selection: &Selection) -> Filter {
+    Filter {
+        id: None,
+        destination: selection.domain.as_deref().map(destination),
+        recipient: selection.recipient.clone(),
+        sender: selection.sender.as_ref().map(|s| if s == "<>" { String::new() } else { s.clone() }),
+        login: selection.login.clone(),
+        older_than: selection.older_than,
+    }
+}
+
+fn destination(domain: &str) -> Destination {
+    Destination::new(domain.to_ascii_lowercase())
+}
+
+/// Is it only that this program is too old for a message?
+fn is_unreadable(error: &Error) -> bool {
+    matches!(error, Error::Unreadable(..))
+}

@@ -1,0 +1,107 @@
+//! Messages as text and as JSON. The JSON is stable, the text is not.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::json;
+use staffetta_queue::{Entry, JobState, Place, Unreadable};
+
+use super::Found;
+
+pub(super) fn found(found: &Found<'_>, json: bool) -> String {
+    match (found, json) {
+        (Found::Entry(entry), true) => as_json(entry).to_string(),
+        (Found::Entry(entry), false) => as_text(entry),
+        (Found::Unreadable(message), true) => unreadable_as_json(message).to_string(),
+        (Found::Unreadable(message), false) => format!(
+            "{:<16} {:>9} {:<20} unreadable: {}",
+            message.id,
+            message.size,
+            time(message.arrived),
+            message.reason
+        ),
+    }
+}
+
+fn as_text(entry: &Entry) -> String {
+    let message = &entry.message;
+    let sender = if message.envelope.sender.is_null() { "MAILER-DAEMON" } else { message.envelope.sender.as_str() };
+    let mut text = format!("{:<16} {:>9} {:<20} {sender}", message.id, message.size, time(message.arrived));
+    for job in &entry.jobs {
+        text.push_str(&format!("\n  {}: {}", job.destination.as_str(), place(job)));
+        if let Some(reason) = &job.reason {
+            text.push_str(&format!("\n    ({reason})"));
+        }
+        for recipient in entry.addresses(job) {
+            text.push_str(&format!("\n    {recipient}"));
+        }
+    }
+    text
+}
+
+fn place(job: &JobState) -> String {
+    let attempts = match job.attempts {
+        0 => String::new(),
+        1 => ", 1 attempt so far".to_owned(),
+        n => format!(", {n} attempts so far"),
+    };
+    match job.place {
+        Place::Waiting(at) => format!("waiting until {}{attempts}", time(at)),
+        Place::Leased(until) => format!("being delivered, leased until {}{attempts}", time(until)),
+        Place::Held if job.poison => format!("held: five workers in a row did not finish it{attempts}"),
+        Place::Held => format!("held{attempts}"),
+    }
+}
+
+/// One stable object a message; times are RFC 3339.
+fn as_json(entry: &Entry) -> serde_json::Value {
+    let message = &entry.message;
+    let jobs: Vec<_> = entry
+        .jobs
+        .iter()
+        .map(|job| {
+            let mut value = BTreeMap::from([
+                ("destination", json!(job.destination.as_str())),
+                ("recipients", json!(entry.addresses(job).collect::<Vec<_>>())),
+                ("attempts", json!(job.attempts)),
+                ("reason", json!(job.reason)),
+                ("poison", json!(job.poison)),
+            ]);
+            let (state, at) = match job.place {
+                Place::Waiting(at) => ("waiting", Some(at)),
+                Place::Leased(at) => ("leased", Some(at)),
+                Place::Held => ("held", None),
+            };
+            value.insert("state", json!(state));
+            value.insert("until", json!(at.map(time)));
+            value
+        })
+        .collect();
+    json!({
+        "queue_id": message.id.to_string(),
+        "sender": message.envelope.sender.as_str(),
+        "size": message.size,
+        "arrived": time(message.arrived),
+        "expires": time(message.expires),
+        "listener": message.origin.listener,
+        "client": message.origin.client.map(|ip| ip.to_string()),
+        "login": message.origin.login,
+        "jobs": jobs,
+    })
+}
+
+fn unreadable_as_json(message: &Unreadable) -> serde_json::Value {
+    json!({
+        "queue_id": message.id.to_string(),
+        "size": message.size,
+        "arrived": time(message.arrived),
+        "unreadable": message.reason,
+    })
+}
+
+pub(super) fn time(unix_millis: u64) -> String {
+    i64::try_from(unix_millis / 1000)
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .map_or_else(|| "?".to_owned(), |t| t.to_string())
+}

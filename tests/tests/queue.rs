@@ -1,0 +1,281 @@
+//! `staffetta queue` on a real Redis: what an operator sees, and what he does.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use staffetta_mail::{BodyType, Envelope, QueueId, Recipient, ReversePath, Status};
+use staffetta_queue::server::LocalServer;
+use staffetta_queue::{Accept, Destination, Durability, Job, Origin, Queue, Settings, Settlement};
+use staffetta_tests::program;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+struct Desk {
+    queue: Queue,
+    config: PathBuf,
+    redis: LocalServer,
+    _folder: TempDir,
+}
+
+/// Exit code, standard output, standard error.
+type Said = (Option<i32>, String, String);
+
+impl Desk {
+    async fn new() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let redis = LocalServer::start(&folder.path().join("redis"))?;
+        let config = folder.path().join("staffetta.toml");
+        fs::write(&config, format!("redis.url = \"{}\"\nredis.partitions = 2\n", redis.url()))?;
+        let settings = Settings {
+            url: redis.url(),
+            partitions: 2,
+            durability: Durability::Fsync,
+            replicas: 0,
+            max_memory_ratio: 0.85,
+            inline_limit: 16 * 1024,
+            lease: Duration::from_secs(60),
+        };
+        let queue = Queue::open(settings, CancellationToken::new())?;
+        queue.ready(Duration::from_secs(10)).await?;
+        Ok(Self { queue, config, redis, _folder: folder })
+    }
+
+    async fn put(&self, sender: &str, login: Option<&str>, to: &[&str], content: &[u8]) -> anyhow::Result<QueueId> {
+        let mut recipients = Vec::new();
+        for recipient in to {
+            recipients.push(Recipient::new(recipient.parse()?));
+        }
+        let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(sender.parse()?) };
+        let mut incoming = self.queue.receive()?;
+        incoming.write(content).await?;
+        let envelope = Envelope { sender, recipients, body: BodyType::SevenBit, ret: None, envid: None };
+        let origin = Origin {
+            listener: "submission".into(),
+            client: None,
+            helo: "client.example".into(),
+            login: login.map(Into::into),
+        };
+        let id = incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3_600) }).await?;
+        // The next one is younger.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        Ok(id)
+    }
+
+    fn run(&self, arguments: &[&str]) -> anyhow::Result<Said> {
+        let mut command = Command::new(program("staffetta")?);
+        command.arg("queue").args(arguments).arg("--config").arg(&self.config);
+        let output = command.stdin(std::process::Stdio::null()).output().context("cannot run staffetta")?;
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+    }
+
+    /// Standard output of what must succeed.
+    fn says(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let (code, said, complained) = self.run(arguments)?;
+        ensure!(code == Some(0) && complained.is_empty(), "{arguments:?}: {code:?} {said} {complained}");
+        Ok(said)
+    }
+
+    fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let said = self.says(&[arguments, &["--json"]].concat())?;
+        serde_json::from_str(&said).with_context(|| format!("{arguments:?}: {said}"))
+    }
+
+    /// The ids that a selection lists.
+    fn listed(&self, selection: &[&str]) -> anyhow::Result<Vec<String>> {
+        let said = self.says(&[&["list", "--json"], selection].concat())?;
+        let ids =
+            said.lines().map(|line| Ok(serde_json::from_str::<Value>(line)?["queue_id"].as_str().map(Into::into)));
+        Ok(ids.collect::<anyhow::Result<Vec<Option<String>>>>()?.into_iter().flatten().collect())
+    }
+
+    async fn claim(&self, destination: &str) -> anyhow::Result<Vec<Job>> {
+        let mut jobs = Vec::new();
+        for partition in 0..2 {
+            jobs.extend(self.queue.claim(partition, &Destination::new(destination), 100).await?);
+        }
+        Ok(jobs)
+    }
+}
+
+const CONTENT: &[u8] = b"Received: from client.example\r\nSubject: hello\r\n\r\nHello,\r\n\r\nworld\r\n";
+
+#[tokio::test]
+async fn selections_find_what_they_say() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let to = ["lisa@x.example", "lea@y.example"];
+    let anna = desk.put("anna@here.example", Some("anna"), &to, CONTENT).await?.to_string();
+    let bounce = desk.put("", None, &["anna@x.example"], CONTENT).await?.to_string();
+    for (selection, found) in [
+        (&[][..], vec![&anna, &bounce]),
+        (&["--domain", "X.example"], vec![&anna, &bounce]),
+        (&["--domain", "y.example"], vec![&anna]),
+        (&["--recipient", "anna@x.example"], vec![&bounce]),
+        (&["--recipient", "lisa@y.example"], vec![]),
+        (&["--sender", "<>"], vec![&bounce]),
+        (&["--sender", "anna@here.example", "--domain", "z.example"], vec![]),
+        (&["--login", "anna"], vec![&anna]),
+        (&["--older-than", "1h"], vec![]),
+        (&["--older-than", "0s"], vec![&anna, &bounce]),
+    ] {
+        assert_eq!(desk.listed(selection)?.iter().collect::<Vec<_>>(), found, "{selection:?}");
+    }
+    let text = desk.says(&["list", "--login", "anna"])?;
+    assert!(text.contains("lisa@x.example") && text.contains("-- 1 KiB in 1 messages."), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hold_a_release_and_a_flush_do_what_they_say_and_no_more() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let id = desk.put("a@here.example", None, &["lisa@x.example", "lea@y.example"], CONTENT).await?;
+    let text = id.to_string();
+    let said = desk.says(&["hold", "--domain", "x.example", "--dry-run"])?;
+    assert_eq!(said, format!("would hold {text} to x.example\n1 deliveries would be held\n"));
+    assert_eq!(desk.queue.counts().await?.held, 0, "only said");
+    assert_eq!(desk.json(&["hold", "--domain", "x.example"])?["held"], 1);
+    assert!(desk.claim("x.example").await?.is_empty());
+    assert!(desk.says(&["show", &text])?.contains("x.example: held\n"));
+    assert_eq!(desk.json(&["flush", "--domain", "x.example"])?["flushed"], 0, "what an operator holds stays");
+
+    let job = desk.claim("y.example").await?.remove(0);
+    let (code, said, complained) = desk.run(&["hold", &text])?;
+    assert_eq!((code, said.as_str()), (Some(1), "0 deliveries are held\n"));
+    assert!(complained.contains("1 deliveries are under way"), "{complained}");
+    let later = Settlement::Deferred {
+        remaining: vec![1],
+        after: Duration::from_secs(600),
+        reason: "450 4.2.0 later".into(),
+        status: Status::new(4, 2, 0),
+        back_off: None,
+        notice: None,
+        delay_noticed: false,
+    };
+    desk.queue.settle(&job.lease, later).await?;
+    assert!(desk.says(&["flush", &text, "--dry-run"])?.contains("1 deliveries would be due now"));
+    assert!(desk.claim("y.example").await?.is_empty());
+    assert_eq!(desk.says(&["flush", &text])?, "1 deliveries are due now\n");
+    assert_eq!(desk.claim("y.example").await?.len(), 1);
+
+    assert!(desk.says(&["release", "--all", "--dry-run"])?.contains("1 held deliveries would be due now"));
+    assert_eq!(desk.json(&["release", &text])?["released"], 1);
+    assert_eq!(desk.claim("x.example").await?.len(), 1);
+    for verb in ["hold", "release", "flush", "delete", "show", "cat"] {
+        let (code, said, complained) = desk.run(&[verb, "0000000000000000"])?;
+        assert_eq!(code, Some(1), "{verb}: {said}");
+        assert!(complained.contains("0000000000000000: no such message"), "{verb}: {complained}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_selection_is_deleted_only_when_somebody_says_so() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let both = desk.put("a@here.example", None, &["lisa@x.example", "lea@y.example"], CONTENT).await?.to_string();
+    let crowd = desk.put("a@here.example", None, &["lisa@x.example", "leo@x.example"], CONTENT).await?.to_string();
+    let (code, _, complained) = desk.run(&["delete", "--domain", "x.example"])?;
+    assert_eq!(code, Some(2));
+    assert!(complained.contains("--yes"), "{complained}");
+    let said = desk.says(&["delete", "--domain", "x.example", "--dry-run"])?;
+    assert_eq!(said, format!("would delete {both}\nwould delete {crowd}\n2 messages would be deleted\n"));
+    assert_eq!(desk.listed(&[])?.len(), 2);
+
+    // By recipient: the delivery of one message has another recipient, who must not lose it.
+    let (code, said, complained) = desk.run(&["delete", "--recipient", "lisa@x.example", "--yes"])?;
+    assert_eq!((code, said.as_str()), (Some(1), "1 messages deleted\n"));
+    assert!(complained.contains(&crowd), "{complained}");
+    let rest = desk.json(&["show", &both])?;
+    assert_eq!(rest["jobs"][0]["destination"], "y.example", "only the delivery that was meant");
+    assert_eq!(rest["jobs"].as_array().map(Vec::len), Some(1));
+
+    assert_eq!(desk.json(&["delete", "--domain", "x.example", "--yes"])?["deleted"], 1);
+    assert_eq!(desk.listed(&[])?, std::slice::from_ref(&both));
+    assert_eq!(desk.says(&["delete", &both])?, "1 messages deleted\n", "an id is no selection");
+    assert_eq!(desk.says(&["list"])?.lines().last(), Some("The queue is empty."));
+    Ok(())
+}
+
+#[tokio::test]
+async fn cat_prints_what_is_stored() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let small = desk.put("a@here.example", None, &["lisa@x.example"], CONTENT).await?.to_string();
+    let content = String::from_utf8(CONTENT.to_vec())?;
+    let (header, body) = content.split_at(content.find("Hello").unwrap_or_default());
+    assert_eq!(desk.says(&["cat", &small])?, content);
+    assert_eq!(desk.says(&["cat", "-H", &small])?, header);
+    assert_eq!(desk.says(&["cat", "--body", &small])?, body);
+    assert_eq!(desk.json(&["cat", &small])?["content"], content.as_str());
+    let long = [header.as_bytes(), "a line of a long letter\r\n".repeat(30_000).as_bytes()].concat();
+    let large = desk.put("a@here.example", None, &["lisa@x.example"], &long).await?.to_string();
+    assert_eq!(desk.says(&["cat", &large])?.as_bytes(), long);
+    assert_eq!(desk.says(&["cat", "-H", &large])?, header);
+    Ok(())
+}
+
+#[tokio::test]
+async fn shape_and_summary_count_what_is_there() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    assert!(desk.says(&["summary"])?.contains("Oldest message         none"));
+    desk.put("a@here.example", None, &["lisa@x.example", "leo@x.example", "lea@y.example"], CONTENT).await?;
+    desk.put("a@here.example", Some("anna"), &["lisa@x.example"], CONTENT).await?;
+    desk.json(&["hold", "--domain", "y.example"])?;
+    let shape = desk.json(&["shape"])?;
+    assert_eq!((&shape["total"]["total"], &shape["total"]["ages"][0]), (&4.into(), &4.into()), "{shape}");
+    let rows = shape["destinations"].as_array().context("no destinations")?;
+    let rows: Vec<_> = rows.iter().map(|row| (row["destination"].as_str(), row["total"].as_u64())).collect();
+    assert_eq!(rows, [(Some("x.example"), Some(3)), (Some("y.example"), Some(1))]);
+    let text = desk.says(&["shape", "--login", "anna"])?;
+    assert!(text.lines().count() == 3 && text.contains("1280+"), "{text}");
+
+    let summary = desk.json(&["summary"])?;
+    for (name, count) in
+        [("messages", 2), ("ready", 2), ("scheduled", 0), ("leased", 0), ("held", 1), ("partitions", 2)]
+    {
+        assert_eq!(summary[name], count, "{name}: {summary}");
+    }
+    assert!(summary["created"].is_string() && summary["oldest"].is_string(), "{summary}");
+    let text = desk.says(&["summary"])?;
+    assert!(text.contains("Messages               2") && text.lines().count() < 25, "{text}");
+    Ok(())
+}
+
+/// As an old tool meets the mail of a newer program.
+#[tokio::test]
+async fn an_unreadable_message_is_shown_and_deleted_and_blinds_nothing() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let bad = desk.put("a@here.example", None, &["lisa@x.example"], CONTENT).await?.to_string();
+    let good = desk.put("a@here.example", None, &["lisa@x.example"], CONTENT).await?.to_string();
+    desk.spoil(&bad)?;
+    let text = desk.says(&["list"])?;
+    let line = text.lines().find(|line| line.starts_with(&bad)).context("it is not listed")?;
+    assert!(line.contains("unreadable: format 127"), "{line}");
+    assert_eq!(desk.listed(&[])?, [bad.clone(), good.clone()]);
+    assert!(desk.json(&["show", &bad])?["unreadable"].is_string());
+    let (code, _, complained) = desk.run(&["cat", &bad])?;
+    assert!(code == Some(1) && complained.contains("cannot be read"), "{complained}");
+    let (code, _, complained) = desk.run(&["hold", "--all"])?;
+    assert!(code == Some(1) && complained.contains("1 messages cannot be read"), "{complained}");
+    assert_eq!(desk.says(&["delete", "--sender", "a@here.example", "--yes"])?, "1 messages deleted\n");
+    assert_eq!(desk.says(&["delete", &bad])?, "1 messages deleted\n");
+    assert_eq!(desk.queue.counts().await?.messages, 0);
+    Ok(())
+}
+
+impl Desk {
+    /// Overwrites the version of a record.
+    fn spoil(&self, id: &str) -> anyhow::Result<()> {
+        let mut redis = UnixStream::connect(self.redis.socket())?;
+        redis.write_all(format!("KEYS *}}m:{id}\r\n").as_bytes())?;
+        let mut answer = BufReader::new(redis.try_clone()?).lines();
+        let key = answer.by_ref().nth(2).context("no answer")??;
+        redis.write_all(format!("SETRANGE {key} 0 \u{7f}\r\n").as_bytes())?;
+        answer.next().context("no answer")??;
+        Ok(())
+    }
+}
