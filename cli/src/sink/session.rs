@@ -120,13 +120,13 @@ impl Connection {
             Some(Deviation::Act(action)) => return Err(action),
             Some(Deviation::Reply(text)) => {
                 self.body.clear();
-                return Ok(Answer::Refuse(reply(&text)));
+                return Ok(Answer::Refuse(reply(&text), ()));
             }
             None => {}
         }
         Ok(match question {
             Question::Store(envelope) => self.store(&envelope).await,
-            Question::Sasl(_) => Answer::Refuse(Reply::authentication_failed()),
+            Question::Sasl(_) => Answer::Refuse(Reply::authentication_failed(), ()),
             _ => Answer::Proceed,
         })
     }
@@ -153,7 +153,7 @@ impl Connection {
             Ok(file) => file,
             Err(error) => {
                 tracing::error!(%error, "failed to write a message");
-                return Answer::Refuse(Reply::queue_write_error());
+                return Answer::Refuse(Reply::queue_write_error(), ());
             }
         };
         let received = Received {

@@ -4,19 +4,21 @@
 //! around it. To see what a verb does, open `command/<verb>.rs`; what an extension adds, `extension/<name>.rs`.
 //!
 //! - [`reply`]: what a server says, with the one table of texts.
-//! - [`command`]: one file a verb: grammar, and its ladder of replies.
+//! - [`command`]: one file and one row a verb: grammar, and its ladder of replies.
 //! - [`extension`]: one file an ESMTP extension: keyword and parameters.
-//! - [`dot`]: the end of a message in the DATA phase.
+//! - [`standing`]: what a command is judged by: settings, introduction, login, transaction.
+//! - [`framing`]: where command lines and content end.
 //! - [`server`]: the session that receives mail.
 //! - [`xtext`]: the encoding of DSN parameters.
 //! - [`client`]: the session that sends mail, over SMTP or LMTP.
 
 pub mod client;
 pub mod command;
-pub mod dot;
 pub mod extension;
+pub mod framing;
 pub mod reply;
 pub mod server;
+pub mod standing;
 pub mod xtext;
 
 pub use reply::Reply;

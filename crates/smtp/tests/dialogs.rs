@@ -93,7 +93,7 @@ impl Core {
             Question::Recipient(recipient) => self.may_relay(&recipient.address),
             Question::Verify(address) => self.may_relay(&address),
             Question::Etrn(_) if self.trusted => Answer::Proceed,
-            Question::Etrn(domain) => Answer::Refuse(Reply::etrn_unavailable(&domain)),
+            Question::Etrn(domain) => Answer::Refuse(Reply::etrn_unavailable(&domain), ()),
             Question::Data => {
                 self.body.clear();
                 Answer::Proceed
@@ -106,10 +106,10 @@ impl Core {
         let sender = self.session.transaction().map_or("", |transaction| transaction.envelope.sender.as_str());
         match self.session.login() {
             Some(login) if !sender.is_empty() && login != sender => {
-                return Answer::Refuse(Reply::sender_not_owned(sender, login));
+                return Answer::Refuse(Reply::sender_not_owned(sender, login), ());
             }
             None if !self.trusted && recipient.domain_str().is_some_and(|domain| domain != "example.org") => {
-                return Answer::Refuse(Reply::relay_denied(recipient.as_str()));
+                return Answer::Refuse(Reply::relay_denied(recipient.as_str()), ());
             }
             _ => {}
         }
@@ -118,7 +118,7 @@ impl Core {
             && !recipient.is_postmaster()
             && !["john", "lisa"].contains(&recipient.local().to_ascii_lowercase().as_str())
         {
-            return Answer::Refuse(Reply::user_unknown(recipient.as_str()));
+            return Answer::Refuse(Reply::user_unknown(recipient.as_str()), ());
         }
         Answer::Proceed
     }
@@ -147,7 +147,7 @@ fn sasl(step: &SaslStep) -> Answer {
         b"summersun" | b"john@example.org\0john@example.org\0summersun" | b"\0john@example.org\0summersun" => {
             Answer::Success { login: "john@example.org".into() }
         }
-        _ => Answer::Refuse(Reply::authentication_failed()),
+        _ => Answer::Refuse(Reply::authentication_failed(), ()),
     }
 }
 

@@ -3,22 +3,21 @@
 //! ```text
 //! listener ─ accept ─▶ connection ──── drives ───▶ smtp::server::Session (no I/O)
 //!                        │ asks
-//!                        ├─ relay policy ─▶ auth service (sender, domain, recipient), DNS
-//!                        ├─ SASL ─────────▶ auth service
-//!                        └─ content ──────▶ queue: durable before the 250
+//!                        ├─ SASL ────▶ auth service
+//!                        └─ intake (no SMTP) ─ relay policy ─▶ auth service (sender, domain, recipient), DNS
+//!                                            └ content ──────▶ queue: durable before the 250
 //! ```
 //!
 //! Stateless: everything that must survive is in the queue before it is acknowledged. [`run`] is the whole service.
 
-mod answer;
 mod auth;
-mod budget;
 mod connection;
+mod door;
 mod failures;
+mod intake;
 mod limits;
 mod metrics;
 mod readiness;
-mod receive;
 mod server;
 mod setup;
 mod stream;
@@ -34,8 +33,8 @@ use staffetta_transport::shutdown::Hangup;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use door::Door;
 use readiness::Readiness;
-use server::Door;
 use setup::Shared;
 
 pub use setup::certificates;

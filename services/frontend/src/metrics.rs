@@ -6,8 +6,9 @@
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
-use staffetta_policy::relay::Refusal;
-use staffetta_smtp::command::Verb;
+use std::time::Duration;
+
+use staffetta_policy::relay::Objection;
 use staffetta_smtp::server::Stage;
 use tonic::{Code, Status};
 
@@ -16,25 +17,27 @@ pub(crate) const AUTH_RESULTS: [&str; 6] = ["success", "failed", "malformed", "a
 
 /// Handles that belong to one listener.
 pub(crate) struct ListenerMetrics {
-    name: String,
     pub(crate) connections: Counter,
     pub(crate) active: Gauge,
     pub(crate) over_limit: Counter,
     pub(crate) over_client_limit: Counter,
-    pub(crate) messages: Counter,
 }
 
 /// Handles that all listeners share.
 pub(crate) struct Metrics {
     pub(crate) commands: Commands,
-    pub(crate) recipients: Counter,
-    pub(crate) bytes: Counter,
-    pub(crate) size: Histogram,
-    pub(crate) commit: Histogram,
     /// MAIL to DATA.
     pub(crate) envelope: Histogram,
+}
+
+/// Handles of the intake.
+pub(crate) struct IntakeMetrics {
+    recipients: Counter,
+    bytes: Counter,
+    size: Histogram,
+    commit: Histogram,
     /// 354 to the final dot.
-    pub(crate) content: Histogram,
+    content: Histogram,
 }
 
 /// Answers to commands and messages, by stage and first digit of the reply.
@@ -52,18 +55,11 @@ impl ListenerMetrics {
             counter!("staffetta_smtp_connections_rejected_total", "listener" => listener, "reason" => reason)
         };
         Self {
-            name: listener(),
             connections: counter!("staffetta_smtp_connections_total", "listener" => listener(), "tls" => tls),
             active: gauge!("staffetta_smtp_connections_active", "listener" => listener()),
             over_limit: rejected("connection_limit"),
             over_client_limit: rejected("connections_per_client"),
-            messages: counter!("staffetta_messages_accepted_total", "listener" => listener()),
         }
-    }
-
-    /// The listener's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
     }
 }
 
@@ -76,22 +72,37 @@ impl Metrics {
                 auth(mechanism, result).increment(0);
             }
         }
-        for refusal in Refusal::ALL {
-            let code = refusal_code(refusal);
-            rejection("RCPT", code, refusal.label()).increment(0);
+        for objection in Objection::ALL {
+            rejection("RCPT", objection.code(), objection.label()).increment(0);
         }
         for (version, result) in [("TLSv1.3", "ok"), ("TLSv1.2", "ok"), ("none", "failed")] {
             handshake(version, result).increment(0);
         }
         Self {
             commands: Commands::new(),
+            envelope: histogram!("staffetta_smtp_transaction_duration_seconds", "stage" => "envelope"),
+        }
+    }
+}
+
+impl IntakeMetrics {
+    pub(crate) fn new() -> Self {
+        Self {
             recipients: counter!("staffetta_recipients_accepted_total"),
             bytes: counter!("staffetta_messages_accepted_bytes_total"),
             size: histogram!("staffetta_message_size_bytes"),
             commit: histogram!("staffetta_queue_commit_duration_seconds"),
-            envelope: histogram!("staffetta_smtp_transaction_duration_seconds", "stage" => "envelope"),
             content: histogram!("staffetta_smtp_transaction_duration_seconds", "stage" => "content"),
         }
+    }
+
+    /// A message is in the queue: its octets, its recipients, how long its content took to come and to become durable.
+    pub(crate) fn accepted(&self, size: u64, recipients: usize, content: Duration, commit: Duration) {
+        self.recipients.increment(recipients as u64);
+        self.bytes.increment(size);
+        self.size.record(size as f64);
+        self.content.record(content);
+        self.commit.record(commit);
     }
 }
 
@@ -102,7 +113,7 @@ impl Commands {
 
     /// Connections have families of their own; only AUTH and DATA have a middle.
     fn counter(stage: Stage, class: &'static str) -> Counter {
-        let goes_on = matches!(stage, Stage::Command(Verb::Auth | Verb::Data));
+        let goes_on = matches!(stage, Stage::Command(verb) if verb.row().goes_on);
         if stage == Stage::Connect || (class == "3" && !goes_on) {
             return Counter::noop();
         }
@@ -116,6 +127,11 @@ impl Commands {
             counter.increment(n.into());
         }
     }
+}
+
+/// The messages that one listener took.
+pub(crate) fn messages_accepted(listener: &str) -> Counter {
+    counter!("staffetta_messages_accepted_total", "listener" => listener.to_owned())
 }
 
 /// One login attempt that ended.
@@ -162,15 +178,6 @@ impl Rpc {
         let code = if code == Code::Ok { "OK".to_owned() } else { format!("{code:?}") };
         counter!("staffetta_grpc_client_requests_total", "method" => method, "code" => code)
     }
-}
-
-fn refusal_code(refusal: Refusal) -> u16 {
-    use staffetta_mail::{Address, ReversePath};
-    use staffetta_policy::relay::{Listener, Request};
-    let Ok(recipient) = Address::parse("postmaster") else { return 0 };
-    let sender = &ReversePath::Null;
-    let request = Request { listener: Listener::Relay, trusted: false, login: None, sender, recipient: &recipient };
-    refusal.reply(&request).code()
 }
 
 fn describe() {

@@ -1,64 +1,20 @@
-//! One listener: its accept loop, and what is decided before a session begins.
+//! The accept loop of a listener, and what is decided before a session begins.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use staffetta_config::{Listener, ListenerTls};
+use staffetta_config::ListenerTls;
 use staffetta_smtp::Reply;
-use staffetta_smtp::server::Settings;
 use staffetta_telemetry::maillog;
 use staffetta_transport::listen;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::connection::{self, Peer};
+use crate::connection;
+use crate::door::{Door, Peer};
 use crate::limits::{Full, Slot};
-use crate::metrics::{self, ListenerMetrics};
-use crate::setup::{self, Shared};
-
-/// All that the sessions of one listener have in common.
-pub(crate) struct Door {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) kind: staffetta_policy::relay::Listener,
-    pub(crate) tls: ListenerTls,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) metrics: ListenerMetrics,
-    /// No new sessions; those that wait for a command end.
-    pub(crate) stop: CancellationToken,
-    /// All sessions end now.
-    kill: CancellationToken,
-}
-
-impl Door {
-    pub(crate) fn new(
-        listener: &Listener,
-        shared: Arc<Shared>,
-        stop: CancellationToken,
-        kill: CancellationToken,
-    ) -> Self {
-        let tls = match listener.tls {
-            ListenerTls::Starttls => "starttls",
-            ListenerTls::Implicit => "implicit",
-            ListenerTls::Off => "off",
-        };
-        Self {
-            kind: setup::kind(listener),
-            tls: listener.tls,
-            settings: Arc::new(setup::session(listener, &shared)),
-            metrics: ListenerMetrics::new(&listener.name, tls),
-            shared,
-            stop,
-            kill,
-        }
-    }
-
-    /// The listener's name.
-    pub(crate) fn name(&self) -> &str {
-        self.metrics.name()
-    }
-}
+use crate::metrics;
 
 /// Takes connections until the door stops.
 pub(crate) async fn serve(door: Arc<Door>, listener: TcpListener, sessions: TaskTracker) {

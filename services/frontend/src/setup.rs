@@ -18,8 +18,8 @@ use staffetta_transport::tls::{Certificates, Pair};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
-use crate::budget::Budget;
 use crate::failures::Failures;
+use crate::intake::{Directory, Intake};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
@@ -33,15 +33,11 @@ pub(crate) struct Shared {
     pub(crate) hostname: String,
     pub(crate) queue: Queue,
     pub(crate) auth: Auth,
-    pub(crate) resolver: Resolver,
-    pub(crate) rules: Rules,
+    pub(crate) intake: Intake,
     pub(crate) limits: Arc<Limits>,
     pub(crate) failures: Failures,
-    pub(crate) budget: Budget,
     pub(crate) metrics: Metrics,
     pub(crate) tls: Option<Arc<ServerConfig>>,
-    /// How long delivery of an accepted message is tried.
-    pub(crate) lifetime: Duration,
     trusted_networks: Vec<IpNet>,
     etrn_networks: Vec<IpNet>,
     limits_of_sessions: SessionLimits,
@@ -66,18 +62,16 @@ impl Shared {
         let frontend = &config.frontend;
         let mechanisms: Vec<String> = MECHANISMS.map(str::to_owned).into();
         let queue = Queue::open(config.into(), background).context("redis")?;
+        let auth = Auth::new(config).context("frontend.auth")?;
         Ok(Self {
             hostname: config.hostname.clone(),
             failures: Failures::new(&queue, frontend.auth_failures_per_client),
+            intake: intake(config, queue.clone(), auth.clone())?,
             queue,
-            auth: Auth::new(config).context("frontend.auth")?,
-            resolver: Resolver::new(&DnsSettings { servers: config.dns.servers.clone() }).context("dns")?,
-            rules: rules(config),
+            auth,
             limits: Limits::new(frontend.connection_limit, frontend.connections_per_client),
-            budget: Budget::of_this_process(),
             metrics: Metrics::new(&mechanisms),
             tls: certificates.map(Certificates::server_config).transpose().context("tls")?,
-            lifetime: config.delivery.lifetime,
             trusted_networks: frontend.trusted_networks.clone(),
             etrn_networks: frontend.etrn_networks.clone(),
             limits_of_sessions: SessionLimits {
@@ -171,6 +165,13 @@ pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>
         key: sni.key.clone(),
     });
     Certificates::load(default, sni.collect()).context("tls").map(Some)
+}
+
+/// What every message goes through.
+pub(crate) fn intake(config: &Config, queue: Queue, auth: Auth) -> anyhow::Result<Intake> {
+    let resolver = Resolver::new(&DnsSettings { servers: config.dns.servers.clone() }).context("dns")?;
+    let directory = Directory { auth, resolver };
+    Ok(Intake::new(&config.hostname, queue, directory, rules(config), config.delivery.lifetime))
 }
 
 fn rules(config: &Config) -> Rules {

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::intake::Tls;
 use crate::metrics;
 
 /// Longest TLS handshake, however patient the session is.
@@ -49,17 +50,6 @@ impl Stream {
         let version = version(stream);
         Some(Tls { version, text: format!("{version} {cipher}"), cipher })
     }
-}
-
-/// Protocol and cipher, for logs and the trace field.
-#[derive(Clone, Debug)]
-pub(crate) struct Tls {
-    /// `TLSv1.3`
-    pub(crate) version: &'static str,
-    /// `TLS_AES_256_GCM_SHA384`
-    pub(crate) cipher: String,
-    /// Both with a blank between them.
-    pub(crate) text: String,
 }
 
 fn version(stream: &TlsStream<TcpStream>) -> &'static str {

@@ -14,14 +14,14 @@
 //! ```
 
 mod domains;
-mod refusal;
+mod objection;
 #[cfg(test)]
 mod tests;
 
 use staffetta_mail::{Address, Domain, ReversePath};
 
 pub use domains::DomainSet;
-pub use refusal::Refusal;
+pub use objection::Objection;
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,18 +66,18 @@ pub struct Request<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known {
     /// Answers [`Fact::SenderOwned`].
-    pub sender_owned: Option<Answer>,
+    pub sender_owned: Option<Finding>,
     /// Answers [`Fact::DomainOurs`].
-    pub domain_ours: Option<Answer>,
+    pub domain_ours: Option<Finding>,
     /// Answers [`Fact::RecipientExists`].
-    pub recipient_exists: Option<Answer>,
+    pub recipient_exists: Option<Finding>,
     /// Answers [`Fact::DomainInDns`].
     pub domain_in_dns: Option<InDns>,
 }
 
 /// A yes-or-no fact that only a look-up can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Finding {
     /// It is so.
     Yes,
     /// It is not so.
@@ -127,7 +127,7 @@ pub enum Verdict {
     /// Take it.
     Accept,
     /// Refuse it for good or for now; the reason knows its reply.
-    Refuse(Refusal),
+    Refuse(Objection),
 }
 
 /// Evaluates one recipient with what is known so far.
@@ -140,20 +140,20 @@ pub fn evaluate(rules: &Rules, request: &Request<'_>, known: &Known) -> Step {
     match walk() {
         Ok(()) => Step::Verdict(Verdict::Accept),
         Err(Halt::Need(fact)) => Step::Ask(fact),
-        Err(Halt::No(refusal)) => Step::Verdict(Verdict::Refuse(refusal)),
+        Err(Halt::No(objection)) => Step::Verdict(Verdict::Refuse(objection)),
     }
 }
 
 /// Where the walk through the lists ends before its end.
 enum Halt {
     Need(Fact),
-    No(Refusal),
+    No(Objection),
 }
 
 fn sender(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
     if request.login.is_none() {
         return match request.listener {
-            Listener::Submission => Err(Halt::No(Refusal::NotLoggedIn)),
+            Listener::Submission => Err(Halt::No(Objection::NotLoggedIn)),
             Listener::Relay => Ok(()),
         };
     }
@@ -161,9 +161,9 @@ fn sender(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Hal
         return Ok(());
     }
     match known.sender_owned.ok_or(Halt::Need(Fact::SenderOwned))? {
-        Answer::Yes => Ok(()),
-        Answer::No => Err(Halt::No(Refusal::SenderNotOwned)),
-        Answer::Unknown => Err(Halt::No(Refusal::SenderUnknown)),
+        Finding::Yes => Ok(()),
+        Finding::No => Err(Halt::No(Objection::SenderNotOwned)),
+        Finding::Unknown => Err(Halt::No(Objection::SenderUnknown)),
     }
 }
 
@@ -173,7 +173,7 @@ fn relay(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt
     }
     match ours(rules, request.recipient, known)? {
         Ours::Static | Ours::ByAuth => Ok(()),
-        Ours::No => Err(Halt::No(Refusal::RelayDenied)),
+        Ours::No => Err(Halt::No(Objection::RelayDenied)),
     }
 }
 
@@ -183,7 +183,7 @@ fn recipient(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), 
         return Ok(());
     }
     if !request.recipient.is_fully_qualified() {
-        return Err(Halt::No(Refusal::NotFullyQualified));
+        return Err(Halt::No(Objection::NotFullyQualified));
     }
     match ours(rules, request.recipient, known)? {
         Ours::Static => Ok(()),
@@ -209,17 +209,17 @@ fn ours(rules: &Rules, recipient: &Address, known: &Known) -> Result<Ours, Halt>
         return Ok(Ours::No);
     }
     match known.domain_ours.ok_or(Halt::Need(Fact::DomainOurs))? {
-        Answer::Yes => Ok(Ours::ByAuth),
-        Answer::No => Ok(Ours::No),
-        Answer::Unknown => Err(Halt::No(Refusal::RecipientUnknown)),
+        Finding::Yes => Ok(Ours::ByAuth),
+        Finding::No => Ok(Ours::No),
+        Finding::Unknown => Err(Halt::No(Objection::RecipientUnknown)),
     }
 }
 
 fn exists(known: &Known) -> Result<(), Halt> {
     match known.recipient_exists.ok_or(Halt::Need(Fact::RecipientExists))? {
-        Answer::Yes => Ok(()),
-        Answer::No => Err(Halt::No(Refusal::NoSuchRecipient)),
-        Answer::Unknown => Err(Halt::No(Refusal::RecipientUnknown)),
+        Finding::Yes => Ok(()),
+        Finding::No => Err(Halt::No(Objection::NoSuchRecipient)),
+        Finding::Unknown => Err(Halt::No(Objection::RecipientUnknown)),
     }
 }
 
@@ -230,9 +230,9 @@ fn in_dns(rules: &Rules, recipient: &Address, known: &Known) -> Result<(), Halt>
     }
     match known.domain_in_dns.ok_or(Halt::Need(Fact::DomainInDns))? {
         InDns::Exists => Ok(()),
-        InDns::NotFound => Err(Halt::No(Refusal::DomainNotFound)),
-        InDns::NullMx => Err(Halt::No(Refusal::NullMx)),
-        InDns::Unknown => Err(Halt::No(Refusal::DnsUnavailable)),
+        InDns::NotFound => Err(Halt::No(Objection::DomainNotFound)),
+        InDns::NullMx => Err(Halt::No(Objection::NullMx)),
+        InDns::Unknown => Err(Halt::No(Objection::DnsUnavailable)),
     }
 }
 

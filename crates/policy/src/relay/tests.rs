@@ -9,14 +9,14 @@ const JOHN: &str = "john@example.org";
 /// A world in which every fact can be found out.
 #[derive(Clone, Copy)]
 struct World {
-    owned: Answer,
-    ours: Answer,
-    exists: Answer,
+    owned: Finding,
+    ours: Finding,
+    exists: Finding,
     dns: InDns,
 }
 
-const FINE: World = World { owned: Answer::Yes, ours: Answer::No, exists: Answer::Yes, dns: InDns::Exists };
-const OURS: World = World { ours: Answer::Yes, ..FINE };
+const FINE: World = World { owned: Finding::Yes, ours: Finding::No, exists: Finding::Yes, dns: InDns::Exists };
+const OURS: World = World { ours: Finding::Yes, ..FINE };
 
 fn rules() -> Rules {
     Rules {
@@ -41,7 +41,7 @@ fn play(rules: &Rules, client: Client, sender: &str, recipient: &str, world: Wor
     loop {
         let fact = match evaluate(rules, &request, &known) {
             Step::Verdict(Verdict::Accept) => return (String::new(), asked),
-            Step::Verdict(Verdict::Refuse(refusal)) => return (refusal.reply(&request).to_string(), asked),
+            Step::Verdict(Verdict::Refuse(objection)) => return (objection.reply(&request).to_string(), asked),
             Step::Ask(fact) => fact,
         };
         assert!(!asked.contains(&fact), "asked twice");
@@ -61,13 +61,14 @@ type Client = (Listener, bool, Option<&'static str>);
 type Row = (Client, &'static str, &'static str, World, &'static str, &'static [Fact]);
 const STRANGER: Client = (Listener::Relay, false, None);
 const TRUSTED: Client = (Listener::Relay, true, None);
+const TRUSTED_USER: Client = (Listener::Relay, true, Some(JOHN));
 const USER_25: Client = (Listener::Relay, false, Some(JOHN));
 const USER_587: Client = (Listener::Submission, false, Some(JOHN));
 
 #[test]
 fn postfix_order_and_replies() {
     use Fact::{DomainInDns, DomainOurs, RecipientExists, SenderOwned};
-    let forged = World { owned: Answer::No, ..FINE };
+    let forged = World { owned: Finding::No, ..FINE };
     let rows: &[Row] = &[
         // strangers
         (STRANGER, JOHN, "lisa@example.com", FINE, "554 5.7.1 <lisa@example.com>: Relay access denied", &[DomainOurs]),
@@ -81,7 +82,7 @@ fn postfix_order_and_replies() {
             STRANGER,
             JOHN,
             "x@mine.test",
-            World { exists: Answer::No, ..OURS },
+            World { exists: Finding::No, ..OURS },
             "550 5.1.1 <x@mine.test>: Recipient address rejected: User unknown in local recipient table",
             &[DomainOurs, RecipientExists],
         ),
@@ -89,7 +90,7 @@ fn postfix_order_and_replies() {
             STRANGER,
             JOHN,
             "x@mine.test",
-            World { ours: Answer::Unknown, ..FINE },
+            World { ours: Finding::Unknown, ..FINE },
             "451 4.3.0 <x@mine.test>: Temporary lookup failure",
             &[DomainOurs],
         ),
@@ -97,7 +98,7 @@ fn postfix_order_and_replies() {
             STRANGER,
             JOHN,
             "x@mine.test",
-            World { exists: Answer::Unknown, ..OURS },
+            World { exists: Finding::Unknown, ..OURS },
             "451 4.3.0 <x@mine.test>: Temporary lookup failure",
             &[DomainOurs, RecipientExists],
         ),
@@ -127,6 +128,15 @@ fn postfix_order_and_replies() {
             "553 5.7.1 <forged@email.address>: Sender address rejected: not owned by user john@example.org",
             &[SenderOwned],
         ),
+        // a user is asked about his sender wherever he is: a hijacked account must not forge from inside either
+        (
+            TRUSTED_USER,
+            "forged@email.address",
+            "lisa@example.com",
+            forged,
+            "553 5.7.1 <forged@email.address>: Sender address rejected: not owned by user john@example.org",
+            &[SenderOwned],
+        ),
         (
             USER_25,
             "bob@mine.test",
@@ -139,7 +149,7 @@ fn postfix_order_and_replies() {
             USER_587,
             JOHN,
             "lisa@example.com",
-            World { owned: Answer::Unknown, ..FINE },
+            World { owned: Finding::Unknown, ..FINE },
             "451 4.3.0 <john@example.org>: Temporary lookup failure",
             &[SenderOwned],
         ),
@@ -147,7 +157,7 @@ fn postfix_order_and_replies() {
             USER_587,
             JOHN,
             "nobody@mine.test",
-            World { exists: Answer::No, ..OURS },
+            World { exists: Finding::No, ..OURS },
             "550 5.1.1 <nobody@mine.test>: Recipient address rejected: User unknown in local recipient table",
             &[SenderOwned, DomainOurs, RecipientExists],
         ),
@@ -184,6 +194,16 @@ fn postfix_order_and_replies() {
 }
 
 #[test]
+fn the_code_of_an_objection_is_that_of_its_reply() {
+    let (sender, recipient) = (ReversePath::Null, Address::parse("lisa@example.com").unwrap());
+    let request =
+        Request { listener: Listener::Relay, trusted: false, login: None, sender: &sender, recipient: &recipient };
+    for objection in Objection::ALL {
+        assert_eq!(objection.reply(&request).code(), objection.code(), "{objection:?}");
+    }
+}
+
+#[test]
 fn what_is_switched_off_is_not_asked() {
     let off = Rules::default();
     assert_eq!(play(&off, USER_587, "other@x.test", "lisa@example.com", FINE), (String::new(), Vec::new()));
@@ -204,13 +224,13 @@ proptest::proptest! {
     fn a_stranger_reaches_only_domains_that_are_ours(
         owned in 0..3u8, ours in 0..3u8, exists in 0..3u8, dns in 0..4u8, from_auth: bool, submission: bool,
     ) {
-        let answer = |n| [Answer::Yes, Answer::No, Answer::Unknown][usize::from(n)];
+        let answer = |n| [Finding::Yes, Finding::No, Finding::Unknown][usize::from(n)];
         let dns = [InDns::Exists, InDns::NotFound, InDns::NullMx, InDns::Unknown][usize::from(dns)];
         let world = World { owned: answer(owned), ours: answer(ours), exists: answer(exists), dns };
         let listener = if submission { Listener::Submission } else { Listener::Relay };
         let rules = Rules { relay_domains_from_auth: from_auth, ..rules() };
         let (reply, _) = play(&rules, (listener, false, None), JOHN, "lisa@example.com", world);
-        let ours = !submission && from_auth && world.ours == Answer::Yes && world.exists == Answer::Yes;
+        let ours = !submission && from_auth && world.ours == Finding::Yes && world.exists == Finding::Yes;
         proptest::prop_assert_eq!(reply.is_empty(), ours);
     }
 }

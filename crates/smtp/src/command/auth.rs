@@ -9,8 +9,19 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroize;
 
-use super::Standing;
+use super::{Command, Place, Row};
 use crate::Reply;
+use crate::standing::Standing;
+
+/// Its row in the table of verbs.
+pub(super) const ROW: Row = Row {
+    name: "AUTH",
+    parse: |standing, arguments| Auth::check(standing, arguments).map(Command::Auth),
+    place: Place::Last,
+    secret: true,
+    goes_on: true,
+    ..Row::PLAIN
+};
 
 /// Longest response to a challenge, in base64 (RFC 4954 section 4).
 pub const MAX_RESPONSE: usize = 12_288;
@@ -120,10 +131,10 @@ pub fn challenge(octets: &[u8]) -> Reply {
 mod tests {
     use staffetta_mail::ReversePath;
 
-    use super::super::tests::standing;
     use super::*;
-    use crate::extension::MailParameters;
-    use crate::server::{Helo, Settings, Transaction};
+    use crate::standing::MailParameters;
+    use crate::standing::tests::standing;
+    use crate::standing::{Helo, Settings, Transaction};
 
     const CHAPTER: &str = "am9obkBleGFtcGxlLm9yZwBqb2huQGV4YW1wbGUub3JnAHN1bW1lcnN1bg==";
 

@@ -1,7 +1,17 @@
 //! DATA (RFC 5321 section 4.1.1.4): the message follows.
 
-use super::Standing;
+use super::{Command, Place, Row};
 use crate::Reply;
+use crate::standing::Standing;
+
+/// Its row in the table of verbs.
+pub(super) const ROW: Row = Row {
+    name: "DATA",
+    parse: |standing, arguments| check(standing, arguments).map(|()| Command::Data),
+    place: Place::Last,
+    goes_on: true,
+    ..Row::PLAIN
+};
 
 /// The ladder of DATA.
 pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<(), Reply> {
@@ -20,10 +30,10 @@ pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<(), Reply> {
 mod tests {
     use staffetta_mail::{Address, Recipient, ReversePath};
 
-    use super::super::tests::standing;
     use super::*;
-    use crate::extension::MailParameters;
-    use crate::server::{Settings, Transaction};
+    use crate::standing::MailParameters;
+    use crate::standing::tests::standing;
+    use crate::standing::{Settings, Transaction};
 
     #[test]
     fn the_ladder() {

@@ -2,13 +2,27 @@
 
 use bytes::BytesMut;
 
-use super::Standing;
+use super::{Command, Place, Row};
 use crate::Reply;
 use crate::extension::{EXTENSIONS, Offer};
+use crate::standing::{Helo, Standing};
+
+/// Its row in the table of verbs.
+pub(super) const ROW: Row = Row {
+    name: "EHLO",
+    parse: |_, arguments| check(arguments).map(Command::Introduce),
+    place: Place::Last,
+    junk: true,
+    in_clear: true,
+    ..Row::PLAIN
+};
 
 /// The ladder of EHLO: the name, as typed. Further words are part of it, as in Postfix.
-pub fn check(arguments: &str) -> Result<&str, Reply> {
-    if arguments.is_empty() { Err(Reply::ehlo_syntax()) } else { Ok(arguments) }
+pub fn check(arguments: &str) -> Result<Helo, Reply> {
+    if arguments.is_empty() {
+        return Err(Reply::ehlo_syntax());
+    }
+    Ok(Helo { name: arguments.to_owned(), extended: true })
 }
 
 /// Appends the reply: our name, then a line for each extension on offer.
@@ -32,9 +46,9 @@ pub fn write_reply(standing: &Standing<'_>, output: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::standing;
     use super::*;
-    use crate::server::Settings;
+    use crate::standing::Settings;
+    use crate::standing::tests::standing;
 
     fn offered(standing: &Standing<'_>) -> String {
         let mut output = BytesMut::new();
@@ -45,8 +59,8 @@ mod tests {
     #[test]
     fn a_name_is_needed_and_kept_as_typed() {
         assert_eq!(check(""), Err(Reply::ehlo_syntax()));
-        assert_eq!(check("[192.0.2.1]"), Ok("[192.0.2.1]"));
-        assert_eq!(check("my pc"), Ok("my pc"));
+        assert_eq!(check("[192.0.2.1]").map(|helo| helo.name), Ok("[192.0.2.1]".to_owned()));
+        assert_eq!(check("my pc").map(|helo| helo.name), Ok("my pc".to_owned()));
     }
 
     #[test]

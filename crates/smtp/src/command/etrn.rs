@@ -1,7 +1,16 @@
 //! ETRN (RFC 1985): asks to send what waits for a domain. Its replies carry no enhanced status codes.
 
-use super::Standing;
+use super::{Command, Row};
 use crate::Reply;
+use crate::standing::Standing;
+
+/// Its row in the table of verbs.
+pub(super) const ROW: Row = Row {
+    name: "ETRN",
+    parse: |standing, arguments| check(standing, arguments).map(|domain| Command::Etrn(domain.to_owned())),
+    junk: true,
+    ..Row::PLAIN
+};
 
 /// The ladder of ETRN: the domain in question, without a leading `@` (subdomains too) or `#` (queue name).
 pub fn check<'a>(standing: &Standing<'_>, arguments: &'a str) -> Result<&'a str, Reply> {
@@ -34,10 +43,10 @@ fn is_host_name(text: &str) -> bool {
 mod tests {
     use staffetta_mail::ReversePath;
 
-    use super::super::tests::standing;
     use super::*;
-    use crate::extension::MailParameters;
-    use crate::server::{Helo, Settings, Transaction};
+    use crate::standing::MailParameters;
+    use crate::standing::tests::standing;
+    use crate::standing::{Helo, Settings, Transaction};
 
     #[test]
     fn rfc1985_5_the_ladder() {

@@ -4,10 +4,18 @@
 
 use staffetta_mail::ReversePath;
 
-use super::Standing;
 use super::path::{self, PathError};
+use super::{Command, Row};
 use crate::Reply;
-use crate::extension::{self, MailParameters};
+use crate::extension;
+use crate::standing::{MailParameters, Standing};
+
+/// Its row in the table of verbs.
+pub(super) const ROW: Row = Row {
+    name: "MAIL",
+    parse: |standing, arguments| Mail::check(standing, arguments).map(Command::Mail),
+    ..Row::PLAIN
+};
 
 /// A MAIL command that the protocol has nothing against.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +49,9 @@ impl Mail {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::standing;
     use super::*;
-    use crate::server::{Helo, Kind, Settings, Transaction};
+    use crate::standing::tests::standing;
+    use crate::standing::{Helo, Kind, Settings, Transaction};
 
     #[test]
     fn rfc5321_4_1_1_2_the_sender_is_kept_byte_for_byte() {

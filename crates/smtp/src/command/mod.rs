@@ -1,8 +1,9 @@
 //! The commands of SMTP (RFC 5321 section 4.1): one file a verb, with its grammar and its ladder of replies.
 //!
-//! Each verb's `check` gets the [`Standing`] of the session and the arguments as typed, walks down the ladder of what
-//! may be wrong in the order of the RFC, and returns either the first [`Reply`] that refuses or the command, ready to
-//! be carried out. Nothing here changes the session: [`crate::server`] does.
+//! A verb is its file and its row in the table of [`Verb`]; nothing else knows all verbs. Each verb's `check` gets the
+//! [`Standing`] of the session and the arguments as typed, walks down the ladder of what may be wrong in the order of
+//! the RFC, and returns either the first [`Reply`] that refuses or the command, ready to be carried out. Nothing here
+//! changes the session: [`crate::server`] does.
 
 pub mod auth;
 pub mod data;
@@ -21,80 +22,129 @@ pub mod vrfy;
 
 use std::fmt;
 
+use staffetta_mail::{Address, Recipient};
+
+use auth::Auth;
+use mail::Mail;
+
 use crate::Reply;
-use crate::server::{Helo, Kind, Settings, Transaction};
+use crate::standing::{Helo, Kind, Standing};
 
-/// What a ladder may look at.
-#[derive(Clone, Copy, Debug)]
-pub struct Standing<'a> {
-    /// How this listener is set up.
-    pub settings: &'a Settings,
-    /// Is the connection under TLS?
-    pub encrypted: bool,
-    /// What HELO or EHLO said.
-    pub helo: Option<&'a Helo>,
-    /// Who logged in.
-    pub login: Option<&'a str>,
-    /// The transaction between MAIL and the end of data.
-    pub transaction: Option<&'a Transaction>,
+/// One verb: all that the server must know of it. To add one, write its file and add its row to [`Verb`].
+#[derive(Debug)]
+pub struct Row {
+    /// The word on the wire and in logs.
+    pub name: &'static str,
+    /// Its grammar and its ladder, which also knows in which states it may come.
+    pub parse: fn(&Standing<'_>, &str) -> Result<Command, Reply>,
+    /// Where it may stand in a pipelined group.
+    pub place: Place,
+    /// Does it cost the server work without getting mail through (Postfix `smtpd_junk_command_limit`)?
+    pub junk: bool,
+    /// Does submission take it before TLS (RFC 3207 section 4)?
+    pub in_clear: bool,
+    /// Can its line hold a secret, which is wiped then?
+    pub secret: bool,
+    /// Has it a middle, 3yz?
+    pub goes_on: bool,
 }
 
-/// The verbs that this server knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "they are the words of the protocol")]
-pub enum Verb {
-    Helo,
-    Ehlo,
-    Mail,
-    Rcpt,
+/// Where a command may stand in a pipelined group (RFC 2920 section 3.1, RFC 3207 section 4, RFC 4954 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Anywhere, if the client knows of pipelining.
+    Within,
+    /// At the end: what follows would depend on its reply.
+    Last,
+    /// It should be the last, but what follows it harms nobody: QUIT.
+    Anywhere,
+}
+
+impl Row {
+    /// What most verbs have in common.
+    const PLAIN: Self = Self {
+        name: "",
+        parse: |_, _| Err(Reply::not_implemented()),
+        place: Place::Within,
+        junk: false,
+        in_clear: false,
+        secret: false,
+        goes_on: false,
+    };
+}
+
+/// A command that the protocol has nothing against, ready to be carried out by [`crate::server`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Nothing but a reply.
+    Say(Reply),
+    /// The client introduces itself, which also resets (RFC 5321 section 4.1.4).
+    Introduce(Helo),
+    /// Reply, then go under TLS.
+    StartTls(Reply),
+    /// Begin an authentication.
+    Auth(Auth),
+    /// Begin a transaction.
+    Mail(Mail),
+    /// Add to it.
+    Recipient(Recipient),
+    /// The content follows.
     Data,
-    Rset,
-    Noop,
-    Quit,
-    StartTls,
-    Auth,
-    Vrfy,
-    Etrn,
-    Help,
+    /// Forget the transaction.
+    Reset(Reply),
+    /// Would this address be accepted?
+    Verify {
+        /// The address in question.
+        address: Address,
+        /// As the client wrote it.
+        typed: String,
+    },
+    /// Send what waits for this domain.
+    Etrn(String),
+    /// Reply, then close.
+    Close(Reply),
 }
 
-/// The names of the verbs as they appear on the wire.
-const NAMES: [(&str, Verb); 13] = [
-    ("RCPT", Verb::Rcpt),
-    ("MAIL", Verb::Mail),
-    ("DATA", Verb::Data),
-    ("EHLO", Verb::Ehlo),
-    ("QUIT", Verb::Quit),
-    ("STARTTLS", Verb::StartTls),
-    ("AUTH", Verb::Auth),
-    ("RSET", Verb::Rset),
-    ("HELO", Verb::Helo),
-    ("NOOP", Verb::Noop),
-    ("VRFY", Verb::Vrfy),
-    ("ETRN", Verb::Etrn),
-    ("HELP", Verb::Help),
-];
+macro_rules! verbs {
+    ($($verb:ident = $row:path,)*) => {
+        /// The verbs that this server knows, the most frequent ones first.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[expect(missing_docs, reason = "they are the words of the protocol")]
+        pub enum Verb { $($verb,)* }
+
+        static TABLE: &[Row] = &[$($row,)*];
+
+        impl Verb {
+            /// All of them, in the order of the table.
+            pub const ALL: [Self; [$(Self::$verb),*].len()] = [$(Self::$verb),*];
+        }
+    };
+}
+
+verbs! {
+    Rcpt = rcpt::ROW,
+    Mail = mail::ROW,
+    Data = data::ROW,
+    Ehlo = ehlo::ROW,
+    Quit = quit::ROW,
+    StartTls = starttls::ROW,
+    Auth = auth::ROW,
+    Rset = rset::ROW,
+    Helo = helo::ROW,
+    Noop = noop::ROW,
+    Vrfy = vrfy::ROW,
+    Etrn = etrn::ROW,
+    Help = help::ROW,
+}
 
 /// Words of other protocols (Postfix `smtpd_forbidden_commands`).
 const FORBIDDEN: [&str; 3] = ["CONNECT", "GET", "POST"];
 
 impl Verb {
-    /// All of them, in the order of their declaration.
-    pub const ALL: [Self; NAMES.len()] = [
-        Self::Helo,
-        Self::Ehlo,
-        Self::Mail,
-        Self::Rcpt,
-        Self::Data,
-        Self::Rset,
-        Self::Noop,
-        Self::Quit,
-        Self::StartTls,
-        Self::Auth,
-        Self::Vrfy,
-        Self::Etrn,
-        Self::Help,
-    ];
+    /// What the table says of it.
+    pub fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
 
     /// Takes a line apart into the verb and its arguments, which lose the blanks around them.
     ///
@@ -103,8 +153,8 @@ impl Verb {
     pub fn split(line: &str) -> Result<(Self, &str), Reply> {
         let line = line.trim_ascii();
         let (word, arguments) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-        match NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)) {
-            Some(&(_, verb)) => Ok((verb, arguments.trim_ascii_start())),
+        match TABLE.iter().position(|row| row.name.eq_ignore_ascii_case(word)) {
+            Some(at) => Ok((Self::ALL[at], arguments.trim_ascii_start())),
             None if word.is_empty() => Err(Reply::bad_syntax()),
             None if is_other_protocol(word) => Err(Reply::goodbye()),
             None => Err(Reply::not_recognized()),
@@ -113,51 +163,30 @@ impl Verb {
 
     /// The word as it appears on the wire and in logs.
     pub fn name(self) -> &'static str {
-        NAMES.iter().find(|&&(_, verb)| verb == self).map_or("", |&(name, _)| name)
+        self.row().name
     }
 
-    /// Must this command be the last of a pipelined group (RFC 2920 section 3.1, RFC 3207 section 4, RFC 4954
-    /// section 4)? QUIT must be too, but what follows it harms nobody.
-    pub const fn ends_group(self) -> bool {
-        matches!(
-            self,
-            Self::Helo | Self::Ehlo | Self::Data | Self::StartTls | Self::Auth | Self::Noop | Self::Vrfy | Self::Help
-        )
-    }
-
-    /// Does it cost the server work without getting mail through (Postfix `smtpd_junk_command_limit`)?
-    pub const fn is_junk(self) -> bool {
-        matches!(self, Self::Helo | Self::Ehlo | Self::Rset | Self::Noop | Self::Vrfy | Self::Etrn | Self::Help)
-    }
-
-    /// The gate in front of all ladders: submission takes nothing but these before TLS (RFC 3207 section 4).
+    /// The gate in front of all ladders: submission takes next to nothing before TLS (RFC 3207 section 4).
     pub fn check_encryption(self, standing: &Standing<'_>) -> Result<(), Reply> {
-        let harmless = matches!(self, Self::Helo | Self::Ehlo | Self::StartTls | Self::Noop | Self::Quit | Self::Help);
-        if standing.settings.kind == Kind::Submission && !standing.encrypted && !harmless {
+        if standing.settings.kind == Kind::Submission && !standing.encrypted && !self.row().in_clear {
             return Err(Reply::must_start_tls());
         }
         Ok(())
+    }
+
+    /// May input stand behind the command? `extended`: the client knows of pipelining.
+    pub fn may_be_followed(self, extended: bool) -> bool {
+        match self.row().place {
+            Place::Within => extended,
+            Place::Last => false,
+            Place::Anywhere => true,
+        }
     }
 }
 
 impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-impl Standing<'_> {
-    /// RFC 5321 section 4.1.4: a transaction needs an introduction.
-    pub(crate) fn check_introduced(&self) -> Result<(), Reply> {
-        if self.helo.is_none() && self.settings.helo_required { Err(Reply::helo_first()) } else { Ok(()) }
-    }
-
-    /// RFC 4954 section 6: submission needs a login.
-    pub(crate) fn check_login(&self) -> Result<(), Reply> {
-        if self.login.is_none() && self.settings.kind == Kind::Submission {
-            return Err(Reply::authentication_required());
-        }
-        Ok(())
     }
 }
 
@@ -170,13 +199,10 @@ fn is_other_protocol(word: &str) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// A standing in one line, for the tests of the verbs.
-    pub(crate) fn standing(settings: &Settings) -> Standing<'_> {
-        Standing { settings, encrypted: false, helo: None, login: None, transaction: None }
-    }
+    use crate::standing::Settings;
+    use crate::standing::tests::standing;
 
     #[test]
     fn rfc5321_2_4_verbs_in_any_case_and_arguments_as_typed() {
@@ -212,12 +238,23 @@ pub(crate) mod tests {
         }
     }
 
+    /// RFC 2920 section 3.1, RFC 5321 section 4.5.3 and Postfix: three short lists that the rows must agree with.
+    #[test]
+    fn what_the_rows_say() {
+        let those = |is: fn(Verb) -> bool| Verb::ALL.into_iter().filter(|&v| is(v)).map(Verb::name).collect::<Vec<_>>();
+        assert_eq!(those(|v| v.may_be_followed(true)), ["RCPT", "MAIL", "QUIT", "RSET", "ETRN"]);
+        assert_eq!(those(|v| v.may_be_followed(false)), ["QUIT"]);
+        assert_eq!(those(|v| v.row().junk), ["EHLO", "RSET", "HELO", "NOOP", "VRFY", "ETRN", "HELP"]);
+        assert_eq!(those(|v| v.row().secret), ["AUTH"]);
+        assert_eq!(those(|v| v.row().goes_on), ["DATA", "AUTH"]);
+    }
+
     #[test]
     fn rfc3207_4_submission_before_tls_takes_only_the_harmless_verbs() {
         let settings = Settings { kind: Kind::Submission, ..Settings::default() };
         let clear = standing(&settings);
         let encrypted = Standing { encrypted: true, ..clear };
-        for (_, verb) in NAMES {
+        for verb in Verb::ALL {
             let harmless = ["HELO", "EHLO", "STARTTLS", "NOOP", "QUIT", "HELP"].contains(&verb.name());
             let expected = if harmless { Ok(()) } else { Err(Reply::must_start_tls()) };
             assert_eq!(verb.check_encryption(&clear), expected, "{verb}");

@@ -4,10 +4,15 @@
 
 use staffetta_mail::Recipient;
 
-use super::Standing;
 use super::path::{self, PathError};
+use super::{Command, Row};
 use crate::Reply;
 use crate::extension;
+use crate::standing::Standing;
+
+/// Its row in the table of verbs.
+pub(super) const ROW: Row =
+    Row { name: "RCPT", parse: |standing, arguments| check(standing, arguments).map(Command::Recipient), ..Row::PLAIN };
 
 /// The ladder of RCPT.
 pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<Recipient, Reply> {
@@ -32,10 +37,10 @@ pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<Recipient, Repl
 mod tests {
     use staffetta_mail::{Address, ReversePath};
 
-    use super::super::tests::standing;
     use super::*;
-    use crate::extension::MailParameters;
-    use crate::server::{Settings, Transaction};
+    use crate::standing::MailParameters;
+    use crate::standing::tests::standing;
+    use crate::standing::{Settings, Transaction};
 
     fn transaction() -> Transaction {
         Transaction::new(ReversePath::Null, MailParameters::default())

@@ -1,6 +1,15 @@
 //! RSET (RFC 5321 section 4.1.1.5): forgets the transaction. Login and introduction stay.
 
+use super::{Command, Row};
 use crate::Reply;
+
+/// Its row in the table of verbs.
+pub(super) const ROW: Row = Row {
+    name: "RSET",
+    parse: |_, arguments| check(arguments).map(|()| Command::Reset(Reply::ok())),
+    junk: true,
+    ..Row::PLAIN
+};
 
 /// The ladder of RSET.
 pub fn check(arguments: &str) -> Result<(), Reply> {

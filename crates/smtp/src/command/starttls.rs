@@ -1,7 +1,17 @@
 //! STARTTLS (RFC 3207): goes under TLS, after which the session starts from scratch.
 
-use super::Standing;
+use super::{Command, Place, Row};
 use crate::Reply;
+use crate::standing::Standing;
+
+/// Its row in the table of verbs.
+pub(super) const ROW: Row = Row {
+    name: "STARTTLS",
+    parse: |standing, arguments| check(standing, arguments).map(|()| Command::StartTls(Reply::ready_to_start_tls())),
+    place: Place::Last,
+    in_clear: true,
+    ..Row::PLAIN
+};
 
 /// The ladder of STARTTLS.
 pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<(), Reply> {
@@ -20,9 +30,9 @@ pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<(), Reply> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::standing;
     use super::*;
-    use crate::server::Settings;
+    use crate::standing::Settings;
+    use crate::standing::tests::standing;
 
     #[test]
     fn the_ladder() {

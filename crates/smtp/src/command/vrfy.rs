@@ -4,9 +4,22 @@
 
 use staffetta_mail::Address;
 
-use super::Standing;
 use super::path::{self, PathError};
+use super::{Command, Place, Row};
 use crate::Reply;
+use crate::standing::Standing;
+
+/// Its row in the table of verbs.
+pub(super) const ROW: Row = Row {
+    name: "VRFY",
+    parse: |standing, arguments| {
+        let address = check(standing, arguments)?;
+        Ok(Command::Verify { address, typed: arguments.to_owned() })
+    },
+    place: Place::Last,
+    junk: true,
+    ..Row::PLAIN
+};
 
 /// The ladder of VRFY: the address in question.
 pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<Address, Reply> {
@@ -26,9 +39,9 @@ pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<Address, Reply>
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::standing;
     use super::*;
-    use crate::server::{Kind, Settings};
+    use crate::standing::tests::standing;
+    use crate::standing::{Kind, Settings};
 
     #[test]
     fn the_ladder() {

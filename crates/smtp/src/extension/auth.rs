@@ -1,8 +1,8 @@
 //! AUTH (RFC 4954) is listed, with its mechanisms, only under TLS. `AUTH=` on MAIL (section 5) is checked and kept,
 //! and no one relies on it.
 
-use super::{Extension, MailParameters, Offer, Verdict};
-use crate::command::Standing;
+use super::{Extension, Offer, Verdict};
+use crate::standing::{MailParameters, Standing};
 use crate::{Reply, xtext};
 
 pub(super) const EXTENSION: Extension = Extension { keyword: "AUTH", offer, mail: &[("AUTH", auth)], rcpt: &[] };
@@ -27,8 +27,8 @@ fn auth(_: &Standing<'_>, value: &str, parameters: &mut MailParameters) -> Resul
 mod tests {
     use super::super::mail_parameters;
     use super::*;
-    use crate::command::tests::standing;
-    use crate::server::Settings;
+    use crate::standing::Settings;
+    use crate::standing::tests::standing;
 
     #[test]
     fn rfc4954_5_the_parameter() {

@@ -3,8 +3,8 @@
 
 use staffetta_mail::{Notify, Recipient, Return};
 
-use super::{Extension, MailParameters, Offer, Verdict};
-use crate::command::Standing;
+use super::{Extension, Offer, Verdict};
+use crate::standing::{MailParameters, Standing};
 use crate::{Reply, xtext};
 
 pub(super) const EXTENSION: Extension = Extension {
@@ -80,8 +80,8 @@ mod tests {
 
     use super::super::{mail_parameters, recipient_parameters};
     use super::*;
-    use crate::command::tests::standing;
-    use crate::server::Settings;
+    use crate::standing::Settings;
+    use crate::standing::tests::standing;
 
     #[test]
     fn rfc3461_4_3_and_4_4_ret_and_envid() {

@@ -2,8 +2,8 @@
 
 use staffetta_mail::BodyType;
 
-use super::{Extension, MailParameters, Offer, Verdict};
-use crate::command::Standing;
+use super::{Extension, Offer, Verdict};
+use crate::standing::{MailParameters, Standing};
 
 pub(super) const EXTENSION: Extension =
     Extension { keyword: "8BITMIME", offer: |_| Offer::Plain, mail: &[("BODY", body)], rcpt: &[] };
@@ -22,8 +22,8 @@ mod tests {
     use super::super::mail_parameters;
     use super::*;
     use crate::Reply;
-    use crate::command::tests::standing;
-    use crate::server::Settings;
+    use crate::standing::Settings;
+    use crate::standing::tests::standing;
 
     #[test]
     fn rfc6152_2_the_parameter() {

@@ -14,10 +14,10 @@ mod size;
 mod starttls;
 mod vrfy;
 
-use staffetta_mail::{BodyType, Recipient, Return};
+use staffetta_mail::Recipient;
 
 use crate::Reply;
-use crate::command::Standing;
+use crate::standing::{MailParameters, Standing};
 
 /// One extension.
 pub struct Extension {
@@ -73,21 +73,6 @@ pub const EXTENSIONS: &[Extension] = &[
     dsn::EXTENSION,
 ];
 
-/// What the parameters of MAIL said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MailParameters {
-    /// `SIZE=`: octets, as the client estimates them (RFC 1870).
-    pub size: Option<u64>,
-    /// `BODY=` (RFC 6152).
-    pub body: BodyType,
-    /// `RET=` (RFC 3461).
-    pub ret: Option<Return>,
-    /// `ENVID=`, still xtext (RFC 3461).
-    pub envid: Option<String>,
-    /// `AUTH=`, still xtext (RFC 4954 section 5). What it claims is not verified by anybody.
-    pub auth: Option<String>,
-}
-
 /// Reads the parameters of MAIL.
 pub(crate) fn mail_parameters(standing: &Standing<'_>, text: &str) -> Result<MailParameters, Reply> {
     let mut parameters = MailParameters::default();
@@ -129,9 +114,11 @@ fn read<T>(
 
 #[cfg(test)]
 mod tests {
+    use staffetta_mail::{BodyType, Return};
+
     use super::*;
-    use crate::command::tests::standing;
-    use crate::server::Settings;
+    use crate::standing::Settings;
+    use crate::standing::tests::standing;
 
     #[test]
     fn the_order_is_that_of_postfix() {

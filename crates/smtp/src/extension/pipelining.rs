@@ -1,4 +1,4 @@
-//! PIPELINING (RFC 2920): several commands in one write. [`crate::command::Verb::ends_group`] knows which must be last.
+//! PIPELINING (RFC 2920): several commands in one write. The row of a verb knows whether it must be last.
 
 use super::{Extension, Offer};
 

@@ -1,9 +1,9 @@
 //! SIZE (RFC 1870): the limit is told before the transfer, and so is the size. `SIZE 0` would mean "no limit"; Postfix
 //! says plain `SIZE` then, and so do we.
 
-use super::{Extension, MailParameters, Offer, Verdict};
+use super::{Extension, Offer, Verdict};
 use crate::Reply;
-use crate::command::Standing;
+use crate::standing::{MailParameters, Standing};
 
 pub(super) const EXTENSION: Extension = Extension { keyword: "SIZE", offer, mail: &[("SIZE", size)], rcpt: &[] };
 
@@ -33,8 +33,8 @@ fn size(standing: &Standing<'_>, value: &str, parameters: &mut MailParameters) -
 mod tests {
     use super::super::mail_parameters;
     use super::*;
-    use crate::command::tests::standing;
-    use crate::server::Settings;
+    use crate::standing::Settings;
+    use crate::standing::tests::standing;
 
     #[test]
     fn rfc1870_6_the_parameter() {

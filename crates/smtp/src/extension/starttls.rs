@@ -1,7 +1,7 @@
 //! STARTTLS (RFC 3207) is listed until TLS is up.
 
 use super::{Extension, Offer};
-use crate::command::Standing;
+use crate::standing::Standing;
 
 pub(super) const EXTENSION: Extension = Extension { keyword: "STARTTLS", offer, mail: &[], rcpt: &[] };
 

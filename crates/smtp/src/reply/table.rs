@@ -36,8 +36,6 @@ replies! {
     ready_to_start_tls = 220 (2 . 0 . 0) "Ready to start TLS";
     /// AUTH (RFC 4954 section 6).
     authentication_successful = 235 (2 . 7 . 0) "Authentication successful";
-    /// HELP.
-    help = 214 (2 . 0 . 0) "Commands: AUTH DATA EHLO ETRN HELO HELP MAIL NOOP QUIT RCPT RSET STARTTLS VRFY";
 
     // -- syntax ----------------------------------------------------------------------------------------------------
     /// A verb that nobody knows.
@@ -308,8 +306,13 @@ impl Reply {
     }
 
     /// A CR or LF that is not part of CRLF, in a message or in a command (CVE-2023-51764).
-    pub fn bare_line_end(hostname: &str, which: crate::dot::Bare) -> Self {
+    pub fn bare_line_end(hostname: &str, which: crate::framing::Bare) -> Self {
         Self::new(550, Status::new(5, 5, 2), format!("{hostname} Error: bare <{which}> received"))
+    }
+
+    /// HELP with the verbs that it names.
+    pub fn help(verbs: &str) -> Self {
+        Self::new(214, Status::new(2, 0, 0), format!("Commands: {verbs}"))
     }
 
     /// A command line beyond the limit.

@@ -10,9 +10,9 @@ use crate::command::Verb;
 use crate::command::auth::Secret;
 use crate::command::mail::Mail;
 
-/// What the shell must do next.
+/// What the shell must do next. `C` is the shell's own type of causes; see [`Grounds`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum Event<C = ()> {
     /// Write all output, then read more input; on [`super::Session::deadline`] call `on_timeout`.
     Read,
     /// Find the answer and give it to [`super::Session::answer`] before the next call of `next`.
@@ -22,7 +22,7 @@ pub enum Event {
     /// The message will be refused at its end: drop what was stored. No more [`Event::Body`] comes for it.
     Abandon,
     /// A command was refused; the reply is in the output already.
-    Refused(Refusal),
+    Refused(Refusal<C>),
     /// Write all output, do the TLS handshake, call [`super::Session::tls_started`]; close if it fails.
     StartTls,
     /// Write all output and close. A body that is still open is dropped.
@@ -38,15 +38,13 @@ pub enum Question {
     Mail(Mail),
     /// May this recipient join it? [`Answer::Proceed`] or [`Answer::Refuse`].
     Recipient(Recipient),
-    /// Would this recipient be accepted? [`Answer::Proceed`] (252 with the address), [`Answer::Reply`] or
-    /// [`Answer::Refuse`].
+    /// Would this recipient be accepted? [`Answer::Proceed`] (252 with the address) or [`Answer::Refuse`].
     Verify(Address),
-    /// Send what waits for this domain: [`Answer::Proceed`] (250), [`Answer::Reply`] or [`Answer::Refuse`].
+    /// Send what waits for this domain: [`Answer::Proceed`] (250) or [`Answer::Refuse`].
     Etrn(String),
     /// Open a place for the body: [`Answer::Proceed`] (354) or [`Answer::Refuse`]; the transaction stands then.
     Data,
-    /// The message is complete and good; make it durable: [`Answer::Stored`], [`Answer::Reply`] or
-    /// [`Answer::Refuse`].
+    /// The message is complete and good; make it durable: [`Answer::Stored`] or [`Answer::Refuse`].
     Store(Envelope),
 }
 
@@ -68,13 +66,11 @@ pub enum SaslStep {
 
 /// What the shell answers. One that does not fit the question counts as an internal error (451).
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Answer<C = ()> {
     /// Yes.
     Proceed,
-    /// No, with this reply; 421 and 521 also close the connection.
-    Refuse(Reply),
-    /// Yes, with this reply instead of the usual one.
-    Reply(Reply),
+    /// No, with this reply; 421 and 521 also close the connection. The cause comes back with [`Event::Refused`].
+    Refuse(Reply, C),
     /// The next challenge, decoded.
     Challenge(Vec<u8>),
     /// Authenticated.
@@ -88,15 +84,33 @@ pub enum Answer {
 
 /// A refused command, for the log and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Refusal<C = ()> {
     /// What was refused.
     pub stage: Stage,
     /// What the client was told.
     pub reply: Reply,
+    /// Who refused it, and why.
+    pub grounds: Grounds<C>,
     /// The sender of the transaction at hand, or the one refused.
     pub sender: Option<ReversePath>,
     /// The recipient refused, at RCPT and VRFY, if it was an address.
     pub recipient: Option<Address>,
+}
+
+/// On what grounds something was refused. All that a log or a metric says of it follows from here, never from the code
+/// or the text of the reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grounds<C = ()> {
+    /// The protocol: syntax, order, limits, content.
+    Protocol,
+    /// The client took back its own command: `*` in an authentication exchange.
+    Cancelled,
+    /// Nothing came in time.
+    Timeout,
+    /// The server goes down.
+    Shutdown,
+    /// The shell's answer was no, for this cause.
+    Shell(C),
 }
 
 /// What a session was doing.

@@ -20,20 +20,16 @@
 //! where the client can tell what became of its message.
 
 mod event;
-mod line;
 mod receiving;
 mod session;
-mod settings;
 mod state;
 mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Answer, Event, Question, Refusal, SaslStep, Stage};
-pub use session::Session;
-pub use settings::{Kind, Link, Settings};
-pub use state::{Helo, Transaction};
+pub use event::{Answer, Event, Grounds, Question, Refusal, SaslStep, Stage};
+pub use session::{Link, Session};
 
 pub use crate::command::auth::Secret;
 pub use crate::command::mail::Mail;
-pub use crate::extension::MailParameters;
+pub use crate::standing::{Helo, Kind, MailParameters, Settings, Transaction};

@@ -1,19 +1,19 @@
-//! The DATA phase: content streams through, limits are watched, and a message that will be refused is read to its end
-//! without being kept.
+//! The content of a message: it streams through, limits are watched, and a message that will be refused is read to its
+//! end without being kept.
 
 use bytes::{Buf, Bytes, BytesMut};
 use staffetta_mail::trace::HeaderScan;
 
-use super::settings::Settings;
-use super::state::Transaction;
 use crate::Reply;
-use crate::dot::{Decoder, Piece};
+use crate::framing::Piece;
+use crate::framing::content::Content;
+use crate::standing::{Settings, Transaction};
 
 /// A message on its way in.
 #[derive(Debug)]
 pub(super) struct Receiving {
     pub(super) transaction: Transaction,
-    decoder: Decoder,
+    decoder: Content,
     header: HeaderScan,
     size: u64,
     /// Why the message will be refused at its end.
@@ -27,15 +27,16 @@ pub(super) enum Step {
     Body(Bytes),
     /// From here on the content is thrown away.
     Abandon,
-    /// The final dot is read: the message is good, or refused.
+    /// The end is read: the message is good, or refused.
     End(Option<Reply>),
     /// More input is needed.
     Read,
 }
 
 impl Receiving {
-    pub(super) fn new(transaction: Transaction) -> Self {
-        Self { transaction, decoder: Decoder::new(), header: HeaderScan::new(), size: 0, refusal: None }
+    /// `decoder` finds the end of the content.
+    pub(super) fn new(transaction: Transaction, decoder: Content) -> Self {
+        Self { transaction, decoder, header: HeaderScan::new(), size: 0, refusal: None }
     }
 
     /// Consumes input up to the next thing worth telling.
@@ -56,7 +57,8 @@ impl Receiving {
 
     fn content(&mut self, n: usize, input: &mut BytesMut, settings: &Settings) -> Step {
         self.size += n as u64;
-        let _unneeded = self.header.feed(&input[..n]);
+        // Only counted here; the shell, which may add fields, splits the content itself.
+        drop(self.header.feed(&input[..n]));
         self.refusal = self.check(settings);
         if self.refusal.is_some() {
             input.advance(n);

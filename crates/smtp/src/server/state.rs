@@ -16,14 +16,14 @@
 //!
 //! A `?` passes through `Asking`: the shell finds the answer, and no input is looked at meanwhile.
 
-use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
+use staffetta_mail::{Address, Recipient, ReversePath};
 
 use super::event::Stage;
 use super::receiving::Receiving;
 use crate::Reply;
 use crate::command::Verb;
 use crate::command::mail::Mail;
-use crate::extension::MailParameters;
+use crate::standing::Transaction;
 
 /// Where a session stands.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ pub(super) enum State {
 pub(super) enum Pending {
     /// A step of authentication.
     Sasl,
-    /// An authentication that ended; the reply is known.
-    SaslEnd(Reply),
+    /// An authentication that ended by the client's own will, or not; the reply is known.
+    SaslEnd { reply: Reply, cancelled: bool },
     /// A transaction may begin.
     Mail(Mail),
     /// A recipient may join.
@@ -95,7 +95,7 @@ impl Pending {
     /// What a refusal of it is called.
     pub(super) fn stage(&self) -> Stage {
         match self {
-            Self::Sasl | Self::SaslEnd(_) => Stage::Command(Verb::Auth),
+            Self::Sasl | Self::SaslEnd { .. } => Stage::Command(Verb::Auth),
             Self::Mail(_) => Stage::Command(Verb::Mail),
             Self::Recipient(..) => Stage::Command(Verb::Rcpt),
             Self::Verify(..) => Stage::Command(Verb::Vrfy),
@@ -108,40 +108,11 @@ impl Pending {
     /// Where the session goes on after a refusal, with the sender and the recipient that were refused.
     pub(super) fn refused(self) -> (State, Option<ReversePath>, Option<Address>) {
         match self {
-            Self::Sasl | Self::SaslEnd(_) | Self::Etrn | Self::Store => (State::Ready, None, None),
+            Self::Sasl | Self::SaslEnd { .. } | Self::Etrn | Self::Store => (State::Ready, None, None),
             Self::Mail(mail) => (State::Ready, Some(mail.sender), None),
             Self::Recipient(transaction, recipient) => (State::Mail(transaction), None, Some(recipient.address)),
             Self::Verify(transaction, address, _) => (State::from(transaction), None, Some(address)),
             Self::Data(transaction) => (State::Mail(transaction), None, None),
         }
-    }
-}
-
-/// How the client introduced itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Helo {
-    /// The name, as typed; not verified.
-    pub name: String,
-    /// True for EHLO.
-    pub extended: bool,
-}
-
-/// What is known between MAIL and the end of the message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transaction {
-    /// Sender and accepted recipients.
-    pub envelope: Envelope,
-    /// `SIZE=`: octets, as the client estimates them.
-    pub size: Option<u64>,
-    /// Recipients beyond the limit.
-    pub(super) overshoot: usize,
-}
-
-impl Transaction {
-    /// Begins with the sender.
-    pub fn new(sender: ReversePath, parameters: MailParameters) -> Self {
-        let MailParameters { size, body, ret, envid, auth: _ } = parameters;
-        let envelope = Envelope { sender, recipients: Vec::new(), body, ret, envid };
-        Self { envelope, size, overshoot: 0 }
     }
 }

@@ -1,5 +1,7 @@
 //! Stories of whole sessions that a transcript cannot tell: time, shutdown, limits, memory, what the shell sees.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,7 +79,7 @@ impl Story {
             Question::Store(envelope) => {
                 self.seen.push(format!("store for {}", envelope.recipients.len()));
                 match self.refuse_store.take() {
-                    Some(reply) => Answer::Refuse(reply),
+                    Some(reply) => Answer::Refuse(reply, ()),
                     None => Answer::Stored(QueueId::new(0, 0, 1)),
                 }
             }
@@ -119,7 +121,7 @@ fn every_answer_is_counted_by_command_and_class_and_told_once() {
         told
     };
     let expected =
-        ["END-OF-MESSAGE 2 1", "UNKNOWN 5 1", "EHLO 2 1", "MAIL 2 1", "RCPT 2 1", "RCPT 5 1", "DATA 3 1", "RSET 2 1"];
+        ["END-OF-MESSAGE 2 1", "UNKNOWN 5 1", "RCPT 2 1", "RCPT 5 1", "MAIL 2 1", "DATA 3 1", "EHLO 2 1", "RSET 2 1"];
     assert_eq!(tally(&mut story), expected);
     story.session.on_timeout(&mut story.output);
     story.run();
@@ -158,7 +160,7 @@ fn shutdown_within_a_message_waits_for_the_reply_to_its_final_dot() {
 fn shutdown_before_the_greeting_is_the_greeting() {
     let settings = Arc::new(Settings { hostname: "mx".into(), ..Settings::default() });
     let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
-    let mut session = Session::new(settings, Link::default(), Instant::now());
+    let mut session: Session = Session::new(settings, Link::default(), Instant::now());
     session.on_shutdown(&mut output);
     assert!(matches!(session.next(&mut input, &mut output, Instant::now()), Event::Refused(_)));
     assert_eq!(session.next(&mut input, &mut output, Instant::now()), Event::Close);
@@ -168,7 +170,7 @@ fn shutdown_before_the_greeting_is_the_greeting() {
 #[test]
 fn a_client_that_talks_before_the_greeting_gets_none() {
     let (mut input, mut output) = (BytesMut::from(&b"EHLO c\r\n"[..]), BytesMut::new());
-    let mut session = Session::new(Arc::new(Settings::default()), Link::default(), Instant::now());
+    let mut session: Session = Session::new(Arc::new(Settings::default()), Link::default(), Instant::now());
     assert!(matches!(session.next(&mut input, &mut output, Instant::now()), Event::Refused(_)));
     assert_eq!(session.next(&mut input, &mut output, Instant::now()), Event::Close);
     assert_eq!(&output[..], b"554 5.5.0 Error: SMTP protocol synchronization\r\n");
@@ -292,6 +294,40 @@ fn a_password_leaves_the_buffer_and_prints_nowhere() {
     assert_eq!(story.session.login(), Some("john"));
 }
 
+/// The buffer lives on for minutes behind an idle client; whoever reads the memory must not find a password there.
+#[test]
+fn the_line_of_auth_and_the_response_are_wiped_where_they_were_read() {
+    let mut story = Story::begin(Settings { mechanisms: vec!["PLAIN".into()], ..Settings::default() });
+    story.say("STARTTLS\r\n");
+    story.say("EHLO c\r\n");
+    for (line, wiped) in [
+        ("NOOP AGpvaG4Ac3VtbWVyc3Vu\r\n", false),
+        ("AUTH PLAIN AGpvaG4Ac3VtbWVyc3Vu\r\n", true),
+        ("AGpvaG4Ac3VtbWVyc3Vu\r\n", true),
+        ("AGpvaG4Ac3VtbWVyc3V\r\n", true),
+    ] {
+        story.input.reserve(4096);
+        story.input.extend_from_slice(line.as_bytes());
+        let address = story.input.as_ptr() as u64;
+        while let Event::Ask(_) = story.session.next(&mut story.input, &mut story.output, story.now) {
+            story.session.answer(Answer::Challenge(Vec::new()), &mut story.output);
+        }
+        assert!(story.input.is_empty());
+        // The allocation is still there: its owner has only moved on in it.
+        let left = own_memory(address, line.len() - 2);
+        assert_eq!(left.iter().all(|&b| b == 0), wiped, "{line:?}: {:?}", String::from_utf8_lossy(&left));
+    }
+}
+
+/// What this process holds at an address, read without a reference to it.
+fn own_memory(address: u64, length: usize) -> Vec<u8> {
+    use std::os::unix::fs::FileExt;
+    let mut octets = vec![b'?'; length];
+    let memory = std::fs::File::open("/proc/self/mem").unwrap();
+    memory.read_exact_at(&mut octets, address).unwrap();
+    octets
+}
+
 #[test]
 fn an_answer_that_does_not_fit_or_is_missing_is_an_internal_error() {
     let mut story = Story::begin(Settings::default());
@@ -325,7 +361,7 @@ fn the_shell_learns_whom_a_refusal_concerned() {
     story.input.extend_from_slice(b"RCPT TO:<d@e.f>\r\n");
     let asked = story.session.next(&mut story.input, &mut story.output, story.now);
     assert!(matches!(asked, Event::Ask(Question::Recipient(_))));
-    story.session.answer(Answer::Refuse(Reply::relay_denied("d@e.f")), &mut story.output);
+    story.session.answer(Answer::Refuse(Reply::relay_denied("d@e.f"), ()), &mut story.output);
     let Event::Refused(refusal) = story.session.next(&mut story.input, &mut story.output, story.now) else {
         panic!("no refusal");
     };

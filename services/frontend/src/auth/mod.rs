@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use staffetta_config::Config;
-use staffetta_policy::relay::Answer;
+use staffetta_policy::relay::Finding;
 use staffetta_proto::auth::v1::{CheckSenderRequest, LookupDomainRequest, LookupRecipientRequest};
 use staffetta_transport::tls::RpcFiles;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tonic::{Request, Status};
 
 pub(crate) use pool::TargetError;
 use pool::{Pool, Target};
-pub(crate) use sasl::{Exchange, Outcome, Who};
+pub(crate) use sasl::{Exchange, Progress, Who};
 use tls::ClientTls;
 
 use crate::metrics::Rpc;
@@ -51,7 +51,7 @@ impl Auth {
     }
 
     /// May `login` send as `sender`?
-    pub(crate) async fn owns_sender(&self, login: &str, sender: &str) -> Answer {
+    pub(crate) async fn owns_sender(&self, login: &str, sender: &str) -> Finding {
         let message = CheckSenderRequest { login: login.to_owned(), sender: sender.to_owned() };
         let call = self.pool.call(|mut client| {
             let request = timed(message.clone());
@@ -61,7 +61,7 @@ impl Auth {
     }
 
     /// Is `domain` one of ours?
-    pub(crate) async fn knows_domain(&self, domain: &str) -> Answer {
+    pub(crate) async fn knows_domain(&self, domain: &str) -> Finding {
         let message = LookupDomainRequest { domain: domain.to_owned() };
         let call = self.pool.call(|mut client| {
             let request = timed(message.clone());
@@ -71,7 +71,7 @@ impl Auth {
     }
 
     /// Does `recipient` exist in one of our domains?
-    pub(crate) async fn knows_recipient(&self, recipient: &str) -> Answer {
+    pub(crate) async fn knows_recipient(&self, recipient: &str) -> Finding {
         let message = LookupRecipientRequest { recipient: recipient.to_owned() };
         let call = self.pool.call(|mut client| {
             let request = timed(message.clone());
@@ -85,21 +85,21 @@ impl Auth {
         method: &'static str,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
         yes: impl FnOnce(T) -> bool,
-    ) -> Answer {
+    ) -> Finding {
         let late = |_| Err(Status::deadline_exceeded("no answer in time"));
         let result = tokio::time::timeout(LOOKUP_DEADLINE, call).await.unwrap_or_else(late);
         self.calls.count(method, result.as_ref().err());
         match result {
             Ok(response) => {
                 if yes(response.into_inner()) {
-                    Answer::Yes
+                    Finding::Yes
                 } else {
-                    Answer::No
+                    Finding::No
                 }
             }
             Err(status) => {
                 tracing::warn!(method, error = %status, "the auth service could not say");
-                Answer::Unknown
+                Finding::Unknown
             }
         }
     }

@@ -30,7 +30,7 @@ pub(crate) struct Exchange {
 }
 
 /// What became of one step.
-pub(crate) enum Outcome {
+pub(crate) enum Progress {
     /// To be passed to the client; the exchange goes on.
     Challenge(Vec<u8>, Box<Exchange>),
     /// The client is this login.
@@ -43,10 +43,10 @@ pub(crate) enum Outcome {
         login: Option<String>,
     },
     /// Nobody could say: `454 4.7.0`.
-    Away,
+    Unavailable,
 }
 
-impl Outcome {
+impl Progress {
     /// Did the client have the wrong name or secret? Not so if its message made no sense, or nobody could say.
     pub(crate) fn is_wrong_credentials(&self) -> bool {
         matches!(self, Self::Failure { reason: Reason::Credentials | Reason::Unspecified, .. })
@@ -55,18 +55,18 @@ impl Outcome {
 
 impl Auth {
     /// Begins an exchange. `initial` is the decoded initial response, if the client sent one.
-    pub(crate) async fn start(&self, mechanism: &str, initial: Option<Vec<u8>>, who: Who) -> Outcome {
+    pub(crate) async fn start(&self, mechanism: &str, initial: Option<Vec<u8>>, who: Who) -> Progress {
         let start = Start { mechanism: mechanism.to_owned(), initial_response: initial, client: Some(who) };
         let result = in_time(self.pool.call(|client| open(client, start.clone()))).await;
         self.calls.count(METHOD, result.as_ref().err());
         match result {
-            Ok((step, exchange)) => outcome(step, Box::new(exchange)),
+            Ok((step, exchange)) => progress(step, Box::new(exchange)),
             Err(status) => away(&status),
         }
     }
 
     /// Passes the client's decoded answer on.
-    pub(crate) async fn respond(&self, mut exchange: Box<Exchange>, response: Vec<u8>) -> Outcome {
+    pub(crate) async fn respond(&self, mut exchange: Box<Exchange>, response: Vec<u8>) -> Progress {
         let step = async {
             let request = AuthenticateRequest { step: Some(Ask::Response(response)) };
             let gone = |_| Status::unavailable("the auth service ended the exchange");
@@ -76,7 +76,7 @@ impl Auth {
         let result = in_time(step).await;
         self.calls.count(METHOD, result.as_ref().err());
         match result {
-            Ok(step) => outcome(step, exchange),
+            Ok(step) => progress(step, exchange),
             Err(status) => away(&status),
         }
     }
@@ -103,22 +103,22 @@ async fn next(responses: &mut Streaming<AuthenticateResponse>) -> Result<Step, S
     response.and_then(|response| response.step).ok_or_else(|| Status::internal("the exchange ended without a result"))
 }
 
-fn outcome(step: Step, exchange: Box<Exchange>) -> Outcome {
+fn progress(step: Step, exchange: Box<Exchange>) -> Progress {
     match step {
-        Step::Challenge(challenge) => Outcome::Challenge(challenge, exchange),
-        Step::Success(success) => Outcome::Success(success.login),
+        Step::Challenge(challenge) => Progress::Challenge(challenge, exchange),
+        Step::Success(success) => Progress::Success(success.login),
         Step::Failure(failure) => {
             let reason = failure.reason();
             if reason == Reason::Temporary {
                 tracing::warn!(detail = failure.detail, "the auth service cannot verify credentials now");
-                return Outcome::Away;
+                return Progress::Unavailable;
             }
-            Outcome::Failure { reason, login: Some(failure.login).filter(|login| !login.is_empty()) }
+            Progress::Failure { reason, login: Some(failure.login).filter(|login| !login.is_empty()) }
         }
     }
 }
 
-fn away(status: &Status) -> Outcome {
+fn away(status: &Status) -> Progress {
     tracing::warn!(method = METHOD, error = %status, "the auth service could not say");
-    Outcome::Away
+    Progress::Unavailable
 }

@@ -1,27 +1,18 @@
-//! The session's questions, answered by policy, auth service and queue.
+//! The session's questions, put to the intake, the auth service and the queue.
 
 use std::time::Instant;
 
-use jiff::Timestamp;
-use staffetta_mail::trace::{Protocol, Received};
 use staffetta_mail::{Address, Envelope, ReversePath};
-use staffetta_policy::relay::{Request, Verdict};
-use staffetta_queue::{Accept, Destination, EnqueueError, Filter, Health, Origin};
+use staffetta_queue::{Destination, Filter};
 use staffetta_smtp::Reply;
 use staffetta_smtp::server::{Answer, Question};
 
 use super::Dialog;
-use crate::answer::judge;
-use crate::receive::Receiving;
-
-/// Labels for metrics.
-const QUEUE_FULL: &str = "queue_full";
-const QUEUE_DOWN: &str = "queue_unavailable";
-const ETRN_REFUSED: &str = "etrn_refused";
+use super::refused::{Refused, message_refused, recipient_refused};
 
 impl Dialog<'_> {
     /// Whatever leaves this process is boxed, so that an idle session stays small.
-    pub(super) async fn answer(&mut self, question: Question) -> Answer {
+    pub(super) async fn answer(&mut self, question: Question) -> Answer<Refused> {
         match question {
             Question::Sasl(step) => Box::pin(self.sasl(step)).await,
             Question::Mail(_) => self.mail(),
@@ -33,140 +24,65 @@ impl Dialog<'_> {
         }
     }
 
-    /// Mail that could not be queued is refused before it is transferred.
-    fn mail(&mut self) -> Answer {
+    fn mail(&mut self) -> Answer<Refused> {
         self.began = Instant::now();
-        match self.door.shared.queue.health() {
-            Health::Ready => Answer::Proceed,
-            Health::Full => self.refuse(QUEUE_FULL, Reply::insufficient_storage()),
-            Health::Down(_) => self.refuse(QUEUE_DOWN, Reply::queue_write_error()),
+        match self.door.shared.intake.judge_sender() {
+            Ok(()) => Answer::Proceed,
+            Err(not_queued) => message_refused(not_queued),
         }
     }
 
-    async fn recipient(&mut self, recipient: &Address) -> Answer {
+    async fn recipient(&mut self, recipient: &Address) -> Answer<Refused> {
+        let mut memory = std::mem::take(&mut self.memory);
         let null = ReversePath::Null;
-        let request = Request {
-            listener: self.door.kind,
-            trusted: self.peer.trusted,
-            login: self.session.login(),
-            sender: self.session.transaction().map_or(&null, |transaction| &transaction.envelope.sender),
-            recipient,
+        let sender = self.session.transaction().map_or(&null, |transaction| &transaction.envelope.sender);
+        let who = self.principal();
+        let answer = match self.door.shared.intake.judge_recipient(&mut memory, &who, sender, recipient).await {
+            Ok(()) => Answer::Proceed,
+            Err(cause) => recipient_refused(cause, &who.request(sender, recipient)),
         };
-        match judge(&self.door.shared, &mut self.memory, &request).await {
-            Verdict::Accept => Answer::Proceed,
-            Verdict::Refuse(refusal) => {
-                let reply = refusal.reply(&request);
-                self.refuse(refusal.label(), reply)
-            }
-        }
+        self.memory = memory;
+        answer
     }
 
-    async fn etrn(&mut self, domain: &str) -> Answer {
+    async fn etrn(&mut self, domain: &str) -> Answer<Refused> {
         let shared = &self.door.shared;
         if !shared.may_etrn(self.peer.address.ip()) {
-            return self.refuse(ETRN_REFUSED, Reply::etrn_unavailable(domain));
+            return Answer::Refuse(Reply::etrn_unavailable(domain), Refused::EtrnForbidden);
         }
         let destination = Some(Destination::new(domain.to_ascii_lowercase()));
         match shared.queue.flush(&Filter { destination, ..Filter::default() }).await {
             Ok(_) => Answer::Proceed,
             Err(error) => {
                 tracing::warn!(domain, %error, "ETRN failed");
-                self.refuse(QUEUE_DOWN, Reply::etrn_failed())
+                Answer::Refuse(Reply::etrn_failed(), Refused::EtrnFailed)
             }
         }
     }
 
-    /// Opens a place in the queue and puts the trace field in front.
-    async fn data(&mut self) -> Answer {
-        let incoming = match self.door.shared.queue.receive() {
-            Ok(incoming) => incoming,
-            Err(error) => return self.not_queued(&error),
-        };
-        let now = Instant::now();
-        self.door.shared.metrics.envelope.record(now - self.began);
-        self.content_began = now;
+    async fn data(&mut self) -> Answer<Refused> {
+        let shared = &self.door.shared;
+        let began = Instant::now();
         let recipients = self.session.transaction().map_or(&[][..], |t| &t.envelope.recipients);
-        let received = Received {
-            helo: self.session.helo().map(|helo| helo.name.as_str()),
-            client_name: None,
-            client_ip: self.peer.address.ip(),
-            by: &self.door.shared.hostname,
-            protocol: self.protocol(),
-            tls: self.tls.as_ref().map(|tls| (tls.version, tls.cipher.as_str())),
-            id: incoming.id(),
-            recipient: match recipients {
-                [only] => Some(&only.address),
-                _ => None,
-            },
-            when: Timestamp::now(),
-        };
-        let own = self.session.login().is_some() || self.peer.trusted;
-        let completes_as = own.then(|| self.door.shared.hostname.clone());
-        match Receiving::start(incoming, &self.door.shared.budget, &received, completes_as).await {
-            Ok(receiving) => {
-                self.receiving = Some(receiving);
+        match shared.intake.open(&self.principal(), recipients).await {
+            Ok(opened) => {
+                shared.metrics.envelope.record(began - self.began);
+                self.opened = Some(opened);
                 Answer::Proceed
             }
-            Err(error) => self.not_queued(&error),
+            Err(not_queued) => message_refused(not_queued),
         }
     }
 
-    /// The only place from which a 250 for a message comes.
-    async fn store(&mut self, mut envelope: Envelope) -> Answer {
-        let Some(receiving) = self.receiving.take() else { return Answer::Refuse(Reply::internal_error()) };
-        self.qualify_postmaster(&mut envelope);
-        let (from, nrcpt) = (envelope.sender.clone(), envelope.recipients.len());
-        let accept = Accept { envelope, origin: self.origin(), lifetime: self.door.shared.lifetime };
-        let complete = Instant::now();
-        match receiving.commit(accept).await {
+    async fn store(&mut self, envelope: Envelope) -> Answer<Refused> {
+        // Without a place for the content the session's own answer is right: an internal error.
+        let Some(opened) = self.opened.take() else { return Answer::Proceed };
+        match self.door.shared.intake.commit(opened, &self.principal(), envelope).await {
             Ok(stored) => {
                 self.messages += 1;
-                self.accepted(&stored, &from, nrcpt, complete);
                 Answer::Stored(stored.id)
             }
-            Err(error) => self.not_queued(&error),
-        }
-    }
-
-    fn not_queued(&mut self, error: &EnqueueError) -> Answer {
-        match error {
-            EnqueueError::Full => self.refuse(QUEUE_FULL, Reply::insufficient_storage()),
-            EnqueueError::Unavailable(reason) => {
-                tracing::warn!(reason, "a message could not be queued");
-                self.refuse(QUEUE_DOWN, Reply::queue_write_error())
-            }
-        }
-    }
-
-    pub(super) fn refuse(&mut self, reason: &'static str, reply: Reply) -> Answer {
-        self.reason = Some(reason);
-        Answer::Refuse(reply)
-    }
-
-    /// RFC 5321 section 4.5.1: the bare postmaster is this host's.
-    fn qualify_postmaster(&self, envelope: &mut Envelope) {
-        for recipient in envelope.recipients.iter_mut().filter(|r| r.address.domain_str().is_none()) {
-            let qualified = format!("{}@{}", recipient.address, self.door.shared.hostname);
-            if let Ok(address) = Address::parse(&qualified) {
-                recipient.address = address;
-            }
-        }
-    }
-
-    fn origin(&self) -> Origin {
-        Origin {
-            listener: self.door.name().to_owned(),
-            client: Some(self.peer.address.ip()),
-            helo: self.session.helo().map(|helo| helo.name.clone()).unwrap_or_default(),
-            login: self.session.login().map(str::to_owned),
-        }
-    }
-
-    pub(super) fn protocol(&self) -> Protocol {
-        Protocol {
-            extended: self.session.helo().is_some_and(|helo| helo.extended),
-            encrypted: self.session.is_encrypted(),
-            authenticated: self.session.login().is_some(),
+            Err(not_queued) => message_refused(not_queued),
         }
     }
 }

@@ -5,25 +5,26 @@
 
 mod ask;
 mod record;
+mod refused;
 mod sasl;
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use staffetta_config::ListenerTls;
+use staffetta_mail::trace::Protocol;
 use staffetta_smtp::server::{Event, Link, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::answer::Memory;
 use crate::auth::Exchange;
-use crate::receive::Receiving;
-use crate::server::Door;
-use crate::stream::{Stream, Tls};
+use crate::door::{Door, Peer};
+use crate::intake::{Login, Memory, Opened, Principal, Tls};
+use crate::stream::Stream;
+use refused::Refused;
 
 /// Room for input while commands are expected, and while content is.
 const COMMAND_ROOM: usize = 2 * 1024;
@@ -35,39 +36,24 @@ const ERROR_PAUSE: Duration = Duration::from_secs(1);
 /// reset.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The other end.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer {
-    pub(crate) address: SocketAddr,
-    /// It is in one of the trusted networks.
-    pub(crate) trusted: bool,
-}
-
 /// What is known of a connection beside the session.
 struct Dialog<'a> {
     door: &'a Door,
     peer: Peer,
-    session: Session,
+    session: Session<Refused>,
     tls: Option<Tls>,
     memory: Memory,
     /// An authentication that waits for the client.
     exchange: Option<Box<Exchange>>,
-    /// An authentication that has no result yet.
-    attempt: Option<Attempt>,
+    /// The mechanism of an authentication that has no result yet.
+    attempt: Option<String>,
     /// The mechanism of the login.
     mechanism: Option<String>,
-    receiving: Option<Receiving>,
-    /// Why the answer at hand is a refusal; a label for metrics.
-    reason: Option<&'static str>,
-    /// When MAIL was accepted, and when the content began.
+    /// The message that comes in.
+    opened: Option<Opened>,
+    /// When MAIL was said.
     began: Instant,
-    content_began: Instant,
     messages: u64,
-}
-
-struct Attempt {
-    mechanism: String,
-    login: Option<String>,
 }
 
 /// Talks to the client until one of both ends it.
@@ -91,7 +77,7 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
             Event::Read => {
                 dialog.count_commands();
                 flush(&mut stream, &mut output, dialog.patience()).await?;
-                make_room(&mut input, dialog.receiving.is_some());
+                make_room(&mut input, dialog.opened.is_some());
                 patience.as_mut().reset(dialog.session.deadline().into());
                 tokio::select! {
                     biased;
@@ -108,7 +94,7 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
                 dialog.session.answer(answer, &mut output);
             }
             Event::Body(content) => dialog.receive(&content).await,
-            Event::Abandon => dialog.receiving = None,
+            Event::Abandon => dialog.opened = None,
             Event::Refused(refusal) => {
                 dialog.refused(&refusal);
                 if dialog.session.errors() > SOFT_ERRORS {
@@ -142,10 +128,8 @@ impl<'a> Dialog<'a> {
             exchange: None,
             attempt: None,
             mechanism: None,
-            receiving: None,
-            reason: None,
+            opened: None,
             began: now,
-            content_began: now,
             messages: 0,
         }
     }
@@ -177,8 +161,26 @@ impl<'a> Dialog<'a> {
     }
 
     async fn receive(&mut self, content: &[u8]) {
-        if let Some(receiving) = &mut self.receiving {
-            receiving.write(content).await;
+        if let Some(opened) = &mut self.opened {
+            opened.write(content).await;
+        }
+    }
+
+    /// The client as the intake sees it.
+    fn principal(&self) -> Principal<'_> {
+        let mechanism = self.mechanism.as_deref().unwrap_or_default();
+        Principal {
+            source: &self.door.source,
+            client: self.peer.address,
+            trusted: self.peer.trusted,
+            helo: self.session.helo().map(|helo| helo.name.as_str()),
+            protocol: Protocol {
+                extended: self.session.helo().is_some_and(|helo| helo.extended),
+                encrypted: self.session.is_encrypted(),
+                authenticated: self.session.login().is_some(),
+            },
+            tls: self.tls.as_ref(),
+            login: self.session.login().map(|name| Login { name, mechanism }),
         }
     }
 }

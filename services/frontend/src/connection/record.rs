@@ -1,36 +1,43 @@
 //! What the mail log and the metrics hear of a connection.
 
 use std::io;
-use std::time::Instant;
 
-use staffetta_mail::{ReversePath, Status};
-use staffetta_smtp::Reply;
 use staffetta_smtp::command::Verb;
-use staffetta_smtp::server::{Refusal, Stage};
-use staffetta_telemetry::maillog::{self, Client, Sasl};
+use staffetta_smtp::server::{Grounds, Refusal, Stage};
+use staffetta_telemetry::maillog::{self, Sasl};
 
-use super::{Attempt, Dialog};
+use super::Dialog;
+use super::refused::Refused;
 use crate::metrics;
-use crate::receive::Stored;
 
-/// The status of a 421 for silence, and of one for the end of this pod.
-const TIMEOUT: Status = Status::new(4, 4, 2);
-const DRAINING: Status = Status::new(4, 3, 2);
+/// A login attempt that ended without success.
+struct FailedLogin<'a> {
+    mechanism: &'a str,
+    login: Option<&'a str>,
+    /// Label of the metric.
+    result: &'static str,
+}
 
 impl Dialog<'_> {
     /// A command or a message was refused.
-    pub(super) fn refused(&mut self, refusal: &Refusal) {
-        let reason = self.reason.take();
-        let reply = &refusal.reply;
+    pub(super) fn refused(&mut self, refusal: &Refusal<Refused>) {
+        // Whatever ends AUTH ends the attempt.
         let attempt = self.attempt.take_if(|_| refusal.stage == Stage::Command(Verb::Auth));
-        match (reply.code(), reply.status()) {
-            (421, Some(TIMEOUT)) => return self.log_timeout(refusal.stage),
-            (421, Some(DRAINING)) => return,
-            _ => {}
-        }
-        metrics::rejection(refusal.stage.name(), reply.code(), reason.unwrap_or("protocol")).increment(1);
+        let (reason, result, login) = match &refusal.grounds {
+            Grounds::Timeout => return self.log_timeout(refusal.stage),
+            Grounds::Shutdown => return,
+            Grounds::Protocol => ("protocol", "malformed", None),
+            Grounds::Cancelled => ("protocol", "aborted", None),
+            Grounds::Shell(refused @ Refused::Login { why, login }) => {
+                (refused.label(), why.result(), login.as_deref())
+            }
+            Grounds::Shell(refused @ (Refused::Intake(_) | Refused::EtrnForbidden | Refused::EtrnFailed)) => {
+                (refused.label(), "", None)
+            }
+        };
+        metrics::rejection(refusal.stage.name(), refusal.reply.code(), reason).increment(1);
         match attempt {
-            Some(attempt) => self.login_failed(&attempt, reply),
+            Some(mechanism) => self.log_failed_login(&FailedLogin { mechanism: &mechanism, login, result }, refusal),
             None => self.log_refusal(refusal),
         }
     }
@@ -41,41 +48,17 @@ impl Dialog<'_> {
         self.session.drain_tally(|stage, class, n| commands.count(stage, class, n));
     }
 
-    /// A message is in the queue.
-    pub(super) fn accepted(&self, stored: &Stored, from: &ReversePath, nrcpt: usize, complete: Instant) {
-        let metrics = &self.door.shared.metrics;
-        self.door.metrics.messages.increment(1);
-        metrics.recipients.increment(nrcpt as u64);
-        metrics.bytes.increment(stored.size);
-        metrics.size.record(stored.size as f64);
-        metrics.content.record(complete - self.content_began);
-        metrics.commit.record(complete.elapsed());
-        let proto = self.protocol().to_string();
-        maillog::accepted(&maillog::Accepted {
-            qid: stored.id,
-            listener: self.door.name(),
-            client: self.client(),
-            helo: self.session.helo().map_or("", |helo| &helo.name).into(),
-            proto: &proto,
-            tls: self.tls.as_ref().map(|tls| tls.text.as_str()),
-            sasl: self.login(),
-            from: from.as_str().into(),
-            size: stored.size,
-            nrcpt,
-            message_id: stored.message_id.as_deref().map(Into::into),
-        });
-    }
-
     pub(super) fn logged_in(&mut self, login: &str) {
-        let Some(attempt) = self.attempt.take() else { return };
-        metrics::auth(&attempt.mechanism, "success").increment(1);
-        let sasl = Sasl { method: &attempt.mechanism, username: login.into() };
-        maillog::login(&maillog::Login { listener: self.door.name(), client: self.client(), sasl });
-        self.mechanism = Some(attempt.mechanism);
+        let Some(mechanism) = self.attempt.take() else { return };
+        metrics::auth(&mechanism, "success").increment(1);
+        let sasl = Sasl { method: &mechanism, username: login.into() };
+        let client = self.principal().for_log();
+        maillog::login(&maillog::Login { listener: self.door.name(), client, sasl });
+        self.mechanism = Some(mechanism);
     }
 
     pub(super) fn log_end(&self) {
-        let (listener, client, messages) = (self.door.name(), self.client(), self.messages);
+        let (listener, client, messages) = (self.door.name(), self.principal().for_log(), self.messages);
         maillog::disconnected(&maillog::Disconnected { listener, client, messages });
     }
 
@@ -83,57 +66,42 @@ impl Dialog<'_> {
         tracing::debug!(peer = %self.peer.address, %error, "connection lost");
         maillog::lost(&maillog::Lost {
             listener: self.door.name(),
-            client: self.client(),
+            client: self.principal().for_log(),
             timeout: error.kind() == io::ErrorKind::TimedOut,
             stage: self.session.stage().name(),
         });
     }
 
     fn log_timeout(&self, stage: Stage) {
-        let (listener, client) = (self.door.name(), self.client());
+        let (listener, client) = (self.door.name(), self.principal().for_log());
         maillog::lost(&maillog::Lost { listener, client, timeout: true, stage: stage.name() });
     }
 
-    fn login_failed(&self, attempt: &Attempt, reply: &Reply) {
-        let result = match reply.code() {
-            421 => "limited",
-            454 => "unavailable",
-            535 => "failed",
-            _ if *reply == Reply::authentication_aborted() => "aborted",
-            _ => "malformed",
-        };
-        metrics::auth(&attempt.mechanism, result).increment(1);
-        let text = reply.to_string();
+    fn log_failed_login(&self, failed: &FailedLogin<'_>, refusal: &Refusal<Refused>) {
+        metrics::auth(failed.mechanism, failed.result).increment(1);
+        let text = refusal.reply.to_string();
         maillog::login_failed(&maillog::LoginFailed {
             listener: self.door.name(),
-            client: self.client(),
-            method: &attempt.mechanism,
-            username: attempt.login.as_deref().map(Into::into),
+            client: self.principal().for_log(),
+            method: failed.mechanism,
+            username: failed.login.map(Into::into),
             reply: text.as_str().into(),
         });
     }
 
-    fn log_refusal(&self, refusal: &Refusal) {
+    fn log_refusal(&self, refusal: &Refusal<Refused>) {
+        let who = self.principal();
         let text = refusal.reply.to_string();
         maillog::rejected(&maillog::Rejected {
             listener: self.door.name(),
-            client: self.client(),
+            client: who.for_log(),
             stage: refusal.stage.name(),
             reply: text.as_str().into(),
             from: refusal.sender.as_ref().map(|sender| sender.as_str().into()),
             to: refusal.recipient.as_ref().map(|recipient| recipient.as_str().into()),
             proto: self.session.protocol(),
-            helo: self.session.helo().map(|helo| helo.name.as_str().into()),
-            sasl: self.login(),
+            helo: who.helo.map(Into::into),
+            sasl: who.sasl(),
         });
-    }
-
-    fn client(&self) -> Client<'static> {
-        Client { address: self.peer.address, name: None }
-    }
-
-    fn login(&self) -> Option<Sasl<'_>> {
-        let username = self.session.login()?.into();
-        Some(Sasl { method: self.mechanism.as_deref().unwrap_or_default(), username })
     }
 }

@@ -1,64 +1,61 @@
 //! AUTH: passes the exchange through to the auth service (RFC 4954). Credentials go by; nothing keeps them.
 
 use staffetta_proto::auth::v1::authenticate_response::Reason;
-use staffetta_smtp::Reply;
 use staffetta_smtp::server::{Answer, SaslStep};
 
-use super::{Attempt, Dialog};
-use crate::auth::{Outcome, Who};
+use super::Dialog;
+use super::refused::{LoginFailure, Refused, login_refused};
+use crate::auth::{Progress, Who};
 
 impl Dialog<'_> {
-    pub(super) async fn sasl(&mut self, step: SaslStep) -> Answer {
+    pub(super) async fn sasl(&mut self, step: SaslStep) -> Answer<Refused> {
         let shared = &self.door.shared;
         let auth = &shared.auth;
-        let outcome = match step {
+        let progress = match step {
             SaslStep::Start { mechanism, initial } => {
-                self.attempt = Some(Attempt { mechanism: mechanism.clone(), login: None });
+                self.attempt = Some(mechanism.clone());
                 if !self.peer.trusted && !shared.failures.may_try(self.peer.address.ip()).await {
-                    return self.refuse("auth_failures", Reply::too_many_auth_failures(&shared.hostname));
+                    return login_refused(LoginFailure::Limited, None, &shared.hostname);
                 }
                 let initial = initial.map(|secret| secret.expose().to_vec());
                 auth.start(&mechanism, initial, self.who()).await
             }
             SaslStep::Response(secret) => match self.exchange.take() {
                 Some(exchange) => auth.respond(exchange, secret.expose().to_vec()).await,
-                None => Outcome::Away,
+                None => Progress::Unavailable,
             },
             SaslStep::Cancel => {
                 self.exchange = None;
                 return Answer::Proceed;
             }
         };
-        if outcome.is_wrong_credentials() && !self.peer.trusted {
+        if progress.is_wrong_credentials() && !self.peer.trusted {
             shared.failures.count(self.peer.address.ip()).await;
         }
-        self.conclude(outcome)
+        self.conclude(progress)
     }
 
-    fn conclude(&mut self, outcome: Outcome) -> Answer {
-        match outcome {
-            Outcome::Challenge(octets, exchange) => {
+    fn conclude(&mut self, progress: Progress) -> Answer<Refused> {
+        let hostname = &self.door.shared.hostname;
+        match progress {
+            Progress::Challenge(octets, exchange) => {
                 self.exchange = Some(exchange);
                 Answer::Challenge(octets)
             }
-            Outcome::Success(login) => {
+            Progress::Success(login) => {
                 self.logged_in(&login);
                 Answer::Success { login }
             }
-            Outcome::Failure { reason, login } => {
-                if let Some(attempt) = &mut self.attempt {
-                    attempt.login = login;
-                }
-                match reason {
-                    Reason::Malformed => self.refuse("malformed", Reply::malformed_credentials()),
-                    Reason::Mechanism => self.refuse("mechanism", Reply::unknown_mechanism()),
-                    Reason::Temporary => self.refuse("auth_unavailable", Reply::authentication_unavailable()),
-                    Reason::Credentials | Reason::Unspecified => {
-                        self.refuse("credentials", Reply::authentication_failed())
-                    }
-                }
+            Progress::Failure { reason, login } => {
+                let why = match reason {
+                    Reason::Malformed => LoginFailure::Malformed,
+                    Reason::Mechanism => LoginFailure::Mechanism,
+                    Reason::Temporary => LoginFailure::Unavailable,
+                    Reason::Credentials | Reason::Unspecified => LoginFailure::Credentials,
+                };
+                login_refused(why, login, hostname)
             }
-            Outcome::Away => self.refuse("auth_unavailable", Reply::authentication_unavailable()),
+            Progress::Unavailable => login_refused(LoginFailure::Unavailable, None, hostname),
         }
     }
 

@@ -121,14 +121,14 @@ impl Pair {
     fn answer(&mut self, question: Question) -> Answer {
         match question {
             Question::Recipient(recipient) if recipient.address.local().starts_with("no") => {
-                Answer::Refuse(Reply::user_unknown(recipient.address.as_str()))
+                Answer::Refuse(Reply::user_unknown(recipient.address.as_str()), ())
             }
             Question::Sasl(SaslStep::Start { initial: Some(initial), .. })
                 if initial.expose() == b"\0john\0summersun" =>
             {
                 Answer::Success { login: "john".to_owned() }
             }
-            Question::Sasl(_) => Answer::Refuse(Reply::authentication_failed()),
+            Question::Sasl(_) => Answer::Refuse(Reply::authentication_failed(), ()),
             Question::Store(envelope) => {
                 let content = std::mem::take(&mut self.incoming);
                 self.stored.push((envelope, content));

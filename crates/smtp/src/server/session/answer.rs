@@ -6,21 +6,25 @@ use super::Session;
 use crate::Reply;
 use crate::command::Verb;
 use crate::command::auth::challenge;
-use crate::server::event::{Answer, Event, Question, Stage};
+use crate::framing::content::Content;
+use crate::server::event::{Answer, Event, Grounds, Question, Refusal, Stage};
 use crate::server::receiving::Receiving;
-use crate::server::state::{Pending, State, Transaction};
+use crate::server::state::{Pending, State};
+use crate::standing::Transaction;
 
-impl Session {
-    pub(super) fn ask(&mut self, pending: Pending, question: Question) -> Event {
+impl<C> Session<C> {
+    pub(super) fn ask(&mut self, pending: Pending, question: Question) -> Event<C> {
         self.state = State::Asking(pending);
         Event::Ask(question)
     }
 
-    pub(super) fn resolve(&mut self, pending: Pending, answer: Answer, output: &mut BytesMut) {
+    pub(super) fn resolve(&mut self, pending: Pending, answer: Answer<C>, output: &mut BytesMut) {
         match (pending, answer) {
-            (Pending::SaslEnd(reply), _) => {
+            (Pending::SaslEnd { reply, cancelled }, _) => {
                 self.state = State::Ready;
-                self.refuse(Stage::Command(Verb::Auth), reply, output);
+                let grounds = if cancelled { Grounds::Cancelled } else { Grounds::Protocol };
+                let stage = Stage::Command(Verb::Auth);
+                self.refuse_with(Refusal { stage, reply, grounds, sender: None, recipient: None }, output);
             }
             (Pending::Sasl, Answer::Challenge(octets)) => self.enter(State::Sasl, &challenge(&octets), output),
             (Pending::Sasl, Answer::Success { login }) => {
@@ -40,23 +44,18 @@ impl Session {
             }
             (Pending::Etrn, Answer::Proceed) => self.enter(State::Ready, &Reply::etrn_started(), output),
             (Pending::Data(transaction), Answer::Proceed) => {
-                let receiving = Receiving::new(transaction);
+                let receiving = Receiving::new(transaction, Content::data());
                 self.enter(State::Data(receiving), &Reply::start_mail_input(), output);
             }
             (Pending::Store, Answer::Stored(id)) => self.stored(&Reply::queued(id), output),
-            (Pending::Store, Answer::Reply(reply)) if !reply.is_refusal() => self.stored(&reply, output),
-            (Pending::Verify(transaction, ..), Answer::Reply(reply)) if !reply.is_refusal() => {
-                self.enter(State::from(transaction), &reply, output);
+            (pending, Answer::Refuse(reply, cause)) if reply.is_refusal() => {
+                self.refuse_pending(pending, reply, Grounds::Shell(cause), output);
             }
-            (Pending::Etrn, Answer::Reply(reply)) if !reply.is_refusal() => self.enter(State::Ready, &reply, output),
-            (pending, Answer::Refuse(reply) | Answer::Reply(reply)) if reply.is_refusal() => {
-                self.refuse_pending(pending, reply, output);
-            }
-            (pending, _) => self.refuse_pending(pending, Reply::internal_error(), output),
+            (pending, _) => self.refuse_pending(pending, Reply::internal_error(), Grounds::Protocol, output),
         }
     }
 
-    fn enter(&mut self, state: State, reply: &Reply, output: &mut BytesMut) {
+    pub(super) fn enter(&mut self, state: State, reply: &Reply, output: &mut BytesMut) {
         self.say(reply, output);
         self.state = state;
     }
@@ -68,10 +67,16 @@ impl Session {
         self.enter(State::Ready, reply, output);
     }
 
-    fn refuse_pending(&mut self, pending: Pending, reply: Reply, output: &mut BytesMut) {
+    pub(super) fn refuse_pending(
+        &mut self,
+        pending: Pending,
+        reply: Reply,
+        grounds: Grounds<C>,
+        output: &mut BytesMut,
+    ) {
         let stage = pending.stage();
         let (state, sender, recipient) = pending.refused();
         self.state = state;
-        self.refuse_with(stage, reply, sender, recipient, output);
+        self.refuse_with(Refusal { stage, reply, grounds, sender, recipient }, output);
     }
 }

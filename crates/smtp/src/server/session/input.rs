@@ -8,16 +8,16 @@ use zeroize::Zeroize;
 use super::Session;
 use crate::Reply;
 use crate::command::auth::{Auth, MAX_RESPONSE, Response};
-use crate::command::mail::Mail;
-use crate::command::{Verb, data, ehlo, etrn, helo, help, noop, quit, rcpt, rset, starttls, vrfy};
-use crate::server::event::{Answer, Event, Question, SaslStep, Stage};
-use crate::server::line::Framed;
+use crate::command::{Command, Verb, ehlo};
+use crate::framing::line::Framed;
+use crate::server::event::{Event, Grounds, Question, Refusal, SaslStep, Stage};
 use crate::server::receiving::Step;
-use crate::server::state::{Helo, Pending, State};
+use crate::server::state::{Pending, State};
+use crate::standing::Helo;
 
-impl Session {
+impl<C> Session<C> {
     /// RFC 5321 section 4.3.1: the client waits for the greeting.
-    pub(super) fn greet(&mut self, early_talker: bool, output: &mut BytesMut) -> Option<Event> {
+    pub(super) fn greet(&mut self, early_talker: bool, output: &mut BytesMut) -> Option<Event<C>> {
         if early_talker {
             self.end(Stage::Connect, Reply::out_of_turn(), output);
         } else {
@@ -27,13 +27,13 @@ impl Session {
         None
     }
 
-    pub(super) fn on_input(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Option<Event> {
+    pub(super) fn on_input(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Option<Event<C>> {
         let responding = matches!(self.state, State::Sasl);
         let limit = if responding { MAX_RESPONSE } else { self.settings.line_limit };
         let length = match self.lines.frame(input, limit) {
             Framed::Line(length) => length,
             Framed::Partial => return Some(Event::Read),
-            Framed::TooLong if responding => return Some(self.end_sasl(Reply::response_too_long())),
+            Framed::TooLong if responding => return Some(self.end_sasl(Reply::response_too_long(), false)),
             Framed::TooLong => {
                 self.stale = true;
                 self.refuse(Stage::Unknown, Reply::command_too_long(&self.settings.hostname), output);
@@ -50,13 +50,13 @@ impl Session {
         let event = match std::str::from_utf8(&input[..length]) {
             Ok(line) if responding => Some(self.on_response(line)),
             Ok(line) => self.on_command(line, more, output),
-            Err(_) if responding => Some(self.end_sasl(Reply::malformed_response())),
+            Err(_) if responding => Some(self.end_sasl(Reply::malformed_response(), false)),
             Err(_) => {
                 self.refuse(Stage::Unknown, Reply::bad_utf8(), output);
                 None
             }
         };
-        if self.stage == Stage::Command(Verb::Auth) {
+        if matches!(self.stage, Stage::Command(verb) if verb.row().secret) {
             input[..length].zeroize(); // a password must not stay behind in the buffer
         }
         input.advance(length + 2);
@@ -64,7 +64,7 @@ impl Session {
     }
 
     /// `more`: is there input behind the command?
-    fn on_command(&mut self, line: &str, more: bool, output: &mut BytesMut) -> Option<Event> {
+    fn on_command(&mut self, line: &str, more: bool, output: &mut BytesMut) -> Option<Event<C>> {
         if self.errors >= self.settings.error_limit {
             self.end(self.stage, Reply::too_many_errors(&self.settings.hostname), output);
             return None;
@@ -85,13 +85,13 @@ impl Session {
             self.refuse(self.stage, reply, output);
             return None;
         }
-        if more && verb != Verb::Quit && (verb.ends_group() || !self.is_extended()) {
+        if more && !verb.may_be_followed(self.is_extended()) {
             self.end(self.stage, Reply::out_of_turn(), output);
             return None;
         }
         self.count_junk(verb);
-        match self.perform(verb, arguments, output) {
-            Ok(event) => event,
+        match (verb.row().parse)(&self.standing(), arguments) {
+            Ok(command) => self.perform(command, output),
             Err(reply) => {
                 self.refuse(self.stage, reply, output);
                 None
@@ -100,55 +100,40 @@ impl Session {
     }
 
     /// Carries out what the verb's ladder has nothing against.
-    fn perform(&mut self, verb: Verb, arguments: &str, output: &mut BytesMut) -> Result<Option<Event>, Reply> {
-        match verb {
-            Verb::Helo => self.introduce(helo::check(arguments)?, false, output),
-            Verb::Ehlo => self.introduce(ehlo::check(arguments)?, true, output),
-            Verb::StartTls => {
-                starttls::check(&self.standing(), arguments)?;
-                self.say(&Reply::ready_to_start_tls(), output);
-                self.state = State::Handshake;
+    fn perform(&mut self, command: Command, output: &mut BytesMut) -> Option<Event<C>> {
+        match command {
+            Command::Say(reply) => self.say(&reply, output),
+            Command::Introduce(helo) => self.introduce(helo, output),
+            Command::StartTls(reply) => self.enter(State::Handshake, &reply, output),
+            Command::Reset(reply) => self.enter(State::Ready, &reply, output),
+            Command::Close(reply) => self.enter(State::Closed, &reply, output),
+            Command::Auth(Auth { mechanism, initial }) => {
+                return Some(self.ask(Pending::Sasl, Question::Sasl(SaslStep::Start { mechanism, initial })));
             }
-            Verb::Auth => return Auth::check(&self.standing(), arguments).map(|auth| Some(self.start_sasl(auth))),
-            Verb::Mail => {
-                let mail = Mail::check(&self.standing(), arguments)?;
-                return Ok(Some(self.ask(Pending::Mail(mail.clone()), Question::Mail(mail))));
+            Command::Mail(mail) => return Some(self.ask(Pending::Mail(mail.clone()), Question::Mail(mail))),
+            Command::Recipient(recipient) => {
+                let transaction = self.take_transaction()?;
+                let question = Question::Recipient(recipient.clone());
+                return Some(self.ask(Pending::Recipient(transaction, recipient), question));
             }
-            Verb::Rcpt => return self.recipient(arguments).map(Some),
-            Verb::Data => {
-                data::check(&self.standing(), arguments)?;
-                if let Some(transaction) = self.take_transaction() {
-                    return Ok(Some(self.ask(Pending::Data(transaction), Question::Data)));
-                }
+            Command::Data => {
+                let transaction = self.take_transaction()?;
+                return Some(self.ask(Pending::Data(transaction), Question::Data));
             }
-            Verb::Rset => {
-                rset::check(arguments)?;
-                self.state = State::Ready;
-                self.say(&Reply::ok(), output);
+            Command::Verify { address, typed } => {
+                let pending = Pending::Verify(self.take_transaction(), address.clone(), typed);
+                return Some(self.ask(pending, Question::Verify(address)));
             }
-            Verb::Noop => self.say(&noop::reply(arguments), output),
-            Verb::Help => self.say(&help::reply(arguments), output),
-            Verb::Quit => {
-                self.say(&quit::reply(arguments), output);
-                self.state = State::Closed;
-            }
-            Verb::Vrfy => {
-                let address = vrfy::check(&self.standing(), arguments)?;
-                let pending = Pending::Verify(self.take_transaction(), address.clone(), arguments.to_owned());
-                return Ok(Some(self.ask(pending, Question::Verify(address))));
-            }
-            Verb::Etrn => {
-                let domain = etrn::check(&self.standing(), arguments)?.to_owned();
-                return Ok(Some(self.ask(Pending::Etrn, Question::Etrn(domain))));
-            }
+            Command::Etrn(domain) => return Some(self.ask(Pending::Etrn, Question::Etrn(domain))),
         }
-        Ok(None)
+        None
     }
 
     /// RFC 5321 section 4.1.4: EHLO and HELO also reset.
-    fn introduce(&mut self, name: &str, extended: bool, output: &mut BytesMut) {
+    fn introduce(&mut self, helo: Helo, output: &mut BytesMut) {
         self.state = State::Ready;
-        self.helo = Some(Helo { name: name.to_owned(), extended });
+        let extended = helo.extended;
+        self.helo = Some(helo);
         if extended {
             ehlo::write_reply(&self.standing(), output);
             self.tally.count(self.stage, 250);
@@ -157,33 +142,21 @@ impl Session {
         }
     }
 
-    fn recipient(&mut self, arguments: &str) -> Result<Event, Reply> {
-        let recipient = rcpt::check(&self.standing(), arguments)?;
-        let transaction = self.take_transaction().ok_or_else(Reply::need_mail)?;
-        let question = Question::Recipient(recipient.clone());
-        Ok(self.ask(Pending::Recipient(transaction, recipient), question))
-    }
-
-    fn start_sasl(&mut self, auth: Auth) -> Event {
-        let Auth { mechanism, initial } = auth;
-        self.ask(Pending::Sasl, Question::Sasl(SaslStep::Start { mechanism, initial }))
-    }
-
-    fn on_response(&mut self, line: &str) -> Event {
+    fn on_response(&mut self, line: &str) -> Event<C> {
         match Response::parse(line) {
             Ok(Response::Octets(octets)) => self.ask(Pending::Sasl, Question::Sasl(SaslStep::Response(octets))),
-            Ok(Response::Cancel) => self.end_sasl(Reply::authentication_aborted()),
-            Err(reply) => self.end_sasl(reply),
+            Ok(Response::Cancel) => self.end_sasl(Reply::authentication_aborted(), true),
+            Err(reply) => self.end_sasl(reply, false),
         }
     }
 
     /// The exchange fails with this reply, which goes out when the shell has let go of it.
-    fn end_sasl(&mut self, reply: Reply) -> Event {
+    fn end_sasl(&mut self, reply: Reply, cancelled: bool) -> Event<C> {
         self.stale = true;
-        self.ask(Pending::SaslEnd(reply), Question::Sasl(SaslStep::Cancel))
+        self.ask(Pending::SaslEnd { reply, cancelled }, Question::Sasl(SaslStep::Cancel))
     }
 
-    pub(super) fn on_content(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Option<Event> {
+    pub(super) fn on_content(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Option<Event<C>> {
         let before = input.len();
         let State::Data(receiving) = &mut self.state else { return None };
         let step = receiving.step(input, &self.settings);
@@ -196,22 +169,26 @@ impl Session {
         }
     }
 
-    fn end_of_message(&mut self, refusal: Option<Reply>, output: &mut BytesMut) -> Option<Event> {
+    fn end_of_message(&mut self, refusal: Option<Reply>, output: &mut BytesMut) -> Option<Event<C>> {
         self.stage = Stage::EndOfMessage;
         let State::Data(receiving) = mem::replace(&mut self.state, State::Ready) else { return None };
         let envelope = receiving.transaction.envelope;
         match refusal {
             None => Some(self.ask(Pending::Store, Question::Store(envelope))),
             Some(reply) => {
-                self.refuse_with(self.stage, reply, Some(envelope.sender), None, output);
+                let (stage, grounds, sender) = (self.stage, Grounds::Protocol, Some(envelope.sender));
+                self.refuse_with(Refusal { stage, reply, grounds, sender, recipient: None }, output);
                 None
             }
         }
     }
 
     /// A shell that goes on without an answer has none.
-    pub(super) fn on_missing_answer(&mut self, output: &mut BytesMut) -> Option<Event> {
-        self.answer(Answer::Refuse(Reply::internal_error()), output);
+    pub(super) fn on_missing_answer(&mut self, output: &mut BytesMut) -> Option<Event<C>> {
+        if let State::Asking(pending) = mem::replace(&mut self.state, State::Closed) {
+            self.stale = true;
+            self.refuse_pending(pending, Reply::internal_error(), Grounds::Protocol, output);
+        }
         None
     }
 }

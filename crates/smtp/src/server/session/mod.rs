@@ -11,37 +11,43 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::event::{Answer, Event, Refusal, Stage};
-use super::line::LineReader;
-use super::settings::{Link, Settings};
-use super::state::{Helo, State, Transaction};
+use super::event::{Answer, Event, Grounds, Refusal, Stage};
+use super::state::State;
 use super::tally::Tally;
 use crate::Reply;
-use crate::command::Standing;
+use crate::framing::line::Framer;
+use crate::standing::{Helo, Settings, Standing, Transaction};
 
-/// One connection, from the greeting to the close.
+/// The connection as it starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// True under implicit TLS.
+    pub encrypted: bool,
+}
+
+/// One connection, from the greeting to the close. `C` is what the shell says of its own refusals.
 #[derive(Debug)]
-pub struct Session {
+pub struct Session<C = ()> {
     settings: Arc<Settings>,
     encrypted: bool,
     helo: Option<Helo>,
     login: Option<String>,
     state: State,
-    lines: LineReader,
+    lines: Framer,
     /// What the client is doing, for a session that ends in the middle of it.
     stage: Stage,
     errors: u32,
     junk: u32,
     draining: bool,
     /// Refusals that the shell has not seen yet.
-    refusals: Vec<Refusal>,
+    refusals: Vec<Refusal<C>>,
     tally: Tally,
     deadline: Instant,
     /// Something happened since the deadline was set.
     stale: bool,
 }
 
-impl Session {
+impl<C> Session<C> {
     /// A session whose greeting goes out with the first call of [`Self::next`].
     pub fn new(settings: Arc<Settings>, link: Link, now: Instant) -> Self {
         let deadline = now + settings.timeout;
@@ -51,7 +57,7 @@ impl Session {
             helo: None,
             login: None,
             state: State::Greeting,
-            lines: LineReader::default(),
+            lines: Framer::default(),
             stage: Stage::Connect,
             errors: 0,
             junk: 0,
@@ -64,7 +70,7 @@ impl Session {
     }
 
     /// Consumes input, appends replies to the output, and says what to do next.
-    pub fn next(&mut self, input: &mut BytesMut, output: &mut BytesMut, now: Instant) -> Event {
+    pub fn next(&mut self, input: &mut BytesMut, output: &mut BytesMut, now: Instant) -> Event<C> {
         loop {
             if !self.refusals.is_empty() {
                 return Event::Refused(self.refusals.remove(0));
@@ -87,7 +93,7 @@ impl Session {
     }
 
     /// Answers the question of the last [`Event::Ask`]; the reply goes to the output.
-    pub fn answer(&mut self, answer: Answer, output: &mut BytesMut) {
+    pub fn answer(&mut self, answer: Answer<C>, output: &mut BytesMut) {
         self.stale = true;
         match mem::replace(&mut self.state, State::Closed) {
             State::Asking(pending) => self.resolve(pending, answer, output),
@@ -101,14 +107,14 @@ impl Session {
         self.encrypted = true;
         self.helo = None;
         self.login = None;
-        self.lines = LineReader::default();
+        self.lines = Framer::default();
         self.state = State::Ready;
         self.stale = true;
     }
 
     /// The deadline passed: says 421 and closes with the next call of [`Self::next`].
     pub fn on_timeout(&mut self, output: &mut BytesMut) {
-        self.interrupt(Reply::timeout(&self.settings.hostname), output);
+        self.interrupt(Reply::timeout(&self.settings.hostname), Grounds::Timeout, output);
     }
 
     /// The server goes down: says 421 as soon as the client can tell what became of its message, at once if it can
@@ -171,7 +177,7 @@ impl Session {
 }
 
 /// Small things.
-impl Session {
+impl<C> Session<C> {
     fn standing(&self) -> Standing<'_> {
         Standing {
             settings: &self.settings,
@@ -204,7 +210,7 @@ impl Session {
     }
 
     /// The clock starts again only after progress, so that a client cannot buy time by single bytes of a command.
-    fn read(&mut self, now: Instant) -> Event {
+    fn read(&mut self, now: Instant) -> Event<C> {
         if mem::take(&mut self.stale) {
             self.deadline = now + self.settings.timeout;
         }

@@ -1,42 +1,38 @@
 //! Refusals: written, counted, told to the shell; some end the session.
 
 use bytes::BytesMut;
-use staffetta_mail::{Address, ReversePath};
 
 use super::Session;
 use crate::Reply;
 use crate::command::Verb;
-use crate::server::event::{Refusal, Stage};
+use crate::server::event::{Grounds, Refusal, Stage};
 use crate::server::state::State;
 
 /// Recipients beyond the limit that are refused without counting as errors (Postfix
 /// `smtpd_recipient_overshoot_limit`).
 const OVERSHOOT_LIMIT: usize = 1000;
 
-impl Session {
+impl<C> Session<C> {
+    /// The protocol refuses.
     pub(super) fn refuse(&mut self, stage: Stage, reply: Reply, output: &mut BytesMut) {
-        self.refuse_with(stage, reply, None, None, output);
+        self.refuse_with(Refusal { stage, reply, grounds: Grounds::Protocol, sender: None, recipient: None }, output);
     }
 
     /// Writes the reply, counts the error, tells the shell; 421 and 521 also end the session.
-    pub(super) fn refuse_with(
-        &mut self,
-        stage: Stage,
-        reply: Reply,
-        sender: Option<ReversePath>,
-        recipient: Option<Address>,
-        output: &mut BytesMut,
-    ) {
+    pub(super) fn refuse_with(&mut self, mut refusal: Refusal<C>, output: &mut BytesMut) {
+        let reply = &refusal.reply;
         reply.write(output);
-        self.tally.count(stage, reply.code());
-        if !self.is_forgiven(&reply) {
+        self.tally.count(refusal.stage, reply.code());
+        if !self.is_forgiven(reply) {
             self.errors += 1;
         }
-        let sender = sender.or_else(|| self.transaction().map(|transaction| transaction.envelope.sender.clone()));
+        if refusal.sender.is_none() {
+            refusal.sender = self.transaction().map(|transaction| transaction.envelope.sender.clone());
+        }
         if reply.closes() {
             self.state = State::Closed;
         }
-        self.refusals.push(Refusal { stage, reply, sender, recipient });
+        self.refusals.push(refusal);
     }
 
     /// Refuses and ends the session, whatever the code.
@@ -46,10 +42,10 @@ impl Session {
     }
 
     /// Ends the session unasked, whatever the client is doing.
-    pub(super) fn interrupt(&mut self, reply: Reply, output: &mut BytesMut) {
+    pub(super) fn interrupt(&mut self, reply: Reply, grounds: Grounds<C>, output: &mut BytesMut) {
         reply.write(output);
         self.state = State::Closed;
-        self.refusals.push(Refusal { stage: self.stage, reply, sender: None, recipient: None });
+        self.refusals.push(Refusal { stage: self.stage, reply, grounds, sender: None, recipient: None });
     }
 
     /// RFC 5321 section 4.5.3.1.10: a client may try more recipients than fit, within reason.
@@ -63,7 +59,7 @@ impl Session {
     }
 
     pub(super) fn count_junk(&mut self, verb: Verb) {
-        if verb.is_junk() {
+        if verb.row().junk {
             self.junk += 1;
             self.errors += u32::from(self.junk > self.settings.junk_limit);
         }
@@ -72,7 +68,7 @@ impl Session {
     /// While the server goes down, a client that rests is sent away.
     pub(super) fn drain(&mut self, output: &mut BytesMut) {
         if self.draining && self.state.is_resting() {
-            self.interrupt(Reply::shutting_down(&self.settings.hostname), output);
+            self.interrupt(Reply::shutting_down(&self.settings.hostname), Grounds::Shutdown, output);
         }
     }
 }

@@ -2,22 +2,24 @@
 //! of the header section, everything else as it came. Nothing is collected here; the queue holds one chunk at most.
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use staffetta_mail::QueueId;
 use staffetta_mail::trace::{HeaderScan, Part, Received, date};
 use staffetta_queue::{Accept, EnqueueError, Incoming};
 
-use crate::budget::{Budget, Charge};
+use super::budget::{Budget, Charge};
 
-/// A message between the 354 and its final dot.
-pub(crate) struct Receiving {
+/// A message whose content comes in.
+pub(crate) struct Opened {
     /// An error once the queue failed; the rest of the content is thrown away then.
     incoming: Result<Incoming, EnqueueError>,
     charge: Charge,
     id: QueueId,
     header: HeaderScan,
     arrived: Timestamp,
+    began: Instant,
     /// Our name, if Date and Message-ID are to be added (RFC 6409 section 8).
     completes_as: Option<String>,
     /// The Message-ID that was added.
@@ -34,9 +36,9 @@ pub(crate) struct Stored {
     pub(crate) message_id: Option<String>,
 }
 
-impl Receiving {
+impl Opened {
     /// Starts with the trace field (RFC 5321 section 4.4).
-    pub(crate) async fn start(
+    pub(super) async fn start(
         mut incoming: Incoming,
         budget: &Budget,
         received: &Received<'_>,
@@ -44,11 +46,24 @@ impl Receiving {
     ) -> Result<Self, EnqueueError> {
         let id = incoming.id();
         incoming.write(received.to_string().as_bytes()).await?;
-        let (header, arrived) = (HeaderScan::new(), received.when);
-        Ok(Self { incoming: Ok(incoming), charge: budget.charge(), id, header, arrived, completes_as, added: None })
+        Ok(Self {
+            incoming: Ok(incoming),
+            charge: budget.charge(),
+            id,
+            header: HeaderScan::new(),
+            arrived: received.when,
+            began: Instant::now(),
+            completes_as,
+            added: None,
+        })
     }
 
-    /// Takes more content. A failure shows at [`Self::commit`].
+    /// When the client was told to go on.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Takes more content. A failure shows when the message is committed.
     pub(crate) async fn write(&mut self, content: &[u8]) {
         if self.header.is_over() {
             let _ = self.put(content).await;
@@ -66,8 +81,8 @@ impl Receiving {
         }
     }
 
-    /// Makes the message durable; `Ok` means that the `250` may be sent.
-    pub(crate) async fn commit(mut self, accept: Accept) -> Result<Stored, EnqueueError> {
+    /// Makes the message durable; `Ok` means that the client may be told so.
+    pub(super) async fn commit(mut self, accept: Accept) -> Result<Stored, EnqueueError> {
         for part in self.header.finish() {
             let _ = match part {
                 Part::Held(held) => self.put(&held).await,

@@ -6,7 +6,7 @@ use super::Request;
 
 /// Why a recipient is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Objection {
     /// Submission without a login. The session already says so at MAIL; this is the second lock on the door.
     NotLoggedIn,
     /// The login uses somebody else's sender address.
@@ -29,7 +29,7 @@ pub enum Refusal {
     DnsUnavailable,
 }
 
-impl Refusal {
+impl Objection {
     /// What the client is told about the recipient of `request`.
     pub fn reply(self, request: &Request<'_>) -> Reply {
         let (sender, recipient) = (request.sender.as_str(), request.recipient.as_str());
@@ -44,6 +44,20 @@ impl Refusal {
             Self::DomainNotFound => Reply::domain_not_found(recipient),
             Self::NullMx => Reply::null_mx(recipient, request.recipient.domain_str().unwrap_or_default()),
             Self::DnsUnavailable => Reply::domain_lookup_failed(recipient),
+        }
+    }
+
+    /// The code of [`Self::reply`], whatever the request.
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::NotLoggedIn => 530,
+            Self::SenderNotOwned => 553,
+            Self::SenderUnknown | Self::RecipientUnknown => 451,
+            Self::RelayDenied => 554,
+            Self::NotFullyQualified => 504,
+            Self::NoSuchRecipient | Self::DomainNotFound => 550,
+            Self::NullMx => 556,
+            Self::DnsUnavailable => 450,
         }
     }
 

@@ -2,7 +2,7 @@
 //! send most of a chunk and then wait must not bring the pod down.
 //!
 //! A message is charged for what the queue may hold of it at a time, one chunk at most. When the budget is used up,
-//! messages that would need more are refused with `452 4.3.1` at their end; small ones hardly notice.
+//! messages that would need more are refused as "full" at their end; small ones hardly notice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -16,38 +16,38 @@ const FALLBACK: usize = 256 << 20;
 
 /// The budget of the process. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget {
+pub(super) struct Budget {
     left: Arc<AtomicUsize>,
 }
 
 /// What one message has taken; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Charge {
+pub(super) struct Charge {
     budget: Budget,
     octets: usize,
 }
 
 impl Budget {
-    pub(crate) fn new(octets: usize) -> Self {
+    pub(super) fn new(octets: usize) -> Self {
         Self { left: Arc::new(AtomicUsize::new(octets)) }
     }
 
     /// A quarter of what the control group, else the machine, allows.
-    pub(crate) fn of_this_process() -> Self {
+    pub(super) fn of_this_process() -> Self {
         let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/proc/meminfo"];
         let limits = files.iter().filter_map(|file| memory(&std::fs::read_to_string(file).ok()?));
         Self::new(limits.min().map_or(FALLBACK, |memory| memory / SHARE))
     }
 
     /// A message that has taken nothing yet.
-    pub(crate) fn charge(&self) -> Charge {
+    pub(super) fn charge(&self) -> Charge {
         Charge { budget: self.clone(), octets: 0 }
     }
 }
 
 impl Charge {
     /// Takes `more` octets, up to a chunk in all; false if there are not so many left.
-    pub(crate) fn add(&mut self, more: usize) -> bool {
+    pub(super) fn add(&mut self, more: usize) -> bool {
         let more = more.min(CHUNK - self.octets);
         let taken = self.budget.left.try_update(Relaxed, Relaxed, |left| left.checked_sub(more)).is_ok();
         if taken {

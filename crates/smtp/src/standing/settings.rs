@@ -67,10 +67,3 @@ pub enum Kind {
     /// Ports 587 and 465 (RFC 6409, RFC 8314): TLS, then AUTH, then mail.
     Submission,
 }
-
-/// The connection as it starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Link {
-    /// True under implicit TLS.
-    pub encrypted: bool,
-}

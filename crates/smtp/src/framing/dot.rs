@@ -8,38 +8,7 @@
 //! [`Decoder::bare`], so that the session can refuse the message at its end: between servers that disagree about
 //! bare line ends one message could smuggle in another (CVE-2023-51764).
 
-use std::fmt;
-
-/// Which half of a line end stood alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bare {
-    /// CR without LF.
-    Cr,
-    /// LF without CR.
-    Lf,
-}
-
-impl fmt::Display for Bare {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cr => "CR",
-            Self::Lf => "LF",
-        })
-    }
-}
-
-/// What to do with the front of the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// The first `n > 0` bytes are content.
-    Content(usize),
-    /// Drop the first `n > 0` bytes: a stuffed dot.
-    Skip(usize),
-    /// Drop the first `n` bytes: the final dot and its CRLF. What follows belongs to the next command.
-    End(usize),
-    /// Nothing more can be told without more input.
-    More,
-}
+use super::{Bare, Piece};
 
 /// Where in a line the input starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

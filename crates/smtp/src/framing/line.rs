@@ -2,11 +2,11 @@
 
 use bytes::{Buf, BytesMut};
 
-use crate::dot::Bare;
+use super::Bare;
 
 /// What the front of the input is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Framed {
+pub(crate) enum Framed {
     /// A line of so many octets, its CRLF behind it; the caller removes both.
     Line(usize),
     /// The beginning of a line.
@@ -19,14 +19,14 @@ pub(super) enum Framed {
 
 /// Remembers whether the beginning of an overlong line was thrown away.
 #[derive(Debug, Default)]
-pub(super) struct LineReader {
+pub(crate) struct Framer {
     skipping: bool,
 }
 
-impl LineReader {
+impl Framer {
     /// Looks for a line of at most `limit` octets. What exceeds the limit is thrown away as it comes, so that the
     /// input never holds more than the limit and one read.
-    pub(super) fn frame(&mut self, input: &mut BytesMut, limit: usize) -> Framed {
+    pub(crate) fn frame(&mut self, input: &mut BytesMut, limit: usize) -> Framed {
         match memchr::memchr(b'\n', input) {
             Some(at) => self.complete(input, at, limit),
             None => self.partial(input, limit),
@@ -68,7 +68,7 @@ mod tests {
 
     fn frame(text: &[u8], limit: usize) -> (Framed, Vec<u8>) {
         let mut input = BytesMut::from(text);
-        let framed = LineReader::default().frame(&mut input, limit);
+        let framed = Framer::default().frame(&mut input, limit);
         (framed, input.to_vec())
     }
 
@@ -93,7 +93,7 @@ mod tests {
     fn overlong_lines_cost_no_memory_and_end_at_their_crlf() {
         assert_eq!(frame(b"0123456789\r\n", 10).0, Framed::Line(10));
         assert_eq!(frame(b"01234567890\r\nQUIT\r\n", 10), (Framed::TooLong, b"QUIT\r\n".to_vec()));
-        let (mut lines, mut input) = (LineReader::default(), BytesMut::new());
+        let (mut lines, mut input) = (Framer::default(), BytesMut::new());
         for _ in 0..1000 {
             input.extend_from_slice(&[b'x'; 100]);
             assert_eq!(lines.frame(&mut input, 10), Framed::Partial);
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_bare_line_end_within_an_overlong_line_is_found() {
-        let (mut lines, mut input) = (LineReader::default(), BytesMut::from(&b"0123456789ABC"[..]));
+        let (mut lines, mut input) = (Framer::default(), BytesMut::from(&b"0123456789ABC"[..]));
         assert_eq!(lines.frame(&mut input, 10), Framed::Partial);
         input.extend_from_slice(b"x\nMAIL\r\n");
         assert_eq!(lines.frame(&mut input, 10), Framed::Bare(Bare::Lf));

@@ -1,0 +1,106 @@
+//! Why this connection's own answer was no: the intake's causes, and those of AUTH and ETRN. Reply, log and metrics
+//! follow from here.
+
+use staffetta_policy::relay::Request;
+use staffetta_smtp::Reply;
+use staffetta_smtp::server::Answer;
+
+use crate::intake::{Cause, NotQueued};
+
+/// What the session carries from the answer to the refusal that it reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The message, or a recipient, was not taken.
+    Intake(Cause),
+    /// The client is not who it says.
+    Login {
+        why: LoginFailure,
+        /// The login that was tried, if the exchange came that far.
+        login: Option<String>,
+    },
+    /// This client may not use ETRN.
+    EtrnForbidden,
+    /// The queue could not be asked to send.
+    EtrnFailed,
+}
+
+/// Why a login failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LoginFailure {
+    /// Wrong name or secret.
+    Credentials,
+    /// What the client said does not follow the mechanism.
+    Malformed,
+    /// The back end cannot do this mechanism.
+    Mechanism,
+    /// Nobody could say.
+    Unavailable,
+    /// Too many of this client's logins failed lately.
+    Limited,
+}
+
+impl Refused {
+    /// The label `reason` of metrics.
+    pub(super) const fn label(&self) -> &'static str {
+        match self {
+            Self::Intake(cause) => cause.label(),
+            Self::Login { why, .. } => why.label(),
+            Self::EtrnForbidden => "etrn_refused",
+            Self::EtrnFailed => "queue_unavailable",
+        }
+    }
+}
+
+impl LoginFailure {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Credentials => "credentials",
+            Self::Malformed => "malformed",
+            Self::Mechanism => "mechanism",
+            Self::Unavailable => "auth_unavailable",
+            Self::Limited => "auth_failures",
+        }
+    }
+
+    /// The label `result` of the metric of login attempts.
+    pub(super) const fn result(self) -> &'static str {
+        match self {
+            Self::Credentials => "failed",
+            Self::Malformed | Self::Mechanism => "malformed",
+            Self::Unavailable => "unavailable",
+            Self::Limited => "limited",
+        }
+    }
+
+    fn reply(self, hostname: &str) -> Reply {
+        match self {
+            Self::Credentials => Reply::authentication_failed(),
+            Self::Malformed => Reply::malformed_credentials(),
+            Self::Mechanism => Reply::unknown_mechanism(),
+            Self::Unavailable => Reply::authentication_unavailable(),
+            Self::Limited => Reply::too_many_auth_failures(hostname),
+        }
+    }
+}
+
+/// The answer to a question about the recipient of `request`.
+pub(super) fn recipient_refused(cause: Cause, request: &Request<'_>) -> Answer<Refused> {
+    match cause {
+        Cause::Policy(objection) => Answer::Refuse(objection.reply(request), Refused::Intake(cause)),
+        Cause::Queue(not_queued) => message_refused(not_queued),
+    }
+}
+
+/// The answer to a question about the message.
+pub(super) fn message_refused(not_queued: NotQueued) -> Answer<Refused> {
+    let reply = match not_queued {
+        NotQueued::Full => Reply::insufficient_storage(),
+        NotQueued::Unavailable => Reply::queue_write_error(),
+    };
+    Answer::Refuse(reply, Refused::Intake(Cause::Queue(not_queued)))
+}
+
+/// The answer to AUTH.
+pub(super) fn login_refused(why: LoginFailure, login: Option<String>, hostname: &str) -> Answer<Refused> {
+    Answer::Refuse(why.reply(hostname), Refused::Login { why, login })
+}

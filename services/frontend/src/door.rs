@@ -1,0 +1,67 @@
+//! One listener as its sessions see it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use staffetta_config::{Listener, ListenerTls};
+use staffetta_smtp::server::Settings;
+use tokio_util::sync::CancellationToken;
+
+use crate::intake::Source;
+use crate::metrics::{self, ListenerMetrics};
+use crate::setup::{self, Shared};
+
+/// All that the sessions of one listener have in common.
+pub(crate) struct Door {
+    pub(crate) shared: Arc<Shared>,
+    /// Its name and rules, for the intake.
+    pub(crate) source: Source,
+    pub(crate) tls: ListenerTls,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) metrics: ListenerMetrics,
+    /// No new sessions; those that wait for a command end.
+    pub(crate) stop: CancellationToken,
+    /// All sessions end now.
+    pub(crate) kill: CancellationToken,
+}
+
+impl Door {
+    pub(crate) fn new(
+        listener: &Listener,
+        shared: Arc<Shared>,
+        stop: CancellationToken,
+        kill: CancellationToken,
+    ) -> Self {
+        let tls = match listener.tls {
+            ListenerTls::Starttls => "starttls",
+            ListenerTls::Implicit => "implicit",
+            ListenerTls::Off => "off",
+        };
+        Self {
+            source: Source {
+                name: listener.name.clone(),
+                kind: setup::kind(listener),
+                accepted: metrics::messages_accepted(&listener.name),
+            },
+            tls: listener.tls,
+            settings: Arc::new(setup::session(listener, &shared)),
+            metrics: ListenerMetrics::new(&listener.name, tls),
+            shared,
+            stop,
+            kill,
+        }
+    }
+
+    /// The listener's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.source.name
+    }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// It is in one of the trusted networks.
+    pub(crate) trusted: bool,
+}

@@ -1,0 +1,161 @@
+//! How a message gets into the queue, whatever protocol brings it.
+//!
+//! ```text
+//! Principal ─▶ judge_sender ─▶ judge_recipient … ─▶ open ─▶ write … ─▶ commit ─▶ Stored: the 250 may be sent
+//!                   └──────────────────┴──────────────┴───────────────────┴────▶ Cause: why not
+//! ```
+//!
+//! A driver (the SMTP connection; one day HTTP, or a milter's answer) says who brings the message and hands octets on.
+//! It turns a [`Cause`] into words of its protocol; whatever else is told of a message, in the trace field, the mail
+//! log and the metrics, is told here. Nothing of SMTP is known here.
+
+mod budget;
+mod cause;
+mod judge;
+mod opened;
+mod principal;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use staffetta_mail::trace::Received;
+use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
+use staffetta_policy::relay::Rules;
+use staffetta_queue::{Accept, EnqueueError, Health, Queue};
+use staffetta_telemetry::maillog;
+
+use crate::metrics::IntakeMetrics;
+use budget::Budget;
+
+pub(crate) use cause::{Cause, NotQueued};
+pub(crate) use judge::{Directory, Memory};
+pub(crate) use opened::{Opened, Stored};
+pub(crate) use principal::{Login, Principal, Source, Tls};
+
+/// All that the messages of this process have in common on their way in.
+pub(crate) struct Intake {
+    hostname: String,
+    queue: Queue,
+    directory: Directory,
+    rules: Rules,
+    budget: Budget,
+    /// How long delivery of an accepted message is tried.
+    lifetime: Duration,
+    metrics: IntakeMetrics,
+}
+
+impl Intake {
+    /// `hostname` is our name in trace fields and in what is added to messages.
+    pub(crate) fn new(hostname: &str, queue: Queue, directory: Directory, rules: Rules, lifetime: Duration) -> Self {
+        Self {
+            hostname: hostname.to_owned(),
+            queue,
+            directory,
+            rules,
+            budget: Budget::of_this_process(),
+            lifetime,
+            metrics: IntakeMetrics::new(),
+        }
+    }
+
+    /// May a message of this sender begin? Mail that could not be queued is refused before it is transferred. Whether
+    /// the sender belongs to the login is judged with each recipient, as Postfix does (`smtpd_delay_reject`).
+    pub(crate) fn judge_sender(&self) -> Result<(), NotQueued> {
+        match self.queue.health() {
+            Health::Ready => Ok(()),
+            Health::Full => Err(NotQueued::Full),
+            Health::Down(_) => Err(NotQueued::Unavailable),
+        }
+    }
+
+    /// May `who` send to this recipient? `memory` belongs to the driver's session.
+    pub(crate) async fn judge_recipient(
+        &self,
+        memory: &mut Memory,
+        who: &Principal<'_>,
+        sender: &ReversePath,
+        recipient: &Address,
+    ) -> Result<(), Cause> {
+        let request = who.request(sender, recipient);
+        judge::judge(&self.directory, &self.rules, memory, &request).await.map_err(Cause::Policy)
+    }
+
+    /// Opens a place in the queue and puts the trace field in front (RFC 5321 section 4.4).
+    pub(crate) async fn open(&self, who: &Principal<'_>, recipients: &[Recipient]) -> Result<Opened, NotQueued> {
+        let incoming = self.queue.receive().map_err(|error| not_queued(&error))?;
+        let received = Received {
+            helo: who.helo,
+            client_name: None,
+            client_ip: who.client.ip(),
+            by: &self.hostname,
+            protocol: who.protocol,
+            tls: who.tls.map(|tls| (tls.version, tls.cipher.as_str())),
+            id: incoming.id(),
+            recipient: match recipients {
+                [only] => Some(&only.address),
+                _ => None,
+            },
+            when: Timestamp::now(),
+        };
+        let completes_as = who.is_own().then(|| self.hostname.clone());
+        Opened::start(incoming, &self.budget, &received, completes_as).await.map_err(|error| not_queued(&error))
+    }
+
+    /// Makes the message durable, counts and logs it. The only place from which a 250 for a message comes.
+    pub(crate) async fn commit(
+        &self,
+        opened: Opened,
+        who: &Principal<'_>,
+        mut envelope: Envelope,
+    ) -> Result<Stored, NotQueued> {
+        self.qualify_postmaster(&mut envelope);
+        let (from, nrcpt) = (envelope.sender.clone(), envelope.recipients.len());
+        let (began, complete) = (opened.began(), Instant::now());
+        let accept = Accept { envelope, origin: who.origin(), lifetime: self.lifetime };
+        let stored = opened.commit(accept).await.map_err(|error| not_queued(&error))?;
+        who.source.accepted.increment(1);
+        self.metrics.accepted(stored.size, nrcpt, complete - began, complete.elapsed());
+        log(who, &stored, &from, nrcpt);
+        Ok(stored)
+    }
+
+    /// RFC 5321 section 4.5.1: the bare postmaster is this host's.
+    fn qualify_postmaster(&self, envelope: &mut Envelope) {
+        for recipient in envelope.recipients.iter_mut().filter(|r| r.address.domain_str().is_none()) {
+            let qualified = format!("{}@{}", recipient.address, self.hostname);
+            if let Ok(address) = Address::parse(&qualified) {
+                recipient.address = address;
+            }
+        }
+    }
+}
+
+fn log(who: &Principal<'_>, stored: &Stored, from: &ReversePath, nrcpt: usize) {
+    let proto = who.protocol.to_string();
+    maillog::accepted(&maillog::Accepted {
+        qid: stored.id,
+        listener: &who.source.name,
+        client: who.for_log(),
+        helo: who.helo.unwrap_or_default().into(),
+        proto: &proto,
+        tls: who.tls.map(|tls| tls.text.as_str()),
+        sasl: who.sasl(),
+        from: from.as_str().into(),
+        size: stored.size,
+        nrcpt,
+        message_id: stored.message_id.as_deref().map(Into::into),
+    });
+}
+
+/// What the client is told; the queue's own words are for the operator.
+fn not_queued(error: &EnqueueError) -> NotQueued {
+    match error {
+        EnqueueError::Full => NotQueued::Full,
+        EnqueueError::Unavailable(reason) => {
+            tracing::warn!(reason, "a message could not be queued");
+            NotQueued::Unavailable
+        }
+    }
+}

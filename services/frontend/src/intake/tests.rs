@@ -1,0 +1,212 @@
+//! Messages from client to queue without a line of SMTP, on a real queue.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use metrics::Counter;
+use staffetta_config::Config;
+use staffetta_mail::BodyType;
+use staffetta_mail::trace::Protocol;
+use staffetta_policy::relay::{Listener, Objection};
+use staffetta_queue::server::LocalServer;
+use staffetta_queue::{Body, Filter, Message};
+use staffetta_testkit::dns::FakeDns;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::*;
+use crate::auth::Auth;
+use crate::setup;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// More than a chunk, so that a part of it goes to Redis while the rest is still to come.
+const LARGE: usize = 300 * 1024;
+
+/// A queue and a DNS; nobody answers for the auth service.
+struct House {
+    redis: LocalServer,
+    queue: Queue,
+    intake: Intake,
+    _dns: FakeDns,
+    _stop: DropGuard,
+    _folder: tempfile::TempDir,
+}
+
+impl House {
+    async fn build() -> Self {
+        staffetta_transport::tls::install_provider();
+        let folder = tempfile::tempdir().unwrap();
+        let redis = LocalServer::start(&folder.path().join("redis")).unwrap();
+        let dns = FakeDns::start().await.unwrap();
+        dns.mx("example.com", 10, "mx.example.com");
+        let text = format!(
+            "hostname = \"mail.test\"\n[redis]\nurl = \"{}\"\npartitions = 2\n[dns]\nservers = [\"{}\"]\n\
+             [frontend]\nauth = \"http://127.0.0.1:1\"\nrelay_domains = [\"ours.test\"]\n",
+            redis.url(),
+            dns.address()
+        );
+        let config = Config::parse(&text, "test.toml").unwrap();
+        let stop = CancellationToken::new();
+        let queue = Queue::open((&config).into(), stop.clone()).unwrap();
+        queue.ready(PATIENCE).await.unwrap();
+        let intake = setup::intake(&config, queue.clone(), Auth::new(&config).unwrap()).unwrap();
+        Self { redis, queue, intake, _dns: dns, _stop: stop.drop_guard(), _folder: folder }
+    }
+
+    /// The only message, with its body.
+    async fn only_message(&self) -> (Arc<Message>, String) {
+        for partition in 0..self.queue.partitions() {
+            let Some(destination) = self.queue.offer(partition, 10).await.unwrap().destinations.pop() else { continue };
+            let mut jobs = self.queue.claim(partition, &destination, 10).await.unwrap();
+            assert_eq!(jobs.len(), 1);
+            let job = jobs.remove(0);
+            let Body::Inline(body) = &job.body else { panic!("not a small message") };
+            return (Arc::clone(&job.message), String::from_utf8(body.to_vec()).unwrap());
+        }
+        panic!("nothing is queued");
+    }
+
+    async fn is_empty(&self) -> bool {
+        self.queue.list(&Filter::default(), None, 10).await.unwrap().entries.is_empty()
+    }
+}
+
+fn source(kind: Listener) -> Source {
+    Source { name: "http".to_owned(), kind, accepted: Counter::noop() }
+}
+
+/// Somebody in a network that is not trusted, who said nothing of himself.
+fn stranger(source: &Source) -> Principal<'_> {
+    Principal {
+        source,
+        client: SocketAddr::from(([192, 0, 2, 7], 4711)),
+        trusted: false,
+        helo: None,
+        protocol: Protocol { extended: false, encrypted: false, authenticated: false },
+        tls: None,
+        login: None,
+    }
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn envelope(recipient: &str) -> Envelope {
+    let sender = ReversePath::Address(address("john@example.org"));
+    let recipients = vec![Recipient::new(address(recipient))];
+    Envelope { sender, recipients, body: BodyType::default(), ret: None, envid: None }
+}
+
+#[tokio::test]
+async fn a_message_of_ours_is_traced_completed_and_queued_with_its_origin() {
+    let house = House::build().await;
+    let source = source(Listener::Relay);
+    let who = Principal { trusted: true, helo: Some("printer"), ..stranger(&source) };
+    let envelope = envelope("lisa@example.com");
+    house.intake.judge_sender().unwrap();
+    let recipient = &envelope.recipients[0].address;
+    let judged = house.intake.judge_recipient(&mut Memory::default(), &who, &envelope.sender, recipient).await;
+    assert_eq!(judged, Ok(()));
+    let mut opened = house.intake.open(&who, &envelope.recipients).await.unwrap();
+    for piece in ["Sub", "ject: hi\r", "\n\r\nhel", "lo\r\n"] {
+        opened.write(piece.as_bytes()).await;
+    }
+    let stored = house.intake.commit(opened, &who, envelope.clone()).await.unwrap();
+
+    let (message, body) = house.only_message().await;
+    assert_eq!((message.id, message.size), (stored.id, stored.size));
+    assert_eq!(message.envelope, envelope);
+    assert_eq!((message.origin.listener.as_str(), message.origin.helo.as_str()), ("http", "printer"));
+    assert_eq!((message.origin.client, message.origin.login.clone()), (Some(who.client.ip()), None));
+    let by = format!("by mail.test (Staffetta) with SMTP id {}", stored.id);
+    assert!(body.starts_with("Received: from printer (unknown [192.0.2.7])\r\n") && body.contains(&by), "{body}");
+    assert!(body.contains("\r\nSubject: hi\r\nDate: "), "{body}");
+    let message_id = format!("{}@mail.test", stored.id);
+    assert_eq!(stored.message_id, Some(message_id.clone()));
+    assert!(body.ends_with(&format!("Message-ID: <{message_id}>\r\n\r\nhello\r\n")), "{body}");
+}
+
+#[tokio::test]
+async fn the_cause_of_a_refusal_is_told_as_it_is() {
+    let house = House::build().await;
+    let (relay, submission) = (source(Listener::Relay), source(Listener::Submission));
+    let nobody = stranger(&relay);
+    let john = Some(Login { name: "john@example.org", mechanism: "PLAIN" });
+    for (who, recipient, expected) in [
+        (nobody, "lisa@example.com", Err(Objection::RelayDenied)),
+        (nobody, "john@ours.test", Ok(())),
+        (stranger(&submission), "john@ours.test", Err(Objection::NotLoggedIn)),
+        (Principal { trusted: true, ..nobody }, "lisa@example.com", Ok(())),
+        (Principal { trusted: true, ..nobody }, "lisa@nx.test", Err(Objection::DomainNotFound)),
+        (Principal { trusted: true, ..nobody }, "lisa@nodot", Err(Objection::NotFullyQualified)),
+        // Whoever logs in is asked about his sender, wherever he comes from; here nobody can say.
+        (Principal { login: john, ..nobody }, "lisa@example.com", Err(Objection::SenderUnknown)),
+        (Principal { trusted: true, login: john, ..nobody }, "lisa@example.com", Err(Objection::SenderUnknown)),
+    ] {
+        let sender = ReversePath::Address(address("john@example.org"));
+        let judged = house.intake.judge_recipient(&mut Memory::default(), &who, &sender, &address(recipient)).await;
+        assert_eq!(judged, expected.map_err(Cause::Policy), "{recipient}");
+    }
+}
+
+/// A 250 for it would be one for a truncated message.
+#[tokio::test]
+async fn a_message_whose_chunk_was_lost_is_refused_although_the_queue_is_back() {
+    let mut house = House::build().await;
+    let source = source(Listener::Relay);
+    let who = Principal { trusted: true, ..stranger(&source) };
+    let envelope = envelope("lisa@example.com");
+    let mut opened = house.intake.open(&who, &envelope.recipients).await.unwrap();
+    opened.write(b"Subject: large\r\n\r\n").await;
+    house.redis.kill().unwrap();
+    opened.write(&vec![b'x'; LARGE]).await;
+    house.redis.restart().unwrap();
+    house.queue.ready(PATIENCE).await.unwrap();
+    opened.write(b"\r\nthe end\r\n").await;
+    assert_eq!(house.intake.judge_sender(), Ok(()), "the queue is back");
+    let committed = house.intake.commit(opened, &who, envelope).await;
+    assert_eq!(committed.err(), Some(NotQueued::Unavailable));
+    assert!(house.is_empty().await);
+}
+
+#[tokio::test]
+async fn a_message_beyond_the_memory_of_this_process_is_refused_at_its_end() {
+    let mut house = House::build().await;
+    house.intake.budget = Budget::new(1000);
+    let source = source(Listener::Relay);
+    let who = Principal { trusted: true, ..stranger(&source) };
+    for (octets, expected) in [(1001, Err(NotQueued::Full)), (1000, Ok(()))] {
+        let envelope = envelope("lisa@example.com");
+        let mut opened = house.intake.open(&who, &envelope.recipients).await.unwrap();
+        let header = b"Message-ID: <a@b>\r\nDate: now\r\n\r\n";
+        opened.write(header).await;
+        opened.write(&vec![b'x'; octets - header.len()]).await;
+        assert_eq!(house.intake.commit(opened, &who, envelope).await.map(drop), expected, "{octets}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_dropped_before_its_end_is_not_queued() {
+    let house = House::build().await;
+    let source = source(Listener::Relay);
+    let who = Principal { trusted: true, ..stranger(&source) };
+    let mut opened = house.intake.open(&who, &[]).await.unwrap();
+    opened.write(&vec![b'x'; LARGE]).await;
+    drop(opened);
+    assert!(house.is_empty().await);
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_1_the_bare_postmaster_is_this_hosts() {
+    let house = House::build().await;
+    let source = source(Listener::Relay);
+    let who = stranger(&source);
+    let envelope = envelope("Postmaster");
+    let opened = house.intake.open(&who, &envelope.recipients).await.unwrap();
+    house.intake.commit(opened, &who, envelope).await.unwrap();
+    let (message, body) = house.only_message().await;
+    assert_eq!(message.envelope.recipients[0].address.as_str(), "Postmaster@mail.test");
+    assert!(!body.contains("Message-ID"), "nothing is added for a stranger: {body}");
+}
