@@ -12,17 +12,23 @@
 //! submit, settle, release, wait. A job is known here by a [`Handle`]; its lease and its body stay outside.
 
 mod attempt;
+mod backoff;
 mod conversation;
 mod fate;
 mod plan;
+mod pool;
+mod ring;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod testing;
 
 pub use attempt::{Attempt, Facts, Judgement, Rules, State, Task};
+pub use backoff::{Advice, Backoffs};
 pub use conversation::{Conversation, Course, Ended, Limits, Next, Seen};
 pub use fate::{Failed, Fate};
 pub use plan::{Incomplete, Plan, decide};
+pub use pool::{Pool, Refused};
+pub use ring::Work;
 
 use staffetta_mail::Envelope;
 

@@ -91,7 +91,7 @@ impl Queue {
     }
 
     /// Lets a destination of this partition rest: nothing of it is claimed for so long, unless it is flushed. For what
-    /// is known from another partition; a failed attempt says it by [`Settlement::Deferred`].
+    /// is known from another partition; a failed attempt says it by [`Settlement::Deferred`]. Zero: it rests no longer.
     ///
     /// # Errors
     /// Redis is away.

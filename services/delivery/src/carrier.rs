@@ -13,18 +13,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use staffetta_dispatch::{Fate, Handle};
+use staffetta_dispatch::{Fate, Handle, Refused};
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::tls::Need;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::connection::{Connection, Opener};
 use crate::itinerary::Candidate;
+use crate::lanes::{Berth, Lane, Work};
 use crate::leased::Task;
 use crate::metrics;
-use crate::pool::{Lane, Work};
 use crate::record;
 use crate::worker::{Claimed, Worker};
 
@@ -37,17 +36,23 @@ const QUICK: Duration = Duration::from_millis(300);
 /// A batch that takes longer than this is halved.
 const SLOW: Duration = Duration::from_secs(2);
 
+/// A carrier that has carried so many messages, or so long, ends if a lane without a connection waits for one.
+const TURN_MESSAGES: u32 = 200;
+const TURN: Duration = Duration::from_secs(1);
 /// Between looks at whether a server makes progress.
 const PULSE: Duration = Duration::from_secs(1);
 
-/// Runs a carrier to its end. The permit stands for its connection.
-pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>, permit: OwnedSemaphorePermit) {
+/// Runs a carrier to its end. It was counted by `Lanes::admit`.
+pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
     let mut carrier = Carrier {
+        berth: Berth::new(worker.clone(), lane.clone()),
         worker,
         lane,
         jobs: VecDeque::new(),
         claim: None,
         candidates: VecDeque::new(),
+        turn: None,
+        carried: 0,
         batch: FIRST_BATCH,
         batch_began: Instant::now(),
         pulse: pulse(),
@@ -55,15 +60,23 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>, permit: OwnedSemap
     while carrier.stock().await {
         if let Some(connection) = carrier.connect().await {
             carrier.converse(connection).await;
+            carrier.berth.hung_up();
+        }
+        if carrier.turn_is_over() {
+            return carrier.give_up().await;
         }
     }
-    drop(permit);
 }
 
 /// See the [module](self).
 pub(crate) struct Carrier {
     pub(crate) worker: Arc<Worker>,
     pub(crate) lane: Arc<Lane>,
+    berth: Berth,
+    /// Start of its turn: its first connection.
+    turn: Option<Instant>,
+    /// Messages of this turn.
+    pub(crate) carried: u32,
     /// Claimed and not begun.
     pub(crate) jobs: VecDeque<Task>,
     /// A claim under way.
@@ -105,33 +118,40 @@ impl Carrier {
             self.prefetch();
             if self.claim.is_some() {
                 self.claimed().await;
-            } else if self.worker.stop.is_cancelled() {
-                self.lane.resign();
-                return false;
-            } else if self.worker.pool.leave(&self.lane) {
+            } else if self.worker.stop.is_cancelled() || self.berth.leave() {
                 return false;
             }
         }
         if self.worker.stop.is_cancelled() {
-            // A claim under way has leased jobs too.
-            if self.claim.is_some() {
-                self.claimed().await;
-            }
-            self.release_all();
-            self.lane.resign();
+            self.give_up().await;
             return false;
         }
         true
     }
 
+    /// Ends before its work does. A claim under way has leased jobs too.
+    async fn give_up(&mut self) {
+        if self.claim.is_some() {
+            self.claimed().await;
+        }
+        self.release_all();
+    }
+
+    /// Has it had its share while another lane waits for a connection?
+    pub(crate) fn turn_is_over(&self) -> bool {
+        self.worker.lanes.are_starving()
+            && (self.carried >= TURN_MESSAGES || self.turn.is_some_and(|since| since.elapsed() >= TURN))
+    }
+
     /// Starts the next claim when stock runs low and the lane has work.
     pub(crate) fn prefetch(&mut self) {
         let stocked = self.jobs.len() > self.batch / 2;
-        if self.claim.is_some() || stocked || self.worker.stop.is_cancelled() {
+        if self.claim.is_some() || stocked || self.worker.stop.is_cancelled() || self.turn_is_over() {
             return;
         }
-        let Some(work) = self.lane.take() else { return };
-        let running = self.worker.carriers.spawn(self.worker.clone().claim(work.clone(), self.batch));
+        let Some((work, jobs)) = self.worker.lanes.take(&self.lane, self.batch) else { return };
+        let claim = self.worker.clone().claim(self.lane.clone(), work.clone(), jobs);
+        let running = self.worker.carriers.spawn(claim);
         self.claim = Some(Claim { work, running });
     }
 
@@ -164,7 +184,7 @@ impl Carrier {
 
     /// Opens a connection to the first host that takes one. `None`: the jobs are dealt with.
     async fn connect(&mut self) -> Option<Connection> {
-        self.release_suspended();
+        self.release_resting();
         if self.jobs.is_empty() {
             return None;
         }
@@ -172,20 +192,29 @@ impl Carrier {
         let result = stop.run_until_cancelled(self.try_hosts()).await;
         match result {
             Some(Ok(connection)) => {
-                self.lane.succeeded();
-                let destinations = self.jobs.iter().map(|task| &task.job.held.lease.destination);
-                destinations.for_each(|destination| self.worker.suspended.end(destination));
+                self.turn.get_or_insert_with(Instant::now);
+                self.berth.greeted();
+                self.worker.release_hop(&self.lane);
                 Some(connection)
             }
             Some(Err(failure)) => {
-                self.lane.failed();
-                self.fail_all(&failure);
+                self.refused(&failure);
                 None
             }
             None => {
                 self.release_all();
                 None
             }
+        }
+    }
+
+    /// No host lets this carrier in. While another connection lives that is the server's limit, and nobody's fault.
+    fn refused(&mut self, failure: &Failure) {
+        let refused = self.berth.refused();
+        let about_mail = classify(failure, &self.lane.hop.name()).action == Action::Bounce;
+        match refused {
+            Refused::Enough if !about_mail => self.release_all(),
+            Refused::Enough | Refused::Dead => self.fail_all(failure),
         }
     }
 
@@ -253,7 +282,7 @@ impl Carrier {
         for index in task.attempt.fail_rest(&fate) {
             record::outcome(&self.worker, &self.lane.hop, &task, index, &fate, None);
         }
-        self.worker.finish(task, self.lane.hop.protocol);
+        self.worker.finish(task, &self.lane);
     }
 
     /// Gives every job in stock back as if it had not been claimed; what has results is settled with them.
@@ -264,13 +293,13 @@ impl Carrier {
     }
 
     /// Another carrier found out in the meantime that nobody can be reached.
-    fn release_suspended(&mut self) {
-        let (worker, now) = (self.worker.clone(), Instant::now());
-        let suspended =
-            |task: &Task| task.attempt.is_untouched() && worker.suspended.holds(&task.job.held.lease.destination, now);
-        let (held, jobs) = std::mem::take(&mut self.jobs).into_iter().partition(suspended);
-        self.jobs = jobs;
-        VecDeque::into_iter(held).for_each(|task| self.release(task));
+    fn release_resting(&mut self) {
+        if self.worker.lanes.rests(&self.lane) {
+            let (fresh, begun) =
+                std::mem::take(&mut self.jobs).into_iter().partition(|task: &Task| task.attempt.is_untouched());
+            self.jobs = begun;
+            VecDeque::into_iter(fresh).for_each(|task| self.release(task));
+        }
     }
 
     /// One job back into the queue.
@@ -278,9 +307,9 @@ impl Carrier {
         if task.attempt.is_untouched() {
             return self.worker.settler.release(task.job);
         }
-        // Some transactions of a large job are done; the others go on later.
+        // Some transactions of a large job are done, or another host put it off; the rest goes on later.
         task.attempt.interrupt(&self.worker.rules, Instant::now());
-        let reason = Failure::Local { reason: "delivery was interrupted by a restart".to_owned() };
+        let reason = Failure::Local { reason: "delivery was interrupted".to_owned() };
         self.fail(task, &reason);
     }
 }

@@ -68,10 +68,11 @@ impl Carrier {
         };
         let worker = self.worker.clone();
         let ours = |job: &Leased| !worker.leases.is_lost(&job.held);
-        while connection.session.backlog() < AHEAD && !worker.stop.is_cancelled() {
+        while connection.session.backlog() < AHEAD && !worker.stop.is_cancelled() && !self.turn_is_over() {
             match talk.next(&mut self.jobs, limits, ours, Instant::now()) {
                 Next::Submit(id, transaction) => {
                     connection.session.submit(id, transaction);
+                    self.carried += 1;
                     if talk.submitted() > 1 {
                         worker.metrics.reuse.increment(1);
                     }
@@ -132,13 +133,13 @@ impl Carrier {
             return connection.tell(written).await;
         }
         // Jobs that were not submitted although nothing is under way: this connection takes no more.
-        if !self.jobs.is_empty() || talk.has_aside() || self.worker.stop.is_cancelled() {
+        if !self.jobs.is_empty() || talk.has_aside() || self.worker.stop.is_cancelled() || self.turn_is_over() {
             return connection.session.quit();
         }
         connection.allow(IDLE);
-        self.lane.idle(true);
+        self.worker.lanes.idle(&self.lane, true);
         let stay = self.await_work(connection).await;
-        self.lane.idle(false);
+        self.worker.lanes.idle(&self.lane, false);
         if !stay {
             connection.session.quit();
         }
@@ -165,7 +166,7 @@ impl Carrier {
                 }
                 () = worker.stop.cancelled() => return false,
                 () = lane.wake.notified(), if waiting => {}
-                () = worker.pool.pressure.notified(), if waiting => return false,
+                () = worker.lanes.pressure.notified(), if waiting => return false,
             }
         }
     }
@@ -235,14 +236,14 @@ impl Carrier {
     /// A transaction has ended: each of its recipients has a fate, or is offered to another host.
     fn done(&mut self, connection: &Connection, talk: &mut Talk, id: TransactionId, report: Report) {
         self.count(&report);
-        let (worker, hop) = (&self.worker, &self.lane.hop);
+        let (worker, lane) = (&self.worker, &self.lane);
         let peer = || connection.peer.peer();
         let seen = Seen { peer: &peer, other_host: self.has_other_host(), rules: &worker.rules, now: Instant::now() };
         let ended = talk.on_report(id, report, &seen, |task, index, fate| {
-            record::outcome(worker, hop, task, index, fate, Some((connection, use_of(id))));
+            record::outcome(worker, &lane.hop, task, index, fate, Some((connection, use_of(id))));
         });
         if let Some(task) = ended {
-            worker.finish(task, hop.protocol);
+            worker.finish(task, lane);
         }
     }
 

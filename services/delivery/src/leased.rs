@@ -10,6 +10,7 @@ use staffetta_mail::Envelope;
 use staffetta_queue::{Body, Job, Message};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::letters::Letter;
 use crate::renew::Held;
 
 /// A job and how far it has come.
@@ -21,13 +22,21 @@ pub(crate) struct Leased {
     pub(crate) held: Arc<Held>,
     pub(crate) message: Arc<Message>,
     pub(crate) body: Body,
+    /// What it has in common with other jobs of its message.
+    pub(crate) _letter: Option<Arc<Letter>>,
     /// This pod's share of memory; given back when the job is settled.
     pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Leased {
     /// The task that a claim made at `claimed` brought.
-    pub(crate) fn task(job: Job, held: Arc<Held>, claimed: Instant, room: Option<OwnedSemaphorePermit>) -> Task {
+    pub(crate) fn task(
+        job: Job,
+        held: Arc<Held>,
+        claimed: Instant,
+        letter: Option<Arc<Letter>>,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Task {
         let facts = Facts {
             age: job.age,
             left: job.left,
@@ -37,7 +46,11 @@ impl Leased {
             jitter: rand::rng().random(),
         };
         let attempt = Attempt::new(facts, job.recipients);
-        Task { job: Self { held, message: job.message, body: job.body, _room: room }, attempt }
+        let (message, body) = match &letter {
+            Some(letter) => (letter.message.clone(), letter.body.clone()),
+            None => (job.message, job.body),
+        };
+        Task { job: Self { held, message, body, _letter: letter, _room: room }, attempt }
     }
 }
 

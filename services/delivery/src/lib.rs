@@ -17,16 +17,16 @@ mod converse;
 mod fallback;
 mod hop;
 mod itinerary;
+mod lanes;
 mod leased;
+mod letters;
 mod metrics;
 mod poller;
-mod pool;
 mod recent;
 mod reclaim;
 mod record;
 mod renew;
 mod settle;
-mod suspended;
 mod worker;
 
 use std::sync::Arc;
@@ -48,12 +48,12 @@ use bounce::Reporter;
 use fallback::Fallback;
 use hop::Router;
 use itinerary::Planner;
+use lanes::Lanes;
+use letters::Letters;
 use metrics::Metrics;
-use pool::Pool;
 use recent::Recent;
 use renew::Leases;
 use settle::{Office, Parcels, Settler};
-use suspended::Suspended;
 use worker::{ROOM, Worker};
 
 /// How long the drain may take before connections are cut.
@@ -154,10 +154,9 @@ fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationTok
         leases: Leases::new(queue.clone(), delivery.lease),
         recent: Recent::default(),
         fallback: Fallback::default(),
-        suspended: Suspended::default(),
         settler,
-        pool: Pool::default(),
-        connections: Arc::new(Semaphore::new(delivery.concurrency.max(1) as usize)),
+        lanes: Lanes::new(delivery.concurrency.max(1) as usize),
+        letters: Letters::default(),
         room: Arc::new(Semaphore::new(ROOM)),
         stop,
         carriers: TaskTracker::new(),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::pool::Work;
+use crate::lanes::Work;
 use crate::worker::Worker;
 
 /// Destinations asked for at a time.
@@ -34,7 +34,7 @@ pub(crate) async fn poll(worker: Arc<Worker>, partition: u16) {
         // What is at hand is more than can be begun: looking for more only costs. Now and then it is done all the
         // same, because an offer is what gives a carrier to a lane that could not have one before.
         let mut patience = 0;
-        while worker.pool.is_full() && patience < FULL_ROUNDS {
+        while worker.lanes.are_full() && patience < FULL_ROUNDS {
             patience += 1;
             if worker.stop.run_until_cancelled(tokio::time::sleep(FULL)).await.is_none() {
                 return;

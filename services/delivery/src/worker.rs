@@ -2,14 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::RngExt;
 use staffetta_config::Timeouts;
-use staffetta_dispatch::{Handle, Rules, decide};
+use staffetta_dispatch::{Advice, Handle, Rules, decide};
 use staffetta_policy::mx;
 use staffetta_queue::{Lease, Queue};
-use staffetta_smtp::client::Protocol;
 use staffetta_transport::connect::TlsClient;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -19,13 +18,13 @@ use crate::carrier;
 use crate::fallback::Fallback;
 use crate::hop::Router;
 use crate::itinerary::Planner;
+use crate::lanes::{Lane, Lanes, Work};
 use crate::leased::{Leased, Task};
+use crate::letters::{Letter, Letters};
 use crate::metrics::Metrics;
-use crate::pool::{Pool, Work};
 use crate::recent::Recent;
 use crate::renew::Leases;
 use crate::settle::Settler;
-use crate::suspended::{Advice, Suspended};
 
 /// Octets that one permit of [`Worker::room`] stands for.
 const UNIT: u64 = 1024;
@@ -33,6 +32,8 @@ const UNIT: u64 = 1024;
 pub(crate) const ROOM: usize = 64 * 1024;
 /// Octets of a job besides its body.
 const RECORD: u64 = 2048;
+/// Octets of a recipient in a decoded envelope, about.
+const RECIPIENT: u64 = 160;
 
 /// The worker.
 pub(crate) struct Worker {
@@ -49,11 +50,9 @@ pub(crate) struct Worker {
     pub(crate) leases: Leases,
     pub(crate) recent: Recent,
     pub(crate) fallback: Fallback,
-    pub(crate) suspended: Suspended,
     pub(crate) settler: Settler,
-    pub(crate) pool: Pool,
-    /// Connections that may be opened.
-    pub(crate) connections: Arc<Semaphore>,
+    pub(crate) lanes: Lanes,
+    pub(crate) letters: Letters,
     /// Memory for jobs.
     pub(crate) room: Arc<Semaphore>,
     /// No new work from now on.
@@ -73,38 +72,40 @@ pub(crate) struct Claimed {
 impl Worker {
     /// Hands work to its lane, with a new carrier if one is needed and may be had.
     pub(crate) fn carry(self: &Arc<Self>, work: &Work) {
-        let Some(lane) = self.pool.put(&self.router, work) else { return };
-        match self.connections.clone().try_acquire_owned() {
-            Ok(permit) => {
-                self.carriers.spawn(carrier::run(self.clone(), lane, permit));
-            }
-            Err(_) => {
-                lane.resign();
-                self.pool.pressure.notify_one();
-            }
+        self.lanes.put(&self.router, work);
+        self.admit();
+    }
+
+    /// Starts the carriers that may have a connection.
+    pub(crate) fn admit(self: &Arc<Self>) {
+        while !self.stop.is_cancelled()
+            && let Some(lane) = self.lanes.admit()
+        {
+            self.carriers.spawn(carrier::run(self.clone(), lane));
         }
     }
 
-    /// Claims up to `wanted` jobs; fewer if memory is short, none if the destination is suspended. What this pod
+    /// Claims up to `wanted` jobs of a lane's work; fewer if memory is short, none if the next hop rests. What this pod
     /// delivered before is settled at once.
-    pub(crate) async fn claim(self: Arc<Self>, work: Work, wanted: usize) -> Claimed {
-        let advice = self.suspended.advise(&work, Instant::now());
+    pub(crate) async fn claim(self: Arc<Self>, lane: Arc<Lane>, work: Work, wanted: usize) -> Claimed {
+        let advice = self.lanes.advise(&lane, &work);
         match advice {
             Advice::Claim | Advice::Probe => {}
             Advice::Park(rest) => {
-                if let Err(error) = self.queue.park(work.partition, &work.destination, rest).await {
-                    tracing::debug!(destination = work.destination.as_str(), %error, "failed to park a destination");
-                }
+                self.park(&work, rest).await;
                 return Claimed::default();
             }
             Advice::Wait => return Claimed::default(),
         }
         let each = self.job_units();
-        let Some((wanted, mut room)) = self.take_room(wanted, each).await else {
+        let Some((afforded, mut room)) = self.take_room(wanted, each).await else {
             return Claimed::default();
         };
+        if afforded < wanted {
+            self.lanes.refund(&lane, &work.destination, wanted - afforded);
+        }
         let since = Instant::now();
-        let jobs = match self.queue.claim(work.partition, &work.destination, wanted).await {
+        let jobs = match self.queue.claim(work.partition, &work.destination, afforded).await {
             Ok(jobs) => jobs,
             Err(error) => {
                 tracing::debug!(destination = work.destination.as_str(), %error, "failed to claim jobs");
@@ -112,14 +113,15 @@ impl Worker {
             }
         };
         if advice == Advice::Probe && !jobs.is_empty() {
-            self.suspended.end(&work.destination);
+            self.release_hop(&lane);
         }
-        let full = jobs.len() >= wanted;
+        let full = jobs.len() >= afforded;
         let mut tasks = Vec::with_capacity(jobs.len());
         for mut job in jobs {
             let held = self.leases.hold(job.lease.clone(), since);
             let struck = self.recent.strike(held.job(), &mut job.recipients);
-            let task = Leased::task(job, held, since, room.split(each as usize));
+            let letter = self.letter(&job, each);
+            let task = Leased::task(job, held, since, letter, room.split(each as usize));
             if struck > 0 && !task.attempt.has_waiting() {
                 self.settler.finished_before(task);
             } else {
@@ -129,8 +131,45 @@ impl Worker {
         Claimed { tasks, full }
     }
 
+    /// What a job shares with the other jobs of its message, if there are any. Its envelope counts as memory once.
+    fn letter(&self, job: &staffetta_queue::Job, each: u32) -> Option<Arc<Letter>> {
+        let recipients = job.message.envelope.recipients.len();
+        if recipients == job.recipients.len() {
+            return None;
+        }
+        let units = (recipients as u64 * RECIPIENT).div_ceil(UNIT).min(ROOM as u64 / 4) as u32;
+        let letter = || Letter {
+            message: job.message.clone(),
+            body: job.body.clone(),
+            // What is claimed is here already: if there is no room, the next claim waits for what this one takes.
+            _room: self.room.clone().try_acquire_many_owned(units.saturating_sub(each)).ok(),
+        };
+        Some(self.letters.share(job.message.id, letter))
+    }
+
+    /// The queue lets work rest.
+    async fn park(&self, work: &Work, rest: Duration) {
+        if let Err(error) = self.queue.park(work.partition, &work.destination, rest).await {
+            tracing::debug!(destination = work.destination.as_str(), %error, "failed to park a destination");
+        }
+    }
+
+    /// The next hop is there: what rests for its sake is due again.
+    pub(crate) fn release_hop(self: &Arc<Self>, lane: &Lane) {
+        let released = self.lanes.end_back_off(lane);
+        if released.is_empty() {
+            return;
+        }
+        let worker = self.clone();
+        self.carriers.spawn(async move {
+            for work in released {
+                worker.park(&work, Duration::ZERO).await;
+            }
+        });
+    }
+
     /// Every recipient has its result: decides and settles.
-    pub(crate) fn finish(&self, task: Task, protocol: Protocol) {
+    pub(crate) fn finish(&self, task: Task, lane: &Lane) {
         let Task { job, attempt } = task;
         let plan = match decide(attempt, job.envelope(), &self.rules, Instant::now()) {
             Ok(plan) => plan,
@@ -142,7 +181,7 @@ impl Worker {
         if let Some(rest) = plan.back_off {
             let Lease { id, destination, .. } = &job.held.lease;
             let work = Work { partition: id.partition(), destination: destination.clone() };
-            self.suspended.begin(work, rest, Instant::now());
+            self.lanes.back_off(lane, work, rest);
         }
         if !plan.delivered.is_empty() {
             self.recent.remember(job.held.job(), plan.delivered.iter().copied());
@@ -154,7 +193,7 @@ impl Worker {
                 "possible duplicate: the answer to the final dot was lost; the message may be sent more than once"
             );
         }
-        self.settler.settle(job, plan, protocol);
+        self.settler.settle(job, plan, lane.hop.protocol);
     }
 
     /// One of the configured source addresses of the right family.

@@ -29,7 +29,8 @@ settings! {
         /// Most messages to one destination, over the cluster. Not available in this version.
         value destination_rate: Option<Rate> as Maybe<Limit> = "",
         /// First and shortest wait before a message is tried again. The wait grows with the age of the message. Also how
-        /// long a destination whose servers cannot be reached, or refuse to talk, is left alone.
+        /// long a next hop (the servers of a domain, or a smart host for all its domains) that cannot be reached, or
+        /// refuses to talk, is left alone.
         value retry_min: Duration as Time<1, 604800000> = "5m",
         /// Longest wait before a message is tried again; not less than `retry_min`.
         value retry_max: Duration as Time<1, 604800000> = "67m",

@@ -1,0 +1,321 @@
+//! Lanes: for each next hop the work that is due and the carriers (connections) that do it, and who may have the next
+//! connection of the pod.
+//!
+//! ```text
+//!            first greeting                    greeting: window + 1
+//! unproven ─────────────────▶ proven ──────────────────────────────────┐
+//!  window 1 ◀──────────────── window 5 … limit ◀───────────────────────┘
+//!            refused, and no connection lives     refused while one lives: window = those that live
+//! ```
+//!
+//! **Window.** A next hop that has not greeted gets one connection; then as many as Postfix starts with, and one more
+//! with each that could be set up. A refusal at set-up never stops a next hop that works: while one of its connections
+//! lives, it is the server's limit, and the window shrinks to it.
+//!
+//! **Turns.** Connections of the pod go to lanes that have none, in the order in which they came to want one. More than
+//! one is only for lanes while a reserve is free, and next hops that have not greeted cannot hold all of them. A carrier
+//! whose turn is over ends while others [starve](Pool::is_starving).
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+use crate::ring::{Ring, Work};
+
+/// Carriers of a lane whose server has greeted once (Postfix `initial_destination_concurrency`).
+const INITIAL: u32 = 5;
+/// Pieces of work for servers that greet at which the pool is full.
+const ENOUGH: usize = 1000;
+/// Pieces of work at which it is full whoever they are for.
+const TOO_MUCH: usize = 10 * ENOUGH;
+/// Lanes looked at for the next connection.
+const SCAN: usize = 64;
+
+/// All lanes of this pod. `K` is what destinations share to share connections, `D` a destination, `L` what the shell
+/// keeps for a lane.
+#[derive(Debug)]
+pub struct Pool<K, D, L> {
+    lanes: HashMap<K, Lane<D, L>>,
+    /// Lanes that want a connection and have none, longest first.
+    without: VecDeque<K>,
+    /// Lanes that want one more.
+    more: VecDeque<K>,
+    /// Most connections.
+    limit: usize,
+    /// Connections, also those that are being set up.
+    open: usize,
+    /// Those of lanes that have not greeted.
+    unproven: usize,
+    /// Pieces of work in all lanes, and in those that have greeted.
+    waiting: usize,
+    waiting_proven: usize,
+}
+
+#[derive(Debug)]
+struct Lane<D, L> {
+    shell: L,
+    ready: Ring<D>,
+    carriers: u32,
+    /// Carriers that have not taken their first work.
+    coming: u32,
+    /// Carriers that wait for work with an open connection.
+    idle: u32,
+    /// Connections that greeted and have not ended.
+    live: u32,
+    /// Most carriers now, and ever.
+    window: u32,
+    limit: u32,
+    /// It has greeted since it was last found dead.
+    proven: bool,
+    /// Where it stands; a key in another list is stale.
+    listed: Listed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    Nowhere,
+    Without,
+    More,
+}
+
+/// What a refused set-up means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The server's limit: give the jobs back, unattempted; others carry them.
+    Enough,
+    /// Nobody gets through: the next hop rests.
+    Dead,
+}
+
+impl<D: Clone + Eq + Hash, L> Lane<D, L> {
+    fn new(shell: L, limit: u32) -> Self {
+        let ready = Ring::default();
+        Self {
+            shell,
+            ready,
+            carriers: 0,
+            coming: 0,
+            idle: 0,
+            live: 0,
+            window: 1,
+            limit: limit.max(1),
+            proven: false,
+            listed: Listed::Nowhere,
+        }
+    }
+
+    fn wants(&self) -> bool {
+        self.ready.len() > self.coming as usize && self.idle == 0 && self.carriers < self.window
+    }
+}
+
+impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
+    /// With at most so many connections.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            lanes: HashMap::new(),
+            without: VecDeque::new(),
+            more: VecDeque::new(),
+            limit: limit.max(1),
+            open: 0,
+            unproven: 0,
+            waiting: 0,
+            waiting_proven: 0,
+        }
+    }
+
+    /// Gives work to its lane; a `new` one comes with the most connections that it may have. `Some`: wake an idle
+    /// carrier of this lane. Ask [`Pool::admit`] next.
+    pub fn put(&mut self, key: &K, work: &Work<D>, new: impl FnOnce() -> (L, u32)) -> Option<L> {
+        let lane = self.lanes.entry(key.clone()).or_insert_with(|| {
+            let (shell, limit) = new();
+            Lane::new(shell, limit)
+        });
+        if lane.ready.add(work) {
+            self.waiting += 1;
+            self.waiting_proven += usize::from(lane.proven);
+        }
+        let woken = (lane.idle > 0).then(|| lane.shell.clone());
+        self.enlist(key);
+        woken
+    }
+
+    /// Who gets the next connection, if anybody may. It is counted from now on, until its carrier leaves or resigns.
+    pub fn admit(&mut self) -> Option<L> {
+        if self.open >= self.limit {
+            return None;
+        }
+        self.admit_first().or_else(|| self.admit_more())
+    }
+
+    /// A connection for a lane that has none.
+    fn admit_first(&mut self) -> Option<L> {
+        for _ in 0..self.without.len().min(SCAN) {
+            let key = self.without.pop_front()?;
+            let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.listed == Listed::Without) else { continue };
+            if !lane.wants() {
+                lane.listed = Listed::Nowhere;
+            } else if lane.proven || self.unproven < self.most_unproven() {
+                return self.grant(&key);
+            } else {
+                self.without.push_back(key);
+            }
+        }
+        None
+    }
+
+    /// One more, while the reserve stays.
+    fn admit_more(&mut self) -> Option<L> {
+        while self.limit - self.open > self.reserve() {
+            let key = self.more.pop_front()?;
+            let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.listed == Listed::More) else { continue };
+            if lane.wants() {
+                return self.grant(&key);
+            }
+            lane.listed = Listed::Nowhere;
+        }
+        None
+    }
+
+    fn grant(&mut self, key: &K) -> Option<L> {
+        let lane = self.lanes.get_mut(key)?;
+        lane.listed = Listed::Nowhere;
+        lane.carriers += 1;
+        lane.coming += 1;
+        self.open += 1;
+        self.unproven += usize::from(!lane.proven);
+        let shell = lane.shell.clone();
+        self.enlist(key);
+        Some(shell)
+    }
+
+    /// The next piece of work of a lane, for how many jobs. A lane with more carriers than its window gives none.
+    pub fn take(&mut self, key: &K, quantum: usize) -> Option<(Work<D>, usize)> {
+        let lane = self.lanes.get_mut(key).filter(|lane| lane.carriers <= lane.window)?;
+        let next = lane.ready.next(quantum)?;
+        lane.coming = lane.coming.saturating_sub(1);
+        self.waiting -= 1;
+        self.waiting_proven -= usize::from(lane.proven);
+        Some(next)
+    }
+
+    /// A turn of a destination left so many jobs unused.
+    pub fn refund(&mut self, key: &K, destination: &D, jobs: usize) {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.ready.refund(destination, jobs);
+        }
+    }
+
+    /// A connection of the lane could be set up.
+    pub fn greeted(&mut self, key: &K) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        lane.live += 1;
+        lane.window = if lane.proven { lane.window + 1 } else { INITIAL }.min(lane.limit);
+        if !lane.proven {
+            lane.proven = true;
+            self.unproven -= lane.carriers as usize;
+            self.waiting_proven += lane.ready.len();
+        }
+        self.enlist(key);
+    }
+
+    /// A connection that had greeted has ended.
+    pub fn hung_up(&mut self, key: &K) {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.live = lane.live.saturating_sub(1);
+        }
+    }
+
+    /// No address of the next hop could be used.
+    pub fn refused(&mut self, key: &K) -> Refused {
+        let Some(lane) = self.lanes.get_mut(key) else { return Refused::Dead };
+        if lane.live > 0 {
+            lane.window = lane.live;
+            return Refused::Enough;
+        }
+        lane.window = 1;
+        if lane.proven {
+            lane.proven = false;
+            self.unproven += lane.carriers as usize;
+            self.waiting_proven -= lane.ready.len();
+        }
+        Refused::Dead
+    }
+
+    /// A carrier begins (`true`) or ends to wait for work.
+    pub fn idle(&mut self, key: &K, begins: bool) {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.idle = if begins { lane.idle + 1 } else { lane.idle.saturating_sub(1) };
+        }
+        self.enlist(key);
+    }
+
+    /// A carrier has nothing to do. True: it has left and must end; false: there is work again, stay.
+    pub fn leave(&mut self, key: &K) -> bool {
+        let stays = |lane: &Lane<D, L>| !lane.ready.is_empty() && lane.carriers <= lane.window;
+        if self.lanes.get(key).is_some_and(stays) {
+            return false;
+        }
+        self.resign(key);
+        true
+    }
+
+    /// A carrier ends without asking; the work of its lane stays and waits for another one.
+    pub fn resign(&mut self, key: &K) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        lane.carriers = lane.carriers.saturating_sub(1);
+        lane.coming = lane.coming.min(lane.carriers);
+        self.open = self.open.saturating_sub(1);
+        self.unproven -= usize::from(!lane.proven);
+        if lane.carriers == 0 && lane.ready.is_empty() {
+            self.lanes.remove(key);
+        } else {
+            self.enlist(key);
+        }
+    }
+
+    /// Does a lane without a connection wait for one that somebody else has?
+    pub fn is_starving(&self) -> bool {
+        let may = |key: &K| {
+            self.lanes.get(key).is_some_and(|lane| {
+                lane.carriers == 0 && lane.wants() && (lane.proven || self.unproven < self.most_unproven())
+            })
+        };
+        self.open >= self.limit && self.without.iter().take(SCAN).any(may)
+    }
+
+    /// Is there more work at hand than carriers can begin soon? Then nobody should look for more. Work for servers that
+    /// do not greet says nothing about the others.
+    pub const fn is_full(&self) -> bool {
+        self.waiting_proven >= ENOUGH || self.waiting >= TOO_MUCH
+    }
+
+    /// Connections, also those that are being set up.
+    pub const fn open(&self) -> usize {
+        self.open
+    }
+
+    fn enlist(&mut self, key: &K) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let (place, list) = match lane.carriers {
+            0 => (Listed::Without, &mut self.without),
+            _ => (Listed::More, &mut self.more),
+        };
+        // One that has lost its last carrier comes before those that want one more.
+        if lane.wants() && lane.listed != place && lane.listed != Listed::Without {
+            lane.listed = place;
+            list.push_back(key.clone());
+        }
+    }
+
+    const fn reserve(&self) -> usize {
+        self.limit / 10
+    }
+
+    const fn most_unproven(&self) -> usize {
+        self.limit - self.limit / 4
+    }
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

@@ -1,0 +1,172 @@
+//! Windows, turns and the reserve.
+
+use super::*;
+
+type Lanes = Pool<&'static str, &'static str, &'static str>;
+
+fn work(partition: u16, destination: &'static str) -> Work<&'static str> {
+    Work { partition, destination }
+}
+
+/// So many pieces of work for a lane that is named like its destination.
+fn offer(pool: &mut Lanes, lane: &'static str, pieces: u16) {
+    for partition in 0..pieces {
+        pool.put(&lane, &work(partition, lane), || (lane, 20));
+    }
+}
+
+/// Everybody who may connect now.
+fn admitted(pool: &mut Lanes) -> Vec<&'static str> {
+    std::iter::from_fn(|| pool.admit()).collect()
+}
+
+#[test]
+fn a_next_hop_that_has_not_greeted_gets_one_connection_and_grows_with_success() {
+    let mut pool = Lanes::new(100);
+    offer(&mut pool, "x", 16);
+    assert_eq!(admitted(&mut pool), ["x"]);
+    pool.greeted(&"x");
+    assert_eq!(admitted(&mut pool).len(), INITIAL as usize - 1);
+    pool.greeted(&"x");
+    assert_eq!(admitted(&mut pool).len(), 1);
+}
+
+#[test]
+fn work_for_one_carrier_does_not_call_for_five() {
+    let mut pool = Lanes::new(100);
+    offer(&mut pool, "x", 1);
+    assert_eq!(admitted(&mut pool), ["x"]);
+    pool.greeted(&"x");
+    assert!(admitted(&mut pool).is_empty(), "the one that comes takes it");
+    assert_eq!(pool.take(&"x", 4), Some((work(0, "x"), 4)));
+    offer(&mut pool, "x", 1);
+    assert_eq!(admitted(&mut pool), ["x"], "the first is busy");
+}
+
+#[test]
+fn a_refusal_while_a_connection_lives_shrinks_the_window_to_those_that_live() {
+    let mut pool = Lanes::new(100);
+    offer(&mut pool, "x", 16);
+    admitted(&mut pool);
+    pool.greeted(&"x");
+    admitted(&mut pool);
+    pool.greeted(&"x");
+    pool.greeted(&"x");
+    assert_eq!(pool.refused(&"x"), Refused::Enough);
+    pool.resign(&"x");
+    assert!(pool.take(&"x", 4).is_none(), "one too many is still there");
+    pool.resign(&"x");
+    assert!(admitted(&mut pool).is_empty(), "no more than greeted");
+    assert!(pool.take(&"x", 4).is_some(), "those that live go on");
+}
+
+#[test]
+fn a_refusal_without_a_living_connection_means_that_the_hop_is_dead() {
+    let mut pool = Lanes::new(100);
+    offer(&mut pool, "x", 16);
+    admitted(&mut pool);
+    assert_eq!(pool.refused(&"x"), Refused::Dead);
+    pool.greeted(&"x");
+    pool.hung_up(&"x");
+    assert_eq!(pool.refused(&"x"), Refused::Dead);
+    pool.resign(&"x");
+    assert_eq!(admitted(&mut pool), ["x"], "its next carrier is one again");
+    assert!(admitted(&mut pool).is_empty());
+}
+
+#[test]
+fn silent_hosts_leave_room_for_those_that_greet() {
+    let mut pool = Lanes::new(20);
+    let silent: Vec<&'static str> = (0..30).map(|i| &*Box::leak(format!("silent{i}").into_boxed_str())).collect();
+    offer(&mut pool, "good", 16);
+    admitted(&mut pool);
+    pool.greeted(&"good");
+    for name in &silent {
+        offer(&mut pool, name, 16);
+    }
+    let all = admitted(&mut pool);
+    let good = all.iter().filter(|name| **name == "good").count();
+    assert_eq!(all.len() - good, 15, "three quarters at most");
+    assert!(good >= 2, "{all:?}");
+}
+
+#[test]
+fn more_than_one_connection_is_for_times_when_others_have_one() {
+    let mut pool = Lanes::new(20);
+    offer(&mut pool, "busy", 16);
+    admitted(&mut pool);
+    for _ in 0..30 {
+        pool.greeted(&"busy");
+        admitted(&mut pool);
+    }
+    assert!(pool.open() <= 18, "a tenth stays free: {}", pool.open());
+    offer(&mut pool, "new", 1);
+    assert_eq!(admitted(&mut pool), ["new"]);
+}
+
+#[test]
+fn a_lane_without_a_connection_starves_until_one_ends_and_takes_its_turn() {
+    let mut pool = Lanes::new(2);
+    for lane in ["a", "b", "c"] {
+        offer(&mut pool, lane, 2);
+    }
+    assert_eq!(admitted(&mut pool), ["a", "b"]);
+    pool.greeted(&"a");
+    assert!(pool.is_starving());
+    assert!(pool.take(&"a", 4).is_some());
+    pool.hung_up(&"a");
+    pool.resign(&"a");
+    assert_eq!(admitted(&mut pool), ["c"], "not the one that just had it");
+    assert!(pool.is_starving(), "which waits for its next turn");
+    pool.resign(&"b");
+    assert_eq!(admitted(&mut pool), ["a"]);
+}
+
+#[test]
+fn work_whose_carrier_has_gone_is_never_forgotten() {
+    let mut pool = Lanes::new(5);
+    offer(&mut pool, "x", 3);
+    admitted(&mut pool);
+    pool.take(&"x", 4);
+    pool.resign(&"x");
+    assert_eq!(admitted(&mut pool), ["x"]);
+    assert!(pool.take(&"x", 4).is_some() && !pool.leave(&"x"), "there is work: stay");
+    assert!(pool.take(&"x", 4).is_some() && pool.leave(&"x"));
+    assert_eq!((pool.open(), pool.lanes.len(), pool.waiting), (0, 0, 0));
+}
+
+#[test]
+fn an_idle_carrier_is_woken_instead_of_a_new_one() {
+    let mut pool = Lanes::new(5);
+    offer(&mut pool, "x", 1);
+    admitted(&mut pool);
+    pool.greeted(&"x");
+    pool.take(&"x", 4);
+    pool.idle(&"x", true);
+    assert_eq!(pool.put(&"x", &work(9, "x"), || ("x", 20)), Some("x"));
+    assert!(admitted(&mut pool).is_empty());
+    pool.idle(&"x", false);
+    assert_eq!(pool.take(&"x", 4), Some((work(9, "x"), 4)));
+}
+
+#[test]
+fn work_for_hosts_that_do_not_greet_does_not_make_the_pool_full() {
+    let mut pool = Lanes::new(100);
+    let fill = |pool: &mut Lanes, lane, pieces: usize| {
+        for at in 0..pieces {
+            let name: &'static str = Box::leak(format!("{lane}{}", at / 1000).into_boxed_str());
+            pool.put(&lane, &work((at % 1000) as u16, name), || (lane, 20));
+        }
+    };
+    fill(&mut pool, "silent", ENOUGH);
+    admitted(&mut pool);
+    assert!(!pool.is_full());
+    fill(&mut pool, "good", ENOUGH);
+    admitted(&mut pool);
+    pool.greeted(&"good");
+    assert!(pool.is_full());
+    pool.take(&"good", 4);
+    assert!(!pool.is_full());
+    fill(&mut pool, "silent", TOO_MUCH);
+    assert!(pool.is_full());
+}

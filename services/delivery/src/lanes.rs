@@ -1,0 +1,191 @@
+//! The lanes of this pod, shared by its tasks. What they decide is `staffetta_dispatch::Pool` and `Backoffs`; here are
+//! the locks, and flags for those who only want to know that there is nothing to know.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use staffetta_dispatch::{Advice, Backoffs, Pool, Refused};
+use staffetta_queue::Destination;
+use tokio::sync::Notify;
+
+use crate::hop::{HopKey, NextHop, Router};
+use crate::worker::Worker;
+
+/// A destination queue of one partition in which jobs are due.
+pub(crate) type Work = staffetta_dispatch::Work<Destination>;
+
+/// One next hop, as its carriers hold it.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) hop: NextHop,
+    /// An idle carrier is wanted.
+    pub(crate) wake: Notify,
+}
+
+/// All of them.
+pub(crate) struct Lanes {
+    pool: Mutex<Pool<HopKey, Destination, Arc<Lane>>>,
+    backoffs: Mutex<Backoffs<HopKey, Destination>>,
+    /// A lane without a connection waits for one of another's.
+    starving: AtomicBool,
+    full: AtomicBool,
+    /// Some next hop rests.
+    resting: AtomicBool,
+    /// Somebody needs a connection and the pod has none left.
+    pub(crate) pressure: Notify,
+}
+
+impl Lanes {
+    /// With at most so many connections.
+    pub(crate) fn new(connections: usize) -> Self {
+        Self {
+            pool: Mutex::new(Pool::new(connections)),
+            backoffs: Mutex::default(),
+            starving: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
+            pressure: Notify::new(),
+        }
+    }
+
+    /// Gives work to its lane and wakes a carrier that is idle there.
+    pub(crate) fn put(&self, router: &Router, work: &Work) {
+        let key = router.key(&work.destination);
+        let woken = self.with(|pool| {
+            pool.put(&key, work, || {
+                let hop = router.hop(&work.destination);
+                let limit = hop.concurrency;
+                (Arc::new(Lane { hop, wake: Notify::new() }), limit)
+            })
+        });
+        if let Some(lane) = woken {
+            lane.wake.notify_one();
+        }
+    }
+
+    /// The lane of the next connection, if anybody may have one.
+    pub(crate) fn admit(&self) -> Option<Arc<Lane>> {
+        let lane = self.with(Pool::admit);
+        if lane.is_none() && self.are_starving() {
+            self.pressure.notify_one();
+        }
+        lane
+    }
+
+    pub(crate) fn take(&self, lane: &Lane, quantum: usize) -> Option<(Work, usize)> {
+        self.with(|pool| pool.take(&lane.hop.key, quantum))
+    }
+
+    pub(crate) fn refund(&self, lane: &Lane, destination: &Destination, jobs: usize) {
+        self.with(|pool| pool.refund(&lane.hop.key, destination, jobs));
+    }
+
+    pub(crate) fn idle(&self, lane: &Lane, begins: bool) {
+        self.with(|pool| pool.idle(&lane.hop.key, begins));
+    }
+
+    /// Does a lane without a connection wait for one that somebody else has?
+    pub(crate) fn are_starving(&self) -> bool {
+        self.starving.load(Ordering::Relaxed)
+    }
+
+    /// Is there more work at hand than carriers can begin soon?
+    pub(crate) fn are_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// The next hop of this work could not be reached.
+    pub(crate) fn back_off(&self, lane: &Lane, work: Work, rest: Duration) {
+        let mut backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+        backoffs.begin(lane.hop.key.clone(), work, rest, Instant::now());
+        self.resting.store(true, Ordering::Relaxed);
+    }
+
+    /// What to do with work that is offered.
+    pub(crate) fn advise(&self, lane: &Lane, work: &Work) -> Advice {
+        if !self.resting.load(Ordering::Relaxed) {
+            return Advice::Claim;
+        }
+        let mut backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+        backoffs.advise(&lane.hop.key, work, Instant::now())
+    }
+
+    /// Must its jobs wait, also those that are claimed already?
+    pub(crate) fn rests(&self, lane: &Lane) -> bool {
+        self.resting.load(Ordering::Relaxed) && {
+            let backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+            backoffs.holds(&lane.hop.key, Instant::now())
+        }
+    }
+
+    /// The next hop was reached, or is to be tried again: what the queue lets rest for its sake.
+    pub(crate) fn end_back_off(&self, lane: &Lane) -> Vec<Work> {
+        if !self.resting.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+        let released = backoffs.end(&lane.hop.key);
+        self.resting.store(!backoffs.is_empty(), Ordering::Relaxed);
+        released
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Pool<HopKey, Destination, Arc<Lane>>) -> T) -> T {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = act(&mut pool);
+        self.starving.store(pool.is_starving(), Ordering::Relaxed);
+        self.full.store(pool.is_full(), Ordering::Relaxed);
+        result
+    }
+}
+
+/// A carrier's place in its lane. Given up when dropped, so that a carrier that fails leaves none behind.
+pub(crate) struct Berth {
+    worker: Arc<Worker>,
+    lane: Arc<Lane>,
+    /// Its connection has greeted.
+    live: bool,
+    left: bool,
+}
+
+impl Berth {
+    /// For a lane that was admitted.
+    pub(crate) fn new(worker: Arc<Worker>, lane: Arc<Lane>) -> Self {
+        Self { worker, lane, live: false, left: false }
+    }
+
+    /// The connection could be set up.
+    pub(crate) fn greeted(&mut self) {
+        self.live = true;
+        self.worker.lanes.with(|pool| pool.greeted(&self.lane.hop.key));
+        self.worker.admit();
+    }
+
+    /// No host let us in.
+    pub(crate) fn refused(&self) -> Refused {
+        self.worker.lanes.with(|pool| pool.refused(&self.lane.hop.key))
+    }
+
+    /// The connection has ended.
+    pub(crate) fn hung_up(&mut self) {
+        if std::mem::take(&mut self.live) {
+            self.worker.lanes.with(|pool| pool.hung_up(&self.lane.hop.key));
+        }
+    }
+
+    /// There is nothing to do. True: the carrier must end.
+    pub(crate) fn leave(&mut self) -> bool {
+        self.left = self.worker.lanes.with(|pool| pool.leave(&self.lane.hop.key));
+        self.left
+    }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        self.hung_up();
+        if !self.left {
+            self.worker.lanes.with(|pool| pool.resign(&self.lane.hop.key));
+        }
+        self.worker.admit();
+    }
+}

@@ -1,0 +1,50 @@
+//! Messages to many destinations, held once for all of their jobs.
+//!
+//! Every claim reads the record of its job anew. For a message to a thousand domains that would be a thousand copies of
+//! an envelope with a thousand recipients; here the first one read serves all jobs that are at hand at the same time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use staffetta_mail::QueueId;
+use staffetta_queue::{Body, Message};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Entries after which those of messages that are gone are looked for, at first.
+const SWEEP: usize = 256;
+
+/// What all jobs of a message share.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) message: Arc<Message>,
+    pub(crate) body: Body,
+    /// The memory that it takes, whoever read it.
+    pub(crate) _room: Option<OwnedSemaphorePermit>,
+}
+
+/// Letters at hand.
+#[derive(Default)]
+pub(crate) struct Letters(Mutex<Shelf>);
+
+#[derive(Default)]
+struct Shelf {
+    letters: HashMap<QueueId, Weak<Letter>>,
+    sweep_at: usize,
+}
+
+impl Letters {
+    /// The one that is at hand already, or the one that `new` makes of what was read.
+    pub(crate) fn share(&self, id: QueueId, new: impl FnOnce() -> Letter) -> Arc<Letter> {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(letter) = shelf.letters.get(&id).and_then(Weak::upgrade) {
+            return letter;
+        }
+        let letter = Arc::new(new());
+        shelf.letters.insert(id, Arc::downgrade(&letter));
+        if shelf.letters.len() >= shelf.sweep_at.max(SWEEP) {
+            shelf.letters.retain(|_, letter| letter.strong_count() > 0);
+            shelf.sweep_at = 2 * shelf.letters.len();
+        }
+        letter
+    }
+}
