@@ -160,6 +160,19 @@ fn each_family_keeps_a_place() {
 }
 
 #[test]
+fn the_hunt_for_the_other_family_has_an_end() {
+    let mut search = Search::new(25, &[], Proof::Insecure);
+    let mut hosts = 0;
+    while search.wants_more() {
+        let data = if hosts < 5 { vec![ip("192.0.2.1")] } else { Vec::new() };
+        search.add(&"a".into(), Ok(Answer { data, proof: Proof::Insecure }), |_| true);
+        hosts += 1;
+        assert!(hosts <= HOSTS, "a domain may have a hundred hosts");
+    }
+    assert_eq!(search.finish().map(|found| found.len()), Ok(5));
+}
+
+#[test]
 fn a_family_without_a_route_is_dropped_unless_it_is_all_there_is() {
     let hosts: [(&str, &[&str]); 2] = [("a", &FIVE_V6[..]), ("b", &["192.0.2.1"])];
     assert_eq!(search(&hosts, &[], |ip| ip.is_ipv4()), Ok(vec!["b=192.0.2.1".to_owned()]));
