@@ -10,8 +10,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use staffetta_mail::RemoteReply;
-use staffetta_policy::classify::{Action, Failure, Peer, classify};
+use staffetta_policy::classify::{Action, Failure, Peer, classify, too_many_recipients};
 use staffetta_smtp::client::{self, Outcome, Report, Stage, Transaction, TransactionId};
 
 use crate::Handle;
@@ -167,7 +166,7 @@ impl<J: Handle> Conversation<J> {
             let (next, ends) = match outcome {
                 Outcome::Failed(failure) if used && says_nothing(&failure) => (State::Waiting, true),
                 outcome => {
-                    let outcome = if accepted { too_many(outcome) } else { outcome };
+                    let outcome = too_many(outcome, accepted);
                     accepted |= !is_refused_recipient(&outcome);
                     (state_of(outcome, report.dsn_passed_on, seen, domain), false)
                 }
@@ -244,15 +243,10 @@ fn is_refused_recipient(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Failed(failure) if failure.stage() == Stage::Rcpt)
 }
 
-/// RFC 5321 section 4.5.3.1.10: `552` to a recipient behind accepted ones means "too many", and that is `452`.
-fn too_many(outcome: Outcome) -> Outcome {
+fn too_many(outcome: Outcome, accepted: bool) -> Outcome {
     match outcome {
-        Outcome::Failed(client::Failure::Reply { stage: Stage::Rcpt, reply }) if reply.code == 552 => {
-            let status = reply.status.map(|status| status.with_class_of(452));
-            let reply = RemoteReply { code: 452, status, text: reply.text };
-            Outcome::Failed(client::Failure::Reply { stage: Stage::Rcpt, reply })
-        }
-        outcome => outcome,
+        Outcome::Failed(failure) => Outcome::Failed(too_many_recipients(failure, accepted)),
+        delivered => delivered,
     }
 }
 

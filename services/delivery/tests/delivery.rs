@@ -242,6 +242,26 @@ async fn the_next_mail_host_is_tried_when_the_first_is_away() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_next_mail_host_is_tried_when_the_first_talks_and_then_goes() -> anyhow::Result<()> {
+    for hello in ["421 4.3.2 going", "250 mx.test\r\n421 4.3.2 going", "250 mx.test"] {
+        let world = World::start().await?;
+        let second = Server::start(Script::default()).await?;
+        let first = std::net::SocketAddr::from(([127, 0, 0, 9], second.port()));
+        let first = Server::start_on(first, Script { hello: Some(hello), ..Script::default() }).await?;
+        world.dns.mx("x.test", 10, "first.test").mx("x.test", 20, "second.test");
+        world.dns.host("first.test", first.ip()).host("second.test", second.ip());
+        let settings = format!("port = {}\nretry_min = \"1h\"\nretry_max = \"1h\"", second.port());
+        let worker = world.worker(&settings, "")?;
+        world.send("john@home.test", &["a@x.test"], BODY).await?;
+        second.received(1).await?;
+        world.drained().await?;
+        assert!(first.connections() >= 1, "{hello:?}");
+        worker.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_down_is_tried_once_for_all_partitions_until_it_is_flushed() -> anyhow::Result<()> {
     let world = World::start().await?;
     let busy = Server::start(Script { greeting: Some("421 4.3.2 busy"), ..Script::default() }).await?;

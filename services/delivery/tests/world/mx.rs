@@ -26,6 +26,8 @@ type Wire = BufReader<Box<dyn Io>>;
 pub(crate) struct Script {
     /// Instead of `220`.
     pub(crate) greeting: Option<&'static str>,
+    /// Instead of the answer to EHLO and LHLO, and then the end of the connection.
+    pub(crate) hello: Option<&'static str>,
     /// More EHLO lines: `STARTTLS`, `DSN`.
     pub(crate) extensions: &'static [&'static str],
     /// Answers to the first commands with this beginning, then `250`.
@@ -183,6 +185,10 @@ async fn talk(stream: TcpStream, script: Script, state: Arc<Mutex<State>>, numbe
         lock(&state).commands.push(command.clone());
         let verb = command.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
         let done = match verb.as_str() {
+            "EHLO" | "LHLO" if script.hello.is_some() => {
+                let _ = say(&mut stream, script.hello.unwrap_or_default()).await;
+                return;
+            }
             "EHLO" | "LHLO" => say(&mut stream, &hello(&script)).await,
             "STARTTLS" => {
                 let _ = say(&mut stream, "220 go").await;
