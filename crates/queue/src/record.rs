@@ -171,6 +171,29 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_stands_in_front_of_chunks_and_is_a_part_of_an_inline_body() {
+        let (id, accept) = (QueueId::new(1, 2, 3), accept(&["x@a.example"]));
+        let (destinations, assignment) = jobs(&accept.envelope);
+        let draft = Draft {
+            envelope: &accept.envelope,
+            origin: &accept.origin,
+            size: 13,
+            arrived: 1,
+            lifetime: 1,
+            destinations: &destinations,
+            assignment: &assignment,
+            body: BodyRef::Inline,
+            prefix: b"X: y\r\n",
+            inline: b"\r\nbody",
+        };
+        let inline = Record::decode(id, &draft.encode(2, [0; 8]).into(), 2).unwrap();
+        assert_eq!((inline.prefix, inline.body), (Bytes::new(), Body::Inline(Bytes::from_static(b"X: y\r\n\r\nbody"))));
+        let body = BodyRef::Chunks { count: 1, size: 7 };
+        let chunks = Record::decode(id, &Draft { body, inline: b"", ..draft }.encode(2, [0; 8]).into(), 2).unwrap();
+        assert_eq!((&*chunks.prefix, chunks.body), (&b"X: y\r\n"[..], Body::Chunks { count: 1, size: 7 }));
+    }
+
+    #[test]
     fn the_usual_message_needs_few_octets() {
         let encoded =
             Encoded::new(2, QueueId::new(1, 2, 3), &accept(&["john@example.org"]), 1_790_000_000_000, 0, 0, b"");

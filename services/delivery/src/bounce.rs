@@ -65,7 +65,10 @@ impl Reporter {
     async fn head(&self, job: &Leased) -> Result<Bytes, Error> {
         match &job.body {
             Body::Inline(body) => Ok(body.clone()),
-            Body::Chunks { .. } => self.queue.chunk(job.message.id, 0).await,
+            Body::Chunks { .. } => {
+                let chunk = self.queue.chunk(job.message.id, 0).await?;
+                Ok(if job.prefix.is_empty() { chunk } else { [&*job.prefix, &*chunk].concat().into() })
+            }
         }
     }
 

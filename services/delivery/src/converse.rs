@@ -178,6 +178,7 @@ impl Carrier {
         match &job.body {
             Body::Inline(body) => stuffer.append(body, &mut connection.output),
             Body::Chunks { count, .. } => {
+                stuffer.append(&job.prefix, &mut connection.output);
                 if let Err(error) = self.send_chunks(connection, job, *count, &mut stuffer).await {
                     self.unreadable(talk.take(id), &error);
                     return false;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use rand::RngExt;
 use staffetta_dispatch::{Attempt, Facts, Handle};
 use staffetta_mail::Envelope;
@@ -21,6 +22,8 @@ pub(crate) type Task = staffetta_dispatch::Task<Leased>;
 pub(crate) struct Leased {
     pub(crate) held: Arc<Held>,
     pub(crate) message: Arc<Message>,
+    /// Header octets in front of a body in chunks.
+    pub(crate) prefix: Bytes,
     pub(crate) body: Body,
     /// What it has in common with other jobs of its message.
     pub(crate) _letter: Option<Arc<Letter>>,
@@ -50,7 +53,7 @@ impl Leased {
             Some(letter) => (letter.message.clone(), letter.body.clone()),
             None => (job.message, job.body),
         };
-        Task { job: Self { held, message, body, _letter: letter, _room: room }, attempt }
+        Task { job: Self { held, message, prefix: job.prefix, body, _letter: letter, _room: room }, attempt }
     }
 }
 

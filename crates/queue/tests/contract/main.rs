@@ -8,6 +8,7 @@ mod deliver;
 mod faults;
 mod gate;
 mod hold;
+mod keys;
 mod limit;
 mod model;
 mod settle;

@@ -1,0 +1,122 @@
+//! docs/stored-formats.md against what a busy queue really holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use staffetta_queue::{Durability, Filter, Queue, Rate, Settings, Settlement};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{World, accept, deferred, world, world_with};
+
+const DOCUMENT: &str = include_str!("../../../../docs/stored-formats.md");
+
+/// The first table: pattern of a key and its type.
+fn documented() -> BTreeMap<String, String> {
+    let rows = DOCUMENT.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `{")?.split(" | ");
+        let pattern = format!("{{{}", cells.next()?.strip_suffix('`')?);
+        Some((pattern, cells.next()?.to_owned()))
+    });
+    rows.collect()
+}
+
+/// Does a key have this form?
+fn matches(pattern: &str, key: &str) -> bool {
+    let Some((literal, rest)) = pattern.split_once('<') else { return pattern == key };
+    let Some((name, rest)) = rest.split_once('>') else { return false };
+    let Some(key) = key.strip_prefix(literal) else { return false };
+    let fits = |text: &str| {
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
+        let id = |text: &str| text.len() == 16 && text.bytes().all(|octet| octet.is_ascii_alphanumeric());
+        match name {
+            "p" | "i" | "n" | "minute" => digits(text),
+            "id" => id(text),
+            "job" => text.split_once('.').is_some_and(|(of, number)| id(of) && digits(number)),
+            "destination" | "scope" | "who" => !text.is_empty(),
+            other => panic!("what is <{other}>?"),
+        }
+    };
+    (1..=key.len()).filter(|&end| key.is_char_boundary(end)).any(|end| fits(&key[..end]) && matches(rest, &key[end..]))
+}
+
+fn types(world: &World) -> BTreeMap<String, String> {
+    let mut redis = world.redis();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut redis).unwrap();
+    keys.into_iter()
+        .map(|key| {
+            let kind = redis::cmd("TYPE").arg(&key).query(&mut redis).unwrap();
+            (key, kind)
+        })
+        .collect()
+}
+
+/// Every kind of thing that mail, workers and operators leave behind.
+async fn busy(world: &World) {
+    let to = ["a@x.example", "b@y.example", "c@[192.0.2.1]"];
+    for size in [10, 600_000, 10] {
+        world.put(&to, &vec![b'b'; size]).await;
+    }
+    for partition in 0..world.queue.partitions() {
+        world.queue.offer(partition, 10).await.unwrap();
+    }
+    let mut jobs = world.claim("x.example").await;
+    let (first, second) = (jobs.remove(0), jobs.remove(0));
+    let back_off = match deferred(vec![0], Duration::from_secs(60)) {
+        Settlement::Deferred { remaining, after, reason, status, notice, delay_noticed, .. } => Settlement::Deferred {
+            remaining,
+            after,
+            reason,
+            status,
+            notice,
+            delay_noticed,
+            back_off: Some(Duration::from_secs(60)),
+        },
+        other => other,
+    };
+    world.queue.settle(&first.lease, back_off).await.unwrap();
+    world.finish(&second).await;
+    let gone = world.put(&["d@z.example"], b"x").await;
+    world.queue.delete(gone).await.unwrap();
+    let mut incoming = world.queue.receive().unwrap();
+    incoming.write(&[b'b'; 300_000]).await.unwrap();
+    incoming.commit(accept(&["e@z.example"])).await.unwrap();
+    let held = Filter { recipient: Some("e@z.example".into()), ..Filter::default() };
+    assert_eq!(world.queue.hold(&held).await.unwrap().jobs, 1);
+    let limiter = world.queue.limiter("auth", Rate { count: 3, per: Duration::from_secs(600) });
+    limiter.take("192.0.2.1").await.unwrap();
+}
+
+#[tokio::test]
+async fn every_key_is_documented_and_every_documented_key_exists() {
+    let documented = documented();
+    assert!(documented.len() > 10, "{documented:?}");
+    // With a replica, so that there is what asks for its word.
+    let mut world = world().await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    redis::cmd("CONFIG").arg("SET").arg("port").arg(port).exec(&mut world.redis()).unwrap();
+    let replica = world_with(&[], |settings| settings.durability = Durability::None).await;
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(port).exec(&mut replica.redis()).unwrap();
+    let settings = Settings { durability: Durability::Replicated, replicas: 1, ..world.settings.clone() };
+    world.queue = Queue::open(settings, CancellationToken::new()).unwrap();
+    world.queue.ready(Duration::from_secs(20)).await.unwrap();
+    busy(&world).await;
+
+    let mut seen = BTreeSet::new();
+    for (key, kind) in types(&world) {
+        let pattern = documented.iter().find(|(pattern, _)| matches(pattern, &key));
+        let (pattern, documented) = pattern.unwrap_or_else(|| panic!("{key} ({kind}) is not documented"));
+        assert_eq!(&kind, documented, "{key}");
+        seen.insert(pattern);
+    }
+    let unseen: Vec<_> = documented.keys().filter(|pattern| !seen.contains(pattern)).collect();
+    assert!(unseen.is_empty(), "nothing like {unseen:?} exists");
+}
+
+#[test]
+fn patterns_match_what_they_say() {
+    assert!(matches("{kq:<p>.<i>}b:<id>:<n>", "{kq:0.15}b:0FD21GHPVY9NJ0VT:12"));
+    assert!(!matches("{kq:<p>.<i>}b:<id>:<n>", "{kq:0.15}b:0FD21GHPVY9NJ0VT"));
+    assert!(!matches("{kq:<p>.<i>}n", "{kq:0.15}held"));
+    assert!(matches("{kq:<p>.<i>}w:<destination>", "{kq:0.15}w:[IPv6:2001:db8::1]"));
+    assert!(!matches("{kq:cfg}", "{kq:cfg}readers"));
+}
