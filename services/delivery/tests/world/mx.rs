@@ -24,10 +24,16 @@ type Wire = BufReader<Box<dyn Io>>;
 /// What is special about a server. The default takes everything, with PIPELINING.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
-    /// Instead of `220`.
+    /// Instead of `220`; `""`: say nothing.
     pub(crate) greeting: Option<&'static str>,
     /// Instead of the answer to EHLO and LHLO, and then the end of the connection.
     pub(crate) hello: Option<&'static str>,
+    /// Living connections after which others are greeted with `421`.
+    pub(crate) most: Option<usize>,
+    /// Connections that are greeted with `421` at first.
+    pub(crate) refused: usize,
+    /// Messages of a connection after which MAIL is answered with `421`.
+    pub(crate) ration: Option<usize>,
     /// More EHLO lines: `STARTTLS`, `DSN`.
     pub(crate) extensions: &'static [&'static str],
     /// Answers to the first commands with this beginning, then `250`.
@@ -74,6 +80,7 @@ struct State {
     mails: Vec<Mail>,
     commands: Vec<String>,
     connections: usize,
+    living: usize,
     clients: Vec<IpAddr>,
 }
 
@@ -173,8 +180,23 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 async fn talk(stream: TcpStream, script: Script, state: Arc<Mutex<State>>, number: usize) {
     let _ = stream.set_nodelay(true);
     let mut stream: Wire = BufReader::new(Box::new(stream));
+    let enough = number < script.refused || script.most.is_some_and(|most| lock(&state).living >= most);
+    if enough {
+        let _ = say(&mut stream, "421 4.7.0 too many connections").await;
+        return;
+    }
+    lock(&state).living += 1;
+    converse(stream, script, state.clone(), number).await;
+    lock(&state).living -= 1;
+}
+
+async fn converse(mut stream: Wire, script: Script, state: Arc<Mutex<State>>, number: usize) {
     let mut mail = Mail { connection: number, ..Mail::default() };
-    let _ = say(&mut stream, script.greeting.unwrap_or("220 mx.test ESMTP")).await;
+    let mut begun = 0;
+    match script.greeting {
+        Some("") => std::future::pending().await,
+        greeting => drop(say(&mut stream, greeting.unwrap_or("220 mx.test ESMTP")).await),
+    }
     let mut line = String::new();
     loop {
         line.clear();
@@ -184,6 +206,11 @@ async fn talk(stream: TcpStream, script: Script, state: Arc<Mutex<State>>, numbe
         let command = line.trim_end().to_owned();
         lock(&state).commands.push(command.clone());
         let verb = command.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+        begun += usize::from(verb == "MAIL");
+        if script.ration.is_some_and(|ration| begun > ration) {
+            let _ = say(&mut stream, "421 4.7.0 enough").await;
+            return;
+        }
         let done = match verb.as_str() {
             "EHLO" | "LHLO" if script.hello.is_some() => {
                 let _ = say(&mut stream, script.hello.unwrap_or_default()).await;

@@ -1,0 +1,161 @@
+//! The delivery core in virtual time: a fleet of workers against hosts of every kind, and five days of retries.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod sim;
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use sim::{End, Host, LEASE, LIFE, Queued, Sim, seconds};
+
+/// Everything is settled, and every recipient in exactly one way.
+fn accounted(sim: &Sim) {
+    for (at, job) in sim.jobs.iter().enumerate() {
+        assert!(job.remaining.is_empty() && job.lease.is_none(), "job {at} is not settled: {job:?}");
+        for (ends, taken) in job.ends.iter().zip(&job.taken) {
+            assert_eq!(ends.len(), 1, "one fate a recipient: {job:?}");
+            assert!(*taken > 0 || ends[0] == End::Failed, "delivered to nobody: {job:?}");
+        }
+    }
+}
+
+fn of(sim: &Sim, destination: usize) -> impl Iterator<Item = &Queued> {
+    sim.jobs.iter().filter(move |job| job.destination == destination)
+}
+
+#[test]
+fn five_days_of_retries_end_in_one_failure_and_follow_the_schedule() {
+    let mut sim = Sim::new(&[Host::Greylisting(LIFE * 2)], 1);
+    sim.send(0, 2);
+    sim.run(LIFE + seconds(3600));
+    accounted(&sim);
+    let job = &sim.jobs[0];
+    assert_eq!((&job.ends[0][..], job.taken[0]), (&[End::Failed][..], 0));
+    // 5, 5, 10, 20, 40 minutes, then 67, give or take the jitter.
+    assert!((100..125).contains(&job.attempts), "{} attempts", job.attempts);
+    assert!(sim.now >= LIFE && sim.now < LIFE + seconds(60), "at its end, not later: {:?}", sim.now);
+}
+
+#[test]
+fn a_host_that_is_down_for_two_days_is_asked_seldom_and_gets_its_mail() {
+    let mut sim = Sim::new(&[Host::Down(Duration::ZERO, seconds(2 * 86_400))], 1);
+    (0..100).for_each(|_| sim.send(0, 1));
+    sim.run(LIFE);
+    accounted(&sim);
+    assert!(of(&sim, 0).all(|job| job.taken == [1]));
+    assert!(sim.dialled[0] < 2 * 86_400 / 300 * 6 / 5, "{} connections", sim.dialled[0]);
+}
+
+#[test]
+fn a_host_that_takes_three_connections_gets_all_its_mail_through_them() {
+    let mut sim = Sim::new(&[Host::Limiting(3)], 1);
+    (0..60).for_each(|_| sim.send(0, 1));
+    sim.run(seconds(60));
+    accounted(&sim);
+    assert!(of(&sim, 0).all(|job| job.attempts == 1), "no refusal at set-up counted");
+}
+
+#[test]
+fn a_host_that_ends_connections_after_three_messages_defers_none() {
+    let mut sim = Sim::new(&[Host::Rationing(3)], 1);
+    (0..40).for_each(|_| sim.send(0, 1));
+    sim.run(seconds(60));
+    accounted(&sim);
+    assert!(of(&sim, 0).all(|job| job.attempts == 1 && job.taken == [1]));
+}
+
+#[test]
+fn silent_hosts_do_not_starve_the_others() {
+    let mut hosts = vec![Host::Silent; 12];
+    hosts.extend([Host::Good; 3]);
+    let mut sim = Sim::new(&hosts, 1);
+    for destination in 0..15 {
+        (0..20).for_each(|_| sim.send(destination, 1));
+    }
+    sim.run(seconds(3600));
+    let slowest = (12..15).flat_map(|good| of(&sim, good)).map(|job| job.longest_wait).max();
+    assert!(slowest < Some(seconds(10)), "{slowest:?}");
+}
+
+#[test]
+fn slow_destinations_take_turns_with_a_third_one() {
+    let mut hosts = vec![Host::Slow(Duration::from_millis(400)); 20];
+    hosts.push(Host::Good);
+    let mut sim = Sim::new(&hosts, 1);
+    for destination in 0..20 {
+        (0..400).for_each(|_| sim.send(destination, 1));
+    }
+    sim.run(seconds(20));
+    sim.send(20, 1);
+    sim.run(seconds(40));
+    let waited = of(&sim, 20).next().map(|job| (job.taken.clone(), job.longest_wait));
+    assert!(waited.as_ref().is_some_and(|(taken, wait)| *taken == [1] && *wait < seconds(4)), "{waited:?}");
+}
+
+#[test]
+fn a_lost_answer_to_the_dot_is_counted_and_not_tried_again_at_once() {
+    let mut sim = Sim::new(&[Host::Lying(1)], 1);
+    sim.send(0, 1);
+    sim.run(seconds(650));
+    assert_eq!((sim.jobs[0].doubtful, &sim.jobs[0].taken[..]), (1, &[1][..]), "the remote is given its time");
+    sim.run(seconds(700));
+    accounted(&sim);
+    assert_eq!(sim.jobs[0].taken, [2]);
+}
+
+#[test]
+fn a_worker_that_dies_loses_nothing_and_its_jobs_wait_for_the_lease_only() {
+    let mut sim = Sim::new(&[Host::Slow(seconds(2))], 2);
+    (0..30).for_each(|_| sim.send(0, 1));
+    sim.kill(0, seconds(5));
+    sim.run(seconds(600));
+    accounted(&sim);
+    assert!(sim.now < LEASE + seconds(120), "{:?}", sim.now);
+}
+
+fn host() -> impl Strategy<Value = Host> {
+    prop_oneof![
+        Just(Host::Good),
+        (1u64..4000).prop_map(|ms| Host::Slow(Duration::from_millis(ms))),
+        (1u64..20_000).prop_map(|s| Host::Greylisting(seconds(s))),
+        (1u32..6).prop_map(Host::Limiting),
+        (1u32..6).prop_map(Host::Rationing),
+        Just(Host::Silent),
+        (0u64..9000, 1u64..90_000).prop_map(|(from, time)| Host::Down(seconds(from), seconds(from + time))),
+        (1u32..4).prop_map(Host::Lying),
+        Just(Host::Rude),
+        Just(Host::Picky),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Every recipient ends in exactly one fate; nothing is sent or settled without its lease (asserted in the
+    /// simulation); who is due at a host that works waits no longer than its share.
+    #[test]
+    fn whatever_the_hosts_do_every_recipient_has_one_fate(
+        hosts in prop::collection::vec(host(), 1..12),
+        mails in prop::collection::vec((0usize..12, 1u32..5), 1..80),
+        kill in prop::option::of(1u64..100),
+    ) {
+        let mut sim = Sim::new(&hosts, 2);
+        for (destination, recipients) in mails {
+            sim.send(destination % hosts.len(), recipients);
+        }
+        if let Some(at) = kill {
+            sim.kill(0, seconds(at));
+        }
+        sim.run(LIFE + seconds(2 * 3600));
+        accounted(&sim);
+        for (destination, host) in hosts.iter().enumerate() {
+            let share = if kill.is_some() { LEASE + seconds(30) } else { seconds(30) };
+            if matches!(host, Host::Good | Host::Picky | Host::Rationing(_)) {
+                for job in of(&sim, destination) {
+                    prop_assert!(job.longest_wait < share, "{host:?}: {job:?}");
+                    prop_assert!(kill.is_some() || job.taken.iter().all(|taken| *taken <= 1), "twice: {job:?}");
+                }
+            }
+        }
+    }
+}

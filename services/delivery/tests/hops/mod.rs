@@ -1,0 +1,148 @@
+//! Next hops that limit, ration, stall or are down: what one of them does is no other's trouble.
+
+use std::time::Duration;
+
+use staffetta_queue::{Entry, Place};
+
+use crate::world::World;
+use crate::world::mx::{Script, Server};
+use crate::{BODY, everything_to};
+
+fn never_deferred(entries: &[Entry]) -> bool {
+    entries.iter().all(|entry| entry.jobs.iter().all(|job| job.attempts == 0))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_three_connections_gets_all_its_mail_through_them() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { most: Some(3), ..Script::default() }).await?;
+    for i in 0..60 {
+        world.send("john@home.test", &[&format!("r{i}@x.test")], BODY).await?;
+    }
+    let worker = world.worker_via(&server, "retry_min = \"1h\"\nretry_max = \"2h\"")?;
+    server.received(60).await?;
+    world.drained().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_connections_with_421_after_three_messages_defers_none() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { ration: Some(3), ..Script::default() }).await?;
+    for i in 0..30 {
+        world.send("john@home.test", &[&format!("r{i}@x.test")], BODY).await?;
+    }
+    let worker = world.worker_via(&server, "retry_min = \"1h\"\nretry_max = \"2h\"")?;
+    let mails = server.received(30).await?;
+    world.drained().await?;
+    assert_eq!(mails.len(), 30, "each once");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_smart_host_is_asked_once_for_all_its_domains() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { greeting: Some("421 4.3.2 closed"), ..Script::default() }).await?;
+    for i in 0..40 {
+        world.send("john@home.test", &[&format!("r@d{i}.test")], BODY).await?;
+    }
+    let worker = world.worker_via(&server, "retry_min = \"1h\"\nretry_max = \"2h\"")?;
+    let parked = |entries: &[Entry]| {
+        let later = |e: &Entry| matches!(e.jobs[0].place, Place::Waiting(_));
+        entries.len() == 40 && entries.iter().all(later) && entries.iter().any(|e| e.jobs[0].attempts > 0)
+    };
+    world.until("parked", parked).await?;
+    let counts = async || anyhow::Ok(world.queue.counts().await?.ready);
+    let end = tokio::time::Instant::now() + crate::PATIENCE;
+    while counts().await? > 0 {
+        anyhow::ensure!(tokio::time::Instant::now() < end, "not all rest");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(server.connections(), 1, "one for the forty domains");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_success_releases_all_domains_of_a_smart_host() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { refused: 1, ..Script::default() }).await?;
+    for i in 0..40 {
+        world.send("john@home.test", &[&format!("r@d{i}.test")], BODY).await?;
+    }
+    let worker = world.worker_via(&server, "retry_min = \"3s\"\nretry_max = \"1h\"\n")?;
+    let began = tokio::time::Instant::now();
+    server.received(40).await?;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    world.drained().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_behind_a_hanging_dot_is_carried_by_others() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { dots: vec!["hang"], ..Script::default() }).await?;
+    for i in 0..40 {
+        world.send("john@home.test", &[&format!("r{i}@x.test")], BODY).await?;
+    }
+    let worker = world.worker_via(&server, "")?;
+    // One hangs with the server, two may have been handed to its session behind it.
+    server.received(37).await?;
+    let end = tokio::time::Instant::now() + Duration::from_secs(15);
+    while world.queue.counts().await?.leased > 3 {
+        anyhow::ensure!(tokio::time::Instant::now() < end, "{:?}", world.queue.counts().await?);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(never_deferred(&world.entries().await?));
+    worker.kill();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_servers_leave_connections_to_the_others() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let silent = Server::start(Script { greeting: Some(""), ..Script::default() }).await?;
+    let good = Server::start(Script::default()).await?;
+    let mut routes = String::new();
+    for i in 0..10 {
+        // Each address of loopback is a hop of its own.
+        let via = format!("127.0.0.{}:{}", 20 + i, silent.port());
+        routes += &format!("[[delivery.route]]\ndomain = \"silent{i}.test\"\nvia = \"smtp://{via}\"\n");
+    }
+    let everywhere =
+        Server::start_on(([0, 0, 0, 0], 0).into(), Script { greeting: Some(""), ..Script::default() }).await?;
+    let routes = routes.replace(&silent.port().to_string(), &everywhere.port().to_string()) + &everything_to(&good);
+    for i in 0..10 {
+        for j in 0..8 {
+            world.send("john@home.test", &[&format!("r{j}@silent{i}.test")], BODY).await?;
+        }
+    }
+    let worker = world.worker("concurrency = 20", &routes)?;
+    everywhere.until("ten silent ones", || everywhere.connections() >= 10).await?;
+    let began = tokio::time::Instant::now();
+    for i in 0..30 {
+        world.send("john@home.test", &[&format!("r{i}@good{}.test", i % 3)], BODY).await?;
+    }
+    good.received(30).await?;
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert_eq!(everywhere.connections(), 10, "one for each that has not greeted");
+    worker.kill();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_lost_answer_to_the_dot_the_remote_is_given_its_time() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { dots: vec![""], ..Script::default() }).await?;
+    let worker = world.worker_via(&server, "timeouts = { final = \"3s\" }")?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    let deferred = |entries: &[Entry]| entries.first().is_some_and(|e| e.jobs[0].attempts == 1);
+    world.until("deferred", deferred).await?;
+    let deferred = tokio::time::Instant::now();
+    server.received(1).await?;
+    assert!(
+        deferred.elapsed() > Duration::from_millis(2500),
+        "sooner than the remote gives up: {:?}",
+        deferred.elapsed()
+    );
+    worker.stop().await
+}
