@@ -43,8 +43,9 @@ where
 /// The next message that a sink gets.
 ///
 /// # Errors
-/// If none comes in time.
+/// If none comes in time, or the sink could not keep all for the test to see.
 pub async fn next(sink: &mut staffetta_cli::sink::Sink) -> anyhow::Result<staffetta_cli::sink::Received> {
     use anyhow::Context;
+    anyhow::ensure!(sink.missed() == 0, "{} messages came faster than the test reads them", sink.missed());
     tokio::time::timeout(SOON, sink.received()).await.context("no message came")?.context("the sink ended")
 }

@@ -1,11 +1,12 @@
 //! Parts die at the worst moment; nothing that was accepted is lost.
 
 use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_cli::sink::{Action, Scenario, Stage};
-use staffetta_tests::{Client, Service, World, eventually, next};
+use staffetta_tests::{Client, SOON, Service, World, eventually, next};
 use tokio::time::{Instant, timeout};
 
 const MESSAGE: &str = "From: John <john@example.org>\r\nSubject: hello\r\n\r\nHello";
@@ -21,7 +22,7 @@ async fn a_worker_killed_during_its_lease_is_replaced_in_time() -> anyhow::Resul
     let mut world = World::new().await?.set("delivery.lease", "\"3s\"").start().await?;
     let mut mx = world.mx("example.com", Scenario::default().act(Stage::End, Action::Stall).times(1)).await?;
     client(&world).await?.send("john@example.org", &["lisa@example.com"], MESSAGE).await?;
-    eventually(staffetta_tests::SOON, || async {
+    eventually(SOON, || async {
         anyhow::ensure!(mx.deviations() == 1, "the final dot has not come");
         Ok(())
     })
@@ -52,48 +53,62 @@ async fn a_frontend_killed_during_data_queues_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Messages that each of the senders gets accepted; Redis dies whenever so many more of all have been.
+const LOAD: usize = 200;
+const SENDERS: usize = 8;
+const BETWEEN_KILLS: usize = LOAD * SENDERS / 4;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_killed_under_load_loses_nothing_that_was_accepted() -> anyhow::Result<()> {
     let mut world = World::new().await?.start().await?;
     let mut mx = world.mx("example.com", Scenario::default()).await?;
     let address = world.smtp();
-    let senders: Vec<_> = (0..8).map(|sender| tokio::spawn(send_for_a_while(address, sender))).collect();
-    for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+    let accepted = Arc::new(Mutex::new(HashSet::new()));
+    let senders: Vec<_> =
+        (0..SENDERS).map(|n| tokio::spawn(send_until_accepted(address, n, accepted.clone()))).collect();
+    for kill in 1..=3 {
+        eventually(SOON, || async {
+            let count = accepted.lock().unwrap_or_else(PoisonError::into_inner).len();
+            anyhow::ensure!(count >= kill * BETWEEN_KILLS, "only {count} were accepted before kill {kill}");
+            Ok(())
+        })
+        .await?;
         world.redis.kill()?;
         tokio::time::sleep(Duration::from_millis(200)).await;
         world.redis.restart()?;
     }
-    let mut accepted = HashSet::new();
     for sender in senders {
-        accepted.extend(sender.await??);
+        timeout(SOON, sender).await???;
     }
-    assert!(accepted.len() > 100, "only {} were accepted", accepted.len());
-    let mut missing = accepted;
+    let mut missing = accepted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert_eq!(missing.len(), LOAD * SENDERS);
     while !missing.is_empty() {
-        match timeout(staffetta_tests::SOON, next(&mut mx)).await? {
-            Ok(received) => received.recipients.iter().for_each(|recipient| {
-                missing.remove(recipient);
-            }),
-            Err(error) => panic!("{error}: {} were accepted and never came: {missing:?}", missing.len()),
-        }
+        let received = next(&mut mx).await.with_context(|| format!("accepted and never came: {missing:?}"))?;
+        received.recipients.iter().for_each(|recipient| {
+            missing.remove(recipient);
+        });
     }
     world.until_empty().await
 }
 
-/// Sends for four seconds and returns the recipients whose final dot was answered with 250.
-async fn send_for_a_while(address: std::net::SocketAddr, sender: u32) -> anyhow::Result<Vec<String>> {
-    let end = Instant::now() + Duration::from_secs(4);
-    let mut accepted = Vec::new();
-    let mut n = 0;
-    while Instant::now() < end {
+/// Sends until so many were accepted; notes the recipients whose final dot was answered with 250.
+async fn send_until_accepted(
+    address: std::net::SocketAddr,
+    sender: usize,
+    accepted: Arc<Mutex<HashSet<String>>>,
+) -> anyhow::Result<()> {
+    let (mut sent, mut taken) = (0, 0);
+    while taken < LOAD {
         let mut client = Client::connect_from("127.0.0.9", address).await?;
         client.expect("EHLO client.test", 250).await?;
-        while Instant::now() < end {
-            n += 1;
-            let recipient = format!("s{sender}-{n}@example.com");
+        while taken < LOAD {
+            sent += 1;
+            let recipient = format!("s{sender}-{sent}@example.com");
             match client.send("john@example.org", &[&recipient], MESSAGE).await {
-                Ok(reply) if reply.code == 250 => accepted.push(recipient),
+                Ok(reply) if reply.code == 250 => {
+                    taken += 1;
+                    accepted.lock().unwrap_or_else(PoisonError::into_inner).insert(recipient);
+                }
                 Ok(_) => {}
                 // Refused before the final dot, because the queue is away: start anew.
                 Err(_) => break,
@@ -101,7 +116,7 @@ async fn send_for_a_while(address: std::net::SocketAddr, sender: u32) -> anyhow:
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(accepted)
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,6 +27,9 @@ pub(super) async fn run(arguments: arguments::Sink) -> anyhow::Result<ExitCode> 
             Some(message) = sink.received() => say(&message.to_string()),
         }
     }
-    say(&format!("{} messages", sink.count()));
+    match sink.missed() {
+        0 => say(&format!("{} messages", sink.count())),
+        missed => say(&format!("{} messages, {missed} of them not shown", sink.count())),
+    }
     Ok(ExitCode::SUCCESS)
 }

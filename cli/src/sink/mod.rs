@@ -26,7 +26,7 @@ pub use scenario::{Action, Rule, Scenario, Stage, StartTls};
 
 use crate::certificate;
 
-/// Messages that wait for [`Sink::received`]; later ones are only counted.
+/// Messages that wait for [`Sink::received`]; one more is counted by [`Sink::missed`], and the sink says so.
 const BACKLOG: usize = 10_000;
 
 /// How a sink is set up.
@@ -98,6 +98,7 @@ struct Shared {
     starttls: StartTls,
     messages: mpsc::Sender<Received>,
     accepted: AtomicU64,
+    missed: AtomicU64,
     connections: AtomicU64,
     deviations: AtomicU64,
     unique: AtomicU64,
@@ -135,6 +136,7 @@ impl Sink {
             scenario: Mutex::new(settings.scenario),
             messages: sender,
             accepted: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             deviations: AtomicU64::new(0),
             unique: AtomicU64::new(u64::from(std::process::id()) << 32),
@@ -157,6 +159,12 @@ impl Sink {
     /// Messages taken so far.
     pub fn count(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Messages taken, and written if there is a directory, that [`Sink::received`] will not show because whoever
+    /// reads them was too slow.
+    pub fn missed(&self) -> u64 {
+        self.shared.missed.load(Ordering::Relaxed)
     }
 
     /// Connections so far.

@@ -11,6 +11,7 @@ use staffetta_smtp::Reply;
 use staffetta_smtp::server::{Answer, Event, Link, Question, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -165,8 +166,7 @@ impl Connection {
             file,
         };
         self.shared.accepted.fetch_add(1, Ordering::Relaxed);
-        // Nobody listens, or too slowly: counted all the same.
-        let _ = self.shared.messages.try_send(received);
+        self.shared.show(received);
         Answer::Stored(id)
     }
 
@@ -185,6 +185,16 @@ impl Shared {
             self.deviations.fetch_add(1, Ordering::Relaxed);
         }
         deviation
+    }
+
+    /// Hands a message to the reader of the sink, if there still is one. A reader that is too slow is told what it missed.
+    fn show(&self, received: Received) {
+        if let Err(TrySendError::Full(_)) = self.messages.try_send(received) {
+            let missed = self.missed.fetch_add(1, Ordering::Relaxed) + 1;
+            if missed.is_power_of_two() {
+                tracing::warn!(missed, "messages come faster than they are read: taken, but not shown");
+            }
+        }
     }
 
     fn next_id(&self) -> QueueId {
