@@ -49,6 +49,11 @@ bench: ## Staffetta beside Postfix on this machine: accepted/s, relayed/s, CPU p
 	cargo build --release --bins
 	cargo run --release -p staffetta-bench -- $(ARGS)
 
+.PHONY: mutants
+mutants: ## small faults put into the code one at a time: which do the tests see? ARGS=queue, ARGS='--since main~5'
+	scripts/setup test
+	scripts/mutants $(ARGS)
+
 .PHONY: docs
 docs: ## write docs/configuration.md anew from the configuration's own documentation
 	cargo run --quiet -p staffetta-config --example reference > docs/configuration.md.new
