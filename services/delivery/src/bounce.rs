@@ -3,6 +3,8 @@
 //! A settlement carries one report. Its kind and its recipients come from `staffetta_dispatch`; the words and the format
 //! from `staffetta_mail::report`.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
 use rand::RngExt;
 use staffetta_dispatch::{Failed, Plan};
@@ -12,7 +14,6 @@ use staffetta_queue::{Accept, Body, Error, Notice, Origin, Queue};
 
 use crate::leased::Leased;
 use crate::metrics;
-use crate::worker::unix_millis;
 
 /// What all reports of this worker share.
 pub(crate) struct Reporter {
@@ -45,7 +46,7 @@ impl Reporter {
             sender,
             id: message.id,
             arrived: message.arrived,
-            now: unix_millis(),
+            now: today(),
             unique: rand::rng().random(),
             envid: message.envelope.envid.as_deref(),
             ret: message.envelope.ret,
@@ -80,6 +81,11 @@ impl Reporter {
         let accept = Accept { envelope, origin, lifetime: self.lifetime };
         Notice { accept, body: report.content.into() }
     }
+}
+
+/// For the Date line: milliseconds since the Unix epoch, by the clock of this machine. Decides nothing.
+fn today() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// The one report that is due: success before failure before delay; `staffetta_dispatch::decide` leaves the others for

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use staffetta_config::Timeouts;
@@ -218,9 +218,4 @@ impl Worker {
     fn job_units(&self) -> u32 {
         ((self.inline_limit + RECORD).div_ceil(UNIT) as u32).min(ROOM as u32)
     }
-}
-
-/// Now, in milliseconds since the Unix epoch, by the clock of this machine.
-pub(crate) fn unix_millis() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
