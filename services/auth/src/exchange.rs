@@ -42,7 +42,7 @@ impl Exchange {
         let context = Context { name: start.mechanism, client: start.client.unwrap_or_default(), directory, metrics };
         match sasl::start(&context.name) {
             Some(mut mechanism) => {
-                let step = mechanism.begin(start.initial_response.map(Zeroizing::new));
+                let step = mechanism.begin(start.initial_response.map(|octets| Zeroizing::new(Vec::from(octets))));
                 Self { mechanism, context }.perform(step).await
             }
             None => Progress::Closed(context.refused(Reason::Mechanism, "", "unknown mechanism")),

@@ -163,7 +163,9 @@ impl Conversation {
             (State::Fresh, Step::Start(start)) => {
                 Exchange::start(start, Arc::clone(&self.directory), self.metrics.clone()).await
             }
-            (State::Open(exchange), Step::Response(message)) => exchange.respond(Zeroizing::new(message)).await,
+            (State::Open(exchange), Step::Response(message)) => {
+                exchange.respond(Zeroizing::new(Vec::from(message))).await
+            }
             _ => return Some(self.broken(Status::invalid_argument("Start comes first, and once"))),
         };
         match progress {

@@ -143,7 +143,7 @@ async fn a_flood_with_one_credential_is_answered() {
 async fn the_first_message_is_a_start() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(config("", &format!("url = {:?}", john(folder.path()).await))).await;
-    for step in [None, Some(Step::Response(b"\0a\0b".to_vec()))] {
+    for step in [None, Some(Step::Response(b"\0a\0b"[..].into()))] {
         let requests = tokio_stream::iter([AuthenticateRequest { step }]);
         let mut replies = world.client.clone().authenticate(requests).await.unwrap().into_inner();
         assert_eq!(replies.message().await.unwrap_err().code(), Code::InvalidArgument);

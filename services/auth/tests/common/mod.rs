@@ -90,7 +90,7 @@ impl World {
         let client = Client { ip: "192.0.2.1".to_owned(), listener: "submission".to_owned(), ..Client::default() };
         let start = Start {
             mechanism: mechanism.to_owned(),
-            initial_response: initial.map(<[u8]>::to_vec),
+            initial_response: initial.map(|octets| octets.to_vec().into()),
             client: Some(client),
         };
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
@@ -103,7 +103,7 @@ impl World {
             match reply.step.unwrap() {
                 Reply::Challenge(_) => {
                     let answer = answers.next().unwrap().as_bytes().to_vec();
-                    sender.send(AuthenticateRequest { step: Some(Step::Response(answer)) }).await.unwrap();
+                    sender.send(AuthenticateRequest { step: Some(Step::Response(answer.into())) }).await.unwrap();
                 }
                 Reply::Success(success) => return Ok(Outcome::Success(success.login)),
                 Reply::Failure(failure) => return Ok(Outcome::Failure(failure.reason())),

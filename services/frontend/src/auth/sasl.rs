@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
 use staffetta_proto::auth::v1::authenticate_request::{Start, Step as Ask};
 use staffetta_proto::auth::v1::authenticate_response::{Reason, Step};
 use staffetta_proto::auth::v1::{AuthenticateRequest, AuthenticateResponse, Client};
+use staffetta_smtp::server::Secret;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -53,10 +55,26 @@ impl Progress {
     }
 }
 
+/// A secret on its way into a call: requests that repeat it share its octets, and the last one to go wipes them.
+struct Wiped(Secret);
+
+impl Wiped {
+    fn lend(secret: Secret) -> Bytes {
+        Bytes::from_owner(Self(secret))
+    }
+}
+
+impl AsRef<[u8]> for Wiped {
+    fn as_ref(&self) -> &[u8] {
+        self.0.expose()
+    }
+}
+
 impl Auth {
     /// Begins an exchange. `initial` is the decoded initial response, if the client sent one.
-    pub(crate) async fn start(&self, mechanism: &str, initial: Option<Vec<u8>>, who: Who) -> Progress {
-        let start = Start { mechanism: mechanism.to_owned(), initial_response: initial, client: Some(who) };
+    pub(crate) async fn start(&self, mechanism: &str, initial: Option<Secret>, who: Who) -> Progress {
+        let initial_response = initial.map(Wiped::lend);
+        let start = Start { mechanism: mechanism.to_owned(), initial_response, client: Some(who) };
         let result = in_time(self.pool.call(|client| open(client, start.clone()))).await;
         self.calls.count(METHOD, result.as_ref().err());
         match result {
@@ -66,9 +84,9 @@ impl Auth {
     }
 
     /// Passes the client's decoded answer on.
-    pub(crate) async fn respond(&self, mut exchange: Box<Exchange>, response: Vec<u8>) -> Progress {
+    pub(crate) async fn respond(&self, mut exchange: Box<Exchange>, response: Secret) -> Progress {
         let step = async {
-            let request = AuthenticateRequest { step: Some(Ask::Response(response)) };
+            let request = AuthenticateRequest { step: Some(Ask::Response(Wiped::lend(response))) };
             let gone = |_| Status::unavailable("the auth service ended the exchange");
             exchange.requests.send(request).await.map_err(gone)?;
             next(&mut exchange.responses).await
@@ -121,4 +139,21 @@ fn progress(step: Step, exchange: Box<Exchange>) -> Progress {
 fn away(status: &Status) -> Progress {
     tracing::warn!(method = METHOD, error = %status, "the auth service could not say");
     Progress::Unavailable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_lent_to_all_tries_of_a_call_and_copied_by_none() {
+        let secret = Secret::new(b"\0john\0summersun".to_vec());
+        let address = secret.expose().as_ptr();
+        let lent = Wiped::lend(secret);
+        let start = Start { mechanism: "PLAIN".to_owned(), initial_response: Some(lent), client: None };
+        let again = start.clone();
+        for start in [start, again] {
+            assert_eq!(start.initial_response.map(|octets| octets.as_ptr()), Some(address));
+        }
+    }
 }

@@ -17,11 +17,10 @@ impl Dialog<'_> {
                 if !self.peer.trusted && !shared.failures.may_try(self.peer.address.ip()).await {
                     return login_refused(LoginFailure::Limited, None, &shared.hostname);
                 }
-                let initial = initial.map(|secret| secret.expose().to_vec());
                 auth.start(&mechanism, initial, self.who()).await
             }
             SaslStep::Response(secret) => match self.exchange.take() {
-                Some(exchange) => auth.respond(exchange, secret.expose().to_vec()).await,
+                Some(exchange) => auth.respond(exchange, secret).await,
                 None => Progress::Unavailable,
             },
             SaslStep::Cancel => {
