@@ -96,6 +96,17 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
+    /// Trusted networks are written as 127.0.0.0/8; a client that came in as ::ffff:127.0.0.1 would be a stranger.
+    #[tokio::test]
+    async fn a_listener_on_all_addresses_sees_ipv4_clients_as_such() {
+        let listener = bind("[::]:0".parse().unwrap()).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+        let client = TcpStream::connect(address).await.unwrap();
+        let (_stream, peer) = accept(&listener).await;
+        assert_eq!(peer, client.local_addr().unwrap());
+        assert_eq!(peer.ip().to_string(), "127.0.0.1");
+    }
+
     #[tokio::test]
     async fn mapped_addresses_are_unwrapped() {
         let mapped: SocketAddr = "[::ffff:192.0.2.1]:25".parse().unwrap();

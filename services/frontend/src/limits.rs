@@ -115,6 +115,26 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_client_takes_no_place() {
+        let limits = Limits::new(3, 2);
+        let mut slots =
+            vec![limits.take(ip("192.0.2.1"), false).unwrap(), limits.take(ip("192.0.2.1"), false).unwrap()];
+        for _ in 0..5 {
+            assert_eq!(limits.take(ip("192.0.2.1"), false).unwrap_err(), Full::Client);
+        }
+        slots.push(limits.take(ip("192.0.2.2"), false).unwrap());
+        for _ in 0..5 {
+            assert_eq!(limits.take(ip("192.0.2.2"), false).unwrap_err(), Full::Pod);
+        }
+        slots.truncate(1);
+        slots.push(limits.take(ip("192.0.2.2"), false).unwrap());
+        slots.push(limits.take(ip("192.0.2.2"), false).unwrap());
+        drop(slots);
+        let open = limits.open.lock().unwrap();
+        assert_eq!((open.total, open.by_client.len()), (0, 0));
+    }
+
+    #[test]
     fn an_ipv6_client_is_its_64_bit_network() {
         let limits = Limits::new(10, 1);
         let _first = limits.take(ip("2001:db8::1"), false).unwrap();

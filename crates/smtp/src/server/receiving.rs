@@ -22,7 +22,7 @@ pub(super) struct Receiving {
 
 /// What came of the input.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum Advance {
     /// Content.
     Body(Bytes),
     /// From here on the content is thrown away.
@@ -40,7 +40,7 @@ impl Receiving {
     }
 
     /// Consumes input up to the next thing worth telling.
-    pub(super) fn step(&mut self, input: &mut BytesMut, settings: &Settings) -> Step {
+    pub(super) fn step(&mut self, input: &mut BytesMut, settings: &Settings) -> Advance {
         loop {
             match self.decoder.next(input) {
                 Piece::Content(n) if self.refusal.is_some() => input.advance(n),
@@ -48,23 +48,23 @@ impl Receiving {
                 Piece::Skip(n) => input.advance(n),
                 Piece::End(n) => {
                     input.advance(n);
-                    return Step::End(self.refusal.take());
+                    return Advance::End(self.refusal.take());
                 }
-                Piece::More => return Step::Read,
+                Piece::More => return Advance::Read,
             }
         }
     }
 
-    fn content(&mut self, n: usize, input: &mut BytesMut, settings: &Settings) -> Step {
+    fn content(&mut self, n: usize, input: &mut BytesMut, settings: &Settings) -> Advance {
         self.size += n as u64;
         // Only counted here; the shell, which may add fields, splits the content itself.
         drop(self.header.feed(&input[..n]));
         self.refusal = self.check(settings);
         if self.refusal.is_some() {
             input.advance(n);
-            return Step::Abandon;
+            return Advance::Abandon;
         }
-        Step::Body(input.split_to(n).freeze())
+        Advance::Body(input.split_to(n).freeze())
     }
 
     /// RFC 1870 section 6.3 (size), RFC 5321 sections 2.3.8 (line ends) and 6.3 (loops).

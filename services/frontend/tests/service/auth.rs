@@ -75,7 +75,7 @@ impl AuthService for Users {
                     };
                     plain(&answer)
                 }
-                _ => failure(Reason::Mechanism),
+                _ => failure(Reason::Mechanism, ""),
             };
             let _ = responses.send(Ok(response(step))).await;
         });
@@ -109,13 +109,16 @@ fn plain(response: &[u8]) -> Step {
     let expected = format!("\0{}\0{}", JOHN.0, JOHN.1);
     match response {
         r if r.ends_with(expected.as_bytes()) => Step::Success(Success { login: JOHN.0.to_owned(), data: Vec::new() }),
-        r if r.iter().filter(|&&b| b == 0).count() == 2 => failure(Reason::Credentials),
-        _ => failure(Reason::Malformed),
+        r if r.iter().filter(|&&b| b == 0).count() == 2 => {
+            let login = r.split(|&b| b == 0).nth(1).unwrap_or_default();
+            failure(Reason::Credentials, &String::from_utf8_lossy(login))
+        }
+        _ => failure(Reason::Malformed, ""),
     }
 }
 
-fn failure(reason: Reason) -> Step {
-    Step::Failure(Failure { reason: reason.into(), detail: "test".to_owned(), login: String::new() })
+fn failure(reason: Reason, login: &str) -> Step {
+    Step::Failure(Failure { reason: reason.into(), detail: "test".to_owned(), login: login.to_owned() })
 }
 
 fn response(step: Step) -> AuthenticateResponse {

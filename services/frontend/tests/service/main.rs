@@ -4,6 +4,8 @@
 
 mod auth;
 mod client;
+mod log;
+mod trust;
 mod world;
 
 use client::Client;
@@ -176,7 +178,7 @@ async fn an_auth_service_that_is_away_is_a_454_and_comes_back_by_itself() {
 
 #[tokio::test]
 async fn mutual_tls_towards_the_auth_service() {
-    let world = World::start_with(STRANGERS, true).await;
+    let world = World::start_with_rpc(STRANGERS).await;
     let mut client = Client::encrypted(world.submission, &world.ca).await;
     client.expect(&[(AUTH, "235 2.7.0 "), ("MAIL FROM:<john@example.org>", "250 ")]).await;
 }

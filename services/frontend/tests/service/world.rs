@@ -9,6 +9,7 @@ use staffetta_config::Config;
 use staffetta_queue::server::LocalServer;
 use staffetta_queue::{Body, Durability, Filter, Message, Queue, Settings};
 use staffetta_testkit::certs::Authority;
+use staffetta_testkit::child::Running;
 use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::ports::Port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,6 +32,9 @@ pub(crate) struct World {
     pub(crate) auth_service: auth::Running,
     pub(crate) shutdown: CancellationToken,
     pub(crate) service: tokio::task::JoinHandle<anyhow::Result<()>>,
+    /// Standard output and standard error of a frontend that is a process of its own.
+    log: PathBuf,
+    _process: Option<Running>,
     _dns: FakeDns,
     _ports: Vec<Port>,
     _folder: tempfile::TempDir,
@@ -39,11 +43,20 @@ pub(crate) struct World {
 impl World {
     /// Starts everything and waits until the frontend is ready. `frontend` goes into the `[frontend]` table.
     pub(crate) async fn start(frontend: &str) -> Self {
-        Self::start_with(frontend, false).await
+        Self::build(frontend, false, None).await
     }
 
-    /// The same, with mutual TLS between frontend and auth service if `rpc` says so.
-    pub(crate) async fn start_with(frontend: &str, rpc: bool) -> Self {
+    /// The same with mutual TLS between frontend and auth service.
+    pub(crate) async fn start_with_rpc(frontend: &str) -> Self {
+        Self::build(frontend, true, None).await
+    }
+
+    /// The same with the frontend as a process of its own, so that its log can be read; `log` is the `[log]` table.
+    pub(crate) async fn start_process(frontend: &str, log: &str) -> Self {
+        Self::build(frontend, false, Some(log)).await
+    }
+
+    async fn build(frontend: &str, rpc: bool, log_table: Option<&str>) -> Self {
         staffetta_transport::tls::install_provider();
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new(folder.path()).unwrap();
@@ -67,7 +80,7 @@ partitions = 2
 [tls]
 certificate = "{certificate}"
 key = "{key}"
-{rpc}[dns]
+{rpc}{log_table}[dns]
 servers = ["{dns}"]
 [frontend]
 http = "{http}"
@@ -90,14 +103,24 @@ tls = "implicit"
 "#,
             url = redis.url(),
             rpc = if rpc { rpc_table.as_str() } else { "" },
+            log_table = log_table.map(|keys| format!("[log]\n{keys}\n")).unwrap_or_default(),
             certificate = leaf.certificate.display(),
             key = leaf.key.display(),
             dns = dns.address(),
         );
-        let config = Arc::new(Config::parse(&text, "test.toml").unwrap());
         let auth_service = auth::start(auth, rpc.then_some((&server, ca.as_path())));
         let shutdown = CancellationToken::new();
-        let service = tokio::spawn(staffetta_frontend::run(config, shutdown.clone()));
+        let (log, mut process) = (folder.path().join("frontend.log"), None);
+        let service = if log_table.is_some() {
+            let file = folder.path().join("staffetta.toml");
+            std::fs::write(&file, &text).unwrap();
+            let arguments = [std::ffi::OsStr::new("--config"), file.as_os_str()];
+            process = Some(Running::start(env!("CARGO_BIN_EXE_staffetta-frontend"), &arguments, &log).unwrap());
+            tokio::spawn(std::future::pending())
+        } else {
+            let config = Arc::new(Config::parse(&text, "test.toml").unwrap());
+            tokio::spawn(staffetta_frontend::run(config, shutdown.clone()))
+        };
         let world = Self {
             relay,
             submission,
@@ -109,12 +132,27 @@ tls = "implicit"
             auth_service,
             shutdown,
             service,
+            log,
+            _process: process,
             _dns: dns,
             _ports: ports,
             _folder: folder,
         };
         world.until_ready(true).await;
         world
+    }
+
+    /// The log, once it holds `text`.
+    pub(crate) async fn log_with(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned();
+            if log.contains(text) {
+                return log;
+            }
+            assert!(Instant::now() < deadline, "no {text:?} in {log}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until `/readyz` says so (or says no).

@@ -11,7 +11,7 @@ use crate::command::auth::{Auth, MAX_RESPONSE, Response};
 use crate::command::{Command, Verb, ehlo};
 use crate::framing::line::Framed;
 use crate::server::event::{Event, Grounds, Question, Refusal, SaslStep, Stage};
-use crate::server::receiving::Step;
+use crate::server::receiving::Advance;
 use crate::server::state::{Pending, State};
 use crate::standing::Helo;
 
@@ -162,10 +162,10 @@ impl<C> Session<C> {
         let step = receiving.step(input, &self.settings);
         self.stale |= input.len() != before;
         match step {
-            Step::Body(bytes) => Some(Event::Body(bytes)),
-            Step::Abandon => Some(Event::Abandon),
-            Step::Read => Some(Event::Read),
-            Step::End(refusal) => self.end_of_message(refusal, output),
+            Advance::Body(bytes) => Some(Event::Body(bytes)),
+            Advance::Abandon => Some(Event::Abandon),
+            Advance::Read => Some(Event::Read),
+            Advance::End(refusal) => self.end_of_message(refusal, output),
         }
     }
 
