@@ -227,11 +227,13 @@ impl Connection {
             self.stream.write_all_buf(&mut self.output).await?;
             self.stream.flush().await
         };
-        match tokio::time::timeout(limit, write).await {
-            Ok(Ok(())) => Heard::Data,
+        let heard = match tokio::time::timeout(limit, write).await {
+            Ok(Ok(())) => return Heard::Data,
             Ok(Err(_)) => Heard::End,
             Err(_) => Heard::Silence,
-        }
+        };
+        self.session.on_unwritten(self.output.len());
+        heard
     }
 
     /// From now on [`Connection::read`] waits at most this long in all.

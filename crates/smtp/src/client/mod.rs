@@ -5,7 +5,8 @@
 //! ```text
 //! loop { match session.next(&mut input, &mut output) {
 //!     Event::Read(stage)      => flush `output` in ONE write, then read into `input`, as long as `stage` allows;
-//!                                end of stream: session.on_lost(), no answer in time: session.on_timeout()
+//!                                end of stream: session.on_lost(), no answer in time: session.on_timeout();
+//!                                before either, if writing failed: session.on_unwritten(octets left)
 //!     Event::StartTls         => flush, TLS handshake, session.on_tls_started() or session.on_tls_failed(why)
 //!     Event::Ready            => session.capabilities() is final; transactions begin by themselves
 //!     Event::SendBody(id)     => append the body to `output` through a Stuffer (flushing when it gets long),

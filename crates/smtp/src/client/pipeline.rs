@@ -32,6 +32,10 @@ pub(super) struct Pipeline {
     needs_reset: bool,
     /// Commands may not go out before the replies to the ones before.
     lock_step: bool,
+    /// Octets written behind the last final dot.
+    behind_dot: usize,
+    /// The final dot of the message that finishes never left.
+    dot_unwritten: bool,
     done: VecDeque<(TransactionId, Report)>,
 }
 
@@ -45,6 +49,8 @@ impl Pipeline {
             expected: VecDeque::new(),
             needs_reset: false,
             lock_step: true,
+            behind_dot: 0,
+            dot_unwritten: false,
             done: VecDeque::new(),
         }
     }
@@ -74,6 +80,8 @@ impl Pipeline {
     /// The stage of the reply that comes next, if one is on its way.
     pub(super) fn stage(&self) -> Option<Stage> {
         match (self.expected.front(), self.wants_content()) {
+            // The server cannot have the message.
+            (Some(Expected::Final | Expected::FinalOf(_)), _) if self.dot_unwritten => Some(Stage::Transfer),
             (Some(expected), _) => Some(expected.stage()),
             (None, Some(_)) => Some(Stage::Transfer),
             (None, None) => None,
@@ -83,6 +91,7 @@ impl Pipeline {
     /// The content and its final dot are written.
     pub(super) fn on_body_sent(&mut self) {
         let Some(open) = self.open.take_if(|open| open.step == Step::Content) else { return };
+        self.behind_dot = 0;
         match self.protocol {
             Protocol::Smtp => self.expected.push_back(Expected::Final),
             Protocol::Lmtp => self.expected.extend(open.accepted.iter().copied().map(Expected::FinalOf)),
@@ -90,8 +99,19 @@ impl Pipeline {
         self.finishing = Some(open);
     }
 
+    /// The connection broke with so many octets unwritten.
+    pub(super) fn on_unwritten(&mut self, octets: usize) {
+        self.dot_unwritten = octets > self.behind_dot;
+    }
+
     /// Writes the commands that may go out now.
     pub(super) fn fill(&mut self, server: &Capabilities, output: &mut BytesMut) {
+        let before = output.len();
+        self.send(server, output);
+        self.behind_dot += output.len() - before;
+    }
+
+    fn send(&mut self, server: &Capabilities, output: &mut BytesMut) {
         while self.may_send() && (self.open.is_some() || self.begin(server, output)) {
             if !self.send_next(server, output) {
                 return;

@@ -137,6 +137,13 @@ impl Session {
         self.loss.get_or_insert(Loss::Lost);
     }
 
+    /// The connection broke, or time ran out, with so many octets of the output unwritten; say so before
+    /// [`Session::on_lost`] or [`Session::on_timeout`]. A final dot among them was never sent, so the server cannot have
+    /// the message, and sending it again makes no duplicate.
+    pub fn on_unwritten(&mut self, octets: usize) {
+        self.pipeline.on_unwritten(octets);
+    }
+
     /// The server did not answer, or did not take the content, in the time of the stage.
     pub fn on_timeout(&mut self) {
         self.loss.get_or_insert(Loss::TimedOut);

@@ -1,8 +1,9 @@
 //! Over real sockets, by a clock that is ours.
 
+use staffetta_mail::{Address, BodyType, Recipient, ReversePath};
 use staffetta_policy::mx::Proof;
 use staffetta_policy::tls::{Label, Trust};
-use staffetta_smtp::client::{Protocol, Settings, Tls};
+use staffetta_smtp::client::{Outcome, Protocol, Settings, Stuffer, Tls, Transaction, TransactionId};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
@@ -86,6 +87,42 @@ async fn a_reply_that_drips_is_late_after_its_time_not_after_its_last_octet() {
     let (event, took) = drip("220 mx.test ESMTP\r\n").await;
     assert_eq!(event, Event::Closed(Some(Failure::TimedOut { stage: Stage::Greeting })));
     assert_eq!(took, LIMIT);
+}
+
+#[tokio::test]
+async fn a_server_that_has_gone_before_the_dot_was_written_cannot_have_the_message() {
+    let (mut connection, mut server) = connection().await;
+    let transaction = Transaction {
+        sender: ReversePath::Null,
+        recipients: vec![Recipient::new(Address::parse("a@x.test").unwrap())],
+        size: 3,
+        body: BodyType::SevenBit,
+        ret: None,
+        envid: None,
+    };
+    connection.session.submit(TransactionId(1), transaction);
+    let mut replies = ["220 mx", "250 mx", "250 1", "250 2", "354 3"].iter();
+    loop {
+        match connection.next() {
+            Event::Read(stage) => {
+                server.write_all(format!("{}\r\n", replies.next().unwrap()).as_bytes()).await.unwrap();
+                connection.exchange(stage, LIMIT).await;
+            }
+            Event::SendBody(_) => break,
+            event => assert_eq!(event, Event::Ready),
+        }
+    }
+    // Closed with commands unread: a reset.
+    drop(server);
+    let mut stuffer = Stuffer::new();
+    stuffer.append(b"one", &mut connection.output);
+    connection.output.extend_from_slice(stuffer.finish());
+    connection.session.on_body_sent();
+    assert_eq!(connection.next(), Event::Read(Stage::Final));
+    assert_eq!(connection.flush(LIMIT).await, Heard::End);
+    connection.tell(Heard::End).await;
+    let Event::Done(_, report) = connection.next() else { panic!("no report") };
+    assert_eq!(report.outcomes, [Outcome::Failed(Failure::Lost { stage: Stage::Transfer })]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -351,3 +351,49 @@ fn octets_without_an_end_are_no_answer() {
     d.on("k\r\n");
     assert_eq!(d.session.answers(), before + 4);
 }
+
+#[test]
+fn a_dot_that_never_left_leaves_no_doubt() {
+    // The client has written `one`, the dot and the next group; so much of it did not get out.
+    let group = "MAIL FROM:<s@example.org>\r\nRCPT TO:<d@b.c>\r\nDATA\r\n".len();
+    for (unwritten, stage) in [
+        (0, Stage::Final),
+        (group, Stage::Final),
+        // The dot's own LF: the server waits for it.
+        (group + 1, Stage::Transfer),
+        (group + 6, Stage::Transfer),
+        (group + 8, Stage::Transfer),
+    ] {
+        for timeout in [false, true] {
+            let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
+            d.next();
+            d.on("250 1\r\n250 2\r\n354 3\r\n");
+            d.sent();
+            d.body("one");
+            assert_eq!(d.sent().len(), "one\r\n.\r\n".len() + group);
+            d.session.on_unwritten(unwritten);
+            if timeout {
+                d.session.on_timeout();
+            } else {
+                d.session.on_lost();
+            }
+            let failure = if timeout { Failure::TimedOut { stage } } else { Failure::Lost { stage } };
+            assert_eq!(Dialogue::done(d.next()), (1, vec![failure.to_string()]), "{unwritten}");
+            assert_eq!(d.next(), Event::Closed(Some(failure.clone())));
+            assert_eq!(failure.is_ambiguous(), stage == Stage::Final);
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_came_all_the_same_counts_more_than_a_dot_that_never_left() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"]]);
+    d.next();
+    d.on("250 1\r\n250 2\r\n354 3\r\n");
+    d.body("one");
+    d.input.extend_from_slice(b"552 5.3.4 too big\r\n");
+    d.session.on_unwritten(100);
+    d.session.on_lost();
+    let (_, outcomes) = Dialogue::done(d.next());
+    assert!(outcomes[0].ends_with("552 5.3.4 too big"), "{outcomes:?}");
+}
