@@ -10,6 +10,7 @@
 
 mod client;
 mod http;
+mod skew;
 mod world;
 
 pub use client::{Client, Reply};

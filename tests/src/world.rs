@@ -1,5 +1,6 @@
 //! One relay with everything around it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,7 @@ pub struct World {
     ports: Ports,
     settings: Vec<(&'static str, String)>,
     tables: String,
+    clocks: Vec<(Service, i64)>,
     running: Vec<(Service, Running)>,
     mail_hosts: u8,
 }
@@ -112,6 +114,7 @@ impl World {
                 ("frontend.drain_delay", "\"0s\"".into()),
             ],
             tables: String::new(),
+            clocks: Vec::new(),
             running: Vec::new(),
             mail_hosts: 0,
             folder,
@@ -126,6 +129,16 @@ impl World {
         self.settings.retain(|(k, _)| *k != key);
         self.settings.push((key, value.into()));
         self
+    }
+
+    /// Lets the clock of a service be wrong by so many seconds. Its monotonic clock stays right.
+    ///
+    /// # Errors
+    /// Without a C compiler, which the build needs too.
+    pub fn skewed(mut self, service: Service, seconds: i64) -> anyhow::Result<Self> {
+        crate::skew::build(self.folder.path())?;
+        self.clocks.push((service, seconds));
+        Ok(self)
     }
 
     /// Adds whole tables, such as `[[delivery.route]]`.
@@ -174,7 +187,12 @@ impl World {
         let program = program(service.program())?;
         let config = self.config_file();
         let log = self.log_file(service);
-        let running = Running::start(program, &["--config".as_ref(), config.as_os_str()], &log)?;
+        let mut arguments: Vec<OsString> = vec![program.into(), "--config".into(), config.into()];
+        if let Some((_, seconds)) = self.clocks.iter().find(|(s, _)| *s == service) {
+            arguments.splice(0..0, crate::skew::environment(self.folder.path(), *seconds));
+        }
+        // It becomes the program, and keeps its process id.
+        let running = Running::start("env", &arguments, &log)?;
         self.running.push((service, running));
         Ok(())
     }

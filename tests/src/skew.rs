@@ -1,0 +1,68 @@
+//! A wrong clock for one process: a library that is loaded before libc and adds to the time of day.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+const SOURCE: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+
+static long skew(void) {
+    const char *seconds = getenv("STAFFETTA_TEST_SKEW");
+    return seconds ? atol(seconds) : 0;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, now);
+    if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += skew();
+    return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec precise;
+    (void)zone;
+    if (clock_gettime(CLOCK_REALTIME, &precise)) return -1;
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *now) {
+    struct timespec precise;
+    clock_gettime(CLOCK_REALTIME, &precise);
+    if (now) *now = precise.tv_sec;
+    return precise.tv_sec;
+}
+"#;
+
+/// Compiles the library into `folder`.
+pub(crate) fn build(folder: &Path) -> anyhow::Result<()> {
+    let source = folder.join("skew.c");
+    fs::write(&source, SOURCE)?;
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .args([folder.join("skew.so"), source])
+        .arg("-ldl")
+        .output()
+        .context("cannot run cc")?;
+    if !output.status.success() {
+        bail!("cc: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+/// For `env`, in front of the program.
+pub(crate) fn environment(folder: &Path, seconds: i64) -> [OsString; 2] {
+    let mut library = OsString::from("LD_PRELOAD=");
+    library.push(folder.join("skew.so"));
+    [library, format!("STAFFETTA_TEST_SKEW={seconds}").into()]
+}
