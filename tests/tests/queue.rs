@@ -154,7 +154,7 @@ async fn a_hold_a_release_and_a_flush_do_what_they_say_and_no_more() -> anyhow::
         reason: "450 4.2.0 later".into(),
         status: Status::new(4, 2, 0),
         back_off: None,
-        notice: None,
+        notices: Vec::new(),
         delay_noticed: false,
     };
     desk.queue.settle(&job.lease, later).await?;

@@ -101,7 +101,7 @@ async fn settle_all(queue: &Queue, messages: usize) -> Result<()> {
                     let jobs = queue.claim(partition, &destination, 50).await?;
                     let settle = |job: staffetta_queue::Job| {
                         let queue = queue.clone();
-                        async move { queue.settle(&job.lease, Settlement::Finished { notice: None }).await.map(drop) }
+                        async move { queue.settle(&job.lease, Settlement::Finished { notices: Vec::new() }).await.map(drop) }
                     };
                     let count = jobs.len();
                     futures_util::future::try_join_all(jobs.into_iter().map(settle)).await?;

@@ -76,8 +76,8 @@ pub(crate) struct Facts {
 pub enum Settlement {
     /// Every recipient has a final state. With the last job the message ends and its body is freed.
     Finished {
-        /// A failure report to queue in the same script.
-        notice: Option<Notice>,
+        /// Reports to queue in the same script, at most two: one on what failed, one on what was delivered.
+        notices: Vec<Notice>,
     },
     /// Some recipients must be tried again.
     Deferred {
@@ -91,9 +91,9 @@ pub enum Settlement {
         status: Status,
         /// Set: no other job of this destination is offered for this long (connect failures).
         back_off: Option<Duration>,
-        /// A report on the recipients that failed for good in this attempt, or a delay notice.
-        notice: Option<Notice>,
-        /// The notice is (also) a delay notice; it is sent once a job.
+        /// Reports on the recipients that have a final state since this attempt, or a delay notice; at most two.
+        notices: Vec<Notice>,
+        /// One of them is (also) a delay notice; it is sent once a job.
         delay_noticed: bool,
     },
     /// Not attempted: back into the queue without counting.
@@ -101,15 +101,15 @@ pub enum Settlement {
 }
 
 /// What a settlement did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// As asked. (Or an operator has deleted the message meanwhile, and it ended instead of being deferred.)
     Done {
         /// The message ended with this job: its record and its body are gone. Not known, and false, for a message of
         /// several jobs whose settlement got through without its answer.
         ended: bool,
-        /// The id of the notice that was queued.
-        notice: Option<QueueId>,
+        /// The ids of the notices that were queued, in their order.
+        notices: Vec<QueueId>,
     },
     /// The lease had passed to somebody else; nothing changed. After a delivery: a possible duplicate, to be counted.
     Stale,
@@ -117,7 +117,7 @@ pub enum Settled {
 
 impl Settled {
     /// Was it done as asked?
-    pub fn is_done(self) -> bool {
+    pub fn is_done(&self) -> bool {
         matches!(self, Self::Done { .. })
     }
 }

@@ -11,7 +11,7 @@ use staffetta_config::Rate;
 use crate::Error;
 use crate::error::Fault;
 use crate::op::unexpected;
-use crate::script::Script;
+use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
 
@@ -47,11 +47,16 @@ impl Limiter {
         self.call(who, 1).await
     }
 
-    async fn call(&self, who: &str, tokens: u32) -> Result<Duration, Error> {
+    async fn call(&self, who: &str, tokens: u64) -> Result<Duration, Error> {
         let bucket = format!("{{L:{}:{who}}}", self.scope);
-        let mut call = Script::Rate.call(&[&bucket], 64);
         let interval = self.rate.per.as_secs_f64() * 1_000.0 / f64::from(self.rate.count);
-        call.arg(tokens).arg(interval).arg(self.rate.count);
+        let call = script::Rate {
+            bucket: &bucket,
+            tokens: tokens.into(),
+            interval: Arg::Real(interval),
+            size: u64::from(self.rate.count).into(),
+        }
+        .call();
         let late = |_| Err(Fault::Unknown("no answer in time".to_owned()));
         let answer = tokio::time::timeout(PATIENCE, self.shared.admin.ask(call)).await.unwrap_or_else(late)?;
         let wait = value::integer(&answer).ok_or_else(|| unexpected("rate", &answer))?;

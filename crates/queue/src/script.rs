@@ -2,88 +2,151 @@
 //!
 //! Rules for all of them: every key is declared; reads and checks come before the first write; nothing after the first
 //! write can fail; repeating a script is harmless; TIME is the only clock. All but the enqueue run with `allow-oom`, so
-//! that a full Redis still drains. The texts are constants, loaded once on each connection and called by digest.
+//! that a full Redis still drains.
+//!
+//! Each stands here once, with the names of its keys and arguments: `scripts!` makes of them the struct that Rust fills
+//! in and the first lines of Lua that give the names their values (see [`layout`]). So a new key is a name here and its
+//! value at the call. The texts do not depend on a call; they are loaded once on each connection and called by digest.
+
+mod layout;
+#[cfg(test)]
+mod tests;
 
 use std::sync::LazyLock;
 
-/// One script. The discriminant is its index in the table below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Script {
+pub(crate) use layout::Arg;
+use layout::Layout;
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident($flags:literal, $($file:literal),+) {
+        keys: $($key:ident)+; key_groups: $($key_group:ident)*;
+        args: $($arg:ident)*; arg_groups: $($arg_group:ident)*;
+    })+) => {
+        /// Which script: its index in the table below.
+        #[derive(Clone, Copy, Debug)]
+        enum Name { $($name),+ }
+
+        static LAYOUTS: &[Layout] = &[$(Layout {
+            flags: $flags,
+            keys: &[$(stringify!($key)),+],
+            key_groups: &[$(stringify!($key_group)),*],
+            args: &[$(stringify!($arg)),*],
+            arg_groups: &[$(stringify!($arg_group)),*],
+            text: concat!($(include_str!(concat!("script/", $file)), "\n"),+),
+        }),+];
+
+        $(
+            $(#[$doc])*
+            pub(crate) struct $name<'a> {
+                $(pub(crate) $key: &'a str,)+
+                $(pub(crate) $key_group: &'a [String],)*
+                $(pub(crate) $arg: Arg<'a>,)*
+                $(pub(crate) $arg_group: &'a [Arg<'a>],)*
+            }
+
+            impl $name<'_> {
+                /// The command.
+                pub(crate) fn call(&self) -> redis::Cmd {
+                    let digest = &LOADED[Name::$name as usize].digest;
+                    layout::call(digest, &[$(self.$key),+], &[$(self.$key_group),*], &[$(self.$arg),*], &[$(self.$arg_group),*])
+                }
+            }
+        )+
+    };
+}
+
+scripts! {
     /// Queues a message.
-    Enqueue,
+    Enqueue("", "common_now.lua", "common_put.lua", "enqueue.lua") {
+        keys: record tombstones ids due extra; key_groups: waiting open chunks;
+        args: id arrived octets; arg_groups: destinations;
+    }
     /// Destinations with work.
-    Offer,
+    Offer(" flags=allow-oom", "common_now.lua", "offer.lua") {
+        keys: due; key_groups: ;
+        args: limit visit; arg_groups: ;
+    }
     /// Leases jobs.
-    Claim,
+    Claim(" flags=allow-oom", "common_now.lua", "claim.lua") {
+        keys: waiting due lease back_off; key_groups: ;
+        args: destination token limit term repeated; arg_groups: ;
+    }
     /// Extends leases.
-    Renew,
+    Renew(" flags=allow-oom", "common_now.lua", "renew.lua") {
+        keys: lease; key_groups: ;
+        args: term; arg_groups: members;
+    }
     /// Ends a job.
-    Finish,
+    Finish(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_bury.lua", "finish.lua") {
+        keys: lease ids tombstones record state due extra;
+        key_groups: open chunks notice_records notice_waiting notice_chunks;
+        args: member id job remember; arg_groups: notice_ids notice_octets notice_destinations;
+    }
     /// Puts a job back.
-    Defer,
+    Defer(" flags=allow-oom", "common_now.lua", "common_put.lua", "defer.lua") {
+        keys: lease state waiting due back_off ids; key_groups: notice_records notice_waiting notice_chunks;
+        args: member job destination delay expires left rest; arg_groups: notice_ids notice_octets notice_destinations;
+    }
     /// Takes expired leases back.
-    Reclaim,
+    Reclaim(" flags=allow-oom", "common_now.lua", "reclaim.lua") {
+        keys: lease due held; key_groups: states waiting;
+        args: ; arg_groups: members jobs destinations;
+    }
     /// Deletes a message.
-    Abort,
+    Abort(" flags=allow-oom", "common_bury.lua", "abort.lua") {
+        keys: record ids tombstones due held back_off extra; key_groups: open states waiting chunks;
+        args: id; arg_groups: destinations;
+    }
     /// Makes jobs due now.
-    Flush,
+    Flush(" flags=allow-oom", "common_now.lua", "flush.lua") {
+        keys: waiting due back_off; key_groups: ;
+        args: destination limit; arg_groups: jobs;
+    }
     /// Takes tokens of a limit.
-    Rate,
+    Rate(" flags=allow-oom", "common_now.lua", "rate.lua") {
+        keys: bucket; key_groups: ;
+        args: tokens interval size; arg_groups: ;
+    }
     /// Lets a destination rest.
-    Park,
+    Park(" flags=allow-oom", "common_now.lua", "park.lua") {
+        keys: due back_off; key_groups: ;
+        args: destination rest; arg_groups: ;
+    }
     /// Takes jobs out of the way.
-    Hold,
+    Hold(" flags=allow-oom", "hold.lua") {
+        keys: held due back_off; key_groups: waiting;
+        args: ; arg_groups: jobs destinations ends;
+    }
     /// Puts held jobs back.
-    Release,
+    Release(" flags=allow-oom", "common_now.lua", "release.lua") {
+        keys: held due; key_groups: states waiting;
+        args: only_over; arg_groups: jobs destinations ends;
+    }
     /// Deletes some jobs of a message.
-    Drop,
+    DropJobs(" flags=allow-oom", "drop.lua") {
+        keys: due held back_off open extra; key_groups: states waiting;
+        args: id; arg_groups: numbers destinations;
+    }
 }
 
-/// The first line; without a flag, Redis refuses the script before its first line when memory is short.
-macro_rules! source {
-    ($flags:literal, $($file:literal),+) => { concat!("#!lua", $flags, "\n", $(include_str!(concat!("script/", $file))),+) };
-}
-
-static SOURCES: [&str; 14] = [
-    source!("", "common_now.lua", "common_put.lua", "enqueue.lua"),
-    source!(" flags=allow-oom", "common_now.lua", "offer.lua"),
-    source!(" flags=allow-oom", "common_now.lua", "claim.lua"),
-    source!(" flags=allow-oom", "common_now.lua", "renew.lua"),
-    source!(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_bury.lua", "finish.lua"),
-    source!(" flags=allow-oom", "common_now.lua", "common_put.lua", "defer.lua"),
-    source!(" flags=allow-oom", "common_now.lua", "reclaim.lua"),
-    source!(" flags=allow-oom", "common_bury.lua", "abort.lua"),
-    source!(" flags=allow-oom", "common_now.lua", "flush.lua"),
-    source!(" flags=allow-oom", "common_now.lua", "rate.lua"),
-    source!(" flags=allow-oom", "common_now.lua", "park.lua"),
-    source!(" flags=allow-oom", "hold.lua"),
-    source!(" flags=allow-oom", "common_now.lua", "release.lua"),
-    source!(" flags=allow-oom", "drop.lua"),
-];
-
-static DIGESTS: LazyLock<[String; 14]> =
-    LazyLock::new(|| SOURCES.map(|source| redis::Script::new(source).get_hash().to_owned()));
-
-impl Script {
+/// A script as Redis gets it.
+struct Loaded {
+    source: String,
     /// What EVALSHA takes.
-    pub(crate) fn digest(self) -> &'static str {
-        &DIGESTS[self as usize]
-    }
-
-    /// A call; `size` is a guess at the octets of all arguments.
-    pub(crate) fn call(self, keys: &[&str], size: usize) -> redis::Cmd {
-        let mut command = redis::Cmd::with_capacity(12 + keys.len(), 128 + size);
-        command.arg("EVALSHA").arg(self.digest()).arg(keys.len());
-        for key in keys {
-            command.arg(*key);
-        }
-        command
-    }
+    digest: String,
 }
+
+static LOADED: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
+    let loaded = |layout: &Layout| {
+        let source = layout.source();
+        Loaded { digest: redis::Script::new(&source).get_hash().to_owned(), source }
+    };
+    LAYOUTS.iter().map(loaded).collect()
+});
 
 /// SCRIPT LOAD of every script.
 pub(crate) fn load_all(pipeline: &mut redis::Pipeline) {
-    for source in SOURCES {
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(source);
+    for script in LOADED.iter() {
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(&script.source);
     }
 }

@@ -119,7 +119,7 @@ impl Office {
         };
         let (settlement, kind) = self.settlement(&job, fate).await;
         match self.queue.settle(&job.held.lease, settlement).await {
-            Ok(Settled::Done { ended, notice }) => self.settled(&job, kind.zip(notice), ended),
+            Ok(Settled::Done { ended, notices }) => self.settled(&job, kind.zip(notices.first().copied()), ended),
             Ok(Settled::Stale) if delivered => self.duplicate(&job, "the lease had passed to another worker"),
             Ok(Settled::Stale) => {}
             Err(error) if delivered => self.duplicate(&job, &error.to_string()),
@@ -133,7 +133,7 @@ impl Office {
         let (plan, protocol) = match fate {
             Parting::Plan(plan, protocol) => (plan, protocol),
             Parting::Release => return (Settlement::Released, None),
-            Parting::Before => return (Settlement::Finished { notice: None }, None),
+            Parting::Before => return (Settlement::Finished { notices: Vec::new() }, None),
         };
         if !plan.reports() {
             return (settlement(*plan, None, None), None);
@@ -169,9 +169,10 @@ impl Office {
 
 /// The queue's words for a plan.
 fn settlement(plan: Plan, notice: Option<Notice>, kind: Option<metrics::Notice>) -> Settlement {
-    let Some(reason) = plan.reason else { return Settlement::Finished { notice } };
+    let notices = notice.into_iter().collect();
+    let Some(reason) = plan.reason else { return Settlement::Finished { notices } };
     if plan.remaining.is_empty() {
-        return Settlement::Finished { notice };
+        return Settlement::Finished { notices };
     }
     Settlement::Deferred {
         remaining: plan.remaining,
@@ -179,7 +180,7 @@ fn settlement(plan: Plan, notice: Option<Notice>, kind: Option<metrics::Notice>)
         reason: reason.text,
         status: reason.status,
         back_off: plan.back_off,
-        notice,
+        notices,
         delay_noticed: kind == Some(metrics::Notice::Delay),
     }
 }
@@ -196,7 +197,7 @@ fn postponed(mut plan: Plan) -> Settlement {
         reason: "the report to the sender could not be made".to_owned(),
         status: Status::new(4, 3, 0),
         back_off: None,
-        notice: None,
+        notices: Vec::new(),
         delay_noticed: false,
     }
 }

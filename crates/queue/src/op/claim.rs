@@ -14,7 +14,7 @@ use crate::format::{ReadError, State};
 use crate::job::Facts;
 use crate::partition::{Partition, parse_job_name};
 use crate::record::Record;
-use crate::script::Script;
+use crate::script;
 use crate::shared::Shared;
 use crate::value;
 use crate::{Destination, Error, Job, Lease, UnixMillis};
@@ -61,9 +61,18 @@ impl Shared {
         let mut repeated = false;
         loop {
             let waiting = keys.waiting(destination.as_str());
-            let mut call = Script::Claim.call(&[&waiting, &keys.due, &keys.lease, &keys.back_off], 128);
-            call.arg(destination.as_str()).arg(token).arg(limit);
-            call.arg(self.settings.lease.as_millis() as u64).arg(u8::from(repeated));
+            let call = script::Claim {
+                waiting: &waiting,
+                due: &keys.due,
+                lease: &keys.lease,
+                back_off: &keys.back_off,
+                destination: destination.as_str().into(),
+                token: token.into(),
+                limit: (limit as u64).into(),
+                term: self.settings.lease.into(),
+                repeated: repeated.into(),
+            }
+            .call();
             match self.claims.ask(call).await {
                 Ok(answer) => {
                     let mut values = value::array(&answer).iter();
@@ -120,7 +129,7 @@ impl Shared {
         tracing::error!(id = %lease.id, job = lease.job, "job without a message dropped");
         let facts = Facts { jobs: 1, ..Facts::default() };
         let lease = Lease { facts, ..lease };
-        if let Err(error) = self.finish(&lease, None).await {
+        if let Err(error) = self.finish(&lease, &[]).await {
             tracing::warn!(%error, "job without a message not dropped");
         }
     }

@@ -55,7 +55,7 @@ async fn wrong_clocks_of_frontend_and_worker_expire_nothing_early_or_late() {
             reason: String::new(),
             status: Status::new(4, 0, 0),
             back_off: None,
-            notice: None,
+            notices: Vec::new(),
             delay_noticed: false,
         };
         worker.settle(&job.lease, settlement).await.unwrap();

@@ -4,7 +4,7 @@ use redis::Cmd;
 use staffetta_mail::QueueId;
 
 use super::unexpected;
-use crate::script::Script;
+use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
 use crate::{Deleted, Destination, Error, UnixMillis};
@@ -34,7 +34,7 @@ impl Shared {
             Some(Err(error)) => return Err(Error::Unreadable(id, error.to_string())),
         };
         let jobs = numbers.iter().filter_map(|job| Some((*job, record.destinations.get(usize::from(*job))?)));
-        let answer = self.admin.ask(self.drop_call(id, jobs.collect())).await?;
+        let answer = self.admin.ask(self.drop_call(id, &jobs.collect::<Vec<_>>())).await?;
         match value::str(&answer) {
             Some("ALL") => self.delete(id).await,
             Some("REMOVED") => Ok(Deleted::Removed),
@@ -44,25 +44,25 @@ impl Shared {
         }
     }
 
-    fn drop_call(&self, id: QueueId, jobs: Vec<(u16, &Destination)>) -> Cmd {
+    fn drop_call(&self, id: QueueId, jobs: &[(u16, &Destination)]) -> Cmd {
         let partition = self.partition(id.partition());
-        let mut keys = vec![
-            partition.due.clone(),
-            partition.held.clone(),
-            partition.back_off.clone(),
-            partition.open_jobs(id),
-            partition.extra.clone(),
-        ];
-        for (job, destination) in &jobs {
-            keys.extend([partition.state(id, *job), partition.waiting(destination.as_str())]);
+        let states: Vec<String> = jobs.iter().map(|(job, _)| partition.state(id, *job)).collect();
+        let waiting: Vec<String> = jobs.iter().map(|(_, name)| partition.waiting(name.as_str())).collect();
+        let numbers: Vec<Arg<'_>> = jobs.iter().map(|(job, _)| u64::from(*job).into()).collect();
+        let destinations: Vec<Arg<'_>> = jobs.iter().map(|(_, name)| name.as_str().into()).collect();
+        script::DropJobs {
+            due: &partition.due,
+            held: &partition.held,
+            back_off: &partition.back_off,
+            open: &partition.open_jobs(id),
+            extra: &partition.extra,
+            states: &states,
+            waiting: &waiting,
+            id: Arg::Id(id),
+            numbers: &numbers,
+            destinations: &destinations,
         }
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let mut call = Script::Drop.call(&keys, 64 * keys.len());
-        call.arg(id.to_string());
-        for (job, destination) in jobs {
-            call.arg(job).arg(destination.as_str());
-        }
-        call
+        .call()
     }
 
     /// By the keys that there are. A job that is held needs no destination.
@@ -84,27 +84,26 @@ impl Shared {
         chunks: u32,
     ) -> Cmd {
         let partition = self.partition(id.partition());
-        let mut keys = vec![
-            partition.record(id),
-            partition.ids.clone(),
-            partition.tombstones(arrived),
-            partition.due.clone(),
-            partition.held.clone(),
-            partition.back_off.clone(),
-        ];
-        if destinations.len() > 1 {
-            keys.extend([partition.open_jobs(id), partition.extra.clone()]);
+        let open = (destinations.len() > 1).then(|| partition.open_jobs(id));
+        let states: Vec<String> = (0..).zip(destinations).map(|(job, _)| partition.state(id, job)).collect();
+        let waiting: Vec<String> = destinations.iter().map(|name| partition.waiting(name.as_str())).collect();
+        let chunks: Vec<String> = (0..chunks).map(|index| partition.chunk(id, index)).collect();
+        let destinations: Vec<Arg<'_>> = destinations.iter().map(|name| name.as_str().into()).collect();
+        script::Abort {
+            record: &partition.record(id),
+            ids: &partition.ids,
+            tombstones: &partition.tombstones(arrived),
+            due: &partition.due,
+            held: &partition.held,
+            back_off: &partition.back_off,
+            extra: &partition.extra,
+            open: open.as_slice(),
+            states: &states,
+            waiting: &waiting,
+            chunks: &chunks,
+            id: Arg::Id(id),
+            destinations: &destinations,
         }
-        for (job, destination) in (0..).zip(destinations) {
-            keys.extend([partition.state(id, job), partition.waiting(destination.as_str())]);
-        }
-        keys.extend((0..chunks).map(|index| partition.chunk(id, index)));
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let mut call = Script::Abort.call(&keys, 64 * keys.len());
-        call.arg(id.to_string()).arg(destinations.len());
-        for destination in destinations {
-            call.arg(destination.as_str());
-        }
-        call
+        .call()
     }
 }

@@ -14,7 +14,7 @@ use crate::EnqueueError;
 use crate::error::Fault;
 use crate::metrics;
 use crate::record::Encoded;
-use crate::script::Script;
+use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
 
@@ -66,24 +66,25 @@ impl Shared {
     pub(super) fn enqueue_call(&self, record: &Encoded) -> redis::Cmd {
         let id = record.id;
         let partition = self.partition(id.partition());
-        let mut keys = vec![partition.record(id), partition.tombstones(record.arrived)];
-        let several = [partition.open_jobs(id), partition.extra.clone()];
         let waiting: Vec<String> = record.destinations.iter().map(|name| partition.waiting(name.as_str())).collect();
+        let open = (record.destinations.len() > 1).then(|| partition.open_jobs(id));
         let chunks: Vec<String> = (0..record.chunks).map(|index| partition.chunk(id, index)).collect();
-        keys.push(partition.ids.clone());
-        keys.push(partition.due.clone());
-        let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        keys.extend(waiting.iter().map(String::as_str));
-        if record.destinations.len() > 1 {
-            keys.extend(several.iter().map(String::as_str));
+        let destinations: Vec<Arg<'_>> = record.destinations.iter().map(|name| name.as_str().into()).collect();
+        script::Enqueue {
+            record: &partition.record(id),
+            tombstones: &partition.tombstones(record.arrived),
+            ids: &partition.ids,
+            due: &partition.due,
+            extra: &partition.extra,
+            waiting: &waiting,
+            open: open.as_slice(),
+            chunks: &chunks,
+            id: Arg::Id(id),
+            arrived: record.arrived.into(),
+            octets: record.bytes.as_slice().into(),
+            destinations: &destinations,
         }
-        keys.extend(chunks.iter().map(String::as_str));
-        let mut call = Script::Enqueue.call(&keys, record.bytes.len() + 64 * keys.len());
-        call.arg(id.to_string()).arg(record.arrived).arg(record.destinations.len()).arg(&record.bytes);
-        for destination in &record.destinations {
-            call.arg(destination.as_str());
-        }
-        call
+        .call()
     }
 
     /// The deadline has passed: make sure that it is not delivered, or learn that it was.

@@ -4,7 +4,7 @@ use redis::Cmd;
 use staffetta_mail::QueueId;
 
 use crate::partition::{Partition, job_name};
-use crate::script::Script;
+use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value::{self, count};
 use crate::{Destination, Error, Filter, Page, Place};
@@ -53,8 +53,16 @@ impl Shared {
 
     async fn flush_call(&self, keys: &Partition, destination: &Destination, jobs: &[String]) -> Result<u64, Error> {
         let waiting = keys.waiting(destination.as_str());
-        let mut call = Script::Flush.call(&[&waiting, &keys.due, &keys.back_off], 64 + 32 * jobs.len());
-        call.arg(destination.as_str()).arg(GROUP).arg(jobs);
+        let jobs: Vec<Arg<'_>> = jobs.iter().map(|job| job.as_str().into()).collect();
+        let call = script::Flush {
+            waiting: &waiting,
+            due: &keys.due,
+            back_off: &keys.back_off,
+            destination: destination.as_str().into(),
+            limit: GROUP.into(),
+            jobs: &jobs,
+        }
+        .call();
         Ok(count(&self.admin.ask(call).await?))
     }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use redis::Cmd;
 use staffetta_mail::QueueId;
 
-use crate::partition::{Partition, job_name, parse_job_name};
-use crate::script::Script;
+use crate::partition::{Partition, parse_job_name};
+use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value::{self, count};
 use crate::{Destination, Entry, Error, Filter, JobState, Moved, Place, UnixMillis};
@@ -21,6 +21,13 @@ const GROUP: usize = 200;
 const PAGE: usize = 500;
 /// When a held job that cannot be read is looked at again, in milliseconds.
 const LATER: u64 = 3_600_000;
+
+/// Where selected jobs go.
+#[derive(Clone, Copy)]
+enum To {
+    Held,
+    Waiting,
+}
 
 /// A job to be moved.
 struct Task {
@@ -39,17 +46,17 @@ impl Task {
 
 impl Shared {
     pub(crate) async fn hold(&self, filter: &Filter) -> Result<Moved, Error> {
-        self.move_selected(filter, Script::Hold, |job| matches!(job.place, Place::Waiting(_))).await
+        self.move_selected(filter, To::Held, |job| matches!(job.place, Place::Waiting(_))).await
     }
 
     pub(crate) async fn release(&self, filter: &Filter) -> Result<Moved, Error> {
-        self.move_selected(filter, Script::Release, |job| job.place == Place::Held).await
+        self.move_selected(filter, To::Waiting, |job| job.place == Place::Held).await
     }
 
     async fn move_selected(
         &self,
         filter: &Filter,
-        script: Script,
+        to: To,
         movable: impl Fn(&JobState) -> bool,
     ) -> Result<Moved, Error> {
         let (mut moved, mut cursor) = (Moved::default(), None);
@@ -58,7 +65,7 @@ impl Shared {
             let jobs = || page.entries.iter().flat_map(|entry| entry.selected(filter).map(move |job| (entry, job)));
             let tasks: Vec<Task> =
                 jobs().filter(|(_, job)| movable(job)).map(|(entry, job)| Task::of(entry, job)).collect();
-            moved.jobs += self.move_tasks(script, &tasks).await?;
+            moved.jobs += self.move_tasks(to, &tasks).await?;
             moved.leased += jobs().filter(|(_, job)| matches!(job.place, Place::Leased(_))).count() as u64;
             moved.unreadable += page.unreadable.len() as u64;
             match page.next {
@@ -82,20 +89,22 @@ impl Shared {
                 let jobs = entries.iter().flat_map(|entry| entry.selected(filter).map(move |job| (entry, job)));
                 let poison = jobs.filter(|(_, job)| job.place == Place::Held && job.poison);
                 let tasks: Vec<Task> = poison.map(|(entry, job)| Task::of(entry, job)).collect();
-                total += self.move_tasks(Script::Release, &tasks).await?;
+                total += self.move_tasks(To::Waiting, &tasks).await?;
             }
         }
         Ok(total)
     }
 
-    async fn move_tasks(&self, script: Script, tasks: &[Task]) -> Result<u64, Error> {
+    async fn move_tasks(&self, to: To, tasks: &[Task]) -> Result<u64, Error> {
         let mut moved = 0;
         for number in 0..self.settings.partitions {
             let here: Vec<&Task> = tasks.iter().filter(|task| task.id.partition() == number).collect();
             for group in here.chunks(GROUP) {
                 let keys = self.partition(number);
-                let call =
-                    if script == Script::Hold { hold_call(keys, group) } else { release_call(keys, group, false) };
+                let call = match to {
+                    To::Held => hold_call(keys, group),
+                    To::Waiting => release_call(keys, group, false),
+                };
                 moved += count(&self.admin.ask(call).await?);
             }
         }
@@ -133,26 +142,42 @@ fn names(set: &redis::Value) -> impl Iterator<Item = (QueueId, u16)> {
 }
 
 fn hold_call(keys: &Partition, tasks: &[&Task]) -> Cmd {
-    let mut names = vec![keys.held.clone(), keys.due.clone(), keys.back_off.clone()];
-    names.extend(tasks.iter().map(|task| keys.waiting(task.destination.as_str())));
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    add_tasks(Script::Hold.call(&names, 100 * tasks.len()), tasks)
+    let waiting: Vec<String> = tasks.iter().map(|task| keys.waiting(task.destination.as_str())).collect();
+    let (jobs, destinations, ends) = columns(tasks);
+    script::Hold {
+        held: &keys.held,
+        due: &keys.due,
+        back_off: &keys.back_off,
+        waiting: &waiting,
+        jobs: &jobs,
+        destinations: &destinations,
+        ends: &ends,
+    }
+    .call()
 }
 
 fn release_call(keys: &Partition, tasks: &[&Task], only_over: bool) -> Cmd {
-    let mut names = vec![keys.held.clone(), keys.due.clone()];
-    for task in tasks {
-        names.extend([keys.state(task.id, task.job), keys.waiting(task.destination.as_str())]);
+    let states: Vec<String> = tasks.iter().map(|task| keys.state(task.id, task.job)).collect();
+    let waiting: Vec<String> = tasks.iter().map(|task| keys.waiting(task.destination.as_str())).collect();
+    let (jobs, destinations, ends) = columns(tasks);
+    script::Release {
+        held: &keys.held,
+        due: &keys.due,
+        states: &states,
+        waiting: &waiting,
+        only_over: only_over.into(),
+        jobs: &jobs,
+        destinations: &destinations,
+        ends: &ends,
     }
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut call = Script::Release.call(&names, 150 * tasks.len());
-    call.arg(u8::from(only_over));
-    add_tasks(call, tasks)
+    .call()
 }
 
-fn add_tasks(mut call: Cmd, tasks: &[&Task]) -> Cmd {
-    for task in tasks {
-        call.arg(job_name(task.id, task.job)).arg(task.destination.as_str()).arg(task.expires);
-    }
-    call
+/// Names, destinations, ends of life.
+fn columns<'a>(tasks: &[&'a Task]) -> (Vec<Arg<'a>>, Vec<Arg<'a>>, Vec<Arg<'a>>) {
+    (
+        tasks.iter().map(|task| Arg::Job(task.id, task.job)).collect(),
+        tasks.iter().map(|task| task.destination.as_str().into()).collect(),
+        tasks.iter().map(|task| task.expires.into()).collect(),
+    )
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::script::Script;
+use crate::script;
 use crate::shared::Shared;
 use crate::value;
 use crate::{Destination, Error, Offer};
@@ -14,9 +14,9 @@ impl Shared {
     pub(crate) async fn offer(&self, partition: u16, limit: usize) -> Result<Offer, Error> {
         self.announce_reader().await?;
         let keys = self.partition(partition);
-        let mut call = Script::Offer.call(&[&keys.due], 32);
         // The script's answer must fit Lua's stack.
-        call.arg(limit.clamp(1, 1_000)).arg(VISIT.as_millis() as u64);
+        let limit = limit.clamp(1, 1_000) as u64;
+        let call = script::Offer { due: &keys.due, limit: limit.into(), visit: VISIT.into() }.call();
         let answer = self.claims.ask(call).await?;
         let mut values = value::array(&answer).iter();
         let next = values.next().and_then(value::integer).and_then(|ms| u64::try_from(ms).ok());

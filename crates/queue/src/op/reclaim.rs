@@ -6,7 +6,7 @@ use crate::error::Fault;
 use crate::job::Facts;
 use crate::partition::{Partition, parse_job_name};
 use crate::record::Record;
-use crate::script::Script;
+use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
 use crate::{Destination, Error, Lease};
@@ -33,15 +33,22 @@ impl Shared {
         if expired.is_empty() {
             return Ok((0, 0));
         }
-        let mut names = vec![keys.lease.clone(), keys.due.clone(), keys.held.clone()];
-        for lease in &expired {
-            names.extend([keys.state(lease.id, lease.job), keys.waiting(lease.destination.as_str())]);
+        let states: Vec<String> = expired.iter().map(|lease| keys.state(lease.id, lease.job)).collect();
+        let waiting: Vec<String> = expired.iter().map(|lease| keys.waiting(lease.destination.as_str())).collect();
+        let members: Vec<Arg<'_>> = expired.iter().map(|lease| (&*lease.member).into()).collect();
+        let jobs: Vec<Arg<'_>> = expired.iter().map(|lease| Arg::Job(lease.id, lease.job)).collect();
+        let destinations: Vec<Arg<'_>> = expired.iter().map(|lease| lease.destination.as_str().into()).collect();
+        let call = script::Reclaim {
+            lease: &keys.lease,
+            due: &keys.due,
+            held: &keys.held,
+            states: &states,
+            waiting: &waiting,
+            members: &members,
+            jobs: &jobs,
+            destinations: &destinations,
         }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut call = Script::Reclaim.call(&names, 200 * expired.len());
-        for lease in &expired {
-            call.arg(&*lease.member).arg(format!("{}.{}", lease.id, lease.job)).arg(lease.destination.as_str());
-        }
+        .call();
         let answer = self.settles.call(call, 200 * expired.len()).await?;
         let mut moved = 0;
         for (lease, verdict) in expired.iter().zip(value::array(&answer)) {
@@ -78,7 +85,7 @@ impl Shared {
         };
         let facts =
             Facts { jobs: record.jobs(), chunks: record.chunks(), arrived: record.message.arrived, ..Facts::default() };
-        self.finish(&Lease { facts, ..lease.clone() }, None).await?;
+        self.finish(&Lease { facts, ..lease.clone() }, &[]).await?;
         Ok(true)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::script::Script;
+use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
 use crate::{Error, Lease};
@@ -19,11 +19,9 @@ impl Shared {
         }
         let groups = partitions.iter().flat_map(|(partition, all)| all.chunks(GROUP).map(|group| (*partition, group)));
         let calls = groups.map(|(partition, group)| async move {
-            let mut call = Script::Renew.call(&[&self.partition(partition).lease], 64 * group.len());
-            call.arg(self.settings.lease.as_millis() as u64);
-            for &index in group {
-                call.arg(&*leases[index].member);
-            }
+            let members: Vec<Arg<'_>> = group.iter().map(|&index| (&*leases[index].member).into()).collect();
+            let lease = &self.partition(partition).lease;
+            let call = script::Renew { lease, term: self.settings.lease.into(), members: &members }.call();
             self.settles.call(call, 64 * group.len()).await.map(|answer| (group, answer))
         });
         for (group, answer) in futures_util::future::try_join_all(calls).await? {

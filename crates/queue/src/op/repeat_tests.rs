@@ -8,7 +8,7 @@ use staffetta_mail::{BodyType, Envelope, Recipient, ReversePath};
 use tokio_util::sync::CancellationToken;
 
 use crate::record::Encoded;
-use crate::script::Script;
+use crate::script;
 use crate::server::LocalServer;
 use crate::shared::Shared;
 use crate::value;
@@ -68,11 +68,21 @@ impl Inside {
         value::str(&self.shared.admin.ask(call).await.unwrap()).unwrap().to_owned()
     }
 
-    async fn claim(&self, record: &Encoded, token: &str, repeated: u8) -> usize {
+    async fn claim(&self, record: &Encoded, token: &str, repeated: bool) -> usize {
         let keys = self.shared.partition(record.id.partition());
         let waiting = keys.waiting("x.example");
-        let mut call = Script::Claim.call(&[&waiting, &keys.due, &keys.lease, &keys.back_off], 0);
-        call.arg("x.example").arg(token).arg(10).arg(60_000).arg(repeated);
+        let call = script::Claim {
+            waiting: &waiting,
+            due: &keys.due,
+            lease: &keys.lease,
+            back_off: &keys.back_off,
+            destination: "x.example".into(),
+            token: token.into(),
+            limit: 10.into(),
+            term: 60_000.into(),
+            repeated: repeated.into(),
+        }
+        .call();
         let answer: Value = self.shared.admin.ask(call).await.unwrap();
         // The first is TIME.
         value::array(&answer).len() - 1
@@ -91,7 +101,7 @@ async fn the_same_enqueue_any_number_of_times_is_one_message() {
     let destination = Destination::new("x.example");
     let jobs = inside.shared.claim(record.id.partition(), &destination, 10).await.unwrap();
     assert_eq!(jobs.len(), 1);
-    inside.shared.finish(&jobs[0].lease, None).await.unwrap();
+    inside.shared.finish(&jobs[0].lease, &[]).await.unwrap();
     assert_eq!(inside.enqueue(&record).await, "DONE", "it is over and does not begin again");
     assert_eq!(inside.abort(&record).await, "DONE");
 }
@@ -125,10 +135,10 @@ async fn a_repeated_claim_gets_the_same_jobs() {
     let inside = inside().await;
     let record = inside.record(0);
     inside.enqueue(&record).await;
-    assert_eq!(inside.claim(&record, "one", 0).await, 1);
-    assert_eq!(inside.claim(&record, "one", 1).await, 1);
-    assert_eq!(inside.claim(&record, "two", 1).await, 0);
-    assert_eq!(inside.claim(&record, "two", 0).await, 0);
+    assert_eq!(inside.claim(&record, "one", false).await, 1);
+    assert_eq!(inside.claim(&record, "one", true).await, 1);
+    assert_eq!(inside.claim(&record, "two", true).await, 0);
+    assert_eq!(inside.claim(&record, "two", false).await, 0);
 }
 
 #[tokio::test]

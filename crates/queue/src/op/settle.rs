@@ -1,4 +1,4 @@
-//! ACK, DEFER and RELEASE: what becomes of a job after an attempt, with a notice in the same script.
+//! ACK, DEFER and RELEASE: what becomes of a job after an attempt, with notices in the same script.
 //!
 //! The lease's member is the fence: a superseded one changes nothing and answers STALE. While Redis is away the
 //! settlement is repeated for as long as a lease lasts. A STALE that follows a lost answer is our own success.
@@ -12,9 +12,9 @@ use super::unexpected;
 use crate::error::Fault;
 use crate::format::State;
 use crate::incoming::CHUNK;
-use crate::partition::job_name;
+use crate::partition::Partition;
 use crate::record::Encoded;
-use crate::script::Script;
+use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
 use crate::{Error, Lease, Notice, Settled, Settlement};
@@ -32,15 +32,15 @@ enum Answer {
     Stale,
     /// An operator wants the message deleted.
     Abort,
-    /// The chunks of the notice have expired.
+    /// Chunks of the notices have expired.
     NoBody,
 }
 
 impl Shared {
     pub(crate) async fn settle(&self, lease: &Lease, settlement: Settlement) -> Result<Settled, Error> {
         match settlement {
-            Settlement::Finished { notice } => self.finish(lease, notice.as_ref()).await,
-            Settlement::Deferred { remaining, after, reason, status, back_off, notice, delay_noticed } => {
+            Settlement::Finished { notices } => self.finish(lease, &notices).await,
+            Settlement::Deferred { remaining, after, reason, status, back_off, notices, delay_noticed } => {
                 let state = State {
                     attempts: lease.facts.attempts + 1,
                     delay_noticed: lease.facts.delay_noticed || delay_noticed,
@@ -49,24 +49,18 @@ impl Shared {
                     status: Some(status),
                     unknown: lease.kept.as_deref().unwrap_or_default().to_vec(),
                 };
-                self.defer(
-                    lease,
-                    &state.encode(self.formats.writes()),
-                    after,
-                    back_off.unwrap_or_default(),
-                    notice.as_ref(),
-                )
-                .await
+                let state = state.encode(self.formats.writes());
+                self.defer(lease, &state, after, back_off.unwrap_or_default(), &notices).await
             }
-            Settlement::Released => self.defer(lease, b"", Duration::ZERO, Duration::ZERO, None).await,
+            Settlement::Released => self.defer(lease, b"", Duration::ZERO, Duration::ZERO, &[]).await,
         }
     }
 
     /// Ends the job.
-    pub(crate) async fn finish(&self, lease: &Lease, notice: Option<&Notice>) -> Result<Settled, Error> {
-        match self.until_known(notice, lease, |notice| self.finish_call(lease, notice)).await? {
+    pub(crate) async fn finish(&self, lease: &Lease, notices: &[Notice]) -> Result<Settled, Error> {
+        match self.until_known(notices, lease, |notices| self.finish_call(lease, notices)).await? {
             (Answer::Stale, _) => Ok(Settled::Stale),
-            (answer, notice) => Ok(Settled::Done { ended: answer == Answer::Last || lease.facts.jobs == 1, notice }),
+            (answer, notices) => Ok(Settled::Done { ended: answer == Answer::Last || lease.facts.jobs == 1, notices }),
         }
     }
 
@@ -76,44 +70,42 @@ impl Shared {
         state: &[u8],
         after: Duration,
         back_off: Duration,
-        notice: Option<&Notice>,
+        notices: &[Notice],
     ) -> Result<Settled, Error> {
         let answer =
-            self.until_known(notice, lease, |notice| self.defer_call(lease, state, after, back_off, notice)).await?;
+            self.until_known(notices, lease, |notices| self.defer_call(lease, state, after, back_off, notices)).await?;
         match answer {
             (Answer::Stale, _) => Ok(Settled::Stale),
-            (Answer::Abort, _) => self.finish(lease, notice).await,
-            (_, notice) => Ok(Settled::Done { ended: false, notice }),
+            (Answer::Abort, _) => self.finish(lease, notices).await,
+            (_, notices) => Ok(Settled::Done { ended: false, notices }),
         }
     }
 
-    /// Repeats a settlement until it is known to be done, for at most a lease. The answer, and the id of the notice.
+    /// Repeats a settlement until it is known to be done, for at most a lease. The answer, and the ids of the notices.
     async fn until_known(
         &self,
-        notice: Option<&Notice>,
+        notices: &[Notice],
         lease: &Lease,
-        call: impl Fn(Option<&Encoded>) -> Cmd,
-    ) -> Result<(Answer, Option<QueueId>), Error> {
+        call: impl Fn(&[Encoded]) -> Cmd,
+    ) -> Result<(Answer, Vec<QueueId>), Error> {
         let end = Instant::now() + self.settings.lease;
         let mut unknown = false;
-        let mut encoded: Option<Encoded> = None;
+        let mut encoded: Vec<Encoded> = Vec::new();
         loop {
             let outcome = async {
-                if encoded.is_none()
-                    && let Some(notice) = notice
-                {
-                    encoded = Some(self.encode_notice(lease.id.partition(), notice).await?);
+                for notice in &notices[encoded.len()..] {
+                    encoded.push(self.encode_notice(lease.id.partition(), notice).await?);
                 }
-                self.try_settle(call(encoded.as_ref())).await
+                self.try_settle(call(&encoded)).await
             };
             let outcome = outcome.await;
-            let id = encoded.as_ref().map(|notice| notice.id);
+            let ids = || encoded.iter().map(|notice| notice.id).collect();
             match outcome {
-                Ok(Answer::Stale) if unknown => return Ok((Answer::Done, id)),
+                Ok(Answer::Stale) if unknown => return Ok((Answer::Done, ids())),
                 // Store them again, under a new id.
-                Ok(Answer::NoBody) if Instant::now() < end => encoded = None,
+                Ok(Answer::NoBody) if Instant::now() < end => encoded.clear(),
                 Ok(Answer::NoBody) => return Err(Error::Unavailable("the body of a notice does not stay".into())),
-                Ok(answer) => return Ok((answer, id)),
+                Ok(answer) => return Ok((answer, ids())),
                 Err(fault) if Instant::now() >= end => return Err(fault.into()),
                 Err(fault) => unknown |= matches!(fault, Fault::Unknown(_)),
             }
@@ -152,76 +144,98 @@ impl Shared {
         Ok(Encoded::new(version, id, &notice.accept, self.clock.now(), size, chunks, inline))
     }
 
-    fn finish_call(&self, lease: &Lease, notice: Option<&Encoded>) -> Cmd {
+    fn finish_call(&self, lease: &Lease, notices: &[Encoded]) -> Cmd {
         let (id, facts) = (lease.id, lease.facts);
         let partition = self.partition(id.partition());
-        let several = facts.jobs > 1;
-        let mut keys = vec![
-            partition.lease.clone(),
-            partition.ids.clone(),
-            partition.tombstones(facts.arrived),
-            partition.record(id),
-            partition.state(id, lease.job),
-        ];
-        if several {
-            keys.extend([partition.open_jobs(id), partition.extra.clone()]);
+        let open = (facts.jobs > 1).then(|| partition.open_jobs(id));
+        let chunks: Vec<String> = (0..facts.chunks).map(|index| partition.chunk(id, index)).collect();
+        let keys = NoticeKeys::new(partition, notices);
+        let args = NoticeArgs::new(notices);
+        script::Finish {
+            lease: &partition.lease,
+            ids: &partition.ids,
+            tombstones: &partition.tombstones(facts.arrived),
+            record: &partition.record(id),
+            state: &partition.state(id, lease.job),
+            due: &partition.due,
+            extra: &partition.extra,
+            open: open.as_slice(),
+            chunks: &chunks,
+            notice_records: &keys.records,
+            notice_waiting: &keys.waiting,
+            notice_chunks: &keys.chunks,
+            member: (&*lease.member).into(),
+            id: Arg::Id(id),
+            job: u64::from(lease.job).into(),
+            remember: (self.clock.now().saturating_sub(facts.arrived) < BURY_BELOW).into(),
+            notice_ids: &args.ids,
+            notice_octets: &args.octets,
+            notice_destinations: &args.destinations,
         }
-        keys.extend((0..facts.chunks).map(|index| partition.chunk(id, index)));
-        if let Some(notice) = notice {
-            keys.extend([partition.record(notice.id), partition.due.clone()]);
-            keys.extend(self.notice_keys(notice));
-        }
-        let bury = self.clock.now().saturating_sub(facts.arrived) < BURY_BELOW;
-        let mut call = script_call(Script::Finish, &keys, notice);
-        call.arg(&*lease.member).arg(id.to_string()).arg(lease.job);
-        call.arg(u8::from(several)).arg(facts.chunks).arg(u8::from(bury));
-        add_notice(&mut call, notice);
-        call
+        .call()
     }
 
-    fn defer_call(
-        &self,
-        lease: &Lease,
-        state: &[u8],
-        after: Duration,
-        back_off: Duration,
-        notice: Option<&Encoded>,
-    ) -> Cmd {
+    fn defer_call(&self, lease: &Lease, state: &[u8], after: Duration, back_off: Duration, notices: &[Encoded]) -> Cmd {
         let partition = self.partition(lease.id.partition());
-        let mut keys = vec![
-            partition.lease.clone(),
-            partition.state(lease.id, lease.job),
-            partition.waiting(lease.destination.as_str()),
-            partition.due.clone(),
-            partition.back_off.clone(),
-        ];
-        if let Some(notice) = notice {
-            keys.extend([partition.record(notice.id), partition.ids.clone()]);
-            keys.extend(self.notice_keys(notice));
+        let keys = NoticeKeys::new(partition, notices);
+        let args = NoticeArgs::new(notices);
+        script::Defer {
+            lease: &partition.lease,
+            state: &partition.state(lease.id, lease.job),
+            waiting: &partition.waiting(lease.destination.as_str()),
+            due: &partition.due,
+            back_off: &partition.back_off,
+            ids: &partition.ids,
+            notice_records: &keys.records,
+            notice_waiting: &keys.waiting,
+            notice_chunks: &keys.chunks,
+            member: (&*lease.member).into(),
+            job: Arg::Job(lease.id, lease.job),
+            destination: lease.destination.as_str().into(),
+            delay: after.into(),
+            expires: lease.facts.expires.into(),
+            left: state.into(),
+            rest: back_off.into(),
+            notice_ids: &args.ids,
+            notice_octets: &args.octets,
+            notice_destinations: &args.destinations,
         }
-        let mut call = script_call(Script::Defer, &keys, notice);
-        call.arg(&*lease.member).arg(job_name(lease.id, lease.job)).arg(lease.destination.as_str());
-        call.arg(after.as_millis() as u64).arg(lease.facts.expires).arg(state).arg(back_off.as_millis() as u64);
-        add_notice(&mut call, notice);
-        call
-    }
-
-    fn notice_keys(&self, notice: &Encoded) -> Vec<String> {
-        let partition = self.partition(notice.id.partition());
-        let mut keys = vec![partition.waiting(notice.destinations[0].as_str())];
-        keys.extend((0..notice.chunks).map(|index| partition.chunk(notice.id, index)));
-        keys
+        .call()
     }
 }
 
-fn script_call(script: Script, keys: &[String], notice: Option<&Encoded>) -> Cmd {
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    script.call(&keys, 256 + 48 * keys.len() + notice.map_or(0, |notice| notice.bytes.len()))
+/// The keys that notices need.
+struct NoticeKeys {
+    records: Vec<String>,
+    waiting: Vec<String>,
+    chunks: Vec<String>,
 }
 
-fn add_notice(call: &mut Cmd, notice: Option<&Encoded>) {
-    if let Some(notice) = notice {
-        call.arg(notice.id.to_string()).arg(&notice.bytes).arg(notice.destinations[0].as_str()).arg(notice.chunks);
+impl NoticeKeys {
+    fn new(partition: &Partition, notices: &[Encoded]) -> Self {
+        let chunks = |notice: &Encoded| (0..notice.chunks).map(|index| partition.chunk(notice.id, index)).collect();
+        Self {
+            records: notices.iter().map(|notice| partition.record(notice.id)).collect(),
+            waiting: notices.iter().map(|notice| partition.waiting(notice.destinations[0].as_str())).collect(),
+            chunks: notices.iter().flat_map(|notice| -> Vec<String> { chunks(notice) }).collect(),
+        }
+    }
+}
+
+/// What a script must know of notices.
+struct NoticeArgs<'a> {
+    ids: Vec<Arg<'a>>,
+    octets: Vec<Arg<'a>>,
+    destinations: Vec<Arg<'a>>,
+}
+
+impl<'a> NoticeArgs<'a> {
+    fn new(notices: &'a [Encoded]) -> Self {
+        Self {
+            ids: notices.iter().map(|notice| Arg::Id(notice.id)).collect(),
+            octets: notices.iter().map(|notice| notice.bytes.as_slice().into()).collect(),
+            destinations: notices.iter().map(|notice| notice.destinations[0].as_str().into()).collect(),
+        }
     }
 }
 

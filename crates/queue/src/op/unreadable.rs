@@ -49,7 +49,7 @@ impl Shared {
         let rest = REST + Duration::from_millis(u64::from(rand::random::<u16>()) / 4);
         let left = async {
             let facts = self.traces(lease.id).await?.facts(lease.id);
-            self.defer(&Lease { facts, ..lease }, b"", rest, Duration::ZERO, None).await
+            self.defer(&Lease { facts, ..lease }, b"", rest, Duration::ZERO, &[]).await
         };
         if let Err(error) = left.await {
             tracing::warn!(%error, "a job that cannot be read comes back when its lease ends");
@@ -59,7 +59,7 @@ impl Shared {
     /// Ends a job that an operator has deleted.
     pub(crate) async fn finish_unread(&self, lease: &Lease) -> Result<(), Error> {
         let facts = self.traces(lease.id).await?.facts(lease.id);
-        self.finish(&Lease { facts, ..lease.clone() }, None).await.map(drop)
+        self.finish(&Lease { facts, ..lease.clone() }, &[]).await.map(drop)
     }
 
     /// As an operator sees it.

@@ -63,12 +63,12 @@ async fn work(shared: Arc<Shared>, delivered: Delivered, stop: Arc<AtomicBool>) 
                             reason: "450 later".into(),
                             status: Status::new(4, 0, 0),
                             back_off: None,
-                            notice: None,
+                            notices: Vec::new(),
                             delay_noticed: false,
                         }
                     } else {
                         *delivered.lock().unwrap().entry((job.lease.id, job.lease.job)).or_default() += 1;
-                        Settlement::Finished { notice: None }
+                        Settlement::Finished { notices: Vec::new() }
                     };
                     assert!(shared.settle(&job.lease, settlement).await.unwrap().is_done());
                 }

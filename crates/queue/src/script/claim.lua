@@ -1,12 +1,11 @@
 -- CLAIM: leases due jobs of one destination. The same token gets the same jobs again when it says that it repeats.
--- KEYS: w:<destination>, due, lease, back-off. ARGV: destination, token, limit, lease in ms, repeated (1 or 0).
+-- term: of the lease, in ms. repeated: 1 or 0.
 -- Answers { TIME in ms, name of a job… }.
-local waiting, due, lease, back_off = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local destination, limit = ARGV[1], tonumber(ARGV[3])
-local suffix = ' ' .. ARGV[2] .. ' ' .. destination
+limit = tonumber(limit)
+local suffix = ' ' .. token .. ' ' .. destination
 local now = clock()
 local answer, leases = { now }, {}
-if ARGV[5] == '1' then
+if repeated == '1' then
   for _, member in ipairs(redis.call('ZRANGE', lease, 0, -1)) do
     if string.sub(member, -#suffix) == suffix then answer[#answer + 1] = string.sub(member, 1, -#suffix - 1) end
   end
@@ -25,7 +24,7 @@ for i = 1, #head, 2 do
     break
   end
   answer[#answer + 1] = head[i]
-  leases[#leases + 1] = now + ARGV[4]
+  leases[#leases + 1] = now + term
   leases[#leases + 1] = head[i] .. suffix
 end
 if until_ then redis.call('HDEL', back_off, destination) end

@@ -1,18 +1,23 @@
--- Queues a message whose record is not there yet; only writes, nothing here can fail.
--- Keys: KEYS[w] and on, w:<destination> of each job; KEYS[b] and on, the chunks. ARGV[d] and on: the destinations.
-local function put(record_key, ids, due, id, record, w, d, jobs, b, chunks, now)
-  redis.call('SET', record_key, record)
-  for i = 0, chunks - 1 do redis.call('PERSIST', KEYS[b + i]) end
-  for i = 0, jobs - 1 do
-    redis.call('ZADD', KEYS[w + i], now, id .. '.' .. i)
-    redis.call('ZADD', due, 'LT', now, ARGV[d + i])
-  end
+-- Queueing a message whose record is not there yet; only writes, nothing here can fail.
+local function put(record, octets, ids, id)
+  redis.call('SET', record, octets)
   redis.call('ZADD', ids, 0, id)
 end
 
+-- Lets a job wait, from now on.
+local function wait(waiting, job, due, destination, now)
+  redis.call('ZADD', waiting, now, job)
+  redis.call('ZADD', due, 'LT', now, destination)
+end
+
 -- How many of the chunks are missing.
-local function missing(b, chunks)
+local function missing(chunks)
   local absent = 0
-  for i = b, b + chunks - 1 do absent = absent + 1 - redis.call('EXISTS', KEYS[i]) end
+  for _, chunk in ipairs(chunks) do absent = absent + 1 - redis.call('EXISTS', chunk) end
   return absent
+end
+
+-- The chunks belong to a message now.
+local function keep(chunks)
+  for _, chunk in ipairs(chunks) do redis.call('PERSIST', chunk) end
 end

@@ -1,7 +1,6 @@
--- OFFER: destinations with work, least recently served first; each is offered again only after the visit time.
--- KEYS: due. ARGV: limit, visit time in ms.
+-- OFFER: destinations with work, least recently served first; each is offered again only after the visit time (ms).
 -- Answers { ms until something else becomes due or -1, destination… }.
-local due, limit, visit = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+limit, visit = tonumber(limit), tonumber(visit)
 local head = redis.call('ZRANGE', due, 0, limit, 'WITHSCORES')
 if #head == 0 then return { -1 } end
 local now = clock()

@@ -1,22 +1,17 @@
--- RELEASE: held jobs are due now, and nothing is counted against them any longer. Or only those whose message's life is
--- over; the others are looked at again when it is.
--- KEYS: held, due, then for each job: state, w:<destination>.
--- ARGV: only what is over (1 or 0), then for each job: job, destination, end of its life.
+-- RELEASE: held jobs are due now, and nothing is counted against them any longer. Or only (only_over: 1) those whose
+-- message's life is over; the others are looked at again when it is.
 -- Answers how many wait again.
-local held, due, over = KEYS[1], KEYS[2], ARGV[1] == '1'
 local now, moved = clock(), 0
-for i = 1, (#KEYS - 2) / 2 do
-  local state, waiting = KEYS[1 + 2 * i], KEYS[2 + 2 * i]
-  local job, destination, expires = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
+for i, job in ipairs(jobs) do
   if redis.call('ZSCORE', held, job) then
-    if over and tonumber(expires) > now then
-      redis.call('ZADD', held, 'XX', expires, job)
+    if only_over == '1' and tonumber(ends[i]) > now then
+      redis.call('ZADD', held, 'XX', ends[i], job)
     else
-      local old = redis.call('GET', state)
+      local old = redis.call('GET', states[i])
       redis.call('ZREM', held, job)
-      if old then redis.call('SET', state, '0' .. string.sub(old, 2)) end
-      redis.call('ZADD', waiting, now, job)
-      redis.call('ZADD', due, 'LT', now, destination)
+      if old then redis.call('SET', states[i], '0' .. string.sub(old, 2)) end
+      redis.call('ZADD', waiting[i], now, job)
+      redis.call('ZADD', due, 'LT', now, destinations[i])
       moved = moved + 1
     end
   end

@@ -99,7 +99,7 @@ async fn a_full_redis_refuses_mail_and_drains() {
         assert!(world.queue.settle(&job.lease, deferred(vec![0], Duration::ZERO)).await.unwrap().is_done());
     }
     for job in world.claim("x.example").await {
-        let settlement = Settlement::Finished { notice: Some(notice(b"sorry")) };
+        let settlement = Settlement::Finished { notices: vec![notice(b"sorry")] };
         assert!(world.queue.settle(&job.lease, settlement).await.unwrap().is_done());
     }
     let (held, rest) = (world.claim("y.example").await, world.claim("example.org").await);
@@ -135,8 +135,8 @@ async fn all_keys_of_an_operation_share_a_slot() {
     assert_eq!(jobs.len(), 2);
     queue.renew(&[jobs[0].lease.clone()]).await.unwrap();
     let mut settlement = deferred(vec![0], Duration::ZERO);
-    if let Settlement::Deferred { notice: slot, back_off, .. } = &mut settlement {
-        *slot = Some(notice(&[b'n'; 300_000]));
+    if let Settlement::Deferred { notices: slot, back_off, .. } = &mut settlement {
+        *slot = vec![notice(&[b'n'; 300_000])];
         *back_off = Some(Duration::from_secs(60));
     }
     assert!(queue.settle(&jobs[0].lease, settlement).await.unwrap().is_done());
@@ -154,7 +154,7 @@ async fn all_keys_of_an_operation_share_a_slot() {
     }
     assert_eq!(reclaimed, 1);
     for job in claim(&queue, "x.example").await {
-        let settlement = Settlement::Finished { notice: Some(notice(&[b'n'; 300_000])) };
+        let settlement = Settlement::Finished { notices: vec![notice(&[b'n'; 300_000])] };
         assert!(queue.settle(&job.lease, settlement).await.unwrap().is_done());
     }
     assert_eq!(queue.delete(id).await.unwrap(), Deleted::Removed);

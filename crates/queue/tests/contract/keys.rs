@@ -62,12 +62,12 @@ async fn busy(world: &World) {
     let mut jobs = world.claim("x.example").await;
     let (first, second) = (jobs.remove(0), jobs.remove(0));
     let back_off = match deferred(vec![0], Duration::from_secs(60)) {
-        Settlement::Deferred { remaining, after, reason, status, notice, delay_noticed, .. } => Settlement::Deferred {
+        Settlement::Deferred { remaining, after, reason, status, notices, delay_noticed, .. } => Settlement::Deferred {
             remaining,
             after,
             reason,
             status,
-            notice,
+            notices,
             delay_noticed,
             back_off: Some(Duration::from_secs(60)),
         },

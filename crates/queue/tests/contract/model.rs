@@ -526,7 +526,9 @@ impl Run<'_> {
 
 fn settlement(how: &How) -> Settlement {
     match how {
-        How::Finish { notice: wanted } => Settlement::Finished { notice: wanted.then(long_notice) },
+        How::Finish { notice: wanted } => {
+            Settlement::Finished { notices: wanted.then(long_notice).into_iter().collect() }
+        }
         How::Release => Settlement::Released,
         How::Defer { hours, back_off, notice: wanted } => Settlement::Deferred {
             remaining: vec![0],
@@ -534,7 +536,7 @@ fn settlement(how: &How) -> Settlement {
             reason: "later".into(),
             status: Status::new(4, 0, 0),
             back_off: back_off.then(|| Duration::from_millis(HOUR)),
-            notice: wanted.then(long_notice),
+            notices: wanted.then(long_notice).into_iter().collect(),
             delay_noticed: false,
         },
     }

@@ -18,7 +18,7 @@ async fn a_deferral_keeps_who_is_left_and_why() {
         reason: "450 4.2.0 mailbox busy".into(),
         status: Status::new(4, 2, 0),
         back_off: None,
-        notice: None,
+        notices: Vec::new(),
         delay_noticed: true,
     };
     assert!(world.queue.settle(&job.lease, settlement).await.unwrap().is_done());
@@ -109,12 +109,12 @@ async fn a_notice_is_queued_with_the_end_of_its_cause_and_only_then() {
     let world = world().await;
     let id = world.put(&["a@x.example"], b"x").await;
     let job = world.claim_one("x.example").await;
-    let finished = || Settlement::Finished { notice: Some(notice(b"it failed")) };
+    let finished = || Settlement::Finished { notices: vec![notice(b"it failed")] };
     let settled = world.queue.settle(&job.lease, finished()).await.unwrap();
     assert_eq!(world.queue.settle(&job.lease, finished()).await.unwrap(), Settled::Stale);
     assert!(world.queue.entry(id).await.unwrap().is_none());
     let bounce = world.claim_one("example.org").await;
-    assert_eq!(settled, Settled::Done { ended: true, notice: Some(bounce.message.id) });
+    assert_eq!(settled, Settled::Done { ended: true, notices: vec![bounce.message.id] });
     assert_eq!(bounce.lease.id.partition(), id.partition());
     assert_eq!(bounce.message.envelope.sender, ReversePath::Null);
     assert_eq!(bounce.body, Body::Inline(b"it failed".as_slice().into()));
@@ -123,12 +123,46 @@ async fn a_notice_is_queued_with_the_end_of_its_cause_and_only_then() {
 }
 
 #[tokio::test]
+async fn two_notices_are_queued_with_the_end_of_their_cause_and_only_once() {
+    let world = world().await;
+    for deferred_first in [false, true] {
+        world.put(&["a@x.example", "b@x.example"], b"x").await;
+        let job = world.claim_one("x.example").await;
+        let notices = || vec![notice(b"it failed"), notice(&[b'n'; 300_000])];
+        let mut settlement = Settlement::Finished { notices: notices() };
+        if deferred_first {
+            settlement = deferred(vec![1], Duration::ZERO);
+            if let Settlement::Deferred { notices: slot, .. } = &mut settlement {
+                *slot = notices();
+            }
+        }
+        let settled = world.queue.settle(&job.lease, settlement.clone()).await.unwrap();
+        assert_eq!(world.queue.settle(&job.lease, settlement).await.unwrap(), Settled::Stale);
+        let reports = world.claim("example.org").await;
+        let ids = reports.iter().map(|report| report.message.id).collect();
+        assert_eq!(settled, Settled::Done { ended: !deferred_first, notices: ids });
+        assert_eq!(reports.len(), 2);
+        assert_eq!(reports[0].body, Body::Inline(b"it failed".as_slice().into()));
+        assert_eq!(reports[1].body, Body::Chunks { count: 2, size: 300_000 });
+        assert_eq!(world.queue.chunk(reports[1].lease.id, 1).await.unwrap().len(), 300_000 - 256 * 1024);
+        for report in &reports {
+            assert!(world.finish(report).await.is_done());
+        }
+    }
+    world.finish(&world.claim_one("x.example").await).await;
+    for key in world.remains() {
+        let left: i64 = redis::cmd("TTL").arg(&key).query(&mut world.redis()).unwrap();
+        assert!(key.contains("}b:") && left > 0, "only chunks that the repeated calls stored, and they go: {key}");
+    }
+}
+
+#[tokio::test]
 async fn a_message_ends_with_the_last_of_its_jobs() {
     let world = world().await;
     world.put(&["a@x.example", "b@y.example", "c@z.example"], b"x").await;
     let [x, y, z] =
         [world.claim_one("x.example").await, world.claim_one("y.example").await, world.claim_one("z.example").await];
-    let done = |ended| Settled::Done { ended, notice: None };
+    let done = |ended| Settled::Done { ended, notices: Vec::new() };
     assert_eq!(world.finish(&z).await, done(false));
     assert_eq!(world.defer(&x, Duration::ZERO).await, done(false));
     assert_eq!(world.finish(&y).await, done(false));
@@ -142,8 +176,8 @@ async fn a_deferral_can_carry_a_large_notice() {
     world.put(&["a@x.example", "b@y.example"], b"x").await;
     let job = world.claim_one("x.example").await;
     let mut settlement = deferred(vec![0], Duration::ZERO);
-    if let Settlement::Deferred { notice: slot, .. } = &mut settlement {
-        *slot = Some(notice(&[b'n'; 400_000]));
+    if let Settlement::Deferred { notices: slot, .. } = &mut settlement {
+        *slot = vec![notice(&[b'n'; 400_000])];
     }
     assert!(world.queue.settle(&job.lease, settlement).await.unwrap().is_done());
     let report = world.claim_one("example.org").await;
@@ -179,7 +213,9 @@ async fn a_settlement_waits_for_redis_to_come_back() {
     world.server.kill().unwrap();
     let queue = world.queue.clone();
     let settling =
-        tokio::spawn(async move { queue.settle(&job.lease, Settlement::Finished { notice: None }).await.unwrap() });
+        tokio::spawn(
+            async move { queue.settle(&job.lease, Settlement::Finished { notices: Vec::new() }).await.unwrap() },
+        );
     world.server.restart().unwrap();
     assert!(settling.await.unwrap().is_done());
     assert_eq!(world.remains(), Vec::<String>::new());

@@ -78,7 +78,7 @@ impl World {
     }
 
     pub(crate) async fn finish(&self, job: &Job) -> Settled {
-        self.queue.settle(&job.lease, Settlement::Finished { notice: None }).await.unwrap()
+        self.queue.settle(&job.lease, Settlement::Finished { notices: Vec::new() }).await.unwrap()
     }
 
     pub(crate) async fn defer(&self, job: &Job, after: Duration) -> Settled {
@@ -135,7 +135,7 @@ pub(crate) fn deferred(remaining: Vec<u32>, after: Duration) -> Settlement {
         reason: "450 4.2.0 later".into(),
         status: Status::new(4, 2, 0),
         back_off: None,
-        notice: None,
+        notices: Vec::new(),
         delay_noticed: false,
     }
 }
