@@ -12,7 +12,7 @@ use super::inside::{Server, put};
 use crate::partition::{READERS, REGISTRY};
 use crate::shared::{Process, Shared};
 use crate::value::{self, count};
-use crate::{Filter, Settlement};
+use crate::{Filter, Job, Settlement};
 
 const OLD: Process = Process { reads: 1, ..Process::TODAY };
 
@@ -47,6 +47,19 @@ async fn bury(worker: &Shared, by: &Shared) {
     ask(by, &["ZADD", READERS, "1", old]).await;
 }
 
+/// An attempt in vain.
+fn later(job: &Job) -> Settlement {
+    Settlement::Deferred {
+        remaining: job.recipients.clone(),
+        after: Duration::ZERO,
+        reason: "450 later".into(),
+        status: Status::new(4, 0, 0),
+        back_off: None,
+        notices: Vec::new(),
+        delay_noticed: false,
+    }
+}
+
 /// Delivers whatever is due, the first attempt at every third job in vain, until it is told to stop.
 async fn work(shared: Arc<Shared>, delivered: Delivered, stop: Arc<AtomicBool>) {
     while !stop.load(Ordering::Relaxed) {
@@ -57,15 +70,7 @@ async fn work(shared: Arc<Shared>, delivered: Delivered, stop: Arc<AtomicBool>) 
                     idle = false;
                     let late = job.attempts == 0 && job.message.id.unix_millis().is_multiple_of(3);
                     let settlement = if late {
-                        Settlement::Deferred {
-                            remaining: job.recipients.clone(),
-                            after: Duration::ZERO,
-                            reason: "450 later".into(),
-                            status: Status::new(4, 0, 0),
-                            back_off: None,
-                            notices: Vec::new(),
-                            delay_noticed: false,
-                        }
+                        later(&job)
                     } else {
                         *delivered.lock().unwrap().entry((job.lease.id, job.lease.job)).or_default() += 1;
                         Settlement::Finished { notices: Vec::new() }
@@ -186,4 +191,27 @@ async fn an_upgrade_and_a_downgrade_under_load_lose_nothing_and_hold_nothing() {
     let once = |id: &QueueId| [0, 1].iter().all(|job| delivered.get(&(*id, *job)) == Some(&1));
     assert!(sent.iter().all(once), "each job exactly once");
     assert_eq!(delivered.len(), 2 * sent.len());
+}
+
+/// A newer worker has left something in the state of a job; this one defers it once more.
+#[tokio::test]
+async fn what_a_newer_worker_has_left_in_a_state_outlives_the_next_attempt() {
+    let server = Server::start();
+    let worker = server.open(Process::TODAY).await;
+    worker.look_at_readers(false).await.unwrap();
+    let id = put(&worker, &["a@x.example"]).await.unwrap();
+    let key = worker.partition(id.partition()).state(id, 0);
+    for attempt in 1..=3_u32 {
+        let job = worker.claim(id.partition(), &crate::Destination::new("x.example"), 1).await.unwrap().pop().unwrap();
+        assert_eq!(job.attempts, attempt - 1);
+        worker.settle(&job.lease, later(&job)).await.unwrap();
+        if attempt == 1 {
+            // Number 99, not needed, four octets.
+            let mut command = Cmd::new();
+            command.arg("APPEND").arg(&key).arg(b"\xc6\x01\x04news");
+            worker.admin.ask(command).await.unwrap();
+        }
+        let state = value::into_bytes(ask(&worker, &["GET", &key]).await).unwrap();
+        assert!(state.ends_with(b"\xc6\x01\x04news"), "after attempt {attempt}: {state:?}");
+    }
 }
