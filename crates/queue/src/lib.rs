@@ -12,7 +12,8 @@
 //! | `due` `qf` | which destination deserves a visit when; back-offs |
 //! | `ids` `n` `x:<minute>` `id` | all messages; jobs beyond the first; tombstones; identity |
 //!
-//! Beside the partitions there are the buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`].
+//! Beside the partitions there are the registry with what workers can read, `{kq:cfg}` and `{kq:cfg}readers`, and the
+//! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`]. docs/stored-formats.md has the octets of all.
 
 mod admin;
 mod clock;
