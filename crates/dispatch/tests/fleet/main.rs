@@ -93,7 +93,7 @@ fn slow_destinations_take_turns_with_a_third_one() {
 }
 
 #[test]
-fn a_lost_answer_to_the_dot_is_counted_and_not_tried_again_at_once() {
+fn a_late_answer_to_the_dot_is_counted_and_not_tried_again_at_once() {
     let mut sim = Sim::new(&[Host::Lying(1)], 1);
     sim.send(0, 1);
     sim.run(seconds(650));

@@ -45,7 +45,7 @@ pub(crate) enum Host {
     Silent,
     /// Refuses connections from the first time to the second.
     Down(Duration, Duration),
-    /// Takes the content and hangs up without an answer, so many times.
+    /// Takes the content and does not answer in time, so many times.
     Lying(u32),
     /// Greets and hangs up.
     Rude,
@@ -458,8 +458,8 @@ impl Sim {
             Host::Lying(_) if self.lies[lane] > 0 => {
                 self.lies[lane] -= 1;
                 self.take(at, &open);
-                closing = Some(client::Failure::Lost { stage: Stage::Final });
-                open.iter().map(|_| Outcome::Failed(client::Failure::Lost { stage: Stage::Final })).collect()
+                closing = Some(client::Failure::TimedOut { stage: Stage::Final });
+                open.iter().map(|_| Outcome::Failed(client::Failure::TimedOut { stage: Stage::Final })).collect()
             }
             Host::Picky => {
                 let (odd, even): (Vec<u32>, Vec<u32>) = open.iter().partition(|index| **index % 2 == 1);
