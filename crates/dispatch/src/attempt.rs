@@ -54,7 +54,7 @@ pub struct Rules {
     pub delay_warning: Option<Duration>,
     /// A next hop that cannot be reached rests this long.
     pub back_off: Duration,
-    /// After a lost answer to the final dot nothing is sent again before this: longer than the other side waits for
+    /// After an answer to the final dot that came too late, nothing is sent again before this: longer than the other side waits for
     /// itself (RFC 1047, RFC 5321 section 4.5.3.2.6).
     pub doubt: Duration,
 }
