@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::UnixMillis;
 
-/// Shared by all clones of a queue.
+/// The clock of one node.
 #[derive(Debug)]
 pub(crate) struct Clock {
     started: Instant,

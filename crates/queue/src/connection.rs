@@ -16,10 +16,10 @@ use redis::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::Error;
 use crate::error::{Fault, spoils_connection};
 use crate::script::load_all;
 use crate::server_check::ServerCheck;
-use crate::{Error, Settings};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A command that takes longer has an unknown outcome. Far above any stall of a healthy disk.
@@ -184,8 +184,8 @@ pub(crate) struct Dialler {
 }
 
 impl Dialler {
-    pub(crate) fn new(settings: &Settings, check: ServerCheck) -> Result<Self, Error> {
-        let info = parse_url(&settings.url)?;
+    pub(crate) fn new(url: &str, check: ServerCheck) -> Result<Self, Error> {
+        let info = parse_url(url)?;
         let client = Client::open(info).map_err(|error| Error::Settings(format!("redis.url: {error}")))?;
         Ok(Self { client, check })
     }

@@ -1,6 +1,6 @@
 //! The durability gate: may this server be trusted with accepted mail?
 //!
-//! [`Facts`] are read from INFO and CONFIG on each new connection and every two seconds; [`problems`] judges them and
+//! [`Facts`] are read from INFO and CONFIG on each new connection and every second; [`problems`] judges them and
 //! says what the operator must set. A failed AOF rewrite or RDB snapshot is not a problem here: what was acknowledged is
 //! in the append-only file all the same (a failed *write* to that file is).
 //!

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use staffetta_mail::QueueId;
 
 use crate::error::Fault;
+use crate::node::may_enqueue;
 use crate::record::Encoded;
 use crate::shared::Shared;
-use crate::{Accept, EnqueueError, Health};
+use crate::{Accept, EnqueueError};
 
 /// Octets of a chunk; the last one of a body may be shorter.
 pub(crate) const CHUNK: usize = 256 * 1024;
@@ -35,7 +36,7 @@ pub struct Incoming {
 
 impl Incoming {
     pub(crate) fn new(shared: Arc<Shared>) -> Result<Self, EnqueueError> {
-        shared.may_enqueue()?;
+        may_enqueue(shared.health())?;
         let id = shared.new_id();
         Ok(Self { shared, id, buffer: Vec::new(), chunks: 0, size: 0, refreshed: Instant::now(), handed_over: false })
     }
@@ -73,7 +74,7 @@ impl Incoming {
     /// # Errors
     /// Nothing is queued.
     pub async fn commit(mut self, accept: Accept) -> Result<QueueId, EnqueueError> {
-        self.shared.may_enqueue()?;
+        self.shared.node(self.id.partition()).may_enqueue()?;
         if accept.envelope.recipients.is_empty() {
             return Err(EnqueueError::Unavailable("a message needs a recipient".into()));
         }
@@ -81,7 +82,8 @@ impl Incoming {
             let chunk = std::mem::take(&mut self.buffer);
             self.store(&chunk).await?;
         }
-        let (version, now) = (self.shared.formats.writes(), self.shared.clock.now());
+        let node = self.shared.node(self.id.partition());
+        let (version, now) = (node.formats.writes(), node.clock.now());
         let record = Encoded::new(version, self.id, &accept, now, self.size, self.chunks, &self.buffer);
         drop(std::mem::take(&mut self.buffer));
         self.handed_over = true;
@@ -115,34 +117,26 @@ impl Drop for Incoming {
                 command.arg(shared.partition(id.partition()).chunk(id, index));
             }
             // If it fails, the time to live remains.
-            let _ = shared.bodies.ask(command).await;
+            let _ = shared.node(id.partition()).bodies.ask(command).await;
         });
     }
 }
 
 impl Shared {
-    /// The health gate in front of every new message.
-    pub(crate) fn may_enqueue(&self) -> Result<(), EnqueueError> {
-        match self.health() {
-            Health::Ready => Ok(()),
-            Health::Full => Err(EnqueueError::Full),
-            Health::Down(reason) => Err(EnqueueError::Unavailable(reason.to_string())),
-        }
-    }
-
     /// Stores a piece of a body for 15 minutes; with the message, for as long as that lives.
     pub(crate) async fn store_chunk(&self, id: QueueId, index: u32, chunk: &[u8]) -> Result<(), Fault> {
         let key = self.partition(id.partition()).chunk(id, index);
+        let bodies = &self.node(id.partition()).bodies;
         let mut tries = 0;
         loop {
             let mut command = redis::Cmd::with_capacity(5, chunk.len() + 128);
             command.arg("SET").arg(&key).arg(chunk).arg("EX").arg(CHUNK_TTL);
-            match self.bodies.ask(command).await {
+            match bodies.ask(command).await {
                 Ok(_) => return Ok(()),
                 // Setting it again does no harm.
                 Err(Fault::Unknown(_)) if tries < 3 => {
                     tries += 1;
-                    let _ = tokio::time::timeout(Duration::from_secs(2), self.bodies.wait()).await;
+                    let _ = tokio::time::timeout(Duration::from_secs(2), bodies.wait()).await;
                 }
                 Err(fault) => return Err(fault),
             }
@@ -154,6 +148,6 @@ impl Shared {
         for index in 0..count {
             pipeline.cmd("EXPIRE").arg(self.partition(id.partition()).chunk(id, index)).arg(CHUNK_TTL);
         }
-        self.bodies.send(&pipeline).await.map(drop)
+        self.node(id.partition()).bodies.send(&pipeline).await.map(drop)
     }
 }

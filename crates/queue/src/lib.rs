@@ -27,6 +27,7 @@ mod job;
 mod limit;
 mod message;
 mod metrics;
+mod node;
 mod op;
 mod partition;
 mod queue;

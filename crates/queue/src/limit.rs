@@ -58,7 +58,7 @@ impl Limiter {
         }
         .call();
         let late = |_| Err(Fault::Unknown("no answer in time".to_owned()));
-        let answer = tokio::time::timeout(PATIENCE, self.shared.admin.ask(call)).await.unwrap_or_else(late)?;
+        let answer = tokio::time::timeout(PATIENCE, self.shared.home().admin.ask(call)).await.unwrap_or_else(late)?;
         let wait = value::integer(&answer).ok_or_else(|| unexpected("rate", &answer))?;
         Ok(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
     }

@@ -22,6 +22,7 @@ pub(crate) const READERS: &str = "{kq:cfg}readers";
 /// The names of all keys of one partition.
 #[derive(Clone, Debug)]
 pub(crate) struct Partition {
+    pub(crate) number: u16,
     /// `{kq:<p>.<i>}`
     tag: String,
     /// Destination queues by the time at which a visit is worth while (ZSET).
@@ -45,6 +46,7 @@ impl Partition {
         let tag = tag(number);
         let key = |name: &str| format!("{tag}{name}");
         Self {
+            number,
             due: key("due"),
             lease: key("lease"),
             held: key("held"),

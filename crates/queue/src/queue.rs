@@ -47,7 +47,8 @@ impl Queue {
     pub async fn ready(&self, timeout: Duration) -> Result<(), Error> {
         let end = tokio::time::Instant::now() + timeout;
         loop {
-            let health = match self.shared.admin.trouble() {
+            let admins = self.shared.nodes().iter().map(|node| node.admin.trouble());
+            let health = match admins.min_by_key(Option::is_some).flatten() {
                 Some(reason) => Health::Down(reason),
                 None => self.health(),
             };
@@ -106,7 +107,7 @@ impl Queue {
     pub async fn chunk(&self, id: QueueId, index: u32) -> Result<Bytes, Error> {
         let mut command = Cmd::new();
         command.arg("GET").arg(self.shared.partition(id.partition()).chunk(id, index));
-        let chunk = value::into_bytes(self.shared.bodies.ask(command).await?);
+        let chunk = value::into_bytes(self.shared.node(id.partition()).bodies.ask(command).await?);
         chunk.ok_or_else(|| Error::Damaged(id, format!("chunk {index} is missing")))
     }
 
@@ -211,7 +212,7 @@ impl Queue {
 
     /// What the clock of Redis says, by which every time in the queue is meant.
     pub fn now(&self) -> UnixMillis {
-        self.shared.clock.now()
+        self.shared.home().clock.now()
     }
 
     /// When the queue was made, in milliseconds since the Unix epoch; `None`: before this was written down.
@@ -221,7 +222,7 @@ impl Queue {
     pub async fn created(&self) -> Result<Option<UnixMillis>, Error> {
         let mut command = Cmd::new();
         command.arg("HGET").arg(REGISTRY).arg("created");
-        Ok(value::integer(&self.shared.admin.ask(command).await?).and_then(|at| u64::try_from(at).ok()))
+        Ok(value::integer(&self.shared.home().admin.ask(command).await?).and_then(|at| u64::try_from(at).ok()))
     }
 
     /// Deletes a message with all its jobs; nobody is told.

@@ -13,8 +13,8 @@ use redis::{Pipeline, Value};
 
 use crate::error::Fault;
 use crate::format::OLDEST;
+use crate::node::Node;
 use crate::partition::{READERS, REGISTRY};
-use crate::shared::Shared;
 use crate::value;
 
 /// How often is looked at what may be written.
@@ -48,7 +48,7 @@ impl Formats {
     }
 }
 
-impl Shared {
+impl Node {
     /// Says what this worker can read, once, before it takes its first job.
     pub(crate) async fn announce_reader(&self) -> Result<(), Fault> {
         if !self.formats.listed.load(Ordering::Relaxed) {

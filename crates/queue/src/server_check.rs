@@ -1,5 +1,5 @@
 //! What is asked of a server before a connection to it is used: the durability gate, its clock, its identity, the
-//! scripts. The same questions without the scripts are asked every two seconds while it is in use.
+//! scripts. The same questions without the scripts are asked every second while it is in use.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

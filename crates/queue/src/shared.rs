@@ -1,28 +1,16 @@
-//! What all clones of a [`crate::Queue`] share: connections by role, names of keys, the clock, the health.
+//! What all clones of a [`crate::Queue`] share: the nodes, which partition is on which, names of keys.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
+use redis::{Pipeline, Value};
 use staffetta_mail::QueueId;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::commit::Lane;
-use crate::connection::{Dialler, Link};
-use crate::error::Fault;
 use crate::format::NEWEST;
+use crate::node::Node;
 use crate::partition::Partition;
-use crate::readers::Formats;
-use crate::server_check::ServerCheck;
 use crate::{Error, Health, Settings, UnixMillis};
-
-/// Connections that enqueue. Redis reads 16 KiB from a connection between two syncs of its append-only file, three
-/// usual messages: one connection with large batches needs far more syncs than some with small ones.
-const ENQUEUE_LANES: usize = 8;
-/// How often the gate, the clock and the memory are looked at.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one process brings along; tests pretend.
 #[derive(Clone, Copy)]
@@ -41,23 +29,15 @@ impl Process {
 /// The inside of a queue.
 pub(crate) struct Shared {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) clock: Arc<Clock>,
-    partitions: Arc<[Partition]>,
-    dialler: Arc<Dialler>,
-    enqueue: Vec<Lane>,
-    /// Offers and claims, which are groups already.
-    pub(crate) claims: Link,
-    /// Everything that ends or extends a lease.
-    pub(crate) settles: Lane,
-    /// Chunks of bodies.
-    pub(crate) bodies: Link,
-    /// Operators' commands, metrics and checks.
-    pub(crate) admin: Link,
-    /// Why a server that was good no longer is.
-    degraded: watch::Sender<Option<Arc<str>>>,
+    partitions: Vec<Partition>,
+    /// Never empty.
+    nodes: Vec<Arc<Node>>,
+    /// For each partition, the index of its node.
+    places: Vec<usize>,
     next_partition: AtomicU32,
     unique: AtomicU32,
-    pub(crate) formats: Formats,
+    /// The newest format that this process reads.
+    pub(crate) reads: u8,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -72,35 +52,38 @@ impl Shared {
         shutdown: CancellationToken,
         process: Process,
     ) -> Result<Arc<Self>, Error> {
+        let urls = [settings.url.clone()];
+        Self::open_on(settings, &urls, shutdown, process)
+    }
+
+    /// On these servers, each with an equal share of the partitions.
+    pub(crate) fn open_on(
+        settings: Settings,
+        urls: &[String],
+        shutdown: CancellationToken,
+        process: Process,
+    ) -> Result<Arc<Self>, Error> {
         settings.check()?;
         let settings = Arc::new(settings);
-        let partitions: Arc<[Partition]> = (0..settings.partitions).map(Partition::new).collect();
-        let clock = Arc::new(Clock::new((process.wall)()));
-        let check = ServerCheck::new(settings.clone(), partitions.clone(), clock.clone());
-        let dialler = Arc::new(Dialler::new(&settings, check)?);
-        let link = || Link::start(dialler.clone(), shutdown.clone());
-        let lane = |replicas| Lane::start(link(), replicas, shutdown.clone());
-        let shared = Arc::new(Self {
-            enqueue: (0..ENQUEUE_LANES).map(|_| lane(settings.wait_for())).collect(),
-            claims: link(),
-            settles: lane(None),
-            bodies: link(),
-            admin: link(),
-            degraded: watch::Sender::new(None),
+        let count = usize::from(settings.partitions);
+        let partitions: Vec<Partition> = (0..settings.partitions).map(Partition::new).collect();
+        let places: Vec<usize> = (0..count).map(|number| number * urls.len() / count).collect();
+        let mut nodes = Vec::with_capacity(urls.len());
+        for (index, url) in urls.iter().enumerate() {
+            let own = partitions.iter().zip(&places).filter(|(_, place)| **place == index);
+            let own: Arc<[Partition]> = own.map(|(partition, _)| partition.clone()).collect();
+            nodes.push(Node::start(&settings, url, own, process, &shutdown)?);
+        }
+        Ok(Arc::new(Self {
+            settings,
+            partitions,
+            nodes,
+            places,
             next_partition: AtomicU32::new(rand::random()),
             unique: AtomicU32::new(rand::random()),
-            formats: Formats::new(process.reads),
-            settings,
-            clock,
-            partitions,
-            dialler,
+            reads: process.reads,
             shutdown,
-        });
-        let watched = shared.clone();
-        tokio::spawn(async move { watched.shutdown.clone().run_until_cancelled(watched.watch()).await });
-        let readers = shared.clone();
-        tokio::spawn(async move { readers.shutdown.clone().run_until_cancelled(readers.watch_readers()).await });
-        Ok(shared)
+        }))
     }
 
     /// The names of a partition's keys. A number that does not exist (an id of another queue) means the first one, where
@@ -113,63 +96,92 @@ impl Shared {
         &self.partitions
     }
 
-    /// A new id in the next partition, in turn.
+    /// The server that has this partition.
+    pub(crate) fn node(&self, partition: u16) -> &Node {
+        &self.nodes[self.places.get(usize::from(partition)).copied().unwrap_or(0)]
+    }
+
+    pub(crate) fn nodes(&self) -> &[Arc<Node>] {
+        &self.nodes
+    }
+
+    /// Where that is which belongs to no partition: the registry, limits.
+    pub(crate) fn home(&self) -> &Node {
+        &self.nodes[0]
+    }
+
+    /// A new id in the next partition, in turn, that takes mail now.
     pub(crate) fn new_id(&self) -> QueueId {
+        let mut partition = self.next_in_turn();
+        if self.nodes.len() > 1 {
+            let tries = (0..self.settings.partitions).map(|_| self.next_in_turn());
+            let mut turns = std::iter::once(partition).chain(tries);
+            partition = turns.find(|&number| self.node(number).health() == Health::Ready).unwrap_or(partition);
+        }
+        self.new_id_in(partition)
+    }
+
+    fn next_in_turn(&self) -> u16 {
         let partition = self.next_partition.fetch_add(1, Ordering::Relaxed) % u32::from(self.settings.partitions);
-        self.new_id_in(u16::try_from(partition).unwrap_or(0))
+        u16::try_from(partition).unwrap_or(0)
     }
 
     /// A new id in this partition. Unique in this process; a clash with another process is noticed by the enqueue.
     pub(crate) fn new_id_in(&self, partition: u16) -> QueueId {
-        QueueId::new(partition, self.clock.now(), self.unique.fetch_add(1, Ordering::Relaxed))
+        QueueId::new(partition, self.node(partition).clock.now(), self.unique.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The connected enqueue lane with the least to do, or why there is none.
-    pub(crate) fn enqueue_lane(&self) -> Result<&Lane, Fault> {
-        let connected = self.enqueue.iter().filter(|lane| lane.link().trouble().is_none());
-        match connected.min_by_key(|lane| lane.pending()) {
-            Some(lane) => Ok(lane),
-            None => Err(Fault::Refused(self.enqueue[0].link().trouble().unwrap_or_default().to_string())),
-        }
-    }
-
-    /// Octets used by Redis at the last look, and its limit.
+    /// Octets used at the last look, and the limits, of all nodes.
     pub(crate) fn memory(&self) -> (u64, u64) {
-        self.dialler.check.memory()
+        let all = self.nodes.iter().map(|node| node.memory());
+        all.fold((0, 0), |(used, limit), (more_used, more_limit)| (used + more_used, limit + more_limit))
     }
 
+    /// That of the best node: new mail goes there.
     pub(crate) fn health(&self) -> Health {
-        if let Some(reason) = self.degraded.borrow().clone() {
-            return Health::Down(reason);
-        }
-        let links = [&self.claims, self.settles.link(), &self.bodies];
-        if let Some(reason) = links.into_iter().find_map(Link::trouble) {
-            return Health::Down(reason);
-        }
-        if let Err(fault) = self.enqueue_lane() {
-            return Health::Down(fault.to_string().into());
-        }
-        let (used, limit) = self.memory();
-        #[expect(clippy::cast_precision_loss, reason = "a share of memory")]
-        let full = limit > 0 && used as f64 > limit as f64 * self.settings.max_memory_ratio;
-        if full { Health::Full } else { Health::Ready }
-    }
-
-    /// Repeats the checks as long as the process lives.
-    async fn watch(&self) {
-        loop {
-            tokio::time::sleep(CHECK_INTERVAL).await;
-            let Ok(live) = self.admin.live() else { continue };
-            let verdict = self.dialler.check.again(&live).await;
-            // A connection that died during the check says nothing about the server; its link knows.
-            let reason = verdict.err().filter(|_| self.admin.trouble().is_none());
-            if reason.as_deref() != self.degraded.borrow().as_deref() {
-                match &reason {
-                    Some(reason) => tracing::error!(%reason, "Redis must not be used any longer"),
-                    None => tracing::info!("Redis is fit for use again"),
-                }
-                self.degraded.send_replace(reason.map(Into::into));
+        let mut best = self.nodes[0].health();
+        for node in &self.nodes[1..] {
+            match (&best, node.health()) {
+                (Health::Ready, _) => break,
+                (_, Health::Ready) => best = Health::Ready,
+                (Health::Down(_), Health::Full) => best = Health::Full,
+                _ => {}
             }
         }
+        best
+    }
+
+    /// Read-only commands on the operators' connections; the first failure is the failure of all.
+    pub(crate) async fn ask_all(&self, requests: &Requests<'_>) -> Result<Vec<Value>, Error> {
+        let asked = requests.pipelines.iter().zip(&self.nodes).map(|(pipeline, node)| async move {
+            match pipeline.is_empty() {
+                true => Ok(Vec::new()),
+                false => node.admin.send(pipeline).await,
+            }
+        });
+        let mut answers: Vec<_> =
+            futures_util::future::try_join_all(asked).await?.into_iter().map(Vec::into_iter).collect();
+        let in_order = requests.order.iter().map(|&node| answers[node].next().unwrap_or(Ok(Value::Nil)));
+        Ok(in_order.collect::<Result<_, _>>()?)
+    }
+}
+
+/// Commands for several partitions: one pipeline for each node, the answers in the order of the commands.
+pub(crate) struct Requests<'a> {
+    shared: &'a Shared,
+    pipelines: Vec<Pipeline>,
+    order: Vec<usize>,
+}
+
+impl<'a> Requests<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        Self { shared, pipelines: vec![Pipeline::new(); shared.nodes.len()], order: Vec::new() }
+    }
+
+    /// Begins a command to the node of this partition; call it once for each command.
+    pub(crate) fn to(&mut self, partition: u16) -> &mut Pipeline {
+        let node = self.shared.places.get(usize::from(partition)).copied().unwrap_or(0);
+        self.order.push(node);
+        &mut self.pipelines[node]
     }
 }

@@ -73,7 +73,7 @@ impl Shared {
                 repeated: repeated.into(),
             }
             .call();
-            match self.claims.ask(call).await {
+            match self.node(keys.number).claims.ask(call).await {
                 Ok(answer) => {
                     let mut values = value::array(&answer).iter();
                     let at = values.next().map_or(0, value::count);
@@ -85,7 +85,7 @@ impl Shared {
                 Err(fault) if !repeated => return Err(fault),
                 Err(_) => {}
             }
-            let _ = tokio::time::timeout(PATIENCE, self.claims.wait()).await;
+            let _ = tokio::time::timeout(PATIENCE, self.node(keys.number).claims.wait()).await;
         }
     }
 
@@ -105,7 +105,7 @@ impl Shared {
         for (id, job) in names {
             command.arg(keys.state(*id, *job));
         }
-        let answer = self.claims.ask(command).await?;
+        let answer = self.node(keys.number).claims.ask(command).await?;
         let mut records = value::into_array(answer);
         let states = records.split_off(names.len().min(records.len()));
         let mut jobs = Vec::with_capacity(names.len());
@@ -114,7 +114,7 @@ impl Shared {
             let facts = Facts::default();
             let lease = Lease { id, job, destination: destination.clone(), member, facts, kept: None };
             match (value::into_bytes(record), value::into_bytes(state)) {
-                (Some(record), state) => match assemble(&lease, &record, state, claimed, self.formats.reads) {
+                (Some(record), state) => match assemble(&lease, &record, state, claimed, self.reads) {
                     Ok(job) => jobs.push(job),
                     Err(error) => self.leave_to_others(lease, &error).await,
                 },

@@ -14,7 +14,7 @@ const SIX_DAYS: u64 = 6 * 86_400_000;
 async fn redis_now(shared: &Shared) -> UnixMillis {
     let mut command = Cmd::new();
     command.arg("TIME");
-    value::time(&shared.admin.ask(command).await.unwrap()).unwrap()
+    value::time(&shared.home().admin.ask(command).await.unwrap()).unwrap()
 }
 
 /// The clock of a process that is early or late; without a direction it is right.
@@ -91,5 +91,5 @@ async fn age(shared: &Shared, id: staffetta_mail::QueueId, millis: u64) {
     let older = crate::record::Encoded::new(2, id, &accept, arrived, 4, 0, b"body");
     let mut command = Cmd::new();
     command.arg("SET").arg(shared.partition(id.partition()).record(id)).arg(&older.bytes);
-    shared.admin.ask(command).await.unwrap();
+    shared.home().admin.ask(command).await.unwrap();
 }

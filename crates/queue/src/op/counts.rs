@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 
+use crate::node::Node;
 use crate::shared::Shared;
 use crate::value::{self, count};
 use crate::{Counts, Error, UnixMillis};
@@ -18,9 +19,19 @@ const VISIT: u64 = 200;
 
 impl Shared {
     pub(crate) async fn counts(&self) -> Result<Counts, Error> {
+        let mut counts = Counts { memory: self.memory(), ..Counts::default() };
+        for node in self.nodes() {
+            node.add_counts(&mut counts).await?;
+        }
+        Ok(counts)
+    }
+}
+
+impl Node {
+    async fn add_counts(&self, counts: &mut Counts) -> Result<(), Error> {
         let now = self.redis_now().await?;
         let mut pipeline = Pipeline::new();
-        for keys in self.partitions() {
+        for keys in self.partitions.iter() {
             pipeline.cmd("ZCARD").arg(&keys.ids);
             pipeline.cmd("GET").arg(&keys.extra);
             pipeline.cmd("ZCARD").arg(&keys.lease);
@@ -29,15 +40,14 @@ impl Shared {
             pipeline.cmd("ZRANGEBYSCORE").arg(&keys.due).arg("-inf").arg(now + VISIT).arg("LIMIT").arg(0).arg(SAMPLE);
         }
         let answers = self.ask_all(&pipeline).await?;
-        let mut counts = Counts { memory: self.memory(), ..Counts::default() };
-        let mut jobs = 0;
+        let (mut idle, mut ready_here) = (0_u64, 0);
         let mut oldest = now;
-        for (keys, answers) in self.partitions().iter().zip(answers.chunks_exact(6)) {
+        for (keys, answers) in self.partitions.iter().zip(answers.chunks_exact(6)) {
             let [messages, extra, leased, held, due, names] = answers else { continue };
             counts.messages += count(messages);
-            jobs += count(messages) + count(extra);
             counts.leased += count(leased);
             counts.held += count(held);
+            idle = (idle + count(messages) + count(extra)).saturating_sub(count(leased) + count(held));
             let mut pipeline = Pipeline::new();
             for name in value::array(names).iter().filter_map(value::str) {
                 let waiting = keys.waiting(name);
@@ -50,16 +60,16 @@ impl Shared {
             let answers = self.ask_all(&pipeline).await?;
             let looked = answers.len() as u64 / 2;
             let ready: u64 = answers.iter().step_by(2).map(count).sum();
-            counts.ready += ready * count(due).max(looked) / looked;
+            ready_here += ready * count(due).max(looked) / looked;
             let heads =
                 answers.iter().skip(1).step_by(2).filter_map(|head| value::scored(head).first().map(|(_, at)| *at));
             oldest = heads.fold(oldest, u64::min);
         }
-        let waiting = jobs.saturating_sub(counts.leased + counts.held);
-        counts.ready = counts.ready.min(waiting);
-        counts.scheduled = waiting - counts.ready;
-        counts.oldest_ready = Duration::from_millis(now - oldest);
-        Ok(counts)
+        let ready = ready_here.min(idle);
+        counts.ready += ready;
+        counts.scheduled += idle - ready;
+        counts.oldest_ready = counts.oldest_ready.max(Duration::from_millis(now - oldest));
+        Ok(())
     }
 
     /// Exactly; the clock of this process may be a round trip behind.

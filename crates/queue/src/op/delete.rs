@@ -16,7 +16,7 @@ impl Shared {
             Some(Ok(record)) => self.abort_call(id, record.message.arrived, &record.destinations, record.chunks()),
             Some(Err(_)) => self.abort_unread_call(id).await?,
         };
-        let answer = self.admin.ask(call).await?;
+        let answer = self.node(id.partition()).admin.ask(call).await?;
         match value::str(&answer) {
             Some("REMOVED") => Ok(Deleted::Removed),
             Some("LEASED") => Ok(Deleted::Leased),
@@ -34,7 +34,7 @@ impl Shared {
             Some(Err(error)) => return Err(Error::Unreadable(id, error.to_string())),
         };
         let jobs = numbers.iter().filter_map(|job| Some((*job, record.destinations.get(usize::from(*job))?)));
-        let answer = self.admin.ask(self.drop_call(id, &jobs.collect::<Vec<_>>())).await?;
+        let answer = self.node(id.partition()).admin.ask(self.drop_call(id, &jobs.collect::<Vec<_>>())).await?;
         match value::str(&answer) {
             Some("ALL") => self.delete(id).await,
             Some("REMOVED") => Ok(Deleted::Removed),

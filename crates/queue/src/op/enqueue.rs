@@ -51,7 +51,7 @@ impl Shared {
 
     /// True: it is queued. False: it is over already.
     async fn try_enqueue(&self, record: &Encoded) -> Result<bool, Fault> {
-        let lane = self.enqueue_lane()?;
+        let lane = self.node(record.id.partition()).enqueue_lane()?;
         let answer = lane.call(self.enqueue_call(record), record.bytes.len() + 512).await?;
         match value::str(&answer) {
             Some("OK" | "DUP") => Ok(true),
@@ -125,7 +125,7 @@ impl Shared {
     }
 
     async fn withdraw(&self, record: &Encoded) -> Result<Withdrawn, Fault> {
-        let live = self.admin.live()?;
+        let live = self.node(record.id.partition()).admin.live()?;
         let mut pipeline = redis::Pipeline::new();
         let id: QueueId = record.id;
         pipeline.add_command(self.abort_call(id, record.arrived, &record.destinations, record.chunks));

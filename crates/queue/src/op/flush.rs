@@ -36,7 +36,7 @@ impl Shared {
     pub(crate) async fn destinations(&self, keys: &Partition) -> Result<Vec<Destination>, Error> {
         let mut command = Cmd::new();
         command.arg("ZRANGE").arg(&keys.due).arg(0).arg(-1);
-        let answer = self.admin.ask(command).await?;
+        let answer = self.node(keys.number).admin.ask(command).await?;
         Ok(value::array(&answer).iter().filter_map(value::str).map(Destination::new).collect())
     }
 
@@ -63,7 +63,7 @@ impl Shared {
             jobs: &jobs,
         }
         .call();
-        Ok(count(&self.admin.ask(call).await?))
+        Ok(count(&self.node(keys.number).admin.ask(call).await?))
     }
 
     async fn flush_unread(&self, id: QueueId) -> Result<u64, Error> {

@@ -81,7 +81,7 @@ impl Shared {
         for keys in self.partitions() {
             let mut command = Cmd::new();
             command.arg("ZRANGE").arg(&keys.held).arg(0).arg(-1);
-            let held = self.admin.ask(command).await?;
+            let held = self.node(keys.number).admin.ask(command).await?;
             let ids: BTreeSet<QueueId> = names(&held).map(|(id, _)| id).collect();
             let ids: Vec<QueueId> = ids.into_iter().collect();
             for ids in ids.chunks(GROUP) {
@@ -105,7 +105,7 @@ impl Shared {
                     To::Held => hold_call(keys, group),
                     To::Waiting => release_call(keys, group, false),
                 };
-                moved += count(&self.admin.ask(call).await?);
+                moved += count(&self.node(number).admin.ask(call).await?);
             }
         }
         Ok(moved)
@@ -114,16 +114,16 @@ impl Shared {
     /// Lets held jobs go whose message's life is over; returns how many.
     pub(crate) async fn release_over(&self, keys: &Partition) -> Result<u64, Error> {
         let mut command = Cmd::new();
-        command.arg("ZRANGEBYSCORE").arg(&keys.held).arg("-inf").arg(self.clock.now());
+        command.arg("ZRANGEBYSCORE").arg(&keys.held).arg("-inf").arg(self.node(keys.number).clock.now());
         command.arg("LIMIT").arg(0).arg(GROUP);
-        let looked_at = self.settles.call(command, 128).await?;
+        let looked_at = self.node(keys.number).settles.call(command, 128).await?;
         let mut tasks = Vec::new();
         for (id, job) in names(&looked_at) {
             let record = self.record(id).await?.and_then(Result::ok);
             let known = record.as_ref().and_then(|record| record.destinations.get(usize::from(job)).zip(Some(record)));
             let (destination, expires) = match known {
                 Some((destination, record)) => (destination.clone(), record.message.expires),
-                None => (Destination::new(""), self.clock.now() + LATER),
+                None => (Destination::new(""), self.node(keys.number).clock.now() + LATER),
             };
             tasks.push(Task { id, job, destination, expires });
         }
@@ -132,7 +132,7 @@ impl Shared {
         }
         let tasks: Vec<&Task> = tasks.iter().collect();
         let call = release_call(keys, &tasks, true);
-        Ok(count(&self.settles.call(call, 200 * tasks.len()).await?))
+        Ok(count(&self.node(keys.number).settles.call(call, 200 * tasks.len()).await?))
     }
 }
 

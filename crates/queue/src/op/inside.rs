@@ -20,15 +20,7 @@ impl Server {
     pub(super) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let server = LocalServer::start(dir.path()).unwrap();
-        let settings = Settings {
-            url: server.url(),
-            partitions: 2,
-            durability: Durability::Fsync,
-            replicas: 0,
-            max_memory_ratio: 0.85,
-            inline_limit: 16_384,
-            lease: Duration::from_secs(60),
-        };
+        let settings = settings(server.url());
         Self { settings, _server: server, _dir: dir }
     }
 
@@ -39,6 +31,18 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         shared
+    }
+}
+
+pub(super) fn settings(url: String) -> Settings {
+    Settings {
+        url,
+        partitions: 2,
+        durability: Durability::Fsync,
+        replicas: 0,
+        max_memory_ratio: 0.85,
+        inline_limit: 16_384,
+        lease: Duration::from_secs(60),
     }
 }
 

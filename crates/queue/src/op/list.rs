@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 use staffetta_mail::QueueId;
 
 use super::reclaim::parse_member;
 use crate::format::{ReadError, State};
 use crate::partition::{Partition, job_name, parse_job_name};
 use crate::record::Record;
-use crate::shared::Shared;
+use crate::shared::{Requests, Shared};
 use crate::value::{self, count};
 use crate::{Entry, Error, Filter, JobState, Page, Place, UnixMillis, Unreadable};
 
@@ -115,13 +115,14 @@ impl Shared {
     pub(crate) async fn record(&self, id: QueueId) -> Result<Option<Result<Record, ReadError>>, Error> {
         let mut command = Cmd::new();
         command.arg("GET").arg(self.partition(id.partition()).record(id));
-        let bytes = value::into_bytes(self.admin.ask(command).await?).filter(|bytes| !bytes.is_empty());
-        Ok(bytes.map(|bytes| Record::decode(id, &bytes, self.formats.reads)))
+        let bytes =
+            value::into_bytes(self.node(id.partition()).admin.ask(command).await?).filter(|bytes| !bytes.is_empty());
+        Ok(bytes.map(|bytes| Record::decode(id, &bytes, self.reads)))
     }
 
     /// Ids are made when a message begins to arrive: in the order of time.
     fn too_young(&self, id: QueueId, filter: &Filter) -> bool {
-        let age = self.clock.now().saturating_sub(id.unix_millis());
+        let age = self.node(id.partition()).clock.now().saturating_sub(id.unix_millis());
         filter.older_than.is_some_and(|least| u128::from(age) < least.as_millis())
     }
 
@@ -137,12 +138,12 @@ impl Shared {
 
     /// The next ids in order of time, merged from all partitions.
     async fn ids_after(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<QueueId>, Error> {
-        let mut pipeline = Pipeline::new();
+        let mut requests = Requests::new(self);
         for (number, keys) in (0..).zip(self.partitions()) {
             let bound = after.map_or_else(|| "-".to_owned(), |after| bound(after, number));
-            pipeline.cmd("ZRANGEBYLEX").arg(&keys.ids).arg(bound).arg("+").arg("LIMIT").arg(0).arg(limit);
+            requests.to(number).cmd("ZRANGEBYLEX").arg(&keys.ids).arg(bound).arg("+").arg("LIMIT").arg(0).arg(limit);
         }
-        let answers = self.ask_all(&pipeline).await?;
+        let answers = self.ask_all(&requests).await?;
         let ids = answers.iter().flat_map(value::array).filter_map(value::str);
         let mut ids: Vec<QueueId> = ids.filter_map(|id| id.parse().ok()).collect();
         ids.sort_by_cached_key(|id| order(*id));
@@ -153,20 +154,20 @@ impl Shared {
     /// All messages with a job for one destination, if they are few.
     async fn few_candidates(&self, filter: &Filter) -> Result<Option<BTreeSet<(Order, QueueId)>>, Error> {
         let Some(destination) = &filter.destination else { return Ok(None) };
-        let mut pipeline = Pipeline::new();
+        let mut requests = Requests::new(self);
         for keys in self.partitions() {
-            pipeline.cmd("ZCARD").arg(keys.waiting(destination.as_str()));
+            requests.to(keys.number).cmd("ZCARD").arg(keys.waiting(destination.as_str()));
         }
-        if self.ask_all(&pipeline).await?.iter().map(count).sum::<u64>() > FEW {
+        if self.ask_all(&requests).await?.iter().map(count).sum::<u64>() > FEW {
             return Ok(None);
         }
-        let mut pipeline = Pipeline::new();
+        let mut requests = Requests::new(self);
         for keys in self.partitions() {
             for key in [&keys.waiting(destination.as_str()), &keys.lease, &keys.held] {
-                pipeline.cmd("ZRANGE").arg(key).arg(0).arg(-1);
+                requests.to(keys.number).cmd("ZRANGE").arg(key).arg(0).arg(-1);
             }
         }
-        let answers = self.ask_all(&pipeline).await?;
+        let answers = self.ask_all(&requests).await?;
         let names = answers.iter().flat_map(value::array).filter_map(value::str);
         let ids = names.filter_map(|name| match name.split_once(' ') {
             Some(_) => parse_member(name).filter(|lease| lease.destination == *destination).map(|lease| lease.id),
@@ -180,14 +181,14 @@ impl Shared {
         let read = self.records(ids).await?;
         let records: Vec<&Record> = read.iter().filter_map(|read| read.as_ref().ok()).collect();
         let leases = self.leases(&records).await?;
-        let mut pipeline = Pipeline::new();
+        let mut requests = Requests::new(self);
         for record in &records {
-            self.ask_jobs(&mut pipeline, record);
+            self.ask_jobs(&mut requests, record);
         }
-        let answers = if pipeline.is_empty() { Vec::new() } else { self.ask_all(&pipeline).await? };
+        let answers = self.ask_all(&requests).await?;
         let mut answers = answers.into_iter();
         let listed = read.iter().map(|read| match read {
-            Ok(record) => Listed::Entry(read_entry(record, &leases, &mut answers, self.formats.reads)),
+            Ok(record) => Listed::Entry(read_entry(record, &leases, &mut answers, self.reads)),
             Err(message) => Listed::Unreadable(message.clone()),
         });
         Ok(listed.filter(|listed| !matches!(listed, Listed::Entry(entry) if entry.jobs.is_empty())).collect())
@@ -195,15 +196,20 @@ impl Shared {
 
     /// The records that are there; their bodies may be cut off.
     async fn records(&self, ids: &[QueueId]) -> Result<Vec<Result<Record, Unreadable>>, Error> {
-        let mut pipeline = Pipeline::new();
+        let mut requests = Requests::new(self);
         for &id in ids {
-            pipeline.cmd("GETRANGE").arg(self.partition(id.partition()).record(id)).arg(0).arg(HEAD - 1);
+            requests
+                .to(id.partition())
+                .cmd("GETRANGE")
+                .arg(self.partition(id.partition()).record(id))
+                .arg(0)
+                .arg(HEAD - 1);
         }
-        let heads = self.ask_all(&pipeline).await?;
+        let heads = self.ask_all(&requests).await?;
         let mut records = Vec::with_capacity(ids.len());
         for (&id, head) in ids.iter().zip(heads) {
             let head = value::into_bytes(head).unwrap_or_default();
-            let read = match Record::decode(id, &head, self.formats.reads) {
+            let read = match Record::decode(id, &head, self.reads) {
                 _ if head.is_empty() => continue,
                 Err(ReadError::Damaged(_)) if head.len() == HEAD => match self.record(id).await? {
                     Some(read) => read,
@@ -222,25 +228,22 @@ impl Shared {
     /// What is leased in the partitions of these messages, and until when.
     async fn leases(&self, records: &[&Record]) -> Result<HashMap<(QueueId, u16), UnixMillis>, Error> {
         let partitions: BTreeSet<u16> = records.iter().map(|record| record.message.id.partition()).collect();
-        let mut pipeline = Pipeline::new();
+        let mut requests = Requests::new(self);
         for number in partitions {
-            pipeline.cmd("ZRANGE").arg(&self.partition(number).lease).arg(0).arg(-1).arg("WITHSCORES");
+            requests.to(number).cmd("ZRANGE").arg(&self.partition(number).lease).arg(0).arg(-1).arg("WITHSCORES");
         }
-        if pipeline.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let answers = self.ask_all(&pipeline).await?;
+        let answers = self.ask_all(&requests).await?;
         let members = answers.iter().flat_map(value::scored);
         Ok(members.filter_map(|(member, at)| parse_member(member).map(|lease| ((lease.id, lease.job), at))).collect())
     }
 
-    fn ask_jobs(&self, pipeline: &mut Pipeline, record: &Record) {
+    fn ask_jobs(&self, requests: &mut Requests<'_>, record: &Record) {
         let id = record.message.id;
         let keys: &Partition = self.partition(id.partition());
         for (job, destination) in (0..).zip(&record.destinations) {
-            pipeline.cmd("ZSCORE").arg(keys.waiting(destination.as_str())).arg(job_name(id, job));
-            pipeline.cmd("ZSCORE").arg(&keys.held).arg(job_name(id, job));
-            pipeline.cmd("GET").arg(keys.state(id, job));
+            requests.to(keys.number).cmd("ZSCORE").arg(keys.waiting(destination.as_str())).arg(job_name(id, job));
+            requests.to(keys.number).cmd("ZSCORE").arg(&keys.held).arg(job_name(id, job));
+            requests.to(keys.number).cmd("GET").arg(keys.state(id, job));
         }
     }
 }

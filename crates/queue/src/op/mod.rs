@@ -13,6 +13,9 @@ mod hold;
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod inside;
 mod list;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod node_tests;
 mod offer;
 mod park;
 mod reclaim;

@@ -12,12 +12,12 @@ const VISIT: Duration = Duration::from_millis(200);
 
 impl Shared {
     pub(crate) async fn offer(&self, partition: u16, limit: usize) -> Result<Offer, Error> {
-        self.announce_reader().await?;
+        self.node(partition).announce_reader().await?;
         let keys = self.partition(partition);
         // The script's answer must fit Lua's stack.
         let limit = limit.clamp(1, 1_000) as u64;
         let call = script::Offer { due: &keys.due, limit: limit.into(), visit: VISIT.into() }.call();
-        let answer = self.claims.ask(call).await?;
+        let answer = self.node(partition).claims.ask(call).await?;
         let mut values = value::array(&answer).iter();
         let next = values.next().and_then(value::integer).and_then(|ms| u64::try_from(ms).ok());
         Ok(Offer {

@@ -15,7 +15,7 @@ impl Shared {
             destination: destination.as_str().into(),
             rest: rest.into(),
         };
-        self.claims.ask(call.call()).await?;
+        self.node(partition).claims.ask(call.call()).await?;
         Ok(())
     }
 }

@@ -49,7 +49,7 @@ impl Shared {
             destinations: &destinations,
         }
         .call();
-        let answer = self.settles.call(call, 200 * expired.len()).await?;
+        let answer = self.node(keys.number).settles.call(call, 200 * expired.len()).await?;
         let mut moved = 0;
         for (lease, verdict) in expired.iter().zip(value::array(&answer)) {
             match value::integer(verdict) {
@@ -69,9 +69,9 @@ impl Shared {
     /// A first look by our own clock; the script looks again by TIME.
     async fn expired(&self, keys: &Partition) -> Result<Vec<Lease>, Fault> {
         let mut command = Cmd::new();
-        command.arg("ZRANGEBYSCORE").arg(&keys.lease).arg("-inf").arg(self.clock.now());
+        command.arg("ZRANGEBYSCORE").arg(&keys.lease).arg("-inf").arg(self.node(keys.number).clock.now());
         command.arg("LIMIT").arg(0).arg(GROUP);
-        let answer = self.settles.call(command, 128).await?;
+        let answer = self.node(keys.number).settles.call(command, 128).await?;
         Ok(value::array(&answer).iter().filter_map(value::str).filter_map(parse_member).collect())
     }
 
@@ -79,8 +79,10 @@ impl Shared {
     async fn finish_deleted(&self, keys: &Partition, lease: &Lease) -> Result<bool, Error> {
         let mut command = Cmd::new();
         command.arg("GET").arg(keys.record(lease.id));
-        let Some(bytes) = value::into_bytes(self.settles.call(command, 128).await?) else { return Ok(false) };
-        let Ok(record) = Record::decode(lease.id, &bytes, self.formats.reads) else {
+        let Some(bytes) = value::into_bytes(self.node(keys.number).settles.call(command, 128).await?) else {
+            return Ok(false);
+        };
+        let Ok(record) = Record::decode(lease.id, &bytes, self.reads) else {
             return self.finish_unread(lease).await.map(|()| true);
         };
         let facts =

@@ -22,7 +22,7 @@ impl Shared {
             let members: Vec<Arg<'_>> = group.iter().map(|&index| (&*leases[index].member).into()).collect();
             let lease = &self.partition(partition).lease;
             let call = script::Renew { lease, term: self.settings.lease.into(), members: &members }.call();
-            self.settles.call(call, 64 * group.len()).await.map(|answer| (group, answer))
+            self.node(partition).settles.call(call, 64 * group.len()).await.map(|answer| (group, answer))
         });
         for (group, answer) in futures_util::future::try_join_all(calls).await? {
             for (&index, value) in group.iter().zip(value::array(&answer)) {

@@ -55,17 +55,17 @@ fn accept() -> Accept {
 
 impl Inside {
     fn record(&self, age: u64) -> Encoded {
-        Encoded::new(2, self.shared.new_id(), &accept(), self.shared.clock.now() - age, 4, 0, b"body")
+        Encoded::new(2, self.shared.new_id(), &accept(), self.shared.home().clock.now() - age, 4, 0, b"body")
     }
 
     async fn enqueue(&self, record: &Encoded) -> String {
-        let answer = self.shared.admin.ask(self.shared.enqueue_call(record)).await.unwrap();
+        let answer = self.shared.home().admin.ask(self.shared.enqueue_call(record)).await.unwrap();
         value::str(&answer).unwrap().to_owned()
     }
 
     async fn abort(&self, record: &Encoded) -> String {
         let call = self.shared.abort_call(record.id, record.arrived, &record.destinations, record.chunks);
-        value::str(&self.shared.admin.ask(call).await.unwrap()).unwrap().to_owned()
+        value::str(&self.shared.home().admin.ask(call).await.unwrap()).unwrap().to_owned()
     }
 
     async fn claim(&self, record: &Encoded, token: &str, repeated: bool) -> usize {
@@ -83,7 +83,7 @@ impl Inside {
             repeated: repeated.into(),
         }
         .call();
-        let answer: Value = self.shared.admin.ask(call).await.unwrap();
+        let answer: Value = self.shared.home().admin.ask(call).await.unwrap();
         // The first is TIME.
         value::array(&answer).len() - 1
     }
@@ -148,7 +148,7 @@ async fn a_tombstone_goes_away_by_itself() {
     inside.abort(&record).await;
     let mut command = redis::Cmd::new();
     command.arg("TTL").arg(inside.shared.partition(record.id.partition()).tombstones(record.arrived));
-    let ttl = value::integer(&inside.shared.admin.ask(command).await.unwrap()).unwrap();
+    let ttl = value::integer(&inside.shared.home().admin.ask(command).await.unwrap()).unwrap();
     assert!((200..=240).contains(&ttl), "{ttl}");
 }
 
@@ -159,7 +159,7 @@ async fn a_reaper_with_a_wrong_clock_takes_nothing_back() {
     inside.enqueue(&record).await;
     let destination = Destination::new("x.example");
     let jobs = inside.shared.claim(record.id.partition(), &destination, 10).await.unwrap();
-    inside.shared.clock.adjust(inside.shared.clock.now() + 3_600_000);
+    inside.shared.home().clock.adjust(inside.shared.home().clock.now() + 3_600_000);
     assert_eq!(inside.shared.reclaim(record.id.partition()).await.unwrap(), 0, "the script asks TIME");
     assert_eq!(inside.shared.renew(&[jobs[0].lease.clone()]).await.unwrap(), [true]);
 }

@@ -49,7 +49,7 @@ impl Shared {
                     status: Some(status),
                     unknown: lease.kept.as_deref().unwrap_or_default().to_vec(),
                 };
-                let state = state.encode(self.formats.writes());
+                let state = state.encode(self.node(lease.id.partition()).formats.writes());
                 self.defer(lease, &state, after, back_off.unwrap_or_default(), &notices).await
             }
             Settlement::Released => self.defer(lease, b"", Duration::ZERO, Duration::ZERO, &[]).await,
@@ -96,7 +96,7 @@ impl Shared {
                 for notice in &notices[encoded.len()..] {
                     encoded.push(self.encode_notice(lease.id.partition(), notice).await?);
                 }
-                self.try_settle(call(&encoded)).await
+                self.try_settle(lease.id.partition(), call(&encoded)).await
             };
             let outcome = outcome.await;
             let ids = || encoded.iter().map(|notice| notice.id).collect();
@@ -116,8 +116,8 @@ impl Shared {
         }
     }
 
-    async fn try_settle(&self, call: Cmd) -> Result<Answer, Fault> {
-        let answer = self.settles.call(call, 512).await?;
+    async fn try_settle(&self, partition: u16, call: Cmd) -> Result<Answer, Fault> {
+        let answer = self.node(partition).settles.call(call, 512).await?;
         match value::str(&answer) {
             Some("OK") => Ok(Answer::Done),
             Some("LAST") => Ok(Answer::Last),
@@ -140,8 +140,9 @@ impl Shared {
             }
             inline = &[];
         }
-        let version = self.formats.writes();
-        Ok(Encoded::new(version, id, &notice.accept, self.clock.now(), size, chunks, inline))
+        let node = self.node(partition);
+        let version = node.formats.writes();
+        Ok(Encoded::new(version, id, &notice.accept, node.clock.now(), size, chunks, inline))
     }
 
     fn finish_call(&self, lease: &Lease, notices: &[Encoded]) -> Cmd {
@@ -167,7 +168,7 @@ impl Shared {
             member: (&*lease.member).into(),
             id: Arg::Id(id),
             job: u64::from(lease.job).into(),
-            remember: (self.clock.now().saturating_sub(facts.arrived) < BURY_BELOW).into(),
+            remember: (self.node(id.partition()).clock.now().saturating_sub(facts.arrived) < BURY_BELOW).into(),
             notice_ids: &args.ids,
             notice_octets: &args.octets,
             notice_destinations: &args.destinations,

@@ -79,7 +79,8 @@ impl Shared {
             for index in traces.chunks..traces.chunks + GROUP {
                 pipeline.cmd("STRLEN").arg(keys.chunk(id, index));
             }
-            let answers = self.admin.send(&pipeline).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let answers =
+                self.node(keys.number).admin.send(&pipeline).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
             if let [record, open, ..] = answers.as_slice()
                 && head > 0
             {
@@ -109,7 +110,7 @@ impl Shared {
         let keys = self.partition(id.partition());
         let mut pipeline = Pipeline::new();
         pipeline.cmd("ZRANGE").arg(&keys.lease).arg(0).arg(-1);
-        let answers = self.ask_all(&pipeline).await?;
+        let answers = self.node(keys.number).ask_all(&pipeline).await?;
         let leases = answers.iter().flat_map(value::array).filter_map(value::str).filter_map(parse_member);
         let mut places: BTreeMap<u16, Destination> =
             leases.filter(|lease| lease.id == id).map(|lease| (lease.job, lease.destination)).collect();
@@ -124,7 +125,7 @@ impl Shared {
             for (destination, job) in group {
                 pipeline.cmd("ZSCORE").arg(keys.waiting(destination.as_str())).arg(job_name(id, *job));
             }
-            let found = self.ask_all(&pipeline).await?;
+            let found = self.node(keys.number).ask_all(&pipeline).await?;
             for ((destination, job), _) in group.iter().zip(&found).filter(|(_, at)| value::score(at).is_some()) {
                 places.insert(*job, destination.clone());
             }

@@ -24,7 +24,7 @@ async fn ask(shared: &Shared, words: &[&str]) -> Value {
     words.iter().for_each(|word| {
         command.arg(*word);
     });
-    shared.admin.ask(command).await.unwrap()
+    shared.home().admin.ask(command).await.unwrap()
 }
 
 /// How many records of each version there are.
@@ -105,24 +105,24 @@ async fn send(shared: Arc<Shared>, messages: usize) -> Vec<QueueId> {
 async fn what_is_written_is_what_every_worker_reads() {
     let server = Server::start();
     let new = server.open(Process::TODAY).await;
-    new.look_at_readers(false).await.unwrap();
-    assert_eq!(new.formats.writes(), 2, "a queue without workers is a new one");
+    new.home().look_at_readers(false).await.unwrap();
+    assert_eq!(new.home().formats.writes(), 2, "a queue without workers is a new one");
     new.offer(0, 1).await.unwrap();
     let old = server.open(OLD).await;
-    old.look_at_readers(false).await.unwrap();
-    assert_eq!(old.formats.writes(), 1, "never more than it can read");
-    new.look_at_readers(false).await.unwrap();
-    assert_eq!(new.formats.writes(), 2, "a frontend reads nothing");
+    old.home().look_at_readers(false).await.unwrap();
+    assert_eq!(old.home().formats.writes(), 1, "never more than it can read");
+    new.home().look_at_readers(false).await.unwrap();
+    assert_eq!(new.home().formats.writes(), 2, "a frontend reads nothing");
     old.offer(0, 1).await.unwrap();
-    new.look_at_readers(false).await.unwrap();
-    assert_eq!(new.formats.writes(), 1, "a worker does, from its first offer on");
+    new.home().look_at_readers(false).await.unwrap();
+    assert_eq!(new.home().formats.writes(), 1, "a worker does, from its first offer on");
     bury(&old, &new).await;
-    new.look_at_readers(true).await.unwrap();
-    assert_eq!(new.formats.writes(), 2, "it is gone");
+    new.home().look_at_readers(true).await.unwrap();
+    assert_eq!(new.home().formats.writes(), 2, "it is gone");
     assert_eq!(count(&ask(&new, &["ZCARD", READERS]).await), 1, "and nobody remembers it");
     ask(&new, &["HDEL", REGISTRY, "format"]).await;
-    new.look_at_readers(false).await.unwrap();
-    assert_eq!(new.formats.writes(), 1, "a queue from before there was a list");
+    new.home().look_at_readers(false).await.unwrap();
+    assert_eq!(new.home().formats.writes(), 1, "a queue from before there was a list");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +135,7 @@ async fn an_upgrade_and_a_downgrade_under_load_lose_nothing_and_hold_nothing() {
     let old = server.open(OLD).await;
     old.offer(0, 1).await.unwrap();
     let new = server.open(Process::TODAY).await;
-    new.look_at_readers(false).await.unwrap();
+    new.home().look_at_readers(false).await.unwrap();
 
     // Both write, nobody delivers yet: all is in the old format.
     let mut sent = send(new.clone(), 20).await;
@@ -150,7 +150,7 @@ async fn an_upgrade_and_a_downgrade_under_load_lose_nothing_and_hold_nothing() {
     old_stop.store(true, Ordering::Relaxed);
     old_worker.await.unwrap();
     bury(&old, &new).await;
-    new.look_at_readers(false).await.unwrap();
+    new.home().look_at_readers(false).await.unwrap();
     sent.extend(send(new.clone(), 50).await);
     drained(&new).await;
     stop.store(true, Ordering::Relaxed);
@@ -162,8 +162,8 @@ async fn an_upgrade_and_a_downgrade_under_load_lose_nothing_and_hold_nothing() {
     // The downgrade: an old worker comes back while records of format 2 wait, and what is written now is for it.
     let old = server.open(OLD).await;
     old.offer(0, 1).await.unwrap();
-    new.look_at_readers(false).await.unwrap();
-    assert_eq!(new.formats.writes(), 1);
+    new.home().look_at_readers(false).await.unwrap();
+    assert_eq!(new.home().formats.writes(), 1);
     let old_stop = Arc::new(AtomicBool::new(false));
     let old_worker = start(&old, &old_stop);
     let (a, b) = tokio::join!(send(new.clone(), 50), send(old.clone(), 50));
@@ -198,7 +198,7 @@ async fn an_upgrade_and_a_downgrade_under_load_lose_nothing_and_hold_nothing() {
 async fn what_a_newer_worker_has_left_in_a_state_outlives_the_next_attempt() {
     let server = Server::start();
     let worker = server.open(Process::TODAY).await;
-    worker.look_at_readers(false).await.unwrap();
+    worker.home().look_at_readers(false).await.unwrap();
     let id = put(&worker, &["a@x.example"]).await.unwrap();
     let key = worker.partition(id.partition()).state(id, 0);
     for attempt in 1..=3_u32 {
@@ -209,7 +209,7 @@ async fn what_a_newer_worker_has_left_in_a_state_outlives_the_next_attempt() {
             // Number 99, not needed, four octets.
             let mut command = Cmd::new();
             command.arg("APPEND").arg(&key).arg(b"\xc6\x01\x04news");
-            worker.admin.ask(command).await.unwrap();
+            worker.home().admin.ask(command).await.unwrap();
         }
         let state = value::into_bytes(ask(&worker, &["GET", &key]).await).unwrap();
         assert!(state.ends_with(b"\xc6\x01\x04news"), "after attempt {attempt}: {state:?}");

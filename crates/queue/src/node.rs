@@ -1,0 +1,142 @@
+//! One server with its share of the partitions: connections by role, its clock, its check, its health.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::commit::Lane;
+use crate::connection::{Dialler, Link};
+use crate::error::Fault;
+use crate::partition::Partition;
+use crate::readers::Formats;
+use crate::server_check::ServerCheck;
+use crate::shared::Process;
+use crate::{EnqueueError, Error, Health, Settings};
+
+/// Connections that enqueue. Redis reads 16 KiB from a connection between two syncs of its append-only file, three
+/// usual messages: one connection with large batches needs far more syncs than some with small ones.
+const ENQUEUE_LANES: usize = 8;
+/// How often the gate, the clock and the memory are looked at.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A server.
+pub(crate) struct Node {
+    settings: Arc<Settings>,
+    pub(crate) clock: Arc<Clock>,
+    /// Which formats its readers know.
+    pub(crate) formats: Formats,
+    pub(crate) partitions: Arc<[Partition]>,
+    dialler: Arc<Dialler>,
+    enqueue: Vec<Lane>,
+    /// Offers and claims, which are groups already.
+    pub(crate) claims: Link,
+    /// Everything that ends or extends a lease.
+    pub(crate) settles: Lane,
+    /// Chunks of bodies.
+    pub(crate) bodies: Link,
+    /// Operators' commands, metrics and checks.
+    pub(crate) admin: Link,
+    /// Why a server that was good no longer is.
+    degraded: watch::Sender<Option<Arc<str>>>,
+}
+
+impl Node {
+    /// Starts its connections, and its checks, which go on until `shutdown`.
+    pub(crate) fn start(
+        settings: &Arc<Settings>,
+        url: &str,
+        partitions: Arc<[Partition]>,
+        process: Process,
+        shutdown: &CancellationToken,
+    ) -> Result<Arc<Self>, Error> {
+        let clock = Arc::new(Clock::new((process.wall)()));
+        let check = ServerCheck::new(settings.clone(), partitions.clone(), clock.clone());
+        let dialler = Arc::new(Dialler::new(url, check)?);
+        let link = || Link::start(dialler.clone(), shutdown.clone());
+        let lane = |replicas| Lane::start(link(), replicas, shutdown.clone());
+        let node = Arc::new(Self {
+            enqueue: (0..ENQUEUE_LANES).map(|_| lane(settings.wait_for())).collect(),
+            claims: link(),
+            settles: lane(None),
+            bodies: link(),
+            admin: link(),
+            degraded: watch::Sender::new(None),
+            formats: Formats::new(process.reads),
+            settings: settings.clone(),
+            clock,
+            partitions,
+            dialler,
+        });
+        let (watched, end) = (node.clone(), shutdown.clone());
+        tokio::spawn(async move { end.run_until_cancelled(watched.watch()).await });
+        let (readers, end) = (node.clone(), shutdown.clone());
+        tokio::spawn(async move { end.run_until_cancelled(readers.watch_readers()).await });
+        Ok(node)
+    }
+
+    /// The connected enqueue lane with the least to do, or why there is none.
+    pub(crate) fn enqueue_lane(&self) -> Result<&Lane, Fault> {
+        let connected = self.enqueue.iter().filter(|lane| lane.link().trouble().is_none());
+        match connected.min_by_key(|lane| lane.pending()) {
+            Some(lane) => Ok(lane),
+            None => Err(Fault::Refused(self.enqueue[0].link().trouble().unwrap_or_default().to_string())),
+        }
+    }
+
+    /// Octets used by Redis at the last look, and its limit.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        self.dialler.check.memory()
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        if let Some(reason) = self.degraded.borrow().clone() {
+            return Health::Down(reason);
+        }
+        let links = [&self.claims, self.settles.link(), &self.bodies];
+        if let Some(reason) = links.into_iter().find_map(Link::trouble) {
+            return Health::Down(reason);
+        }
+        if let Err(fault) = self.enqueue_lane() {
+            return Health::Down(fault.to_string().into());
+        }
+        let (used, limit) = self.memory();
+        #[expect(clippy::cast_precision_loss, reason = "a share of memory")]
+        let full = limit > 0 && used as f64 > limit as f64 * self.settings.max_memory_ratio;
+        if full { Health::Full } else { Health::Ready }
+    }
+
+    /// The health gate in front of every new message.
+    pub(crate) fn may_enqueue(&self) -> Result<(), EnqueueError> {
+        may_enqueue(self.health())
+    }
+
+    /// Repeats the checks as long as the process lives.
+    async fn watch(&self) {
+        loop {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            let Ok(live) = self.admin.live() else { continue };
+            let verdict = self.dialler.check.again(&live).await;
+            // A connection that died during the check says nothing about the server; its link knows.
+            let reason = verdict.err().filter(|_| self.admin.trouble().is_none());
+            if reason.as_deref() != self.degraded.borrow().as_deref() {
+                match &reason {
+                    Some(reason) => tracing::error!(%reason, "Redis must not be used any longer"),
+                    None => tracing::info!("Redis is fit for use again"),
+                }
+                self.degraded.send_replace(reason.map(Into::into));
+            }
+        }
+    }
+}
+
+/// What a health means for a new message.
+pub(crate) fn may_enqueue(health: Health) -> Result<(), EnqueueError> {
+    match health {
+        Health::Ready => Ok(()),
+        Health::Full => Err(EnqueueError::Full),
+        Health::Down(reason) => Err(EnqueueError::Unavailable(reason.to_string())),
+    }
+}
