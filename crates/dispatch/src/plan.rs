@@ -79,21 +79,15 @@ pub fn decide(
             }
         }
     }
-    one_report(&mut plan);
+    two_reports(&mut plan);
     Ok(plan)
 }
 
-/// A settlement carries one report. Where success is to be reported, what failed for good comes up once more at once,
-/// fails again and is reported then; a delay notice waits for the next attempt.
-fn one_report(plan: &mut Plan) {
-    if plan.relayed.is_empty() || plan.failed.is_empty() {
-        return;
+/// A settlement carries two reports: a delay notice waits for the next attempt if success and failure are reported.
+fn two_reports(plan: &mut Plan) {
+    if !plan.relayed.is_empty() && !plan.failed.is_empty() {
+        plan.delayed.clear();
     }
-    for (index, failed) in plan.failed.drain(..) {
-        plan.remaining.push(index);
-        plan.reason = Some(failed);
-    }
-    plan.after = Duration::ZERO;
 }
 
 fn delivered(plan: &mut Plan, envelope: &Envelope, index: u32, reply: RemoteReply, dsn_passed_on: bool) {

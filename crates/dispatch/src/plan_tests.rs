@@ -123,6 +123,16 @@ fn a_delay_notice_is_due_once() {
 }
 
 #[test]
+fn success_and_failure_are_both_final_and_both_reported() {
+    let all = Some(Notify { success: true, failure: true, delay: true });
+    let message = message("a@b.c", &[all, all, all]);
+    let plan = plan(facts(5 * HOUR, 9999), &message, &[ok(false), failed(5), failed(4)]);
+    assert_eq!((indices(&plan.relayed), indices(&plan.failed)), (vec![0], vec![1]));
+    assert_eq!((plan.remaining, plan.after), (vec![2], RULES.schedule.max), "who has a result is not tried again");
+    assert!(plan.delayed.is_empty(), "a third report waits for the next attempt");
+}
+
+#[test]
 fn only_trouble_with_the_next_hop_backs_it_off() {
     let message = message("a@b.c", &[None]);
     assert_eq!(plan(facts(1, 99), &message, &[failed(4)]).back_off, None);

@@ -1,6 +1,6 @@
 //! Reports to the sender: from a plan to a message for the queue.
 //!
-//! A settlement carries one report. Its kind and its recipients come from `staffetta_dispatch`; the words and the format
+//! A settlement carries at most two. Their kinds and recipients come from `staffetta_dispatch`; the words and the format
 //! from `staffetta_mail::report`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use staffetta_dispatch::{Failed, Plan};
 use staffetta_mail::report::{self, Fate, Original};
-use staffetta_mail::{Envelope, Recipient, RemoteReply, ReversePath};
+use staffetta_mail::{Address, Envelope, Recipient, RemoteReply, ReversePath};
 use staffetta_queue::{Accept, Body, Error, Notice, Origin, Queue};
 
 use crate::leased::Leased;
@@ -24,22 +24,33 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// The report that a plan asks for, if any, and its kind. By LMTP, what was delivered is in the mailbox.
+    /// The reports that a plan asks for, at most two, with their kinds. By LMTP, what was delivered is in the mailbox.
     ///
     /// # Errors
-    /// The message's header section could not be read from the queue.
-    pub(crate) async fn report(
+    /// The queue is away, so that the message's header section cannot be read now.
+    pub(crate) async fn reports(
         &self,
         job: &Leased,
         plan: &Plan,
         lmtp: bool,
-    ) -> Result<Option<(Notice, metrics::Notice)>, Error> {
-        let Some(sender) = job.message.envelope.sender.address() else { return Ok(None) };
-        let (kind, fates) = fates(job, plan);
-        if fates.is_empty() {
-            return Ok(None);
-        }
+    ) -> Result<Vec<(Notice, metrics::Notice)>, Error> {
+        let Some(sender) = job.message.envelope.sender.address() else { return Ok(Vec::new()) };
         let head = self.head(job).await?;
+        let each = due(job, plan).into_iter().map(|(kind, fates)| {
+            let report = self.write(job, sender, &head, (kind, &fates), lmtp);
+            (self.notice(Recipient::new(sender.clone()), report), kind)
+        });
+        Ok(each.collect())
+    }
+
+    fn write(
+        &self,
+        job: &Leased,
+        sender: &Address,
+        head: &[u8],
+        (kind, fates): (metrics::Notice, &[Fate<'_>]),
+        lmtp: bool,
+    ) -> report::Report {
         let message = &job.message;
         let facts = report::Notice {
             hostname: &self.hostname,
@@ -50,26 +61,28 @@ impl Reporter {
             unique: rand::rng().random(),
             envid: message.envelope.envid.as_deref(),
             ret: message.envelope.ret,
-            fates: &fates,
-            original: Original { head: &head, size: message.size },
+            fates,
+            original: Original { head, size: message.size },
         };
-        let report = match kind {
+        match kind {
             metrics::Notice::Failure => report::failure(&facts),
             metrics::Notice::Delay => report::delay(&facts, message.expires),
             metrics::Notice::Success if lmtp => report::delivered(&facts),
             metrics::Notice::Success => report::relayed(&facts),
-        };
-        Ok(Some((self.notice(Recipient::new(sender.clone()), report), kind)))
+        }
     }
 
-    /// The first octets of the message: all of it, or enough for its header section.
+    /// The first octets of the message: all of it, or enough for its header section. Of content that is not there any
+    /// more the report quotes nothing, for it must be made.
     async fn head(&self, job: &Leased) -> Result<Bytes, Error> {
         match &job.body {
             Body::Inline(body) => Ok(body.clone()),
-            Body::Chunks { .. } => {
-                let chunk = self.queue.chunk(job.message.id, 0).await?;
-                Ok(if job.prefix.is_empty() { chunk } else { [&*job.prefix, &*chunk].concat().into() })
-            }
+            Body::Chunks { .. } => match self.queue.chunk(job.message.id, 0).await {
+                Ok(chunk) if job.prefix.is_empty() => Ok(chunk),
+                Ok(chunk) => Ok([&*job.prefix, &*chunk].concat().into()),
+                Err(Error::Damaged(..)) => Ok(job.prefix.clone()),
+                Err(error) => Err(error),
+            },
         }
     }
 
@@ -88,18 +101,17 @@ fn today() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// The one report that is due: success before failure before delay; `staffetta_dispatch::decide` leaves the others for
-/// a later attempt.
-fn fates<'a>(job: &'a Leased, plan: &'a Plan) -> (metrics::Notice, Vec<Fate<'a>>) {
-    if !plan.relayed.is_empty() {
-        let each = plan.relayed.iter().filter_map(|(index, reply)| relayed(job, *index, reply));
-        return (metrics::Notice::Success, each.collect());
-    }
-    let (kind, list) = match plan.failed.is_empty() {
-        false => (metrics::Notice::Failure, &plan.failed),
-        true => (metrics::Notice::Delay, &plan.delayed),
-    };
-    (kind, list.iter().filter_map(|(index, failed)| fate(job, *index, failed)).collect())
+/// The reports that are due and what each says.
+fn due<'a>(job: &'a Leased, plan: &'a Plan) -> Vec<(metrics::Notice, Vec<Fate<'a>>)> {
+    let success = plan.relayed.iter().filter_map(|(index, reply)| relayed(job, *index, reply)).collect();
+    let each =
+        |list: &'a [(u32, Failed)]| list.iter().filter_map(|(index, failed)| fate(job, *index, failed)).collect();
+    let reports: [(metrics::Notice, Vec<_>); 3] = [
+        (metrics::Notice::Success, success),
+        (metrics::Notice::Failure, each(&plan.failed)),
+        (metrics::Notice::Delay, each(&plan.delayed)),
+    ];
+    reports.into_iter().filter(|(_, fates)| !fates.is_empty()).collect()
 }
 
 fn fate<'a>(job: &'a Leased, index: u32, failed: &'a Failed) -> Option<Fate<'a>> {

@@ -3,10 +3,12 @@
 //! One task holds all settlements under way, so that those which come in together leave in one pipeline. The queue
 //! crate repeats a settlement while Redis is away, for at most the lease.
 
+use std::time::{Duration, Instant};
+
 use ::metrics::Counter;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use staffetta_dispatch::Plan;
+use staffetta_dispatch::{Failed, Plan};
 use staffetta_mail::{QueueId, Status};
 use staffetta_queue::{Notice, Queue, Settled, Settlement};
 use staffetta_smtp::client::Protocol;
@@ -20,6 +22,9 @@ use crate::metrics;
 
 /// Settlements taken over in one go.
 const BURST: usize = 256;
+/// How long a report that cannot be made now is tried, and the pause between.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Where carriers leave their jobs. Cheap to clone.
 #[derive(Clone)]
@@ -117,9 +122,9 @@ impl Office {
             Parting::Plan(plan, _) => !plan.delivered.is_empty(),
             Parting::Release | Parting::Before => false,
         };
-        let (settlement, kind) = self.settlement(&job, fate).await;
+        let (settlement, kinds) = self.settlement(&job, fate).await;
         match self.queue.settle(&job.held.lease, settlement).await {
-            Ok(Settled::Done { ended, notices }) => self.settled(&job, kind.zip(notices.first().copied()), ended),
+            Ok(Settled::Done { ended, notices }) => self.settled(&job, kinds.into_iter().zip(notices), ended),
             Ok(Settled::Stale) if delivered => self.duplicate(&job, "the lease had passed to another worker"),
             Ok(Settled::Stale) => {}
             Err(error) if delivered => self.duplicate(&job, &error.to_string()),
@@ -128,31 +133,48 @@ impl Office {
         job
     }
 
-    /// What to tell the queue. If the report cannot be made the job is tried again later.
-    async fn settlement(&self, job: &Leased, fate: Parting) -> (Settlement, Option<metrics::Notice>) {
+    /// What to tell the queue, and what its reports are. If they cannot be made, those that they are about are tried
+    /// again later: nobody is dropped without a word.
+    async fn settlement(&self, job: &Leased, fate: Parting) -> (Settlement, Vec<metrics::Notice>) {
         let (plan, protocol) = match fate {
             Parting::Plan(plan, protocol) => (plan, protocol),
-            Parting::Release => return (Settlement::Released, None),
-            Parting::Before => return (Settlement::Finished { notices: Vec::new() }, None),
+            Parting::Release => return (Settlement::Released, Vec::new()),
+            Parting::Before => return (Settlement::Finished { notices: Vec::new() }, Vec::new()),
         };
         if !plan.reports() {
-            return (settlement(*plan, None, None), None);
+            return (settlement(*plan, Vec::new(), false), Vec::new());
         }
-        match self.reporter.report(job, &plan, protocol == Protocol::Lmtp).await {
-            Ok(report) => {
-                let (notice, kind) = report.unzip();
-                (settlement(*plan, notice, kind), kind)
+        match self.reports(job, &plan, protocol == Protocol::Lmtp).await {
+            Ok(reports) => {
+                let (notices, kinds): (Vec<_>, Vec<_>) = reports.into_iter().unzip();
+                (settlement(*plan, notices, kinds.contains(&metrics::Notice::Delay)), kinds)
             }
             Err(error) => {
                 tracing::warn!(qid = %job.message.id, %error, "failed to make a report; the job is tried again");
-                (postponed(*plan), None)
+                (postponed(*plan), Vec::new())
             }
         }
     }
 
-    fn settled(&self, job: &Leased, report: Option<(metrics::Notice, QueueId)>, ended: bool) {
+    /// The reports of a plan; asked for again for a while when Redis is away, as the settlement is.
+    async fn reports(
+        &self,
+        job: &Leased,
+        plan: &Plan,
+        lmtp: bool,
+    ) -> Result<Vec<(Notice, metrics::Notice)>, staffetta_queue::Error> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.reporter.reports(job, plan, lmtp).await {
+                Err(_) if Instant::now() < end => tokio::time::sleep(PAUSE).await,
+                result => return result,
+            }
+        }
+    }
+
+    fn settled(&self, job: &Leased, reports: impl Iterator<Item = (metrics::Notice, QueueId)>, ended: bool) {
         let qid = job.message.id;
-        if let Some((kind, report)) = report {
+        for (kind, report) in reports {
             self.notices[kind as usize].increment(1);
             maillog::reported(&maillog::Reported { qid, report, kind: kind.into() });
         }
@@ -168,12 +190,10 @@ impl Office {
 }
 
 /// The queue's words for a plan.
-fn settlement(plan: Plan, notice: Option<Notice>, kind: Option<metrics::Notice>) -> Settlement {
-    let notices = notice.into_iter().collect();
-    let Some(reason) = plan.reason else { return Settlement::Finished { notices } };
-    if plan.remaining.is_empty() {
+fn settlement(plan: Plan, notices: Vec<Notice>, delay_noticed: bool) -> Settlement {
+    let Some(reason) = plan.reason.filter(|_| !plan.remaining.is_empty()) else {
         return Settlement::Finished { notices };
-    }
+    };
     Settlement::Deferred {
         remaining: plan.remaining,
         after: plan.after,
@@ -181,23 +201,19 @@ fn settlement(plan: Plan, notice: Option<Notice>, kind: Option<metrics::Notice>)
         status: reason.status,
         back_off: plan.back_off,
         notices,
-        delay_noticed: kind == Some(metrics::Notice::Delay),
+        delay_noticed,
     }
 }
 
-/// Without its report a plan settles only what needs none.
+/// Without its reports a plan settles only what needs none. Who was delivered is never tried again.
 fn postponed(mut plan: Plan) -> Settlement {
-    let unreported = plan.failed.iter().map(|(index, _)| *index);
-    plan.remaining.extend(unreported);
+    plan.remaining.extend(plan.failed.iter().map(|(index, _)| *index));
     plan.remaining.sort_unstable();
     plan.remaining.dedup();
-    Settlement::Deferred {
-        remaining: plan.remaining,
-        after: plan.after,
-        reason: "the report to the sender could not be made".to_owned(),
+    plan.reason = plan.failed.pop().map(|(_, failed)| failed).or(plan.reason).map(|failed| Failed {
         status: Status::new(4, 3, 0),
-        back_off: None,
-        notices: Vec::new(),
-        delay_noticed: false,
-    }
+        text: "the report to the sender could not be made".to_owned(),
+        ..failed
+    });
+    settlement(plan, Vec::new(), false)
 }

@@ -119,10 +119,10 @@ impl Worker {
         let mut tasks = Vec::with_capacity(jobs.len());
         for mut job in jobs {
             let held = self.leases.hold(job.lease.clone(), since);
-            let struck = self.recent.strike(held.job(), &mut job.recipients);
+            self.recent.strike(held.job(), &mut job.recipients);
             let letter = self.letter(&job, each);
             let task = Leased::task(job, held, since, letter, room.split(each as usize));
-            if struck > 0 && !task.attempt.has_waiting() {
+            if !task.attempt.has_waiting() {
                 self.settler.finished_before(task);
             } else {
                 tasks.push(task);

@@ -283,6 +283,7 @@ async fn a_host_that_is_down_is_tried_once_for_all_partitions_until_it_is_flushe
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
+    busy.until("first attempt", || busy.connections() >= 1).await?;
     at_rest().await?;
     assert_eq!(busy.connections(), 1, "one attempt for the four partitions");
     let attempted = world.entries().await?.iter().filter(|entry| entry.jobs[0].attempts > 0).count();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use staffetta_mail::Notify;
 use staffetta_queue::{Entry, Place};
 
 use crate::world::World;
@@ -146,4 +147,23 @@ async fn after_a_late_answer_to_the_dot_the_remote_is_given_its_time() -> anyhow
         worker.stop().await?;
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn success_and_failure_of_one_attempt_are_both_reported_and_both_final() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let replies = vec![("RCPT TO:<gone@", "550 5.1.1 no such user")];
+    let server = Server::start(Script { replies, ..Script::default() }).await?;
+    let inbox = Server::start(Script::default()).await?;
+    let worker = world.worker("", &(crate::home(&inbox) + &everything_to(&server)))?;
+    let notify = Some(Notify { success: true, failure: true, delay: false });
+    world.send_with("john@home.test", &["here@x.test", "gone@x.test"], BODY, Duration::from_secs(60), notify).await?;
+    let mut reports: Vec<_> = inbox.received(2).await?.into_iter().map(|mail| mail.body).collect();
+    world.drained().await?;
+    reports.sort_by_key(|body| body.contains("Action: failed\r\n"));
+    assert!(reports[0].contains("Action: relayed\r\n") && reports[0].contains("here@x.test"), "{reports:?}");
+    assert!(reports[1].contains("Final-Recipient: rfc822; gone@x.test\r\n"), "{reports:?}");
+    let asked = server.commands().iter().filter(|line| line.starts_with("RCPT TO:<gone@")).count();
+    assert_eq!((asked, server.mails().len()), (1, 1), "a final result stays final");
+    worker.stop().await
 }
