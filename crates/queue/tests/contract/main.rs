@@ -10,6 +10,7 @@ mod gate;
 mod hold;
 mod keys;
 mod limit;
+mod loss;
 mod model;
 mod settle;
 mod unreadable;
