@@ -1,7 +1,8 @@
 //! CLAIM: leases due jobs of one destination and reads what a worker needs for them.
 //!
-//! The token makes the claim repeatable: when its answer is lost, the same jobs are asked for again. Jobs that were
-//! leased but could not be read come back when the lease ends.
+//! The token makes the claim repeatable: when its answer is lost, the same jobs are asked for again. What a claim leased
+//! that nobody heard of (it gave up, or an earlier try of it was carried out after a later one) is looked for once Redis
+//! answers, and given back: see `op/strays.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,18 +36,33 @@ struct Claimed {
 
 impl Shared {
     pub(crate) async fn claim(
-        &self,
+        self: &Arc<Self>,
         partition: u16,
         destination: &Destination,
         limit: usize,
     ) -> Result<Vec<Job>, Error> {
         let keys = self.partition(partition);
         let token = format!("{:016x}", rand::random::<u64>());
-        let claimed = self.lease_jobs(keys, destination, &token, limit.clamp(1, MAX_CLAIM)).await?;
-        if claimed.names.is_empty() {
-            return Ok(Vec::new());
+        let mut doubtful = false;
+        let claimed = self.lease_jobs(keys, destination, &token, limit.clamp(1, MAX_CLAIM), &mut doubtful).await;
+        let claimed = match claimed {
+            Ok(claimed) => claimed,
+            Err(fault) => {
+                if doubtful {
+                    self.look_for_strays(partition, destination.clone(), token, Vec::new());
+                }
+                return Err(fault.into());
+            }
+        };
+        let jobs = match &claimed.names[..] {
+            [] => Ok(Vec::new()),
+            _ => self.read_jobs(keys, destination, &token, &claimed).await,
+        };
+        if doubtful || jobs.is_err() {
+            let known = if jobs.is_ok() { claimed.names } else { Vec::new() };
+            self.look_for_strays(partition, destination.clone(), token, known);
         }
-        self.read_jobs(keys, destination, &token, &claimed).await
+        jobs
     }
 
     /// Repeats while nobody knows what happened. The deadline counts from before the first attempt that may have worked.
@@ -56,9 +72,9 @@ impl Shared {
         destination: &Destination,
         token: &str,
         limit: usize,
+        repeated: &mut bool,
     ) -> Result<Claimed, Fault> {
         let start = Instant::now();
-        let mut repeated = false;
         loop {
             let waiting = keys.waiting(destination.as_str());
             let call = script::Claim {
@@ -70,7 +86,7 @@ impl Shared {
                 token: token.into(),
                 limit: (limit as u64).into(),
                 term: self.settings.lease.into(),
-                repeated: repeated.into(),
+                repeated: (*repeated).into(),
             }
             .call();
             match self.node(keys.number).claims.ask(call).await {
@@ -80,9 +96,12 @@ impl Shared {
                     let names = values.filter_map(value::str).filter_map(parse_job_name).collect();
                     return Ok(Claimed { names, at, deadline: start + self.settings.lease });
                 }
-                Err(fault) if start.elapsed() > PATIENCE => return Err(fault),
-                Err(Fault::Unknown(_)) => repeated = true,
-                Err(fault) if !repeated => return Err(fault),
+                Err(fault) if start.elapsed() > PATIENCE => {
+                    *repeated |= matches!(fault, Fault::Unknown(_));
+                    return Err(fault);
+                }
+                Err(Fault::Unknown(_)) => *repeated = true,
+                Err(fault) if !*repeated => return Err(fault),
                 Err(_) => {}
             }
             let _ = tokio::time::timeout(PATIENCE, self.node(keys.number).claims.wait()).await;

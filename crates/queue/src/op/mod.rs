@@ -24,6 +24,7 @@ mod renew;
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod repeat_tests;
 mod settle;
+mod strays;
 mod unreadable;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

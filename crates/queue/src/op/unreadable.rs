@@ -34,7 +34,7 @@ pub(crate) struct Traces {
 }
 
 impl Traces {
-    fn facts(&self, id: QueueId) -> Facts {
+    pub(crate) fn facts(&self, id: QueueId) -> Facts {
         let jobs = if self.several { 2 } else { 1 };
         Facts { jobs, chunks: self.chunks, arrived: id.unix_millis(), ..Facts::default() }
     }

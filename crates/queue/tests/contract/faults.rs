@@ -180,3 +180,41 @@ fn cluster_server(dir: &std::path::Path) -> LocalServer {
     }
     panic!("no server in cluster mode");
 }
+
+/// While Redis pauses, claims give up or are repeated; what their tries lease later has no owner and must not wait for
+/// the end of the lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_whose_answers_were_lost_leave_no_lease_behind() {
+    let world = world().await;
+    for _ in 0..200 {
+        put(&world.queue, &["a@x.example"], b"body").await.unwrap();
+    }
+    let destination = staffetta_queue::Destination::new("x.example");
+    let signal = |name: &str| {
+        let pid = world.server.pid().to_string();
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let claims: Vec<_> = (0..world.queue.partitions())
+        .flat_map(|partition| (0..8).map(move |_| partition))
+        .map(|partition| {
+            let (queue, destination) = (world.queue.clone(), destination.clone());
+            tokio::spawn(async move { queue.claim(partition, &destination, 5).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    signal("-CONT");
+    let mut owned = 0;
+    for claim in claims {
+        owned += claim.await.unwrap().map_or(0, |jobs| jobs.len() as u64);
+    }
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let leased = world.queue.counts().await.map(|counts| counts.leased);
+        if leased.as_ref().is_ok_and(|leased| *leased == owned) {
+            return;
+        }
+        assert!(Instant::now() < end, "{leased:?} leased, {owned} of them owned");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
