@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion, PushKind, Value,
@@ -17,8 +16,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::error::{Fault, spoils_connection};
-use crate::script::load_all;
+use crate::error::Fault;
+use crate::live::Live;
 use crate::server_check::ServerCheck;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -38,13 +37,6 @@ pub(crate) struct Link {
 enum State {
     Live(Live),
     Down(Arc<str>),
-}
-
-/// A checked connection with all scripts loaded.
-#[derive(Clone)]
-pub(crate) struct Live {
-    connection: MultiplexedConnection,
-    gone: CancellationToken,
 }
 
 impl Link {
@@ -98,58 +90,6 @@ impl Link {
     }
 }
 
-impl Live {
-    /// Sends commands in one write; one answer for each. Scripts that Redis has forgotten are loaded and called again.
-    pub(crate) async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Result<Value, Fault>>, Fault> {
-        let mut values = self.send_once(pipeline).await?;
-        if values.iter().any(is_unknown_script) {
-            self.repeat_unknown(pipeline, &mut values).await?;
-        }
-        Ok(values.into_iter().map(|value| self.judge(value)).collect())
-    }
-
-    /// The outcome is unknown for all or known for each.
-    async fn send_once(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
-        let mut connection = self.connection.clone();
-        let answer = connection.req_packed_commands(pipeline, 0, pipeline.len()).await;
-        answer.map_err(|error| {
-            self.gone.cancel();
-            Fault::from(error)
-        })
-    }
-
-    async fn repeat_unknown(&self, pipeline: &Pipeline, values: &mut [Value]) -> Result<(), Fault> {
-        let unknown: Vec<usize> = (0..values.len()).filter(|&index| is_unknown_script(&values[index])).collect();
-        let mut again = Pipeline::new();
-        load_all(&mut again);
-        let loads = again.len();
-        for command in pipeline.cmd_iter().enumerate().filter(|(index, _)| unknown.contains(index)) {
-            again.add_command(command.1.clone());
-        }
-        let answers = self.send_once(&again).await?;
-        for (index, answer) in unknown.into_iter().zip(answers.into_iter().skip(loads)) {
-            values[index] = answer;
-        }
-        Ok(())
-    }
-
-    fn judge(&self, value: Value) -> Result<Value, Fault> {
-        match value {
-            Value::ServerError(error) => {
-                if spoils_connection(error.code()) {
-                    self.gone.cancel();
-                }
-                Err(Fault::from(&error))
-            }
-            value => Ok(value),
-        }
-    }
-}
-
-fn is_unknown_script(value: &Value) -> bool {
-    matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
-}
-
 /// Dials, publishes, waits for the end, for ever.
 async fn supervise(dialler: &Dialler, state: &watch::Sender<State>) {
     let mut pause = BACK_OFF.0;
@@ -157,7 +97,7 @@ async fn supervise(dialler: &Dialler, state: &watch::Sender<State>) {
         match dialler.dial().await {
             Ok(live) => {
                 pause = BACK_OFF.0;
-                let gone = live.gone.clone();
+                let gone = live.gone();
                 state.send_replace(State::Live(live));
                 gone.cancelled().await;
                 state.send_replace(State::Down("the connection to Redis was lost".into()));
@@ -205,7 +145,7 @@ impl Dialler {
                 Ok(())
             });
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await;
-        let live = Live { connection: connection.map_err(|error| error.to_string())?, gone };
+        let live = Live::new(connection.map_err(|error| error.to_string())?, gone);
         self.check.run(&live).await?;
         Ok(live)
     }

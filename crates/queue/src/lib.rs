@@ -25,6 +25,7 @@ mod gate;
 mod incoming;
 mod job;
 mod limit;
+mod live;
 mod message;
 mod metrics;
 mod node;

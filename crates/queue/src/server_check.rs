@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redis::{Pipeline, Value};
 
 use crate::clock::Clock;
-use crate::connection::Live;
 use crate::error::Fault;
 use crate::format::NEWEST;
 use crate::gate::{self, Facts, Identity};
+use crate::live::Live;
 use crate::partition::{Partition, REGISTRY};
 use crate::script::load_all;
 use crate::value::{self, integer};

@@ -1,0 +1,77 @@
+//! One connection while it lives: commands in, answers out.
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Pipeline, Value};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Fault, spoils_connection};
+use crate::script::load_all;
+
+/// A checked connection with all scripts loaded.
+#[derive(Clone)]
+pub(crate) struct Live {
+    connection: MultiplexedConnection,
+    gone: CancellationToken,
+}
+
+impl Live {
+    /// `gone` is cancelled when the connection is lost or spoiled.
+    pub(crate) fn new(connection: MultiplexedConnection, gone: CancellationToken) -> Self {
+        Self { connection, gone }
+    }
+
+    /// Cancelled when it is of no use any longer.
+    pub(crate) fn gone(&self) -> CancellationToken {
+        self.gone.clone()
+    }
+
+    /// Sends commands in one write; one answer for each. Scripts that Redis has forgotten are loaded and called again.
+    pub(crate) async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        let mut values = self.send_once(pipeline).await?;
+        if values.iter().any(is_unknown_script) {
+            self.repeat_unknown(pipeline, &mut values).await?;
+        }
+        Ok(values.into_iter().map(|value| self.judge(value)).collect())
+    }
+
+    /// The outcome is unknown for all or known for each.
+    async fn send_once(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
+        let mut connection = self.connection.clone();
+        let answer = connection.req_packed_commands(pipeline, 0, pipeline.len()).await;
+        answer.map_err(|error| {
+            self.gone.cancel();
+            Fault::from(error)
+        })
+    }
+
+    async fn repeat_unknown(&self, pipeline: &Pipeline, values: &mut [Value]) -> Result<(), Fault> {
+        let unknown: Vec<usize> = (0..values.len()).filter(|&index| is_unknown_script(&values[index])).collect();
+        let mut again = Pipeline::new();
+        load_all(&mut again);
+        let loads = again.len();
+        for command in pipeline.cmd_iter().enumerate().filter(|(index, _)| unknown.contains(index)) {
+            again.add_command(command.1.clone());
+        }
+        let answers = self.send_once(&again).await?;
+        for (index, answer) in unknown.into_iter().zip(answers.into_iter().skip(loads)) {
+            values[index] = answer;
+        }
+        Ok(())
+    }
+
+    fn judge(&self, value: Value) -> Result<Value, Fault> {
+        match value {
+            Value::ServerError(error) => {
+                if spoils_connection(error.code()) {
+                    self.gone.cancel();
+                }
+                Err(Fault::from(&error))
+            }
+            value => Ok(value),
+        }
+    }
+}
+
+fn is_unknown_script(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
