@@ -27,7 +27,7 @@ impl Server {
     /// One more process.
     pub(super) async fn open(&self, process: Process) -> Arc<Shared> {
         let shared = Shared::open_as(self.settings.clone(), CancellationToken::new(), process).unwrap();
-        while shared.health() != Health::Ready {
+        while shared.health() != Health::Ready || shared.home().admin.trouble().is_some() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         shared

@@ -33,7 +33,7 @@ async fn inside() -> Inside {
         lease: Duration::from_secs(60),
     };
     let shared = Shared::open(settings, CancellationToken::new()).unwrap();
-    while shared.health() != Health::Ready {
+    while shared.health() != Health::Ready || shared.home().admin.trouble().is_some() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Inside { shared, _server: server, _dir: dir }
