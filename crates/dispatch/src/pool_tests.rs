@@ -32,6 +32,18 @@ fn a_next_hop_that_has_not_greeted_gets_one_connection_and_grows_with_success() 
 }
 
 #[test]
+fn success_does_not_widen_the_window_beyond_the_limit_of_the_lane() {
+    let mut pool = Lanes::new(100);
+    offer(&mut pool, "x", 60);
+    let mut carriers = admitted(&mut pool).len();
+    for _ in 0..40 {
+        pool.greeted(&"x");
+        carriers += admitted(&mut pool).len();
+    }
+    assert_eq!(carriers, 20);
+}
+
+#[test]
 fn work_for_one_carrier_does_not_call_for_five() {
     let mut pool = Lanes::new(100);
     offer(&mut pool, "x", 1);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use redis::Cmd;
 use staffetta_mail::QueueId;
 
 use crate::error::Fault;
@@ -76,19 +77,7 @@ impl Shared {
     ) -> Result<Claimed, Fault> {
         let start = Instant::now();
         loop {
-            let waiting = keys.waiting(destination.as_str());
-            let call = script::Claim {
-                waiting: &waiting,
-                due: &keys.due,
-                lease: &keys.lease,
-                back_off: &keys.back_off,
-                destination: destination.as_str().into(),
-                token: token.into(),
-                limit: (limit as u64).into(),
-                term: self.settings.lease.into(),
-                repeated: (*repeated).into(),
-            }
-            .call();
+            let call = self.claim_call(keys, destination, token, limit, *repeated);
             match self.node(keys.number).claims.ask(call).await {
                 Ok(answer) => {
                     let mut values = value::array(&answer).iter();
@@ -108,6 +97,29 @@ impl Shared {
         }
     }
 
+    /// A call that repeats itself answers what the token holds already, and asks for more only if that is nothing.
+    pub(super) fn claim_call(
+        &self,
+        keys: &Partition,
+        destination: &Destination,
+        token: &str,
+        limit: usize,
+        repeated: bool,
+    ) -> Cmd {
+        script::Claim {
+            waiting: &keys.waiting(destination.as_str()),
+            due: &keys.due,
+            lease: &keys.lease,
+            back_off: &keys.back_off,
+            destination: destination.as_str().into(),
+            token: token.into(),
+            limit: (limit as u64).into(),
+            term: self.settings.lease.into(),
+            repeated: repeated.into(),
+        }
+        .call()
+    }
+
     async fn read_jobs(
         &self,
         keys: &Partition,
@@ -116,7 +128,7 @@ impl Shared {
         claimed: &Claimed,
     ) -> Result<Vec<Job>, Error> {
         let names = &claimed.names;
-        let mut command = redis::Cmd::with_capacity(1 + 2 * names.len(), 100 * names.len());
+        let mut command = Cmd::with_capacity(1 + 2 * names.len(), 100 * names.len());
         command.arg("MGET");
         for (id, _) in names {
             command.arg(keys.record(*id));

@@ -10,7 +10,6 @@ use staffetta_mail::QueueId;
 
 use crate::error::Fault;
 use crate::partition::parse_job_name;
-use crate::script;
 use crate::shared::Shared;
 use crate::value;
 use crate::{Destination, Error, Lease};
@@ -72,19 +71,8 @@ impl Shared {
         token: &str,
     ) -> Result<Vec<(QueueId, u16)>, Fault> {
         let keys = self.partition(partition);
-        let waiting = keys.waiting(destination.as_str());
-        let call = script::Claim {
-            waiting: &waiting,
-            due: &keys.due,
-            lease: &keys.lease,
-            back_off: &keys.back_off,
-            destination: destination.as_str().into(),
-            token: token.into(),
-            limit: 0u64.into(),
-            term: self.settings.lease.into(),
-            repeated: true.into(),
-        };
-        let answer = self.node(partition).claims.ask(call.call()).await?;
+        let call = self.claim_call(keys, destination, token, 0, true);
+        let answer = self.node(partition).claims.ask(call).await?;
         Ok(value::array(&answer).iter().skip(1).filter_map(value::str).filter_map(parse_job_name).collect())
     }
 }
