@@ -1,61 +1,34 @@
 //! What repeating an operation does: nothing. These cases need the inside of the queue.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use redis::Value;
-use staffetta_mail::{BodyType, Envelope, Recipient, ReversePath};
-use tokio_util::sync::CancellationToken;
-
+use super::inside::{Server, accept};
+use crate::Destination;
 use crate::record::Encoded;
-use crate::script;
-use crate::server::LocalServer;
-use crate::shared::Shared;
+use crate::shared::{Process, Shared};
 use crate::value;
-use crate::{Accept, Destination, Durability, Health, Origin, Settings};
 
 struct Inside {
     shared: Arc<Shared>,
-    _server: LocalServer,
-    _dir: tempfile::TempDir,
+    _server: Server,
 }
 
 async fn inside() -> Inside {
-    let dir = tempfile::tempdir().unwrap();
-    let server = LocalServer::start(dir.path()).unwrap();
-    let settings = Settings {
-        url: server.url(),
-        partitions: 2,
-        durability: Durability::Fsync,
-        replicas: 0,
-        max_memory_ratio: 0.85,
-        inline_limit: 16_384,
-        lease: Duration::from_secs(60),
-    };
-    let shared = Shared::open(settings, CancellationToken::new()).unwrap();
-    while shared.health() != Health::Ready || shared.home().admin.trouble().is_some() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Inside { shared, _server: server, _dir: dir }
-}
-
-fn accept() -> Accept {
-    Accept {
-        envelope: Envelope {
-            sender: ReversePath::Null,
-            recipients: vec![Recipient::new("a@x.example".parse().unwrap())],
-            body: BodyType::SevenBit,
-            ret: None,
-            envid: None,
-        },
-        origin: Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None },
-        lifetime: Duration::from_secs(60),
-    }
+    let server = Server::start();
+    Inside { shared: server.open(Process::TODAY).await, _server: server }
 }
 
 impl Inside {
     fn record(&self, age: u64) -> Encoded {
-        Encoded::new(2, self.shared.new_id(), &accept(), self.shared.home().clock.now() - age, 4, 0, b"body")
+        Encoded::new(
+            2,
+            self.shared.new_id(),
+            &accept(&["a@x.example"]),
+            self.shared.home().clock.now() - age,
+            4,
+            0,
+            b"body",
+        )
     }
 
     async fn enqueue(&self, record: &Encoded) -> String {
@@ -70,20 +43,8 @@ impl Inside {
 
     async fn claim(&self, record: &Encoded, token: &str, repeated: bool) -> usize {
         let keys = self.shared.partition(record.id.partition());
-        let waiting = keys.waiting("x.example");
-        let call = script::Claim {
-            waiting: &waiting,
-            due: &keys.due,
-            lease: &keys.lease,
-            back_off: &keys.back_off,
-            destination: "x.example".into(),
-            token: token.into(),
-            limit: 10.into(),
-            term: 60_000.into(),
-            repeated: repeated.into(),
-        }
-        .call();
-        let answer: Value = self.shared.home().admin.ask(call).await.unwrap();
+        let call = self.shared.claim_call(keys, &Destination::new("x.example"), token, 10, repeated);
+        let answer = self.shared.home().admin.ask(call).await.unwrap();
         // The first is TIME.
         value::array(&answer).len() - 1
     }
@@ -96,7 +57,7 @@ async fn the_same_enqueue_any_number_of_times_is_one_message() {
     assert_eq!(inside.enqueue(&record).await, "OK");
     assert_eq!(inside.enqueue(&record).await, "DUP");
     inside.shared.enqueue(&record).await.unwrap();
-    let other = Encoded::new(2, record.id, &accept(), record.arrived, 4, 0, b"body");
+    let other = Encoded::new(2, record.id, &accept(&["a@x.example"]), record.arrived, 4, 0, b"body");
     assert_eq!(inside.enqueue(&other).await, "CONFLICT", "another message with the same id");
     let destination = Destination::new("x.example");
     let jobs = inside.shared.claim(record.id.partition(), &destination, 10).await.unwrap();
