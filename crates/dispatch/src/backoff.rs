@@ -24,8 +24,9 @@ pub struct Backoffs<K, D> {
 
 #[derive(Debug)]
 struct Backoff<D> {
+    began: Instant,
     until: Instant,
-    /// What the queue was told to let rest, and since when.
+    /// What the queue was told to let rest, and since when; before `began`, for an earlier back-off.
     parked: HashMap<Work<D>, Instant>,
 }
 
@@ -58,11 +59,11 @@ impl<K: Eq + Hash, D: Clone + Eq + Hash> Backoffs<K, D> {
         if self.hops.len() >= CAPACITY && !self.hops.contains_key(&hop) {
             return;
         }
-        let new = || Backoff { until: now + rest, parked: HashMap::new() };
+        let new = || Backoff { began: now, until: now + rest, parked: HashMap::new() };
         let backoff = self.hops.entry(hop).or_insert_with(new);
         if backoff.until <= now {
             // What was parked for the last one may still rest: it is released with the rest.
-            backoff.until = now + rest;
+            (backoff.began, backoff.until) = (now, now + rest);
         }
         if backoff.parked.len() < CAPACITY {
             backoff.parked.insert(work, now);
@@ -75,9 +76,9 @@ impl<K: Eq + Hash, D: Clone + Eq + Hash> Backoffs<K, D> {
         if backoff.until <= now {
             return Advice::Claim;
         }
-        match backoff.parked.get(work) {
+        match backoff.parked.get(work).filter(|since| **since >= backoff.began) {
             None => {
-                if backoff.parked.len() < CAPACITY {
+                if backoff.parked.len() < CAPACITY || backoff.parked.contains_key(work) {
                     backoff.parked.insert(work.clone(), now);
                 }
                 Advice::Park(backoff.until - now)
@@ -87,12 +88,20 @@ impl<K: Eq + Hash, D: Clone + Eq + Hash> Backoffs<K, D> {
         }
     }
 
+    /// An operator has flushed some of its work: the next hop is to be tried again. What rests in the queue goes on resting
+    /// until that succeeds, for to release it now could undo the back-off that begins if it fails.
+    pub fn lift(&mut self, hop: &K, now: Instant) {
+        if let Some(backoff) = self.hops.get_mut(hop) {
+            backoff.until = backoff.until.min(now);
+        }
+    }
+
     /// Must its jobs wait, also those that are claimed already?
     pub fn holds(&self, hop: &K, now: Instant) -> bool {
         self.hops.get(hop).is_some_and(|backoff| backoff.until > now)
     }
 
-    /// The next hop was reached, or is to be tried again. What the queue lets rest for its sake, to be released.
+    /// The next hop was reached. What the queue lets rest for its sake, to be released.
     pub fn end(&mut self, hop: &K) -> Vec<Work<D>> {
         self.hops.remove(hop).map_or_else(Vec::new, |backoff| backoff.parked.into_keys().collect())
     }
@@ -141,6 +150,33 @@ mod tests {
         released.sort_by_key(|work| work.partition);
         assert_eq!(released, [work(0, "x"), work(1, "x"), work(7, "y")]);
         assert!(backoffs.is_empty() && backoffs.end(&1).is_empty());
+    }
+
+    #[test]
+    fn a_flush_means_one_more_attempt_and_its_failure_parks_the_others_anew() {
+        let (mut backoffs, start) = (Backoffs::default(), Instant::now());
+        let later = start + Duration::from_secs(10);
+        backoffs.begin(1, work(0, "x"), REST, start);
+        backoffs.advise(&1, &work(1, "x"), start);
+        assert_eq!(backoffs.advise(&1, &work(0, "x"), later), Advice::Probe);
+        backoffs.lift(&1, later);
+        assert!(!backoffs.holds(&1, later));
+        backoffs.begin(1, work(0, "x"), REST, later);
+        assert_eq!(
+            backoffs.advise(&1, &work(1, "x"), later),
+            Advice::Park(REST),
+            "flushed too, and not tried by itself"
+        );
+        assert_eq!(backoffs.end(&1).len(), 2, "released when it is reached");
+    }
+
+    #[test]
+    fn a_back_off_that_follows_another_parks_what_rested_for_the_first() {
+        let (mut backoffs, start) = (Backoffs::default(), Instant::now());
+        backoffs.begin(1, work(0, "x"), REST, start);
+        backoffs.advise(&1, &work(1, "x"), start);
+        backoffs.begin(1, work(0, "x"), REST, start + REST);
+        assert_eq!(backoffs.advise(&1, &work(1, "x"), start + REST), Advice::Park(REST));
     }
 
     #[test]

@@ -119,7 +119,13 @@ impl Lanes {
         }
     }
 
-    /// The next hop was reached, or is to be tried again: what the queue lets rest for its sake.
+    /// The next hop is to be tried again although it rests.
+    pub(crate) fn lift_back_off(&self, lane: &Lane) {
+        let mut backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+        backoffs.lift(&lane.hop.key, Instant::now());
+    }
+
+    /// The next hop was reached: what the queue lets rest for its sake.
     pub(crate) fn end_back_off(&self, lane: &Lane) -> Vec<Work> {
         if !self.resting.load(Ordering::Relaxed) {
             return Vec::new();

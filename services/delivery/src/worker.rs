@@ -113,7 +113,7 @@ impl Worker {
             }
         };
         if advice == Advice::Probe && !jobs.is_empty() {
-            self.release_hop(&lane);
+            self.lanes.lift_back_off(&lane);
         }
         let full = jobs.len() >= afforded;
         let mut tasks = Vec::with_capacity(jobs.len());
