@@ -3,7 +3,7 @@
 //! Each partition has an index of its ids, which sort by arrival. A cursor is the last id of a page: the next page takes
 //! what sorts behind it by time in every partition. A destination with few jobs is read from its own queue instead.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use redis::{Cmd, Value};
 use staffetta_mail::QueueId;
@@ -161,14 +161,17 @@ impl Shared {
         if self.ask_all(&requests).await?.iter().map(count).sum::<u64>() > FEW {
             return Ok(None);
         }
+        // At one moment, as in `jobs_of`.
         let mut requests = Requests::new(self);
         for keys in self.partitions() {
+            requests.to(keys.number).cmd("MULTI");
             for key in [&keys.waiting(destination.as_str()), &keys.lease, &keys.held] {
                 requests.to(keys.number).cmd("ZRANGE").arg(key).arg(0).arg(-1);
             }
+            requests.to(keys.number).cmd("EXEC");
         }
         let answers = self.ask_all(&requests).await?;
-        let names = answers.iter().flat_map(value::array).filter_map(value::str);
+        let names = answers.iter().flat_map(value::array).flat_map(value::array).filter_map(value::str);
         let ids = names.filter_map(|name| match name.split_once(' ') {
             Some(_) => parse_member(name).filter(|lease| lease.destination == *destination).map(|lease| lease.id),
             None => parse_job_name(name).map(|(id, _)| id),
@@ -179,19 +182,41 @@ impl Shared {
     /// Reads messages with their jobs, in this order; those that end meanwhile are left out.
     async fn entries(&self, ids: &[QueueId]) -> Result<Vec<Listed>, Error> {
         let read = self.records(ids).await?;
-        let records: Vec<&Record> = read.iter().filter_map(|read| read.as_ref().ok()).collect();
-        let leases = self.leases(&records).await?;
+        let mut entries = self.jobs_of(read.iter().filter_map(|read| read.as_ref().ok())).await?;
+        let listed = read.iter().filter_map(|read| match read {
+            Ok(record) => entries.remove(&record.message.id).map(Listed::Entry),
+            Err(message) => Some(Listed::Unreadable(message.clone())),
+        });
+        Ok(listed.collect())
+    }
+
+    /// These messages with their jobs; without those that have none any more. All that belongs to one partition is read at
+    /// one moment: a job that is claimed or put back between two looks would be nowhere, and its message would be missed.
+    async fn jobs_of<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Result<HashMap<QueueId, Entry>, Error> {
+        let mut partitions: BTreeMap<u16, Vec<&Record>> = BTreeMap::new();
+        for record in records {
+            partitions.entry(record.message.id.partition()).or_default().push(record);
+        }
         let mut requests = Requests::new(self);
-        for record in &records {
-            self.ask_jobs(&mut requests, record);
+        for (&number, records) in &partitions {
+            requests.to(number).cmd("MULTI");
+            requests.to(number).cmd("ZRANGE").arg(&self.partition(number).lease).arg(0).arg(-1).arg("WITHSCORES");
+            for record in records {
+                self.ask_jobs(&mut requests, record);
+            }
+            requests.to(number).cmd("EXEC");
         }
         let answers = self.ask_all(&requests).await?;
-        let mut answers = answers.into_iter();
-        let listed = read.iter().map(|read| match read {
-            Ok(record) => Listed::Entry(read_entry(record, &leases, &mut answers, self.reads)),
-            Err(message) => Listed::Unreadable(message.clone()),
-        });
-        Ok(listed.filter(|listed| !matches!(listed, Listed::Entry(entry) if entry.jobs.is_empty())).collect())
+        // Between the answers of EXEC there is only OK and QUEUED.
+        let mut moments = answers.into_iter().filter(|answer| matches!(answer, Value::Array(_))).map(value::into_array);
+        let mut entries = HashMap::new();
+        for records in partitions.into_values() {
+            let mut answers = moments.next().unwrap_or_default().into_iter();
+            let leases = leases(&answers.next().unwrap_or(Value::Nil));
+            let read = records.into_iter().map(|record| read_entry(record, &leases, &mut answers, self.reads));
+            entries.extend(read.filter(|entry| !entry.jobs.is_empty()).map(|entry| (entry.message.id, entry)));
+        }
+        Ok(entries)
     }
 
     /// The records that are there; their bodies may be cut off.
@@ -225,18 +250,6 @@ impl Shared {
         Ok(records)
     }
 
-    /// What is leased in the partitions of these messages, and until when.
-    async fn leases(&self, records: &[&Record]) -> Result<HashMap<(QueueId, u16), UnixMillis>, Error> {
-        let partitions: BTreeSet<u16> = records.iter().map(|record| record.message.id.partition()).collect();
-        let mut requests = Requests::new(self);
-        for number in partitions {
-            requests.to(number).cmd("ZRANGE").arg(&self.partition(number).lease).arg(0).arg(-1).arg("WITHSCORES");
-        }
-        let answers = self.ask_all(&requests).await?;
-        let members = answers.iter().flat_map(value::scored);
-        Ok(members.filter_map(|(member, at)| parse_member(member).map(|lease| ((lease.id, lease.job), at))).collect())
-    }
-
     fn ask_jobs(&self, requests: &mut Requests<'_>, record: &Record) {
         let id = record.message.id;
         let keys: &Partition = self.partition(id.partition());
@@ -246,6 +259,12 @@ impl Shared {
             requests.to(keys.number).cmd("GET").arg(keys.state(id, job));
         }
     }
+}
+
+/// What is leased in a partition, and until when.
+fn leases(answer: &Value) -> HashMap<(QueueId, u16), UnixMillis> {
+    let members = value::scored(answer).into_iter();
+    members.filter_map(|(member, at)| parse_member(member).map(|lease| ((lease.id, lease.job), at))).collect()
 }
 
 /// Reads the answers to [`Shared::ask_jobs`]. A job that is nowhere is finished.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use staffetta_mail::{QueueId, ReversePath};
-use staffetta_queue::{Counts, Destination, Entry, Filter, Page, Place};
+use staffetta_queue::{Counts, Destination, Entry, Filter, Page, Place, Settlement};
 
 use crate::world::{World, accept, world};
 
@@ -128,4 +128,26 @@ async fn a_flush_means_what_its_filter_says() {
     assert_eq!(world.claim("y.example").await.len(), 3);
     assert_eq!(world.queue.flush(&Filter::default()).await.unwrap(), 2);
     assert_eq!(world.claim("x.example").await.len(), 2);
+}
+
+/// A list that was asked for while jobs move must not miss the message: a selection acts on what is listed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_seen_while_its_job_is_claimed_and_put_back() {
+    let world = std::sync::Arc::new(world().await);
+    let id = world.put(&["a@x.example"], b"body").await;
+    let mover = world.clone();
+    let moves = tokio::spawn(async move {
+        for _ in 0..200 {
+            let job = mover.claim_one("x.example").await;
+            mover.queue.settle(&job.lease, Settlement::Released).await.unwrap();
+        }
+    });
+    let mut looks = 0;
+    while !moves.is_finished() {
+        assert!(world.queue.entry(id).await.unwrap().is_some(), "not there at look {looks}");
+        let listed = world.queue.list(&to("x.example"), None, 10).await.unwrap().entries;
+        assert_eq!(ids(&listed), [id], "not found by its destination at look {looks}");
+        looks += 1;
+    }
+    moves.await.unwrap();
 }
