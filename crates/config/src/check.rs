@@ -86,7 +86,6 @@ fn listeners(config: &Config, check: &mut Check<'_>) {
                 "an address and port of its own",
             );
         }
-        check.unavailable(!listener.proxy_from.is_empty(), &key("proxy_from"), "[]");
     }
     if config.frontend.listener.is_empty() {
         check.refuse("frontend.listener", "is empty", "at least one [[frontend.listener]]");

@@ -1,8 +1,9 @@
-//! The tokio shell: the start of a service, listeners, TLS with reload, DNS, connecting, shutdown.
+//! The tokio shell: the start of a service, listeners, the PROXY protocol, TLS with reload, DNS, connecting, shutdown.
 
 pub mod connect;
 pub mod dns;
 pub mod launch;
 pub mod listen;
+pub mod proxy;
 pub mod shutdown;
 pub mod tls;

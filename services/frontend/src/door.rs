@@ -1,8 +1,9 @@
 //! One listener as its sessions see it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use staffetta_config::{Listener, ListenerTls};
 use staffetta_smtp::server::Settings;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,8 @@ pub(crate) struct Door {
     /// Its name and rules, for the intake.
     pub(crate) source: Source,
     pub(crate) tls: ListenerTls,
+    /// Who sends a PROXY header.
+    proxies: Vec<IpNet>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) metrics: ListenerMetrics,
     /// No new sessions; those that wait for a command end.
@@ -44,12 +47,18 @@ impl Door {
                 accepted: metrics::messages_accepted(&listener.name),
             },
             tls: listener.tls,
+            proxies: [shared.proxies.as_slice(), &listener.proxy_from].concat(),
             settings: Arc::new(setup::session(listener, &shared)),
             metrics: ListenerMetrics::new(&listener.name, tls),
             shared,
             stop,
             kill,
         }
+    }
+
+    /// Is this a load balancer, which must say for whom it comes?
+    pub(crate) fn is_proxy(&self, ip: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(&ip))
     }
 
     /// The listener's name.

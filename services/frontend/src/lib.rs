@@ -10,6 +10,7 @@
 //!
 //! Stateless: everything that must survive is in the queue before it is acknowledged. [`run`] is the whole service.
 
+mod arrival;
 mod auth;
 mod connection;
 mod door;

@@ -50,14 +50,33 @@ impl Limits {
             return Err(Full::Pod);
         }
         if let Some(client) = client {
-            let count = open.by_client.entry(client).or_insert(0);
-            if *count >= self.per_client {
-                return Err(Full::Client);
-            }
-            *count += 1;
+            self.add(&mut open, client)?;
         }
         open.total += 1;
         Ok(Slot { limits: Arc::clone(self), client })
+    }
+
+    fn add(&self, open: &mut Open, client: IpAddr) -> Result<(), Full> {
+        let count = open.by_client.entry(client).or_insert(0);
+        if *count >= self.per_client {
+            return Err(Full::Client);
+        }
+        *count += 1;
+        Ok(())
+    }
+}
+
+impl Slot {
+    /// A proxy said for whom the place is; it was taken for the proxy, who has no limit of its own.
+    pub(crate) fn pass_on(&mut self, ip: IpAddr, exempt: bool) -> Result<(), Full> {
+        debug_assert!(self.client.is_none());
+        if !exempt {
+            let client = network(ip);
+            let mut open = self.limits.open.lock().unwrap_or_else(PoisonError::into_inner);
+            self.limits.add(&mut open, client)?;
+            self.client = Some(client);
+        }
+        Ok(())
     }
 }
 
@@ -130,6 +149,18 @@ mod tests {
         slots.push(limits.take(ip("192.0.2.2"), false).unwrap());
         slots.push(limits.take(ip("192.0.2.2"), false).unwrap());
         drop(slots);
+        let open = limits.open.lock().unwrap();
+        assert_eq!((open.total, open.by_client.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_place_that_a_proxy_took_is_counted_for_its_client() {
+        let limits = Limits::new(10, 1);
+        let mut first = limits.take(ip("198.51.100.1"), true).unwrap();
+        let mut second = limits.take(ip("198.51.100.1"), true).unwrap();
+        first.pass_on(ip("192.0.2.1"), false).unwrap();
+        assert_eq!(second.pass_on(ip("192.0.2.1"), false).unwrap_err(), Full::Client);
+        drop((first, second));
         let open = limits.open.lock().unwrap();
         assert_eq!((open.total, open.by_client.len()), (0, 0));
     }

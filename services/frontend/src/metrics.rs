@@ -21,6 +21,15 @@ pub(crate) struct ListenerMetrics {
     pub(crate) active: Gauge,
     pub(crate) over_limit: Counter,
     pub(crate) over_client_limit: Counter,
+    pub(crate) proxy: ProxyMetrics,
+}
+
+/// Connections that ended with their PROXY header, or for want of one.
+pub(crate) struct ProxyMetrics {
+    pub(crate) malformed: Counter,
+    pub(crate) late: Counter,
+    /// It came from outside `proxy_from`.
+    pub(crate) forbidden: Counter,
 }
 
 /// Handles that all listeners share.
@@ -59,6 +68,11 @@ impl ListenerMetrics {
             active: gauge!("staffetta_smtp_connections_active", "listener" => listener()),
             over_limit: rejected("connection_limit"),
             over_client_limit: rejected("connections_per_client"),
+            proxy: ProxyMetrics {
+                malformed: rejected("proxy_malformed"),
+                late: rejected("proxy_late"),
+                forbidden: rejected("proxy_forbidden"),
+            },
         }
     }
 }
@@ -185,7 +199,10 @@ fn describe() {
     staffetta_transport::dns::describe_metrics();
     describe_counter!("staffetta_smtp_connections_total", "Connections accepted, by listener and its TLS mode.");
     describe_gauge!("staffetta_smtp_connections_active", "Connections open now.");
-    describe_counter!("staffetta_smtp_connections_rejected_total", "Connections refused at once with 421.");
+    describe_counter!(
+        "staffetta_smtp_connections_rejected_total",
+        "Connections that ended before a session began, by listener and reason."
+    );
     describe_counter!(
         "staffetta_smtp_commands_total",
         "Replies to commands and messages, by command and first digit of the code."

@@ -11,6 +11,7 @@ use staffetta_transport::listen;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
+use crate::arrival::{self, Turned};
 use crate::connection;
 use crate::door::{Door, Peer};
 use crate::limits::{Full, Slot};
@@ -26,28 +27,42 @@ pub(crate) async fn serve(door: Arc<Door>, listener: TcpListener, sessions: Task
             () = &mut stopped => return,
             accepted = listen::accept(&listener) => accepted,
         };
-        let trusted = door.shared.is_trusted(address.ip());
-        match door.shared.limits.take(address.ip(), trusted) {
+        // A proxy stands for many clients; whose connection it is shows in its header.
+        let exempt = door.is_proxy(address.ip()) || door.shared.is_trusted(address.ip());
+        match door.shared.limits.take(address.ip(), exempt) {
             Ok(slot) => {
-                sessions.spawn(session(Arc::clone(&door), tcp, Peer { address, trusted }, slot));
+                sessions.spawn(arrive(Arc::clone(&door), tcp, address, slot));
             }
             Err(full) => refuse(&door, &tcp, address, full),
         }
     }
 }
 
-async fn session(door: Arc<Door>, tcp: TcpStream, peer: Peer, slot: Slot) {
+async fn arrive(door: Arc<Door>, mut tcp: TcpStream, address: SocketAddr, mut slot: Slot) {
+    let who = tokio::select! {
+        biased;
+        who = arrival::identify(&door, &mut tcp, address, &mut slot) => who,
+        () = door.kill.cancelled() => return,
+    };
+    match who {
+        Ok(peer) => session(&door, tcp, peer).await,
+        Err(Turned::Full(client, full)) => refuse(&door, &tcp, client, full),
+        Err(Turned::Away) => {}
+    }
+    drop(slot);
+}
+
+async fn session(door: &Door, tcp: TcpStream, peer: Peer) {
     door.metrics.connections.increment(1);
     door.metrics.active.increment(1.0);
     let client = maillog::Client { address: peer.address, name: None };
     maillog::connected(&maillog::Connected { listener: door.name(), client });
     tokio::select! {
         biased;
-        () = connection::run(&door, tcp, peer) => {}
+        () = connection::run(door, tcp, peer) => {}
         () = door.kill.cancelled() => {}
     }
     door.metrics.active.decrement(1.0);
-    drop(slot);
 }
 
 /// Says why and hangs up. Never waits: the answer fits into an empty send buffer, or the client does not get it.

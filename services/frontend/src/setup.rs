@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) failures: Failures,
     pub(crate) metrics: Metrics,
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// Load balancers in front of all listeners.
+    pub(crate) proxies: Vec<IpNet>,
     trusted_networks: Vec<IpNet>,
     etrn_networks: Vec<IpNet>,
     limits_of_sessions: SessionLimits,
@@ -72,6 +74,7 @@ impl Shared {
             limits: Limits::new(frontend.connection_limit, frontend.connections_per_client),
             metrics: Metrics::new(&mechanisms),
             tls: certificates.map(Certificates::server_config).transpose().context("tls")?,
+            proxies: frontend.proxy_from.clone(),
             trusted_networks: frontend.trusted_networks.clone(),
             etrn_networks: frontend.etrn_networks.clone(),
             limits_of_sessions: SessionLimits {

@@ -47,6 +47,11 @@ settings! {
         /// auth service is not asked. An IPv4 address is a client, and so is an IPv6 /64; trusted networks are not
         /// counted. While Redis is away nobody is refused.
         value auth_failures_per_client: Option<Rate> as Maybe<Limit> = "10/10m",
+        /// Networks of load balancers that begin every connection with a PROXY header, version 1 or 2, on every
+        /// listener; `proxy_from` of a listener adds to them. From these networks the header is required, within
+        /// three seconds, and the client that it names is who counts for trust, limits, log and trace. From anywhere
+        /// else a header ends the connection. Whoever is in these networks can claim to be any client.
+        value proxy_from: Vec<IpNet> as List<Network> = "",
         /// How much a login may send. Not available in this version.
         value messages_per_login: Option<Rate> as Maybe<Limit> = "",
         /// Longest silence of a client (RFC 5321 section 4.5.3.2 asks for five minutes).
@@ -74,7 +79,8 @@ settings! {
         need kind: ListenerKind as Choice<ListenerKind> = "relay",
         /// When the connection becomes encrypted.
         value tls: ListenerTls as Choice<ListenerTls> = "starttls",
-        /// Networks of proxies that send a PROXY header. Not available in this version.
+        /// More networks of load balancers that send a PROXY header, on this listener only; see
+        /// `frontend.proxy_from`.
         value proxy_from: Vec<IpNet> as List<Network> = "",
     }
 }

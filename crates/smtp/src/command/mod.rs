@@ -137,8 +137,8 @@ verbs! {
     Help = help::ROW,
 }
 
-/// Words of other protocols (Postfix `smtpd_forbidden_commands`).
-const FORBIDDEN: [&str; 3] = ["CONNECT", "GET", "POST"];
+/// Words of other protocols (Postfix `smtpd_forbidden_commands`), and of a PROXY header where none is believed.
+const FORBIDDEN: [&str; 4] = ["CONNECT", "GET", "POST", "PROXY"];
 
 impl Verb {
     /// What the table says of it.
@@ -228,6 +228,7 @@ mod tests {
             ("GET / HTTP/1.1", Reply::goodbye()),
             ("post /", Reply::goodbye()),
             ("CONNECT a:25", Reply::goodbye()),
+            ("PROXY TCP4 192.0.2.1 192.0.2.2 1 2", Reply::goodbye()),
             ("Subject: hello", Reply::goodbye()),
             ("Received:from", Reply::goodbye()),
             ("<html>", Reply::goodbye()),

@@ -14,12 +14,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use staffetta_config::ListenerTls;
 use staffetta_mail::trace::Protocol;
 use staffetta_smtp::server::{Event, Link, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::arrival::has_spoken;
 use crate::auth::Exchange;
 use crate::door::{Door, Peer};
 use crate::intake::{Login, Memory, Opened, Principal, Tls};
@@ -67,8 +69,8 @@ pub(crate) async fn run(door: &Door, tcp: TcpStream, peer: Peer) {
 
 /// The session loop.
 async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
-    let mut stream = dialog.open(tcp).await?;
     let (mut input, mut output) = (BytesMut::new(), BytesMut::with_capacity(256));
+    let mut stream = dialog.open(tcp, &mut input).await?;
     let mut stopped = pin!(dialog.door.stop.cancelled());
     let mut patience = pin!(tokio::time::sleep_until(dialog.session.deadline().into()));
     let mut stopping = false;
@@ -138,11 +140,21 @@ impl<'a> Dialog<'a> {
         self.session.settings().timeout
     }
 
-    async fn open(&mut self, tcp: TcpStream) -> io::Result<Stream> {
-        match self.door.tls {
-            ListenerTls::Implicit => self.encrypt(tcp).await,
-            ListenerTls::Starttls | ListenerTls::Off => Ok(Stream::Plain(tcp)),
+    /// What a client says before the greeting goes into the input: the session does not take it.
+    async fn open(&mut self, tcp: TcpStream, input: &mut BytesMut) -> io::Result<Stream> {
+        if self.door.tls == ListenerTls::Implicit {
+            let mut stream = self.encrypt(tcp).await?;
+            if let Some(read) = stream.read_buf(input).now_or_never() {
+                more(read?)?;
+            }
+            return Ok(stream);
         }
+        let early = has_spoken(&tcp);
+        let mut stream = Stream::Plain(tcp);
+        if early {
+            more(stream.read_buf(input).await?)?;
+        }
+        Ok(stream)
     }
 
     async fn start_tls(&mut self, stream: Stream) -> io::Result<Stream> {

@@ -1,5 +1,6 @@
 //! A client that says a line and reads a reply.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -25,6 +26,17 @@ impl Client {
         let mut client = Self { io: Box::new(TcpStream::connect(address).await.unwrap()), buffer: Vec::new() };
         let greeting = client.reply().await;
         (client, greeting)
+    }
+
+    /// Connects from this address of ours, reads the greeting and says EHLO.
+    pub(crate) async fn from(source: &str, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+        let mut client = Self { io: Box::new(socket.connect(address).await.unwrap()), buffer: Vec::new() };
+        let greeting = client.reply().await;
+        assert!(greeting.starts_with("220 mail.test ESMTP"), "{greeting}");
+        client.say("EHLO client.test").await;
+        client
     }
 
     /// Connects, checks the greeting and says EHLO.
@@ -44,9 +56,30 @@ impl Client {
         client
     }
 
+    /// Connects and sends these octets before anything is heard.
+    pub(crate) fn early(address: SocketAddr, octets: &[u8]) -> Self {
+        Self { io: Box::new(early(address, octets)), buffer: Vec::new() }
+    }
+
+    /// A PROXY header, then TLS at once.
+    pub(crate) async fn implicit_behind(header: &[u8], address: SocketAddr, ca: &Path) -> Self {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        tcp.write_all(header).await.unwrap();
+        let mut client = Self { io: Box::new(connect_tls(tcp, ca).await), buffer: Vec::new() };
+        assert!(client.reply().await.starts_with("220 "));
+        client.say("EHLO client.test").await;
+        client
+    }
+
     /// A connection under STARTTLS with EHLO said again.
     pub(crate) async fn encrypted(address: SocketAddr, ca: &Path) -> Self {
+        Self::encrypted_behind(b"", address, ca).await
+    }
+
+    /// The same behind a PROXY header.
+    pub(crate) async fn encrypted_behind(header: &[u8], address: SocketAddr, ca: &Path) -> Self {
         let mut tcp = TcpStream::connect(address).await.unwrap();
+        tcp.write_all(header).await.unwrap();
         let mut buffer = Vec::new();
         read_reply(&mut tcp, &mut buffer).await;
         tcp.write_all(b"EHLO client.test\r\n").await.unwrap();
@@ -88,6 +121,14 @@ impl Client {
         let mut rest = [0; 64];
         !matches!(self.io.read(&mut rest).await, Ok(n) if n > 0)
     }
+}
+
+/// A connection with octets on it. Not a moment passes in between: a server in this process cannot be faster.
+pub(crate) fn early(address: SocketAddr, octets: &[u8]) -> TcpStream {
+    let mut tcp = std::net::TcpStream::connect(address).unwrap();
+    tcp.write_all(octets).unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    TcpStream::from_std(tcp).unwrap()
 }
 
 async fn connect_tls(tcp: TcpStream, ca: &Path) -> tokio_rustls::client::TlsStream<TcpStream> {

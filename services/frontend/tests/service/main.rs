@@ -5,6 +5,7 @@
 mod auth;
 mod client;
 mod log;
+mod proxy;
 mod trust;
 mod world;
 
