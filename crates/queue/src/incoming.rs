@@ -2,7 +2,8 @@
 //!
 //! Small bodies wait in memory and travel inside the record. Larger ones are cut into chunks of 256 KiB, each stored as
 //! soon as it is full with a time to live of 15 minutes; the enqueue script makes them permanent. Whatever happens
-//! before that, the chunks go away: at once when the message is given up, by their time to live when the process dies.
+//! before that, the chunks go away: with the garbage when the message is given up, by their time to live when the process
+//! dies.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ pub struct Incoming {
     id: QueueId,
     buffer: Vec<u8>,
     chunks: u32,
+    /// Those and one that may be on its way.
+    sent: u32,
     size: u64,
     refreshed: Instant,
     /// Set once the enqueue may have made the chunks part of a message.
@@ -38,7 +41,16 @@ impl Incoming {
     pub(crate) fn new(shared: Arc<Shared>) -> Result<Self, EnqueueError> {
         may_enqueue(shared.health())?;
         let id = shared.new_id();
-        Ok(Self { shared, id, buffer: Vec::new(), chunks: 0, size: 0, refreshed: Instant::now(), handed_over: false })
+        Ok(Self {
+            shared,
+            id,
+            buffer: Vec::new(),
+            chunks: 0,
+            sent: 0,
+            size: 0,
+            refreshed: Instant::now(),
+            handed_over: false,
+        })
     }
 
     /// The name that the message will have.
@@ -92,8 +104,9 @@ impl Incoming {
     }
 
     async fn store(&mut self, chunk: &[u8]) -> Result<(), EnqueueError> {
+        self.sent = self.chunks + 1;
         self.shared.store_chunk(self.id, self.chunks, chunk).await?;
-        self.chunks += 1;
+        self.chunks = self.sent;
         if self.refreshed.elapsed() > REFRESH {
             self.shared.refresh_chunks(self.id, self.chunks).await?;
             self.refreshed = Instant::now();
@@ -105,19 +118,14 @@ impl Incoming {
 impl Drop for Incoming {
     /// A message that was given up must not take room for a quarter of an hour.
     fn drop(&mut self) {
-        if self.handed_over || self.chunks == 0 {
+        if self.handed_over || self.sent == 0 {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (shared, id, chunks) = (self.shared.clone(), self.id, self.chunks);
+        let (shared, id, chunks) = (self.shared.clone(), self.id, self.sent);
         runtime.spawn(async move {
-            let mut command = redis::Cmd::new();
-            command.arg("UNLINK");
-            for index in 0..chunks {
-                command.arg(shared.partition(id.partition()).chunk(id, index));
-            }
             // If it fails, the time to live remains.
-            let _ = shared.node(id.partition()).bodies.ask(command).await;
+            let _ = shared.discard(id, chunks).await;
         });
     }
 }

@@ -11,6 +11,7 @@
 //! | `w:<destination>` `lease` `held` | where a job is: exactly one of these |
 //! | `due` `qf` | which destination deserves a visit when; back-offs |
 //! | `ids` `n` `x:<minute>` `id` | all messages; jobs beyond the first; tombstones; identity |
+//! | `gc` | bodies of messages that are over, to be deleted |
 //!
 //! Beside the partitions there are the registry with what workers can read, `{kq:cfg}` and `{kq:cfg}readers`, and the
 //! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`]. docs/stored-formats.md has the octets of all.

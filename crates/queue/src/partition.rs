@@ -37,6 +37,8 @@ pub(crate) struct Partition {
     pub(crate) back_off: String,
     /// Open jobs beyond the first of each message (STRING).
     pub(crate) extra: String,
+    /// What remains of messages that are over, by the time at which it may be deleted (ZSET).
+    pub(crate) garbage: String,
     /// Identity, written once (STRING).
     pub(crate) identity: String,
 }
@@ -53,6 +55,7 @@ impl Partition {
             ids: key("ids"),
             back_off: key("qf"),
             extra: key("n"),
+            garbage: key("gc"),
             identity: key("id"),
             tag,
         }
@@ -81,6 +84,11 @@ impl Partition {
     /// A piece of the body (STRING), with a TTL until the message is queued.
     pub(crate) fn chunk(&self, id: QueueId, index: u32) -> String {
         format!("{}b:{id}:{index}", self.tag)
+    }
+
+    /// Some pieces of the body.
+    pub(crate) fn chunks(&self, id: QueueId, indices: std::ops::Range<u32>) -> Vec<String> {
+        indices.map(|index| self.chunk(id, index)).collect()
     }
 
     /// Jobs that wait for a destination, by the time they are due (ZSET).

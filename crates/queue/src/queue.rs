@@ -128,7 +128,7 @@ impl Queue {
     }
 
     /// Takes expired leases back; poison (too many reclaims) goes to held. Lets held jobs go whose message's life is over.
-    /// Returns how many.
+    /// Returns how many. Deletes what is left of messages that are over, too.
     ///
     /// # Errors
     /// Redis is away.

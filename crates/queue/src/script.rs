@@ -77,10 +77,10 @@ scripts! {
         args: term; arg_groups: members;
     }
     /// Ends a job.
-    Finish(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_bury.lua", "finish.lua") {
-        keys: lease ids tombstones record state due extra;
-        key_groups: open chunks notice_records notice_waiting notice_chunks;
-        args: member id job remember; arg_groups: notice_ids notice_octets notice_destinations;
+    Finish(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_bury.lua", "common_discard.lua", "finish.lua") {
+        keys: lease ids tombstones record state due extra garbage;
+        key_groups: open notice_records notice_waiting notice_chunks;
+        args: member id job chunks remember; arg_groups: notice_ids notice_octets notice_destinations;
     }
     /// Puts a job back.
     Defer(" flags=allow-oom", "common_now.lua", "common_put.lua", "defer.lua") {
@@ -93,9 +93,14 @@ scripts! {
         args: ; arg_groups: members jobs destinations;
     }
     /// Deletes a message.
-    Abort(" flags=allow-oom", "common_bury.lua", "abort.lua") {
-        keys: record ids tombstones due held back_off extra; key_groups: open states waiting chunks;
-        args: id; arg_groups: destinations;
+    Abort(" flags=allow-oom", "common_now.lua", "common_bury.lua", "common_discard.lua", "abort.lua") {
+        keys: record ids tombstones due held back_off extra garbage; key_groups: open states waiting;
+        args: id chunks; arg_groups: destinations;
+    }
+    /// Takes garbage to be deleted.
+    Reap(" flags=allow-oom", "common_now.lua", "reap.lua") {
+        keys: garbage; key_groups: ;
+        args: limit term; arg_groups: ;
     }
     /// Makes jobs due now.
     Flush(" flags=allow-oom", "common_now.lua", "flush.lua") {

@@ -87,7 +87,6 @@ impl Shared {
         let open = (destinations.len() > 1).then(|| partition.open_jobs(id));
         let states: Vec<String> = (0..).zip(destinations).map(|(job, _)| partition.state(id, job)).collect();
         let waiting: Vec<String> = destinations.iter().map(|name| partition.waiting(name.as_str())).collect();
-        let chunks: Vec<String> = (0..chunks).map(|index| partition.chunk(id, index)).collect();
         let destinations: Vec<Arg<'_>> = destinations.iter().map(|name| name.as_str().into()).collect();
         script::Abort {
             record: &partition.record(id),
@@ -97,11 +96,12 @@ impl Shared {
             held: &partition.held,
             back_off: &partition.back_off,
             extra: &partition.extra,
+            garbage: &partition.garbage,
             open: open.as_slice(),
             states: &states,
             waiting: &waiting,
-            chunks: &chunks,
             id: Arg::Id(id),
+            chunks: u64::from(chunks).into(),
             destinations: &destinations,
         }
         .call()

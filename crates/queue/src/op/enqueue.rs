@@ -68,7 +68,7 @@ impl Shared {
         let partition = self.partition(id.partition());
         let waiting: Vec<String> = record.destinations.iter().map(|name| partition.waiting(name.as_str())).collect();
         let open = (record.destinations.len() > 1).then(|| partition.open_jobs(id));
-        let chunks: Vec<String> = (0..record.chunks).map(|index| partition.chunk(id, index)).collect();
+        let chunks = partition.chunks(id, 0..record.chunks);
         let destinations: Vec<Arg<'_>> = record.destinations.iter().map(|name| name.as_str().into()).collect();
         script::Enqueue {
             record: &partition.record(id),

@@ -18,6 +18,7 @@ mod list;
 mod node_tests;
 mod offer;
 mod park;
+mod reap;
 mod reclaim;
 mod renew;
 #[cfg(test)]

@@ -22,7 +22,11 @@ impl Shared {
             let (seen, moved) = self.reclaim_group(keys).await?;
             total += moved;
             if seen < GROUP || moved == 0 {
-                return Ok(total + self.release_over(keys).await?);
+                total += self.release_over(keys).await?;
+                if let Err(error) = self.reap(keys).await {
+                    tracing::debug!(partition, %error, "garbage stays until the next look");
+                }
+                return Ok(total);
             }
         }
     }

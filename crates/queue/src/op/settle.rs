@@ -149,7 +149,6 @@ impl Shared {
         let (id, facts) = (lease.id, lease.facts);
         let partition = self.partition(id.partition());
         let open = (facts.jobs > 1).then(|| partition.open_jobs(id));
-        let chunks: Vec<String> = (0..facts.chunks).map(|index| partition.chunk(id, index)).collect();
         let keys = NoticeKeys::new(partition, notices);
         let args = NoticeArgs::new(notices);
         script::Finish {
@@ -160,14 +159,15 @@ impl Shared {
             state: &partition.state(id, lease.job),
             due: &partition.due,
             extra: &partition.extra,
+            garbage: &partition.garbage,
             open: open.as_slice(),
-            chunks: &chunks,
             notice_records: &keys.records,
             notice_waiting: &keys.waiting,
             notice_chunks: &keys.chunks,
             member: (&*lease.member).into(),
             id: Arg::Id(id),
             job: u64::from(lease.job).into(),
+            chunks: u64::from(facts.chunks).into(),
             remember: (self.node(id.partition()).clock.now().saturating_sub(facts.arrived) < BURY_BELOW).into(),
             notice_ids: &args.ids,
             notice_octets: &args.octets,
@@ -214,11 +214,10 @@ struct NoticeKeys {
 
 impl NoticeKeys {
     fn new(partition: &Partition, notices: &[Encoded]) -> Self {
-        let chunks = |notice: &Encoded| (0..notice.chunks).map(|index| partition.chunk(notice.id, index)).collect();
         Self {
             records: notices.iter().map(|notice| partition.record(notice.id)).collect(),
             waiting: notices.iter().map(|notice| partition.waiting(notice.destinations[0].as_str())).collect(),
-            chunks: notices.iter().flat_map(|notice| -> Vec<String> { chunks(notice) }).collect(),
+            chunks: notices.iter().flat_map(|notice| partition.chunks(notice.id, 0..notice.chunks)).collect(),
         }
     }
 }

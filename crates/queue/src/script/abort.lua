@@ -1,9 +1,10 @@
 -- ABORT: deletes a message that nobody is delivering; forbids one that never arrived. Jobs that are leased are marked,
--- so that they end with the attempt that is under way. With several jobs there is `open`.
+-- so that they end with the attempt that is under way. With several jobs there is `open`. chunks: how many it has.
 -- Answers DONE (it is over already), GONE (it never arrived, and never will), LEASED, REMOVED.
 if redis.call('EXISTS', record) == 0 then
   if redis.call('SISMEMBER', tombstones, id) == 1 then return 'DONE' end
   bury(tombstones, id)
+  discard(garbage, id, chunks)
   return 'GONE'
 end
 local free, leased = {}, {}
@@ -40,7 +41,7 @@ if #leased > 0 then
   return 'LEASED'
 end
 redis.call('UNLINK', record)
-for _, chunk in ipairs(chunks) do redis.call('UNLINK', chunk) end
+discard(garbage, id, chunks)
 redis.call('ZREM', ids, id)
 bury(tombstones, id)
 return 'REMOVED'

@@ -77,6 +77,7 @@ async fn jobs_of_one_message_are_independent_and_the_last_one_ends_it() {
     world.queue.chunk(id, 1).await.unwrap();
     assert_eq!(world.finish(&x).await, Settled::Stale);
     world.finish(&y).await;
+    world.keep_house().await;
     assert_eq!(world.remains(), Vec::<String>::new());
 }
 

@@ -75,7 +75,7 @@ async fn busy(world: &World) {
     };
     world.queue.settle(&first.lease, back_off).await.unwrap();
     world.finish(&second).await;
-    let gone = world.put(&["d@z.example"], b"x").await;
+    let gone = world.put(&["d@z.example"], &[b'x'; 300_000]).await;
     world.queue.delete(gone).await.unwrap();
     let mut incoming = world.queue.receive().unwrap();
     incoming.write(&[b'b'; 300_000]).await.unwrap();

@@ -6,6 +6,7 @@ mod accept;
 mod admin;
 mod deliver;
 mod faults;
+mod garbage;
 mod gate;
 mod hold;
 mod keys;

@@ -117,6 +117,8 @@ struct Model {
     /// Open jobs only; a message without is gone.
     messages: BTreeMap<QueueId, BTreeMap<u16, ModelJob>>,
     chunks: BTreeMap<QueueId, u32>,
+    /// Messages that are over and whose chunks are still there.
+    garbage: BTreeSet<QueueId>,
     all: Vec<QueueId>,
     leases: Vec<Lease>,
     back_off: BTreeMap<(u16, String), u64>,
@@ -162,8 +164,15 @@ impl Model {
         if let Some(jobs) = self.messages.get_mut(&id) {
             jobs.remove(&number);
             if jobs.is_empty() {
-                self.messages.remove(&id);
+                self.end(id);
             }
+        }
+    }
+
+    fn end(&mut self, id: QueueId) {
+        self.messages.remove(&id);
+        if self.chunks[&id] > 0 {
+            self.garbage.insert(id);
         }
     }
 }
@@ -324,6 +333,7 @@ impl Run<'_> {
             self.model.close(id, number);
         }
         prop_assert_eq!(self.queue.reclaim(partition).await.unwrap(), expected);
+        self.model.garbage.retain(|id| id.partition() != partition);
         Ok(())
     }
 
@@ -344,7 +354,7 @@ impl Run<'_> {
         jobs.values_mut().for_each(|job| job.doomed = true);
         let leased = !jobs.is_empty();
         if !leased {
-            self.model.messages.remove(&id);
+            self.model.end(id);
         }
         // With the last waiting job of a destination its back-off ends.
         for destination in gone {
@@ -471,12 +481,18 @@ impl Run<'_> {
                     "due" => due.extend(scored().into_iter().map(|(name, at)| ((partition, name), at as u64))),
                     "lease" => found.extend(scored().into_iter().map(|(member, _)| format!("leased {member}"))),
                     "held" => found.extend(scored().into_iter().map(|(job, _)| format!("held {job}"))),
+                    "gc" => found.extend(scored().into_iter().map(|(name, _)| format!("garbage {name}"))),
                     "ids" => found.extend(scored().into_iter().map(|(id, _)| format!("{id} is listed"))),
                     "n" => drop(extra.insert(partition, redis::cmd("GET").arg(key).query(&mut redis).unwrap())),
                     "id" | "qf" | "hb" => {}
                     _ => prop_assert!(false, "unknown key {key}"),
                 },
             }
+        }
+        for id in &self.model.garbage {
+            let chunks = self.model.chunks[id];
+            expected.insert(format!("garbage {id} {chunks}"));
+            expected.extend((0..chunks).map(|index| format!("chunk {id}:{index} for ever true")));
         }
         let mut more = BTreeMap::from([(0, 0), (1, 0)]);
         for (id, jobs) in &self.model.messages {

@@ -150,6 +150,7 @@ async fn two_notices_are_queued_with_the_end_of_their_cause_and_only_once() {
         }
     }
     world.finish(&world.claim_one("x.example").await).await;
+    world.keep_house().await;
     for key in world.remains() {
         let left: i64 = redis::cmd("TTL").arg(&key).query(&mut world.redis()).unwrap();
         assert!(key.contains("}b:") && left > 0, "only chunks that the repeated calls stored, and they go: {key}");
@@ -186,6 +187,7 @@ async fn a_deferral_can_carry_a_large_notice() {
     for job in [report, world.claim_one("x.example").await, world.claim_one("y.example").await] {
         assert!(world.finish(&job).await.is_done());
     }
+    world.keep_house().await;
     assert_eq!(world.remains(), Vec::<String>::new());
 }
 

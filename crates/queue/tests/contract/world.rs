@@ -85,6 +85,13 @@ impl World {
         self.queue.settle(&job.lease, deferred(job.recipients.clone(), after)).await.unwrap()
     }
 
+    /// What every worker does every few seconds.
+    pub(crate) async fn keep_house(&self) {
+        for partition in 0..self.queue.partitions() {
+            self.queue.reclaim(partition).await.unwrap();
+        }
+    }
+
     /// All keys but the identity and the tombstones: what a queue without mail must not have.
     pub(crate) fn remains(&self) -> Vec<String> {
         let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut self.redis()).unwrap();
