@@ -23,7 +23,8 @@ impl Clock {
         Self { started: Instant::now(), origin: AtomicI64::new(i64::try_from(wall).unwrap_or_default()) }
     }
 
-    /// What TIME would answer now, to within a network round trip.
+    /// What TIME would answer now, to within a network round trip; never later than that, as an answer is always some
+    /// time under way.
     pub(crate) fn now(&self) -> UnixMillis {
         let now = self.origin.load(Ordering::Relaxed) + millis(self.started.elapsed());
         u64::try_from(now).unwrap_or_default()

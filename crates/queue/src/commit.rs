@@ -10,6 +10,7 @@ use redis::{Cmd, Pipeline, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::Settings;
 use crate::connection::Link;
 use crate::error::Fault;
 use crate::value::integer;
@@ -20,6 +21,33 @@ const BATCH_BYTES: usize = 1 << 20;
 const BUFFER: usize = 1_024;
 /// How long replicas may take for one batch, in milliseconds.
 const WAIT_TIMEOUT: u32 = 5_000;
+
+/// How many replicas must have what a connection writes; `None`: nobody asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Replicas(Option<u32>);
+
+impl Replicas {
+    pub(crate) fn needed(settings: &Settings) -> Self {
+        Self(settings.wait_for())
+    }
+
+    /// The question, behind what was written; they have `timeout` milliseconds.
+    pub(crate) fn ask(self, pipeline: &mut Pipeline, timeout: u32) {
+        if let Some(replicas) = self.0 {
+            pipeline.cmd("WAIT").arg(replicas).arg(timeout);
+        }
+    }
+
+    /// Takes its answer off. WAIT does not fail: its number must be compared.
+    pub(crate) fn have(self, answers: &mut Vec<Result<Value, Fault>>) -> Result<(), Fault> {
+        let Some(replicas) = self.0 else { return Ok(()) };
+        let confirmed = answers.pop().and_then(Result::ok).and_then(|value| integer(&value)).unwrap_or(0);
+        if confirmed >= i64::from(replicas) {
+            return Ok(());
+        }
+        Err(Fault::Unknown(format!("{confirmed} of {replicas} replicas confirmed")))
+    }
+}
 
 /// A connection with its batches.
 pub(crate) struct Lane {
@@ -39,7 +67,7 @@ impl Lane {
     /// Starts the lane. With `replicas`, a batch counts only when that many replicas have it.
     pub(crate) fn start(link: Link, replicas: Option<u32>, shutdown: CancellationToken) -> Self {
         let (calls, queue) = mpsc::channel(BUFFER);
-        let worker = Worker { link: link.clone(), replicas, queue };
+        let worker = Worker { link: link.clone(), replicas: Replicas(replicas), queue };
         tokio::spawn(async move { shutdown.run_until_cancelled(worker.run()).await });
         Self { link, calls, pending: Arc::new(()) }
     }
@@ -66,7 +94,7 @@ impl Lane {
 
 struct Worker {
     link: Link,
-    replicas: Option<u32>,
+    replicas: Replicas,
     queue: mpsc::Receiver<Call>,
 }
 
@@ -98,10 +126,8 @@ impl Worker {
     }
 
     async fn send(&self, mut batch: Batch) {
-        if let Some(replicas) = self.replicas {
-            batch.pipeline.cmd("WAIT").arg(replicas).arg(WAIT_TIMEOUT);
-        }
-        let outcome = self.link.send(&batch.pipeline).await.and_then(|answers| self.confirm(answers));
+        self.replicas.ask(&mut batch.pipeline, WAIT_TIMEOUT);
+        let outcome = self.link.send(&batch.pipeline).await.map(|answers| self.confirm(answers));
         match outcome {
             Ok(values) => {
                 for (answer, value) in batch.answers.into_iter().zip(values) {
@@ -116,18 +142,14 @@ impl Worker {
         }
     }
 
-    /// WAIT does not fail: its number must be compared. Too few means that nobody knows what a failover would keep.
-    fn confirm(&self, mut values: Vec<Result<Value, Fault>>) -> Result<Vec<Result<Value, Fault>>, Fault> {
-        if let Some(replicas) = self.replicas {
-            let confirmed = values.pop().and_then(Result::ok).and_then(|value| integer(&value)).unwrap_or(0);
-            if confirmed < i64::from(replicas) {
-                let fault = Fault::Unknown(format!("{confirmed} of {replicas} replicas confirmed"));
-                for value in values.iter_mut().filter(|value| value.is_ok()) {
-                    *value = Err(fault.clone());
-                }
+    /// Too few replicas mean that nobody knows what a failover would keep.
+    fn confirm(&self, mut values: Vec<Result<Value, Fault>>) -> Vec<Result<Value, Fault>> {
+        if let Err(fault) = self.replicas.have(&mut values) {
+            for value in values.iter_mut().filter(|value| value.is_ok()) {
+                *value = Err(fault.clone());
             }
         }
-        Ok(values)
+        values
     }
 }
 

@@ -59,7 +59,7 @@ scripts! {
     /// Queues a message.
     Enqueue("", "common_now.lua", "common_put.lua", "enqueue.lua") {
         keys: record tombstones ids due extra; key_groups: waiting open chunks;
-        args: id arrived octets; arg_groups: destinations;
+        args: id arrived ends octets; arg_groups: destinations;
     }
     /// Destinations with work.
     Offer(" flags=allow-oom", "common_now.lua", "offer.lua") {
@@ -95,7 +95,7 @@ scripts! {
     /// Deletes a message.
     Abort(" flags=allow-oom", "common_now.lua", "common_bury.lua", "common_discard.lua", "abort.lua") {
         keys: record ids tombstones due held back_off extra garbage; key_groups: open states waiting;
-        args: id chunks; arg_groups: destinations;
+        args: id chunks mark; arg_groups: destinations;
     }
     /// Takes garbage to be deleted.
     Reap(" flags=allow-oom", "common_now.lua", "reap.lua") {

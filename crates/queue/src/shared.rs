@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use redis::{Pipeline, Value};
 use staffetta_mail::QueueId;
@@ -12,6 +13,10 @@ use crate::node::Node;
 use crate::partition::Partition;
 use crate::{Error, Health, Settings, UnixMillis};
 
+/// How long the outcome of an enqueue is pursued. Well below the patience of clients, and below the minute after which the
+/// script refuses an old record.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// What one process brings along; tests pretend.
 #[derive(Clone, Copy)]
 pub(crate) struct Process {
@@ -19,11 +24,13 @@ pub(crate) struct Process {
     pub(crate) reads: u8,
     /// Its own clock, which may be wrong.
     pub(crate) wall: fn() -> UnixMillis,
+    /// How long the outcome of an enqueue is pursued.
+    pub(crate) patience: Duration,
 }
 
 impl Process {
     /// This one.
-    pub(crate) const TODAY: Self = Self { reads: NEWEST, wall: crate::clock::wall };
+    pub(crate) const TODAY: Self = Self { reads: NEWEST, wall: crate::clock::wall, patience: PATIENCE };
 }
 
 /// The inside of a queue.
@@ -38,6 +45,8 @@ pub(crate) struct Shared {
     unique: AtomicU32,
     /// The newest format that this process reads.
     pub(crate) reads: u8,
+    /// How long the outcome of an enqueue is pursued.
+    pub(crate) patience: Duration,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -82,6 +91,7 @@ impl Shared {
             next_partition: AtomicU32::new(rand::random()),
             unique: AtomicU32::new(rand::random()),
             reads: process.reads,
+            patience: process.patience,
             shutdown,
         }))
     }

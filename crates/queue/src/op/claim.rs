@@ -11,6 +11,7 @@ use bytes::Bytes;
 use redis::Cmd;
 use staffetta_mail::QueueId;
 
+use crate::commit::Replicas;
 use crate::error::Fault;
 use crate::format::{ReadError, State};
 use crate::job::Facts;
@@ -23,6 +24,10 @@ use crate::{Destination, Error, Job, Lease, UnixMillis};
 
 /// How long a claim whose answer was lost is repeated.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long replicas may take to confirm a claim, in milliseconds.
+const REPLICAS_TIMEOUT: u32 = 500;
+/// After this the client of a message has had its answer: the patience of an enqueue and its pursuit have ended.
+const UNDECIDED: Duration = Duration::from_secs(60);
 /// What one claim may lease; bounded by Lua's stack and by the octets of one answer.
 const MAX_CLAIM: usize = 500;
 
@@ -33,6 +38,8 @@ struct Claimed {
     at: UnixMillis,
     /// When the leases end, by the local monotonic clock.
     deadline: Instant,
+    /// Enough replicas have it.
+    safe: bool,
 }
 
 impl Shared {
@@ -63,7 +70,10 @@ impl Shared {
             let known = if jobs.is_ok() { claimed.names } else { Vec::new() };
             self.look_for_strays(partition, destination.clone(), token, known);
         }
-        jobs
+        match jobs {
+            Ok(jobs) if !claimed.safe => Ok(self.keep_decided(jobs).await),
+            jobs => jobs,
+        }
     }
 
     /// Repeats while nobody knows what happened. The deadline counts from before the first attempt that may have worked.
@@ -78,12 +88,12 @@ impl Shared {
         let start = Instant::now();
         loop {
             let call = self.claim_call(keys, destination, token, limit, *repeated);
-            match self.node(keys.number).claims.ask(call).await {
-                Ok(answer) => {
+            match self.ask_to_claim(keys, call).await {
+                Ok((answer, safe)) => {
                     let mut values = value::array(&answer).iter();
                     let at = values.next().map_or(0, value::count);
                     let names = values.filter_map(value::str).filter_map(parse_job_name).collect();
-                    return Ok(Claimed { names, at, deadline: start + self.settings.lease });
+                    return Ok(Claimed { names, at, deadline: start + self.settings.lease, safe });
                 }
                 Err(fault) if start.elapsed() > PATIENCE => {
                     *repeated |= matches!(fault, Fault::Unknown(_));
@@ -95,6 +105,32 @@ impl Shared {
             }
             let _ = tokio::time::timeout(PATIENCE, self.node(keys.number).claims.wait()).await;
         }
+    }
+
+    /// True: a failover would keep it.
+    async fn ask_to_claim(&self, keys: &Partition, call: Cmd) -> Result<(redis::Value, bool), Fault> {
+        let replicas = Replicas::needed(&self.settings);
+        let mut pipeline = redis::Pipeline::new();
+        pipeline.add_command(call);
+        replicas.ask(&mut pipeline, REPLICAS_TIMEOUT);
+        let mut answers = self.node(keys.number).claims.send(&pipeline).await?;
+        let safe = replicas.have(&mut answers).is_ok();
+        let answer = answers.pop().unwrap_or_else(|| Err(Fault::Unknown("no answer".into())))?;
+        Ok((answer, safe))
+    }
+
+    /// Replicas did not confirm what the jobs stand on: whoever enqueued the young ones may still be told no, so they wait.
+    /// Older ones are decided, and a queue drains without replicas.
+    async fn keep_decided(&self, jobs: Vec<Job>) -> Vec<Job> {
+        let (young, decided): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.age < UNDECIDED);
+        for job in young {
+            if let Err(error) =
+                self.defer(&job.lease, b"", UNDECIDED.saturating_sub(job.age), Duration::ZERO, &[]).await
+            {
+                tracing::debug!(%error, "a job that is not confirmed waits for the end of its lease");
+            }
+        }
+        decided
     }
 
     /// A call that repeats itself answers what the token holds already, and asks for more only if that is nothing.

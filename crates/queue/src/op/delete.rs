@@ -13,7 +13,9 @@ impl Shared {
     pub(crate) async fn delete(&self, id: QueueId) -> Result<Deleted, Error> {
         let call = match self.record(id).await? {
             None => return Ok(Deleted::Missing),
-            Some(Ok(record)) => self.abort_call(id, record.message.arrived, &record.destinations, record.chunks()),
+            Some(Ok(record)) => {
+                self.abort_call(id, record.message.arrived, &record.destinations, record.chunks(), true)
+            }
             Some(Err(_)) => self.abort_unread_call(id).await?,
         };
         let answer = self.node(id.partition()).admin.ask(call).await?;
@@ -73,15 +75,17 @@ impl Shared {
         let nowhere = Destination::new("");
         let destinations: Vec<Destination> =
             (0..jobs).map(|job| places.get(&job).unwrap_or(&nowhere).clone()).collect();
-        Ok(self.abort_call(id, id.unix_millis(), &destinations, traces.chunks))
+        Ok(self.abort_call(id, id.unix_millis(), &destinations, traces.chunks, true))
     }
 
+    /// `leased`: also if workers have it; it then ends with their attempts.
     pub(crate) fn abort_call(
         &self,
         id: QueueId,
         arrived: UnixMillis,
         destinations: &[Destination],
         chunks: u32,
+        leased: bool,
     ) -> Cmd {
         let partition = self.partition(id.partition());
         let open = (destinations.len() > 1).then(|| partition.open_jobs(id));
@@ -102,6 +106,7 @@ impl Shared {
             waiting: &waiting,
             id: Arg::Id(id),
             chunks: u64::from(chunks).into(),
+            mark: leased.into(),
             destinations: &destinations,
         }
         .call()

@@ -1,69 +1,105 @@
 //! ENQ: one message with all its jobs, in one script.
 //!
 //! A refusal is reported at once. When the outcome is unknown the same id is sent again, which is harmless, until the
-//! deadline; then the message is withdrawn, so that a `4xx` is never followed by a delivery. Once one attempt is
+//! patience ends; then the message is withdrawn, so that a `4xx` is never followed by a delivery. Once one attempt is
 //! unknown, a later refusal proves nothing about it.
+//!
+//! Each attempt carries the time, by the clock of Redis, at which the patience ends, and the script refuses it afterwards.
+//! A Redis that stood still and finds the enqueue in its socket when it goes on does nothing with it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use staffetta_mail::QueueId;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::unexpected;
-use crate::EnqueueError;
+use crate::commit::Replicas;
 use crate::error::Fault;
 use crate::metrics;
 use crate::record::Encoded;
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
+use crate::{EnqueueError, UnixMillis};
 
-/// How long an unknown outcome is pursued. Well below the patience of clients, and below the minute after which the
-/// script refuses an old record.
-const DEADLINE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long Redis may take to answer a withdrawal before the client is told.
+const WITHDRAWAL: Duration = Duration::from_secs(2);
+/// How long replicas may take to confirm a withdrawal, in milliseconds.
+const REPLICAS_TIMEOUT: u32 = 1_000;
+/// How long a message that a worker has, but not enough replicas, is pursued beyond the patience.
+const PURSUIT: Duration = Duration::from_secs(30);
+/// By how much the clock of Redis may fall behind ours during the patience.
+const DRIFT: Duration = Duration::from_secs(1);
+
+/// What Redis said of an enqueue.
+enum Answer {
+    /// It is queued.
+    Queued,
+    /// It had been queued, or was withdrawn, and is over.
+    Over,
+    /// It came too late, as did every attempt before it.
+    Late,
+}
+
+/// Until when the attempts of one enqueue may have an effect.
+struct Patience {
+    /// By our clock.
+    end: Instant,
+    /// By that of Redis, at the latest at the same moment.
+    ends: UnixMillis,
+}
 
 impl Shared {
     /// Queues a message. `Ok`: it is durable. `Err`: it is not there and will never be.
     pub(crate) async fn enqueue(self: &Arc<Self>, record: &Encoded) -> Result<(), EnqueueError> {
-        let end = Instant::now() + DEADLINE;
-        let mut unknown = false;
-        loop {
-            match self.try_enqueue(record).await {
-                Ok(true) => return Ok(()),
-                Ok(false) if unknown => return Ok(()),
-                Ok(false) => return Err(EnqueueError::Unavailable("it was withdrawn".into())),
-                Err(Fault::Unknown(text)) if Instant::now() >= end => return self.give_up(record, text).await,
+        let patience = self.patience(record);
+        let mut unknown = None;
+        while Instant::now() < patience.end {
+            let late = |_| Err(Fault::Unknown("no answer in time".into()));
+            let attempt = self.try_enqueue(record, patience.ends);
+            match timeout_at(patience.end, attempt).await.unwrap_or_else(late) {
+                Ok(Answer::Queued) => return Ok(()),
+                Ok(Answer::Over) if unknown.is_some() => return Ok(()),
+                Ok(Answer::Over) => return Err(EnqueueError::Unavailable("it was withdrawn".into())),
+                Ok(Answer::Late) => return Err(EnqueueError::Unavailable("the clock of Redis has moved".into())),
                 Err(Fault::Unknown(text)) => {
-                    if !unknown {
+                    if unknown.is_none() {
                         tracing::warn!(id = %record.id, reason = %text, "outcome of an enqueue is unknown, asking again");
                         metrics::ambiguous().increment(1);
                     }
-                    unknown = true;
+                    unknown = Some(text);
                 }
-                Err(fault) if !unknown => return Err(fault.into()),
-                Err(fault) if Instant::now() >= end => return self.give_up(record, fault.to_string()).await,
+                Err(fault) if unknown.is_none() => return Err(fault.into()),
                 Err(_) => {}
             }
-            tokio::time::sleep(PAUSE).await;
+            sleep(PAUSE).await;
         }
+        self.give_up(record, &patience, unknown.unwrap_or_default()).await
     }
 
-    /// True: it is queued. False: it is over already.
-    async fn try_enqueue(&self, record: &Encoded) -> Result<bool, Fault> {
+    fn patience(&self, record: &Encoded) -> Patience {
+        let millis = u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX);
+        // Our idea of the time of Redis is never later than that time itself.
+        let ends = self.node(record.id.partition()).clock.now().saturating_add(millis);
+        Patience { end: Instant::now() + self.patience, ends }
+    }
+
+    async fn try_enqueue(&self, record: &Encoded, ends: UnixMillis) -> Result<Answer, Fault> {
         let lane = self.node(record.id.partition()).enqueue_lane()?;
-        let answer = lane.call(self.enqueue_call(record), record.bytes.len() + 512).await?;
+        let answer = lane.call(self.enqueue_call(record, ends), record.bytes.len() + 512).await?;
         match value::str(&answer) {
-            Some("OK" | "DUP") => Ok(true),
-            Some("DONE") => Ok(false),
+            Some("OK" | "DUP") => Ok(Answer::Queued),
+            Some("DONE") => Ok(Answer::Over),
+            Some("LATE") => Ok(Answer::Late),
             Some("CONFLICT") => Err(Fault::Refused("another message has the same id".into())),
-            Some("LATE") => Err(Fault::Refused("the clock of Redis has moved".into())),
             Some("NOBODY") => Err(Fault::Refused("a part of the body has expired".into())),
             _ => Err(unexpected("enqueue", &answer)),
         }
     }
 
-    pub(super) fn enqueue_call(&self, record: &Encoded) -> redis::Cmd {
+    /// `ends`: when it may take effect at the latest, by the clock of Redis.
+    pub(super) fn enqueue_call(&self, record: &Encoded, ends: UnixMillis) -> redis::Cmd {
         let id = record.id;
         let partition = self.partition(id.partition());
         let waiting: Vec<String> = record.destinations.iter().map(|name| partition.waiting(name.as_str())).collect();
@@ -81,59 +117,92 @@ impl Shared {
             chunks: &chunks,
             id: Arg::Id(id),
             arrived: record.arrived.into(),
+            ends: ends.into(),
             octets: record.bytes.as_slice().into(),
             destinations: &destinations,
         }
         .call()
     }
 
-    /// The deadline has passed: make sure that it is not delivered, or learn that it was.
-    async fn give_up(self: &Arc<Self>, record: &Encoded, reason: String) -> Result<(), EnqueueError> {
-        match self.withdraw(record).await {
-            Ok(Withdrawn::Delivered) => Ok(()),
-            Ok(Withdrawn::Leased) => {
-                tracing::error!(id = %record.id, "refused, but a worker has it already: possible duplicate");
-                metrics::withdraw_failed().increment(1);
-                Err(EnqueueError::Unavailable(reason))
-            }
-            Ok(Withdrawn::Gone) => Err(EnqueueError::Unavailable(reason)),
-            Err(_) => {
-                tokio::spawn(self.clone().withdraw_later(record.clone()));
-                Err(EnqueueError::Unavailable(reason))
-            }
-        }
+    /// As at the end of a patience in which nobody answered.
+    #[cfg(test)]
+    pub(super) async fn pursue(self: &Arc<Self>, record: &Encoded) -> Result<(), EnqueueError> {
+        self.give_up(record, &self.patience(record), String::new()).await
     }
 
-    /// Goes on trying to withdraw a refused message until Redis is back.
-    async fn withdraw_later(self: Arc<Self>, mut record: Encoded) {
-        record.bytes = Vec::new();
-        let withdrawn = self.shutdown.clone().run_until_cancelled_owned(async {
-            loop {
-                tokio::time::sleep(PAUSE).await;
-                if let Ok(withdrawn) = self.withdraw(&record).await {
-                    return withdrawn;
+    /// Nobody knows, and the patience has ended: make sure that it is not delivered, or learn that it is queued.
+    async fn give_up(
+        self: &Arc<Self>,
+        record: &Encoded,
+        patience: &Patience,
+        reason: String,
+    ) -> Result<(), EnqueueError> {
+        let end = Instant::now() + PURSUIT;
+        let mut gone = false;
+        while let Ok(Ok((found, safe))) = timeout(WITHDRAWAL, self.withdraw(record, false)).await {
+            match found {
+                Withdrawn::Over => return Ok(()),
+                Withdrawn::Gone if safe => return Err(EnqueueError::Unavailable(reason)),
+                Withdrawn::Gone => gone = true,
+                // A worker has it: then it is the truth that it was accepted, once it is durable.
+                Withdrawn::Leased if self.settings.wait_for().is_none() => return Ok(()),
+                Withdrawn::Leased => {
+                    let confirmed = timeout(WITHDRAWAL, self.try_enqueue(record, patience.ends)).await;
+                    if let Ok(Ok(Answer::Queued | Answer::Over)) = confirmed {
+                        return Ok(());
+                    }
                 }
             }
-        });
-        match withdrawn.await {
-            Some(Withdrawn::Gone) => tracing::info!(id = %record.id, "refused message withdrawn"),
-            _ => {
-                tracing::error!(id = %record.id, "refused message could not be withdrawn: possible duplicate");
-                metrics::withdraw_failed().increment(1);
+            if gone || Instant::now() >= end {
+                break;
             }
+            sleep(PAUSE).await;
+        }
+        // What is on its way to Redis must not take effect any more when the client hears of it.
+        sleep_until(patience.end + DRIFT).await;
+        tokio::spawn(self.clone().withdraw_later(record.clone(), gone));
+        Err(EnqueueError::Unavailable(reason))
+    }
+
+    /// Goes on trying to withdraw a refused message until Redis is back, and its replicas have heard of it: it may have
+    /// been queued in time, and only the answer been lost. `gone`: Redis has said once that it is not there.
+    async fn withdraw_later(self: Arc<Self>, mut record: Encoded, mut gone: bool) {
+        record.bytes = Vec::new();
+        let shutdown = self.shutdown.clone();
+        let withdrawing = shutdown.run_until_cancelled(async {
+            loop {
+                if let Ok((found, safe)) = self.withdraw(&record, true).await {
+                    gone |= matches!(found, Withdrawn::Gone);
+                    if safe || !gone {
+                        return;
+                    }
+                }
+                sleep(PAUSE).await;
+            }
+        });
+        withdrawing.await;
+        if gone {
+            tracing::info!(id = %record.id, "refused message withdrawn");
+        } else {
+            tracing::error!(id = %record.id, "refused message could not be withdrawn: possible duplicate");
+            metrics::withdraw_failed().increment(1);
         }
     }
 
-    async fn withdraw(&self, record: &Encoded) -> Result<Withdrawn, Fault> {
-        let live = self.node(record.id.partition()).admin.live()?;
+    /// With `leased`, a message that workers have ends with their attempts; without, nothing is done to it. True: what
+    /// was done to it survives a failover.
+    async fn withdraw(&self, record: &Encoded, leased: bool) -> Result<(Withdrawn, bool), Fault> {
         let mut pipeline = redis::Pipeline::new();
-        let id: QueueId = record.id;
-        pipeline.add_command(self.abort_call(id, record.arrived, &record.destinations, record.chunks));
-        let answer = live.send(&pipeline).await?.pop().unwrap_or(Ok(redis::Value::Nil))?;
+        pipeline.add_command(self.abort_call(record.id, record.arrived, &record.destinations, record.chunks, leased));
+        let replicas = Replicas::needed(&self.settings);
+        replicas.ask(&mut pipeline, REPLICAS_TIMEOUT);
+        let mut answers = self.node(record.id.partition()).admin.send(&pipeline).await?;
+        let safe = replicas.have(&mut answers).is_ok();
+        let answer = answers.pop().unwrap_or(Ok(redis::Value::Nil))?;
         match value::str(&answer) {
-            Some("DONE") => Ok(Withdrawn::Delivered),
-            Some("GONE" | "REMOVED") => Ok(Withdrawn::Gone),
-            Some("LEASED") => Ok(Withdrawn::Leased),
+            Some("DONE") => Ok((Withdrawn::Over, safe)),
+            Some("GONE" | "REMOVED") => Ok((Withdrawn::Gone, safe)),
+            Some("LEASED") => Ok((Withdrawn::Leased, safe)),
             _ => Err(unexpected("abort", &answer)),
         }
     }
@@ -141,7 +210,7 @@ impl Shared {
 
 enum Withdrawn {
     /// It had been accepted, and is over.
-    Delivered,
+    Over,
     /// A worker is delivering it.
     Leased,
     /// It is not there and will not come.

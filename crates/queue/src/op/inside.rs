@@ -12,7 +12,7 @@ use crate::{Accept, Durability, EnqueueError, Health, Incoming, Origin, Settings
 
 pub(super) struct Server {
     settings: Settings,
-    _server: LocalServer,
+    server: LocalServer,
     _dir: tempfile::TempDir,
 }
 
@@ -21,17 +21,26 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let server = LocalServer::start(dir.path()).unwrap();
         let settings = settings(server.url());
-        Self { settings, _server: server, _dir: dir }
+        Self { settings, server, _dir: dir }
     }
 
     /// One more process.
     pub(super) async fn open(&self, process: Process) -> Arc<Shared> {
-        let shared = Shared::open_as(self.settings.clone(), CancellationToken::new(), process).unwrap();
-        while shared.health() != Health::Ready || shared.home().admin.trouble().is_some() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        shared
+        open(&self.settings, process).await
     }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+}
+
+/// A process on a server that is there.
+pub(super) async fn open(settings: &Settings, process: Process) -> Arc<Shared> {
+    let shared = Shared::open_as(settings.clone(), CancellationToken::new(), process).unwrap();
+    while shared.health() != Health::Ready || shared.home().admin.trouble().is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    shared
 }
 
 pub(super) fn settings(url: String) -> Settings {

@@ -12,6 +12,9 @@ mod hold;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod inside;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod late_tests;
 mod list;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

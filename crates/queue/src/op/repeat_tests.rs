@@ -32,12 +32,12 @@ impl Inside {
     }
 
     async fn enqueue(&self, record: &Encoded) -> String {
-        let answer = self.shared.home().admin.ask(self.shared.enqueue_call(record)).await.unwrap();
+        let answer = self.shared.home().admin.ask(self.shared.enqueue_call(record, u64::MAX)).await.unwrap();
         value::str(&answer).unwrap().to_owned()
     }
 
     async fn abort(&self, record: &Encoded) -> String {
-        let call = self.shared.abort_call(record.id, record.arrived, &record.destinations, record.chunks);
+        let call = self.shared.abort_call(record.id, record.arrived, &record.destinations, record.chunks, true);
         value::str(&self.shared.home().admin.ask(call).await.unwrap()).unwrap().to_owned()
     }
 

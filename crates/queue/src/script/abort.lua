@@ -1,5 +1,6 @@
--- ABORT: deletes a message that nobody is delivering; forbids one that never arrived. Jobs that are leased are marked,
--- so that they end with the attempt that is under way. With several jobs there is `open`. chunks: how many it has.
+-- ABORT: deletes a message that nobody is delivering; forbids one that never arrived. With several jobs there is `open`.
+-- chunks: how many it has. mark: 1 marks the jobs that are leased, so that they end with the attempt that is under way,
+-- and deletes the others; 0 leaves all of them as they are when one is leased.
 -- Answers DONE (it is over already), GONE (it never arrived, and never will), LEASED, REMOVED.
 if redis.call('EXISTS', record) == 0 then
   if redis.call('SISMEMBER', tombstones, id) == 1 then return 'DONE' end
@@ -18,6 +19,7 @@ for i, queue in ipairs(waiting) do
     end
   end
 end
+if mark == '0' and #leased > 0 then return 'LEASED' end
 
 for _, i in ipairs(free) do
   local job, queue = id .. '.' .. (i - 1), waiting[i]

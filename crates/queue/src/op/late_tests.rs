@@ -1,0 +1,165 @@
+//! Redis answers late, or not at all: what the client is told is what happens. These cases need a short patience and a
+//! process that dies right after its answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::inside::{Server, accept, put, settings};
+use crate::record::Encoded;
+use crate::server::{LocalServer, Options};
+use crate::shared::{Process, Shared};
+use crate::{Destination, Durability, EnqueueError, Settings};
+
+const PATIENCE: Duration = Duration::from_secs(2);
+const HASTY: Process = Process { patience: PATIENCE, ..Process::TODAY };
+/// After ten seconds without an answer every connection is given up, so that no withdrawal waits in Redis' sockets.
+const DISCONNECTED: Duration = Duration::from_secs(13);
+
+/// Every message that workers could get now, or anybody later.
+async fn messages(shared: &Shared) -> u64 {
+    shared.counts().await.unwrap().messages
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enqueue_that_waits_in_the_socket_of_a_redis_that_stands_still_is_refused_when_it_goes_on() {
+    let server = Server::start();
+    let frontend = server.open(Process { patience: DISCONNECTED, ..Process::TODAY }).await;
+    let other = server.open(Process::TODAY).await;
+    put(&frontend, &["before@x.example"]).await.unwrap();
+    server.signal("-STOP");
+    let start = Instant::now();
+    let answers = (0..20).map(|_| {
+        let frontend = frontend.clone();
+        tokio::spawn(async move { put(&frontend, &["a@x.example", "b@y.example"]).await })
+    });
+    for answer in answers.collect::<Vec<_>>() {
+        assert!(matches!(answer.await.unwrap(), Err(EnqueueError::Unavailable(_))));
+    }
+    let took = start.elapsed();
+    assert!((DISCONNECTED..DISCONNECTED + Duration::from_secs(6)).contains(&took), "{took:?}");
+    // The process dies: nobody withdraws anything.
+    frontend.shutdown.cancel();
+    server.signal("-CONT");
+    let end = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < end {
+        if let Ok(counts) = other.counts().await {
+            assert_eq!(counts.messages, 1, "what was refused is queued");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(messages(&other).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_stall_ends_in_an_acceptance() {
+    let server = Server::start();
+    let frontend = server.open(Process::TODAY).await;
+    server.signal("-STOP");
+    let sending = tokio::spawn({
+        let frontend = frontend.clone();
+        async move { put(&frontend, &["a@x.example"]).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.signal("-CONT");
+    sending.await.unwrap().unwrap();
+    assert_eq!(messages(&frontend).await, 1);
+}
+
+#[tokio::test]
+async fn a_message_that_a_worker_has_was_accepted_and_stays_whole() {
+    let server = Server::start();
+    let shared = server.open(HASTY).await;
+    let record = record(&shared, &["a@x.example", "b@y.example"]);
+    shared.enqueue(&record).await.unwrap();
+    let jobs = shared.claim(record.id.partition(), &Destination::new("x.example"), 10).await.unwrap();
+    assert_eq!(jobs.len(), 1);
+    // Its answer was lost, and the patience has ended.
+    shared.pursue(&record).await.unwrap();
+    assert_eq!(shared.renew(&[jobs[0].lease.clone()]).await.unwrap(), [true]);
+    let counts = shared.counts().await.unwrap();
+    assert_eq!((counts.messages, counts.leased, counts.ready), (1, 1, 1), "nothing was done to it");
+}
+
+fn record(shared: &Shared, recipients: &[&str]) -> Encoded {
+    Encoded::new(2, shared.new_id(), &accept(recipients), shared.home().clock.now(), 4, 0, b"body")
+}
+
+/// A primary whose replica can be stopped.
+struct Pair {
+    settings: Settings,
+    replica: LocalServer,
+    _primary: LocalServer,
+    _dirs: [tempfile::TempDir; 2],
+}
+
+impl Pair {
+    fn start() -> Self {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free();
+        let primary =
+            LocalServer::start_with(dirs[0].path(), Options { port: Some(port), settings: Vec::new() }).unwrap();
+        let follow = vec![("replicaof".to_owned(), format!("127.0.0.1 {port}"))];
+        let replica =
+            LocalServer::start_with(dirs[1].path(), Options { port: Some(free()), settings: follow }).unwrap();
+        let settings = Settings { durability: Durability::Replicated, replicas: 1, ..settings(primary.url()) };
+        Self { settings, replica, _primary: primary, _dirs: dirs }
+    }
+
+    async fn open(&self, process: Process) -> Arc<Shared> {
+        super::inside::open(&self.settings, process).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_replicas_do_not_have_is_refused_and_was_never_given_to_a_worker() {
+    let pair = Pair::start();
+    let frontend = pair.open(HASTY).await;
+    let worker = pair.open(Process::TODAY).await;
+    put(&frontend, &["a@x.example"]).await.unwrap();
+    let destination = Destination::new("x.example");
+    let mut claimed = 0;
+    for partition in 0..2 {
+        claimed += worker.claim(partition, &destination, 10).await.unwrap().len();
+    }
+    assert_eq!(claimed, 1, "with its replica everything is as usual");
+
+    signal("-STOP", pair.replica.pid());
+    let sending = tokio::spawn({
+        let frontend = frontend.clone();
+        async move { put(&frontend, &["b@x.example"]).await }
+    });
+    // A worker that looks all the time until the client has its answer, and after it.
+    let stop = CancellationToken::new();
+    let looking = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            let mut got = 0;
+            while !stop.is_cancelled() {
+                for partition in 0..2 {
+                    got += worker.claim(partition, &destination, 10).await.map_or(0, |jobs| jobs.len());
+                }
+            }
+            got
+        }
+    });
+    let answer = sending.await.unwrap();
+    signal("-CONT", pair.replica.pid());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    stop.cancel();
+    assert!(matches!(answer, Err(EnqueueError::Unavailable(_))), "{answer:?}");
+    assert_eq!(looking.await.unwrap(), 0);
+    assert_eq!(messages(&frontend).await, 1, "the one that is leased");
+}
+
+fn signal(name: &str, pid: u32) {
+    assert!(std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+}
+
+impl Server {
+    fn signal(&self, name: &str) {
+        signal(name, self.pid());
+    }
+}
