@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
-use staffetta_mail::{BodyType, Envelope, QueueId, Recipient, ReversePath, Status};
+use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
 use staffetta_queue::server::LocalServer;
 use staffetta_queue::{Accept, Destination, Durability, Job, Origin, Queue, Settings, Settlement};
 use staffetta_tests::program;
@@ -54,7 +54,7 @@ impl Desk {
         let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(sender.parse()?) };
         let mut incoming = self.queue.receive()?;
         incoming.write(content).await?;
-        let envelope = Envelope { sender, recipients, body: BodyType::SevenBit, ret: None, envid: None };
+        let envelope = Envelope::new(sender, recipients);
         let origin = Origin {
             listener: "submission".into(),
             client: None,

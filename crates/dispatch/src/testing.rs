@@ -1,19 +1,16 @@
 //! Envelopes and jobs for tests.
 
-use staffetta_mail::{Address, BodyType, Envelope, Recipient, ReversePath};
+use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
 
 use crate::Handle;
 
 /// From `sender` (`""`: the null path) to so many recipients.
 pub(crate) fn envelope(sender: &str, recipients: usize) -> Envelope {
     let address = |text: &str| Address::parse(text).unwrap();
-    Envelope {
-        sender: if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(address(sender)) },
-        recipients: (0..recipients).map(|i| Recipient::new(address(&format!("r{i}@x.test")))).collect(),
-        body: BodyType::SevenBit,
-        ret: None,
-        envid: None,
-    }
+    Envelope::new(
+        if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(address(sender)) },
+        (0..recipients).map(|i| Recipient::new(address(&format!("r{i}@x.test")))).collect(),
+    )
 }
 
 /// A job with a number.

@@ -1,5 +1,5 @@
 //! The envelope: what MAIL FROM and RCPT TO said (RFC 5321 section 2.3.1), with the parameters that must survive the
-//! queue: BODY (RFC 6152) and RET, ENVID, NOTIFY, ORCPT (RFC 3461).
+//! queue: BODY (RFC 6152), RET, ENVID, NOTIFY, ORCPT (RFC 3461), SMTPUTF8 (RFC 6531) and REQUIRETLS (RFC 8689).
 
 use crate::{Address, ReversePath};
 
@@ -16,6 +16,19 @@ pub struct Envelope {
     pub ret: Option<Return>,
     /// `ENVID=`, still xtext-encoded as the client sent it.
     pub envid: Option<String>,
+    /// `SMTPUTF8`: addresses or header fields may hold UTF-8, so the next hop must know of it (RFC 6531 section 3.6).
+    pub smtputf8: bool,
+    /// `REQUIRETLS`: the next hop must be reached under verified TLS and must know of it too, or the message fails
+    /// (RFC 8689 section 4.2).
+    pub require_tls: bool,
+}
+
+impl Envelope {
+    /// An envelope of which nothing more was said.
+    pub fn new(sender: ReversePath, recipients: Vec<Recipient>) -> Self {
+        let body = BodyType::default();
+        Self { sender, recipients, body, ret: None, envid: None, smtputf8: false, require_tls: false }
+    }
 }
 
 /// One accepted recipient.

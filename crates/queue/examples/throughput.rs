@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use staffetta_mail::{BodyType, Envelope, Recipient, ReversePath};
+use staffetta_mail::{Envelope, Recipient, ReversePath};
 use staffetta_queue::server::{LocalServer, Options};
 use staffetta_queue::{Accept, Durability, Origin, Queue, Settings, Settlement};
 use tokio_util::sync::CancellationToken;
@@ -124,13 +124,7 @@ async fn join(mut tasks: tokio::task::JoinSet<Result<()>>) -> Result<()> {
 fn accept(destination: usize) -> Result<Accept> {
     let recipient = Recipient::new(format!("someone@d{destination}.example.com").parse()?);
     Ok(Accept {
-        envelope: Envelope {
-            sender: ReversePath::Address("sender@example.org".parse()?),
-            recipients: vec![recipient],
-            body: BodyType::SevenBit,
-            ret: None,
-            envid: None,
-        },
+        envelope: Envelope::new(ReversePath::Address("sender@example.org".parse()?), vec![recipient]),
         origin: Origin {
             listener: "smtp".into(),
             client: Some([192, 0, 2, 1].into()),

@@ -144,11 +144,9 @@ mod tests {
         let recipients = recipients.iter().map(|text| Recipient::new(text.parse().unwrap())).collect();
         Accept {
             envelope: Envelope {
-                sender: ReversePath::Address("a@b.example".parse().unwrap()),
-                recipients,
                 body: BodyType::EightBitMime,
-                ret: None,
                 envid: Some("x+3D".into()),
+                ..Envelope::new(ReversePath::Address("a@b.example".parse().unwrap()), recipients)
             },
             origin: Origin { listener: "smtp".into(), client: None, helo: "h".into(), login: Some("l".into()) },
             lifetime: Duration::from_secs(60),

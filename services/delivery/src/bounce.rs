@@ -38,7 +38,7 @@ impl Reporter {
         let head = self.head(job).await?;
         let each = due(job, plan).into_iter().map(|(kind, fates)| {
             let report = self.write(job, sender, &head, (kind, &fates), lmtp);
-            (self.notice(Recipient::new(sender.clone()), report), kind)
+            (self.notice(&job.message.envelope, Recipient::new(sender.clone()), report), kind)
         });
         Ok(each.collect())
     }
@@ -86,10 +86,15 @@ impl Reporter {
         }
     }
 
-    /// RFC 3464 section 2: from the null path, so that it never causes another.
-    fn notice(&self, to: Recipient, report: report::Report) -> Notice {
-        let envelope =
-            Envelope { sender: ReversePath::Null, recipients: vec![to], body: report.body, ret: None, envid: None };
+    /// RFC 3464 section 2: from the null path, so that it never causes another. RFC 8689 section 5: a report is protected
+    /// as the message was.
+    fn notice(&self, about: &Envelope, to: Recipient, report: report::Report) -> Notice {
+        let envelope = Envelope {
+            body: report.body,
+            smtputf8: !to.address.as_str().is_ascii(),
+            require_tls: about.require_tls,
+            ..Envelope::new(ReversePath::Null, vec![to])
+        };
         let origin = Origin { listener: "bounce".to_owned(), client: None, helo: self.hostname.clone(), login: None };
         let accept = Accept { envelope, origin, lifetime: self.lifetime };
         Notice { accept, body: report.content.into() }

@@ -9,7 +9,7 @@ use staffetta_dispatch::{
     Advice, Attempt, Backoffs, Conversation, Course, Facts, Fate, Handle, Limits, Next, Pool, Refused, Rules, Seen,
     Task, Work, decide,
 };
-use staffetta_mail::{Address, BodyType, Envelope, Recipient, RemoteReply, ReversePath};
+use staffetta_mail::{Address, Envelope, Recipient, RemoteReply, ReversePath};
 use staffetta_policy::classify::{Failure, Peer};
 use staffetta_policy::schedule::Schedule;
 use staffetta_smtp::client::{self, Outcome, Report, Stage, TransactionId};
@@ -523,13 +523,10 @@ impl Sim {
 
 fn envelope(recipients: usize) -> Envelope {
     let address = |text: &str| Address::parse(text).unwrap();
-    Envelope {
-        sender: ReversePath::Address(address("a@b.test")),
-        recipients: (0..recipients).map(|i| Recipient::new(address(&format!("r{i}@x.test")))).collect(),
-        body: BodyType::SevenBit,
-        ret: None,
-        envid: None,
-    }
+    Envelope::new(
+        ReversePath::Address(address("a@b.test")),
+        (0..recipients).map(|i| Recipient::new(address(&format!("r{i}@x.test")))).collect(),
+    )
 }
 
 fn peer() -> Peer {

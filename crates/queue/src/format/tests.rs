@@ -49,6 +49,8 @@ fn full() -> (Envelope, Origin) {
         body: BodyType::EightBitMime,
         ret: Some(Return::Headers),
         envid: Some("QQ314159".into()),
+        smtputf8: false,
+        require_tls: false,
     };
     let origin = Origin {
         listener: "submission".into(),
@@ -60,13 +62,7 @@ fn full() -> (Envelope, Origin) {
 }
 
 fn bare() -> (Envelope, Origin) {
-    let envelope = Envelope {
-        sender: ReversePath::Null,
-        recipients: vec![Recipient::new("postmaster".parse().unwrap())],
-        body: BodyType::SevenBit,
-        ret: None,
-        envid: None,
-    };
+    let envelope = Envelope::new(ReversePath::Null, vec![Recipient::new("postmaster".parse().unwrap())]);
     let client = Some("192.0.2.7".parse().unwrap());
     (envelope, Origin { listener: "bounce".into(), client, helo: String::new(), login: None })
 }
@@ -130,6 +126,22 @@ fn what_the_older_version_cannot_say_is_written_in_the_newer() {
     let inline = Draft { body: BodyRef::Inline, inline: b"body", ..prefixed };
     let written = inline.encode(1, STAMP);
     same(&Parsed::read(&written, 1).unwrap(), &written, &inline);
+}
+
+/// Nobody must read such a record who would not do what it asks: not even in a queue that stays with the older format.
+#[test]
+fn what_is_asked_of_the_next_hop_is_never_left_out() {
+    let local = ["localhost"].map(Destination::new);
+    for (number, golden) in [(18_u8, "2500"), (19, "2700")] {
+        let (mut envelope, origin) = bare();
+        (envelope.smtputf8, envelope.require_tls) = (number == 18, number == 19);
+        let asking = (envelope, origin);
+        let draft = small(&asking, &local);
+        let written = draft.encode(1, STAMP);
+        assert!(hex(&written).contains(&format!("{golden}{}", hex(b"body"))), "{}", hex(&written));
+        same(&Parsed::read(&written, NEWEST).unwrap(), &written, &draft);
+        assert_eq!(Parsed::read(&written, 1), Err(ReadError::Version(2)));
+    }
 }
 
 #[test]

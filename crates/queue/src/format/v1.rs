@@ -62,8 +62,11 @@ struct State<'a> {
     status: Option<(u8, u16, u16)>,
 }
 
-/// Only bodies in Redis, and a prefix only where the body follows at once.
+/// Only bodies in Redis, a prefix only where the body follows at once, and no demands on the next hop.
 pub(super) fn can_say(draft: &Draft<'_>) -> bool {
+    if draft.envelope.smtputf8 || draft.envelope.require_tls {
+        return false;
+    }
     match draft.body {
         BodyRef::Inline => true,
         BodyRef::Chunks { .. } => draft.prefix.is_empty(),
@@ -129,6 +132,8 @@ pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
                 Return::Headers => mail::Return::Headers,
             }),
             envid: record.envid.map(str::to_owned),
+            smtputf8: false,
+            require_tls: false,
         },
         origin: Origin {
             listener: record.listener.to_owned(),

@@ -33,6 +33,9 @@ const CHUNKS: u64 = needed(15);
 const OBJECT: u64 = needed(16);
 /// Octets of the prefix.
 const PREFIX: u64 = needed(17);
+/// Empty: it is there. Whoever does not know them would send the mail where it must not go.
+const SMTPUTF8: u64 = needed(18);
+const REQUIRE_TLS: u64 = needed(19);
 
 /// In a recipient.
 const ADDRESS: u64 = needed(1);
@@ -99,6 +102,11 @@ fn write_head(draft: &Draft<'_>, out: &mut Vec<u8>) {
     if !draft.prefix.is_empty() {
         put_numbers(out, PREFIX, [draft.prefix.len() as u64]);
     }
+    for (flag, key) in [(envelope.smtputf8, SMTPUTF8), (envelope.require_tls, REQUIRE_TLS)] {
+        if flag {
+            put(out, key, &[]);
+        }
+    }
 }
 
 fn write_recipient(recipient: &Recipient, out: &mut Vec<u8>) {
@@ -130,13 +138,7 @@ pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
 /// Nothing but the defaults.
 fn empty(rest: usize) -> Parsed {
     Parsed {
-        envelope: Envelope {
-            sender: ReversePath::Null,
-            recipients: Vec::with_capacity(1),
-            body: BodyType::SevenBit,
-            ret: None,
-            envid: None,
-        },
+        envelope: Envelope::new(ReversePath::Null, Vec::with_capacity(1)),
         origin: Origin { listener: String::new(), client: None, helo: String::new(), login: None },
         size: 0,
         arrived: 0,
@@ -176,6 +178,8 @@ fn read_field(field: &Field<'_>, parsed: &mut Parsed) -> Result<(), ReadError> {
         CHUNKS => parsed.body = read_chunks(field)?,
         OBJECT => parsed.body = read_object(field)?,
         PREFIX => parsed.prefix = narrow(field.number()?)?,
+        SMTPUTF8 => envelope.smtputf8 = true,
+        REQUIRE_TLS => envelope.require_tls = true,
         unknown => overlook(unknown)?,
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use staffetta_mail::{BodyType, Envelope, QueueId, Recipient, ReversePath};
+use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::LocalServer;
@@ -57,13 +57,10 @@ pub(super) fn settings(url: String) -> Settings {
 
 pub(super) fn accept(recipients: &[&str]) -> Accept {
     Accept {
-        envelope: Envelope {
-            sender: ReversePath::Null,
-            recipients: recipients.iter().map(|text| Recipient::new(text.parse().unwrap())).collect(),
-            body: BodyType::SevenBit,
-            ret: None,
-            envid: None,
-        },
+        envelope: Envelope::new(
+            ReversePath::Null,
+            recipients.iter().map(|text| Recipient::new(text.parse().unwrap())).collect(),
+        ),
         origin: Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None },
         lifetime: Duration::from_secs(3_600),
     }

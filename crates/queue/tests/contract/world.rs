@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staffetta_mail::{BodyType, Envelope, QueueId, Recipient, ReversePath, Status};
+use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
 use staffetta_queue::server::{LocalServer, Options};
 use staffetta_queue::{
     Accept, Destination, Durability, EnqueueError, Job, Notice, Origin, Queue, Settings, Settled, Settlement,
@@ -123,13 +123,10 @@ pub(crate) async fn claim(queue: &Queue, destination: &str) -> Vec<Job> {
 
 pub(crate) fn accept(recipients: &[&str]) -> Accept {
     Accept {
-        envelope: Envelope {
-            sender: ReversePath::Address("sender@example.org".parse().unwrap()),
-            recipients: recipients.iter().map(|text| Recipient::new(text.parse().unwrap())).collect(),
-            body: BodyType::SevenBit,
-            ret: None,
-            envid: None,
-        },
+        envelope: Envelope::new(
+            ReversePath::Address("sender@example.org".parse().unwrap()),
+            recipients.iter().map(|text| Recipient::new(text.parse().unwrap())).collect(),
+        ),
         origin: Origin { listener: "smtp".into(), client: None, helo: "client.example".into(), login: None },
         lifetime: Duration::from_secs(3_600),
     }

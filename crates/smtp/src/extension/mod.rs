@@ -140,7 +140,7 @@ mod tests {
                 body: BodyType::EightBitMime,
                 ret: Some(Return::Headers),
                 envid: Some("a+2Bb".into()),
-                auth: None,
+                ..MailParameters::default()
             })
         );
     }

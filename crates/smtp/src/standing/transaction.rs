@@ -33,6 +33,10 @@ pub struct MailParameters {
     pub ret: Option<Return>,
     /// `ENVID=`, still xtext (RFC 3461).
     pub envid: Option<String>,
+    /// `SMTPUTF8` (RFC 6531).
+    pub smtputf8: bool,
+    /// `REQUIRETLS` (RFC 8689).
+    pub require_tls: bool,
     /// `AUTH=`, still xtext (RFC 4954 section 5). What it claims is not verified by anybody.
     pub auth: Option<String>,
 }
@@ -40,8 +44,8 @@ pub struct MailParameters {
 impl Transaction {
     /// Begins with the sender.
     pub fn new(sender: ReversePath, parameters: MailParameters) -> Self {
-        let MailParameters { size, body, ret, envid, auth: _ } = parameters;
-        let envelope = Envelope { sender, recipients: Vec::new(), body, ret, envid };
+        let MailParameters { size, body, ret, envid, smtputf8, require_tls, auth: _ } = parameters;
+        let envelope = Envelope { sender, recipients: Vec::new(), body, ret, envid, smtputf8, require_tls };
         Self { envelope, size, overshoot: 0 }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use staffetta_config::Config;
-use staffetta_mail::{Address, BodyType, Envelope, Notify, QueueId, Recipient, ReversePath};
+use staffetta_mail::{Address, Envelope, Notify, QueueId, Recipient, ReversePath};
 use staffetta_queue::server::LocalServer;
 use staffetta_queue::{Accept, Durability, Entry, Filter, Origin, Queue, Settings};
 use staffetta_testkit::dns::FakeDns;
@@ -96,13 +96,8 @@ impl World {
         let mut incoming = self.queue.receive()?;
         incoming.write(body).await?;
         let recipient = |text: &&str| Ok(Recipient { notify, ..Recipient::new(Address::parse(text)?) });
-        let envelope = Envelope {
-            sender: if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(Address::parse(sender)?) },
-            recipients: recipients.iter().map(recipient).collect::<anyhow::Result<_>>()?,
-            body: BodyType::SevenBit,
-            ret: None,
-            envid: None,
-        };
+        let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(Address::parse(sender)?) };
+        let envelope = Envelope::new(sender, recipients.iter().map(recipient).collect::<anyhow::Result<_>>()?);
         let origin = Origin { listener: "test".to_owned(), client: None, helo: "test".to_owned(), login: None };
         Ok(incoming.commit(Accept { envelope, origin, lifetime }).await?)
     }

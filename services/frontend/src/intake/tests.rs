@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use metrics::Counter;
 use staffetta_config::Config;
-use staffetta_mail::BodyType;
 use staffetta_mail::trace::Protocol;
 use staffetta_policy::relay::{Listener, Objection};
 use staffetta_queue::server::LocalServer;
@@ -96,7 +95,7 @@ fn address(text: &str) -> Address {
 fn envelope(recipient: &str) -> Envelope {
     let sender = ReversePath::Address(address("john@example.org"));
     let recipients = vec![Recipient::new(address(recipient))];
-    Envelope { sender, recipients, body: BodyType::default(), ret: None, envid: None }
+    Envelope::new(sender, recipients)
 }
 
 #[tokio::test]
