@@ -15,9 +15,15 @@
 //! **Turns.** Connections of the pod go to lanes that have none, in the order in which they came to want one. More than
 //! one is only for lanes while a reserve is free, and next hops that have not greeted cannot hold all of them. A carrier
 //! whose turn is over ends while others [starve](Pool::is_starving).
+//!
+//! **Patience.** A server that does not greet holds its connection only while nobody else wants it: a set-up that takes
+//! seconds is [given up](Pool::give_up) for a lane that has none. That counts against no message. The lane comes up
+//! again, among those that were given up before, with twice the time: a server that greets late gets its mail, and many
+//! that never do cannot keep out one that was not asked yet.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+use std::time::Duration;
 
 use crate::ring::{Ring, Work};
 
@@ -29,6 +35,10 @@ const ENOUGH: usize = 1000;
 const TOO_MUCH: usize = 10 * ENOUGH;
 /// Lanes looked at for the next connection.
 const SCAN: usize = 64;
+/// A set-up that takes longer is given up if another lane has no connection; doubled with each that was.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Most doublings: longer than the time of a greeting (RFC 5321 section 4.5.3.2.1).
+const DOUBLINGS: u32 = 8;
 
 /// All lanes of this pod. `K` is what destinations share to share connections, `D` a destination, `L` what the shell
 /// keeps for a lane.
@@ -37,6 +47,10 @@ pub struct Pool<K, D, L> {
     lanes: HashMap<K, Lane<D, L>>,
     /// Lanes that want a connection and have none, longest first.
     without: VecDeque<K>,
+    /// The same, of lanes whose last set-up was given up.
+    again: VecDeque<K>,
+    /// Whose turn it is.
+    again_first: bool,
     /// Lanes that want one more.
     more: VecDeque<K>,
     /// Most connections.
@@ -45,6 +59,8 @@ pub struct Pool<K, D, L> {
     open: usize,
     /// Those of lanes that have not greeted.
     unproven: usize,
+    /// And of these, those of lanes whose last set-up was given up.
+    slow: usize,
     /// Pieces of work in all lanes, and in those that have greeted.
     waiting: usize,
     waiting_proven: usize,
@@ -66,6 +82,8 @@ struct Lane<D, L> {
     limit: u32,
     /// It has greeted since it was last found dead.
     proven: bool,
+    /// Set-ups in a row that were given up; none of a lane that is proven.
+    given_up: u32,
     /// Where it stands; a key in another list is stale.
     listed: Listed,
 }
@@ -74,6 +92,7 @@ struct Lane<D, L> {
 enum Listed {
     Nowhere,
     Without,
+    Again,
     More,
 }
 
@@ -99,8 +118,14 @@ impl<D: Clone + Eq + Hash, L> Lane<D, L> {
             window: 1,
             limit: limit.max(1),
             proven: false,
+            given_up: 0,
             listed: Listed::Nowhere,
         }
+    }
+
+    /// How long a set-up may take while others wait.
+    fn patience(&self) -> Duration {
+        PATIENCE * (1 << self.given_up.min(DOUBLINGS))
     }
 
     fn wants(&self) -> bool {
@@ -114,10 +139,13 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
         Self {
             lanes: HashMap::new(),
             without: VecDeque::new(),
+            again: VecDeque::new(),
+            again_first: false,
             more: VecDeque::new(),
             limit: limit.max(1),
             open: 0,
             unproven: 0,
+            slow: 0,
             waiting: 0,
             waiting_proven: 0,
         }
@@ -147,20 +175,38 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
         self.admit_first().or_else(|| self.admit_more())
     }
 
-    /// A connection for a lane that has none.
+    /// A connection for a lane that has none: in turn to those whose last set-up was given up, and to the others.
     fn admit_first(&mut self) -> Option<L> {
-        for _ in 0..self.without.len().min(SCAN) {
-            let key = self.without.pop_front()?;
-            let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.listed == Listed::Without) else { continue };
-            if !lane.wants() {
-                lane.listed = Listed::Nowhere;
-            } else if lane.proven || self.unproven < self.most_unproven() {
-                return self.grant(&key);
-            } else {
-                self.without.push_back(key);
+        let places = [Listed::Without, Listed::Again];
+        for place in if self.again_first { [places[1], places[0]] } else { places } {
+            if let Some(granted) = self.admit_from(place) {
+                self.again_first = place == Listed::Without && !self.again.is_empty();
+                return Some(granted);
             }
         }
         None
+    }
+
+    fn admit_from(&mut self, place: Listed) -> Option<L> {
+        for _ in 0..self.list(place).len().min(SCAN) {
+            let key = self.list(place).pop_front()?;
+            let Some(lane) = self.lanes.get(&key).filter(|lane| lane.listed == place) else { continue };
+            let (wants, may) = (lane.wants(), self.has_place(lane, (0, 0)));
+            if wants && may {
+                return self.grant(&key);
+            } else if wants {
+                self.list(place).push_back(key);
+            } else if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.listed = Listed::Nowhere;
+            }
+        }
+        None
+    }
+
+    /// Might this lane have a connection if there was one, and so many unproven and slow ones fewer?
+    fn has_place(&self, lane: &Lane<D, L>, (unproven, slow): (usize, usize)) -> bool {
+        let greets_perhaps = self.unproven - unproven < self.most_unproven();
+        lane.proven || (greets_perhaps && (lane.given_up == 0 || self.slow - slow < self.most_slow()))
     }
 
     /// One more, while the reserve stays.
@@ -183,6 +229,7 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
         lane.coming += 1;
         self.open += 1;
         self.unproven += usize::from(!lane.proven);
+        self.slow += usize::from(lane.given_up > 0);
         let shell = lane.shell.clone();
         self.enlist(key);
         Some(shell)
@@ -213,6 +260,7 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
         if !lane.proven {
             lane.proven = true;
             self.unproven -= lane.carriers as usize;
+            self.slow -= if std::mem::take(&mut lane.given_up) > 0 { lane.carriers as usize } else { 0 };
             self.waiting_proven += lane.ready.len();
         }
         self.enlist(key);
@@ -232,13 +280,55 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
             lane.window = lane.live;
             return Refused::Enough;
         }
-        lane.window = 1;
+        self.doubt(key, 0);
+        Refused::Dead
+    }
+
+    /// Is this set-up, which has taken so long, to be [given up](Self::give_up) for the sake of a lane without a
+    /// connection?
+    pub fn must_yield(&self, key: &K, spent: Duration) -> bool {
+        let Some(lane) = self.lanes.get(key).filter(|lane| spent >= lane.patience()) else { return false };
+        let held = (usize::from(!lane.proven), usize::from(lane.given_up > 0));
+        let gains = |other: &&K| {
+            *other != key
+                && self.waits(other).is_some_and(|other| {
+                    self.has_place(other, held) && (self.open >= self.limit || !self.has_place(other, (0, 0)))
+                })
+        };
+        self.without.iter().take(SCAN).any(|other| gains(&other))
+            || self.again.iter().take(SCAN).any(|other| gains(&other))
+    }
+
+    /// The carrier ends its set-up, which is slow, and will [resign](Self::resign); its jobs go back, unattempted. The lane gets
+    /// another connection in its turn, with more patience. While one of its connections lives, that is the server's limit.
+    pub fn give_up(&mut self, key: &K, work: impl IntoIterator<Item = Work<D>>) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        for work in work {
+            if lane.ready.add(&work) {
+                self.waiting += 1;
+                self.waiting_proven += usize::from(lane.proven);
+            }
+        }
+        if lane.live > 0 {
+            lane.window = lane.live;
+        } else {
+            // Of several that were set up at the same time the last one counts.
+            let given_up = (lane.given_up + u32::from(lane.carriers == 1)).max(1);
+            self.doubt(key, given_up);
+        }
+    }
+
+    /// Nobody greets there at present.
+    fn doubt(&mut self, key: &K, given_up: u32) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let carriers = lane.carriers as usize;
         if lane.proven {
-            lane.proven = false;
-            self.unproven += lane.carriers as usize;
+            self.unproven += carriers;
             self.waiting_proven -= lane.ready.len();
         }
-        Refused::Dead
+        self.slow -= if lane.given_up > 0 { carriers } else { 0 };
+        self.slow += if given_up > 0 { carriers } else { 0 };
+        (lane.window, lane.proven, lane.given_up) = (1, false, given_up);
     }
 
     /// A carrier begins (`true`) or ends to wait for work.
@@ -266,6 +356,7 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
         lane.coming = lane.coming.min(lane.carriers);
         self.open = self.open.saturating_sub(1);
         self.unproven -= usize::from(!lane.proven);
+        self.slow -= usize::from(lane.given_up > 0);
         if lane.carriers == 0 && lane.ready.is_empty() {
             self.lanes.remove(key);
         } else {
@@ -275,12 +366,13 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
 
     /// Does a lane without a connection wait for one that somebody else has?
     pub fn is_starving(&self) -> bool {
-        let may = |key: &K| {
-            self.lanes.get(key).is_some_and(|lane| {
-                lane.carriers == 0 && lane.wants() && (lane.proven || self.unproven < self.most_unproven())
-            })
-        };
-        self.open >= self.limit && self.without.iter().take(SCAN).any(may)
+        let may = |key: &K| self.waits(key).is_some_and(|lane| self.has_place(lane, (0, 0)));
+        self.open >= self.limit && (self.without.iter().take(SCAN).any(may) || self.again.iter().take(SCAN).any(may))
+    }
+
+    /// A lane that wants a connection and has none.
+    fn waits(&self, key: &K) -> Option<&Lane<D, L>> {
+        self.lanes.get(key).filter(|lane| lane.carriers == 0 && lane.wants())
     }
 
     /// Is there more work at hand than carriers can begin soon? Then nobody should look for more. Work for servers that
@@ -296,14 +388,23 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
 
     fn enlist(&mut self, key: &K) {
         let Some(lane) = self.lanes.get_mut(key) else { return };
-        let (place, list) = match lane.carriers {
-            0 => (Listed::Without, &mut self.without),
-            _ => (Listed::More, &mut self.more),
+        let place = match (lane.carriers, lane.given_up) {
+            (0, 0) => Listed::Without,
+            (0, _) => Listed::Again,
+            _ => Listed::More,
         };
         // One that has lost its last carrier comes before those that want one more.
-        if lane.wants() && lane.listed != place && lane.listed != Listed::Without {
+        if lane.wants() && matches!(lane.listed, Listed::Nowhere | Listed::More) && lane.listed != place {
             lane.listed = place;
-            list.push_back(key.clone());
+            self.list(place).push_back(key.clone());
+        }
+    }
+
+    fn list(&mut self, place: Listed) -> &mut VecDeque<K> {
+        match place {
+            Listed::Without => &mut self.without,
+            Listed::Again => &mut self.again,
+            Listed::More | Listed::Nowhere => &mut self.more,
         }
     }
 
@@ -313,6 +414,10 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
 
     const fn most_unproven(&self) -> usize {
         self.limit - self.limit / 4
+    }
+
+    const fn most_slow(&self) -> usize {
+        self.most_unproven().div_ceil(2)
     }
 }
 

@@ -103,6 +103,70 @@ fn silent_hosts_leave_room_for_those_that_greet() {
 }
 
 #[test]
+fn a_slow_set_up_is_given_up_for_a_lane_without_a_connection_and_only_then() {
+    let mut pool = Lanes::new(4);
+    let long = PATIENCE * 200;
+    for lane in ["a", "b", "c"] {
+        offer(&mut pool, lane, 1);
+    }
+    assert_eq!(admitted(&mut pool), ["a", "b", "c"]);
+    assert!(!pool.must_yield(&"a", long), "nobody else wants it");
+    offer(&mut pool, "new", 1);
+    assert!(admitted(&mut pool).is_empty(), "one place is for those that greet");
+    assert!(pool.must_yield(&"a", PATIENCE) && !pool.must_yield(&"a", PATIENCE / 2));
+    pool.take(&"a", 4);
+    pool.give_up(&"a", [work(0, "a")]);
+    pool.resign(&"a");
+    assert_eq!(admitted(&mut pool), ["new"]);
+    assert!(!pool.must_yield(&"b", PATIENCE / 2) && pool.must_yield(&"b", PATIENCE), "it waits for its turn again");
+    pool.greeted(&"b");
+    assert_eq!(admitted(&mut pool), ["a"], "with the work it had");
+    assert!(!pool.must_yield(&"a", long));
+    offer(&mut pool, "d", 1);
+    assert!(!pool.must_yield(&"a", PATIENCE) && pool.must_yield(&"a", PATIENCE * 2), "a second time it has longer");
+    for lane in ["a", "b", "new"] {
+        pool.resign(&lane);
+    }
+    let rest = admitted(&mut pool);
+    assert_eq!(rest, ["d", "a", "b"]);
+    assert_eq!((pool.open(), pool.unproven, pool.slow), (4, 3, 1), "c, d and a have not greeted, a was given up");
+}
+
+#[test]
+fn lanes_that_were_given_up_leave_half_of_the_places_to_those_that_were_never_asked() {
+    let mut pool = Lanes::new(20);
+    let names: Vec<&'static str> = (0..40).map(|i| &*Box::leak(format!("d{i}").into_boxed_str())).collect();
+    names.iter().for_each(|name| offer(&mut pool, name, 1));
+    let first = admitted(&mut pool);
+    assert_eq!(first.len(), 15);
+    let mut second = Vec::new();
+    for name in &first {
+        assert!(pool.must_yield(name, PATIENCE));
+        pool.take(name, 4);
+        pool.give_up(name, [work(0, name)]);
+        pool.resign(name);
+        second.extend(admitted(&mut pool));
+    }
+    assert_eq!((second.len(), pool.slow), (15, 7), "in turn: {second:?}");
+    assert!(second.iter().filter(|name| !first.contains(name)).count() == 8, "{second:?}");
+}
+
+#[test]
+fn a_slow_set_up_beside_a_living_connection_narrows_the_window_to_those_that_live() {
+    let mut pool = Lanes::new(4);
+    offer(&mut pool, "x", 9);
+    admitted(&mut pool);
+    pool.greeted(&"x");
+    assert_eq!(admitted(&mut pool).len(), 3);
+    offer(&mut pool, "y", 1);
+    assert!(pool.must_yield(&"x", PATIENCE));
+    pool.give_up(&"x", []);
+    pool.resign(&"x");
+    assert_eq!(admitted(&mut pool), ["y"]);
+    assert_eq!((pool.lanes["x"].window, pool.lanes["x"].proven), (1, true));
+}
+
+#[test]
 fn more_than_one_connection_is_for_times_when_others_have_one() {
     let mut pool = Lanes::new(20);
     offer(&mut pool, "busy", 16);

@@ -52,6 +52,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         claim: None,
         candidates: VecDeque::new(),
         turn: None,
+        displaced: false,
         carried: 0,
         batch: FIRST_BATCH,
         batch_began: Instant::now(),
@@ -62,7 +63,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
             carrier.converse(connection).await;
             carrier.berth.hung_up();
         }
-        if carrier.turn_is_over() {
+        if carrier.displaced || carrier.turn_is_over() {
             return carrier.give_up().await;
         }
     }
@@ -75,6 +76,8 @@ pub(crate) struct Carrier {
     berth: Berth,
     /// Start of its turn: its first connection.
     turn: Option<Instant>,
+    /// It has given its connection up before it could be used.
+    displaced: bool,
     /// Messages of this turn.
     pub(crate) carried: u32,
     /// Claimed and not begun.
@@ -188,8 +191,16 @@ impl Carrier {
         if self.jobs.is_empty() {
             return None;
         }
-        let stop = self.worker.stop.clone();
-        let result = stop.run_until_cancelled(self.try_hosts()).await;
+        let (worker, lane) = (self.worker.clone(), self.lane.clone());
+        let result = tokio::select! {
+            biased;
+            () = worker.stop.cancelled() => None,
+            result = self.try_hosts() => Some(result),
+            () = worker.lanes.out_of_patience(&lane) => {
+                self.yield_connection();
+                return None;
+            }
+        };
         match result {
             Some(Ok(connection)) => {
                 self.turn.get_or_insert_with(Instant::now);
@@ -206,6 +217,18 @@ impl Carrier {
                 None
             }
         }
+    }
+
+    /// The set-up is slow and other lanes have no connection: one of them gets this one. Nothing was attempted.
+    fn yield_connection(&mut self) {
+        tracing::debug!(hop = self.lane.hop.name(), "a slow set-up is given up, others wait for a connection");
+        let work = self.jobs.iter().map(|task| Work {
+            partition: task.job.held.lease.id.partition(),
+            destination: task.job.held.lease.destination.clone(),
+        });
+        self.berth.give_up(work);
+        self.release_all();
+        self.displaced = true;
     }
 
     /// No host lets this carrier in. While another connection lives that is the server's limit, and nobody's fault.

@@ -12,6 +12,9 @@ use tokio::sync::Notify;
 use crate::hop::{HopKey, NextHop, Router};
 use crate::worker::Worker;
 
+/// Between looks at whether somebody else needs the connection that is being set up.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A destination queue of one partition in which jobs are due.
 pub(crate) type Work = staffetta_dispatch::Work<Destination>;
 
@@ -83,6 +86,17 @@ impl Lanes {
 
     pub(crate) fn idle(&self, lane: &Lane, begins: bool) {
         self.with(|pool| pool.idle(&lane.hop.key, begins));
+    }
+
+    /// Ends when a set-up for this lane, which begins now, has taken too long for those who have no connection.
+    pub(crate) async fn out_of_patience(&self, lane: &Lane) {
+        let began = Instant::now();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if self.with(|pool| pool.must_yield(&lane.hop.key, began.elapsed())) {
+                return;
+            }
+        }
     }
 
     /// Does a lane without a connection wait for one that somebody else has?
@@ -170,6 +184,11 @@ impl Berth {
     /// No host let us in.
     pub(crate) fn refused(&self) -> Refused {
         self.worker.lanes.with(|pool| pool.refused(&self.lane.hop.key))
+    }
+
+    /// The set-up is slow and others wait; this work was claimed for it.
+    pub(crate) fn give_up(&self, work: impl IntoIterator<Item = Work>) {
+        self.worker.lanes.with(|pool| pool.give_up(&self.lane.hop.key, work));
     }
 
     /// The connection has ended.

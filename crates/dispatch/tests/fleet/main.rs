@@ -78,6 +78,33 @@ fn silent_hosts_do_not_starve_the_others() {
 }
 
 #[test]
+fn more_silent_hosts_than_connections_do_not_keep_out_one_that_was_never_asked() {
+    for silent in [20, 30, 60] {
+        let mut hosts = vec![Host::Silent; silent];
+        hosts.push(Host::Good);
+        let mut sim = Sim::new(&hosts, 1);
+        (0..=silent).for_each(|destination| (0..20).for_each(|_| sim.send(destination, 1)));
+        sim.run(seconds(60));
+        let slowest = of(&sim, silent).map(|job| (job.taken[0], job.longest_wait)).max_by_key(|(_, wait)| *wait);
+        // Fifteen may be asked at a time, for two seconds each, and half of them again.
+        let share = seconds(4 + 4 * (silent as u64).div_ceil(15));
+        assert!(slowest.is_some_and(|(taken, wait)| taken == 1 && wait < share), "{silent}: {slowest:?}");
+        let counted = (0..silent).flat_map(|destination| of(&sim, destination)).any(|job| job.attempts > 0);
+        assert!(!counted, "what was given up counts against no message");
+    }
+}
+
+#[test]
+fn a_host_that_greets_late_is_waited_for_although_silent_ones_want_its_connection() {
+    let mut hosts = vec![Host::Silent; 30];
+    hosts.push(Host::Late(seconds(7)));
+    let mut sim = Sim::new(&hosts, 1);
+    (0..31).for_each(|destination| (0..20).for_each(|_| sim.send(destination, 1)));
+    sim.run(seconds(120));
+    assert!(of(&sim, 30).all(|job| job.taken == [1] && job.attempts == 1), "{:?}", of(&sim, 30).next());
+}
+
+#[test]
 fn slow_destinations_take_turns_with_a_third_one() {
     let mut hosts = vec![Host::Slow(Duration::from_millis(400)); 20];
     hosts.push(Host::Good);
@@ -121,6 +148,7 @@ fn host() -> impl Strategy<Value = Host> {
         (1u32..6).prop_map(Host::Limiting),
         (1u32..6).prop_map(Host::Rationing),
         Just(Host::Silent),
+        (1u64..60).prop_map(|s| Host::Late(seconds(s))),
         (0u64..9000, 1u64..90_000).prop_map(|(from, time)| Host::Down(seconds(from), seconds(from + time))),
         (1u32..4).prop_map(Host::Lying),
         Just(Host::Rude),

@@ -43,6 +43,8 @@ pub(crate) enum Host {
     Rationing(u32),
     /// Does not greet; noticed after five minutes.
     Silent,
+    /// Greets after so long.
+    Late(Duration),
     /// Refuses connections from the first time to the second.
     Down(Duration, Duration),
     /// Takes the content and does not answer in time, so many times.
@@ -113,7 +115,8 @@ struct Carrier {
     under_way: Option<TransactionId>,
     live: bool,
     began: Option<Duration>,
-    connecting: bool,
+    /// A set-up: when it began, and when it will end.
+    connecting: Option<(Duration, Duration)>,
 }
 
 struct Worker {
@@ -269,7 +272,7 @@ impl Sim {
         while let Some(lane) = self.workers[worker].pool.admit() {
             self.sequence += 1;
             let (jobs, talk) = (VecDeque::new(), None);
-            let carrier = Carrier { lane, jobs, talk, under_way: None, live: false, began: None, connecting: false };
+            let carrier = Carrier { lane, jobs, talk, under_way: None, live: false, began: None, connecting: None };
             let number = self.sequence;
             self.workers[worker].carriers.insert(number, carrier);
             self.at(self.now, Event::Go(worker, number));
@@ -279,8 +282,8 @@ impl Sim {
     /// One step of a carrier.
     fn go(&mut self, worker: usize, number: u64) {
         let Some(mut carrier) = self.workers[worker].carriers.remove(&number) else { return };
-        let next = if carrier.connecting {
-            self.connected(worker, &mut carrier)
+        let next = if let Some((began, end)) = carrier.connecting {
+            self.setting_up(worker, &mut carrier, began, end)
         } else if carrier.talk.is_some() {
             self.reported(worker, &mut carrier)
         } else {
@@ -304,12 +307,30 @@ impl Sim {
             self.release(carrier);
             return Some(Duration::ZERO);
         }
-        carrier.connecting = true;
-        self.dialled[carrier.lane] += 1;
-        Some(match self.hosts[carrier.lane] {
+        let takes = match self.hosts[carrier.lane] {
             Host::Silent => seconds(300),
+            Host::Late(time) => time,
             _ => Duration::from_millis(50),
-        })
+        };
+        carrier.connecting = Some((self.now, self.now + takes));
+        self.dialled[carrier.lane] += 1;
+        Some(takes.min(seconds(1)))
+    }
+
+    /// Looks now and then whether somebody else needs the connection more.
+    fn setting_up(&mut self, worker: usize, carrier: &mut Carrier, began: Duration, end: Duration) -> Option<Duration> {
+        if self.now >= end {
+            return self.connected(worker, carrier);
+        }
+        let pool = &mut self.workers[worker].pool;
+        if pool.must_yield(&carrier.lane, self.now - began) {
+            pool.give_up(&carrier.lane, [Work { partition: 0, destination: carrier.lane }]);
+            self.release(carrier);
+            self.workers[worker].pool.resign(&carrier.lane);
+            return None;
+        }
+        let look = if self.now - began < seconds(10) { 1 } else { 10 };
+        Some(seconds(look).min(end - self.now))
     }
 
     /// False: the lane gives nothing.
@@ -360,7 +381,7 @@ impl Sim {
     }
 
     fn connected(&mut self, worker: usize, carrier: &mut Carrier) -> Option<Duration> {
-        carrier.connecting = false;
+        carrier.connecting = None;
         let lane = carrier.lane;
         let refusal = match self.hosts[lane] {
             Host::Down(from, to) if (from..to).contains(&self.now) => {

@@ -131,6 +131,29 @@ async fn silent_servers_leave_connections_to_the_others() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_silent_servers_than_connections_do_not_keep_out_one_that_was_never_asked() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let silent = Server::start_on(([0, 0, 0, 0], 0).into(), Script { greeting: Some(""), ..Script::default() }).await?;
+    let good = Server::start(Script::default()).await?;
+    let mut routes = String::new();
+    for i in 0..6 {
+        // Each address of loopback is a hop of its own.
+        let via = format!("127.0.0.{}:{}", 20 + i, silent.port());
+        routes += &format!("[[delivery.route]]\ndomain = \"silent{i}.test\"\nvia = \"smtp://{via}\"\n");
+        world.send("john@home.test", &[&format!("r@silent{i}.test")], BODY).await?;
+    }
+    let worker = world.worker("concurrency = 4", &(routes + &everything_to(&good)))?;
+    silent.until("three silent ones", || silent.connections() >= 3).await?;
+    world.send("john@home.test", &["r@good.test"], BODY).await?;
+    let began = tokio::time::Instant::now();
+    good.received(1).await?;
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    assert!(never_deferred(&world.entries().await?), "what was given up counts against no message");
+    worker.kill();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_late_answer_to_the_dot_the_remote_is_given_its_time() -> anyhow::Result<()> {
     // Whoever hangs up instead has made up its mind: the next try is as soon as after any other failure.
     for (dot, least, most) in [("hang", 2500, u128::MAX), ("", 0, 2500)] {
