@@ -9,12 +9,16 @@
 //! of them listen on the one port that `delivery.port` names.
 
 mod client;
+mod hand;
 mod http;
+mod redis;
 mod skew;
 mod world;
 
 pub use client::{Client, Reply};
+pub use hand::{Content, Hand, Visit};
 pub use http::{Metrics, get};
+pub use redis::{Redis, Value};
 pub use world::{Service, World, program};
 
 use std::time::Duration;

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{Metrics, get};
-use crate::{Client, SOON, eventually};
+use crate::{Client, Hand, Redis, SOON, eventually};
 
 /// One of the three services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,7 @@ struct Ports {
     auth_http: Port,
     frontend_http: Port,
     delivery_http: Port,
+    second_http: Port,
     smtp: Port,
     submission: Port,
     submissions: Port,
@@ -81,6 +82,7 @@ impl Ports {
             auth_http: port()?,
             frontend_http: port()?,
             delivery_http: port()?,
+            second_http: port()?,
             smtp: port()?,
             submission: port()?,
             submissions: port()?,
@@ -179,20 +181,38 @@ impl World {
         Ok(self)
     }
 
-    /// Starts one service (again, or one more) without waiting.
+    /// Starts one service (again) without waiting.
     ///
     /// # Errors
     /// If the binary is missing.
     pub fn spawn(&mut self, service: Service) -> anyhow::Result<()> {
+        self.spawn_with(service, self.config_file(), &self.log_file(service))
+    }
+
+    /// Starts one more worker, of the same configuration but for the HTTP port, and waits until it is ready; where its
+    /// metrics are.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub async fn second_worker(&mut self) -> anyhow::Result<SocketAddr> {
+        let http = self.ports.second_http.address();
+        let text = fs::read_to_string(self.config_file())?;
+        let (first, second) = (self.http(Service::Delivery).to_string(), http.to_string());
+        let config = self.folder.path().join("second.toml");
+        fs::write(&config, text.replace(&first, &second))?;
+        self.spawn_with(Service::Delivery, config, &self.folder.path().join("second.log"))?;
+        until_ready(http).await?;
+        Ok(http)
+    }
+
+    fn spawn_with(&mut self, service: Service, config: PathBuf, log: &Path) -> anyhow::Result<()> {
         let program = program(service.program())?;
-        let config = self.config_file();
-        let log = self.log_file(service);
         let mut arguments: Vec<OsString> = vec![program.into(), "--config".into(), config.into()];
         if let Some((_, seconds)) = self.clocks.iter().find(|(s, _)| *s == service) {
             arguments.splice(0..0, crate::skew::environment(self.folder.path(), *seconds));
         }
         // It becomes the program, and keeps its process id.
-        let running = Running::start("env", &arguments, &log)?;
+        let running = Running::start("env", &arguments, log)?;
         self.running.push((service, running));
         Ok(())
     }
@@ -202,13 +222,7 @@ impl World {
     /// # Errors
     /// With the reason and the service's log.
     pub async fn until_ready(&self, service: Service) -> anyhow::Result<()> {
-        let address = self.http(service);
-        let ready = eventually(SOON, || async move {
-            match get(address, "/readyz").await? {
-                (200, _) => Ok(()),
-                (code, body) => bail!("{code} {body}"),
-            }
-        });
+        let ready = until_ready(self.http(service));
         ready.await.with_context(|| format!("{} is not ready: {}", service.program(), self.log(service)))
     }
 
@@ -261,6 +275,27 @@ impl World {
         let sink = Sink::start(address, settings).await?;
         self.dns.mx(domain, 10 * u16::from(self.mail_hosts), &host).host(&host, address.ip());
         Ok(sink)
+    }
+
+    /// The same for an MX that the test plays itself.
+    ///
+    /// # Errors
+    /// If it cannot listen.
+    pub async fn hand(&mut self, domain: &str) -> anyhow::Result<Hand> {
+        self.mail_hosts += 1;
+        let host = format!("mx{}.{domain}", self.mail_hosts);
+        let address = SocketAddr::from(([127, 0, 1, self.mail_hosts], self.ports.mx.number()));
+        let listener = tokio::net::TcpListener::bind(address).await?;
+        self.dns.mx(domain, 10 * u16::from(self.mail_hosts), &host).host(&host, address.ip());
+        Ok(Hand { listener })
+    }
+
+    /// A hand in the store.
+    ///
+    /// # Errors
+    /// If Redis is away.
+    pub fn store(&self) -> anyhow::Result<Redis> {
+        Redis::connect(self.redis.socket())
     }
 
     /// A certificate signed by the world's authority.
@@ -409,6 +444,16 @@ delivery.port = {mx}
         text.push_str(&self.tables);
         fs::write(self.config_file(), text).context("cannot write the configuration")
     }
+}
+
+async fn until_ready(address: SocketAddr) -> anyhow::Result<()> {
+    eventually(SOON, || async move {
+        match get(address, "/readyz").await? {
+            (200, _) => Ok(()),
+            (code, body) => bail!("{code} {body}"),
+        }
+    })
+    .await
 }
 
 fn read_log(folder: &TempDir, service: Service) -> String {

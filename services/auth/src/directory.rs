@@ -172,3 +172,57 @@ impl Directory {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+    use staffetta_config::Config;
+
+    use super::*;
+    use crate::accounts::Accounts;
+
+    /// A directory over a database in which `cheap@example.org` has a cheap hash of "summersun", and `locked@example.org`
+    /// none.
+    async fn directory(folder: &tempfile::TempDir) -> (Directory, String) {
+        let url = format!("sqlite://{}", folder.path().join("users.db").display());
+        let sql = Config::parse(&format!("hostname = \"a.example\"\nauth.sql.url = {url:?}\n"), "t").unwrap().auth.sql;
+        let accounts = Accounts::open(&sql).await.unwrap();
+        accounts.add("john@example.org", &"moonlight".into()).await.unwrap();
+        accounts.close().await;
+        let cheap = scheme::hash("SSHA512", &"summersun".into()).unwrap();
+        let insert = |email: &str, password: &str| {
+            format!(
+                "INSERT INTO virtual_users (domain_id, email, password) SELECT id, '{email}', {password} FROM virtual_domains;"
+            )
+        };
+        let rows = insert("cheap@example.org", &format!("'{cheap}'")) + &insert("locked@example.org", "NULL");
+        let mut connection = SqliteConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(rows)).execute(&mut connection).await.unwrap();
+        let store = Store::new(&sql, Metrics::new()).unwrap();
+        (Directory::new(store, Duration::ZERO, Metrics::new()).unwrap(), cheap)
+    }
+
+    fn seen(directory: &Directory) -> String {
+        directory.seen.lock().unwrap().expose_secret().to_owned()
+    }
+
+    async fn refusal(directory: &Directory, login: &str) -> Refusal {
+        let credentials = Credentials { login: login.to_owned(), password: "wrong".into() };
+        Arc::into_inner(directory.authenticate(&credentials).await.unwrap_err()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_unknown_login_is_measured_against_the_scheme_that_is_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let (directory, cheap) = directory(&folder).await;
+        assert!(seen(&directory).starts_with("{ARGON2ID}"), "before anybody has come: what new accounts get");
+        assert!(matches!(refusal(&directory, "cheap@example.org").await, Refusal::WrongPassword));
+        assert_eq!(seen(&directory), cheap);
+        assert!(matches!(refusal(&directory, "nobody@example.org").await, Refusal::UnknownLogin));
+        assert!(matches!(refusal(&directory, "locked@example.org").await, Refusal::NoPassword));
+        assert_eq!(seen(&directory), cheap, "who is not there changes nothing");
+        assert!(matches!(refusal(&directory, "john@example.org").await, Refusal::WrongPassword));
+        assert!(seen(&directory).starts_with("{ARGON2ID}"));
+    }
+}

@@ -6,6 +6,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use common::{BAD, Outcome, World, config, sql};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
@@ -122,6 +123,64 @@ async fn a_verified_credential_is_cached_and_only_that_one() {
     world.stop().await;
 }
 
+/// However often they are used meanwhile: the time runs from the verification.
+#[tokio::test]
+async fn what_was_verified_or_owned_is_believed_for_cache_ttl_and_no_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = john(folder.path()).await;
+    let accounts = Accounts::open(&sql(&url)).await.unwrap();
+    accounts.add("lisa@example.org", &"wintermoon".into()).await.unwrap();
+    let world = World::start(config("cache_ttl = \"2s\"", &format!("url = {url:?}"))).await;
+    assert_eq!(world.plain("john@example.org", "summersun").await, success());
+    assert_eq!(world.plain("lisa@example.org", "wintermoon").await, Outcome::Success("lisa@example.org".to_owned()));
+    assert_eq!(world.owns("lisa@example.org", "lisa@example.org").await, Ok(true));
+    let verified = Instant::now();
+    accounts.set_password("john@example.org", &"moonlight".into()).await.unwrap();
+    accounts.remove("lisa@example.org").await.unwrap();
+    let mut still = 3;
+    while still > 0 {
+        assert!(verified.elapsed() < Duration::from_secs(10), "{still} are still believed");
+        still = usize::from(world.plain("john@example.org", "summersun").await != BAD)
+            + usize::from(world.plain("lisa@example.org", "wintermoon").await != BAD)
+            + usize::from(world.owns("lisa@example.org", "lisa@example.org").await != Ok(false));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(verified.elapsed() > Duration::from_secs(1), "they were believed for a while");
+    assert_eq!(world.plain("john@example.org", "moonlight").await, success());
+    world.stop().await;
+    accounts.close().await;
+}
+
+/// `:domain` is the domain of what is asked about, `:login` who asks.
+#[tokio::test]
+async fn each_parameter_of_a_query_is_what_its_name_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = john(folder.path()).await;
+    let queries = "password_query = \"SELECT email AS login, password FROM virtual_users WHERE email = :login AND :domain = 'example.org'\"
+        sender_query = \"SELECT 'john@example.org' AS login WHERE :domain = 'catch.example' UNION SELECT 'x' WHERE :login = 'x' AND :sender = 's@here.example'\"
+        domain_query = \"SELECT 1 WHERE :domain = 'catch.example'\"
+        recipient_query = \"SELECT 1 WHERE :domain = 'catch.example' OR :recipient = 'r@here.example'\"";
+    let text = format!("url = {url:?}\n{queries}").replace("\n        ", "\n");
+    let world = World::start(config("cache_ttl = \"0s\"", &text)).await;
+    assert_eq!(world.plain("john@example.org", "summersun").await, success());
+    for (login, sender, owned) in [
+        ("john@example.org", "anybody@catch.example", true),
+        ("john@example.org", "john@example.org", false),
+        ("john@catch.example", "john@example.org", false),
+        ("lisa@catch.example", "anybody@catch.example", false),
+        ("x", "s@here.example", true),
+        ("s@here.example", "x", false),
+    ] {
+        assert_eq!(world.owns(login, sender).await, Ok(owned), "{login} {sender}");
+    }
+    for (recipient, known) in [("a@catch.example", true), ("r@here.example", true), ("a@here.example", false)] {
+        assert_eq!(world.has_recipient(recipient).await, Ok(known), "{recipient}");
+    }
+    assert_eq!(world.has_domain("catch.example").await, Ok(true));
+    assert_eq!(world.has_domain("here.example").await, Ok(false));
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_flood_with_one_credential_is_answered() {
     let folder = tempfile::tempdir().unwrap();
@@ -177,24 +236,30 @@ async fn an_open_exchange_ends_well_while_stopping() {
 async fn metrics_show_what_happened() {
     let _guard = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "error", "auth").unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let world = World::start(config("cache_ttl = \"1h\"", &format!("url = {:?}", john(folder.path()).await))).await;
+    let url = john(folder.path()).await;
+    let locked = "INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'locked@example.org', NULL FROM virtual_domains";
+    execute(&url, locked.to_owned()).await;
+    let world = World::start(config("cache_ttl = \"1h\"", &format!("url = {url:?}"))).await;
     world.plain("john@example.org", "summersun").await;
     world.plain("john@example.org", "summersun").await;
     world.plain("john@example.org", "x").await;
     world.plain("nobody@example.org", "x").await;
+    world.plain("locked@example.org", "x").await;
     world.owns("john@example.org", "john@example.org").await.unwrap();
     let metrics = world.http("/metrics").await;
     for line in [
         "staffetta_auth_results_total{mechanism=\"PLAIN\",result=\"success\"} 2",
-        "staffetta_auth_results_total{mechanism=\"PLAIN\",result=\"credentials\"} 2",
+        "staffetta_auth_results_total{mechanism=\"PLAIN\",result=\"credentials\"} 3",
         "staffetta_auth_results_total{mechanism=\"LOGIN\",result=\"success\"} 0",
         "staffetta_auth_cache_total{result=\"hit\"} 1",
-        "staffetta_auth_cache_total{result=\"miss\"} 3",
-        "staffetta_auth_hash_duration_seconds_count 3",
+        "staffetta_auth_cache_total{result=\"miss\"} 4",
+        // The right password once, the wrong one, and as many for a login without an account or without a password.
+        "staffetta_auth_hash_duration_seconds_count 4",
+        "staffetta_auth_hash_waiting 0",
         "staffetta_auth_sql_duration_seconds_count{query=\"sender\"} 1",
         "staffetta_auth_backend_up 1",
         "staffetta_grpc_server_handled_total{grpc_service=\"staffetta.auth.v1.AuthService\",grpc_method=\"CheckSender\",grpc_code=\"OK\"} 1",
-        "staffetta_grpc_server_handled_total{grpc_service=\"staffetta.auth.v1.AuthService\",grpc_method=\"Authenticate\",grpc_code=\"OK\"} 4",
+        "staffetta_grpc_server_handled_total{grpc_service=\"staffetta.auth.v1.AuthService\",grpc_method=\"Authenticate\",grpc_code=\"OK\"} 5",
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }

@@ -165,13 +165,18 @@ fn host_port(text: &str, default: u16) -> Option<(String, u16)> {
 pub(crate) struct Query<const PARAMETER: char>;
 
 impl<const P: char> Query<P> {
-    /// Named by its first letter, as a string cannot be a parameter of a type.
-    const NAME: &'static str = match P {
-        'l' => ":login",
-        's' => ":sender",
-        'd' => ":domain",
-        _ => ":recipient",
+    /// One of these must be used. Named by the first letter of the first, as a string cannot be a parameter of a type.
+    /// The auth service, which reads the statement as its database does, asks for the same.
+    const NAMES: &'static [&'static str] = match P {
+        'l' => &[":login"],
+        's' => &[":sender", ":domain"],
+        'd' => &[":domain"],
+        _ => &[":recipient", ":domain"],
     };
+
+    fn names() -> String {
+        Self::NAMES.join(" or ")
+    }
 }
 
 impl<const P: char> Kind for Query<P> {
@@ -179,14 +184,17 @@ impl<const P: char> Kind for Query<P> {
     const NOUN: &'static str = "a query";
 
     fn allowed() -> String {
-        format!("a SQL statement that uses the parameter {}", Self::NAME)
+        format!("a SQL statement that uses the parameter {}", Self::names())
     }
 
     fn parse(text: &str) -> Result<String, Wrong> {
-        if text.contains(Self::NAME) {
+        if Self::NAMES.iter().any(|name| text.contains(name)) {
             return Ok(text.into());
         }
-        Err(Wrong::because::<Self>(text, format!("does not use {} and would answer every question alike", Self::NAME)))
+        Err(Wrong::because::<Self>(
+            text,
+            format!("does not use {} and would answer every question alike", Self::names()),
+        ))
     }
 
     fn show(value: &String) -> String {
@@ -240,6 +248,24 @@ mod tests {
         }
         assert_eq!(DomainName::parse("Example.ORG").as_deref(), Ok("example.org"));
         assert!(!machine_name().is_empty());
+    }
+
+    /// The auth service accepts the same.
+    #[test]
+    fn a_query_uses_a_parameter_that_its_answer_can_depend_on() {
+        fn rows<const P: char>(good: &[&str], bad: &[&str], names: &str) {
+            for text in good {
+                assert!(Query::<P>::parse(&format!("SELECT x WHERE a = {text}")).is_ok(), "{P} {text}");
+            }
+            for text in bad {
+                assert!(Query::<P>::parse(&format!("SELECT x WHERE a = {text}")).is_err(), "{P} {text}");
+            }
+            assert_eq!(Query::<P>::allowed(), format!("a SQL statement that uses the parameter {names}"));
+        }
+        rows::<'l'>(&[":login"], &["1", ":domain", ":sender"], ":login");
+        rows::<'s'>(&[":sender", ":domain"], &["1", ":login", ":recipient"], ":sender or :domain");
+        rows::<'d'>(&[":domain"], &["1", ":recipient"], ":domain");
+        rows::<'r'>(&[":recipient", ":domain"], &["1", ":sender", ":login"], ":recipient or :domain");
     }
 
     #[test]

@@ -50,11 +50,13 @@ settings! {
         /// begin with `$`.
         value password_query: String as Query<'l'> =
             "SELECT email AS login, password FROM virtual_users WHERE email = :login",
-        /// Gives a row with `login` for every account that may send as `:sender`.
+        /// Gives a row with `login` for every account that may send as `:sender`, or as anybody of its `:domain`; one
+        /// of the two must be used. `:login` may be.
         value sender_query: String as Query<'s'> = "SELECT email AS login FROM virtual_users WHERE email = :sender",
         /// Gives a row if `:domain` is one of ours; used with `frontend.relay_domains_from_auth`.
         value domain_query: String as Query<'d'> = "SELECT name FROM virtual_domains WHERE name = :domain",
-        /// Gives a row if `:recipient` exists in one of our domains; used with `frontend.relay_domains_from_auth`.
+        /// Gives a row if `:recipient` exists in one of our domains, or everybody of its `:domain` does; one of the two
+        /// must be used. Used with `frontend.relay_domains_from_auth`.
         value recipient_query: String as Query<'r'> = "SELECT email FROM virtual_users WHERE email = :recipient \
             UNION SELECT source FROM virtual_aliases WHERE source = :recipient",
     }

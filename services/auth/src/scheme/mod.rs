@@ -260,19 +260,33 @@ mod tests {
         }
     }
 
+    /// One above each bound: where a bound is missing, this takes seconds and fails, and does not hang.
     #[test]
     fn hostile_parameters_are_refused_before_any_work() {
         let rows = [
-            "$6$rounds=999999999$.atVtpvrWCzCrrL.$DSf8UMMWp9VRxJ8zXeLcbnXUSD1cmCgAkbcWixxzlrxA4HHOS7toUz2aB/5QSdmwfWB2uI5hnyHRtRV5wh8Fe.",
+            "$6$rounds=1000001$.atVtpvrWCzCrrL.$DSf8UMMWp9VRxJ8zXeLcbnXUSD1cmCgAkbcWixxzlrxA4HHOS7toUz2aB/5QSdmwfWB2uI5hnyHRtRV5wh8Fe.",
             "$5$rounds=1000001$bdxzO6d4jfdGysws$VInC2iT56WAgzLZnjwTYD4GIgmBh5VydwvIjbkLn3bC",
-            "$2y$31$vhKC2tizxmlWK.wV4hMOt.Bcxvw2qNSt5fo3NA4ZdYkOzRHr8JgXO",
-            "$argon2id$v=19$m=4194304,t=3,p=1$XytAGhDXmUUJ7lJUmZNT+w$bTwHTcOdypga/Avqm0uL8NzVoaINSAGcdzUcEslwI8A",
-            "$argon2id$v=19$m=65536,t=4000000,p=1$XytAGhDXmUUJ7lJUmZNT+w$bTwHTcOdypga/Avqm0uL8NzVoaINSAGcdzUcEslwI8A",
-            "$argon2id$v=19$m=65536,t=3,p=1000$XytAGhDXmUUJ7lJUmZNT+w$bTwHTcOdypga/Avqm0uL8NzVoaINSAGcdzUcEslwI8A",
-            "{PBKDF2}$1$salt$4000000000$644ee1b02e022f394977a2ac22a409aabf86221e",
+            "$2y$16$vhKC2tizxmlWK.wV4hMOt.Bcxvw2qNSt5fo3NA4ZdYkOzRHr8JgXO",
+            "$argon2id$v=19$m=262145,t=1,p=1$XytAGhDXmUUJ7lJUmZNT+w$bTwHTcOdypga/Avqm0uL8NzVoaINSAGcdzUcEslwI8A",
+            "$argon2id$v=19$m=65536,t=33,p=1$XytAGhDXmUUJ7lJUmZNT+w$bTwHTcOdypga/Avqm0uL8NzVoaINSAGcdzUcEslwI8A",
+            "$argon2id$v=19$m=256,t=1,p=17$XytAGhDXmUUJ7lJUmZNT+w$bTwHTcOdypga/Avqm0uL8NzVoaINSAGcdzUcEslwI8A",
+            "{PBKDF2}$1$salt$2000001$644ee1b02e022f394977a2ac22a409aabf86221e",
         ];
         for stored in rows {
             assert!(matches!(verify(stored, b"summersun"), Err(SchemeError::TooExpensive { .. })), "{stored}");
+        }
+    }
+
+    /// A number that no bound was made for: it must not wrap around, and must not be begun.
+    #[test]
+    fn numbers_beyond_all_bounds_are_refused_as_well() {
+        for stored in [
+            "$6$rounds=99999999999999999999$.atVtpvrWCzCrrL.$DSf8UMMWp9VRxJ8zXeLcbnXUSD1cmCgAkbcWixxzlrxA4HHOS7toUz2aB/5QSdmwfWB2uI5hnyHRtRV5wh8Fe.",
+            "$argon2id$v=19$m=65537,t=65537,p=1$XytAGhDXmUUJ7lJUmZNT+w$bTwHTcOdypga/Avqm0uL8NzVoaINSAGcdzUcEslwI8A",
+            "$2y$99$vhKC2tizxmlWK.wV4hMOt.Bcxvw2qNSt5fo3NA4ZdYkOzRHr8JgXO",
+            "{PBKDF2}$1$salt$99999999999$644ee1b02e022f394977a2ac22a409aabf86221e",
+        ] {
+            assert!(verify(stored, b"summersun").is_err(), "{stored}");
         }
     }
 
