@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use staffetta_mail::{Envelope, QueueId, Status};
 use staffetta_smtp::Reply;
-use staffetta_smtp::server::{Answer, Event, Link, Question, Session};
+use staffetta_smtp::server::{self, Answer, Link, Question, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::error::TrySendError;
@@ -80,7 +80,7 @@ impl Connection {
         let (mut input, mut output) = (BytesMut::with_capacity(16 << 10), BytesMut::new());
         loop {
             match self.session.next(&mut input, &mut output, Instant::now()) {
-                Event::Read => {
+                server::Action::Read => {
                     flush(stream, &mut output).await?;
                     input.reserve(16 << 10);
                     let deadline = self.session.deadline().into();
@@ -90,7 +90,7 @@ impl Connection {
                         Err(_) => self.session.on_timeout(&mut output),
                     }
                 }
-                Event::Ask(question) => match self.answer(question).await {
+                server::Action::Ask(question) => match self.answer(question).await {
                     Ok(answer) => self.session.answer(answer, &mut output),
                     Err(Action::Drop) => return Ok(End::Closed),
                     Err(Action::Stall) => {
@@ -98,14 +98,14 @@ impl Connection {
                         return Ok(End::Stall);
                     }
                 },
-                Event::Body(content) => self.body.extend_from_slice(&content),
-                Event::Abandon => self.body.clear(),
-                Event::Refused(_) => {}
-                Event::StartTls => {
+                server::Action::Body(content) => self.body.extend_from_slice(&content),
+                server::Action::Abandon => self.body.clear(),
+                server::Action::Refused(_) => {}
+                server::Action::StartTls => {
                     flush(stream, &mut output).await?;
                     return Ok(End::StartTls);
                 }
-                Event::Close => {
+                server::Action::Close => {
                     flush(stream, &mut output).await?;
                     stream.shutdown().await?;
                     return Ok(End::Closed);

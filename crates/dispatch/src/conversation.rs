@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use staffetta_policy::classify::{Action, Failure, Peer, classify, too_many_recipients};
-use staffetta_smtp::client::{self, Outcome, Report, Stage, Transaction, TransactionId};
+use staffetta_smtp::client::{self, Outcome, Report, Stage, TransactionId, Transfer};
 
 use crate::Handle;
 use crate::attempt::{Rules, State, Task};
@@ -30,7 +30,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub enum Next<J> {
     /// Give this to the session.
-    Submit(TransactionId, Transaction),
+    Submit(TransactionId, Transfer),
     /// The job belongs to somebody else now: it is neither sent nor settled.
     Disown(Task<J>),
     /// There is nothing to send, or this connection takes no more.
@@ -125,7 +125,7 @@ impl<J: Handle> Conversation<J> {
         }
         let id = TransactionId(u64::from(self.submitted));
         let recipients = task.attempt.take(id, limits.recipients, now);
-        let transaction = Transaction::new(task.job.envelope(), &recipients, task.job.size());
+        let transaction = Transfer::new(task.job.envelope(), &recipients, task.job.size());
         self.open.push_back((id, *number));
         self.submitted += 1;
         Next::Submit(id, transaction)

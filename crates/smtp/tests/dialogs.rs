@@ -14,7 +14,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use staffetta_mail::{Address, Envelope, QueueId};
 use staffetta_smtp::Reply;
-use staffetta_smtp::server::{Answer, Event, Kind, Link, Question, SaslStep, Session, Settings};
+use staffetta_smtp::server::{Action, Answer, Kind, Link, Question, SaslStep, Session, Settings};
 use staffetta_testkit::dialog::{Dialog, Peer};
 
 #[test]
@@ -68,16 +68,16 @@ impl Core {
     fn run(&mut self) {
         while !self.closed && !self.handshake {
             match self.session.next(&mut self.input, &mut self.output, Instant::now()) {
-                Event::Read => break,
-                Event::Ask(question) => {
+                Action::Read => break,
+                Action::Ask(question) => {
                     let answer = self.answer(question);
                     self.session.answer(answer, &mut self.output);
                 }
-                Event::Body(bytes) => self.body.extend_from_slice(&bytes),
-                Event::Abandon => self.body.clear(),
-                Event::Refused(_) => {}
-                Event::StartTls => self.handshake = true,
-                Event::Close => self.closed = true,
+                Action::Body(bytes) => self.body.extend_from_slice(&bytes),
+                Action::Abandon => self.body.clear(),
+                Action::Refused(_) => {}
+                Action::StartTls => self.handshake = true,
+                Action::Close => self.closed = true,
             }
         }
         let written = self.output.split();

@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use staffetta_config::Timeouts;
 use staffetta_policy::classify;
 use staffetta_policy::tls::{self, Dane, Facts, Need, Security, Sts};
-use staffetta_smtp::client::{Event, Failure, Session, Stage};
+use staffetta_smtp::client::{Client, Event, Failure, Stage};
 use staffetta_transport::connect::{Stream, TlsClient, TlsSession, dial};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
@@ -42,7 +42,7 @@ pub(crate) struct Opener<'a> {
 /// An open connection.
 pub(crate) struct Connection {
     stream: Stream,
-    pub(crate) session: Session,
+    pub(crate) session: Client,
     input: BytesMut,
     pub(crate) output: BytesMut,
     pub(crate) peer: Candidate,
@@ -118,7 +118,7 @@ impl Opener<'_> {
         let tcp = dial(peer.address, source, self.timeouts.connect)
             .await
             .map_err(|error| classify::Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
-        let session = Session::new(Arc::new(self.hop.settings(security.starttls)));
+        let session = Client::new(Arc::new(self.hop.settings(security.starttls)));
         let mut connection = Connection::new(Stream::Plain(tcp), session, peer.clone(), security.clone());
         loop {
             match connection.next() {
@@ -198,7 +198,7 @@ pub(crate) fn time_limit(timeouts: &Timeouts, stage: Stage) -> Duration {
 const GOODBYE: Duration = Duration::from_secs(2);
 
 impl Connection {
-    fn new(stream: Stream, session: Session, peer: Candidate, security: Security) -> Self {
+    fn new(stream: Stream, session: Client, peer: Candidate, security: Security) -> Self {
         Self {
             stream,
             session,

@@ -13,7 +13,7 @@ use staffetta_mail::address_literal;
 use staffetta_policy::routing::{self, Defaults, Path};
 use staffetta_policy::tls::Level;
 use staffetta_queue::Destination;
-use staffetta_smtp::client::{Credentials, Protocol, Settings, Tls};
+use staffetta_smtp::client::{Credentials, Protocol, ServerProfile, Tls};
 
 /// Where to go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,8 +67,8 @@ impl NextHop {
     }
 
     /// For the SMTP client.
-    pub(crate) fn settings(&self, starttls: Tls) -> Settings {
-        Settings {
+    pub(crate) fn settings(&self, starttls: Tls) -> ServerProfile {
+        ServerProfile {
             helo_name: self.helo_name.to_string(),
             protocol: self.protocol,
             tls: starttls,

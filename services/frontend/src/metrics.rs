@@ -9,7 +9,7 @@ use metrics::{
 use std::time::Duration;
 
 use staffetta_policy::relay::Objection;
-use staffetta_smtp::server::Stage;
+use staffetta_smtp::server::Activity;
 use tonic::{Code, Status};
 
 /// What a login attempt came to; values of the label `result`.
@@ -50,7 +50,7 @@ pub(crate) struct IntakeMetrics {
 }
 
 /// Answers to commands and messages, by stage and first digit of the reply.
-pub(crate) struct Commands([[Counter; 4]; Stage::ALL.len()]);
+pub(crate) struct Commands([[Counter; 4]; Activity::ALL.len()]);
 
 /// Counts calls to the auth service.
 pub(crate) struct Rpc(());
@@ -122,22 +122,22 @@ impl IntakeMetrics {
 
 impl Commands {
     fn new() -> Self {
-        Self(Stage::ALL.map(|stage| ["2", "3", "4", "5"].map(|class| Self::counter(stage, class))))
+        Self(Activity::ALL.map(|activity| ["2", "3", "4", "5"].map(|class| Self::counter(activity, class))))
     }
 
     /// Connections have families of their own; only AUTH and DATA have a middle.
-    fn counter(stage: Stage, class: &'static str) -> Counter {
-        let goes_on = matches!(stage, Stage::Command(verb) if verb.row().goes_on);
-        if stage == Stage::Connect || (class == "3" && !goes_on) {
+    fn counter(activity: Activity, class: &'static str) -> Counter {
+        let goes_on = matches!(activity, Activity::Command(verb) if verb.row().goes_on);
+        if activity == Activity::Connect || (class == "3" && !goes_on) {
             return Counter::noop();
         }
-        counter!("staffetta_smtp_commands_total", "command" => stage.name(), "code_class" => class)
+        counter!("staffetta_smtp_commands_total", "command" => activity.name(), "code_class" => class)
     }
 
     /// `class` is the first digit, 2 to 5.
-    pub(crate) fn count(&self, stage: Stage, class: u8, n: u16) {
+    pub(crate) fn count(&self, activity: Activity, class: u8, n: u16) {
         let class = usize::from(class).saturating_sub(2);
-        if let Some(counter) = self.0[stage.index()].get(class) {
+        if let Some(counter) = self.0[activity.index()].get(class) {
             counter.increment(n.into());
         }
     }

@@ -3,10 +3,10 @@
 use bytes::{BufMut, BytesMut};
 use staffetta_mail::{BodyType, Notify, Recipient, Return};
 
-use super::{Capabilities, Transaction};
+use super::{Capabilities, Transfer};
 
 /// `MAIL FROM:<…>` with SIZE, BODY, RET and ENVID as far as they are offered.
-pub(super) fn mail(transaction: &Transaction, server: &Capabilities, output: &mut BytesMut) {
+pub(super) fn mail(transaction: &Transfer, server: &Capabilities, output: &mut BytesMut) {
     put(output, &["MAIL FROM:<", transaction.sender.as_str(), ">"]);
     if server.size.is_some() {
         put(output, &[" SIZE=", &transaction.size.to_string()]);
@@ -21,7 +21,7 @@ pub(super) fn mail(transaction: &Transaction, server: &Capabilities, output: &mu
 }
 
 /// RFC 3461 sections 4.3 and 4.4.
-fn mail_dsn(transaction: &Transaction, output: &mut BytesMut) {
+fn mail_dsn(transaction: &Transfer, output: &mut BytesMut) {
     match transaction.ret {
         Some(Return::Full) => put(output, &[" RET=FULL"]),
         Some(Return::Headers) => put(output, &[" RET=HDRS"]),
@@ -100,8 +100,8 @@ mod tests {
         Capabilities { size: Some(0), eight_bit_mime: true, dsn: true, ..Capabilities::default() }
     }
 
-    fn transaction() -> Transaction {
-        Transaction {
+    fn transaction() -> Transfer {
+        Transfer {
             sender: ReversePath::Address(Address::parse("a@b.c").unwrap()),
             recipients: Vec::new(),
             size: 42,
@@ -122,7 +122,7 @@ mod tests {
         let full = "MAIL FROM:<a@b.c> SIZE=42 BODY=8BITMIME RET=HDRS ENVID=x+20y\r\n";
         assert_eq!(text(|o| mail(&transaction(), &everything(), o)), full);
         assert_eq!(text(|o| mail(&transaction(), &Capabilities::default(), o)), "MAIL FROM:<a@b.c>\r\n");
-        let bounce = Transaction {
+        let bounce = Transfer {
             sender: ReversePath::Null,
             body: BodyType::SevenBit,
             ret: None,

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! With PIPELINING (RFC 2920) MAIL, RCPT and DATA of a message are one group, and the group of the next message
-//! follows the final dot of the one before it: keep one transaction submitted ahead ([`Session::backlog`]) and a
+//! follows the final dot of the one before it: keep one transaction submitted ahead ([`Client::backlog`]) and a
 //! message costs one round trip. Without it the session is strictly lock-step.
 //!
 //! Failures are facts ([`Failure`]): what happened and at which [`Stage`]. What they mean is decided in
@@ -51,7 +51,7 @@ use staffetta_mail::{BodyType, Envelope, Recipient, RemoteReply, Return, Reverse
 
 pub use capabilities::Capabilities;
 pub use failure::{Failure, Stage};
-pub use session::Session;
+pub use session::Client;
 pub use stuffer::Stuffer;
 
 /// What the shell has to do next; see the [module](self).
@@ -61,7 +61,7 @@ pub enum Event {
     Read(Stage),
     /// Write `output`, then start TLS on the connection.
     StartTls,
-    /// The session is set up: [`Session::capabilities`] and [`Session::is_encrypted`] are final. Comes once.
+    /// The session is set up: [`Client::capabilities`] and [`Client::is_encrypted`] are final. Comes once.
     Ready,
     /// Write the content of this transaction.
     SendBody(TransactionId),
@@ -75,7 +75,7 @@ pub enum Event {
 
 /// How to talk to one server.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ServerProfile {
     /// What the client calls itself in EHLO.
     pub helo_name: String,
     /// SMTP or LMTP.
@@ -129,7 +129,7 @@ pub struct TransactionId(pub u64);
 
 /// One message for some recipients.
 #[derive(Clone, Debug)]
-pub struct Transaction {
+pub struct Transfer {
     /// MAIL FROM.
     pub sender: ReversePath,
     /// RCPT TO, in this order; at least one.
@@ -144,7 +144,7 @@ pub struct Transaction {
     pub envid: Option<String>,
 }
 
-impl Transaction {
+impl Transfer {
     /// The transaction for some recipients of an envelope, named by their indices (others are skipped).
     pub fn new(envelope: &Envelope, recipients: &[u32], size: u64) -> Self {
         let pick = |&index: &u32| envelope.recipients.get(index as usize).cloned();
@@ -162,7 +162,7 @@ impl Transaction {
 /// How a transaction ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// One outcome per recipient, in the order of [`Transaction::recipients`].
+    /// One outcome per recipient, in the order of [`Transfer::recipients`].
     pub outcomes: Vec<Outcome>,
     /// The server offers DSN and was given NOTIFY, so it reports success itself. When false, a recipient with
     /// NOTIFY=SUCCESS that was delivered is owed a "relayed" report from us (RFC 3461 section 5.2.2).

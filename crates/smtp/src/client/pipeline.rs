@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 use staffetta_mail::RemoteReply;
 
-use super::transaction::{Expected, Open, Step};
-use super::{Capabilities, Failure, Outcome, Protocol, Report, Stage, Transaction, TransactionId, command};
+use super::transaction::{Due, Expected, Open};
+use super::{Capabilities, Failure, Outcome, Protocol, Report, Stage, TransactionId, Transfer, command};
 
 /// Most replies on their way at a time. Bounds what both sides must buffer (RFC 2920 section 3.1: a client that only
 /// writes and a server that only answers would block each other).
@@ -59,7 +59,7 @@ impl Pipeline {
         self.lock_step = !offered;
     }
 
-    pub(super) fn submit(&mut self, id: TransactionId, transaction: Transaction) {
+    pub(super) fn submit(&mut self, id: TransactionId, transaction: Transfer) {
         self.waiting.push_back(Open::new(id, transaction));
     }
 
@@ -74,7 +74,7 @@ impl Pipeline {
 
     /// The transaction whose content the shell must write now.
     pub(super) fn wants_content(&self) -> Option<TransactionId> {
-        self.open.as_ref().filter(|open| open.step == Step::Content).map(|open| open.id)
+        self.open.as_ref().filter(|open| open.step == Due::Content).map(|open| open.id)
     }
 
     /// The stage of the reply that comes next, if one is on its way.
@@ -90,7 +90,7 @@ impl Pipeline {
 
     /// The content and its final dot are written.
     pub(super) fn on_body_sent(&mut self) {
-        let Some(open) = self.open.take_if(|open| open.step == Step::Content) else { return };
+        let Some(open) = self.open.take_if(|open| open.step == Due::Content) else { return };
         self.behind_dot = 0;
         match self.protocol {
             Protocol::Smtp => self.expected.push_back(Expected::Final),
@@ -155,23 +155,23 @@ impl Pipeline {
         let Some(open) = self.open.as_mut().filter(|open| !open.aborted) else { return false };
         let recipients = &open.transaction.recipients;
         let expected = match open.step {
-            Step::Mail => {
+            Due::Mail => {
                 command::mail(&open.transaction, server, output);
                 open.dsn = server.dsn && recipients.iter().any(|recipient| recipient.notify.is_some());
-                open.step = if recipients.is_empty() { Step::Data } else { Step::Rcpt(0) };
+                open.step = if recipients.is_empty() { Due::Data } else { Due::Rcpt(0) };
                 Expected::Mail
             }
-            Step::Rcpt(index) => {
+            Due::Rcpt(index) => {
                 command::rcpt(&recipients[index], server, output);
-                open.step = if index + 1 < recipients.len() { Step::Rcpt(index + 1) } else { Step::Data };
+                open.step = if index + 1 < recipients.len() { Due::Rcpt(index + 1) } else { Due::Data };
                 Expected::Rcpt(index)
             }
-            Step::Data => {
+            Due::Data => {
                 output.extend_from_slice(b"DATA\r\n");
-                open.step = Step::Answers;
+                open.step = Due::Answers;
                 Expected::Data
             }
-            Step::Answers | Step::Content => return false,
+            Due::Answers | Due::Content => return false,
         };
         self.expected.push_back(expected);
         true
@@ -215,7 +215,7 @@ impl Pipeline {
             Some(Expected::Final | Expected::FinalOf(_)) => self.finishing.take(),
             Some(Expected::Mail | Expected::Rcpt(_) | Expected::Data) => self.open.take(),
             Some(Expected::Reset | Expected::Empty) => None,
-            None => self.open.take_if(|open| open.step == Step::Content),
+            None => self.open.take_if(|open| open.step == Due::Content),
         };
         if let Some(mut open) = concerned {
             open.settle_all(&Outcome::Failed(failure.clone()));
@@ -257,7 +257,7 @@ impl Pipeline {
         let Some(open) = self.open.as_mut() else { return Ok(()) };
         if reply.code / 100 == 3 {
             return if !open.aborted && !open.accepted.is_empty() {
-                open.step = Step::Content;
+                open.step = Due::Content;
                 Ok(())
             } else {
                 self.take_back(output)
@@ -308,7 +308,7 @@ impl Pipeline {
         if self.expected.iter().any(unanswered) {
             return;
         }
-        let hopeless = |open: &mut Open| open.aborted || (open.step == Step::Data && open.accepted.is_empty());
+        let hopeless = |open: &mut Open| open.aborted || (open.step == Due::Data && open.accepted.is_empty());
         let Some(open) = self.open.take_if(hopeless) else { return };
         self.needs_reset = open.mail_accepted || open.again;
         if open.again {

@@ -14,14 +14,14 @@ use staffetta_mail::RemoteReply;
 use super::pipeline::Pipeline;
 use super::reply::Reader;
 use super::sasl::{Exchange, Step};
-use super::{Capabilities, Event, Failure, Protocol, Settings, Stage, Tls, Transaction, TransactionId};
+use super::{Capabilities, Event, Failure, Protocol, ServerProfile, Stage, Tls, TransactionId, Transfer};
 
 #[derive(Debug)]
 enum Phase {
     Greeting,
     /// The verb goes out at the next call.
-    SayHello(Verb),
-    Hello(Verb),
+    SayHello(Hello),
+    Hello(Hello),
     StartTls,
     Handshake,
     Auth(Exchange),
@@ -33,7 +33,7 @@ enum Phase {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verb {
+enum Hello {
     Ehlo,
     Helo,
     Lhlo,
@@ -48,8 +48,8 @@ enum Loss {
 
 /// One connection to one server.
 #[derive(Debug)]
-pub struct Session {
-    settings: Arc<Settings>,
+pub struct Client {
+    settings: Arc<ServerProfile>,
     phase: Phase,
     replies: Reader,
     capabilities: Capabilities,
@@ -59,13 +59,13 @@ pub struct Session {
     pipeline: Pipeline,
     quit: bool,
     loss: Option<Loss>,
-    /// See [`Session::answers`].
+    /// See [`Client::answers`].
     answers: u64,
 }
 
-impl Session {
+impl Client {
     /// For a connection that has just been made; the server speaks first.
-    pub fn new(settings: Arc<Settings>) -> Self {
+    pub fn new(settings: Arc<ServerProfile>) -> Self {
         let pipeline = Pipeline::new(settings.protocol);
         Self {
             settings,
@@ -82,7 +82,7 @@ impl Session {
     }
 
     /// Queues a message. It begins as soon as the session is ready and the ones before allow.
-    pub fn submit(&mut self, id: TransactionId, transaction: Transaction) {
+    pub fn submit(&mut self, id: TransactionId, transaction: Transfer) {
         self.pipeline.submit(id, transaction);
     }
 
@@ -138,7 +138,7 @@ impl Session {
     }
 
     /// The connection broke, or time ran out, with so many octets of the output unwritten; say so before
-    /// [`Session::on_lost`] or [`Session::on_timeout`]. A final dot among them was never sent, so the server cannot have
+    /// [`Client::on_lost`] or [`Client::on_timeout`]. A final dot among them was never sent, so the server cannot have
     /// the message, and sending it again makes no duplicate.
     pub fn on_unwritten(&mut self, octets: usize) {
         self.pipeline.on_unwritten(octets);
@@ -227,18 +227,18 @@ impl Session {
         }
     }
 
-    fn verb(&self) -> Verb {
+    fn verb(&self) -> Hello {
         match self.settings.protocol {
-            Protocol::Smtp => Verb::Ehlo,
-            Protocol::Lmtp => Verb::Lhlo,
+            Protocol::Smtp => Hello::Ehlo,
+            Protocol::Lmtp => Hello::Lhlo,
         }
     }
 
-    fn say_hello(&mut self, verb: Verb, output: &mut BytesMut) {
+    fn say_hello(&mut self, verb: Hello, output: &mut BytesMut) {
         let word = match verb {
-            Verb::Ehlo => "EHLO ",
-            Verb::Helo => "HELO ",
-            Verb::Lhlo => "LHLO ",
+            Hello::Ehlo => "EHLO ",
+            Hello::Helo => "HELO ",
+            Hello::Lhlo => "LHLO ",
         };
         for part in [word, &self.settings.helo_name, "\r\n"] {
             output.extend_from_slice(part.as_bytes());
@@ -273,20 +273,20 @@ impl Session {
         }
     }
 
-    fn on_hello(&mut self, verb: Verb, reply: RemoteReply, output: &mut BytesMut) {
+    fn on_hello(&mut self, verb: Hello, reply: RemoteReply, output: &mut BytesMut) {
         let lines = self.replies.take_lines();
         self.replies.keep_lines = false;
         match (reply.code / 100, verb) {
             (2, _) => {
                 self.capabilities = Capabilities::parse(&lines);
-                if verb == Verb::Helo {
+                if verb == Hello::Helo {
                     self.capabilities =
                         Capabilities { name: std::mem::take(&mut self.capabilities.name), ..Capabilities::default() };
                 }
                 self.after_hello(output);
             }
             // RFC 5321 section 4.1.4: a server that does not know EHLO.
-            (5, Verb::Ehlo) => self.phase = Phase::SayHello(Verb::Helo),
+            (5, Hello::Ehlo) => self.phase = Phase::SayHello(Hello::Helo),
             _ => self.refuse(reply, output),
         }
     }

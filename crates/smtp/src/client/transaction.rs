@@ -1,6 +1,6 @@
 //! One transaction on its way: how far its commands and its answers are.
 
-use super::{Failure, Outcome, Report, Stage, Transaction, TransactionId};
+use super::{Failure, Outcome, Report, Stage, TransactionId, Transfer};
 
 /// A reply on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Expected {
 
 /// What goes out next for the open transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Due {
     Mail,
     Rcpt(usize),
     Data,
@@ -45,8 +45,8 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) id: TransactionId,
-    pub(super) transaction: Transaction,
-    pub(super) step: Step,
+    pub(super) transaction: Transfer,
+    pub(super) step: Due,
     pub(super) mail_accepted: bool,
     /// No more commands: MAIL was refused.
     pub(super) aborted: bool,
@@ -58,9 +58,9 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn new(id: TransactionId, transaction: Transaction) -> Self {
+    pub(super) fn new(id: TransactionId, transaction: Transfer) -> Self {
         let outcomes = vec![None; transaction.recipients.len()];
-        let (accepted, step) = (Vec::new(), Step::Mail);
+        let (accepted, step) = (Vec::new(), Due::Mail);
         let (mail_accepted, aborted, again, dsn) = (false, false, false, false);
         Self { id, transaction, step, mail_accepted, aborted, again, accepted, outcomes, dsn }
     }

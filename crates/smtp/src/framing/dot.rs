@@ -116,10 +116,10 @@ mod tests {
     use super::*;
 
     /// Content, rest after the end (if it was found), bare line end.
-    type Outcome = (Vec<u8>, Option<Vec<u8>>, Option<Bare>);
+    type Decoded = (Vec<u8>, Option<Vec<u8>>, Option<Bare>);
 
     /// Feeds the chunks one after the other, as a socket would.
-    fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
         let mut decoder = Decoder::new();
         let (mut content, mut buffer, mut ended) = (Vec::new(), Vec::new(), false);
         for chunk in chunks {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     /// The same, slow and obvious: cut at CRLF, look at each line.
-    fn reference(input: &[u8]) -> Outcome {
+    fn reference(input: &[u8]) -> Decoded {
         let find = |from: usize| input[from..].windows(2).position(|w| w == b"\r\n").map(|n| from + n + 2);
         let (mut content, mut at) = (Vec::new(), 0);
         let mut end = None;

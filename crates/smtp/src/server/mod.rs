@@ -4,13 +4,13 @@
 //!
 //! ```text
 //! loop { match session.next(&mut input, &mut output, now) {
-//!     Event::Read       => write all of output at once, then read more into input, until session.deadline()
-//!     Event::Ask(q)     => let a = …; session.answer(a, &mut output)       // earlier replies stay in output
-//!     Event::Body(b)    => store content, dots already unstuffed
-//!     Event::Abandon    => drop what was stored since Question::Data was answered
-//!     Event::Refused(r) => log and count; the reply is already in output
-//!     Event::StartTls   => write output, handshake, session.tls_started()
-//!     Event::Close      => write output, close; an open body is dropped too
+//!     Action::Read       => write all of output at once, then read more into input, until session.deadline()
+//!     Action::Ask(q)     => let a = …; session.answer(a, &mut output)       // earlier replies stay in output
+//!     Action::Body(b)    => store content, dots already unstuffed
+//!     Action::Abandon    => drop what was stored since Question::Data was answered
+//!     Action::Refused(r) => log and count; the reply is already in output
+//!     Action::StartTls   => write output, handshake, session.tls_started()
+//!     Action::Close      => write output, close; an open body is dropped too
 //! } }
 //! ```
 //!
@@ -19,7 +19,7 @@
 //! clear, talk out of turn ends the session, only CRLF ends lines and messages, and a session that ends says so only
 //! where the client can tell what became of its message.
 
-mod event;
+mod action;
 mod receiving;
 mod session;
 mod state;
@@ -27,7 +27,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Answer, Event, Grounds, Question, Refusal, SaslStep, Stage};
+pub use action::{Action, Activity, Answer, Grounds, Question, Refusal, SaslStep};
 pub use session::{Link, Session};
 
 pub use crate::command::auth::Secret;

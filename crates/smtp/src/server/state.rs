@@ -18,7 +18,7 @@
 
 use staffetta_mail::{Address, Recipient, ReversePath};
 
-use super::event::Stage;
+use super::action::Activity;
 use super::receiving::Receiving;
 use crate::Reply;
 use crate::command::Verb;
@@ -93,15 +93,15 @@ impl From<Option<Transaction>> for State {
 
 impl Pending {
     /// What a refusal of it is called.
-    pub(super) fn stage(&self) -> Stage {
+    pub(super) fn activity(&self) -> Activity {
         match self {
-            Self::Sasl | Self::SaslEnd { .. } => Stage::Command(Verb::Auth),
-            Self::Mail(_) => Stage::Command(Verb::Mail),
-            Self::Recipient(..) => Stage::Command(Verb::Rcpt),
-            Self::Verify(..) => Stage::Command(Verb::Vrfy),
-            Self::Etrn => Stage::Command(Verb::Etrn),
-            Self::Data(_) => Stage::Command(Verb::Data),
-            Self::Store => Stage::EndOfMessage,
+            Self::Sasl | Self::SaslEnd { .. } => Activity::Command(Verb::Auth),
+            Self::Mail(_) => Activity::Command(Verb::Mail),
+            Self::Recipient(..) => Activity::Command(Verb::Rcpt),
+            Self::Verify(..) => Activity::Command(Verb::Vrfy),
+            Self::Etrn => Activity::Command(Verb::Etrn),
+            Self::Data(_) => Activity::Command(Verb::Data),
+            Self::Store => Activity::EndOfMessage,
         }
     }
 

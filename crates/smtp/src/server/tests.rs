@@ -59,16 +59,16 @@ impl Story {
     fn run(&mut self) -> String {
         loop {
             match self.session.next(&mut self.input, &mut self.output, self.now) {
-                Event::Read => break,
-                Event::Close => {
+                Action::Read => break,
+                Action::Close => {
                     self.closed = true;
                     break;
                 }
-                Event::Ask(question) => self.answer(&question),
-                Event::Body(bytes) => self.seen.push(format!("body {}", bytes.len())),
-                Event::Abandon => self.seen.push("abandon".into()),
-                Event::Refused(refusal) => self.seen.push(format!("{}: {}", refusal.stage, refusal.reply)),
-                Event::StartTls => self.session.tls_started(),
+                Action::Ask(question) => self.answer(&question),
+                Action::Body(bytes) => self.seen.push(format!("body {}", bytes.len())),
+                Action::Abandon => self.seen.push("abandon".into()),
+                Action::Refused(refusal) => self.seen.push(format!("{}: {}", refusal.activity, refusal.reply)),
+                Action::StartTls => self.session.tls_started(),
             }
         }
         String::from_utf8_lossy(&self.output.split()).into_owned()
@@ -117,7 +117,7 @@ fn every_answer_is_counted_by_command_and_class_and_told_once() {
     story.say("x\r\n.\r\nFOO\r\nRCPT TO:<d@e.f>\r\nRSET\r\n");
     let tally = |story: &mut Story| {
         let mut told = Vec::new();
-        story.session.drain_tally(|stage, class, n| told.push(format!("{stage} {class} {n}")));
+        story.session.drain_tally(|activity, class, n| told.push(format!("{activity} {class} {n}")));
         told
     };
     let expected =
@@ -162,8 +162,8 @@ fn shutdown_before_the_greeting_is_the_greeting() {
     let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
     let mut session: Session = Session::new(settings, Link::default(), Instant::now());
     session.on_shutdown(&mut output);
-    assert!(matches!(session.next(&mut input, &mut output, Instant::now()), Event::Refused(_)));
-    assert_eq!(session.next(&mut input, &mut output, Instant::now()), Event::Close);
+    assert!(matches!(session.next(&mut input, &mut output, Instant::now()), Action::Refused(_)));
+    assert_eq!(session.next(&mut input, &mut output, Instant::now()), Action::Close);
     assert!(output.starts_with(b"421 4.3.2 mx "));
 }
 
@@ -171,8 +171,8 @@ fn shutdown_before_the_greeting_is_the_greeting() {
 fn a_client_that_talks_before_the_greeting_gets_none() {
     let (mut input, mut output) = (BytesMut::from(&b"EHLO c\r\n"[..]), BytesMut::new());
     let mut session: Session = Session::new(Arc::new(Settings::default()), Link::default(), Instant::now());
-    assert!(matches!(session.next(&mut input, &mut output, Instant::now()), Event::Refused(_)));
-    assert_eq!(session.next(&mut input, &mut output, Instant::now()), Event::Close);
+    assert!(matches!(session.next(&mut input, &mut output, Instant::now()), Action::Refused(_)));
+    assert_eq!(session.next(&mut input, &mut output, Instant::now()), Action::Close);
     assert_eq!(&output[..], b"554 5.5.0 Error: SMTP protocol synchronization\r\n");
 }
 
@@ -271,7 +271,7 @@ fn rfc4954_4_an_overlong_response_ends_the_exchange_only() {
     story.say("EHLO c\r\n");
     story.input.extend_from_slice(b"AUTH PLAIN\r\n");
     let asked = story.session.next(&mut story.input, &mut story.output, story.now);
-    assert!(matches!(asked, Event::Ask(Question::Sasl(SaslStep::Start { initial: None, .. }))), "{asked:?}");
+    assert!(matches!(asked, Action::Ask(Question::Sasl(SaslStep::Start { initial: None, .. }))), "{asked:?}");
     story.session.answer(Answer::Challenge(Vec::new()), &mut story.output);
     assert_eq!(story.run(), "334 \r\n");
     story.say(&"A".repeat(12_289));
@@ -309,7 +309,7 @@ fn the_line_of_auth_and_the_response_are_wiped_where_they_were_read() {
         story.input.reserve(4096);
         story.input.extend_from_slice(line.as_bytes());
         let address = story.input.as_ptr() as u64;
-        while let Event::Ask(_) = story.session.next(&mut story.input, &mut story.output, story.now) {
+        while let Action::Ask(_) = story.session.next(&mut story.input, &mut story.output, story.now) {
             story.session.answer(Answer::Challenge(Vec::new()), &mut story.output);
         }
         assert!(story.input.is_empty());
@@ -335,7 +335,7 @@ fn an_answer_that_does_not_fit_or_is_missing_is_an_internal_error() {
     for answer in [Some(Answer::Success { login: "x".into() }), None] {
         story.input.extend_from_slice(b"MAIL FROM:<a@b.c>\r\n");
         let asked = story.session.next(&mut story.input, &mut story.output, story.now);
-        assert!(matches!(asked, Event::Ask(Question::Mail(_))));
+        assert!(matches!(asked, Action::Ask(Question::Mail(_))));
         if let Some(answer) = answer {
             story.session.answer(answer, &mut story.output);
         }
@@ -360,12 +360,12 @@ fn the_shell_learns_whom_a_refusal_concerned() {
     story.say("MAIL FROM:<a@b.c>\r\n");
     story.input.extend_from_slice(b"RCPT TO:<d@e.f>\r\n");
     let asked = story.session.next(&mut story.input, &mut story.output, story.now);
-    assert!(matches!(asked, Event::Ask(Question::Recipient(_))));
+    assert!(matches!(asked, Action::Ask(Question::Recipient(_))));
     story.session.answer(Answer::Refuse(Reply::relay_denied("d@e.f"), ()), &mut story.output);
-    let Event::Refused(refusal) = story.session.next(&mut story.input, &mut story.output, story.now) else {
+    let Action::Refused(refusal) = story.session.next(&mut story.input, &mut story.output, story.now) else {
         panic!("no refusal");
     };
-    assert_eq!(refusal.stage.name(), "RCPT");
+    assert_eq!(refusal.activity.name(), "RCPT");
     assert_eq!(refusal.sender.map(|sender| sender.to_string()).as_deref(), Some("a@b.c"));
     assert_eq!(refusal.recipient.map(String::from).as_deref(), Some("d@e.f"));
 }

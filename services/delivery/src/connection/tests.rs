@@ -3,7 +3,7 @@
 use staffetta_mail::{Address, BodyType, Recipient, ReversePath};
 use staffetta_policy::mx::Proof;
 use staffetta_policy::tls::{Label, Trust};
-use staffetta_smtp::client::{Outcome, Protocol, Settings, Stuffer, Tls, Transaction, TransactionId};
+use staffetta_smtp::client::{Outcome, Protocol, ServerProfile, Stuffer, Tls, TransactionId, Transfer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
@@ -15,7 +15,7 @@ async fn connection() -> (Connection, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stream = Stream::Plain(TcpStream::connect(address).await.unwrap());
-    let settings = Settings {
+    let settings = ServerProfile {
         helo_name: "relay.test".to_owned(),
         protocol: Protocol::Smtp,
         tls: Tls::Off,
@@ -24,7 +24,7 @@ async fn connection() -> (Connection, TcpStream) {
     };
     let peer = Candidate { host: "mx.test".into(), address, proof: Proof::Insecure };
     let security = Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None };
-    (Connection::new(stream, Session::new(Arc::new(settings)), peer, security), listener.accept().await.unwrap().0)
+    (Connection::new(stream, Client::new(Arc::new(settings)), peer, security), listener.accept().await.unwrap().0)
 }
 
 /// Octet after octet, one every 1.5 s, while the client waits as it does before it is ready.
@@ -92,7 +92,7 @@ async fn a_reply_that_drips_is_late_after_its_time_not_after_its_last_octet() {
 #[tokio::test]
 async fn a_server_that_has_gone_before_the_dot_was_written_cannot_have_the_message() {
     let (mut connection, mut server) = connection().await;
-    let transaction = Transaction {
+    let transaction = Transfer {
         sender: ReversePath::Null,
         recipients: vec![Recipient::new(Address::parse("a@x.test").unwrap())],
         size: 3,

@@ -17,7 +17,7 @@ use bytes::BytesMut;
 use futures_util::FutureExt;
 use staffetta_config::ListenerTls;
 use staffetta_mail::trace::Protocol;
-use staffetta_smtp::server::{Event, Link, Session};
+use staffetta_smtp::server::{Action, Link, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -76,7 +76,7 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
     let mut stopping = false;
     loop {
         match dialog.session.next(&mut input, &mut output, Instant::now()) {
-            Event::Read => {
+            Action::Read => {
                 dialog.count_commands();
                 flush(&mut stream, &mut output, dialog.patience()).await?;
                 make_room(&mut input, dialog.opened.is_some());
@@ -91,23 +91,23 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
                     }
                 }
             }
-            Event::Ask(question) => {
+            Action::Ask(question) => {
                 let answer = dialog.answer(question).await;
                 dialog.session.answer(answer, &mut output);
             }
-            Event::Body(content) => dialog.receive(&content).await,
-            Event::Abandon => dialog.opened = None,
-            Event::Refused(refusal) => {
+            Action::Body(content) => dialog.receive(&content).await,
+            Action::Abandon => dialog.opened = None,
+            Action::Refused(refusal) => {
                 dialog.refused(&refusal);
                 if dialog.session.errors() > SOFT_ERRORS {
                     tokio::time::sleep(ERROR_PAUSE).await;
                 }
             }
-            Event::StartTls => {
+            Action::StartTls => {
                 flush(&mut stream, &mut output, dialog.patience()).await?;
                 stream = dialog.start_tls(stream).await?;
             }
-            Event::Close => {
+            Action::Close => {
                 dialog.count_commands();
                 flush(&mut stream, &mut output, dialog.patience()).await?;
                 Box::pin(close(stream)).await;

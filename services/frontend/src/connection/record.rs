@@ -3,7 +3,7 @@
 use std::io;
 
 use staffetta_smtp::command::Verb;
-use staffetta_smtp::server::{Grounds, Refusal, Stage};
+use staffetta_smtp::server::{Activity, Grounds, Refusal};
 use staffetta_telemetry::maillog::{self, Sasl};
 
 use super::Dialog;
@@ -22,9 +22,9 @@ impl Dialog<'_> {
     /// A command or a message was refused.
     pub(super) fn refused(&mut self, refusal: &Refusal<Refused>) {
         // Whatever ends AUTH ends the attempt.
-        let attempt = self.attempt.take_if(|_| refusal.stage == Stage::Command(Verb::Auth));
+        let attempt = self.attempt.take_if(|_| refusal.activity == Activity::Command(Verb::Auth));
         let (reason, result, login) = match &refusal.grounds {
-            Grounds::Timeout => return self.log_timeout(refusal.stage),
+            Grounds::Timeout => return self.log_timeout(refusal.activity),
             Grounds::Shutdown => return,
             Grounds::Protocol => ("protocol", "malformed", None),
             Grounds::Cancelled => ("protocol", "aborted", None),
@@ -35,7 +35,7 @@ impl Dialog<'_> {
                 (refused.label(), "", None)
             }
         };
-        metrics::rejection(refusal.stage.name(), refusal.reply.code(), reason).increment(1);
+        metrics::rejection(refusal.activity.name(), refusal.reply.code(), reason).increment(1);
         match attempt {
             Some(mechanism) => self.log_failed_login(&FailedLogin { mechanism: &mechanism, login, result }, refusal),
             None => self.log_refusal(refusal),
@@ -45,7 +45,7 @@ impl Dialog<'_> {
     /// How the commands since the last call were answered.
     pub(super) fn count_commands(&mut self) {
         let commands = &self.door.shared.metrics.commands;
-        self.session.drain_tally(|stage, class, n| commands.count(stage, class, n));
+        self.session.drain_tally(|activity, class, n| commands.count(activity, class, n));
     }
 
     pub(super) fn logged_in(&mut self, login: &str) {
@@ -68,13 +68,13 @@ impl Dialog<'_> {
             listener: self.door.name(),
             client: self.principal().for_log(),
             timeout: error.kind() == io::ErrorKind::TimedOut,
-            stage: self.session.stage().name(),
+            stage: self.session.activity().name(),
         });
     }
 
-    fn log_timeout(&self, stage: Stage) {
+    fn log_timeout(&self, activity: Activity) {
         let (listener, client) = (self.door.name(), self.principal().for_log());
-        maillog::lost(&maillog::Lost { listener, client, timeout: true, stage: stage.name() });
+        maillog::lost(&maillog::Lost { listener, client, timeout: true, stage: activity.name() });
     }
 
     fn log_failed_login(&self, failed: &FailedLogin<'_>, refusal: &Refusal<Refused>) {
@@ -95,7 +95,7 @@ impl Dialog<'_> {
         maillog::rejected(&maillog::Rejected {
             listener: self.door.name(),
             client: who.for_log(),
-            stage: refusal.stage.name(),
+            stage: refusal.activity.name(),
             reply: text.as_str().into(),
             from: refusal.sender.as_ref().map(|sender| sender.as_str().into()),
             to: refusal.recipient.as_ref().map(|recipient| recipient.as_str().into()),

@@ -11,13 +11,13 @@ mod set_up;
 mod transactions;
 
 struct Dialogue {
-    session: Session,
+    session: Client,
     input: BytesMut,
     output: BytesMut,
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> ServerProfile {
+    ServerProfile {
         helo_name: "relay.example.org".to_owned(),
         protocol: Protocol::Smtp,
         tls: Tls::Off,
@@ -27,13 +27,13 @@ fn settings() -> Settings {
 }
 
 impl Dialogue {
-    fn new(settings: Settings) -> Self {
-        let session = Session::new(Arc::new(settings));
+    fn new(settings: ServerProfile) -> Self {
+        let session = Client::new(Arc::new(settings));
         Self { session, input: BytesMut::new(), output: BytesMut::new() }
     }
 
     /// A session that is ready, at a server with these extensions.
-    fn ready(settings: Settings, extensions: &[&str]) -> Self {
+    fn ready(settings: ServerProfile, extensions: &[&str]) -> Self {
         let mut dialogue = Self::new(settings);
         assert_eq!(dialogue.on("220 mx ESMTP\r\n"), Event::Read(Stage::Helo));
         assert_eq!(dialogue.on(&ehlo(extensions)), Event::Ready);
@@ -46,7 +46,7 @@ impl Dialogue {
         Self::with(settings(), &["PIPELINING"], messages)
     }
 
-    fn with(settings: Settings, extensions: &[&str], messages: &[&[&str]]) -> Self {
+    fn with(settings: ServerProfile, extensions: &[&str], messages: &[&[&str]]) -> Self {
         let mut dialogue = Self::ready(settings, extensions);
         for (number, recipients) in (1..).zip(messages) {
             dialogue.session.submit(TransactionId(number), message(recipients));
@@ -105,8 +105,8 @@ fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
 }
 
-fn message(recipients: &[&str]) -> Transaction {
-    Transaction {
+fn message(recipients: &[&str]) -> Transfer {
+    Transfer {
         sender: ReversePath::Address(address("s@example.org")),
         recipients: recipients.iter().map(|text| Recipient::new(address(text))).collect(),
         size: 3,

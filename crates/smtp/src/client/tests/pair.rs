@@ -11,7 +11,7 @@ use crate::server::{self, Answer, Kind, Link, Question, SaslStep};
 
 /// Two sessions and the wire between them.
 struct Pair {
-    client: Session,
+    client: Client,
     server: server::Session,
     /// Most octets that cross at a time.
     cut: usize,
@@ -31,10 +31,10 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(client: Settings, server: server::Settings, cut: usize) -> Self {
+    fn new(client: ServerProfile, server: server::Settings, cut: usize) -> Self {
         let now = Instant::now();
         Self {
-            client: Session::new(Arc::new(client)),
+            client: Client::new(Arc::new(client)),
             server: server::Session::new(Arc::new(server), Link::default(), now),
             cut,
             to_server: BytesMut::new(),
@@ -50,10 +50,10 @@ impl Pair {
         }
     }
 
-    fn submit(&mut self, transaction: Transaction, content: &[u8]) {
+    fn submit(&mut self, transaction: Transfer, content: &[u8]) {
         let id = TransactionId(self.bodies.len() as u64);
         self.bodies.push(content.to_vec());
-        self.client.submit(id, Transaction { size: content.len() as u64, ..transaction });
+        self.client.submit(id, Transfer { size: content.len() as u64, ..transaction });
     }
 
     /// Until the client has said QUIT and the server has answered, or either gives up.
@@ -105,15 +105,15 @@ impl Pair {
     fn serve(&mut self) {
         loop {
             match self.server.next(&mut self.server_input, &mut self.to_client, self.now) {
-                server::Event::Read | server::Event::Close => return,
-                server::Event::Ask(question) => {
+                server::Action::Read | server::Action::Close => return,
+                server::Action::Ask(question) => {
                     let answer = self.answer(question);
                     self.server.answer(answer, &mut self.to_client);
                 }
-                server::Event::Body(content) => self.incoming.extend_from_slice(&content),
-                server::Event::Abandon => self.incoming.clear(),
-                server::Event::Refused(_) => {}
-                server::Event::StartTls => self.server.tls_started(),
+                server::Action::Body(content) => self.incoming.extend_from_slice(&content),
+                server::Action::Abandon => self.incoming.clear(),
+                server::Action::Refused(_) => {}
+                server::Action::StartTls => self.server.tls_started(),
             }
         }
     }
@@ -172,7 +172,7 @@ fn submission_over_tls_with_a_login() {
     let offers = server::Settings { kind: Kind::Submission, mechanisms: vec!["PLAIN".to_owned()], ..mx() };
     for (password, end) in [("summersun", None), ("wrong", Some(Stage::Auth))] {
         let credentials = Credentials { username: "john".to_owned(), password: password.to_owned() };
-        let login = Settings { credentials: Some(Arc::new(credentials)), ..settings() };
+        let login = ServerProfile { credentials: Some(Arc::new(credentials)), ..settings() };
         let mut pair = Pair::new(login, offers.clone(), usize::MAX);
         pair.submit(message(&["a@b.c"]), b"x\r\n");
         assert_eq!(pair.run().map(|failure| failure.stage()), end);
@@ -226,7 +226,7 @@ proptest! {
     #[test]
     fn what_is_delivered_is_stored_and_nothing_else(messages in messages(), cut in 1usize..200, tls: bool) {
         let tls = if tls { Tls::Required } else { Tls::Off };
-        let mut pair = Pair::new(Settings { tls, ..settings() }, mx(), cut);
+        let mut pair = Pair::new(ServerProfile { tls, ..settings() }, mx(), cut);
         let mut expected = Vec::new();
         for (refused, content) in &messages {
             let name = |(i, &no): (usize, &bool)| format!("{}{i}@b.c", if no { "no" } else { "ok" });

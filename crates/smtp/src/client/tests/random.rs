@@ -84,7 +84,7 @@ proptest! {
     ) {
         let protocol = if lmtp { Protocol::Lmtp } else { Protocol::Smtp };
         let extensions = if pipelining { &["PIPELINING"][..] } else { &[] };
-        run(Dialogue::ready(Settings { protocol, ..settings() }, extensions), &recipients, &script);
+        run(Dialogue::ready(ServerProfile { protocol, ..settings() }, extensions), &recipients, &script);
     }
 
     #[test]

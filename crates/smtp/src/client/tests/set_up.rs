@@ -53,7 +53,7 @@ fn a_server_with_our_name_is_a_loop() {
 }
 
 fn secured(tls: Tls, say: &str) -> (Dialogue, Event) {
-    let mut d = Dialogue::new(Settings { tls, ..settings() });
+    let mut d = Dialogue::new(ServerProfile { tls, ..settings() });
     d.on("220 mx\r\n");
     d.on(&ehlo(&["STARTTLS", "PIPELINING"]));
     assert_eq!(d.sent(), "EHLO relay.example.org\r\nSTARTTLS\r\n");
@@ -98,10 +98,10 @@ fn a_failed_handshake_ends_the_session() {
     assert_eq!(d.next(), Event::Closed(Some(Failure::TlsHandshake("bad certificate".to_owned()))));
 }
 
-fn with_login(tls: Tls) -> Settings {
+fn with_login(tls: Tls) -> ServerProfile {
     let credentials = Credentials { username: "john".to_owned(), password: "summersun".to_owned() };
     assert!(!format!("{credentials:?}").contains("summersun"));
-    Settings { tls, credentials: Some(Arc::new(credentials)), ..settings() }
+    ServerProfile { tls, credentials: Some(Arc::new(credentials)), ..settings() }
 }
 
 #[test]

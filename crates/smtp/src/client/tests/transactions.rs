@@ -207,7 +207,7 @@ fn a_refusal_during_the_content_is_the_reason_of_the_hang_up() {
 
 #[test]
 fn rfc2033_lmtp_answers_the_dot_once_for_each_accepted_recipient() {
-    let lmtp = Settings { protocol: Protocol::Lmtp, ..settings() };
+    let lmtp = ServerProfile { protocol: Protocol::Lmtp, ..settings() };
     let mut d = Dialogue::new(lmtp);
     d.on("220 lmtp\r\n");
     assert_eq!(d.sent(), "LHLO relay.example.org\r\n");
@@ -225,7 +225,7 @@ fn rfc2033_lmtp_answers_the_dot_once_for_each_accepted_recipient() {
 
 #[test]
 fn lmtp_with_a_354_for_nobody_hangs_up() {
-    let mut d = Dialogue::new(Settings { protocol: Protocol::Lmtp, ..settings() });
+    let mut d = Dialogue::new(ServerProfile { protocol: Protocol::Lmtp, ..settings() });
     d.on("220 lmtp\r\n");
     d.on(&ehlo(&["PIPELINING"]));
     d.session.submit(TransactionId(1), message(&["a@b.c"]));
@@ -323,7 +323,7 @@ fn an_odd_reply_to_the_dot_is_an_answer_and_the_session_goes_on() {
 #[test]
 fn an_odd_reply_to_the_dot_is_an_answer_in_lmtp_too() {
     for (say, outcome) in ODD {
-        let mut d = Dialogue::new(Settings { protocol: Protocol::Lmtp, ..settings() });
+        let mut d = Dialogue::new(ServerProfile { protocol: Protocol::Lmtp, ..settings() });
         d.on("220 lmtp\r\n");
         d.on(&ehlo(&["PIPELINING"]));
         d.session.submit(TransactionId(1), message(&["a@b.c", "d@b.c"]));

@@ -7,15 +7,15 @@ use crate::Reply;
 use crate::command::Verb;
 use crate::command::auth::challenge;
 use crate::framing::content::Content;
-use crate::server::event::{Answer, Event, Grounds, Question, Refusal, Stage};
+use crate::server::action::{Action, Activity, Answer, Grounds, Question, Refusal};
 use crate::server::receiving::Receiving;
 use crate::server::state::{Pending, State};
 use crate::standing::Transaction;
 
 impl<C> Session<C> {
-    pub(super) fn ask(&mut self, pending: Pending, question: Question) -> Event<C> {
+    pub(super) fn ask(&mut self, pending: Pending, question: Question) -> Action<C> {
         self.state = State::Asking(pending);
-        Event::Ask(question)
+        Action::Ask(question)
     }
 
     pub(super) fn resolve(&mut self, pending: Pending, answer: Answer<C>, output: &mut BytesMut) {
@@ -23,8 +23,8 @@ impl<C> Session<C> {
             (Pending::SaslEnd { reply, cancelled }, _) => {
                 self.state = State::Ready;
                 let grounds = if cancelled { Grounds::Cancelled } else { Grounds::Protocol };
-                let stage = Stage::Command(Verb::Auth);
-                self.refuse_with(Refusal { stage, reply, grounds, sender: None, recipient: None }, output);
+                let activity = Activity::Command(Verb::Auth);
+                self.refuse_with(Refusal { activity, reply, grounds, sender: None, recipient: None }, output);
             }
             (Pending::Sasl, Answer::Challenge(octets)) => self.enter(State::Sasl, &challenge(&octets), output),
             (Pending::Sasl, Answer::Success { login }) => {
@@ -74,9 +74,9 @@ impl<C> Session<C> {
         grounds: Grounds<C>,
         output: &mut BytesMut,
     ) {
-        let stage = pending.stage();
+        let activity = pending.activity();
         let (state, sender, recipient) = pending.refused();
         self.state = state;
-        self.refuse_with(Refusal { stage, reply, grounds, sender, recipient }, output);
+        self.refuse_with(Refusal { activity, reply, grounds, sender, recipient }, output);
     }
 }

@@ -10,16 +10,16 @@ use crate::Reply;
 use crate::command::auth::{Auth, MAX_RESPONSE, Response};
 use crate::command::{Command, Verb, ehlo};
 use crate::framing::line::Framed;
-use crate::server::event::{Event, Grounds, Question, Refusal, SaslStep, Stage};
+use crate::server::action::{Action, Activity, Grounds, Question, Refusal, SaslStep};
 use crate::server::receiving::Advance;
 use crate::server::state::{Pending, State};
 use crate::standing::Helo;
 
 impl<C> Session<C> {
     /// RFC 5321 section 4.3.1: the client waits for the greeting.
-    pub(super) fn greet(&mut self, early_talker: bool, output: &mut BytesMut) -> Option<Event<C>> {
+    pub(super) fn greet(&mut self, early_talker: bool, output: &mut BytesMut) -> Option<Action<C>> {
         if early_talker {
-            self.end(Stage::Connect, Reply::out_of_turn(), output);
+            self.end(Activity::Connect, Reply::out_of_turn(), output);
         } else {
             Reply::greeting(&self.settings.hostname, &self.settings.banner).write(output);
             self.state = State::Ready;
@@ -27,21 +27,21 @@ impl<C> Session<C> {
         None
     }
 
-    pub(super) fn on_input(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Option<Event<C>> {
+    pub(super) fn on_input(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Option<Action<C>> {
         let responding = matches!(self.state, State::Sasl);
         let limit = if responding { MAX_RESPONSE } else { self.settings.line_limit };
         let length = match self.lines.frame(input, limit) {
             Framed::Line(length) => length,
-            Framed::Partial => return Some(Event::Read),
+            Framed::Partial => return Some(Action::Read),
             Framed::TooLong if responding => return Some(self.end_sasl(Reply::response_too_long(), false)),
             Framed::TooLong => {
                 self.stale = true;
-                self.refuse(Stage::Unknown, Reply::command_too_long(&self.settings.hostname), output);
+                self.refuse(Activity::Unknown, Reply::command_too_long(&self.settings.hostname), output);
                 return None;
             }
             Framed::Bare(bare) => {
                 input.clear();
-                self.end(self.stage, Reply::bare_line_end(&self.settings.hostname, bare), output);
+                self.end(self.activity, Reply::bare_line_end(&self.settings.hostname, bare), output);
                 return None;
             }
         };
@@ -52,11 +52,11 @@ impl<C> Session<C> {
             Ok(line) => self.on_command(line, more, output),
             Err(_) if responding => Some(self.end_sasl(Reply::malformed_response(), false)),
             Err(_) => {
-                self.refuse(Stage::Unknown, Reply::bad_utf8(), output);
+                self.refuse(Activity::Unknown, Reply::bad_utf8(), output);
                 None
             }
         };
-        if matches!(self.stage, Stage::Command(verb) if verb.row().secret) {
+        if matches!(self.activity, Activity::Command(verb) if verb.row().secret) {
             input[..length].zeroize(); // a password must not stay behind in the buffer
         }
         input.advance(length + 2);
@@ -64,43 +64,43 @@ impl<C> Session<C> {
     }
 
     /// `more`: is there input behind the command?
-    fn on_command(&mut self, line: &str, more: bool, output: &mut BytesMut) -> Option<Event<C>> {
+    fn on_command(&mut self, line: &str, more: bool, output: &mut BytesMut) -> Option<Action<C>> {
         if self.errors >= self.settings.error_limit {
-            self.end(self.stage, Reply::too_many_errors(&self.settings.hostname), output);
+            self.end(self.activity, Reply::too_many_errors(&self.settings.hostname), output);
             return None;
         }
         let (verb, arguments) = match Verb::split(line) {
             Ok(command) => command,
             Err(reply) if reply.code() == 221 => {
-                self.end(Stage::Unknown, reply, output);
+                self.end(Activity::Unknown, reply, output);
                 return None;
             }
             Err(reply) => {
-                self.refuse(Stage::Unknown, reply, output);
+                self.refuse(Activity::Unknown, reply, output);
                 return None;
             }
         };
-        self.stage = Stage::Command(verb);
+        self.activity = Activity::Command(verb);
         if let Err(reply) = verb.check_encryption(&self.standing()) {
-            self.refuse(self.stage, reply, output);
+            self.refuse(self.activity, reply, output);
             return None;
         }
         if more && !verb.may_be_followed(self.is_extended()) {
-            self.end(self.stage, Reply::out_of_turn(), output);
+            self.end(self.activity, Reply::out_of_turn(), output);
             return None;
         }
         self.count_junk(verb);
         match (verb.row().parse)(&self.standing(), arguments) {
             Ok(command) => self.perform(command, output),
             Err(reply) => {
-                self.refuse(self.stage, reply, output);
+                self.refuse(self.activity, reply, output);
                 None
             }
         }
     }
 
     /// Carries out what the verb's ladder has nothing against.
-    fn perform(&mut self, command: Command, output: &mut BytesMut) -> Option<Event<C>> {
+    fn perform(&mut self, command: Command, output: &mut BytesMut) -> Option<Action<C>> {
         match command {
             Command::Say(reply) => self.say(&reply, output),
             Command::Introduce(helo) => self.introduce(helo, output),
@@ -136,13 +136,13 @@ impl<C> Session<C> {
         self.helo = Some(helo);
         if extended {
             ehlo::write_reply(&self.standing(), output);
-            self.tally.count(self.stage, 250);
+            self.tally.count(self.activity, 250);
         } else {
             self.say(&Reply::helo(&self.settings.hostname), output);
         }
     }
 
-    fn on_response(&mut self, line: &str) -> Event<C> {
+    fn on_response(&mut self, line: &str) -> Action<C> {
         match Response::parse(line) {
             Ok(Response::Octets(octets)) => self.ask(Pending::Sasl, Question::Sasl(SaslStep::Response(octets))),
             Ok(Response::Cancel) => self.end_sasl(Reply::authentication_aborted(), true),
@@ -151,40 +151,40 @@ impl<C> Session<C> {
     }
 
     /// The exchange fails with this reply, which goes out when the shell has let go of it.
-    fn end_sasl(&mut self, reply: Reply, cancelled: bool) -> Event<C> {
+    fn end_sasl(&mut self, reply: Reply, cancelled: bool) -> Action<C> {
         self.stale = true;
         self.ask(Pending::SaslEnd { reply, cancelled }, Question::Sasl(SaslStep::Cancel))
     }
 
-    pub(super) fn on_content(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Option<Event<C>> {
+    pub(super) fn on_content(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Option<Action<C>> {
         let before = input.len();
         let State::Data(receiving) = &mut self.state else { return None };
         let step = receiving.step(input, &self.settings);
         self.stale |= input.len() != before;
         match step {
-            Advance::Body(bytes) => Some(Event::Body(bytes)),
-            Advance::Abandon => Some(Event::Abandon),
-            Advance::Read => Some(Event::Read),
+            Advance::Body(bytes) => Some(Action::Body(bytes)),
+            Advance::Abandon => Some(Action::Abandon),
+            Advance::Read => Some(Action::Read),
             Advance::End(refusal) => self.end_of_message(refusal, output),
         }
     }
 
-    fn end_of_message(&mut self, refusal: Option<Reply>, output: &mut BytesMut) -> Option<Event<C>> {
-        self.stage = Stage::EndOfMessage;
+    fn end_of_message(&mut self, refusal: Option<Reply>, output: &mut BytesMut) -> Option<Action<C>> {
+        self.activity = Activity::EndOfMessage;
         let State::Data(receiving) = mem::replace(&mut self.state, State::Ready) else { return None };
         let envelope = receiving.transaction.envelope;
         match refusal {
             None => Some(self.ask(Pending::Store, Question::Store(envelope))),
             Some(reply) => {
-                let (stage, grounds, sender) = (self.stage, Grounds::Protocol, Some(envelope.sender));
-                self.refuse_with(Refusal { stage, reply, grounds, sender, recipient: None }, output);
+                let (activity, grounds, sender) = (self.activity, Grounds::Protocol, Some(envelope.sender));
+                self.refuse_with(Refusal { activity, reply, grounds, sender, recipient: None }, output);
                 None
             }
         }
     }
 
     /// A shell that goes on without an answer has none.
-    pub(super) fn on_missing_answer(&mut self, output: &mut BytesMut) -> Option<Event<C>> {
+    pub(super) fn on_missing_answer(&mut self, output: &mut BytesMut) -> Option<Action<C>> {
         if let State::Asking(pending) = mem::replace(&mut self.state, State::Closed) {
             self.stale = true;
             self.refuse_pending(pending, Reply::internal_error(), Grounds::Protocol, output);

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::event::{Answer, Event, Grounds, Refusal, Stage};
+use super::action::{Action, Activity, Answer, Grounds, Refusal};
 use super::state::State;
 use super::tally::Tally;
 use crate::Reply;
@@ -35,7 +35,7 @@ pub struct Session<C = ()> {
     state: State,
     lines: Framer,
     /// What the client is doing, for a session that ends in the middle of it.
-    stage: Stage,
+    activity: Activity,
     errors: u32,
     junk: u32,
     draining: bool,
@@ -58,7 +58,7 @@ impl<C> Session<C> {
             login: None,
             state: State::Greeting,
             lines: Framer::default(),
-            stage: Stage::Connect,
+            activity: Activity::Connect,
             errors: 0,
             junk: 0,
             draining: false,
@@ -70,10 +70,10 @@ impl<C> Session<C> {
     }
 
     /// Consumes input, appends replies to the output, and says what to do next.
-    pub fn next(&mut self, input: &mut BytesMut, output: &mut BytesMut, now: Instant) -> Event<C> {
+    pub fn next(&mut self, input: &mut BytesMut, output: &mut BytesMut, now: Instant) -> Action<C> {
         loop {
             if !self.refusals.is_empty() {
-                return Event::Refused(self.refusals.remove(0));
+                return Action::Refused(self.refusals.remove(0));
             }
             self.drain(output);
             let event = match &self.state {
@@ -81,18 +81,18 @@ impl<C> Session<C> {
                 State::Ready | State::Mail(_) | State::Sasl => self.on_input(input, output),
                 State::Data(_) => self.on_content(input, output),
                 State::Asking(_) => self.on_missing_answer(output),
-                State::Handshake => Some(Event::StartTls),
-                State::Closed => (self.refusals.is_empty()).then_some(Event::Close),
+                State::Handshake => Some(Action::StartTls),
+                State::Closed => (self.refusals.is_empty()).then_some(Action::Close),
             };
             match event {
                 None => {}
-                Some(Event::Read) => return self.read(now),
+                Some(Action::Read) => return self.read(now),
                 Some(event) => return event,
             }
         }
     }
 
-    /// Answers the question of the last [`Event::Ask`]; the reply goes to the output.
+    /// Answers the question of the last [`Action::Ask`]; the reply goes to the output.
     pub fn answer(&mut self, answer: Answer<C>, output: &mut BytesMut) {
         self.stale = true;
         match mem::replace(&mut self.state, State::Closed) {
@@ -101,7 +101,7 @@ impl<C> Session<C> {
         }
     }
 
-    /// The handshake that [`Event::StartTls`] asked for is done. Nothing that was said in clear survives it
+    /// The handshake that [`Action::StartTls`] asked for is done. Nothing that was said in clear survives it
     /// (RFC 3207 section 4.2).
     pub fn tls_started(&mut self) {
         self.encrypted = true;
@@ -160,8 +160,8 @@ impl<C> Session<C> {
     }
 
     /// What the client was doing last.
-    pub fn stage(&self) -> Stage {
-        self.stage
+    pub fn activity(&self) -> Activity {
+        self.activity
     }
 
     /// Errors since the start or the last message; a shell may slow down a client that makes many.
@@ -171,7 +171,7 @@ impl<C> Session<C> {
 
     /// Tells how commands and messages were answered since the last call: what, the first digit of the reply, how
     /// often. The greeting and what the server says unasked do not count.
-    pub fn drain_tally(&mut self, each: impl FnMut(Stage, u8, u16)) {
+    pub fn drain_tally(&mut self, each: impl FnMut(Activity, u8, u16)) {
         self.tally.drain(each);
     }
 }
@@ -191,7 +191,7 @@ impl<C> Session<C> {
     /// Answers what the client is doing.
     fn say(&mut self, reply: &Reply, output: &mut BytesMut) {
         reply.write(output);
-        self.tally.count(self.stage, reply.code());
+        self.tally.count(self.activity, reply.code());
     }
 
     fn is_extended(&self) -> bool {
@@ -210,10 +210,10 @@ impl<C> Session<C> {
     }
 
     /// The clock starts again only after progress, so that a client cannot buy time by single bytes of a command.
-    fn read(&mut self, now: Instant) -> Event<C> {
+    fn read(&mut self, now: Instant) -> Action<C> {
         if mem::take(&mut self.stale) {
             self.deadline = now + self.settings.timeout;
         }
-        Event::Read
+        Action::Read
     }
 }

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::Session;
 use crate::Reply;
 use crate::command::Verb;
-use crate::server::event::{Grounds, Refusal, Stage};
+use crate::server::action::{Activity, Grounds, Refusal};
 use crate::server::state::State;
 
 /// Recipients beyond the limit that are refused without counting as errors (Postfix
@@ -14,15 +14,18 @@ const OVERSHOOT_LIMIT: usize = 1000;
 
 impl<C> Session<C> {
     /// The protocol refuses.
-    pub(super) fn refuse(&mut self, stage: Stage, reply: Reply, output: &mut BytesMut) {
-        self.refuse_with(Refusal { stage, reply, grounds: Grounds::Protocol, sender: None, recipient: None }, output);
+    pub(super) fn refuse(&mut self, activity: Activity, reply: Reply, output: &mut BytesMut) {
+        self.refuse_with(
+            Refusal { activity, reply, grounds: Grounds::Protocol, sender: None, recipient: None },
+            output,
+        );
     }
 
     /// Writes the reply, counts the error, tells the shell; 421 and 521 also end the session.
     pub(super) fn refuse_with(&mut self, mut refusal: Refusal<C>, output: &mut BytesMut) {
         let reply = &refusal.reply;
         reply.write(output);
-        self.tally.count(refusal.stage, reply.code());
+        self.tally.count(refusal.activity, reply.code());
         if !self.is_forgiven(reply) {
             self.errors += 1;
         }
@@ -36,8 +39,8 @@ impl<C> Session<C> {
     }
 
     /// Refuses and ends the session, whatever the code.
-    pub(super) fn end(&mut self, stage: Stage, reply: Reply, output: &mut BytesMut) {
-        self.refuse(stage, reply, output);
+    pub(super) fn end(&mut self, activity: Activity, reply: Reply, output: &mut BytesMut) {
+        self.refuse(activity, reply, output);
         self.state = State::Closed;
     }
 
@@ -45,7 +48,7 @@ impl<C> Session<C> {
     pub(super) fn interrupt(&mut self, reply: Reply, grounds: Grounds<C>, output: &mut BytesMut) {
         reply.write(output);
         self.state = State::Closed;
-        self.refusals.push(Refusal { stage: self.stage, reply, grounds, sender: None, recipient: None });
+        self.refusals.push(Refusal { activity: self.activity, reply, grounds, sender: None, recipient: None });
     }
 
     /// RFC 5321 section 4.5.3.1.10: a client may try more recipients than fit, within reason.

@@ -12,14 +12,14 @@ use crate::command::mail::Mail;
 
 /// What the shell must do next. `C` is the shell's own type of causes; see [`Grounds`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event<C = ()> {
+pub enum Action<C = ()> {
     /// Write all output, then read more input; on [`super::Session::deadline`] call `on_timeout`.
     Read,
     /// Find the answer and give it to [`super::Session::answer`] before the next call of `next`.
     Ask(Question),
     /// Content of the message, for the body that [`Question::Data`] opened.
     Body(Bytes),
-    /// The message will be refused at its end: drop what was stored. No more [`Event::Body`] comes for it.
+    /// The message will be refused at its end: drop what was stored. No more [`Action::Body`] comes for it.
     Abandon,
     /// A command was refused; the reply is in the output already.
     Refused(Refusal<C>),
@@ -69,7 +69,7 @@ pub enum SaslStep {
 pub enum Answer<C = ()> {
     /// Yes.
     Proceed,
-    /// No, with this reply; 421 and 521 also close the connection. The cause comes back with [`Event::Refused`].
+    /// No, with this reply; 421 and 521 also close the connection. The cause comes back with [`Action::Refused`].
     Refuse(Reply, C),
     /// The next challenge, decoded.
     Challenge(Vec<u8>),
@@ -86,7 +86,7 @@ pub enum Answer<C = ()> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal<C = ()> {
     /// What was refused.
-    pub stage: Stage,
+    pub activity: Activity,
     /// What the client was told.
     pub reply: Reply,
     /// Who refused it, and why.
@@ -115,7 +115,7 @@ pub enum Grounds<C = ()> {
 
 /// What a session was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stage {
+pub enum Activity {
     /// Before the first command.
     Connect,
     /// This command.
@@ -126,7 +126,7 @@ pub enum Stage {
     Unknown,
 }
 
-impl Stage {
+impl Activity {
     /// All of them.
     pub const ALL: [Self; 3 + Verb::ALL.len()] = {
         let mut all = [Self::Connect; 3 + Verb::ALL.len()];
@@ -161,7 +161,7 @@ impl Stage {
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for Activity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
