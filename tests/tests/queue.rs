@@ -47,6 +47,17 @@ impl Desk {
     }
 
     async fn put(&self, sender: &str, login: Option<&str>, to: &[&str], content: &[u8]) -> anyhow::Result<QueueId> {
+        self.put_behind(b"", sender, login, to, content).await
+    }
+
+    async fn put_behind(
+        &self,
+        prefix: &[u8],
+        sender: &str,
+        login: Option<&str>,
+        to: &[&str],
+        content: &[u8],
+    ) -> anyhow::Result<QueueId> {
         let mut recipients = Vec::new();
         for recipient in to {
             recipients.push(Recipient::new(recipient.parse()?));
@@ -61,7 +72,7 @@ impl Desk {
             helo: "client.example".into(),
             login: login.map(Into::into),
         };
-        let id = incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3_600) }).await?;
+        let id = incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3_600) }, prefix).await?;
         // The next one is younger.
         tokio::time::sleep(Duration::from_millis(2)).await;
         Ok(id)
@@ -215,6 +226,15 @@ async fn cat_prints_what_is_stored() -> anyhow::Result<()> {
     let large = desk.put("a@here.example", None, &["lisa@x.example"], &long).await?.to_string();
     assert_eq!(desk.says(&["cat", &large])?.as_bytes(), long);
     assert_eq!(desk.says(&["cat", "-H", &large])?, header);
+    // Header fields that were known only at the end.
+    let added = "X-Added: last\r\n";
+    for content in [CONTENT, &long] {
+        let id =
+            desk.put_behind(added.as_bytes(), "a@here.example", None, &["lisa@x.example"], content).await?.to_string();
+        assert_eq!(desk.says(&["cat", &id])?.as_bytes(), [added.as_bytes(), content].concat());
+        assert_eq!(desk.says(&["cat", "-H", &id])?, format!("{added}{header}"));
+        assert!(desk.says(&["show", &id])?.contains(&(added.len() + content.len()).to_string()));
+    }
     Ok(())
 }
 

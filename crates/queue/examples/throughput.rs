@@ -79,7 +79,7 @@ async fn enqueue_all(queue: &Queue, plan: Plan) -> Result<()> {
                 }
                 let mut incoming = queue.receive()?;
                 incoming.write(&body).await?;
-                incoming.commit(accept(number % plan.destinations)?).await?;
+                incoming.commit(accept(number % plan.destinations)?, b"").await?;
             }
         });
     }

@@ -6,6 +6,8 @@
 use redis::{RedisError, ServerError};
 use staffetta_mail::QueueId;
 
+use crate::format::WriteError;
+
 /// Why a message was not accepted. Nothing is queued in any of these cases.
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
@@ -60,6 +62,12 @@ impl From<Fault> for EnqueueError {
             Fault::Full => Self::Full,
             Fault::Refused(text) | Fault::Unknown(text) => Self::Unavailable(text),
         }
+    }
+}
+
+impl From<WriteError> for Fault {
+    fn from(error: WriteError) -> Self {
+        Self::Refused(error.to_string())
     }
 }
 

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use staffetta_mail::QueueId;
 
 use crate::error::Fault;
+use crate::format::{BodyRef, SAYS_PREFIX};
 use crate::node::may_enqueue;
-use crate::record::Encoded;
+use crate::record::{Content, Encoded};
 use crate::shared::Shared;
+use crate::value;
 use crate::{Accept, EnqueueError};
 
 /// Octets of a chunk; the last one of a body may be shorter.
@@ -78,17 +80,21 @@ impl Incoming {
         Ok(())
     }
 
-    /// Makes it durable. `Ok` means: the `250` may be sent.
+    /// Makes it durable. `Ok` means: the `250` may be sent. `prefix`: header fields, whole lines, that are known only now;
+    /// they stand in front of what was written and count as a part of it, and nothing is written again for them.
     ///
     /// Takes at most about 20 seconds: while the outcome of an attempt is unknown the same id is tried again, then the
     /// message is withdrawn.
     ///
     /// # Errors
     /// Nothing is queued.
-    pub async fn commit(mut self, accept: Accept) -> Result<QueueId, EnqueueError> {
+    pub async fn commit(mut self, accept: Accept, prefix: &[u8]) -> Result<QueueId, EnqueueError> {
         self.shared.node(self.id.partition()).may_enqueue()?;
         if accept.envelope.recipients.is_empty() {
             return Err(EnqueueError::Unavailable("a message needs a recipient".into()));
+        }
+        if prefix.len() > CHUNK {
+            return Err(EnqueueError::Unavailable("too many header fields in front".into()));
         }
         if self.size > self.shared.settings.inline_limit && !self.buffer.is_empty() {
             let chunk = std::mem::take(&mut self.buffer);
@@ -96,7 +102,16 @@ impl Incoming {
         }
         let node = self.shared.node(self.id.partition());
         let (version, now) = (node.formats.writes(), node.clock.now());
-        let record = Encoded::new(version, self.id, &accept, now, self.size, self.chunks, &self.buffer);
+        let mut content = Content { prefix, ..Content::inline(&self.buffer) };
+        if self.chunks > 0 {
+            let mut size = self.size;
+            if version < SAYS_PREFIX && !prefix.is_empty() {
+                self.shared.put_in_front(self.id, prefix).await?;
+                (content.prefix, size) = (b"", size + prefix.len() as u64);
+            }
+            content.body = BodyRef::Chunks { count: self.chunks, size };
+        }
+        let record = Encoded::new(version, self.id, &accept, now, content).map_err(Fault::from)?;
         drop(std::mem::take(&mut self.buffer));
         self.handed_over = true;
         self.shared.enqueue(&record).await?;
@@ -149,6 +164,15 @@ impl Shared {
                 Err(fault) => return Err(fault),
             }
         }
+    }
+
+    /// For workers of a time before there was a prefix: the first piece of the body is written again.
+    async fn put_in_front(&self, id: QueueId, prefix: &[u8]) -> Result<(), Fault> {
+        let mut command = redis::Cmd::new();
+        command.arg("GET").arg(self.partition(id.partition()).chunk(id, 0));
+        let first = value::into_bytes(self.node(id.partition()).bodies.ask(command).await?);
+        let first = first.ok_or_else(|| Fault::Refused("a part of the body has expired".to_owned()))?;
+        self.store_chunk(id, 0, &[prefix, &first].concat()).await
     }
 
     async fn refresh_chunks(&self, id: QueueId, count: u32) -> Result<(), Fault> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use staffetta_mail::{Envelope, QueueId};
 
-use crate::format::{BodyRef, Draft, Parsed, ReadError};
+use crate::format::{BodyRef, Draft, Parsed, ReadError, WriteError};
 use crate::{Accept, Body, Destination, Message, UnixMillis};
 
 /// A record, read.
@@ -29,32 +29,56 @@ pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What a message consists of, and where that is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Content<'a> {
+    /// Header octets in front of the body.
+    pub(crate) prefix: &'a [u8],
+    pub(crate) body: BodyRef,
+    /// The body, when it is inline.
+    pub(crate) inline: &'a [u8],
+}
+
+impl<'a> Content<'a> {
+    pub(crate) fn inline(inline: &'a [u8]) -> Self {
+        Self { inline, ..Self::default() }
+    }
+
+    /// Octets of prefix and body.
+    fn size(&self) -> u64 {
+        let body = match &self.body {
+            BodyRef::Inline => self.inline.len() as u64,
+            BodyRef::Chunks { size, .. } | BodyRef::Object { size, .. } => *size,
+        };
+        self.prefix.len() as u64 + body
+    }
+}
+
 impl Encoded {
-    /// Writes the record of a message that arrives now, in this version; `inline` is empty when the body is in `chunks`.
+    /// Writes the record of a message that arrives now, in this version.
     pub(crate) fn new(
         version: u8,
         id: QueueId,
         accept: &Accept,
         arrived: UnixMillis,
-        size: u64,
-        chunks: u32,
-        inline: &[u8],
-    ) -> Self {
+        content: Content<'_>,
+    ) -> Result<Self, WriteError> {
         let (destinations, assignment) = jobs(&accept.envelope);
         let draft = Draft {
             envelope: &accept.envelope,
             origin: &accept.origin,
-            size,
+            size: content.size(),
             arrived,
             lifetime: u64::try_from(accept.lifetime.as_millis()).unwrap_or(u64::MAX),
             destinations: &destinations,
             assignment: &assignment,
-            body: if chunks == 0 { BodyRef::Inline } else { BodyRef::Chunks { count: chunks, size } },
-            prefix: b"",
-            inline,
+            body: content.body,
+            prefix: content.prefix,
+            inline: content.inline,
         };
-        let bytes = draft.encode(version, rand::random());
-        Self { id, arrived, destinations, chunks, bytes }
+        let chunks = if let BodyRef::Chunks { count, .. } = draft.body { count } else { 0 };
+        let bytes = draft.encode(version, rand::random())?;
+        Ok(Self { id, arrived, destinations, chunks, bytes })
     }
 }
 
@@ -157,7 +181,7 @@ mod tests {
     fn a_record_round_trips_with_its_body_and_jobs() {
         let id = QueueId::new(1, 2, 3);
         let accept = accept(&["x@a.example", "y@B.example", "z@A.example", "postmaster"]);
-        let encoded = Encoded::new(2, id, &accept, 1_000, 4, 0, b"body");
+        let encoded = Encoded::new(2, id, &accept, 1_000, Content::inline(b"body")).unwrap();
         let record = Record::decode(id, &encoded.bytes.into(), 2).unwrap();
         assert_eq!(record.message.envelope, accept.envelope);
         assert_eq!(record.message.origin, accept.origin);
@@ -184,24 +208,32 @@ mod tests {
             prefix: b"X: y\r\n",
             inline: b"\r\nbody",
         };
-        let inline = Record::decode(id, &draft.encode(2, [0; 8]).into(), 2).unwrap();
+        let read = |draft: Draft<'_>| Record::decode(id, &draft.encode(2, [0; 8]).unwrap().into(), 2).unwrap();
+        let inline = read(draft.clone());
         assert_eq!((inline.prefix, inline.body), (Bytes::new(), Body::Inline(Bytes::from_static(b"X: y\r\n\r\nbody"))));
         let body = BodyRef::Chunks { count: 1, size: 7 };
-        let chunks = Record::decode(id, &Draft { body, inline: b"", ..draft }.encode(2, [0; 8]).into(), 2).unwrap();
+        let chunks = read(Draft { body, inline: b"", ..draft });
         assert_eq!((&*chunks.prefix, chunks.body), (&b"X: y\r\n"[..], Body::Chunks { count: 1, size: 7 }));
     }
 
     #[test]
     fn the_usual_message_needs_few_octets() {
-        let encoded =
-            Encoded::new(2, QueueId::new(1, 2, 3), &accept(&["john@example.org"]), 1_790_000_000_000, 0, 0, b"");
+        let encoded = Encoded::new(
+            2,
+            QueueId::new(1, 2, 3),
+            &accept(&["john@example.org"]),
+            1_790_000_000_000,
+            Content::default(),
+        )
+        .unwrap();
         assert!(encoded.bytes.len() <= 100, "{}", encoded.bytes.len());
     }
 
     #[test]
     fn damage_is_an_error_and_never_a_panic() {
         let id = QueueId::new(1, 2, 3);
-        let encoded = Encoded::new(2, id, &accept(&["x@a.example", "y@b.example"]), 1_000, 9, 2, b"");
+        let content = Content { body: BodyRef::Chunks { count: 2, size: 9 }, ..Content::default() };
+        let encoded = Encoded::new(2, id, &accept(&["x@a.example", "y@b.example"]), 1_000, content).unwrap();
         for end in 0..encoded.bytes.len() {
             assert!(Record::decode(id, &Bytes::copy_from_slice(&encoded.bytes[..end]), 2).is_err(), "{end}");
         }

@@ -509,6 +509,34 @@ async fn a_large_body_is_sent_in_chunks() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn header_fields_that_were_added_last_are_sent_once_and_first() -> anyhow::Result<()> {
+    const FIELD: &str = "X-Added: last\r\n";
+    let world = World::start().await?;
+    let server =
+        Server::start(Script { replies: vec![("RCPT TO:<gone@", "550 5.1.1 no"); 2], ..Script::default() }).await?;
+    let inbox = Server::start(Script::default()).await?;
+    let worker = world.worker("", &(home(&inbox) + &everything_to(&server)))?;
+    let large = format!("Subject: large\r\n\r\n{}", format!("{}\r\n", "x".repeat(76)).repeat(10_000));
+    for (number, body) in [str::from_utf8(BODY)?, &large].into_iter().enumerate() {
+        world.send_behind(FIELD.as_bytes(), &["a@x.test"], body.as_bytes()).await?;
+        let mails = server.received(number + 1).await?;
+        assert!(
+            mails[number].body == format!("{FIELD}{body}"),
+            "{} octets of {}",
+            mails[number].body.len(),
+            body.len()
+        );
+        world.send_behind(FIELD.as_bytes(), &["gone@x.test"], body.as_bytes()).await?;
+        let report = inbox.received(number + 1).await?.remove(number).body;
+        let (start, _) = body.split_once("\r\n\r\n").unwrap_or_default();
+        assert!(report.contains(&format!("\r\n{FIELD}{start}\r\n")), "{report}");
+        assert_eq!(report.matches(FIELD).count(), 1, "{report}");
+    }
+    world.drained().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_is_replaced_within_its_lease() -> anyhow::Result<()> {
     let world = World::start().await?;
     let server = Server::start(Script { dots: vec!["hang"], ..Script::default() }).await?;

@@ -24,6 +24,10 @@ use crate::{Destination, Origin, UnixMillis};
 pub(crate) const NEWEST: u8 = 2;
 /// The oldest version that is still read.
 pub(crate) const OLDEST: u8 = 1;
+/// The first version that has room for a prefix in front of a body that is elsewhere.
+pub(crate) const SAYS_PREFIX: u8 = 2;
+/// The first version that has room for demands on the next hop.
+const SAYS_DEMANDS: u8 = 2;
 /// Octets of version and stamp.
 const HEADER: usize = 9;
 
@@ -109,18 +113,28 @@ pub(crate) enum ReadError {
     Damaged(&'static str),
 }
 
+/// The version that every worker reads has no words for it. What is accepted must be read, so it is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("format {0}, the newest that every worker reads, cannot say it")]
+pub(crate) struct WriteError(u8);
+
 impl Draft<'_> {
-    /// Writes the record in a version that is not newer than asked for, unless only a newer one can say it.
-    pub(crate) fn encode(&self, version: u8, stamp: [u8; 8]) -> Vec<u8> {
-        let version = if v1::can_say(self) { version } else { NEWEST };
+    /// Writes the record in this version: the one that every worker reads, so never in a newer one. Except where that is
+    /// what is wanted: demands on the next hop are kept from workers that do not know them.
+    pub(crate) fn encode(&self, version: u8, stamp: [u8; 8]) -> Result<Vec<u8>, WriteError> {
+        let demanding = self.envelope.smtputf8 || self.envelope.require_tls;
+        let version = if demanding { version.max(SAYS_DEMANDS) } else { version };
+        if version < SAYS_PREFIX && !v1::can_say(self) {
+            return Err(WriteError(version));
+        }
         let mut out =
             Vec::with_capacity(self.inline.len() + self.prefix.len() + 256 + 64 * self.envelope.recipients.len());
         out.push(version);
         out.extend_from_slice(&stamp);
-        match version {
+        Ok(match version {
             1 => v1::write_record(self, out),
             _ => v2::write_record(self, out),
-        }
+        })
     }
 }
 

@@ -62,11 +62,8 @@ struct State<'a> {
     status: Option<(u8, u16, u16)>,
 }
 
-/// Only bodies in Redis, a prefix only where the body follows at once, and no demands on the next hop.
+/// Only bodies in Redis, and a prefix only where the body follows at once.
 pub(super) fn can_say(draft: &Draft<'_>) -> bool {
-    if draft.envelope.smtputf8 || draft.envelope.require_tls {
-        return false;
-    }
     match draft.body {
         BodyRef::Inline => true,
         BodyRef::Chunks { .. } => draft.prefix.is_empty(),

@@ -6,6 +6,7 @@ use redis::Cmd;
 use staffetta_mail::Status;
 
 use super::inside::{Server, put};
+use crate::record::{Content, Encoded};
 use crate::shared::{Process, Shared};
 use crate::{Destination, Filter, Place, Settlement, UnixMillis, value};
 
@@ -88,7 +89,7 @@ async fn age(shared: &Shared, id: staffetta_mail::QueueId, millis: u64) {
     let record = shared.record(id).await.unwrap().unwrap().unwrap();
     let accept = super::inside::accept(&["a@x.example"]);
     let arrived = record.message.arrived - millis;
-    let older = crate::record::Encoded::new(2, id, &accept, arrived, 4, 0, b"body");
+    let older = Encoded::new(2, id, &accept, arrived, Content::inline(b"body")).unwrap();
     let mut command = Cmd::new();
     command.arg("SET").arg(shared.partition(id.partition()).record(id)).arg(&older.bytes);
     shared.home().admin.ask(command).await.unwrap();

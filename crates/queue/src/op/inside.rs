@@ -69,5 +69,5 @@ pub(super) fn accept(recipients: &[&str]) -> Accept {
 pub(super) async fn put(shared: &Arc<Shared>, recipients: &[&str]) -> Result<QueueId, EnqueueError> {
     let mut incoming = Incoming::new(shared.clone())?;
     incoming.write(b"body").await?;
-    incoming.commit(accept(recipients)).await
+    incoming.commit(accept(recipients), b"").await
 }

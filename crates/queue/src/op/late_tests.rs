@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::inside::{Server, accept, put, settings};
-use crate::record::Encoded;
+use crate::record::{Content, Encoded};
 use crate::server::{LocalServer, Options};
 use crate::shared::{Process, Shared};
 use crate::{Destination, Durability, EnqueueError, Settings};
@@ -83,7 +83,7 @@ async fn a_message_that_a_worker_has_was_accepted_and_stays_whole() {
 }
 
 fn record(shared: &Shared, recipients: &[&str]) -> Encoded {
-    Encoded::new(2, shared.new_id(), &accept(recipients), shared.home().clock.now(), 4, 0, b"body")
+    Encoded::new(2, shared.new_id(), &accept(recipients), shared.home().clock.now(), Content::inline(b"body")).unwrap()
 }
 
 /// A primary whose replica can be stopped.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::inside::{Server, accept};
 use crate::Destination;
-use crate::record::Encoded;
+use crate::record::{Content, Encoded};
 use crate::shared::{Process, Shared};
 use crate::value;
 
@@ -25,10 +25,9 @@ impl Inside {
             self.shared.new_id(),
             &accept(&["a@x.example"]),
             self.shared.home().clock.now() - age,
-            4,
-            0,
-            b"body",
+            Content::inline(b"body"),
         )
+        .unwrap()
     }
 
     async fn enqueue(&self, record: &Encoded) -> String {
@@ -57,7 +56,8 @@ async fn the_same_enqueue_any_number_of_times_is_one_message() {
     assert_eq!(inside.enqueue(&record).await, "OK");
     assert_eq!(inside.enqueue(&record).await, "DUP");
     inside.shared.enqueue(&record).await.unwrap();
-    let other = Encoded::new(2, record.id, &accept(&["a@x.example"]), record.arrived, 4, 0, b"body");
+    let other =
+        Encoded::new(2, record.id, &accept(&["a@x.example"]), record.arrived, Content::inline(b"body")).unwrap();
     assert_eq!(inside.enqueue(&other).await, "CONFLICT", "another message with the same id");
     let destination = Destination::new("x.example");
     let jobs = inside.shared.claim(record.id.partition(), &destination, 10).await.unwrap();

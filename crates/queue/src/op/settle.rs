@@ -10,10 +10,10 @@ use staffetta_mail::QueueId;
 
 use super::unexpected;
 use crate::error::Fault;
-use crate::format::State;
+use crate::format::{BodyRef, State};
 use crate::incoming::CHUNK;
 use crate::partition::Partition;
-use crate::record::Encoded;
+use crate::record::{Content, Encoded};
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
@@ -132,17 +132,18 @@ impl Shared {
     async fn encode_notice(&self, partition: u16, notice: &Notice) -> Result<Encoded, Fault> {
         let id = self.new_id_in(partition);
         let size = notice.body.len() as u64;
-        let (mut chunks, mut inline) = (0, notice.body.as_ref());
+        let mut content = Content::inline(&notice.body);
         if size > self.settings.inline_limit {
+            let mut count = 0;
             for chunk in notice.body.chunks(CHUNK) {
-                self.store_chunk(id, chunks, chunk).await?;
-                chunks += 1;
+                self.store_chunk(id, count, chunk).await?;
+                count += 1;
             }
-            inline = &[];
+            content = Content { body: BodyRef::Chunks { count, size }, ..Content::default() };
         }
         let node = self.node(partition);
         let version = node.formats.writes();
-        Ok(Encoded::new(version, id, &notice.accept, node.clock.now(), size, chunks, inline))
+        Ok(Encoded::new(version, id, &notice.accept, node.clock.now(), content)?)
     }
 
     fn finish_call(&self, lease: &Lease, notices: &[Encoded]) -> Cmd {

@@ -8,11 +8,11 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use staffetta_mail::{QueueId, Status};
 
-use super::inside::{Server, put};
+use super::inside::{Server, accept, put};
 use crate::partition::{READERS, REGISTRY};
 use crate::shared::{Process, Shared};
 use crate::value::{self, count};
-use crate::{Filter, Job, Settlement};
+use crate::{Body, Destination, Filter, Incoming, Job, Settlement};
 
 const OLD: Process = Process { reads: 1, ..Process::TODAY };
 
@@ -202,7 +202,7 @@ async fn what_a_newer_worker_has_left_in_a_state_outlives_the_next_attempt() {
     let id = put(&worker, &["a@x.example"]).await.unwrap();
     let key = worker.partition(id.partition()).state(id, 0);
     for attempt in 1..=3_u32 {
-        let job = worker.claim(id.partition(), &crate::Destination::new("x.example"), 1).await.unwrap().pop().unwrap();
+        let job = worker.claim(id.partition(), &Destination::new("x.example"), 1).await.unwrap().pop().unwrap();
         assert_eq!(job.attempts, attempt - 1);
         worker.settle(&job.lease, later(&job)).await.unwrap();
         if attempt == 1 {
@@ -214,4 +214,41 @@ async fn what_a_newer_worker_has_left_in_a_state_outlives_the_next_attempt() {
         let state = value::into_bytes(ask(&worker, &["GET", &key]).await).unwrap();
         assert!(state.ends_with(b"\xc6\x01\x04news"), "after attempt {attempt}: {state:?}");
     }
+}
+
+/// A worker of yesterday knows no prefix in front of chunks: it must get the fields all the same, and in front.
+#[tokio::test]
+async fn what_is_put_in_front_of_a_body_reaches_a_worker_of_yesterday() {
+    let server = Server::start();
+    let new = server.open(Process::TODAY).await;
+    let old = server.open(OLD).await;
+    old.offer(0, 1).await.unwrap();
+    new.home().look_at_readers(false).await.unwrap();
+    assert_eq!(new.home().formats.writes(), 1);
+    for size in [10, 300_000, 600_000] {
+        let content = vec![b'b'; size];
+        let mut incoming = Incoming::new(new.clone()).unwrap();
+        incoming.write(&content).await.unwrap();
+        let id = incoming.commit(accept(&["a@x.example"]), b"X-Added: last\r\n").await.unwrap();
+        let job = old.claim(id.partition(), &Destination::new("x.example"), 1).await.unwrap().pop().unwrap();
+        assert_eq!((job.message.size, job.prefix.len()), (15 + size as u64, 0));
+        let mut octets = Vec::new();
+        match &job.body {
+            Body::Inline(body) => octets.extend_from_slice(body),
+            Body::Chunks { count, size } => {
+                for index in 0..*count {
+                    let key = old.partition(id.partition()).chunk(id, index);
+                    octets.extend(value::into_bytes(ask(&old, &["GET", &key]).await).unwrap());
+                    assert_eq!(ttl(&old, &key).await, -1);
+                }
+                assert_eq!(*size, job.message.size);
+            }
+        }
+        assert!(octets == [b"X-Added: last\r\n", &*content].concat(), "{size}");
+        old.finish(&job.lease, &[]).await.unwrap();
+    }
+}
+
+async fn ttl(shared: &Shared, key: &str) -> i64 {
+    value::integer(&ask(shared, &["TTL", key]).await).unwrap()
 }

@@ -46,7 +46,7 @@ async fn bodies_of_every_size_come_back_and_leave_nothing_behind() {
             incoming.write(piece).await.unwrap();
         }
         assert_eq!(incoming.size(), size as u64);
-        incoming.commit(accept(&["a@x.example"])).await.unwrap();
+        incoming.commit(accept(&["a@x.example"]), b"").await.unwrap();
         let job = world.claim_one("x.example").await;
         assert_eq!(matches!(job.body, Body::Inline(_)), size <= 16 * 1024, "{size}");
         assert!(body(&world, &job).await == octets, "{size}");
@@ -60,6 +60,34 @@ async fn bodies_of_every_size_come_back_and_leave_nothing_behind() {
 }
 
 #[tokio::test]
+async fn what_is_put_in_front_at_the_end_comes_first_and_once_and_counts() {
+    const FIELD: &[u8] = b"X-Added: last\r\n";
+    let world = world().await;
+    for size in [0, 100, 16 * 1024, 16 * 1024 + 1, 256 * 1024 + 1, 700_000] {
+        let octets: Vec<u8> = (0..size).map(|index: usize| (index * 7 % 251) as u8).collect();
+        let mut incoming = world.queue.receive().unwrap();
+        incoming.write(&octets).await.unwrap();
+        let stored = chunks(&world);
+        let id = incoming.commit(accept(&["a@x.example"]), FIELD).await.unwrap();
+        assert!(stored.iter().all(|chunk| chunks(&world).contains(chunk)), "what is stored is not written again");
+        let job = world.claim_one("x.example").await;
+        assert!([&*job.prefix, &body(&world, &job).await].concat() == [FIELD, &octets].concat(), "{size}");
+        assert_eq!(job.message.size, (FIELD.len() + size) as u64);
+        let (prefix, _) = world.queue.stored(id).await.unwrap().unwrap();
+        assert_eq!(prefix, job.prefix);
+        world.finish(&job).await;
+        world.keep_house().await;
+    }
+}
+
+/// The pieces of bodies, with what they hold.
+fn chunks(world: &World) -> Vec<(String, Vec<u8>)> {
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*}b:*").query(&mut world.redis()).unwrap();
+    let octets = |key: &String| redis::cmd("GET").arg(key).query(&mut world.redis()).unwrap();
+    keys.into_iter().map(|key| (key.clone(), octets(&key))).collect()
+}
+
+#[tokio::test]
 async fn chunks_have_a_time_to_live_until_the_message_is_queued() {
     let world = world().await;
     let mut incoming = world.queue.receive().unwrap();
@@ -68,7 +96,7 @@ async fn chunks_have_a_time_to_live_until_the_message_is_queued() {
     assert_eq!(chunks.len(), 2);
     let ttl = |key: &String| redis::cmd("TTL").arg(key).query::<i64>(&mut world.redis()).unwrap();
     assert!(chunks.iter().all(|key| (800..=900).contains(&ttl(key))));
-    let id = incoming.commit(accept(&["a@x.example"])).await.unwrap();
+    let id = incoming.commit(accept(&["a@x.example"]), b"").await.unwrap();
     let chunks: Vec<String> = world.remains().into_iter().filter(|key| key.contains(&format!("b:{id}"))).collect();
     assert_eq!(chunks.len(), 3);
     assert!(chunks.iter().all(|key| ttl(key) == -1));

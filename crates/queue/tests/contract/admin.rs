@@ -54,7 +54,7 @@ async fn filters_narrow_a_list() {
     incoming.write(b"x").await.unwrap();
     let mut bounce = accept(&["a@x.example"]);
     bounce.envelope.sender = ReversePath::Null;
-    let second = incoming.commit(bounce).await.unwrap();
+    let second = incoming.commit(bounce, b"").await.unwrap();
     let sender = |text: &str| Filter { sender: Some(text.into()), ..Filter::default() };
     assert_eq!(ids(&list_all(&world, &sender("sender@example.org"), 9).await), [first]);
     assert_eq!(ids(&list_all(&world, &sender(""), 9).await), [second]);

@@ -92,7 +92,7 @@ async fn what_is_deleted_or_withdrawn_goes_the_same_way() {
     // Never committed.
     let mut incoming = world.queue.receive().unwrap();
     incoming.write(LARGE).await.unwrap();
-    let refused = incoming.commit(accept(&[])).await;
+    let refused = incoming.commit(accept(&[]), b"").await;
     assert!(refused.is_err());
     while !world.remains().is_empty() {
         world.keep_house().await;

@@ -73,7 +73,7 @@ async fn selections_go_by_recipient_and_login() {
     incoming.write(b"x").await.unwrap();
     let mut from_anna = accept(&["a@x.example"]);
     from_anna.origin.login = Some("anna".into());
-    let second = incoming.commit(from_anna).await.unwrap();
+    let second = incoming.commit(from_anna, b"").await.unwrap();
     let found = async |filter: Filter| {
         let page = world.queue.list(&filter, None, 10).await.unwrap();
         page.entries.iter().map(|entry| entry.message.id).collect::<Vec<_>>()
@@ -103,7 +103,7 @@ async fn a_held_job_comes_back_when_the_life_of_its_message_is_over() {
     incoming.write(b"x").await.unwrap();
     let mut short = accept(&["a@x.example", "b@y.example"]);
     short.lifetime = Duration::from_millis(2_000);
-    let id = incoming.commit(short).await.unwrap();
+    let id = incoming.commit(short, b"").await.unwrap();
     let long = world.put(&["a@z.example"], b"x").await;
     let since = std::time::Instant::now();
     world.queue.hold(&to("x.example")).await.unwrap();

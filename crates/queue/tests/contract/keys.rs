@@ -79,7 +79,7 @@ async fn busy(world: &World) {
     world.queue.delete(gone).await.unwrap();
     let mut incoming = world.queue.receive().unwrap();
     incoming.write(&[b'b'; 300_000]).await.unwrap();
-    incoming.commit(accept(&["e@z.example"])).await.unwrap();
+    incoming.commit(accept(&["e@z.example"]), b"").await.unwrap();
     let held = Filter { recipient: Some("e@z.example".into()), ..Filter::default() };
     assert_eq!(world.queue.hold(&held).await.unwrap().jobs, 1);
     let limiter = world.queue.limiter("auth", Rate { count: 3, per: Duration::from_secs(600) });

@@ -104,7 +104,7 @@ async fn a_chunk_that_cannot_be_stored_is_said_at_once() {
     let chunks = keys(&world, "*}b:*");
     assert_eq!(chunks.len(), 2);
     redis::cmd("DEL").arg(&chunks[0]).exec(&mut world.redis()).unwrap();
-    incoming.commit(accept(&["a@x.example"])).await.unwrap_err();
+    incoming.commit(accept(&["a@x.example"]), b"").await.unwrap_err();
     assert_eq!(world.queue.counts().await.unwrap().messages, 0, "not without its body");
 }
 

@@ -217,7 +217,7 @@ impl Run<'_> {
         let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
         let mut incoming = self.queue.receive().unwrap();
         incoming.write(&vec![b'b'; if large { 300_000 } else { 10 }]).await.unwrap();
-        let id = incoming.commit(long_lived(&recipients)).await.unwrap();
+        let id = incoming.commit(long_lived(&recipients), b"").await.unwrap();
         self.model.open(id, &chosen, if large { 2 } else { 0 });
         Ok(())
     }

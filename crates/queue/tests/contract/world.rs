@@ -110,7 +110,7 @@ impl World {
 pub(crate) async fn put(queue: &Queue, recipients: &[&str], body: &[u8]) -> Result<QueueId, EnqueueError> {
     let mut incoming = queue.receive()?;
     incoming.write(body).await?;
-    incoming.commit(accept(recipients)).await
+    incoming.commit(accept(recipients), b"").await
 }
 
 pub(crate) async fn claim(queue: &Queue, destination: &str) -> Vec<Job> {

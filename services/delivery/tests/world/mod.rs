@@ -84,6 +84,11 @@ impl World {
         self.send_with(sender, recipients, body, Duration::from_secs(3600), None).await
     }
 
+    /// The same, with header fields that were known only at the end.
+    pub(crate) async fn send_behind(&self, prefix: &[u8], recipients: &[&str], body: &[u8]) -> anyhow::Result<QueueId> {
+        self.put("john@home.test", recipients, body, Duration::from_secs(3600), None, prefix).await
+    }
+
     /// The same, with a lifetime and NOTIFY.
     pub(crate) async fn send_with(
         &self,
@@ -93,13 +98,25 @@ impl World {
         lifetime: Duration,
         notify: Option<Notify>,
     ) -> anyhow::Result<QueueId> {
+        self.put(sender, recipients, body, lifetime, notify, b"").await
+    }
+
+    async fn put(
+        &self,
+        sender: &str,
+        recipients: &[&str],
+        body: &[u8],
+        lifetime: Duration,
+        notify: Option<Notify>,
+        prefix: &[u8],
+    ) -> anyhow::Result<QueueId> {
         let mut incoming = self.queue.receive()?;
         incoming.write(body).await?;
         let recipient = |text: &&str| Ok(Recipient { notify, ..Recipient::new(Address::parse(text)?) });
         let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(Address::parse(sender)?) };
         let envelope = Envelope::new(sender, recipients.iter().map(recipient).collect::<anyhow::Result<_>>()?);
         let origin = Origin { listener: "test".to_owned(), client: None, helo: "test".to_owned(), login: None };
-        Ok(incoming.commit(Accept { envelope, origin, lifetime }).await?)
+        Ok(incoming.commit(Accept { envelope, origin, lifetime }, prefix).await?)
     }
 
     /// Everything in the queue.

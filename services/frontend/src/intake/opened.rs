@@ -92,7 +92,7 @@ impl Opened {
         }
         let incoming = self.incoming?;
         let size = incoming.size();
-        let id = incoming.commit(accept).await?;
+        let id = incoming.commit(accept, b"").await?;
         let own = || self.header.message_id().map(|text| text.trim_matches(['<', '>', ' ']).to_owned());
         Ok(Stored { id, size, message_id: self.added.or_else(own) })
     }
