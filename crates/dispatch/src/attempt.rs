@@ -54,8 +54,8 @@ pub struct Rules {
     pub delay_warning: Option<Duration>,
     /// A next hop that cannot be reached rests this long.
     pub back_off: Duration,
-    /// After an answer to the final dot that came too late, nothing is sent again before this: longer than the other side waits for
-    /// itself (RFC 1047, RFC 5321 section 4.5.3.2.6).
+    /// After an answer to the final dot that was late or lost, nothing is sent again before this: longer than the other
+    /// side waits for itself (RFC 1047, RFC 5321 section 4.5.3.2.6).
     pub doubt: Duration,
 }
 
@@ -166,6 +166,11 @@ impl Attempt {
     pub(crate) fn in_flight(&mut self, id: TransactionId) -> impl Iterator<Item = (usize, &mut State)> {
         let places = self.table.iter_mut().map(|(_, state)| state).enumerate();
         places.filter(move |(_, state)| **state == State::InFlight(id))
+    }
+
+    /// The transaction was not sent: its recipients wait again.
+    pub(crate) fn withdraw(&mut self, id: TransactionId) {
+        self.in_flight(id).for_each(|(_, state)| *state = State::Waiting);
     }
 
     /// The connection is gone: what it carried, or put off, waits again.

@@ -106,6 +106,16 @@ impl<K: Eq + Hash, D: Clone + Eq + Hash> Backoffs<K, D> {
         self.hops.remove(hop).map_or_else(Vec::new, |backoff| backoff.parked.into_keys().collect())
     }
 
+    /// Work that [`Backoffs::end`] answered is to be released. `Some`: another back-off has begun since; the work belongs to
+    /// it now and must rest this long.
+    pub fn keep(&mut self, hop: &K, work: &Work<D>, now: Instant) -> Option<Duration> {
+        let backoff = self.hops.get_mut(hop).filter(|backoff| backoff.until > now)?;
+        if backoff.parked.len() < CAPACITY {
+            backoff.parked.insert(work.clone(), now);
+        }
+        Some(backoff.until - now)
+    }
+
     /// Is none remembered?
     pub fn is_empty(&self) -> bool {
         self.hops.is_empty()
@@ -150,6 +160,20 @@ mod tests {
         released.sort_by_key(|work| work.partition);
         assert_eq!(released, [work(0, "x"), work(1, "x"), work(7, "y")]);
         assert!(backoffs.is_empty() && backoffs.end(&1).is_empty());
+    }
+
+    #[test]
+    fn a_back_off_that_begins_while_the_last_one_is_released_keeps_what_rests() {
+        let (mut backoffs, start) = (Backoffs::default(), Instant::now());
+        backoffs.begin(1, work(0, "x"), REST, start);
+        backoffs.advise(&1, &work(1, "y"), start);
+        assert_eq!(backoffs.end(&1).len(), 2);
+        assert_eq!(backoffs.keep(&1, &work(1, "y"), start), None, "released");
+        backoffs.begin(1, work(0, "x"), REST, start);
+        let later = start + Duration::from_secs(10);
+        assert_eq!(backoffs.keep(&1, &work(1, "y"), later), Some(REST - Duration::from_secs(10)));
+        assert_eq!(backoffs.advise(&1, &work(1, "y"), later), Advice::Wait, "it is not taken for flushed");
+        assert_eq!(backoffs.end(&1).len(), 2, "the next success releases it");
     }
 
     #[test]

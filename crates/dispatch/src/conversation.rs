@@ -143,6 +143,22 @@ impl<J: Handle> Conversation<J> {
         self.disown(number)
     }
 
+    /// The session has taken these back unsent. The jobs that have nothing else under way here, to be given to others;
+    /// a job of which another transaction is under way goes on here.
+    pub fn withdraw(&mut self, ids: &[TransactionId]) -> Vec<Task<J>> {
+        let mut free = Vec::new();
+        for id in ids {
+            let Some(number) = self.number(*id) else { continue };
+            self.open.retain(|(open, _)| open != id);
+            let Some(at) = self.tasks.iter().position(|(n, _)| *n == number) else { continue };
+            self.tasks[at].1.attempt.withdraw(*id);
+            if self.open.iter().all(|(_, of)| *of != number) {
+                free.extend(self.tasks.remove(at).map(|(_, task)| task));
+            }
+        }
+        free
+    }
+
     /// A transaction has ended: each of its recipients has a fate, or is offered to another host, or waits as before.
     /// `told` hears of the fates. The job, once every recipient has one.
     pub fn on_report(

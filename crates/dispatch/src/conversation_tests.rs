@@ -183,6 +183,22 @@ fn a_connection_takes_no_more_than_its_server_allows() {
 }
 
 #[test]
+fn what_the_session_takes_back_is_free_unless_a_part_of_it_is_under_way() {
+    let limits = Limits { recipients: 2, messages: 1000 };
+    let mut world = World::new(2, 3);
+    let ids: Vec<_> = (0..4).filter_map(|_| world.submit(limits)).map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), 4, "two transactions a job");
+    let free = world.talk.withdraw(&ids[1..]);
+    assert_eq!(numbers(&free), [1], "the first job hangs with its first transaction");
+    assert!(free[0].attempt.is_untouched() && free[0].attempt.has_waiting());
+    world.stock.clear();
+    assert!(world.report(ids[0], vec![ok(), ok()]).is_none());
+    let (id, count) = world.submit(limits).unwrap();
+    assert_eq!((count, ids.contains(&id)), (1, false), "its rest goes out under a new name");
+    assert!(world.report(id, vec![ok()]).is_some_and(|task| task.attempt.is_done()));
+}
+
+#[test]
 fn a_job_whose_lease_has_passed_is_neither_sent_nor_kept() {
     let mut world = World::new(2, 1);
     let next = world.talk.next(&mut world.stock, LIMITS, |job| job.0 != 0, world.now);

@@ -60,7 +60,6 @@ fn failed(class: u8) -> Fate {
         host: None,
         back_off: false,
         doubtful: false,
-        unfinished: false,
     })
 }
 
@@ -114,6 +113,16 @@ fn a_message_past_its_lifetime_is_given_up_with_5_4_7() {
 }
 
 #[test]
+fn what_comes_back_after_its_life_has_one_last_attempt_and_its_end_is_reported() {
+    // Poison that an operator released, or a job that was held: nothing of its life is left at the claim.
+    let message = message("a@b.c", &[None, None]);
+    let last = plan(facts(200 * HOUR, 0), &message, &[ok(false), failed(4)]);
+    assert_eq!((&last.delivered[..], &last.remaining[..]), (&[0][..], &[][..]));
+    assert!(last.expired && last.failed[0].0 == 1 && last.failed[0].1.permanent);
+    assert_eq!(last.failed[0].1.status, Status::new(5, 4, 7));
+}
+
+#[test]
 fn a_delay_notice_is_due_once() {
     let message = message("a@b.c", &[None]);
     let late = facts(4 * HOUR, 99);
@@ -142,16 +151,12 @@ fn only_trouble_with_the_next_hop_backs_it_off() {
 }
 
 #[test]
-fn rfc1047_after_a_late_answer_to_the_dot_the_next_try_outlasts_the_other_side() {
+fn rfc1047_after_a_lost_answer_to_the_dot_the_next_try_outlasts_the_other_side() {
     let message = message("a@b.c", &[None, None]);
     let Fate::Failed(lost) = failed(4) else { unreachable!() };
-    let lost = Failed { doubtful: true, ..lost };
-    let late = Fate::Failed(Failed { unfinished: true, ..lost.clone() });
-    let doubt = plan(facts(1, 9999), &message, &[late, failed(4)]);
+    let lost = Fate::Failed(Failed { doubtful: true, ..lost });
+    let doubt = plan(facts(1, 9999), &message, &[lost, failed(4)]);
     assert_eq!((doubt.after, doubt.doubtful), (RULES.doubt, 1));
-    // Who closed the connection has decided; the next try waits for nothing.
-    let closed = plan(facts(1, 9999), &message, &[Fate::Failed(lost), failed(4)]);
-    assert_eq!((closed.after, closed.doubtful), (RULES.schedule.min, 1));
     assert_eq!(plan(facts(1, 9999), &message, &[failed(4), failed(4)]).after, RULES.schedule.min);
 }
 

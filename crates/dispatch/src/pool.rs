@@ -9,7 +9,7 @@
 //! ```
 //!
 //! **Window.** A next hop that has not greeted gets one connection; then as many as Postfix starts with, and one more
-//! with each that could be set up. A refusal at set-up never stops a next hop that works: while one of its connections
+//! with each that could be set up, or when those that it has have carried much. A refusal at set-up never stops a next hop that works: while one of its connections
 //! lives, it is the server's limit, and the window shrinks to it.
 //!
 //! **Turns.** Connections of the pod go to lanes that have none, in the order in which they came to want one. More than
@@ -37,6 +37,11 @@ const TOO_MUCH: usize = 10 * ENOUGH;
 const SCAN: usize = 64;
 /// A set-up that takes longer is given up if another lane has no connection; doubled with each that was.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Messages for each of its connections after which a lane whose window is full may have one more; doubled with each
+/// that the server refused.
+const WORTH: u32 = 20;
+/// Most doublings of that.
+const CAUTION: u32 = 6;
 /// Most doublings: longer than the time of a greeting (RFC 5321 section 4.5.3.2.1).
 const DOUBLINGS: u32 = 8;
 
@@ -80,6 +85,9 @@ struct Lane<D, L> {
     /// Most carriers now, and ever.
     window: u32,
     limit: u32,
+    /// Messages that its full window has carried, and how careful it has become.
+    credit: u32,
+    caution: u32,
     /// It has greeted since it was last found dead.
     proven: bool,
     /// Set-ups in a row that were given up; none of a lane that is proven.
@@ -117,10 +125,17 @@ impl<D: Clone + Eq + Hash, L> Lane<D, L> {
             live: 0,
             window: 1,
             limit: limit.max(1),
+            credit: 0,
+            caution: 0,
             proven: false,
             given_up: 0,
             listed: Listed::Nowhere,
         }
+    }
+
+    /// The server takes no more than those that live.
+    fn narrow(&mut self) {
+        (self.window, self.credit, self.caution) = (self.live, 0, (self.caution + 1).min(CAUTION));
     }
 
     /// How long a set-up may take while others wait.
@@ -256,6 +271,7 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
     pub fn greeted(&mut self, key: &K) {
         let Some(lane) = self.lanes.get_mut(key) else { return };
         lane.live += 1;
+        lane.caution = if lane.live >= lane.window { lane.caution.saturating_sub(1) } else { lane.caution };
         lane.window = if lane.proven { lane.window + 1 } else { INITIAL }.min(lane.limit);
         if !lane.proven {
             lane.proven = true;
@@ -264,6 +280,20 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
             self.waiting_proven += lane.ready.len();
         }
         self.enlist(key);
+    }
+
+    /// The connections of the lane have carried so many messages. A window that was narrowed grows again by that too: the
+    /// connections that it left may live for long.
+    pub fn served(&mut self, key: &K, messages: u32) {
+        let Some(lane) = self.lanes.get_mut(key).filter(|lane| lane.live >= lane.window && lane.window < lane.limit)
+        else {
+            return;
+        };
+        lane.credit = lane.credit.saturating_add(messages);
+        if lane.credit >= (WORTH * lane.window) << lane.caution {
+            (lane.window, lane.credit) = (lane.window + 1, 0);
+            self.enlist(key);
+        }
     }
 
     /// A connection that had greeted has ended.
@@ -277,7 +307,7 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
     pub fn refused(&mut self, key: &K) -> Refused {
         let Some(lane) = self.lanes.get_mut(key) else { return Refused::Dead };
         if lane.live > 0 {
-            lane.window = lane.live;
+            lane.narrow();
             return Refused::Enough;
         }
         self.doubt(key, 0);
@@ -310,7 +340,7 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
             }
         }
         if lane.live > 0 {
-            lane.window = lane.live;
+            lane.narrow();
         } else {
             // Of several that were set up at the same time the last one counts.
             let given_up = (lane.given_up + u32::from(lane.carriers == 1)).max(1);

@@ -73,6 +73,36 @@ fn a_refusal_while_a_connection_lives_shrinks_the_window_to_those_that_live() {
 }
 
 #[test]
+fn a_narrowed_window_grows_with_what_its_connections_carry_and_more_slowly_after_each_refusal() {
+    let mut pool = Lanes::new(100);
+    offer(&mut pool, "x", 60);
+    admitted(&mut pool);
+    (0..2).for_each(|_| pool.greeted(&"x"));
+    let refuse = |pool: &mut Lanes| {
+        while pool.lanes["x"].carriers > 2 {
+            pool.refused(&"x");
+            pool.resign(&"x");
+        }
+    };
+    admitted(&mut pool);
+    assert_eq!(pool.refused(&"x"), Refused::Enough);
+    while pool.lanes["x"].carriers > 2 {
+        pool.resign(&"x");
+    }
+    pool.served(&"x", 4 * WORTH - 1);
+    assert!(admitted(&mut pool).is_empty(), "two carriers, one refusal");
+    pool.served(&"x", 1);
+    assert_eq!(admitted(&mut pool), ["x"]);
+    refuse(&mut pool);
+    pool.served(&"x", 8 * WORTH - 1);
+    assert!(admitted(&mut pool).is_empty(), "a second refusal");
+    pool.served(&"x", 1);
+    assert_eq!(admitted(&mut pool), ["x"]);
+    pool.greeted(&"x");
+    assert_eq!(admitted(&mut pool), ["x"], "it grows as ever");
+}
+
+#[test]
 fn a_refusal_without_a_living_connection_means_that_the_hop_is_dead() {
     let mut pool = Lanes::new(100);
     offer(&mut pool, "x", 16);

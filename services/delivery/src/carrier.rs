@@ -54,6 +54,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         turn: None,
         displaced: false,
         carried: 0,
+        served: 0,
         batch: FIRST_BATCH,
         batch_began: Instant::now(),
         pulse: pulse(),
@@ -80,6 +81,8 @@ pub(crate) struct Carrier {
     displaced: bool,
     /// Messages of this turn.
     pub(crate) carried: u32,
+    /// Messages that were taken since the last claim.
+    pub(crate) served: u32,
     /// Claimed and not begun.
     pub(crate) jobs: VecDeque<Task>,
     /// A claim under way.
@@ -152,7 +155,8 @@ impl Carrier {
         if self.claim.is_some() || stocked || self.worker.stop.is_cancelled() || self.turn_is_over() {
             return;
         }
-        let Some((work, jobs)) = self.worker.lanes.take(&self.lane, self.batch) else { return };
+        let served = std::mem::take(&mut self.served);
+        let Some((work, jobs)) = self.worker.lanes.take(&self.lane, self.batch, served) else { return };
         let claim = self.worker.clone().claim(self.lane.clone(), work.clone(), jobs);
         let running = self.worker.carriers.spawn(claim);
         self.claim = Some(Claim { work, running });

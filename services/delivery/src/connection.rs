@@ -55,6 +55,8 @@ pub(crate) struct Connection {
     deadline: Deadline,
     /// The reply that the deadline is for: its stage, and how many came before it.
     awaited: Option<(Stage, u64)>,
+    /// Since when.
+    since: Instant,
 }
 
 /// How waiting for the server ended.
@@ -210,6 +212,7 @@ impl Connection {
             setup: Duration::ZERO,
             deadline: Deadline::default(),
             awaited: None,
+            since: Instant::now(),
         }
     }
 
@@ -248,8 +251,15 @@ impl Connection {
         let reply = Some((stage, self.session.answers()));
         if self.awaited != reply {
             self.awaited = reply;
+            self.since = Instant::now();
             self.deadline.set(limit);
         }
+    }
+
+    /// How long the server has owed the reply that it owes.
+    pub(crate) fn owed_for(&self) -> Duration {
+        let owes = self.awaited.is_some_and(|(_, before)| before == self.session.answers());
+        if owes { self.since.elapsed() } else { Duration::ZERO }
     }
 
     /// Waits for more input. Cancel safe: call it again until the time of [`Connection::allow`] is over.

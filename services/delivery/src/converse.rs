@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
+use staffetta_mail::QueueId;
 use staffetta_policy::classify::Failure;
 use staffetta_queue::Body;
 use staffetta_smtp::client::{self, Event, Outcome, Report, Stage, Stuffer, TransactionId};
@@ -25,6 +26,8 @@ const RECIPIENTS: u32 = 100;
 const AHEAD: usize = 2;
 /// A server that has said nothing for so long gives up the jobs that wait behind the one it has.
 const STALLED: Duration = Duration::from_secs(5);
+/// And after so long also the one whose commands it has got. That costs the connection, once the server comes to them.
+const HANGING: Duration = Duration::from_secs(15);
 
 type Talk = Conversation<Leased>;
 
@@ -35,12 +38,14 @@ impl Carrier {
         metrics.connections.increment(1.0);
         let mut talk = Conversation::default();
         let failure = loop {
-            if !talk.has_aside() {
-                self.prefetch();
+            if connection.owed_for() < STALLED {
+                if !talk.has_aside() {
+                    self.prefetch();
+                }
+                self.submit(&mut connection, &mut talk);
             }
-            self.submit(&mut connection, &mut talk);
             match connection.next() {
-                Event::Read(stage) => self.wait(&mut connection, stage).await,
+                Event::Read(stage) => self.wait(&mut connection, &mut talk, stage).await,
                 Event::SendBody(id) => {
                     if !self.send_body(&mut connection, &mut talk, id).await {
                         // Without its final dot the message does not count; nothing else is under way.
@@ -85,10 +90,9 @@ impl Carrier {
 
     /// Writes, then waits for the server; claims finish meanwhile, and what waits behind a server that makes no
     /// progress is given to others.
-    async fn wait(&mut self, connection: &mut Connection, stage: Stage) {
+    async fn wait(&mut self, connection: &mut Connection, talk: &mut Talk, stage: Stage) {
         let limit = time_limit(&self.worker.timeouts, stage);
-        let since = Instant::now();
-        let written = self.flush(connection, limit, since).await;
+        let written = self.flush(connection, talk, limit).await;
         if written != Heard::Data {
             return connection.tell(written).await;
         }
@@ -97,10 +101,15 @@ impl Carrier {
             tokio::select! {
                 biased;
                 heard = connection.read() => return connection.tell(heard).await,
-                _ = self.pulse.tick() => self.release_stalled(since),
+                _ = self.pulse.tick() => {
+                    let owed = connection.owed_for();
+                    self.relieve(connection, talk, owed);
+                }
                 claimed = Claim::ended(&mut self.claim) => {
                     self.take(claimed);
-                    if connection.session.backlog() < AHEAD && !self.jobs.is_empty() {
+                    if connection.owed_for() >= STALLED {
+                        self.release_all();
+                    } else if connection.session.backlog() < AHEAD && !self.jobs.is_empty() {
                         return;
                     }
                 }
@@ -108,22 +117,27 @@ impl Carrier {
         }
     }
 
-    async fn flush(&mut self, connection: &mut Connection, limit: Duration, since: Instant) -> Heard {
-        let mut flush = std::pin::pin!(connection.flush(limit));
+    /// Writing can hang as well. What was written stays written when it is taken up again.
+    async fn flush(&mut self, connection: &mut Connection, talk: &mut Talk, limit: Duration) -> Heard {
+        let since = Instant::now();
         loop {
             tokio::select! {
                 biased;
-                written = &mut flush => return written,
-                _ = self.pulse.tick() => self.release_stalled(since),
+                written = connection.flush(limit.saturating_sub(since.elapsed())) => return written,
+                _ = self.pulse.tick() => {}
             }
+            self.relieve(connection, talk, since.elapsed());
         }
     }
 
-    /// The server has been silent since then: jobs that were not begun need not wait for it.
-    fn release_stalled(&mut self, since: Instant) {
-        if since.elapsed() >= STALLED {
-            self.release_all();
+    /// The server makes no progress: what is not under way need not wait for it, and goes back for others.
+    fn relieve(&mut self, connection: &mut Connection, talk: &mut Talk, silent: Duration) {
+        if silent < STALLED {
+            return;
         }
+        let withdrawn = connection.session.withdraw(silent >= HANGING);
+        self.jobs.extend(talk.withdraw(&withdrawn));
+        self.release_all();
     }
 
     /// No transaction is under way: waits a while for work, then says goodbye.
@@ -179,12 +193,14 @@ impl Carrier {
             Body::Inline(body) => stuffer.append(body, &mut connection.output),
             Body::Chunks { count, .. } => {
                 stuffer.append(&job.prefix, &mut connection.output);
-                if let Err(error) = self.send_chunks(connection, job, *count, &mut stuffer).await {
+                let (message, count) = (job.message.id, *count);
+                if let Err(error) = self.send_chunks(connection, talk, message, count, &mut stuffer).await {
                     self.unreadable(talk.take(id), &error);
                     return false;
                 }
             }
         }
+        let Some(Task { job, .. }) = talk.task(id) else { return false };
         if !self.worker.leases.secure(&job.held).await {
             tracing::warn!(qid = %job.message.id, "the lease was lost; the message is left to its new holder");
             if let Some(task) = talk.take(id) {
@@ -207,14 +223,16 @@ impl Carrier {
 
     /// Fetches a chunk while the one before is written. That the server fails is no error: the session knows.
     async fn send_chunks(
-        &self,
+        &mut self,
         connection: &mut Connection,
-        job: &Leased,
+        talk: &mut Talk,
+        message: QueueId,
         count: u32,
         stuffer: &mut Stuffer,
     ) -> Result<(), staffetta_queue::Error> {
         let limit = self.worker.timeouts.transfer;
-        let mut next = Some(self.worker.queue.chunk(job.message.id, 0).await);
+        let queue = self.worker.queue.clone();
+        let mut next = Some(queue.chunk(message, 0).await);
         for index in 1..=count {
             let chunk = match next.take() {
                 Some(Ok(chunk)) => chunk,
@@ -222,9 +240,8 @@ impl Carrier {
                 None => break,
             };
             stuffer.append(&chunk, &mut connection.output);
-            let fetch =
-                async { if index < count { Some(self.worker.queue.chunk(job.message.id, index).await) } else { None } };
-            let (written, fetched) = tokio::join!(connection.flush(limit), fetch);
+            let fetch = async { if index < count { Some(queue.chunk(message, index).await) } else { None } };
+            let (written, fetched) = tokio::join!(self.flush(connection, talk, limit), fetch);
             next = fetched;
             if written != Heard::Data {
                 connection.tell(written).await;
@@ -248,14 +265,17 @@ impl Carrier {
         }
     }
 
-    fn count(&self, report: &Report) {
+    fn count(&mut self, report: &Report) {
         let failed = |outcome: &Outcome| match outcome {
             Outcome::Delivered(_) => None,
             Outcome::Failed(failure) => Some(failure.stage()),
         };
         match report.outcomes.iter().map(failed).max_by_key(|stage| stage.is_none()) {
             Some(Some(stage)) => self.worker.metrics.attempt_failed_at(stage),
-            _ => self.worker.metrics.attempt_ok(),
+            _ => {
+                self.served += 1;
+                self.worker.metrics.attempt_ok();
+            }
         }
     }
 

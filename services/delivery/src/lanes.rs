@@ -76,8 +76,12 @@ impl Lanes {
         lane
     }
 
-    pub(crate) fn take(&self, lane: &Lane, quantum: usize) -> Option<(Work, usize)> {
-        self.with(|pool| pool.take(&lane.hop.key, quantum))
+    /// The next work of a lane, of whose messages so many were taken in the meantime.
+    pub(crate) fn take(&self, lane: &Lane, quantum: usize, served: u32) -> Option<(Work, usize)> {
+        self.with(|pool| {
+            pool.served(&lane.hop.key, served);
+            pool.take(&lane.hop.key, quantum)
+        })
     }
 
     pub(crate) fn refund(&self, lane: &Lane, destination: &Destination, jobs: usize) {
@@ -137,6 +141,15 @@ impl Lanes {
     pub(crate) fn lift_back_off(&self, lane: &Lane) {
         let mut backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
         backoffs.lift(&lane.hop.key, Instant::now());
+    }
+
+    /// Work that is being released belongs to a newer back-off, and must rest this long.
+    pub(crate) fn keep(&self, lane: &Lane, work: &Work) -> Option<Duration> {
+        if !self.resting.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+        backoffs.keep(&lane.hop.key, work, Instant::now())
     }
 
     /// The next hop was reached: what the queue lets rest for its sake.

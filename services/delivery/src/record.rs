@@ -40,7 +40,10 @@ pub(crate) fn outcome(
         code,
         response: text.as_str().into(),
         attempt: attempt.facts().attempts + 1,
-        next: attempt.judgement().filter(|_| outcome == Outcome::Deferred).map(|judged| judged.retry),
+        next: attempt.judgement().filter(|_| outcome == Outcome::Deferred).map(|judged| match fate {
+            Fate::Failed(Failed { doubtful: true, .. }) => judged.retry.max(worker.rules.doubt),
+            _ => judged.retry,
+        }),
     };
     match outcome {
         Outcome::Delivered => maillog::delivered(&event),

@@ -154,16 +154,22 @@ impl Worker {
         }
     }
 
-    /// The next hop is there: what rests for its sake is due again.
-    pub(crate) fn release_hop(self: &Arc<Self>, lane: &Lane) {
+    /// The next hop is there: what rests for its sake is due again. If it is gone again in the meantime, the release could
+    /// overtake the new back-off on the way to the queue: what that owns is left, or put to rest again.
+    pub(crate) fn release_hop(self: &Arc<Self>, lane: &Arc<Lane>) {
         let released = self.lanes.end_back_off(lane);
         if released.is_empty() {
             return;
         }
-        let worker = self.clone();
+        let (worker, lane) = (self.clone(), lane.clone());
         self.carriers.spawn(async move {
             for work in released {
-                worker.park(&work, Duration::ZERO).await;
+                if worker.lanes.keep(&lane, &work).is_none() {
+                    worker.park(&work, Duration::ZERO).await;
+                    if let Some(rest) = worker.lanes.keep(&lane, &work) {
+                        worker.park(&work, rest).await;
+                    }
+                }
             }
         });
     }

@@ -56,6 +56,17 @@ fn a_host_that_takes_three_connections_gets_all_its_mail_through_them() {
 }
 
 #[test]
+fn a_host_that_takes_more_connections_later_gets_them_while_the_first_ones_live() {
+    let time = Duration::from_millis(500);
+    let mut sim = Sim::new(&[Host::Easing(time, 2, seconds(10))], 1);
+    (0..1500).for_each(|_| sim.send(0, 1));
+    sim.run(seconds(300));
+    accounted(&sim);
+    // By two connections it would take 375 s.
+    assert!(sim.now < seconds(150), "{:?}", sim.now);
+}
+
+#[test]
 fn a_host_that_ends_connections_after_three_messages_defers_none() {
     let mut sim = Sim::new(&[Host::Rationing(3)], 1);
     (0..40).for_each(|_| sim.send(0, 1));

@@ -39,6 +39,8 @@ pub(crate) enum Host {
     Greylisting(Duration),
     /// Greets the connection after so many living ones with `421`.
     Limiting(u32),
+    /// Takes so long for each message, and until this time no more connections than that.
+    Easing(Duration, u32, Duration),
     /// Ends a connection with `421` after so many messages.
     Rationing(u32),
     /// Does not greet; noticed after five minutes.
@@ -389,6 +391,9 @@ impl Sim {
             }
             Host::Silent => Some(session(client::Failure::TimedOut { stage: Stage::Greeting })),
             Host::Limiting(most) if self.living[lane] >= most => Some(session(said(Stage::Greeting, 421))),
+            Host::Easing(_, most, until) if self.now < until && self.living[lane] >= most => {
+                Some(session(said(Stage::Greeting, 421)))
+            }
             _ => None,
         };
         let pool = &mut self.workers[worker].pool;
@@ -426,7 +431,10 @@ impl Sim {
                 // Alive, and so renewed.
                 self.jobs[at].lease = Some((worker, (self.now + LEASE).as_secs()));
                 carrier.under_way = Some(id);
-                Some(if let Host::Slow(time) = self.hosts[lane] { time } else { Duration::from_millis(20) })
+                Some(match self.hosts[lane] {
+                    Host::Slow(time) | Host::Easing(time, ..) => time,
+                    _ => Duration::from_millis(20),
+                })
             }
             Next::Disown(_) => None,
             Next::Nothing => self.hang_up(worker, carrier, None, turn_is_over),
@@ -497,6 +505,7 @@ impl Sim {
         let seen = Seen { peer: &peer, other_host: false, rules: &self.rules, now: self.start + self.now };
         let done = talk.on_report(id, Report { outcomes, dsn_passed_on: false }, &seen, |_, _, _| {});
         if let Some(task) = done {
+            self.workers[worker].pool.served(&lane, 1);
             self.settle(worker, lane, task);
         }
         match closing {

@@ -68,6 +68,16 @@ impl Pipeline {
         self.waiting.len() + usize::from(self.open.is_some())
     }
 
+    /// See [`super::Session::withdraw`]. Answers to commands that are out are still waited for and lead nowhere.
+    pub(super) fn withdraw(&mut self, begun: bool) -> Vec<TransactionId> {
+        let behind = |open: &&mut Open| begun && open.step != Due::Content && !open.withdrawn;
+        let first = self.open.as_mut().filter(behind).filter(|_| self.finishing.is_some()).map(|open| {
+            (open.withdrawn, open.aborted) = (true, true);
+            open.id
+        });
+        first.into_iter().chain(self.waiting.drain(..).map(|open| open.id)).collect()
+    }
+
     pub(super) fn next_done(&mut self) -> Option<(TransactionId, Report)> {
         self.done.pop_front()
     }
@@ -217,7 +227,7 @@ impl Pipeline {
             Some(Expected::Reset | Expected::Empty) => None,
             None => self.open.take_if(|open| open.step == Due::Content),
         };
-        if let Some(mut open) = concerned {
+        if let Some(mut open) = concerned.filter(|open| !open.withdrawn) {
             open.settle_all(&Outcome::Failed(failure.clone()));
             self.done.push_back(open.report());
         }
@@ -232,7 +242,7 @@ impl Pipeline {
             return Ok(());
         }
         // "Nested MAIL": the server did not end the transaction before. The recipients that follow would join it.
-        open.again = reply.code == 503 && !lock_step;
+        open.again = reply.code == 503 && !lock_step && !open.withdrawn;
         open.aborted = true;
         if !open.again {
             open.settle_all(&Outcome::Failed(refusal(Stage::Mail, reply)?));
@@ -256,7 +266,10 @@ impl Pipeline {
     fn on_data(&mut self, reply: RemoteReply, output: &mut BytesMut) -> Result<(), Failure> {
         let Some(open) = self.open.as_mut() else { return Ok(()) };
         if reply.code / 100 == 3 {
-            return if !open.aborted && !open.accepted.is_empty() {
+            return if open.withdrawn {
+                // Nothing but content can follow, and an empty message might reach somebody: hang up.
+                Err(Failure::Lost { stage: Stage::Idle })
+            } else if !open.aborted && !open.accepted.is_empty() {
                 open.step = Due::Content;
                 Ok(())
             } else {
@@ -311,6 +324,9 @@ impl Pipeline {
         let hopeless = |open: &mut Open| open.aborted || (open.step == Due::Data && open.accepted.is_empty());
         let Some(open) = self.open.take_if(hopeless) else { return };
         self.needs_reset = open.mail_accepted || open.again;
+        if open.withdrawn {
+            return;
+        }
         if open.again {
             self.lock_step = true;
             self.waiting.push_front(Open::new(open.id, open.transaction));

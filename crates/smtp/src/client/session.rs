@@ -86,6 +86,13 @@ impl Client {
         self.pipeline.submit(id, transaction);
     }
 
+    /// Takes back the messages of which nothing was sent: they are not this session's any more, and no report comes of
+    /// them. With `begun` also the one whose commands travelled behind a final dot that is not answered: should the
+    /// server come to it after all, the session ends at its `354`, for nothing but content can follow that.
+    pub fn withdraw(&mut self, begun: bool) -> Vec<TransactionId> {
+        self.pipeline.withdraw(begun)
+    }
+
     /// Messages that were submitted and whose content is not sent yet. Pipelining works while this is not zero.
     pub fn backlog(&self) -> usize {
         self.pipeline.backlog()

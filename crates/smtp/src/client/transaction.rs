@@ -50,6 +50,8 @@ pub(super) struct Open {
     pub(super) mail_accepted: bool,
     /// No more commands: MAIL was refused.
     pub(super) aborted: bool,
+    /// The caller has taken the message back: its content never goes out.
+    pub(super) withdrawn: bool,
     /// MAIL was refused perhaps only because of what went out before it: try once more, on its own.
     pub(super) again: bool,
     pub(super) accepted: Vec<usize>,
@@ -61,8 +63,8 @@ impl Open {
     pub(super) fn new(id: TransactionId, transaction: Transfer) -> Self {
         let outcomes = vec![None; transaction.recipients.len()];
         let (accepted, step) = (Vec::new(), Due::Mail);
-        let (mail_accepted, aborted, again, dsn) = (false, false, false, false);
-        Self { id, transaction, step, mail_accepted, aborted, again, accepted, outcomes, dsn }
+        let (mail_accepted, aborted, withdrawn, again, dsn) = (false, false, false, false, false);
+        Self { id, transaction, step, mail_accepted, aborted, withdrawn, again, accepted, outcomes, dsn }
     }
 
     pub(super) fn settle(&mut self, index: usize, outcome: Outcome) {

@@ -166,6 +166,11 @@ impl Worker {
         }
     }
 
+    /// `/metrics`
+    pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
+        Ok(self.get("/metrics").await?)
+    }
+
     async fn get(&self, path: &str) -> std::io::Result<String> {
         let mut stream = tokio::net::TcpStream::connect(self.http.address()).await?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).await?;

@@ -39,7 +39,7 @@ pub(crate) struct Script {
     /// Answers to the first commands with this beginning, then `250`.
     pub(crate) replies: Vec<(&'static str, &'static str)>,
     /// Answers to final dots, in order; then `250`. `""`: close without an answer. `"hang"`: say nothing.
-    /// `"drip"`: an octet of the answer now and then.
+    /// `"drip"`: an octet of the answer now and then. `"late"`: take it after five seconds.
     pub(crate) dots: Vec<&'static str>,
     /// Only LMTP: one answer a recipient.
     pub(crate) lmtp: bool,
@@ -313,6 +313,11 @@ async fn end_of_data(stream: &mut Wire, script: &Script, state: &Mutex<State>, m
         match reply {
             "" => return false,
             "hang" => std::future::pending().await,
+            "late" => {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                lock(state).mails.push(mail.clone());
+                return false;
+            }
             "drip" => {
                 for octet in "250 2.0.0 it takes its time\r\n".bytes() {
                     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -43,6 +43,46 @@ fn rfc2920_the_next_group_travels_behind_the_final_dot() {
 }
 
 #[test]
+fn what_is_withdrawn_behind_a_dot_without_an_answer_is_never_sent() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"], &["e@b.c"]]);
+    d.next();
+    d.on("250 1\r\n250 2\r\n354 3\r\n");
+    assert_eq!(d.body("one"), Event::Read(Stage::Final));
+    assert!(d.sent().ends_with("RCPT TO:<d@b.c>\r\nDATA\r\n"), "the second is on the wire, the third is not");
+    assert_eq!(d.session.withdraw(false), [TransactionId(3)]);
+    assert_eq!(d.session.withdraw(true), [TransactionId(2)]);
+    assert!(d.session.withdraw(true).is_empty());
+    assert_eq!(Dialogue::done(d.on("250 A\r\n")), (1, vec!["delivered 250 A".to_owned()]));
+    assert_eq!(d.on("250 1\r\n250 2\r\n354 3\r\n"), Event::Closed(Some(Failure::Lost { stage: Stage::Idle })));
+    assert_eq!(d.sent(), "", "neither content nor an empty message");
+}
+
+#[test]
+fn after_a_refusal_of_what_was_withdrawn_the_session_goes_on() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
+    d.next();
+    d.on("250 1\r\n250 2\r\n354 3\r\n");
+    d.body("one");
+    assert_eq!(d.session.withdraw(true), [TransactionId(2)]);
+    d.session.submit(TransactionId(7), message(&["f@b.c"]));
+    assert_eq!(Dialogue::done(d.on("250 A\r\n250 1\r\n550 no\r\n554 no\r\n")), (1, vec!["delivered 250 A".to_owned()]));
+    d.sent();
+    assert_eq!(d.next(), Event::Read(Stage::Reset));
+    assert_eq!(d.sent(), "RSET\r\nMAIL FROM:<s@example.org>\r\nRCPT TO:<f@b.c>\r\nDATA\r\n");
+    assert_eq!(d.on("250 reset\r\n250 1\r\n250 2\r\n354 3\r\n"), Event::SendBody(TransactionId(7)));
+}
+
+#[test]
+fn the_message_that_the_server_is_asked_about_is_not_withdrawn() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
+    assert_eq!(d.next(), Event::Read(Stage::Mail));
+    assert_eq!(d.session.withdraw(true), [TransactionId(2)], "nothing hangs before the first");
+    assert_eq!(d.on("250 1\r\n250 2\r\n354 3\r\n"), Event::SendBody(TransactionId(1)));
+    assert!(d.session.withdraw(true).is_empty());
+    assert_eq!(d.body("one"), Event::Read(Stage::Final));
+}
+
+#[test]
 fn all_recipients_refused_is_followed_by_rset_in_the_next_group() {
     let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
     d.next();
