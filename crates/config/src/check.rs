@@ -125,7 +125,6 @@ fn not_in_this_version(config: &Config, check: &mut Check<'_>) {
     check.unavailable(is_many, "redis.url", allowed);
     check.unavailable(!config.spool.url.starts_with("file://"), "spool.url", &format!("{DEFAULT_URL:?}"));
     check.unavailable(config.auth.backend != Backend::Sql, "auth.backend", "\"sql\"");
-    check.unavailable(config.frontend.messages_per_login.is_some(), "frontend.messages_per_login", "\"\"");
     check.unavailable(config.dns.dnssec != Dnssec::Off, "dns.dnssec", "\"off\"");
     check.unavailable(config.dns.trust_anchor.is_some(), "dns.trust_anchor", "\"\"");
     check.unavailable(config.delivery.destination_rate.is_some(), "delivery.destination_rate", "\"\"");

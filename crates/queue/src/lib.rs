@@ -46,7 +46,7 @@ pub use admin::{Counts, Deleted, Entry, Filter, JobState, Moved, Page, Place, Un
 pub use error::{EnqueueError, Error};
 pub use incoming::Incoming;
 pub use job::{Job, Lease, Offer, Settled, Settlement};
-pub use limit::Limiter;
+pub use limit::{Granted, Limiter};
 pub use message::{Accept, Body, Destination, Message, Notice, Origin, UnixMillis};
 pub use metrics::{describe_metrics, describe_worker_metrics};
 pub use queue::Queue;

@@ -1,7 +1,9 @@
 //! Limits that hold for the whole cluster: a bucket of tokens in Redis for each of those who are limited.
 //!
-//! A rate of `10/10m` is a bucket of ten tokens, of which one comes back every minute. Buckets live in Redis only while
-//! they are not full. A limit is no reason to refuse anybody while Redis is away: callers go on then, and count it.
+//! A rate of `10/10m` is a bucket of ten tokens, of which one comes back every minute, by the time of Redis. Buckets
+//! live in Redis only while they are not full. Take a token before the act that is limited and give it back if the act
+//! does not count after all: to look first and count afterwards lets any number through at once. What to do while
+//! Redis is away is the caller's decision.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,40 +28,54 @@ pub struct Limiter {
     rate: Rate,
 }
 
+/// What became of a wish for tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// So many were there and are taken now.
+    pub tokens: u32,
+    /// How long the bucket stays empty; zero: there are more.
+    pub empty_for: Duration,
+}
+
 impl Limiter {
     pub(crate) fn new(shared: Arc<Shared>, scope: &'static str, rate: Rate) -> Self {
         Self { shared, scope, rate }
     }
 
-    /// How long `who` has to wait for a token; zero: there is one. Takes none.
+    /// Takes up to `tokens` of `who`'s tokens, as many as there are. Of 0 it only looks.
     ///
     /// # Errors
-    /// Redis is away or does not answer within a second.
-    pub async fn wait(&self, who: &str) -> Result<Duration, Error> {
-        self.call(who, 0).await
+    /// Redis is away or does not answer within a second; the tokens may be taken.
+    pub async fn acquire(&self, who: &str, tokens: u32) -> Result<Granted, Error> {
+        self.call(who, tokens.into()).await
     }
 
-    /// Takes a token, if there is one, and answers like [`Self::wait`] about the next.
+    /// Puts back what was acquired for something that does not count.
     ///
     /// # Errors
-    /// As [`Self::wait`]; the token may be taken.
-    pub async fn take(&self, who: &str) -> Result<Duration, Error> {
-        self.call(who, 1).await
+    /// As [`Self::acquire`]. Do not repeat it then: time brings the tokens back, and twice would be too many.
+    pub async fn give_back(&self, who: &str, tokens: u32) -> Result<(), Error> {
+        self.call(who, -f64::from(tokens)).await.map(drop)
     }
 
-    async fn call(&self, who: &str, tokens: u64) -> Result<Duration, Error> {
+    async fn call(&self, who: &str, tokens: f64) -> Result<Granted, Error> {
         let bucket = format!("{{L:{}:{who}}}", self.scope);
         let interval = self.rate.per.as_secs_f64() * 1_000.0 / f64::from(self.rate.count);
         let call = script::Rate {
             bucket: &bucket,
-            tokens: tokens.into(),
+            tokens: Arg::Real(tokens),
             interval: Arg::Real(interval),
             size: u64::from(self.rate.count).into(),
         }
         .call();
         let late = |_| Err(Fault::Unknown("no answer in time".to_owned()));
         let answer = tokio::time::timeout(PATIENCE, self.shared.home().admin.ask(call)).await.unwrap_or_else(late)?;
-        let wait = value::integer(&answer).ok_or_else(|| unexpected("rate", &answer))?;
-        Ok(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
+        match value::array(&answer) {
+            [taken, wait] => Ok(Granted {
+                tokens: u32::try_from(value::count(taken)).unwrap_or(u32::MAX),
+                empty_for: Duration::from_millis(value::count(wait)),
+            }),
+            _ => Err(Error::from(unexpected("rate", &answer))),
+        }
     }
 }

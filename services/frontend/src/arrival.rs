@@ -10,13 +10,13 @@ use staffetta_transport::proxy::{self, Origin, ProxyError};
 use tokio::net::TcpStream;
 
 use crate::door::{Door, Peer};
-use crate::limits::{Full, Slot};
+use crate::limits::{Full, Guest, Slot};
 
 /// Why there is nobody to talk to.
 pub(crate) enum Turned {
     /// Without a word: the header was bad, late, or not to be sent. Told and counted already.
     Away,
-    /// The client that the header names has too many connections.
+    /// There is no place for the client that the header names.
     Full(SocketAddr, Full),
 }
 
@@ -32,13 +32,16 @@ pub(crate) async fn identify(
     }
     match proxy::read(tcp).await {
         Ok(Origin::Client(client)) => {
-            let trusted = door.shared.is_trusted(client.ip());
-            slot.pass_on(client.ip(), trusted).map_err(|full| Turned::Full(client, full))?;
-            Ok(Peer { address: client, trusted })
+            let peer = door.peer(client);
+            slot.pass_on(peer.guest()).map_err(|full| Turned::Full(client, full))?;
+            Ok(peer)
         }
         // Anybody may stand behind it: the proxy's own rights are not theirs.
-        Ok(Origin::Unknown) => Ok(Peer { address, trusted: false }),
-        Ok(Origin::Proxy) => Ok(Peer { address, trusted: door.shared.is_trusted(address.ip()) }),
+        Ok(Origin::Unknown) => {
+            slot.pass_on(Guest::Nameless).map_err(|full| Turned::Full(address, full))?;
+            Ok(Peer { address, trusted: false })
+        }
+        Ok(Origin::Proxy) => Ok(door.peer(address)),
         Err(error) => Err(no_header(door, address, &error)),
     }
 }
@@ -55,7 +58,7 @@ async fn direct(door: &Door, tcp: &TcpStream, address: SocketAddr) -> Result<Pee
             return Err(Turned::Away);
         }
     }
-    Ok(Peer { address, trusted: door.shared.is_trusted(address.ip()) })
+    Ok(door.peer(address))
 }
 
 fn no_header(door: &Door, proxy: SocketAddr, error: &ProxyError) -> Turned {

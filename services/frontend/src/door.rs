@@ -9,12 +9,15 @@ use staffetta_smtp::server::Settings;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::Source;
+use crate::limits::Guest;
 use crate::metrics::{self, ListenerMetrics};
 use crate::setup::{self, Shared};
 
 /// All that the sessions of one listener have in common.
 pub(crate) struct Door {
     pub(crate) shared: Arc<Shared>,
+    /// Its place in the configuration, for the limits.
+    pub(crate) index: usize,
     /// Its name and rules, for the intake.
     pub(crate) source: Source,
     pub(crate) tls: ListenerTls,
@@ -30,6 +33,7 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) fn new(
+        index: usize,
         listener: &Listener,
         shared: Arc<Shared>,
         stop: CancellationToken,
@@ -41,6 +45,7 @@ impl Door {
             ListenerTls::Off => "off",
         };
         Self {
+            index,
             source: Source {
                 name: listener.name.clone(),
                 kind: setup::kind(listener),
@@ -61,6 +66,11 @@ impl Door {
         self.proxies.iter().any(|network| network.contains(&ip))
     }
 
+    /// Who is at an address, as far as the address says it.
+    pub(crate) fn peer(&self, address: SocketAddr) -> Peer {
+        Peer { address, trusted: self.shared.is_trusted(address.ip()) }
+    }
+
     /// The listener's name.
     pub(crate) fn name(&self) -> &str {
         &self.source.name
@@ -73,4 +83,11 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// It is in one of the trusted networks.
     pub(crate) trusted: bool,
+}
+
+impl Peer {
+    /// As the limits see it.
+    pub(crate) fn guest(&self) -> Guest {
+        if self.trusted { Guest::Trusted } else { Guest::Stranger(self.address.ip()) }
+    }
 }

@@ -18,6 +18,7 @@ mod failures;
 mod intake;
 mod limits;
 mod metrics;
+mod quota;
 mod readiness;
 mod server;
 mod setup;
@@ -74,8 +75,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     }
 
     let (sessions, stop, kill) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-    for (listener, config) in doors {
-        let door = Arc::new(Door::new(config, Arc::clone(&shared), stop.clone(), kill.clone()));
+    for (index, (listener, config)) in doors.into_iter().enumerate() {
+        let door = Arc::new(Door::new(index, config, Arc::clone(&shared), stop.clone(), kill.clone()));
         tracing::info!(listener = config.name, address = %listener.local_addr()?, "listening");
         sessions.spawn(server::serve(door, listener, sessions.clone()));
     }

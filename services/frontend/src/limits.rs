@@ -1,14 +1,26 @@
-//! How many connections are open, in all and for each client; a place is held by a [`Slot`] and given back with it.
+//! How many connections are open: in all, on each listener, for each client; a place is held by a [`Slot`] and given back
+//! with it.
+//!
+//! Strangers must not be able to take every place. A listener's share leaves a quarter to the others, so that whoever fills
+//! port 25 does not close the submission ports; and what all strangers hold together leaves a sixteenth to trusted
+//! clients. Small limits are not divided.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Below it there is nothing to divide.
+const DIVISIBLE: u32 = 20;
 
 /// The limits of one pod and what is in use of them. Share it in an `Arc`.
 #[derive(Debug)]
 pub(crate) struct Limits {
     total: u32,
+    /// Of all strangers.
+    strangers: u32,
+    /// Of the strangers on each listener.
+    listeners: Vec<u32>,
     per_client: u32,
     open: Mutex<Open>,
 }
@@ -16,15 +28,28 @@ pub(crate) struct Limits {
 #[derive(Debug, Default)]
 struct Open {
     total: u32,
+    strangers: u32,
+    listeners: Vec<u32>,
     by_client: HashMap<IpAddr, u32>,
+}
+
+/// Whose connection it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guest {
+    /// Stands for many users, such as a webmail; or a load balancer that has not said yet for whom it comes.
+    Trusted,
+    /// Anybody else.
+    Stranger(IpAddr),
+    /// Somebody whom the load balancer cannot name.
+    Nameless,
 }
 
 /// A connection's place; dropped when the connection ends.
 #[derive(Debug)]
 pub(crate) struct Slot {
     limits: Arc<Limits>,
-    /// `None`: the client is exempt from its limit.
-    client: Option<IpAddr>,
+    listener: usize,
+    guest: Guest,
 }
 
 /// Which limit is reached.
@@ -32,60 +57,86 @@ pub(crate) struct Slot {
 pub(crate) enum Full {
     /// `connection_limit`
     Pod,
+    /// `connection_limit` of the listener
+    Listener,
     /// `connections_per_client`
     Client,
 }
 
 impl Limits {
-    pub(crate) fn new(total: u32, per_client: u32) -> Arc<Self> {
-        Arc::new(Self { total, per_client, open: Mutex::default() })
+    /// `listeners` are the limits that are set for them, in their order.
+    pub(crate) fn new(total: u32, per_client: u32, listeners: &[Option<u32>]) -> Arc<Self> {
+        let divisible = total >= DIVISIBLE;
+        let share = if divisible && listeners.len() > 1 { total - total / 4 } else { total };
+        let open = Open { listeners: vec![0; listeners.len()], ..Open::default() };
+        Arc::new(Self {
+            total,
+            strangers: if divisible { total - total / 16 } else { total },
+            listeners: listeners.iter().map(|limit| limit.unwrap_or(share).min(total)).collect(),
+            per_client,
+            open: Mutex::new(open),
+        })
     }
 
-    /// Takes a place for a connection of `ip`. `exempt` clients have no limit of their own: a webmail or a gateway in a
-    /// trusted network stands for many users.
-    pub(crate) fn take(self: &Arc<Self>, ip: IpAddr, exempt: bool) -> Result<Slot, Full> {
-        let client = (!exempt).then(|| network(ip));
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Takes a place for a connection to the listener of this index.
+    pub(crate) fn take(self: &Arc<Self>, listener: usize, guest: Guest) -> Result<Slot, Full> {
+        let mut open = self.open();
         if open.total >= self.total {
             return Err(Full::Pod);
         }
-        if let Some(client) = client {
-            self.add(&mut open, client)?;
-        }
+        self.admit(&mut open, listener, guest)?;
         open.total += 1;
-        Ok(Slot { limits: Arc::clone(self), client })
+        Ok(Slot { limits: Arc::clone(self), listener, guest })
     }
 
-    fn add(&self, open: &mut Open, client: IpAddr) -> Result<(), Full> {
-        let count = open.by_client.entry(client).or_insert(0);
-        if *count >= self.per_client {
-            return Err(Full::Client);
+    fn admit(&self, open: &mut Open, listener: usize, guest: Guest) -> Result<(), Full> {
+        if guest == Guest::Trusted {
+            return Ok(());
         }
-        *count += 1;
+        if open.strangers >= self.strangers {
+            return Err(Full::Pod);
+        }
+        if open.listeners[listener] >= self.listeners[listener] {
+            return Err(Full::Listener);
+        }
+        if let Guest::Stranger(ip) = guest {
+            let count = open.by_client.entry(network(ip)).or_insert(0);
+            if *count >= self.per_client {
+                return Err(Full::Client);
+            }
+            *count += 1;
+        }
+        open.strangers += 1;
+        open.listeners[listener] += 1;
         Ok(())
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Slot {
-    /// A proxy said for whom the place is; it was taken for the proxy, who has no limit of its own.
-    pub(crate) fn pass_on(&mut self, ip: IpAddr, exempt: bool) -> Result<(), Full> {
-        debug_assert!(self.client.is_none());
-        if !exempt {
-            let client = network(ip);
-            let mut open = self.limits.open.lock().unwrap_or_else(PoisonError::into_inner);
-            self.limits.add(&mut open, client)?;
-            self.client = Some(client);
-        }
+    /// The load balancer for whom the place was taken said for whom it comes.
+    pub(crate) fn pass_on(&mut self, guest: Guest) -> Result<(), Full> {
+        debug_assert_eq!(self.guest, Guest::Trusted);
+        self.limits.admit(&mut self.limits.open(), self.listener, guest)?;
+        self.guest = guest;
         Ok(())
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut open = self.limits.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.limits.open();
         open.total -= 1;
-        let Some(client) = self.client else { return };
-        if let Entry::Occupied(mut count) = open.by_client.entry(client) {
+        if self.guest == Guest::Trusted {
+            return;
+        }
+        open.strangers -= 1;
+        open.listeners[self.listener] -= 1;
+        let Guest::Stranger(ip) = self.guest else { return };
+        if let Entry::Occupied(mut count) = open.by_client.entry(network(ip)) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -107,69 +158,106 @@ pub(crate) fn network(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    const TRUSTED: Guest = Guest::Trusted;
+
+    fn guest(text: &str) -> Guest {
+        Guest::Stranger(text.parse().unwrap())
+    }
+
+    /// One of many.
+    fn nth(n: u32) -> Guest {
+        Guest::Stranger(IpAddr::V4(std::net::Ipv4Addr::from_bits(0xc633_6400 + n)))
+    }
+
+    fn limits(total: u32, per_client: u32) -> Arc<Limits> {
+        Limits::new(total, per_client, &[None, None])
+    }
+
+    fn assert_empty(limits: &Limits) {
+        let open = limits.open();
+        assert_eq!((open.total, open.strangers, open.by_client.len()), (0, 0, 0));
+        assert!(open.listeners.iter().all(|count| *count == 0));
     }
 
     #[test]
     fn each_client_has_its_limit_and_gives_places_back() {
-        let limits = Limits::new(10, 2);
-        let first = limits.take(ip("192.0.2.1"), false).unwrap();
-        let _second = limits.take(ip("192.0.2.1"), false).unwrap();
-        assert_eq!(limits.take(ip("192.0.2.1"), false).unwrap_err(), Full::Client);
-        let _other = limits.take(ip("192.0.2.2"), false).unwrap();
-        let _exempt = limits.take(ip("192.0.2.1"), true).unwrap();
+        let limits = limits(10, 2);
+        let first = limits.take(0, guest("192.0.2.1")).unwrap();
+        let _second = limits.take(1, guest("192.0.2.1")).unwrap();
+        assert_eq!(limits.take(0, guest("192.0.2.1")).unwrap_err(), Full::Client);
+        let _other = limits.take(0, guest("192.0.2.2")).unwrap();
+        let _trusted = limits.take(0, TRUSTED).unwrap();
         drop(first);
-        let _again = limits.take(ip("192.0.2.1"), false).unwrap();
+        let _again = limits.take(0, guest("192.0.2.1")).unwrap();
     }
 
     #[test]
     fn the_pod_has_a_limit_for_all_and_forgets_clients_that_left() {
-        let limits = Limits::new(2, 2);
-        let slots = [limits.take(ip("192.0.2.1"), true).unwrap(), limits.take(ip("192.0.2.2"), false).unwrap()];
-        assert_eq!(limits.take(ip("192.0.2.3"), true).unwrap_err(), Full::Pod);
+        let limits = limits(2, 2);
+        let slots = [limits.take(0, TRUSTED).unwrap(), limits.take(0, guest("192.0.2.2")).unwrap()];
+        assert_eq!(limits.take(0, TRUSTED).unwrap_err(), Full::Pod);
         drop(slots);
-        let open = limits.open.lock().unwrap();
-        assert_eq!((open.total, open.by_client.len()), (0, 0));
+        assert_empty(&limits);
     }
 
     #[test]
     fn a_refused_client_takes_no_place() {
-        let limits = Limits::new(3, 2);
-        let mut slots =
-            vec![limits.take(ip("192.0.2.1"), false).unwrap(), limits.take(ip("192.0.2.1"), false).unwrap()];
+        let limits = limits(3, 2);
+        let mut slots = vec![limits.take(0, guest("192.0.2.1")).unwrap(), limits.take(0, guest("192.0.2.1")).unwrap()];
         for _ in 0..5 {
-            assert_eq!(limits.take(ip("192.0.2.1"), false).unwrap_err(), Full::Client);
+            assert_eq!(limits.take(0, guest("192.0.2.1")).unwrap_err(), Full::Client);
         }
-        slots.push(limits.take(ip("192.0.2.2"), false).unwrap());
+        slots.push(limits.take(0, guest("192.0.2.2")).unwrap());
         for _ in 0..5 {
-            assert_eq!(limits.take(ip("192.0.2.2"), false).unwrap_err(), Full::Pod);
+            assert_eq!(limits.take(0, guest("192.0.2.2")).unwrap_err(), Full::Pod);
         }
         slots.truncate(1);
-        slots.push(limits.take(ip("192.0.2.2"), false).unwrap());
-        slots.push(limits.take(ip("192.0.2.2"), false).unwrap());
+        slots.push(limits.take(0, guest("192.0.2.2")).unwrap());
+        slots.push(limits.take(0, guest("192.0.2.2")).unwrap());
         drop(slots);
-        let open = limits.open.lock().unwrap();
-        assert_eq!((open.total, open.by_client.len()), (0, 0));
+        assert_empty(&limits);
+    }
+
+    #[test]
+    fn strangers_on_one_listener_leave_room_on_the_others_and_all_of_them_for_trusted_clients() {
+        let limits = limits(160, 50);
+        let mut slots: Vec<Slot> = (0..120).map(|n| limits.take(0, nth(n)).unwrap()).collect();
+        assert_eq!(limits.take(0, nth(200)).unwrap_err(), Full::Listener);
+        slots.extend((120..150).map(|n| limits.take(1, nth(n)).unwrap()));
+        assert_eq!(limits.take(1, nth(200)).unwrap_err(), Full::Pod);
+        slots.extend((0..10).map(|_| limits.take(0, TRUSTED).unwrap()));
+        assert_eq!(limits.take(0, TRUSTED).unwrap_err(), Full::Pod);
+        drop(slots);
+        assert_empty(&limits);
+    }
+
+    #[test]
+    fn a_listener_may_have_a_limit_of_its_own_and_a_small_pod_is_not_divided() {
+        let limits = Limits::new(100, 50, &[Some(1), None]);
+        let _one = limits.take(0, nth(1)).unwrap();
+        assert_eq!(limits.take(0, nth(2)).unwrap_err(), Full::Listener);
+        let _trusted = limits.take(0, TRUSTED).unwrap();
+        let small = Limits::new(6, 50, &[None, None]);
+        let _all: Vec<Slot> = (0..6).map(|n| small.take(0, nth(n)).unwrap()).collect();
     }
 
     #[test]
     fn a_place_that_a_proxy_took_is_counted_for_its_client() {
-        let limits = Limits::new(10, 1);
-        let mut first = limits.take(ip("198.51.100.1"), true).unwrap();
-        let mut second = limits.take(ip("198.51.100.1"), true).unwrap();
-        first.pass_on(ip("192.0.2.1"), false).unwrap();
-        assert_eq!(second.pass_on(ip("192.0.2.1"), false).unwrap_err(), Full::Client);
-        drop((first, second));
-        let open = limits.open.lock().unwrap();
-        assert_eq!((open.total, open.by_client.len()), (0, 0));
+        let limits = limits(10, 1);
+        let [mut first, mut second, mut third] = [0; 3].map(|listener| limits.take(listener, TRUSTED).unwrap());
+        first.pass_on(guest("192.0.2.1")).unwrap();
+        assert_eq!(second.pass_on(guest("192.0.2.1")).unwrap_err(), Full::Client);
+        third.pass_on(Guest::Nameless).unwrap();
+        assert_eq!(limits.open().strangers, 2);
+        drop((first, second, third));
+        assert_empty(&limits);
     }
 
     #[test]
     fn an_ipv6_client_is_its_64_bit_network() {
-        let limits = Limits::new(10, 1);
-        let _first = limits.take(ip("2001:db8::1"), false).unwrap();
-        assert_eq!(limits.take(ip("2001:db8::2"), false).unwrap_err(), Full::Client);
-        let _other = limits.take(ip("2001:db8:0:1::1"), false).unwrap();
+        let limits = limits(10, 1);
+        let _first = limits.take(0, guest("2001:db8::1")).unwrap();
+        assert_eq!(limits.take(0, guest("2001:db8::2")).unwrap_err(), Full::Client);
+        let _other = limits.take(0, guest("2001:db8:0:1::1")).unwrap();
     }
 }

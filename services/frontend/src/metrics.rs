@@ -20,6 +20,7 @@ pub(crate) struct ListenerMetrics {
     pub(crate) connections: Counter,
     pub(crate) active: Gauge,
     pub(crate) over_limit: Counter,
+    pub(crate) over_listener_limit: Counter,
     pub(crate) over_client_limit: Counter,
     pub(crate) proxy: ProxyMetrics,
 }
@@ -67,6 +68,7 @@ impl ListenerMetrics {
             connections: counter!("staffetta_smtp_connections_total", "listener" => listener(), "tls" => tls),
             active: gauge!("staffetta_smtp_connections_active", "listener" => listener()),
             over_limit: rejected("connection_limit"),
+            over_listener_limit: rejected("listener_connection_limit"),
             over_client_limit: rejected("connections_per_client"),
             proxy: ProxyMetrics {
                 malformed: rejected("proxy_malformed"),
@@ -163,7 +165,7 @@ pub(crate) fn rate_limited(scope: &'static str) -> Counter {
     counter!("staffetta_rate_limited_total", "scope" => scope)
 }
 
-/// A limit that could not be looked up, and so did not apply.
+/// A limit that could not be looked up, so that the pod counts by itself.
 pub(crate) fn rate_limit_unavailable(scope: &'static str) -> Counter {
     counter!("staffetta_rate_limit_unavailable_total", "scope" => scope)
 }
@@ -212,10 +214,13 @@ fn describe() {
         "staffetta_smtp_rejections_total",
         "Commands and messages refused, by stage, reply code and reason."
     );
-    describe_counter!("staffetta_rate_limited_total", "What cluster-wide limits refused, by scope (auth: logins).");
+    describe_counter!(
+        "staffetta_rate_limited_total",
+        "What cluster-wide limits refused, by scope (auth: logins, message: messages of a login)."
+    );
     describe_counter!(
         "staffetta_rate_limit_unavailable_total",
-        "Look-ups of cluster-wide limits that Redis did not answer; the limit did not apply."
+        "Look-ups of cluster-wide limits that Redis did not answer; each pod counts by itself then."
     );
     describe_counter!("staffetta_messages_accepted_total", "Messages answered with 250 after their content.");
     describe_counter!("staffetta_recipients_accepted_total", "Recipients of accepted messages.");

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::arrival::{self, Turned};
 use crate::connection;
 use crate::door::{Door, Peer};
-use crate::limits::{Full, Slot};
+use crate::limits::{Full, Guest, Slot};
 use crate::metrics;
 
 /// Takes connections until the door stops.
@@ -28,8 +28,8 @@ pub(crate) async fn serve(door: Arc<Door>, listener: TcpListener, sessions: Task
             accepted = listen::accept(&listener) => accepted,
         };
         // A proxy stands for many clients; whose connection it is shows in its header.
-        let exempt = door.is_proxy(address.ip()) || door.shared.is_trusted(address.ip());
-        match door.shared.limits.take(address.ip(), exempt) {
+        let guest = if door.is_proxy(address.ip()) { Guest::Trusted } else { door.peer(address).guest() };
+        match door.shared.limits.take(door.index, guest) {
             Ok(slot) => {
                 sessions.spawn(arrive(Arc::clone(&door), tcp, address, slot));
             }
@@ -67,11 +67,16 @@ async fn session(door: &Door, tcp: TcpStream, peer: Peer) {
 
 /// Says why and hangs up. Never waits: the answer fits into an empty send buffer, or the client does not get it.
 fn refuse(door: &Door, tcp: &TcpStream, address: SocketAddr, full: Full) {
-    match full {
-        Full::Pod => door.metrics.over_limit.increment(1),
-        Full::Client => door.metrics.over_client_limit.increment(1),
-    }
-    let reply = Reply::too_many_connections(&door.shared.hostname, &address.ip().to_string());
+    let hostname = &door.shared.hostname;
+    let (counter, reply) = match full {
+        Full::Pod => (&door.metrics.over_limit, Reply::server_busy(hostname)),
+        Full::Listener => (&door.metrics.over_listener_limit, Reply::server_busy(hostname)),
+        Full::Client => {
+            let client = address.ip().to_string();
+            (&door.metrics.over_client_limit, Reply::too_many_connections(hostname, &client))
+        }
+    };
+    counter.increment(1);
     metrics::rejection("CONNECT", reply.code(), "connections").increment(1);
     if door.tls != ListenerTls::Implicit {
         let mut out = BytesMut::new();

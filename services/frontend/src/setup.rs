@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use ipnet::IpNet;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
-use staffetta_config::{Config, Listener, ListenerKind, ListenerTls};
+use staffetta_config::{Config, Frontend, Listener, ListenerKind, ListenerTls};
 use staffetta_policy::relay::{self, Rules};
 use staffetta_policy::routing::Pattern;
 use staffetta_queue::Queue;
@@ -22,6 +22,7 @@ use crate::failures::Failures;
 use crate::intake::{Directory, Intake};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::quota::Quota;
 
 /// Descriptors for anything but SMTP clients: listeners, Redis, the auth service, DNS, HTTP.
 const DESCRIPTORS_BESIDE: u64 = 256;
@@ -35,7 +36,9 @@ pub(crate) struct Shared {
     pub(crate) auth: Auth,
     pub(crate) intake: Intake,
     pub(crate) limits: Arc<Limits>,
-    pub(crate) failures: Failures,
+    pub(crate) failures: Arc<Failures>,
+    /// How much a login may send.
+    pub(crate) messages: Option<Quota>,
     pub(crate) metrics: Metrics,
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// Load balancers in front of all listeners.
@@ -68,10 +71,11 @@ impl Shared {
         Ok(Self {
             hostname: config.hostname.clone(),
             failures: Failures::new(&queue, frontend.auth_failures_per_client),
+            messages: frontend.messages_per_login.map(|rate| Quota::new(&queue, "message", rate)),
             intake: intake(config, queue.clone(), auth.clone())?,
             queue,
             auth,
-            limits: Limits::new(frontend.connection_limit, frontend.connections_per_client),
+            limits: limits(frontend),
             metrics: Metrics::new(&mechanisms),
             tls: certificates.map(Certificates::server_config).transpose().context("tls")?,
             proxies: frontend.proxy_from.clone(),
@@ -96,6 +100,11 @@ impl Shared {
     pub(crate) fn may_etrn(&self, ip: IpAddr) -> bool {
         self.etrn_networks.iter().any(|network| network.contains(&ip))
     }
+}
+
+fn limits(frontend: &Frontend) -> Arc<Limits> {
+    let listeners: Vec<Option<u32>> = frontend.listener.iter().map(|listener| listener.connection_limit).collect();
+    Limits::new(frontend.connection_limit, frontend.connections_per_client, &listeners)
 }
 
 /// What the sessions of this listener are told.

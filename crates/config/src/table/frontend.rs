@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::kind::{Any, AuthUrl, Choice, DomainName, Flag, Limit, List, Maybe, Network, Number, Size, Socket, Time};
+use crate::kind::{
+    Any, AuthUrl, Choice, DomainName, Flag, Limit, List, Maybe, Network, Number, Size, Socket, Time, Unset,
+};
 use crate::settings::{choices, settings};
 use crate::{ByteSize, Rate};
 
@@ -38,21 +40,25 @@ settings! {
         value enable_vrfy: bool as Flag = "true",
         /// Clients that may use ETRN.
         value etrn_networks: Vec<IpNet> as List<Network> = "127.0.0.0/8, ::1/128",
-        /// Most connections at a time, in each pod; above it the greeting is `421`.
+        /// Most connections at a time, in each pod; above it the greeting is `421`. From 20 on it is divided, so that
+        /// nobody takes every place: the last sixteenth is kept for `trusted_networks`, and the clients of one listener
+        /// leave a quarter to the others, unless the listener has a `connection_limit` of its own.
         value connection_limit: u32 as Number<u32, 1, 1000000> = "10000",
         /// Most connections at a time from one client address, in each pod. Trusted networks have no such limit.
         value connections_per_client: u32 as Number<u32, 1, 1000000> = "50",
         /// How often a client may fail to log in, counted over all pods; `""`: as often as it likes. With `10/10m`
         /// the first ten failures are free, then one a minute: until then AUTH is answered by `421 4.7.0` and the
-        /// auth service is not asked. An IPv4 address is a client, and so is an IPv6 /64; trusted networks are not
-        /// counted. While Redis is away nobody is refused.
+        /// auth service is not asked. A login that succeeds does not count. An IPv4 address is a client, and so is an
+        /// IPv6 /64; trusted networks are not counted. While Redis is away each pod counts by itself.
         value auth_failures_per_client: Option<Rate> as Maybe<Limit> = "10/10m",
         /// Networks of load balancers that begin every connection with a PROXY header, version 1 or 2, on every
         /// listener; `proxy_from` of a listener adds to them. From these networks the header is required, within
         /// three seconds, and the client that it names is who counts for trust, limits, log and trace. From anywhere
         /// else a header ends the connection. Whoever is in these networks can claim to be any client.
         value proxy_from: Vec<IpNet> as List<Network> = "",
-        /// How much a login may send. Not available in this version.
+        /// How many messages a login may send, counted over all pods, such as `10000/1h`; `""`: as many as it likes.
+        /// Above it DATA is answered by `450 4.7.1`. A message counts once its content is asked for, whatever becomes
+        /// of it. While Redis is away each pod counts by itself.
         value messages_per_login: Option<Rate> as Maybe<Limit> = "",
         /// Longest silence of a client (RFC 5321 section 4.5.3.2 asks for five minutes).
         value timeout: Duration as Time<1000, 86400000> = "5m",
@@ -79,6 +85,9 @@ settings! {
         need kind: ListenerKind as Choice<ListenerKind> = "relay",
         /// When the connection becomes encrypted.
         value tls: ListenerTls as Choice<ListenerTls> = "starttls",
+        /// Most connections at a time to this listener, in each pod; trusted clients are not counted. Left out: three
+        /// quarters of `frontend.connection_limit`.
+        value connection_limit: Option<u32> as Unset<Number<u32, 1, 1000000>> = "",
         /// More networks of load balancers that send a PROXY header, on this listener only; see
         /// `frontend.proxy_from`.
         value proxy_from: Vec<IpNet> as List<Network> = "",

@@ -83,7 +83,7 @@ async fn busy(world: &World) {
     let held = Filter { recipient: Some("e@z.example".into()), ..Filter::default() };
     assert_eq!(world.queue.hold(&held).await.unwrap().jobs, 1);
     let limiter = world.queue.limiter("auth", Rate { count: 3, per: Duration::from_secs(600) });
-    limiter.take("192.0.2.1").await.unwrap();
+    limiter.acquire("192.0.2.1", 1).await.unwrap();
 }
 
 #[tokio::test]

@@ -330,6 +330,11 @@ impl Reply {
         Self::new(421, Status::new(4, 7, 0), format!("{hostname} Error: too many connections from {client}"))
     }
 
+    /// The server has no room for another connection.
+    pub fn server_busy(hostname: &str) -> Self {
+        Self::new(421, Status::new(4, 3, 2), format!("{hostname} Error: server busy, try again later"))
+    }
+
     /// Too many logins of this client have failed.
     pub fn too_many_auth_failures(hostname: &str) -> Self {
         Self::new(421, Status::new(4, 7, 0), format!("{hostname} Error: too many authentication failures"))

@@ -61,6 +61,9 @@ impl Dialog<'_> {
     }
 
     async fn data(&mut self) -> Answer<Refused> {
+        if let Some(refusal) = self.over_quota().await {
+            return refusal;
+        }
         let shared = &self.door.shared;
         let began = Instant::now();
         let recipients = self.session.transaction().map_or(&[][..], |t| &t.envelope.recipients);
@@ -72,6 +75,16 @@ impl Dialog<'_> {
             }
             Err(not_queued) => message_refused(not_queued),
         }
+    }
+
+    /// Has the login sent as much as it may?
+    async fn over_quota(&self) -> Option<Answer<Refused>> {
+        let (login, quota) = self.session.login().zip(self.door.shared.messages.as_ref())?;
+        if Box::pin(quota.acquire(login)).await {
+            return None;
+        }
+        quota.refused();
+        Some(Answer::Refuse(Reply::too_much_mail(login), Refused::TooMuchMail))
     }
 
     async fn store(&mut self, envelope: Envelope) -> Answer<Refused> {

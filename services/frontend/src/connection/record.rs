@@ -31,9 +31,7 @@ impl Dialog<'_> {
             Grounds::Shell(refused @ Refused::Login { why, login }) => {
                 (refused.label(), why.result(), login.as_deref())
             }
-            Grounds::Shell(refused @ (Refused::Intake(_) | Refused::EtrnForbidden | Refused::EtrnFailed)) => {
-                (refused.label(), "", None)
-            }
+            Grounds::Shell(refused) => (refused.label(), "", None),
         };
         metrics::rejection(refusal.activity.name(), refusal.reply.code(), reason).increment(1);
         match attempt {

@@ -22,6 +22,8 @@ pub(super) enum Refused {
     EtrnForbidden,
     /// The queue could not be asked to send.
     EtrnFailed,
+    /// The login has sent as much as it may.
+    TooMuchMail,
 }
 
 /// Why a login failed.
@@ -47,6 +49,7 @@ impl Refused {
             Self::Login { why, .. } => why.label(),
             Self::EtrnForbidden => "etrn_refused",
             Self::EtrnFailed => "queue_unavailable",
+            Self::TooMuchMail => "messages_per_login",
         }
     }
 }

@@ -6,19 +6,21 @@ use staffetta_smtp::server::{Answer, SaslStep};
 use super::Dialog;
 use super::refused::{LoginFailure, Refused, login_refused};
 use crate::auth::{Progress, Who};
+use crate::failures::Guess;
 
 impl Dialog<'_> {
     pub(super) async fn sasl(&mut self, step: SaslStep) -> Answer<Refused> {
         let shared = &self.door.shared;
         let auth = &shared.auth;
+        if let SaslStep::Start { mechanism, .. } = &step {
+            self.attempt = Some(mechanism.clone());
+        }
+        let guess = match self.may_guess(&step).await {
+            Ok(guess) => guess,
+            Err(refused) => return refused,
+        };
         let progress = match step {
-            SaslStep::Start { mechanism, initial } => {
-                self.attempt = Some(mechanism.clone());
-                if !self.peer.trusted && !shared.failures.may_try(self.peer.address.ip()).await {
-                    return login_refused(LoginFailure::Limited, None, &shared.hostname);
-                }
-                auth.start(&mechanism, initial, self.who()).await
-            }
+            SaslStep::Start { mechanism, initial } => auth.start(&mechanism, initial, self.who()).await,
             SaslStep::Response(secret) => match self.exchange.take() {
                 Some(exchange) => auth.respond(exchange, secret).await,
                 None => Progress::Unavailable,
@@ -28,10 +30,30 @@ impl Dialog<'_> {
                 return Answer::Proceed;
             }
         };
-        if progress.is_wrong_credentials() && !self.peer.trusted {
-            shared.failures.count(self.peer.address.ip()).await;
+        if let Some(guess) = guess
+            && !progress.is_wrong_credentials()
+        {
+            guess.forgive().await;
         }
         self.conclude(progress)
+    }
+
+    /// Credentials are only looked at with a token: the client has not been wrong too often. Each step may be the one
+    /// that carries them.
+    async fn may_guess(&self, step: &SaslStep) -> Result<Option<Guess>, Answer<Refused>> {
+        let carries = match step {
+            SaslStep::Start { initial, .. } => initial.is_some(),
+            SaslStep::Response(_) => true,
+            SaslStep::Cancel => false,
+        };
+        if !carries || self.peer.trusted {
+            return Ok(None);
+        }
+        let shared = &self.door.shared;
+        match shared.failures.guess(self.peer.address.ip()).await {
+            Some(guess) => Ok(Some(guess)),
+            None => Err(login_refused(LoginFailure::Limited, None, &shared.hostname)),
+        }
     }
 
     fn conclude(&mut self, progress: Progress) -> Answer<Refused> {

@@ -30,9 +30,7 @@ impl Client {
 
     /// Connects from this address of ours, reads the greeting and says EHLO.
     pub(crate) async fn from(source: &str, address: SocketAddr) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
-        let mut client = Self { io: Box::new(socket.connect(address).await.unwrap()), buffer: Vec::new() };
+        let mut client = Self { io: Box::new(connect_from(source, address).await), buffer: Vec::new() };
         let greeting = client.reply().await;
         assert!(greeting.starts_with("220 mail.test ESMTP"), "{greeting}");
         client.say("EHLO client.test").await;
@@ -80,6 +78,15 @@ impl Client {
     pub(crate) async fn encrypted_behind(header: &[u8], address: SocketAddr, ca: &Path) -> Self {
         let mut tcp = TcpStream::connect(address).await.unwrap();
         tcp.write_all(header).await.unwrap();
+        Self::start_tls(tcp, ca).await
+    }
+
+    /// The same from this address of ours.
+    pub(crate) async fn encrypted_from(source: &str, address: SocketAddr, ca: &Path) -> Self {
+        Self::start_tls(connect_from(source, address).await, ca).await
+    }
+
+    async fn start_tls(mut tcp: TcpStream, ca: &Path) -> Self {
         let mut buffer = Vec::new();
         read_reply(&mut tcp, &mut buffer).await;
         tcp.write_all(b"EHLO client.test\r\n").await.unwrap();
@@ -121,6 +128,12 @@ impl Client {
         let mut rest = [0; 64];
         !matches!(self.io.read(&mut rest).await, Ok(n) if n > 0)
     }
+}
+
+async fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+    socket.connect(address).await.unwrap()
 }
 
 /// A connection with octets on it. Not a moment passes in between: a server in this process cannot be faster.

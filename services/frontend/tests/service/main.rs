@@ -275,7 +275,84 @@ async fn a_client_that_guesses_passwords_is_sent_away() {
     world.redis.kill().unwrap();
     world.until_ready(false).await;
     let mut client = Client::encrypted(world.submission, &world.ca).await;
-    client.expect(&[(AUTH, "235 2.7.0 ")]).await;
+    client.expect(&[(AUTH, "421 4.7.0 ")]).await;
+    // Without Redis the pod knows its own: whoever did nothing may come in, and has no more guesses than before.
+    let mut other = Client::encrypted_from("127.0.0.2", world.submission, &world.ca).await;
+    other.expect(&[(AUTH, "235 2.7.0 ")]).await;
+    let mut other = Client::encrypted_from("127.0.0.2", world.submission, &world.ca).await;
+    other.expect(&[(WRONG, "535 "), (WRONG, "535 "), (AUTH, "421 4.7.0 ")]).await;
+}
+
+/// CVE-like: a limit that is looked at before and counted after lets through all that come at once.
+#[tokio::test]
+async fn guesses_at_the_same_time_are_no_more_than_guesses_one_by_one() {
+    let limits = "trusted_networks = []\nauth_failures_per_client = \"10/1h\"\nconnections_per_client = 60";
+    let world = World::start(limits).await;
+    let clients = (0..50).map(|_| Client::encrypted(world.submission, &world.ca));
+    let clients = futures_util::future::join_all(clients).await;
+    let replies = futures_util::future::join_all(clients.into_iter().map(async |mut c| c.say(WRONG).await)).await;
+    let of = |code: &str| replies.iter().filter(|reply| reply.starts_with(code)).count();
+    assert_eq!((of("535"), of("421 4.7.0")), (10, 40), "{replies:?}");
+}
+
+#[tokio::test]
+async fn many_good_logins_at_the_same_time_wait_for_each_other_and_do_not_count() {
+    let limits = "trusted_networks = []\nauth_failures_per_client = \"2/1h\"";
+    let world = World::start(limits).await;
+    let clients = (0..30).map(|_| Client::encrypted(world.submission, &world.ca));
+    let clients = futures_util::future::join_all(clients).await;
+    let replies = futures_util::future::join_all(clients.into_iter().map(async |mut c| c.say(AUTH).await)).await;
+    assert!(replies.iter().all(|reply| reply.starts_with("235 ")), "{replies:?}");
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    client.expect(&[(WRONG, "535 "), (WRONG, "535 "), (AUTH, "421 4.7.0 ")]).await;
+}
+
+#[tokio::test]
+async fn a_login_sends_no_more_than_it_may() {
+    let mut world = World::start("messages_per_login = \"2/1h\"").await;
+    let send = [
+        ("MAIL FROM:<john@example.org>", "250 "),
+        ("RCPT TO:<lisa@example.com>", "250 "),
+        ("DATA", "354 "),
+        ("Subject: x\r\n\r\nx\r\n.", "250 2.0.0 "),
+    ];
+    let over = "450 4.7.1 Error: too much mail from john@example.org\r\n";
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    client.expect(&[(AUTH, "235 ")]).await;
+    client.expect(&send).await;
+    let mut another = Client::encrypted(world.submission, &world.ca).await;
+    another.expect(&[(AUTH, "235 ")]).await;
+    another.expect(&send).await;
+    for client in [&mut client, &mut another] {
+        client.expect(&send[..2]).await;
+        client.expect(&[("DATA", over), ("RSET", "250 ")]).await;
+    }
+    // Nobody logged in: nothing to count by.
+    let mut trusted = Client::ready(world.relay).await;
+    trusted.expect(&send).await;
+    world.redis.kill().unwrap();
+    world.redis.restart().unwrap();
+    world.until_ready(true).await;
+    client.expect(&send[..2]).await;
+    client.expect(&[("DATA", over)]).await;
+}
+
+#[tokio::test]
+async fn a_full_listener_says_so_and_the_others_are_open() {
+    let limits = "trusted_networks = [\"127.0.0.9/32\"]\nconnection_limit = 20\nconnections_per_client = 100";
+    let world = World::start(limits).await;
+    let mut held = Vec::new();
+    for _ in 0..15 {
+        held.push(Client::ready(world.relay).await);
+    }
+    let (_, refusal) = Client::connect(world.relay).await;
+    assert_eq!(refusal, "421 4.3.2 mail.test Error: server busy, try again later\r\n");
+    for _ in 0..4 {
+        held.push(Client::ready(world.submission).await);
+    }
+    let (_, refusal) = Client::connect(world.submission).await;
+    assert!(refusal.starts_with("421 4.3.2 "), "{refusal}");
+    held.push(Client::from("127.0.0.9", world.relay).await);
 }
 
 #[tokio::test]
