@@ -7,7 +7,7 @@ use staffetta_queue::{Destination, Place, Settled};
 use crate::world::{World, world, world_with};
 
 /// Makes all leases look expired.
-fn expire_leases(world: &World) {
+pub(crate) fn expire_leases(world: &World) {
     let script = "for _, key in ipairs(redis.call('KEYS', '*}lease')) do
         for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZADD', key, 1, member) end end";
     redis::cmd("EVAL").arg(script).arg(0).exec(&mut world.redis()).unwrap();

@@ -4,6 +4,7 @@
 
 mod accept;
 mod admin;
+mod cluster;
 mod deliver;
 mod faults;
 mod garbage;

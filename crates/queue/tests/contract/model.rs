@@ -13,7 +13,7 @@ use staffetta_mail::{QueueId, Status};
 use staffetta_queue::{Accept, Deleted, Destination, Durability, Filter, Job, Lease, Queue, Settled, Settlement};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{World, accept, notice, world_with};
+use crate::world::{World, accept, cluster_world, notice, world_with};
 
 const DESTINATIONS: [&str; 3] = ["x.example", "y.example", "z.example"];
 /// Where notices go.
@@ -584,6 +584,18 @@ fn the_invariants_hold_under_random_steps() {
     for seed in SEEDS {
         run_seed(&runtime, &world, seed);
     }
+}
+
+/// The same on a node of a cluster, where every step must stay in one slot.
+#[test]
+fn the_invariants_hold_in_a_cluster() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let fast = [("appendonly", "no"), ("appendfsync", "no")];
+    let world = runtime.block_on(cluster_world(&fast, |settings| {
+        settings.durability = Durability::None;
+        settings.partitions = 2;
+    }));
+    run_seed(&runtime, &world, 4);
 }
 
 fn run_seed(runtime: &tokio::runtime::Runtime, world: &World, seed: u8) {

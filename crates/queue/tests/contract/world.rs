@@ -1,6 +1,6 @@
 //! A queue on a server of its own, and short words for what tests do with it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
 use staffetta_queue::server::{LocalServer, Options};
@@ -37,9 +37,38 @@ pub(crate) async fn world() -> World {
 
 /// With settings for redis-server and changes to the queue's own.
 pub(crate) async fn world_with(server: &[(&str, &str)], change: impl FnOnce(&mut Settings)) -> World {
+    let settings = server.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    world_on(Options { port: None, settings }, |_| {}, change).await
+}
+
+/// On a node of a Redis Cluster that has all slots: it refuses whatever touches two slots at once.
+pub(crate) async fn cluster_world(server: &[(&str, &str)], change: impl FnOnce(&mut Settings)) -> World {
+    let [port, bus] = [free_port(), free_port()];
+    let bus = bus.to_string();
+    let cluster = [("cluster-enabled", "yes"), ("cluster-port", &bus)];
+    let settings = cluster.iter().chain(server).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let options = Options { port: Some(port), settings: settings.collect() };
+    world_on(options, take_all_slots, change).await
+}
+
+fn take_all_slots(server: &LocalServer) {
+    let mut redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16_383).exec(&mut redis).unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    while !redis::cmd("CLUSTER").arg("INFO").query::<String>(&mut redis).unwrap().contains("cluster_state:ok") {
+        assert!(Instant::now() < end, "the cluster does not come up");
+        std::thread::yield_now();
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+async fn world_on(options: Options, prepare: impl FnOnce(&LocalServer), change: impl FnOnce(&mut Settings)) -> World {
     let dir = tempfile::tempdir().unwrap();
-    let options = server.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let server = LocalServer::start_with(dir.path(), Options { port: None, settings: options }).unwrap();
+    let server = LocalServer::start_with(dir.path(), options).unwrap();
+    prepare(&server);
     let mut settings = settings(server.url());
     change(&mut settings);
     let shutdown = CancellationToken::new();
