@@ -25,7 +25,8 @@ impl Live {
         self.gone.clone()
     }
 
-    /// Sends commands in one write; one answer for each. Scripts that Redis has forgotten are loaded and called again.
+    /// Sends commands in one write; one answer for each. Scripts that Redis has forgotten are loaded and called again, and
+    /// WAIT behind them: its first answer is about a time before they ran.
     pub(crate) async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Result<Value, Fault>>, Fault> {
         let mut values = self.send_once(pipeline).await?;
         if values.iter().any(is_unknown_script) {
@@ -45,7 +46,9 @@ impl Live {
     }
 
     async fn repeat_unknown(&self, pipeline: &Pipeline, values: &mut [Value]) -> Result<(), Fault> {
-        let unknown: Vec<usize> = (0..values.len()).filter(|&index| is_unknown_script(&values[index])).collect();
+        let waits: Vec<bool> = pipeline.cmd_iter().map(is_wait).collect();
+        let again = |index: &usize| is_unknown_script(&values[*index]) || waits.get(*index) == Some(&true);
+        let unknown: Vec<usize> = (0..values.len()).filter(again).collect();
         let mut again = Pipeline::new();
         load_all(&mut again);
         let loads = again.len();
@@ -70,6 +73,10 @@ impl Live {
             value => Ok(value),
         }
     }
+}
+
+fn is_wait(command: &redis::Cmd) -> bool {
+    matches!(command.args_iter().next(), Some(redis::Arg::Simple(b"WAIT")))
 }
 
 fn is_unknown_script(value: &Value) -> bool {

@@ -34,9 +34,8 @@ async fn a_message_whose_outcome_is_unknown_is_withdrawn() {
     assert_eq!(world.remains(), Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn a_replica_that_does_not_answer_is_not_counted() {
-    let world = world().await;
+/// A replica of a server, and a queue that wants its word.
+async fn replicated(world: &World) -> (World, Queue) {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     redis::cmd("CONFIG").arg("SET").arg("port").arg(port).exec(&mut world.redis()).unwrap();
     let replica = world_with(&[], |settings| settings.durability = Durability::None).await;
@@ -47,11 +46,43 @@ async fn a_replica_that_does_not_answer_is_not_counted() {
     let queue = Queue::open(settings, CancellationToken::new()).unwrap();
     queue.ready(Duration::from_secs(20)).await.unwrap();
     put(&queue, &["a@x.example"], b"x").await.unwrap();
+    (replica, queue)
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_answer_is_not_counted() {
+    let world = world().await;
+    let (replica, queue) = replicated(&world).await;
     signal(&replica, "-STOP");
     let refused = put(&queue, &["a@y.example"], b"x").await;
     signal(&replica, "-CONT");
     refused.unwrap_err();
     assert_eq!(keys(&world, "*}w:y.example"), Vec::<String>::new(), "and it is withdrawn");
+}
+
+fn all_confirmed(world: &World) -> bool {
+    let info: String = redis::cmd("INFO").arg("replication").query(&mut world.redis()).unwrap();
+    let offset = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).unwrap();
+    info.lines().any(|line| line.starts_with("slave0:") && line.contains(&format!(",offset={offset},")))
+}
+
+#[tokio::test]
+async fn a_replica_is_waited_for_when_redis_has_forgotten_the_scripts() {
+    let world = world().await;
+    let (replica, queue) = replicated(&world).await;
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut world.redis()).unwrap();
+    // All that the replica has not confirmed is the enqueue itself.
+    let end = Instant::now() + Duration::from_secs(20);
+    while !all_confirmed(&world) {
+        assert!(Instant::now() < end, "the replica does not follow");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    signal(&replica, "-STOP");
+    let mut putting = Box::pin(put(&queue, &["a@y.example"], b"x"));
+    let early = tokio::time::timeout(Duration::from_millis(1_500), &mut putting).await;
+    signal(&replica, "-CONT");
+    assert!(early.is_err(), "said without the word of the replica: {early:?}");
+    putting.await.unwrap();
 }
 
 #[tokio::test]
