@@ -57,6 +57,7 @@ pub struct World {
     ports: Ports,
     settings: Vec<(&'static str, String)>,
     tables: String,
+    listeners: String,
     clocks: Vec<(Service, i64)>,
     running: Vec<(Service, Running)>,
     mail_hosts: u8,
@@ -116,6 +117,7 @@ impl World {
                 ("frontend.drain_delay", "\"0s\"".into()),
             ],
             tables: String::new(),
+            listeners: String::new(),
             clocks: Vec::new(),
             running: Vec::new(),
             mail_hosts: 0,
@@ -147,6 +149,13 @@ impl World {
     #[must_use]
     pub fn tables(mut self, toml: &str) -> Self {
         self.tables.push_str(toml);
+        self
+    }
+
+    /// Adds a listener, an inline table, to the usual three.
+    #[must_use]
+    pub fn listener(mut self, toml: &str) -> Self {
+        self.listeners.push_str(&format!("  {toml},\n"));
         self
     }
 
@@ -422,7 +431,7 @@ frontend.listener = [
   {{ name = "smtp", bind = "{smtp}", kind = "relay" }},
   {{ name = "submission", bind = "{submission}", kind = "submission" }},
   {{ name = "submissions", bind = "{submissions}", kind = "submission", tls = "implicit" }},
-]
+{listeners}]
 dns.servers = ["{dns}"]
 delivery.http = "{delivery_http}"
 delivery.port = {mx}
@@ -435,10 +444,13 @@ delivery.port = {mx}
             smtp = self.ports.smtp.address(),
             submission = self.ports.submission.address(),
             submissions = self.ports.submissions.address(),
+            listeners = self.listeners,
             dns = self.dns.address(),
             mx = self.ports.mx.number(),
         );
         for (key, value) in &self.settings {
+            // Of what is said above, too, the test has the last word.
+            text = text.split_inclusive('\n').filter(|line| !line.starts_with(&format!("{key} = "))).collect();
             text.push_str(&format!("{key} = {value}\n"));
         }
         text.push_str(&self.tables);

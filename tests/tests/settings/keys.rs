@@ -1,0 +1,166 @@
+//! The list of all keys, and of the test in which each one has an effect. A key that is added, or that begins to work,
+//! needs a line here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+
+/// A file of the workspace and a test in it.
+type Test = (&'static str, &'static str);
+
+const FRONTEND: &str = "tests/tests/settings/frontend.rs";
+const STORE: &str = "tests/tests/settings/store.rs";
+const DELIVERY: &str = "tests/tests/settings/delivery.rs";
+const SERVICE: &str = "services/frontend/tests/service/main.rs";
+const PROXY: &str = "services/frontend/tests/service/proxy.rs";
+const WORKER: &str = "services/delivery/tests/delivery.rs";
+const AUTH: &str = "services/auth/tests/service.rs";
+
+/// Two services find each other by what the world of these tests writes for it.
+const WORLD: Test = ("tests/tests/journey.rs", "one_message_reaches_all_its_destinations_once");
+const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
+const SNI: Test = (FRONTEND, "a_client_that_asks_for_a_name_gets_its_certificate");
+const QUERIES: Test = (AUTH, "each_parameter_of_a_query_is_what_its_name_says");
+const MUTUAL: Test = (AUTH, "mutual_tls_lets_in_who_has_a_certificate");
+const REPLICA: Test = ("tests/tests/loss/store.rs", "without_the_word_of_its_replica_nothing_is_accepted");
+const PLACES: Test = ("tests/tests/places.rs", "clients_that_end_in_every_way_leave_nothing_behind_in_the_frontend");
+const LOG: Test = (FRONTEND, "the_log_has_the_format_and_the_level_of_the_file");
+const SENDING: Test = (FRONTEND, "what_may_be_sent_is_said_by_the_file");
+const SIZES: Test = (FRONTEND, "limits_of_a_message_are_those_of_the_file");
+const TO_ROUTE: Test = (WORKER, "a_login_is_sent_in_tls_and_never_after_a_broken_handshake");
+
+const KEYS: &[(&str, Test)] = &[
+    ("hostname", (FRONTEND, "hostname_is_the_name_in_greeting_and_trace")),
+    ("redis.url", WORLD),
+    ("redis.partitions", (STORE, "the_queue_has_as_many_partitions_as_the_file_says_and_all_are_used")),
+    ("redis.durability", (STORE, "a_server_without_a_synced_file_is_enough_only_when_the_file_says_so")),
+    ("redis.replicas", REPLICA),
+    ("redis.max_memory_ratio", (STORE, "mail_is_refused_above_the_ratio_of_the_file")),
+    ("spool.inline_limit", (STORE, "a_body_above_the_inline_limit_of_the_file_is_stored_beside_its_record")),
+    ("tls.certificate", SNI),
+    ("tls.key", SNI),
+    ("tls.sni.name", SNI),
+    ("tls.sni.certificate", SNI),
+    ("tls.sni.key", SNI),
+    ("rpc.ca", MUTUAL),
+    ("rpc.certificate", MUTUAL),
+    ("rpc.key", (SERVICE, "mutual_tls_towards_the_auth_service")),
+    ("auth.listen", WORLD),
+    ("auth.http", WORLD),
+    ("auth.cache_ttl", (AUTH, "what_was_verified_or_owned_is_believed_for_cache_ttl_and_no_longer")),
+    ("auth.sql.url", (AUTH, "a_back_end_that_is_not_there_yet_is_waited_for")),
+    ("auth.sql.password_query", QUERIES),
+    ("auth.sql.sender_query", QUERIES),
+    ("auth.sql.domain_query", QUERIES),
+    ("auth.sql.recipient_query", QUERIES),
+    ("frontend.http", WORLD),
+    ("frontend.auth", (SERVICE, "an_auth_service_that_is_away_is_a_454_and_comes_back_by_itself")),
+    ("frontend.trusted_networks", ("tests/tests/policy.rs", "a_trusted_network_relays_without_a_login")),
+    ("frontend.relay_domains", SENDING),
+    (
+        "frontend.relay_domains_from_auth",
+        ("tests/tests/policy.rs", "our_own_domains_take_mail_from_strangers_and_know_their_recipients"),
+    ),
+    ("frontend.size_limit", SIZES),
+    ("frontend.recipient_limit", SIZES),
+    ("frontend.reject_unknown_recipient_domain", SENDING),
+    ("frontend.sender_must_match_login", SENDING),
+    ("frontend.enable_vrfy", SENDING),
+    ("frontend.etrn_networks", SENDING),
+    ("frontend.connection_limit", PLACES),
+    ("frontend.connections_per_client", (SERVICE, "limits_of_connections_and_patience")),
+    (
+        "frontend.auth_failures_per_client",
+        ("tests/tests/policy.rs", "a_client_that_guesses_passwords_is_sent_away_and_counted"),
+    ),
+    ("frontend.proxy_from", (PROXY, "the_client_of_the_header_counts_for_trust_limits_log_and_trace")),
+    ("frontend.timeout", (SERVICE, "limits_of_connections_and_patience")),
+    ("frontend.drain_delay", (FRONTEND, "a_drain_lets_new_clients_in_for_its_delay")),
+    ("frontend.listener.name", (FRONTEND, "a_listener_without_tls_offers_none")),
+    ("frontend.listener.bind", WORLD),
+    ("frontend.listener.kind", ("tests/tests/policy.rs", "submission_wants_tls_then_a_login_then_ones_own_sender")),
+    ("frontend.listener.tls", (FRONTEND, "a_listener_without_tls_offers_none")),
+    ("frontend.listener.proxy_from", (PROXY, "the_header_comes_before_tls")),
+    ("dns.servers", WORLD),
+    ("delivery.http", WORLD),
+    ("delivery.concurrency", (DELIVERY, "connections_are_as_many_as_the_file_says")),
+    ("delivery.destination_concurrency", (DELIVERY, "a_route_has_a_window_and_a_level_of_its_own")),
+    ("delivery.retry_min", (DELIVERY, "waits_stay_within_their_bounds")),
+    ("delivery.retry_max", (DELIVERY, "waits_stay_within_their_bounds")),
+    ("delivery.lifetime", ("tests/tests/delivery.rs", "a_message_that_expires_is_reported")),
+    ("delivery.delay_warning", (WORKER, "a_late_message_is_announced_once")),
+    ("delivery.port", WORLD),
+    ("delivery.tls", (WORKER, "plaintext_is_remembered_for_may_and_never_used_at_encrypt_or_verify")),
+    ("delivery.ca", (WORKER, "the_level_verify_checks_the_certificate_and_delivery_ca_adds_an_issuer")),
+    ("delivery.timeouts.connect", (DELIVERY, "a_connection_has_its_time_too")),
+    ("delivery.timeouts.greeting", TIMES),
+    ("delivery.timeouts.tls", TIMES),
+    ("delivery.timeouts.helo", TIMES),
+    ("delivery.timeouts.mail", TIMES),
+    ("delivery.timeouts.rcpt", TIMES),
+    ("delivery.timeouts.data", TIMES),
+    ("delivery.timeouts.transfer", TIMES),
+    ("delivery.timeouts.final", TIMES),
+    ("delivery.source_addresses", (WORKER, "connections_come_from_the_source_address")),
+    ("delivery.blocked_networks", (WORKER, "blocked_networks_are_not_dialled_after_a_look_up")),
+    ("delivery.lease", ("tests/tests/loss/lease.rs", "a_lease_lasts_as_long_as_its_holder_lives")),
+    ("delivery.route.domain", (DELIVERY, "a_route_has_a_window_and_a_level_of_its_own")),
+    ("delivery.route.via", TO_ROUTE),
+    ("delivery.route.tls", (DELIVERY, "a_route_has_a_window_and_a_level_of_its_own")),
+    ("delivery.route.username", TO_ROUTE),
+    ("delivery.route.password", TO_ROUTE),
+    ("delivery.route.concurrency", (DELIVERY, "a_route_has_a_window_and_a_level_of_its_own")),
+    ("log.format", LOG),
+    ("log.level", LOG),
+];
+
+/// Keys that are accepted and do nothing yet; the reference page says so.
+const NOT_YET: &[&str] = &[
+    "spool.url",
+    "spool.redis_limit",
+    "auth.backend",
+    "auth.dovecot.socket",
+    "frontend.messages_per_login",
+    "dns.dnssec",
+    "dns.trust_anchor",
+    "delivery.destination_rate",
+    "delivery.route.rate",
+    "delivery.dkim.domain",
+    "delivery.dkim.selector",
+    "delivery.dkim.key",
+];
+
+/// Key to the text below its heading, and below that of its table.
+fn reference(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let page = fs::read_to_string(root.join("docs/configuration.md"))?;
+    let mut keys = BTreeMap::new();
+    for table in page.split("\n## ").skip(1) {
+        let mut parts = table.split("\n### ");
+        let about = parts.next().unwrap_or_default();
+        for part in parts {
+            let key = part.split('`').nth(1).context("a heading without a key")?;
+            keys.insert(key.to_owned(), format!("{about}\n{part}"));
+        }
+    }
+    Ok(keys)
+}
+
+#[test]
+fn each_key_has_a_test_that_sees_its_effect() -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
+    let mut reference = reference(root)?;
+    for (key, (file, test)) in KEYS {
+        assert!(reference.remove(*key).is_some(), "{key}: there is no such key, or it stands here twice");
+        let text = fs::read_to_string(root.join(file)).with_context(|| file.to_string())?;
+        assert!(text.contains(&format!("fn {test}(")), "{key}: {file} has no test {test}");
+    }
+    for key in NOT_YET {
+        let text = reference.remove(*key).with_context(|| format!("{key}: there is no such key"))?;
+        let says = ["Not available in this version", "not use it yet", "in this version they stay"];
+        assert!(says.iter().any(|words| text.contains(words)), "{key} works now: name the test that sees it");
+    }
+    assert!(reference.is_empty(), "no test is named for {:?}", reference.keys());
+    Ok(())
+}

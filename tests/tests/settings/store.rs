@@ -1,0 +1,79 @@
+//! `[redis]` and `[spool]`.
+
+use staffetta_tests::{SOON, Service, Value, World, eventually, get};
+
+use super::{MESSAGE, client};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_has_as_many_partitions_as_the_file_says_and_all_are_used() -> anyhow::Result<()> {
+    let mut world = World::new().await?.set("redis.partitions", "3").start().await?;
+    world.dns.mx("example.com", 10, "mx.example.com");
+    world.kill(Service::Delivery);
+    let mut client = client(&world).await?;
+    for n in 0..12 {
+        let to = format!("r{n}@example.com");
+        assert_eq!(client.send("a@example.org", &[&to], MESSAGE).await?.code, 250);
+    }
+    let mut store = world.store()?;
+    assert_eq!(store.ask(&["HGET", "{kq:cfg}", "partitions"])?, Value::Octets(b"3".to_vec()));
+    assert_eq!(store.keys("*}ids")?.len(), 3, "{:?}", store.keys("*")?);
+    assert_eq!(world.queue().await?.counts().await?.messages, 12);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_synced_file_is_enough_only_when_the_file_says_so() -> anyhow::Result<()> {
+    for (durability, code) in [("none", 250), ("managed", 250), ("fsync", 451)] {
+        let mut world = World::new().await?.set("redis.durability", format!("{durability:?}")).start().await?;
+        world.dns.mx("example.com", 10, "mx.example.com");
+        world.kill(Service::Frontend);
+        world.store()?.ask(&["CONFIG", "SET", "appendonly", "no"])?;
+        world.spawn(Service::Frontend)?;
+        let address = world.http(Service::Frontend);
+        eventually(SOON, || async move {
+            let (answer, text) = get(address, "/readyz").await?;
+            anyhow::ensure!((answer == 200) == (code == 250), "{durability}: {answer} {text}");
+            Ok(())
+        })
+        .await?;
+        let reply = match client(&world).await?.send("a@example.org", &["a@example.com"], MESSAGE).await {
+            Ok(reply) => reply.text(),
+            Err(error) => error.to_string(),
+        };
+        assert!(reply.contains(&code.to_string()), "{durability}: {reply}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_is_refused_above_the_ratio_of_the_file() -> anyhow::Result<()> {
+    for (ratio, code) in [("0.95", 250), ("0.01", 452)] {
+        let world = World::new().await?.set("redis.max_memory_ratio", ratio).start().await?;
+        world.store()?.ask(&["CONFIG", "SET", "maxmemory", "64mb"])?;
+        world.dns.mx("example.com", 10, "mx.example.com");
+        eventually(SOON, || async {
+            let reply = match client(&world).await?.send("a@example.org", &["a@example.com"], MESSAGE).await {
+                Ok(reply) => reply.text(),
+                Err(error) => error.to_string(),
+            };
+            anyhow::ensure!(reply.contains(&code.to_string()), "{ratio}: {reply}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_above_the_inline_limit_of_the_file_is_stored_beside_its_record() -> anyhow::Result<()> {
+    for (limit, chunks) in [("4KiB", 1), ("1MiB", 0)] {
+        let world = World::new().await?.set("spool.inline_limit", format!("{limit:?}"));
+        let mut world = world.set("spool.redis_limit", "\"16MiB\"").start().await?;
+        world.dns.mx("example.com", 10, "mx.example.com");
+        world.kill(Service::Delivery);
+        let text = format!("{MESSAGE}{}", "\r\nmore".repeat(5_000));
+        assert_eq!(client(&world).await?.send("a@example.org", &["a@example.com"], &text).await?.code, 250);
+        assert_eq!(world.store()?.keys("*}b:*")?.len(), chunks, "{limit}");
+    }
+    Ok(())
+}
