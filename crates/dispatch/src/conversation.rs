@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use staffetta_policy::classify::{Action, Failure, Peer, classify, too_many_recipients};
+use staffetta_policy::tls::{Need, Security};
 use staffetta_smtp::client::{self, Outcome, Report, Stage, TransactionId, Transfer};
 
 use crate::Handle;
@@ -105,11 +106,12 @@ impl<J: Handle> Conversation<J> {
         !self.aside.is_empty()
     }
 
-    /// The next transaction: of the job at hand while it has recipients, then of the next in `stock`. A job whose lease
-    /// is not `ours` is never begun.
+    /// The next transaction: of the job at hand while it has recipients, then of the next in `stock` that may travel over
+    /// a connection like this. A job whose lease is not `ours` is never begun.
     pub fn next(
         &mut self,
         stock: &mut VecDeque<Task<J>>,
+        security: &Security,
         limits: Limits,
         ours: impl Fn(&J) -> bool,
         now: Instant,
@@ -117,7 +119,7 @@ impl<J: Handle> Conversation<J> {
         if self.ending || self.submitted >= limits.messages {
             return Next::Nothing;
         }
-        let Some(at) = self.current(stock) else { return Next::Nothing };
+        let Some(at) = self.current(stock, security) else { return Next::Nothing };
         let (number, task) = &mut self.tasks[at];
         if !ours(&task.job) {
             let number = *number;
@@ -229,9 +231,10 @@ impl<J: Handle> Conversation<J> {
     }
 
     /// Where the job is whose recipients come next.
-    fn current(&mut self, stock: &mut VecDeque<Task<J>>) -> Option<usize> {
+    fn current(&mut self, stock: &mut VecDeque<Task<J>>, security: &Security) -> Option<usize> {
         if self.tasks.back().is_none_or(|(_, task)| !task.attempt.has_waiting()) {
-            let task = stock.pop_front()?;
+            let may = |task: &Task<J>| security.satisfies(Need::of(task.job.envelope()));
+            let task = stock.iter().position(may).and_then(|at| stock.remove(at))?;
             self.tasks.push_back((self.next_task, task));
             self.next_task += 1;
         }

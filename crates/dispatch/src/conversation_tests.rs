@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use staffetta_mail::{RemoteReply, Status};
 use staffetta_policy::schedule::Schedule;
-use staffetta_smtp::client::Failure as F;
+use staffetta_policy::tls::{Label, Trust};
+use staffetta_smtp::client::{Failure as F, Tls};
 
 use super::*;
 use crate::attempt::{Attempt, Facts};
 use crate::testing::{Job, envelope};
 
 const LIMITS: Limits = Limits { recipients: 100, messages: 1000 };
+
+fn in_clear() -> Security {
+    Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None }
+}
 
 /// A conversation, its stock, and what it is asked with.
 struct World {
@@ -20,6 +25,7 @@ struct World {
     peer: Peer,
     now: Instant,
     other_host: bool,
+    security: Security,
 }
 
 impl World {
@@ -46,11 +52,12 @@ impl World {
             peer: Peer { host: "mx.test".to_owned(), address: [192, 0, 2, 1].into(), port: 25 },
             now,
             other_host: false,
+            security: in_clear(),
         }
     }
 
     fn submit(&mut self, limits: Limits) -> Option<(TransactionId, usize)> {
-        match self.talk.next(&mut self.stock, limits, |_| true, self.now) {
+        match self.talk.next(&mut self.stock, &self.security, limits, |_| true, self.now) {
             Next::Submit(id, transaction) => Some((id, transaction.recipients.len())),
             Next::Disown(_) | Next::Nothing => None,
         }
@@ -183,6 +190,25 @@ fn a_connection_takes_no_more_than_its_server_allows() {
 }
 
 #[test]
+fn rfc8689_a_message_that_demands_tls_waits_for_a_connection_that_proves_the_server() {
+    let mut world = World::new(3, 1);
+    world.stock[0].job.1.require_tls = true;
+    let taken = |world: &mut World| -> Vec<u32> {
+        let each = |world: &mut World| {
+            let (id, _) = world.submit(LIMITS)?;
+            world.talk.task(id).map(|task| task.job.0)
+        };
+        std::iter::from_fn(|| each(world)).collect()
+    };
+    assert_eq!(taken(&mut world), [1, 2]);
+    assert_eq!(world.stock.len(), 1);
+    world.security = Security { starttls: Tls::Required, ..in_clear() };
+    assert!(taken(&mut world).is_empty(), "encrypted with whomever");
+    world.security.trust = Trust::WebPki { name: "mx.test".into() };
+    assert_eq!(taken(&mut world), [0]);
+}
+
+#[test]
 fn what_the_session_takes_back_is_free_unless_a_part_of_it_is_under_way() {
     let limits = Limits { recipients: 2, messages: 1000 };
     let mut world = World::new(2, 3);
@@ -201,7 +227,7 @@ fn what_the_session_takes_back_is_free_unless_a_part_of_it_is_under_way() {
 #[test]
 fn a_job_whose_lease_has_passed_is_neither_sent_nor_kept() {
     let mut world = World::new(2, 1);
-    let next = world.talk.next(&mut world.stock, LIMITS, |job| job.0 != 0, world.now);
+    let next = world.talk.next(&mut world.stock, &in_clear(), LIMITS, |job| job.0 != 0, world.now);
     assert!(matches!(next, Next::Disown(Task { job: Job(0, _), .. })));
     assert!(world.submit(LIMITS).is_some(), "the next one is sent");
     assert_eq!(numbers(&world.talk.end(None, false).stock), [1]);

@@ -212,6 +212,15 @@ fn session(peer: &Peer, failure: &client::Failure, domain: &str) -> Verdict {
             let text = format!("message size {size} exceeds size limit {limit} of server {peer}");
             Verdict::bounce(Status::new(5, 3, 4), text)
         }
+        // Another host may do; if none does, none ever will.
+        F::NoSmtpUtf8 => {
+            let text = format!("SMTPUTF8 is required, but was not offered by host {peer}");
+            Verdict::next_host(Status::new(5, 6, 7), text)
+        }
+        F::NoRequireTls => {
+            let text = format!("REQUIRETLS is required, but was not offered over verified TLS by host {peer}");
+            Verdict::next_host(Status::new(5, 7, 30), text)
+        }
         F::Loop => looping(domain),
     };
     let action = if failure.is_ambiguous() { Action::Defer } else { verdict.action };

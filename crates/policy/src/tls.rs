@@ -19,6 +19,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use staffetta_mail::Envelope;
 use staffetta_smtp::client::{Failure, Stage, Tls};
 
 /// How much TLS a destination needs (`delivery.tls`).
@@ -49,6 +50,28 @@ pub enum Need {
     Nothing,
     /// REQUIRETLS (RFC 8689): TLS with a server that has proved who it is.
     AuthenticatedTls,
+}
+
+impl Need {
+    /// What a message's sender asked for.
+    pub fn of(envelope: &Envelope) -> Self {
+        if envelope.require_tls { Self::AuthenticatedTls } else { Self::Nothing }
+    }
+
+    /// What a failed set-up means to a message with this need: without a server that can prove itself there is nothing to
+    /// wait for (RFC 8689 section 4.2.1).
+    #[must_use]
+    pub fn unmet(self, failure: Failure) -> Failure {
+        match (self, failure) {
+            (Self::AuthenticatedTls, Failure::TlsNotOffered | Failure::TlsHandshake(_)) => Failure::NoRequireTls,
+            (_, failure) => failure,
+        }
+    }
+
+    /// Is this failure due to the need? Then it says nothing about mail without it.
+    pub fn is_why(self, failure: &Failure) -> bool {
+        self == Self::AuthenticatedTls && (*failure == Failure::NoRequireTls || failure.stage() == Stage::StartTls)
+    }
 }
 
 /// What DNS says of a host's certificate (RFC 7672 section 2.1). An answer that is bogus or does not come is not here:

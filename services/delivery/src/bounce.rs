@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use staffetta_dispatch::{Failed, Plan};
 use staffetta_mail::report::{self, Fate, Original};
-use staffetta_mail::{Address, Envelope, Recipient, RemoteReply, ReversePath};
+use staffetta_mail::{Address, Envelope, Recipient, RemoteReply, Return, ReversePath};
 use staffetta_queue::{Accept, Body, Error, Notice, Origin, Queue};
 
 use crate::leased::Leased;
@@ -38,7 +38,7 @@ impl Reporter {
         let head = self.head(job).await?;
         let each = due(job, plan).into_iter().map(|(kind, fates)| {
             let report = self.write(job, sender, &head, (kind, &fates), lmtp);
-            (self.notice(&job.message.envelope, Recipient::new(sender.clone()), report), kind)
+            (self.notice(Recipient::new(sender.clone()), report), kind)
         });
         Ok(each.collect())
     }
@@ -60,7 +60,8 @@ impl Reporter {
             now: today(),
             unique: rand::rng().random(),
             envid: message.envelope.envid.as_deref(),
-            ret: message.envelope.ret,
+            // RFC 8689 section 5: the content does not travel back, perhaps in the clear.
+            ret: if message.envelope.require_tls { Some(Return::Headers) } else { message.envelope.ret },
             fates,
             original: Original { head, size: message.size },
         };
@@ -86,13 +87,12 @@ impl Reporter {
         }
     }
 
-    /// RFC 3464 section 2: from the null path, so that it never causes another. RFC 8689 section 5: a report is protected
-    /// as the message was.
-    fn notice(&self, about: &Envelope, to: Recipient, report: report::Report) -> Notice {
+    /// RFC 3464 section 2: from the null path, so that it never causes another. About a message that demanded TLS it quotes
+    /// no content, and so demands none: the way back may be without, and then nobody would hear of the end.
+    fn notice(&self, to: Recipient, report: report::Report) -> Notice {
         let envelope = Envelope {
             body: report.body,
             smtputf8: !to.address.as_str().is_ascii(),
-            require_tls: about.require_tls,
             ..Envelope::new(ReversePath::Null, vec![to])
         };
         let origin = Origin { listener: "bounce".to_owned(), client: None, helo: self.hostname.clone(), login: None };

@@ -53,6 +53,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         candidates: VecDeque::new(),
         turn: None,
         displaced: false,
+        need: Need::Nothing,
         carried: 0,
         served: 0,
         batch: FIRST_BATCH,
@@ -79,6 +80,8 @@ pub(crate) struct Carrier {
     turn: Option<Instant>,
     /// It has given its connection up before it could be used.
     displaced: bool,
+    /// What the connection, or the search for one, is for.
+    need: Need,
     /// Messages of this turn.
     pub(crate) carried: u32,
     /// Messages that were taken since the last claim.
@@ -195,6 +198,11 @@ impl Carrier {
         if self.jobs.is_empty() {
             return None;
         }
+        let need = self.jobs.front().map_or(Need::Nothing, |task| Need::of(&task.job.message.envelope));
+        if std::mem::replace(&mut self.need, need) != need {
+            // Hosts that will not do for the one may do for the other.
+            self.start_over();
+        }
         let (worker, lane) = (self.worker.clone(), self.lane.clone());
         let result = tokio::select! {
             biased;
@@ -237,11 +245,30 @@ impl Carrier {
 
     /// No host lets this carrier in. While another connection lives that is the server's limit, and nobody's fault.
     fn refused(&mut self, failure: &Failure) {
+        if let Failure::Session { failure: reason, .. } = failure
+            && self.need.is_why(reason)
+        {
+            return self.fail_demanding(failure);
+        }
         let refused = self.berth.refused();
         let about_mail = classify(failure, &self.lane.hop.name()).action == Action::Bounce;
         match refused {
             Refused::Enough if !about_mail => self.release_all(),
             Refused::Enough | Refused::Dead => self.fail_all(failure),
+        }
+    }
+
+    /// No host is good enough for those that demand TLS; the others have nothing to do with it.
+    fn fail_demanding(&mut self, failure: &Failure) {
+        let demanding = |task: &Task| Need::of(&task.job.message.envelope) == self.need;
+        let (met, rest) = std::mem::take(&mut self.jobs).into_iter().partition(demanding);
+        self.jobs = rest;
+        for task in VecDeque::into_iter(met) {
+            let mut fate = Fate::of(failure, task.job.destination());
+            if let Fate::Failed(failed) = &mut fate {
+                failed.back_off = false;
+            }
+            self.fail_with(task, &fate);
         }
     }
 
@@ -276,9 +303,13 @@ impl Carrier {
             source: worker.source_for(candidate.address.ip()),
             metrics: &worker.metrics,
             fallback: &worker.fallback,
-            need: Need::Nothing,
+            need: self.need,
         };
-        let result = opener.open(candidate, started).await;
+        let unmet = |failure| match failure {
+            Failure::Session { peer, failure } => Failure::Session { peer, failure: self.need.unmet(failure) },
+            other => other,
+        };
+        let result = opener.open(candidate, started).await.map_err(unmet);
         result.inspect_err(|failure| match failure {
             Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
             _ => worker.metrics.attempt_failed(metrics::CONNECT),
@@ -303,11 +334,15 @@ impl Carrier {
     }
 
     /// What is left of one job meets this failure.
-    pub(crate) fn fail(&self, mut task: Task, failure: &Failure) {
+    pub(crate) fn fail(&self, task: Task, failure: &Failure) {
         let fate = Fate::of(failure, task.job.destination());
+        self.fail_with(task, &fate);
+    }
+
+    fn fail_with(&self, mut task: Task, fate: &Fate) {
         task.attempt.judge(&self.worker.rules, Instant::now());
-        for index in task.attempt.fail_rest(&fate) {
-            record::outcome(&self.worker, &self.lane.hop, &task, index, &fate, None);
+        for index in task.attempt.fail_rest(fate) {
+            record::outcome(&self.worker, &self.lane.hop, &task, index, fate, None);
         }
         self.worker.finish(task, &self.lane);
     }

@@ -120,7 +120,7 @@ impl Opener<'_> {
         let tcp = dial(peer.address, source, self.timeouts.connect)
             .await
             .map_err(|error| classify::Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
-        let session = Client::new(Arc::new(self.hop.settings(security.starttls)));
+        let session = Client::new(Arc::new(self.hop.settings(security)));
         let mut connection = Connection::new(Stream::Plain(tcp), session, peer.clone(), security.clone());
         loop {
             match connection.next() {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
 use staffetta_mail::QueueId;
 use staffetta_policy::classify::Failure;
+use staffetta_policy::tls::Need;
 use staffetta_queue::Body;
 use staffetta_smtp::client::{self, Event, Outcome, Report, Stage, Stuffer, TransactionId};
 
@@ -39,7 +40,9 @@ impl Carrier {
         let mut talk = Conversation::default();
         let failure = loop {
             if connection.owed_for() < STALLED {
-                if !talk.has_aside() {
+                // What may not travel over this connection comes to the front and waits for its end.
+                let fits = |task: &Task| connection.security.satisfies(Need::of(&task.job.message.envelope));
+                if !talk.has_aside() && self.jobs.front().is_none_or(fits) {
                     self.prefetch();
                 }
                 self.submit(&mut connection, &mut talk);
@@ -74,7 +77,7 @@ impl Carrier {
         let worker = self.worker.clone();
         let ours = |job: &Leased| !worker.leases.is_lost(&job.held);
         while connection.session.backlog() < AHEAD && !worker.stop.is_cancelled() && !self.turn_is_over() {
-            match talk.next(&mut self.jobs, limits, ours, Instant::now()) {
+            match talk.next(&mut self.jobs, &connection.security, limits, ours, Instant::now()) {
                 Next::Submit(id, transaction) => {
                     connection.session.submit(id, transaction);
                     self.carried += 1;

@@ -11,9 +11,9 @@ use secrecy::ExposeSecret;
 use staffetta_config::{self as config, Config};
 use staffetta_mail::address_literal;
 use staffetta_policy::routing::{self, Defaults, Path};
-use staffetta_policy::tls::Level;
+use staffetta_policy::tls::{Level, Need, Security};
 use staffetta_queue::Destination;
-use staffetta_smtp::client::{Credentials, Protocol, ServerProfile, Tls};
+use staffetta_smtp::client::{Credentials, Protocol, ServerProfile};
 
 /// Where to go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,12 +66,13 @@ impl NextHop {
         }
     }
 
-    /// For the SMTP client.
-    pub(crate) fn settings(&self, starttls: Tls) -> ServerProfile {
+    /// For the SMTP client, towards a host that is asked for this.
+    pub(crate) fn settings(&self, security: &Security) -> ServerProfile {
         ServerProfile {
             helo_name: self.helo_name.to_string(),
             protocol: self.protocol,
-            tls: starttls,
+            tls: security.starttls,
+            verified: security.satisfies(Need::AuthenticatedTls),
             credentials: self.credentials.clone(),
             detect_loop: !matches!(self.key.target, Target::Host { .. }),
         }
@@ -162,6 +163,8 @@ fn credentials(route: &config::Route) -> Option<Arc<Credentials>> {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use staffetta_policy::routing::{Pattern, Via};
+    use staffetta_policy::tls::{Label, Trust};
+    use staffetta_smtp::client::Tls;
 
     use super::*;
 
@@ -169,6 +172,10 @@ mod tests {
         let logins = vec![None; routes.len()];
         let defaults = Defaults { tls: Level::May, concurrency: 20 };
         Router { hostname: "relay.test".into(), defaults, routes, logins }
+    }
+
+    fn in_clear() -> Security {
+        Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None }
     }
 
     fn to(pattern: Pattern, via: Via) -> routing::Route {
@@ -188,7 +195,7 @@ mod tests {
         assert_eq!(hop("direct.test").key.target, Target::Domain("direct.test".into()));
         assert_eq!(hop("local.test").protocol, Protocol::Lmtp);
         assert_eq!(hop("a.test").concurrency, 5);
-        assert!(!hop("a.test").settings(Tls::IfOffered).detect_loop);
+        assert!(!hop("a.test").settings(&in_clear()).detect_loop);
     }
 
     #[test]
@@ -207,6 +214,6 @@ mod tests {
         assert_ne!(key("a.test"), key("b.test"));
         assert_eq!(key("[192.0.2.1]").target, Target::Literal("192.0.2.1".parse().unwrap()));
         assert!(matches!(key("[ipv6:::1]").target, Target::Literal(IpAddr::V6(_))));
-        assert!(router.hop(&Destination::new("a.test")).settings(Tls::Off).detect_loop);
+        assert!(router.hop(&Destination::new("a.test")).settings(&in_clear()).detect_loop);
     }
 }

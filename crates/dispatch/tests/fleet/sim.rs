@@ -12,6 +12,7 @@ use staffetta_dispatch::{
 use staffetta_mail::{Address, Envelope, Recipient, RemoteReply, ReversePath};
 use staffetta_policy::classify::{Failure, Peer};
 use staffetta_policy::schedule::Schedule;
+use staffetta_policy::tls::{Label, Security, Trust};
 use staffetta_smtp::client::{self, Outcome, Report, Stage, TransactionId};
 
 pub(crate) const fn seconds(n: u64) -> Duration {
@@ -424,7 +425,7 @@ impl Sim {
         }
         let limits = Limits { recipients: 100, messages: if turn_is_over { 0 } else { 1000 } };
         let talk = carrier.talk.as_mut()?;
-        match talk.next(&mut carrier.jobs, limits, |_| true, self.start + self.now) {
+        match talk.next(&mut carrier.jobs, &in_clear(), limits, |_| true, self.start + self.now) {
             Next::Submit(id, _) => {
                 let at = talk.task(id).map(|task| task.job.at)?;
                 assert_eq!(self.jobs[at].lease.map(|lease| lease.0), Some(worker), "sent without a lease");
@@ -557,6 +558,10 @@ fn envelope(recipients: usize) -> Envelope {
         ReversePath::Address(address("a@b.test")),
         (0..recipients).map(|i| Recipient::new(address(&format!("r{i}@x.test")))).collect(),
     )
+}
+
+fn in_clear() -> Security {
+    Security { starttls: client::Tls::Off, trust: Trust::Any, fallback: false, label: Label::None }
 }
 
 fn peer() -> Peer {

@@ -117,3 +117,17 @@ fn rfc8689_a_message_that_demands_tls_goes_only_to_who_has_proved_its_name() {
     assert!(decide(&Facts { dane: records(), ..facts(&host, Level::May) }).satisfies(Need::AuthenticatedTls));
     assert!(!decide(&Facts { dane: Dane::Unusable, ..facts(&host, Level::May) }).satisfies(Need::AuthenticatedTls));
 }
+
+#[test]
+fn rfc8689_what_a_demand_cannot_get_is_final_for_it_and_says_nothing_about_other_mail() {
+    let broken = Failure::TlsHandshake("bad certificate".to_owned());
+    let lost = Failure::Lost { stage: Stage::StartTls };
+    let demand = Need::AuthenticatedTls;
+    assert_eq!(demand.unmet(Failure::TlsNotOffered), Failure::NoRequireTls);
+    assert_eq!(demand.unmet(broken.clone()), Failure::NoRequireTls);
+    assert_eq!(demand.unmet(lost.clone()), lost, "may work next time");
+    assert!(demand.is_why(&lost) && demand.is_why(&Failure::NoRequireTls));
+    assert!(!demand.is_why(&Failure::Lost { stage: Stage::Greeting }), "the host is in trouble with everybody");
+    assert_eq!(Need::Nothing.unmet(broken.clone()), broken);
+    assert!(!Need::Nothing.is_why(&lost));
+}

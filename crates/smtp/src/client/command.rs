@@ -17,6 +17,12 @@ pub(super) fn mail(transaction: &Transfer, server: &Capabilities, output: &mut B
     if server.dsn {
         mail_dsn(transaction, output);
     }
+    if transaction.smtputf8 {
+        put(output, &[" SMTPUTF8"]);
+    }
+    if transaction.require_tls {
+        put(output, &[" REQUIRETLS"]);
+    }
     put(output, &["\r\n"]);
 }
 
@@ -50,7 +56,8 @@ fn rcpt_dsn(recipient: &Recipient, output: &mut BytesMut) {
     }
     match recipient.orcpt.as_deref().filter(|orcpt| is_parameter(orcpt)) {
         Some(orcpt) => put(output, &[" ORCPT=", orcpt]),
-        None if recipient.notify.is_some() => {
+        // How an address with UTF-8 is written there (RFC 6533 section 3) is another type; the parameter may be left out.
+        None if recipient.notify.is_some() && recipient.address.as_str().is_ascii() => {
             put(output, &[" ORCPT=rfc822;"]);
             put_xtext(recipient.address.as_str(), output);
         }
@@ -108,6 +115,8 @@ mod tests {
             body: BodyType::EightBitMime,
             ret: Some(Return::Headers),
             envid: Some("x+20y".to_owned()),
+            smtputf8: false,
+            require_tls: false,
         }
     }
 
@@ -122,6 +131,9 @@ mod tests {
         let full = "MAIL FROM:<a@b.c> SIZE=42 BODY=8BITMIME RET=HDRS ENVID=x+20y\r\n";
         assert_eq!(text(|o| mail(&transaction(), &everything(), o)), full);
         assert_eq!(text(|o| mail(&transaction(), &Capabilities::default(), o)), "MAIL FROM:<a@b.c>\r\n");
+        let demanding = Transfer { smtputf8: true, require_tls: true, ..transaction() };
+        let demands = " SMTPUTF8 REQUIRETLS\r\n";
+        assert_eq!(text(|o| mail(&demanding, &everything(), o)), full.replace("\r\n", demands));
         let bounce = Transfer {
             sender: ReversePath::Null,
             body: BodyType::SevenBit,

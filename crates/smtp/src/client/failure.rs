@@ -124,6 +124,13 @@ pub enum Failure {
         /// Of the server.
         limit: u64,
     },
+    /// The message needs SMTPUTF8 (RFC 6531 section 3.6) and the server does not offer it; nothing was sent.
+    #[error("SMTPUTF8 is required, but was not offered")]
+    NoSmtpUtf8,
+    /// The message demands REQUIRETLS (RFC 8689 section 4.2.1): TLS with a server that has proved who it is and offers the
+    /// extension. Nothing was sent.
+    #[error("REQUIRETLS is required, but was not offered over verified TLS")]
+    NoRequireTls,
     /// The server answers with our own name.
     #[error("the server is this host")]
     Loop,
@@ -140,7 +147,7 @@ impl Failure {
             Self::TlsNotOffered | Self::Loop => Stage::Helo,
             Self::TlsHandshake(_) | Self::TlsInjection => Stage::StartTls,
             Self::NoMechanism => Stage::Auth,
-            Self::TooLarge { .. } => Stage::Mail,
+            Self::TooLarge { .. } | Self::NoSmtpUtf8 | Self::NoRequireTls => Stage::Mail,
         }
     }
 

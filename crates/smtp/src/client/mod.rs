@@ -30,7 +30,8 @@
 //! Content goes out as it is: an 8-bit message to a server without 8BITMIME is sent unconverted and undeclared.
 //! Credentials are only ever sent over an encrypted connection; having some makes TLS mandatory.
 //!
-//! RFCs: 5321, 2033 (LMTP), 1870 (SIZE), 2034, 2920, 3207 (STARTTLS), 3461 (DSN), 4954 (AUTH), 6152, 9422 (LIMITS).
+//! RFCs: 5321, 2033 (LMTP), 1870 (SIZE), 2034, 2920, 3207 (STARTTLS), 3461 (DSN), 4954 (AUTH), 6152, 6531
+//! (SMTPUTF8), 8689 (REQUIRETLS), 9422 (LIMITS).
 
 mod capabilities;
 mod command;
@@ -84,6 +85,8 @@ pub struct ServerProfile {
     pub tls: Tls,
     /// Log in with these, once encrypted. They make [`Tls::Required`] of any other value.
     pub credentials: Option<Arc<Credentials>>,
+    /// A handshake that succeeds has proved who the server is.
+    pub verified: bool,
     /// A server that calls itself `helo_name` in its answer to EHLO is ourselves: [`Failure::Loop`].
     pub detect_loop: bool,
 }
@@ -142,6 +145,10 @@ pub struct Transfer {
     pub ret: Option<Return>,
     /// `ENVID=` in xtext, passed on when the server offers DSN.
     pub envid: Option<String>,
+    /// `SMTPUTF8`: only for servers that offer it ([`Failure::NoSmtpUtf8`]).
+    pub smtputf8: bool,
+    /// `REQUIRETLS`: only for servers that offer it in TLS and have proved who they are ([`Failure::NoRequireTls`]).
+    pub require_tls: bool,
 }
 
 impl Transfer {
@@ -155,6 +162,8 @@ impl Transfer {
             body: envelope.body,
             ret: envelope.ret,
             envid: envelope.envid.clone(),
+            smtputf8: envelope.smtputf8,
+            require_tls: envelope.require_tls,
         }
     }
 }

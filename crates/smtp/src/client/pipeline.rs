@@ -30,6 +30,8 @@ pub(super) struct Pipeline {
     finishing: Option<Open>,
     expected: VecDeque<Expected>,
     needs_reset: bool,
+    /// In TLS, with a server that has proved who it is.
+    verified: bool,
     /// Commands may not go out before the replies to the ones before.
     lock_step: bool,
     /// Octets written behind the last final dot.
@@ -48,6 +50,7 @@ impl Pipeline {
             finishing: None,
             expected: VecDeque::new(),
             needs_reset: false,
+            verified: false,
             lock_step: true,
             behind_dot: 0,
             dot_unwritten: false,
@@ -57,6 +60,10 @@ impl Pipeline {
 
     pub(super) fn set_pipelining(&mut self, offered: bool) {
         self.lock_step = !offered;
+    }
+
+    pub(super) fn set_verified(&mut self, verified: bool) {
+        self.verified = verified;
     }
 
     pub(super) fn submit(&mut self, id: TransactionId, transaction: Transfer) {
@@ -136,7 +143,7 @@ impl Pipeline {
 
     /// Opens the next waiting transaction; false if there is none, or RSET must be answered first.
     fn begin(&mut self, server: &Capabilities, output: &mut BytesMut) -> bool {
-        self.drop_oversized(server);
+        self.drop_unfit(server);
         if self.waiting.is_empty() {
             return false;
         }
@@ -151,12 +158,22 @@ impl Pipeline {
         true
     }
 
-    /// RFC 1870 section 6.1: a message above the server's limit is not tried.
-    fn drop_oversized(&mut self, server: &Capabilities) {
-        let Some(limit) = server.size_limit() else { return };
-        while let Some(mut open) = self.waiting.pop_front_if(|open| open.transaction.size > limit) {
-            open.settle_all(&Outcome::Failed(Failure::TooLarge { size: open.transaction.size, limit }));
+    /// What this server must not or cannot be given is not tried.
+    fn drop_unfit(&mut self, server: &Capabilities) {
+        while let Some(failure) = self.waiting.front().and_then(|open| self.objection(&open.transaction, server)) {
+            let Some(mut open) = self.waiting.pop_front() else { return };
+            open.settle_all(&Outcome::Failed(failure));
             self.done.push_back(open.report());
+        }
+    }
+
+    /// RFC 8689 section 4.2.1, RFC 6531 section 3.6, RFC 1870 section 6.1.
+    fn objection(&self, message: &Transfer, server: &Capabilities) -> Option<Failure> {
+        match server.size_limit() {
+            _ if message.require_tls && !(self.verified && server.requiretls) => Some(Failure::NoRequireTls),
+            _ if message.smtputf8 && !server.smtputf8 => Some(Failure::NoSmtpUtf8),
+            Some(limit) if message.size > limit => Some(Failure::TooLarge { size: message.size, limit }),
+            _ => None,
         }
     }
 

@@ -346,6 +346,7 @@ impl Client {
 
     fn become_ready(&mut self) {
         self.pipeline.set_pipelining(self.capabilities.pipelining);
+        self.pipeline.set_verified(self.encrypted && self.settings.verified);
         self.phase = Phase::SayReady;
     }
 

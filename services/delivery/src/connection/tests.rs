@@ -20,6 +20,7 @@ async fn connection() -> (Connection, TcpStream) {
         protocol: Protocol::Smtp,
         tls: Tls::Off,
         credentials: None,
+        verified: false,
         detect_loop: false,
     };
     let peer = Candidate { host: "mx.test".into(), address, proof: Proof::Insecure };
@@ -99,6 +100,8 @@ async fn a_server_that_has_gone_before_the_dot_was_written_cannot_have_the_messa
         body: BodyType::SevenBit,
         ret: None,
         envid: None,
+        smtputf8: false,
+        require_tls: false,
     };
     connection.session.submit(TransactionId(1), transaction);
     let mut replies = ["220 mx", "250 mx", "250 1", "250 2", "354 3"].iter();

@@ -89,6 +89,17 @@ impl World {
         self.put("john@home.test", recipients, body, Duration::from_secs(3600), None, prefix).await
     }
 
+    /// The same, changed before it is queued.
+    pub(crate) async fn send_as(&self, recipient: &str, change: impl FnOnce(&mut Envelope)) -> anyhow::Result<QueueId> {
+        let mut incoming = self.queue.receive()?;
+        incoming.write(crate::BODY).await?;
+        let sender = ReversePath::Address(Address::parse("john@home.test")?);
+        let mut envelope = Envelope::new(sender, vec![Recipient::new(Address::parse(recipient)?)]);
+        change(&mut envelope);
+        let origin = Origin { listener: "test".to_owned(), client: None, helo: "test".to_owned(), login: None };
+        Ok(incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3600) }, b"").await?)
+    }
+
     /// The same, with a lifetime and NOTIFY.
     pub(crate) async fn send_with(
         &self,

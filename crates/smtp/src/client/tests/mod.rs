@@ -22,6 +22,7 @@ fn settings() -> ServerProfile {
         protocol: Protocol::Smtp,
         tls: Tls::Off,
         credentials: None,
+        verified: false,
         detect_loop: true,
     }
 }
@@ -113,6 +114,8 @@ fn message(recipients: &[&str]) -> Transfer {
         body: BodyType::SevenBit,
         ret: None,
         envid: None,
+        smtputf8: false,
+        require_tls: false,
     }
 }
 

@@ -73,6 +73,48 @@ fn after_a_refusal_of_what_was_withdrawn_the_session_goes_on() {
 }
 
 #[test]
+fn rfc6531_3_6_a_server_without_smtputf8_is_not_given_what_needs_it() {
+    for (extensions, sent) in
+        [(&["PIPELINING"][..], ""), (&["PIPELINING", "SMTPUTF8"], "MAIL FROM:<s@example.org> SMTPUTF8")]
+    {
+        let mut d = Dialogue::with(settings(), extensions, &[]);
+        d.session.submit(TransactionId(1), Transfer { smtputf8: true, ..message(&["u@b.c"]) });
+        d.session.submit(TransactionId(2), message(&["a@b.c"]));
+        if sent.is_empty() {
+            let expected = vec!["SMTPUTF8 is required, but was not offered".to_owned()];
+            assert_eq!(Dialogue::done(d.next()), (1, expected));
+        }
+        assert_eq!(d.next(), Event::Read(Stage::Mail));
+        let text = d.sent();
+        assert_eq!((text.contains("SMTPUTF8"), text.contains("<u@b.c>")), (!sent.is_empty(), !sent.is_empty()));
+        assert!(text.starts_with(if sent.is_empty() { "MAIL FROM:<s@example.org>\r\nRCPT TO:<a@b.c>" } else { sent }));
+    }
+}
+
+#[test]
+fn rfc8689_4_2_1_requiretls_goes_only_to_a_verified_server_that_offers_it() {
+    for (verified, offers) in [(true, true), (true, false), (false, true)] {
+        let mut d = Dialogue::new(ServerProfile { tls: Tls::Required, verified, ..settings() });
+        d.on("220 mx ESMTP\r\n");
+        d.on(&ehlo(&["STARTTLS", "REQUIRETLS"]));
+        assert_eq!(d.on("220 go\r\n"), Event::StartTls);
+        d.session.on_tls_started();
+        d.next();
+        assert_eq!(d.on(&ehlo(if offers { &["REQUIRETLS"] } else { &["DSN"] })), Event::Ready);
+        d.sent();
+        d.session.submit(TransactionId(1), Transfer { require_tls: true, ..message(&["a@b.c"]) });
+        if verified && offers {
+            assert_eq!(d.next(), Event::Read(Stage::Mail));
+            assert_eq!(d.sent(), "MAIL FROM:<s@example.org> REQUIRETLS\r\n");
+        } else {
+            let expected = vec!["REQUIRETLS is required, but was not offered over verified TLS".to_owned()];
+            assert_eq!(Dialogue::done(d.next()), (1, expected));
+            assert_eq!((d.next(), d.sent()), (Event::Idle, String::new()));
+        }
+    }
+}
+
+#[test]
 fn the_message_that_the_server_is_asked_about_is_not_withdrawn() {
     let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"]]);
     assert_eq!(d.next(), Event::Read(Stage::Mail));
