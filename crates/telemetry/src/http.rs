@@ -1,9 +1,11 @@
 //! The HTTP port of every service: `/livez`, `/readyz`, `/metrics`.
 //!
 //! Meant for kubelets, load balancers and Prometheus inside the cluster, yet safe against others: at most
-//! `MAX_CONNECTIONS` at a time, each answered once and closed, each gone after `LIFETIME`. It stays up while the
-//! service drains, with `/readyz` telling so.
+//! `MAX_CONNECTIONS` at a time, each answered once and closed, each gone after `LIFETIME`, and after `REQUEST` if it has
+//! not asked for anything by then. A newcomer is never kept waiting: when all places are taken, the oldest connection
+//! goes. It stays up while the service drains, with `/readyz` telling so.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -20,12 +22,14 @@ use axum::serve::Listener;
 use axum::{Router, serve as serve_http};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// Connections served at a time; more wait in the kernel's backlog.
+/// Connections served at a time.
 const MAX_CONNECTIONS: usize = 128;
+/// How long a request may take to arrive.
+const REQUEST: Duration = Duration::from_secs(2);
 /// Longest life of a connection.
 const LIFETIME: Duration = Duration::from_secs(10);
 
@@ -49,7 +53,7 @@ pub async fn serve(
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             response
         }));
-    let listener = Bounded { listener, slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
+    let listener = Bounded { listener, open: VecDeque::new() };
     serve_http(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
@@ -67,10 +71,11 @@ fn answer(status: StatusCode, kind: &'static str, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, kind)], body).into_response()
 }
 
-/// Hands out connections only while there are slots.
+/// Hands out connections; the oldest makes room.
 struct Bounded {
     listener: TcpListener,
-    slots: Arc<Semaphore>,
+    /// Dropping one ends its connection.
+    open: VecDeque<oneshot::Sender<()>>,
 }
 
 impl Listener for Bounded {
@@ -78,10 +83,16 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Limited, SocketAddr) {
-        // The semaphore is never closed.
-        let slot = self.slots.clone().acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Limited { stream, end: Box::pin(sleep(LIFETIME)), _slot: slot }, address)
+        if self.open.len() >= MAX_CONNECTIONS {
+            self.open.retain(|open| !open.is_closed());
+        }
+        if self.open.len() >= MAX_CONNECTIONS {
+            self.open.pop_front();
+        }
+        let (open, evicted) = oneshot::channel();
+        self.open.push_back(open);
+        (Limited { stream, end: Box::pin(sleep(REQUEST)), evicted, asked: false }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -93,15 +104,15 @@ impl Listener for Bounded {
 struct Limited {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
-    _slot: Option<OwnedSemaphorePermit>,
+    evicted: oneshot::Receiver<()>,
+    /// The request is there: it is being answered.
+    asked: bool,
 }
 
 impl Limited {
     fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.end.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
-        }
+        let over = self.end.as_mut().poll(cx).is_ready() || Pin::new(&mut self.evicted).poll(cx).is_ready();
+        if over { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 }
 
@@ -114,6 +125,11 @@ impl AsyncRead for Limited {
 
 impl AsyncWrite for Limited {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.asked {
+            self.asked = true;
+            let end = Instant::now() + (LIFETIME - REQUEST);
+            self.end.as_mut().reset(end);
+        }
         self.in_time(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -78,7 +78,7 @@ impl Drop for Guard {
 /// Starts the mail log on standard output, diagnostics on standard error and the metrics registry.
 ///
 /// `level` is `error`, `warn`, `info`, `debug` or `trace` for Staffetta's own code (libraries stay one level quieter,
-/// and at `warn` while it is `info`), or a list of directives such as `info,staffetta_queue=debug,hickory_resolver=debug`.
+/// at `warn` while it is `info`, rustls at `error`), or a list of directives such as `info,staffetta_queue=debug,hickory_resolver=debug`.
 /// `service` names the process in `staffetta_build_info`. Needs no async runtime. A second call changes the format of
 /// the mail log and nothing else.
 pub fn init(format: LogFormat, level: &str, service: &'static str) -> Result<Guard, Error> {
@@ -97,7 +97,8 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
     let directives = match level.parse::<LevelFilter>() {
         Ok(LevelFilter::TRACE) => "debug,staffetta=trace".to_owned(),
         Ok(LevelFilter::DEBUG) => "info,staffetta=debug".to_owned(),
-        Ok(LevelFilter::INFO) => "warn,staffetta=info".to_owned(),
+        // rustls warns of what strangers put into a handshake.
+        Ok(LevelFilter::INFO) => "warn,rustls=error,staffetta=info".to_owned(),
         Ok(level) => level.to_string(),
         Err(_) => level.to_owned(),
     };
@@ -109,6 +110,8 @@ fn start_tracing(format: LogFormat, filter: EnvFilter) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
+        // A line that cannot be written would be told on standard error, with a panic if that is what is closed.
+        .log_internal_errors(false)
         .with_writer(BoxMakeWriter::new(io::stderr));
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

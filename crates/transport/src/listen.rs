@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +14,9 @@ const BACKLOG: i32 = 4096;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long to leave the kernel alone when it has no descriptors or memory for a connection.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a shortage is not told of again.
+const SHORTAGE_SILENCE: Duration = Duration::from_secs(60);
 
 /// Binds and listens. `SO_REUSEADDR` lets a restarted service take its port back at once.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -37,11 +41,26 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             },
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections, pausing");
+                if is_news(&LAST_SHORTAGE) {
+                    tracing::warn!(%error, "cannot accept connections, pausing");
+                }
                 tokio::time::sleep(SHORTAGE_PAUSE).await;
             }
         }
     }
+}
+
+/// When a shortage was last told of.
+static LAST_SHORTAGE: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// A shortage that lasts is told of now and then, not at each try.
+fn is_news(last: &Mutex<Option<Instant>>) -> bool {
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    let news = last.is_none_or(|at| at.elapsed() >= SHORTAGE_SILENCE);
+    if news {
+        *last = Some(Instant::now());
+    }
+    news
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

@@ -137,7 +137,7 @@ fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationTok
             resolver,
             hostname: config.hostname.clone(),
             port: delivery.port,
-            blocked: delivery.blocked_networks.clone(),
+            blocked: staffetta_config::with_translated(&delivery.blocked_networks),
         },
         tls,
         timeouts: delivery.timeouts,

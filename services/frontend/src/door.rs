@@ -3,9 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use anyhow::Context;
 use ipnet::IpNet;
+use rustls::ServerConfig;
 use staffetta_config::{Listener, ListenerTls};
 use staffetta_smtp::server::Settings;
+use staffetta_transport::tls::Certificates;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::Source;
@@ -21,6 +24,8 @@ pub(crate) struct Door {
     /// Its name and rules, for the intake.
     pub(crate) source: Source,
     pub(crate) tls: ListenerTls,
+    /// Of this listener alone, with tickets of its own: a session of another, with other rules, is not resumed here.
+    pub(crate) server_config: Option<Arc<ServerConfig>>,
     /// Who sends a PROXY header.
     proxies: Vec<IpNet>,
     pub(crate) settings: Arc<Settings>,
@@ -38,13 +43,15 @@ impl Door {
         shared: Arc<Shared>,
         stop: CancellationToken,
         kill: CancellationToken,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
+        let certificates = shared.certificates.as_ref().filter(|_| listener.tls != ListenerTls::Off);
+        let server_config = certificates.map(Certificates::server_config).transpose().context("tls")?;
         let tls = match listener.tls {
             ListenerTls::Starttls => "starttls",
             ListenerTls::Implicit => "implicit",
             ListenerTls::Off => "off",
         };
-        Self {
+        Ok(Self {
             index,
             source: Source {
                 name: listener.name.clone(),
@@ -52,13 +59,14 @@ impl Door {
                 accepted: metrics::messages_accepted(&listener.name),
             },
             tls: listener.tls,
+            server_config,
             proxies: [shared.proxies.as_slice(), &listener.proxy_from].concat(),
             settings: Arc::new(setup::session(listener, &shared)),
             metrics: ListenerMetrics::new(&listener.name, tls),
             shared,
             stop,
             kill,
-        }
+        })
     }
 
     /// Is this a load balancer, which must say for whom it comes?

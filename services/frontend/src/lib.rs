@@ -76,7 +76,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
 
     let (sessions, stop, kill) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
     for (index, (listener, config)) in doors.into_iter().enumerate() {
-        let door = Arc::new(Door::new(index, config, Arc::clone(&shared), stop.clone(), kill.clone()));
+        let door = Arc::new(Door::new(index, config, Arc::clone(&shared), stop.clone(), kill.clone())?);
         tracing::info!(listener = config.name, address = %listener.local_addr()?, "listening");
         sessions.spawn(server::serve(door, listener, sessions.clone()));
     }

@@ -8,6 +8,7 @@ use metrics::{
 };
 use std::time::Duration;
 
+use crate::stream::Broken;
 use staffetta_policy::relay::Objection;
 use staffetta_smtp::server::Activity;
 use tonic::{Code, Status};
@@ -91,8 +92,11 @@ impl Metrics {
         for objection in Objection::ALL {
             rejection("RCPT", objection.code(), objection.label()).increment(0);
         }
-        for (version, result) in [("TLSv1.3", "ok"), ("TLSv1.2", "ok"), ("none", "failed")] {
-            handshake(version, result).increment(0);
+        for version in ["TLSv1.3", "TLSv1.2"] {
+            handshake(version).increment(0);
+        }
+        for reason in Broken::ALL {
+            failed_handshake(reason.label()).increment(0);
         }
         Self {
             commands: Commands::new(),
@@ -171,8 +175,13 @@ pub(crate) fn rate_limit_unavailable(scope: &'static str) -> Counter {
 }
 
 /// One TLS handshake as the server.
-pub(crate) fn handshake(version: &'static str, result: &'static str) -> Counter {
-    counter!("staffetta_tls_handshakes_total", "side" => "server", "version" => version, "result" => result)
+pub(crate) fn handshake(version: &'static str) -> Counter {
+    counter!("staffetta_tls_handshakes_total", "side" => "server", "version" => version, "result" => "ok")
+}
+
+/// One that failed: the result is the reason.
+pub(crate) fn failed_handshake(reason: &'static str) -> Counter {
+    counter!("staffetta_tls_handshakes_total", "side" => "server", "version" => "none", "result" => reason)
 }
 
 impl Rpc {
@@ -236,7 +245,10 @@ fn describe() {
         Unit::Seconds,
         "Time of accepted messages in a stage: envelope (MAIL to DATA), content (354 to the final dot)."
     );
-    describe_counter!("staffetta_tls_handshakes_total", "TLS handshakes, by side, version and result.");
+    describe_counter!(
+        "staffetta_tls_handshakes_total",
+        "TLS handshakes, by side, version and result: ok, or why it failed."
+    );
     describe_counter!("staffetta_grpc_client_requests_total", "Calls to the auth service, by method and gRPC code.");
     describe_gauge!(
         "staffetta_tls_certificate_not_after_timestamp_seconds",

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use rustls::ServerConfig;
 use staffetta_config::{Config, Frontend, Listener, ListenerKind, ListenerTls};
 use staffetta_policy::relay::{self, Rules};
 use staffetta_policy::routing::Pattern;
@@ -40,7 +39,7 @@ pub(crate) struct Shared {
     /// How much a login may send.
     pub(crate) messages: Option<Quota>,
     pub(crate) metrics: Metrics,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) certificates: Option<Arc<Certificates>>,
     /// Load balancers in front of all listeners.
     pub(crate) proxies: Vec<IpNet>,
     trusted_networks: Vec<IpNet>,
@@ -54,6 +53,7 @@ struct SessionLimits {
     recipients: usize,
     vrfy: bool,
     timeout: Duration,
+    min_data_rate: u64,
     mechanisms: Vec<String>,
 }
 
@@ -77,7 +77,7 @@ impl Shared {
             auth,
             limits: limits(frontend),
             metrics: Metrics::new(&mechanisms),
-            tls: certificates.map(Certificates::server_config).transpose().context("tls")?,
+            certificates: certificates.cloned(),
             proxies: frontend.proxy_from.clone(),
             trusted_networks: frontend.trusted_networks.clone(),
             etrn_networks: frontend.etrn_networks.clone(),
@@ -86,6 +86,7 @@ impl Shared {
                 recipients: frontend.recipient_limit as usize,
                 vrfy: frontend.enable_vrfy,
                 timeout: frontend.timeout,
+                min_data_rate: frontend.min_data_rate.0,
                 mechanisms,
             },
         })
@@ -122,6 +123,7 @@ pub(crate) fn session(listener: &Listener, shared: &Shared) -> Settings {
         recipient_limit: limits.recipients,
         vrfy: limits.vrfy,
         timeout: limits.timeout,
+        min_data_rate: limits.min_data_rate,
         ..Settings::default()
     }
 }

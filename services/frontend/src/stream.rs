@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::{ProtocolVersion, ServerConfig};
+use rustls::{AlertDescription, PeerIncompatible, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -24,21 +24,111 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Stream {
-    /// The server's side of the handshake, counted. It may take as long as a command.
-    pub(crate) async fn encrypt(tcp: TcpStream, config: &Arc<ServerConfig>, patience: Duration) -> io::Result<Self> {
-        let handshake = TlsAcceptor::from(Arc::clone(config)).accept(tcp);
-        let late = |_| Err(io::ErrorKind::TimedOut.into());
-        match tokio::time::timeout(patience.min(HANDSHAKE), handshake).await.unwrap_or_else(late) {
-            Ok(stream) => {
-                metrics::handshake(version(&stream), "ok").increment(1);
-                Ok(Self::Tls(Box::new(stream)))
-            }
-            Err(error) => {
-                metrics::handshake("none", "failed").increment(1);
-                Err(error)
-            }
+/// Why a handshake failed; labels of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// The client speaks no version of TLS that we do.
+    Version,
+    /// No cipher suite in common.
+    Cipher,
+    /// No key exchange or signature in common, or something else that one side cannot do.
+    Incompatible,
+    /// The client does not know who signed our certificate.
+    UnknownCa,
+    /// The client does not like our certificate for another reason, such as its name or its time.
+    Certificate,
+    /// The client ended it with another alert.
+    Alert,
+    /// What came is no TLS.
+    NotTls,
+    /// Something against the protocol.
+    Protocol,
+    /// The client went away.
+    Closed,
+    /// The client took too long.
+    Timeout,
+}
+
+impl Broken {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Version,
+        Self::Cipher,
+        Self::Incompatible,
+        Self::UnknownCa,
+        Self::Certificate,
+        Self::Alert,
+        Self::NotTls,
+        Self::Protocol,
+        Self::Closed,
+        Self::Timeout,
+    ];
+
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Cipher => "cipher",
+            Self::Incompatible => "incompatible",
+            Self::UnknownCa => "unknown_ca",
+            Self::Certificate => "certificate",
+            Self::Alert => "alert",
+            Self::NotTls => "not_tls",
+            Self::Protocol => "protocol",
+            Self::Closed => "closed",
+            Self::Timeout => "timeout",
         }
+    }
+}
+
+impl From<&io::Error> for Broken {
+    fn from(error: &io::Error) -> Self {
+        let Some(error) = error.get_ref().and_then(|error| error.downcast_ref()) else {
+            return if error.kind() == io::ErrorKind::TimedOut { Self::Timeout } else { Self::Closed };
+        };
+        match error {
+            rustls::Error::PeerIncompatible(
+                PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled
+                | PeerIncompatible::SupportedVersionsExtensionRequired,
+            ) => Self::Version,
+            rustls::Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon) => Self::Cipher,
+            rustls::Error::PeerIncompatible(_) => Self::Incompatible,
+            rustls::Error::AlertReceived(AlertDescription::UnknownCA) => Self::UnknownCa,
+            rustls::Error::AlertReceived(
+                AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown,
+            ) => Self::Certificate,
+            rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => Self::Version,
+            rustls::Error::AlertReceived(_) => Self::Alert,
+            rustls::Error::InvalidMessage(_) => Self::NotTls,
+            _ => Self::Protocol,
+        }
+    }
+}
+
+impl Stream {
+    /// The server's side of the handshake. It may take as long as a command. A client that goes away without having
+    /// begun, such as a probe of the port, is no failed handshake.
+    ///
+    /// # Errors
+    /// With the reason, unless it never began.
+    pub(crate) async fn encrypt(
+        tcp: TcpStream,
+        config: &Arc<ServerConfig>,
+        patience: Duration,
+    ) -> Result<Self, (io::Error, Option<Broken>)> {
+        let handshake = async {
+            if tcp.peek(&mut [0]).await.map_err(|error| (error, None))? == 0 {
+                return Err((io::ErrorKind::UnexpectedEof.into(), None));
+            }
+            TlsAcceptor::from(Arc::clone(config)).accept(tcp).await.map_err(with_reason)
+        };
+        let late = |_| Err(with_reason(io::ErrorKind::TimedOut.into()));
+        let stream = tokio::time::timeout(patience.min(HANDSHAKE), handshake).await.unwrap_or_else(late)?;
+        metrics::handshake(version(&stream)).increment(1);
+        Ok(Self::Tls(Box::new(stream)))
     }
 
     /// What was agreed upon; `None` in clear.
@@ -50,6 +140,11 @@ impl Stream {
         let version = version(stream);
         Some(Tls { version, text: format!("{version} {cipher}"), cipher })
     }
+}
+
+fn with_reason(error: io::Error) -> (io::Error, Option<Broken>) {
+    let reason = Broken::from(&error);
+    (error, Some(reason))
 }
 
 fn version(stream: &TlsStream<TcpStream>) -> &'static str {

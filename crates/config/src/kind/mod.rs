@@ -21,9 +21,10 @@ use toml::de::DeValue;
 pub(crate) use choice::{Choice, Choices};
 pub(crate) use file::FilePath;
 pub(crate) use name::{Any, DomainName, Domains, HostName, LogLevel, Query, Target};
+pub use network::with_translated;
 pub(crate) use network::{DnsServer, Ip, Network, NetworkClasses, Socket};
 pub(crate) use number::{Flag, Number, Ratio};
-pub(crate) use size::Size;
+pub(crate) use size::{DataRate, Size};
 pub(crate) use time::{Limit, Time};
 pub(crate) use url::{AuthUrl, DovecotSocket, RedisUrl, SpoolUrl, SqlUrl};
 

@@ -1,7 +1,7 @@
 //! Addresses, networks and named classes of networks.
 
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -95,15 +95,43 @@ impl Kind for Network {
     }
 }
 
+/// These networks, and the same IPv4 networks as NAT64 (RFC 6052) and 6to4 (RFC 3056) write them: a gateway on the way would
+/// take a connection to them there.
+pub fn with_translated(networks: &[IpNet]) -> Vec<IpNet> {
+    let mut all = networks.to_vec();
+    for network in networks {
+        let IpNet::V4(v4) = network else { continue };
+        let bits = u128::from(v4.network().to_bits());
+        let nat64 = Ipv6Addr::from_bits((0x0064_ff9b << 96) | bits);
+        let six_to_four = Ipv6Addr::from_bits((0x2002 << 112) | (bits << 80));
+        let written = [(nat64, 96 + v4.prefix_len()), (six_to_four, 16 + v4.prefix_len())];
+        all.extend(written.into_iter().filter_map(|(ip, prefix)| IpNet::new(ip.into(), prefix).ok()));
+    }
+    all
+}
+
 /// Networks, some of them by the name of their class.
 pub(crate) struct NetworkClasses;
 
 /// What must not be dialled on a stranger's word, by the registries of RFC 6890.
 const CLASSES: [(&str, &[&str]); 4] = [
-    ("loopback", &["127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128"]),
-    ("private", &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]),
+    // ::/96 was IPv4 within IPv6 once; ::1 is in it.
+    ("loopback", &["127.0.0.0/8", "0.0.0.0/8", "::/96"]),
+    (
+        "private",
+        &[
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "100.64.0.0/10",
+            "192.0.0.0/24",
+            "198.18.0.0/15",
+            "fc00::/7",
+            "fec0::/10",
+        ],
+    ),
     ("link-local", &["169.254.0.0/16", "fe80::/10"]),
-    ("multicast", &["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"]),
+    ("multicast", &["224.0.0.0/4", "240.0.0.0/4", "ff00::/8"]),
 ];
 
 impl Kind for NetworkClasses {
@@ -186,12 +214,50 @@ mod tests {
     #[test]
     fn classes_expand() {
         let blocked = NetworkClasses::parse("loopback, 192.0.2.0/24").unwrap_or_default();
-        assert_eq!(
-            NetworkClasses::show(&blocked),
-            r#"["127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128", "192.0.2.0/24"]"#
-        );
+        assert_eq!(NetworkClasses::show(&blocked), r#"["127.0.0.0/8", "0.0.0.0/8", "::/96", "192.0.2.0/24"]"#);
         for (name, networks) in CLASSES {
             assert_eq!(NetworkOrClass::parse(name).map(|n| n.len()), Ok(networks.len()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_must_not_be_dialled_has_many_spellings() {
+        let classes = NetworkClasses::parse("loopback, private, link-local, multicast").unwrap_or_default();
+        let blocked = with_translated(&classes);
+        let is_blocked =
+            |text: &str| text.parse::<IpAddr>().is_ok_and(|ip| blocked.iter().any(|network| network.contains(&ip)));
+        for text in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "::1",
+            "::",
+            "::127.0.0.1",
+            "::8.8.8.8",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b::10.1.2.3",
+            "2002:7f00:1::",
+            "2002:a9fe:a9fe::1",
+            "2002:c0a8:101::1",
+            "10.0.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "192.0.0.8",
+            "198.18.0.1",
+            "198.19.255.255",
+            "169.254.169.254",
+            "fc00::1",
+            "fec0::1",
+            "fe80::1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "ff02::1",
+        ] {
+            assert!(is_blocked(text), "{text}");
+        }
+        for text in ["8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1", "2606:4700::1", "172.32.0.1", "198.20.0.1"] {
+            assert!(!is_blocked(text), "{text}");
         }
     }
 

@@ -31,6 +31,28 @@ impl<const MIN: u64, const MAX: u64> Kind for Size<MIN, MAX> {
     }
 }
 
+/// Octets a second: `"500B/s"`; 0 is none.
+pub(crate) struct DataRate;
+
+impl Kind for DataRate {
+    type Value = ByteSize;
+    const NOUN: &'static str = "a data rate";
+
+    fn allowed() -> String {
+        "a size a second, such as \"500B/s\" or \"1KiB/s\", or \"0B/s\" for none".into()
+    }
+
+    fn parse(text: &str) -> Result<ByteSize, Wrong> {
+        let octets = text.strip_suffix("/s").and_then(parse);
+        octets.filter(|octets| *octets <= 1 << 30).map(ByteSize).ok_or_else(|| Wrong::not::<Self>(text))
+    }
+
+    fn show(value: &ByteSize) -> String {
+        let unit = if value.0 > 0 && value.0.is_multiple_of(1 << 10) { "" } else { "B" };
+        super::quoted(&format!("{value}{unit}/s"))
+    }
+}
+
 fn parse(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = text[digits.len()..].trim_start();
@@ -55,6 +77,17 @@ impl std::fmt::Display for ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_rates() {
+        for (text, octets) in [("500B/s", 500), ("1KiB/s", 1024), ("0B/s", 0), ("3MiB/s", 3 << 20)] {
+            assert_eq!(DataRate::parse(text), Ok(ByteSize(octets)));
+            assert_eq!(DataRate::show(&ByteSize(octets)), format!("\"{text}\""));
+        }
+        for text in ["500", "500B", "/s", "500B/m", "2GiB/s"] {
+            assert!(DataRate::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes() {

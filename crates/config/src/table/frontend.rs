@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::kind::{
-    Any, AuthUrl, Choice, DomainName, Flag, Limit, List, Maybe, Network, Number, Size, Socket, Time, Unset,
+    Any, AuthUrl, Choice, DataRate, DomainName, Flag, Limit, List, Maybe, Network, Number, Size, Socket, Time, Unset,
 };
 use crate::settings::{choices, settings};
 use crate::{ByteSize, Rate};
@@ -60,8 +60,12 @@ settings! {
         /// Above it DATA is answered by `450 4.7.1`. A message counts once its content is asked for, whatever becomes
         /// of it. While Redis is away each pod counts by itself.
         value messages_per_login: Option<Rate> as Maybe<Limit> = "",
-        /// Longest silence of a client (RFC 5321 section 4.5.3.2 asks for five minutes).
+        /// Longest silence of a client (RFC 5321 section 4.5.3.2 asks for five minutes). A command as a whole may take as
+        /// long, or a minute if that is longer; a TLS handshake as long, or a minute if that is shorter.
         value timeout: Duration as Time<1000, 86400000> = "5m",
+        /// Slowest content that is taken, averaged over the message after the first `timeout`; slower is `421 4.4.2`
+        /// (Postfix: `smtpd_min_data_rate`). `"0B/s"`: only silence counts.
+        value min_data_rate: ByteSize as DataRate = "500B/s",
         /// After `SIGTERM`: how long connections are still taken while `/readyz` already says no, so that the load
         /// balancer can take notice.
         value drain_delay: Duration as Time<0, 3600000> = "10s",

@@ -20,6 +20,7 @@
 //! where the client can tell what became of its message.
 
 mod action;
+mod pace;
 mod receiving;
 mod session;
 mod state;

@@ -68,9 +68,9 @@ pub(super) enum Pending {
 }
 
 impl State {
-    /// Is the client waiting for nothing but to speak? Here a 421 can be understood.
+    /// Is nothing under way that the client would have to begin again? Here a 421 may end the session.
     pub(super) fn is_resting(&self) -> bool {
-        matches!(self, Self::Greeting | Self::Ready | Self::Mail(_) | Self::Sasl)
+        matches!(self, Self::Greeting | Self::Ready | Self::Sasl)
     }
 
     /// The transaction at hand, up to the final dot.

@@ -157,6 +157,20 @@ fn shutdown_within_a_message_waits_for_the_reply_to_its_final_dot() {
 }
 
 #[test]
+fn shutdown_lets_a_transaction_come_to_its_end_and_no_other_begin() {
+    let mut story = Story::begin(Settings::default());
+    story.say("EHLO c\r\n");
+    story.say("MAIL FROM:<a@b.c>\r\n");
+    story.session.on_shutdown(&mut story.output);
+    assert_eq!((story.run().as_str(), story.closed), ("", false));
+    assert_eq!(story.say("RCPT TO:<d@e.f>\r\n"), "250 2.1.5 Ok\r\n");
+    assert!(story.say("DATA\r\n").starts_with("354 "));
+    let replies = story.say("x\r\n.\r\nMAIL FROM:<a@b.c>\r\n");
+    assert_eq!(replies, format!("{QUEUED}421 4.3.2 mx Service shutting down, closing connection\r\n"));
+    assert!(story.closed);
+}
+
+#[test]
 fn shutdown_before_the_greeting_is_the_greeting() {
     let settings = Arc::new(Settings { hostname: "mx".into(), ..Settings::default() });
     let (mut input, mut output) = (BytesMut::new(), BytesMut::new());

@@ -33,8 +33,10 @@ pub struct Settings {
     pub junk_limit: u32,
     /// Longest command line in octets, without its CRLF.
     pub line_limit: usize,
-    /// How long to wait for the next command, or for more of a message (RFC 5321 section 4.5.3.2.7: five minutes).
+    /// How long to wait for more of a command, or of a message (RFC 5321 section 4.5.3.2.7: five minutes).
     pub timeout: Duration,
+    /// Content that comes slower, in octets a second and on the average, is given up; 0: only silence is.
+    pub min_data_rate: u64,
 }
 
 impl Default for Settings {
@@ -55,6 +57,7 @@ impl Default for Settings {
             junk_limit: 100,
             line_limit: 2048,
             timeout: Duration::from_secs(300),
+            min_data_rate: 0,
         }
     }
 }

@@ -9,6 +9,7 @@ use staffetta_telemetry::maillog::{self, Sasl};
 use super::Dialog;
 use super::refused::Refused;
 use crate::metrics;
+use crate::stream::Broken;
 
 /// A login attempt that ended without success.
 struct FailedLogin<'a> {
@@ -60,7 +61,19 @@ impl Dialog<'_> {
         maillog::disconnected(&maillog::Disconnected { listener, client, messages });
     }
 
+    /// The log has the reason, because "lost connection after STARTTLS" tells nobody what to mend.
+    pub(super) fn failed_handshake(&self, reason: Broken, error: &io::Error) {
+        metrics::failed_handshake(reason.label()).increment(1);
+        let (listener, peer) = (self.door.name(), self.peer.address);
+        tracing::info!(listener, %peer, reason = reason.label(), %error, "TLS handshake failed");
+    }
+
     pub(super) fn log_lost(&self, error: &io::Error) {
+        if self.session.activity() == Activity::Connect && error.kind() != io::ErrorKind::TimedOut {
+            // Nothing was said: a probe of the port, most of the time. A failed handshake has its own line.
+            tracing::debug!(peer = %self.peer.address, %error, "connection closed before the first command");
+            return self.log_end();
+        }
         tracing::debug!(peer = %self.peer.address, %error, "connection lost");
         maillog::lost(&maillog::Lost {
             listener: self.door.name(),

@@ -6,6 +6,7 @@ mod auth;
 mod client;
 mod log;
 mod proxy;
+mod tls;
 mod trust;
 mod world;
 

@@ -136,6 +136,17 @@ async fn a_client_that_speaks_before_the_greeting_is_cut_off() {
     assert!(said.starts_with("554 5.5.0 "), "{said}");
 }
 
+#[tokio::test]
+async fn a_listener_has_its_own_proxies_and_places() {
+    let keys = "trusted_networks = []\n# smtp\nproxy_from = [\"127.0.0.1/32\"]\nconnection_limit = 1";
+    let world = World::start(keys).await;
+    let _first = behind(STRANGER, &world).await;
+    let mut second = Client::early(world.relay, TRUSTED);
+    assert_eq!(second.reply().await, "421 4.3.2 mail.test Error: server busy, try again later\r\n");
+    assert_eq!(answer_to(STRANGER, world.submission).await, "");
+    Client::ready(world.submission).await;
+}
+
 /// A HAProxy that connects from 127.0.0.8, with both versions of the header and its own health checks.
 struct HaProxy {
     v1: Port,

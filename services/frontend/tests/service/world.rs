@@ -41,7 +41,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts everything and waits until the frontend is ready. `frontend` goes into the `[frontend]` table.
+    /// Starts everything and waits until the frontend is ready. `frontend` goes into the `[frontend]` table, and what
+    /// stands behind a line `# smtp` into that of the listener.
     pub(crate) async fn start(frontend: &str) -> Self {
         Self::build(frontend, false, None).await
     }
@@ -71,6 +72,7 @@ impl World {
         let client = authority.leaf("client", &["frontend"]).unwrap();
         let ca = authority.ca();
         let rpc_table = format!("[rpc]\nca = {ca:?}\ncertificate = {:?}\nkey = {:?}\n", client.certificate, client.key);
+        let (frontend, smtp) = frontend.split_once("\n# smtp\n").unwrap_or((frontend, ""));
         let text = format!(
             r#"
 hostname = "mail.test"
@@ -91,6 +93,7 @@ drain_delay = "200ms"
 name = "smtp"
 bind = "{relay}"
 kind = "relay"
+{smtp}
 [[frontend.listener]]
 name = "submission"
 bind = "{submission}"

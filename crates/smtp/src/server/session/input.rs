@@ -161,6 +161,7 @@ impl<C> Session<C> {
         let State::Data(receiving) = &mut self.state else { return None };
         let step = receiving.step(input, &self.settings);
         self.stale |= input.len() != before;
+        self.pace.received(before - input.len());
         match step {
             Advance::Body(bytes) => Some(Action::Body(bytes)),
             Advance::Abandon => Some(Action::Abandon),

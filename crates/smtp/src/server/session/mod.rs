@@ -12,6 +12,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::action::{Action, Activity, Answer, Grounds, Refusal};
+use super::pace::Pace;
 use super::state::State;
 use super::tally::Tally;
 use crate::Reply;
@@ -42,7 +43,7 @@ pub struct Session<C = ()> {
     /// Refusals that the shell has not seen yet.
     refusals: Vec<Refusal<C>>,
     tally: Tally,
-    deadline: Instant,
+    pace: Pace,
     /// Something happened since the deadline was set.
     stale: bool,
 }
@@ -50,7 +51,7 @@ pub struct Session<C = ()> {
 impl<C> Session<C> {
     /// A session whose greeting goes out with the first call of [`Self::next`].
     pub fn new(settings: Arc<Settings>, link: Link, now: Instant) -> Self {
-        let deadline = now + settings.timeout;
+        let pace = Pace::new(&settings, now);
         Self {
             settings,
             encrypted: link.encrypted,
@@ -64,7 +65,7 @@ impl<C> Session<C> {
             draining: false,
             refusals: Vec::new(),
             tally: Tally::new(),
-            deadline,
+            pace,
             stale: false,
         }
     }
@@ -126,7 +127,7 @@ impl<C> Session<C> {
 
     /// Until when the shell waits for input.
     pub fn deadline(&self) -> Instant {
-        self.deadline
+        self.pace.deadline()
     }
 
     /// How this listener is set up.
@@ -209,10 +210,12 @@ impl<C> Session<C> {
         }
     }
 
-    /// The clock starts again only after progress, so that a client cannot buy time by single bytes of a command.
     fn read(&mut self, now: Instant) -> Action<C> {
-        if mem::take(&mut self.stale) {
-            self.deadline = now + self.settings.timeout;
+        let anew = mem::take(&mut self.stale);
+        if matches!(self.state, State::Data(_)) {
+            self.pace.await_content(&self.settings, now);
+        } else {
+            self.pace.await_command(&self.settings, anew, now);
         }
         Action::Read
     }
