@@ -123,6 +123,7 @@ impl Sink {
             banner: "ESMTP Staffetta sink".to_owned(),
             size_limit: 0,
             hop_limit: 0,
+            bare_lf: server::BareLf::Reject,
             recipient_limit: 10_000,
             etrn: false,
             hostname: settings.hostname.clone(),

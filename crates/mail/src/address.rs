@@ -1,18 +1,21 @@
-//! Mail addresses by the grammar of RFC 5321 section 4.1.2, kept byte for byte.
+//! Mail addresses by the grammar of RFC 5321 section 4.1.2 with the UTF-8 of RFC 6531 section 3.3, kept byte for byte.
 //!
-//! A quoted local part keeps its quotes, a domain keeps its case: what came in goes out. Comparison of domains is
-//! the caller's choice through [`Address::domain_key`].
+//! A quoted local part keeps its quotes, a domain keeps its case and its U-labels: what came in goes out. Who compares domains
+//! or asks the DNS uses [`Address::domain_key`]. Whether UTF-8 is allowed where an address stands is the caller's question.
+//!
+//! Wider than the grammar where real mail is: dots of a local part may stand anywhere (`a..b@`, `a.@`: old mobile
+//! providers gave them out), and it may have 255 octets (VERP, SRS, tokens).
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Longest local part (RFC 5321 section 4.5.3.1.1).
-const MAX_LOCAL: usize = 64;
+/// Longest local part. RFC 5321 section 4.5.3.1.1 says that 64 must be taken, and more may be.
+const MAX_LOCAL: usize = 255;
 /// Longest domain (RFC 5321 section 4.5.3.1.2).
 const MAX_DOMAIN: usize = 255;
-/// Longest path without its angle brackets (RFC 5321 section 4.5.3.1.3 counts the brackets: 256).
-const MAX_PATH: usize = 254;
+/// Longest address, in octets.
+const MAX_PATH: usize = MAX_LOCAL + 1 + MAX_DOMAIN;
 
 /// `local-part@domain`, or the bare `postmaster` that RFC 5321 section 4.5.1 reserves.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -62,6 +65,9 @@ impl Address {
         if text.len() > MAX_PATH {
             return Err(AddressError::TooLong);
         }
+        if text.chars().any(|c| !c.is_ascii() && is_invisible(c)) {
+            return Err(AddressError::Local);
+        }
         let at = local_part_end(text.as_bytes())?;
         if at > MAX_LOCAL {
             return Err(AddressError::TooLong);
@@ -99,9 +105,15 @@ impl Address {
         })
     }
 
-    /// The domain in lower case, for comparison and as the key of a destination queue.
+    /// The domain in lower case and in A-labels (RFC 5890 section 2.3.2.1): for comparison, for the DNS, and as the key of a
+    /// destination queue.
     pub fn domain_key(&self) -> Option<String> {
-        self.domain_str().map(str::to_ascii_lowercase)
+        let text = self.domain_str()?;
+        if text.is_ascii() {
+            return Some(text.to_ascii_lowercase());
+        }
+        // What was parsed has A-labels; see `check_domain`.
+        Some(a_labels(text).unwrap_or_else(|| text.to_lowercase()))
     }
 
     /// True for `postmaster` at any domain or none, in any case (RFC 5321 section 4.5.1).
@@ -185,11 +197,7 @@ fn local_part_end(bytes: &[u8]) -> Result<usize, AddressError> {
         return quoted_string_end(bytes);
     }
     let end = bytes.iter().position(|&b| !(is_atext(b) || b == b'.')).unwrap_or(bytes.len());
-    let dot_string = &bytes[..end];
-    if dot_string.is_empty() || dot_string.split(|&b| b == b'.').any(<[u8]>::is_empty) {
-        return Err(AddressError::Local);
-    }
-    Ok(end)
+    if end == 0 { Err(AddressError::Local) } else { Ok(end) }
 }
 
 /// RFC 5321: `Quoted-string = DQUOTE *QcontentSMTP DQUOTE`.
@@ -200,16 +208,16 @@ fn quoted_string_end(bytes: &[u8]) -> Result<usize, AddressError> {
             b'"' => return Ok(i + 1),
             b'\\' if bytes.get(i + 1).is_some_and(|b| (32..=126).contains(b)) => i += 2,
             b'\\' => return Err(AddressError::Local),
-            32..=126 => i += 1,
+            32..=126 | 0x80.. => i += 1,
             _ => return Err(AddressError::Local),
         }
     }
     Err(AddressError::Local)
 }
 
-/// RFC 5322 section 3.2.3.
+/// RFC 5322 section 3.2.3, with the octets of UTF-8 (RFC 6532 section 3.2).
 fn is_atext(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
+    b >= 0x80 || b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
 }
 
 fn check_domain(text: &str) -> Result<(), AddressError> {
@@ -219,7 +227,21 @@ fn check_domain(text: &str) -> Result<(), AddressError> {
     if text.starts_with('[') {
         return address_literal(text).map(drop).ok_or(AddressError::Domain);
     }
-    if is_domain_name(text) { Ok(()) } else { Err(AddressError::Domain) }
+    let valid = if text.is_ascii() { is_domain_name(text) } else { a_labels(text).is_some() };
+    if valid { Ok(()) } else { Err(AddressError::Domain) }
+}
+
+/// The domain in A-labels and lower case; `None` if it has none (RFC 5891, with the mapping of UTS 46).
+fn a_labels(text: &str) -> Option<String> {
+    let ascii = idna::domain_to_ascii(text).ok()?;
+    (ascii.len() <= MAX_DOMAIN && is_domain_name(&ascii)).then_some(ascii)
+}
+
+/// What would let an address look like another one, or break a line of a log: controls, separators, direction marks.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || c.is_whitespace()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Letters, digits, hyphens within labels of 1 to 63 octets. The underscore is tolerated because real host names
@@ -251,6 +273,7 @@ mod tests {
 
     #[test]
     fn rfc5321_4_1_2_valid_addresses_are_kept_byte_for_byte() {
+        let long_local = format!("{}@example.org", "a".repeat(255));
         for text in [
             "john@example.org",
             "John.Doe+tag@Example.ORG",
@@ -264,6 +287,15 @@ mod tests {
             "postmaster",
             "PostMaster",
             "a@under_score.example",
+            ".a@b.c",
+            "a..b@c.d",
+            "a.@c.d",
+            ".@c.d",
+            "j\u{f6}rg@c.d",
+            "\"j\u{f6}rg b\"@c.d",
+            "x@b\u{fc}cher.example",
+            "\u{7528}\u{6237}@\u{4f8b}\u{5b50}.example",
+            &long_local,
         ] {
             let address = Address::parse(text).unwrap();
             assert_eq!(address.as_str(), text);
@@ -272,21 +304,23 @@ mod tests {
 
     #[test]
     fn malformed_addresses_are_refused_with_their_reason() {
-        let long_local = format!("{}@example.org", "a".repeat(65));
-        let long_domain = format!("a@{}", "b.".repeat(126) + "b");
+        let long_local = format!("{}@example.org", "a".repeat(256));
+        let long_domain = format!("a@{}", "b.".repeat(128) + "b");
         for (text, error) in [
             ("", AddressError::Empty),
             ("john", AddressError::NoDomain),
             ("@example.org", AddressError::Local),
-            (".a@b.c", AddressError::Local),
-            ("a..b@c.d", AddressError::Local),
-            ("a.@c.d", AddressError::Local),
             ("a b@c.d", AddressError::Local),
             ("a\rb@c.d", AddressError::Local),
             ("\"open@c.d", AddressError::Local),
             ("\"a\"b@c.d", AddressError::Local),
             ("\"\u{7f}\"@c.d", AddressError::Local),
-            ("j\u{f6}rg@c.d", AddressError::Local),
+            ("a\u{85}b@c.d", AddressError::Local),
+            ("a\u{a0}b@c.d", AddressError::Local),
+            ("a\u{2028}b@c.d", AddressError::Local),
+            ("a\u{202e}b@c.d", AddressError::Local),
+            ("a@b\u{fc}..c", AddressError::Domain),
+            ("a@\u{fc} .c", AddressError::Domain),
             ("a@", AddressError::Domain),
             ("a@b..c", AddressError::Domain),
             ("a@-b.c", AddressError::Domain),
@@ -310,6 +344,10 @@ mod tests {
         let name = Address::parse("a@Example.ORG").unwrap();
         assert_eq!(name.domain(), Some(Domain::Name("Example.ORG")));
         assert_eq!(name.domain_key().as_deref(), Some("example.org"));
+        for text in ["a@B\u{dc}CHER.Example", "a@b\u{fc}cher.example", "a@xn--bcher-kva.example"] {
+            let key = Address::parse(text).unwrap().domain_key();
+            assert_eq!(key.as_deref(), Some("xn--bcher-kva.example"), "{text}");
+        }
         assert!(!Address::parse("a@nodot").unwrap().is_fully_qualified());
         assert!(Address::parse("postmaster").unwrap().is_postmaster());
     }

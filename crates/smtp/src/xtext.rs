@@ -1,13 +1,14 @@
 //! xtext (RFC 3461 section 4): how ENVID, ORCPT and AUTH= carry any octet as printable ASCII.
 
-/// The octets that the text stands for; `None` if it is no xtext. Lower-case hex digits are forgiven.
+/// The octets that the text stands for; `None` if it is no xtext. Lower-case hex digits and an unencoded `=` are forgiven:
+/// mailing lists write such addresses.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let mut octets = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(b) = bytes.next() {
         octets.push(match b {
             b'+' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
-            b'!'..=b'~' if b != b'=' => b,
+            b'!'..=b'~' => b,
             _ => return None,
         });
     }
@@ -17,6 +18,17 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
 /// True if the text is xtext and stands for printable ASCII.
 pub fn is_printable(text: &str) -> bool {
     decode(text).is_some_and(|octets| octets.iter().all(|b| matches!(b, b' '..=b'~')))
+}
+
+/// The text with its unencoded `=` encoded: what a strict server takes.
+pub fn strict(text: &str) -> String {
+    text.replace('=', "+3D")
+}
+
+/// Characters beyond ASCII as `\x{E9}` (RFC 6533 section 3).
+pub fn embed_unicode(text: &str) -> String {
+    let each = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\x{{{:X}}}", u32::from(c)) };
+    text.chars().map(each).collect()
 }
 
 fn hex(b: u8) -> Option<u8> {
@@ -34,7 +46,7 @@ mod tests {
             ("QQ314159", Some(b"QQ314159")),
             ("a+2Bb+3Dc+20d", Some(b"a+b=c d")),
             ("+0a", Some(b"\n")),
-            ("a=b", None),
+            ("a=b", Some(b"a=b")),
             ("a b", None),
             ("+2", None),
             ("+2G", None),

@@ -35,7 +35,7 @@ pub struct Received<'a> {
     pub when: Timestamp,
 }
 
-/// The keyword after `with` (RFC 3848).
+/// The keyword after `with` (RFC 3848, RFC 6531 section 4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Protocol {
     /// EHLO was said.
@@ -44,6 +44,8 @@ pub struct Protocol {
     pub encrypted: bool,
     /// After AUTH.
     pub authenticated: bool,
+    /// The message may hold UTF-8 in addresses and header fields.
+    pub utf8: bool,
 }
 
 impl fmt::Display for Protocol {
@@ -51,7 +53,7 @@ impl fmt::Display for Protocol {
         if !self.extended {
             return f.write_str("SMTP");
         }
-        f.write_str("ESMTP")?;
+        f.write_str(if self.utf8 { "UTF8SMTP" } else { "ESMTP" })?;
         f.write_str(if self.encrypted { "S" } else { "" })?;
         f.write_str(if self.authenticated { "A" } else { "" })
     }
@@ -104,7 +106,7 @@ mod tests {
             client_name: None,
             client_ip: IpAddr::from([192, 0, 2, 7]),
             by: "mail.example.org",
-            protocol: Protocol { extended: true, encrypted: false, authenticated: false },
+            protocol: Protocol { extended: true, encrypted: false, authenticated: false, utf8: false },
             tls: None,
             id: QueueId::new(0, 0, 7),
             recipient: None,
@@ -124,7 +126,7 @@ mod tests {
         let full = Received {
             client_name: Some("pool.example.net"),
             client_ip: "2001:db8::7".parse().unwrap(),
-            protocol: Protocol { extended: true, encrypted: true, authenticated: true },
+            protocol: Protocol { extended: true, encrypted: true, authenticated: true, utf8: false },
             tls: Some(("TLSv1.3", "TLS_AES_256_GCM_SHA384")),
             recipient: Some(&recipient),
             ..received()
@@ -151,15 +153,17 @@ mod tests {
     }
 
     #[test]
-    fn rfc3848_the_keyword_after_with() {
-        for (extended, encrypted, authenticated, text) in [
-            (false, false, false, "SMTP"),
-            (false, true, true, "SMTP"),
-            (true, false, false, "ESMTP"),
-            (true, true, false, "ESMTPS"),
-            (true, true, true, "ESMTPSA"),
+    fn rfc3848_and_rfc6531_4_3_the_keyword_after_with() {
+        for (extended, encrypted, authenticated, utf8, text) in [
+            (false, false, false, false, "SMTP"),
+            (false, true, true, true, "SMTP"),
+            (true, false, false, false, "ESMTP"),
+            (true, true, false, false, "ESMTPS"),
+            (true, true, true, false, "ESMTPSA"),
+            (true, false, false, true, "UTF8SMTP"),
+            (true, true, true, true, "UTF8SMTPSA"),
         ] {
-            assert_eq!(Protocol { extended, encrypted, authenticated }.to_string(), text);
+            assert_eq!(Protocol { extended, encrypted, authenticated, utf8 }.to_string(), text);
         }
     }
 }

@@ -20,11 +20,15 @@ pub(super) const ROW: Row = Row {
     place: Place::Last,
     secret: true,
     goes_on: true,
+    usage: "AUTH mechanism [initial-response]",
     ..Row::PLAIN
 };
 
 /// Longest response to a challenge, in base64 (RFC 4954 section 4).
 pub const MAX_RESPONSE: usize = 12_288;
+
+/// Longest AUTH line: a response behind the command and the name of a mechanism.
+pub const MAX_AUTH_LINE: usize = MAX_RESPONSE + 64;
 
 /// What a client said in an authentication exchange, decoded.
 #[derive(Clone, PartialEq, Eq, Default)]

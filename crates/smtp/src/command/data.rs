@@ -10,11 +10,13 @@ pub(super) const ROW: Row = Row {
     parse: |standing, arguments| check(standing, arguments).map(|()| Command::Data),
     place: Place::Last,
     goes_on: true,
+    usage: "DATA",
     ..Row::PLAIN
 };
 
 /// The ladder of DATA.
 pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<(), Reply> {
+    standing.check_not_chunking("DATA")?;
     // RFC 5321 section 3.3: no DATA without MAIL; 554 when every RCPT failed.
     let transaction = standing.transaction.ok_or_else(Reply::need_rcpt)?;
     if transaction.envelope.recipients.is_empty() {

@@ -14,6 +14,7 @@ pub(super) const ROW: Row = Row {
     place: Place::Last,
     junk: true,
     in_clear: true,
+    usage: "EHLO hostname",
     ..Row::PLAIN
 };
 
@@ -75,12 +76,13 @@ mod tests {
         assert_eq!(
             offered(&clear),
             "250-mail.example.org\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-VRFY\r\n250-ETRN\r\n250-STARTTLS\r\n\
-             250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250 DSN\r\n"
+             250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250 LIMITS RCPTMAX=1000\r\n"
         );
         assert_eq!(
             offered(&Standing { encrypted: true, ..clear }),
             "250-mail.example.org\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-VRFY\r\n250-ETRN\r\n\
-             250-AUTH PLAIN LOGIN\r\n250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250 DSN\r\n"
+             250-AUTH PLAIN LOGIN\r\n250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n\
+             250-REQUIRETLS\r\n250 LIMITS RCPTMAX=1000\r\n"
         );
     }
 

@@ -9,6 +9,7 @@ pub(super) const ROW: Row = Row {
     name: "ETRN",
     parse: |standing, arguments| check(standing, arguments).map(|domain| Command::Etrn(domain.to_owned())),
     junk: true,
+    usage: "ETRN domain",
     ..Row::PLAIN
 };
 

@@ -11,6 +11,7 @@ pub(super) const ROW: Row = Row {
     place: Place::Last,
     junk: true,
     in_clear: true,
+    usage: "HELO hostname",
     ..Row::PLAIN
 };
 

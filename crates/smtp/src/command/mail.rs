@@ -14,6 +14,7 @@ use crate::standing::{MailParameters, Standing};
 pub(super) const ROW: Row = Row {
     name: "MAIL",
     parse: |standing, arguments| Mail::check(standing, arguments).map(Command::Mail),
+    usage: "MAIL FROM:<address> [parameters]",
     ..Row::PLAIN
 };
 
@@ -30,6 +31,7 @@ impl Mail {
     /// The ladder of MAIL.
     pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<Self, Reply> {
         standing.check_introduced()?;
+        standing.check_not_chunking("MAIL")?;
         // RFC 5321 section 4.1.4: MAIL must not come within a transaction.
         if standing.transaction.is_some() {
             return Err(Reply::nested_mail());
@@ -43,6 +45,10 @@ impl Mail {
             Err(PathError::NotQualified(local)) => return Err(Reply::sender_not_qualified(local)),
         };
         let parameters = extension::mail_parameters(standing, parameters)?;
+        // RFC 6531 section 3.5: who writes UTF-8 must say so.
+        if !parameters.smtputf8 && !sender.as_str().is_ascii() {
+            return Err(Reply::non_ascii_sender(sender.as_str()));
+        }
         Ok(Self { sender, parameters })
     }
 }
@@ -65,6 +71,7 @@ mod tests {
             ("FROM:<@a.b,@c.d:john@example.org>", "john@example.org"),
             ("FROM:<>", ""),
             ("FROM:<\"a b\"@example.org> SIZE=3", "\"a b\"@example.org"),
+            ("FROM:<j\u{f6}rg@b\u{fc}ro.example> SMTPUTF8", "j\u{f6}rg@b\u{fc}ro.example"),
         ] {
             let mail = Mail::check(&ready, arguments);
             assert_eq!(mail.map(|mail| mail.sender.to_string()), Ok(sender.to_owned()), "{arguments}");
@@ -92,6 +99,13 @@ mod tests {
             (ready, "FROM:<john>", Reply::sender_not_qualified("john")),
             (ready, "FROM:<a@b> FOO=1", Reply::unsupported_option("FOO=1")),
             (ready, "FROM:<a@b>SIZE=1 FOO", Reply::unsupported_option("FOO")),
+            (Standing { chunking: true, ..nested }, "FROM:<a@b>", Reply::after_bdat("MAIL")),
+            (ready, "FROM:<a@b", Reply::bad_sender()),
+            (ready, "FROM:<j\u{f6}rg@b>", Reply::non_ascii_sender("j\u{f6}rg@b")),
+            (ready, "FROM:<a@b\u{f6}.test> BODY=8BITMIME", Reply::non_ascii_sender("a@b\u{f6}.test")),
+            (ready, "FROM:<a@b> SIZE=1 SIZE=1", Reply::repeated_parameter("SIZE")),
+            (ready, "FROM:<a@b> SMTPUTF8=yes", Reply::unsupported_option("SMTPUTF8=yes")),
+            (ready, "FROM:<a@b> REQUIRETLS", Reply::unsupported_option("REQUIRETLS")),
             (ready, "FROM:<a@b> BODY=BINARYMIME", Reply::unsupported_option("BODY=BINARYMIME")),
         ] {
             assert_eq!(Mail::check(&standing, arguments), Err(reply), "{arguments}");

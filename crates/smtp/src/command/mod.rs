@@ -6,6 +6,7 @@
 //! changes the session: [`crate::server`] does.
 
 pub mod auth;
+pub mod bdat;
 pub mod data;
 pub mod ehlo;
 pub mod etrn;
@@ -25,6 +26,7 @@ use std::fmt;
 use staffetta_mail::{Address, Recipient};
 
 use auth::Auth;
+use bdat::Chunk;
 use mail::Mail;
 
 use crate::Reply;
@@ -41,12 +43,14 @@ pub struct Row {
     pub place: Place,
     /// Does it cost the server work without getting mail through (Postfix `smtpd_junk_command_limit`)?
     pub junk: bool,
-    /// Does submission take it before TLS (RFC 3207 section 4)?
+    /// Does submission take it before TLS (RFC 3207 section 4), or is that the ladder's business?
     pub in_clear: bool,
     /// Can its line hold a secret, which is wiped then?
     pub secret: bool,
     /// Has it a middle, 3yz?
     pub goes_on: bool,
+    /// What HELP says of it.
+    pub usage: &'static str,
 }
 
 /// Where a command may stand in a pipelined group (RFC 2920 section 3.1, RFC 3207 section 4, RFC 4954 section 4).
@@ -56,7 +60,7 @@ pub enum Place {
     Within,
     /// At the end: what follows would depend on its reply.
     Last,
-    /// It should be the last, but what follows it harms nobody: QUIT.
+    /// What follows it harms nobody, though it should be the last: QUIT; or belongs to it: BDAT.
     Anywhere,
 }
 
@@ -70,6 +74,7 @@ impl Row {
         in_clear: false,
         secret: false,
         goes_on: false,
+        usage: "",
     };
 }
 
@@ -90,6 +95,8 @@ pub enum Command {
     Recipient(Recipient),
     /// The content follows.
     Data,
+    /// A chunk of the content follows.
+    Chunk(Chunk),
     /// Forget the transaction.
     Reset(Reply),
     /// Would this address be accepted?
@@ -125,6 +132,7 @@ verbs! {
     Rcpt = rcpt::ROW,
     Mail = mail::ROW,
     Data = data::ROW,
+    Bdat = bdat::ROW,
     Ehlo = ehlo::ROW,
     Quit = quit::ROW,
     StartTls = starttls::ROW,
@@ -243,8 +251,8 @@ mod tests {
     #[test]
     fn what_the_rows_say() {
         let those = |is: fn(Verb) -> bool| Verb::ALL.into_iter().filter(|&v| is(v)).map(Verb::name).collect::<Vec<_>>();
-        assert_eq!(those(|v| v.may_be_followed(true)), ["RCPT", "MAIL", "QUIT", "RSET", "ETRN"]);
-        assert_eq!(those(|v| v.may_be_followed(false)), ["QUIT"]);
+        assert_eq!(those(|v| v.may_be_followed(true)), ["RCPT", "MAIL", "BDAT", "QUIT", "RSET", "ETRN"]);
+        assert_eq!(those(|v| v.may_be_followed(false)), ["BDAT", "QUIT"]);
         assert_eq!(those(|v| v.row().junk), ["EHLO", "RSET", "HELO", "NOOP", "VRFY", "ETRN", "HELP"]);
         assert_eq!(those(|v| v.row().secret), ["AUTH"]);
         assert_eq!(those(|v| v.row().goes_on), ["DATA", "AUTH"]);
@@ -256,7 +264,8 @@ mod tests {
         let clear = standing(&settings);
         let encrypted = Standing { encrypted: true, ..clear };
         for verb in Verb::ALL {
-            let harmless = ["HELO", "EHLO", "STARTTLS", "NOOP", "QUIT", "HELP"].contains(&verb.name());
+            // BDAT has a gate of its own, behind its chunk.
+            let harmless = ["HELO", "EHLO", "STARTTLS", "NOOP", "QUIT", "HELP", "BDAT"].contains(&verb.name());
             let expected = if harmless { Ok(()) } else { Err(Reply::must_start_tls()) };
             assert_eq!(verb.check_encryption(&clear), expected, "{verb}");
             assert_eq!(verb.check_encryption(&encrypted), Ok(()), "{verb}");

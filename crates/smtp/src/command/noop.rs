@@ -10,6 +10,7 @@ pub(super) const ROW: Row = Row {
     place: Place::Last,
     junk: true,
     in_clear: true,
+    usage: "NOOP",
     ..Row::PLAIN
 };
 

@@ -1,6 +1,6 @@
 //! Paths as clients write them (RFC 5321 section 4.1.2), read as leniently as Postfix reads them.
 //!
-//! Forgiven: blanks after the colon and inside the brackets, one or both brackets missing. Source routes are accepted
+//! Forgiven: blanks after the colon and inside the brackets, and both brackets missing. Source routes are accepted
 //! and stripped (RFC 5321 section 3.3 and appendix C). The address itself is kept byte for byte.
 
 use staffetta_mail::{Address, AddressError};
@@ -27,8 +27,11 @@ pub(super) fn split<'a>(arguments: &'a str, keyword: &str) -> Option<(&'a str, &
 
 /// Parses what [`split`] found; `None` is the null path.
 pub(super) fn parse(path: &str) -> Result<Option<Address>, PathError<'_>> {
-    let inner = path.strip_prefix('<').unwrap_or(path);
-    let inner = inner.strip_suffix('>').unwrap_or(inner).trim_ascii();
+    // One bracket alone: something is missing, and it may be a part of the address.
+    if path.starts_with('<') != path.ends_with('>') {
+        return Err(PathError::Malformed);
+    }
+    let inner = path.strip_prefix('<').and_then(|path| path.strip_suffix('>')).unwrap_or(path).trim_ascii();
     if inner.is_empty() {
         return if path.starts_with('<') { Ok(None) } else { Err(PathError::Malformed) };
     }
@@ -111,8 +114,6 @@ mod tests {
         for (path, address) in [
             ("<a@b>", Some("a@b")),
             ("a@b", Some("a@b")),
-            ("a@b>", Some("a@b")),
-            ("<a@b", Some("a@b")),
             ("< A@B.c >", Some("A@B.c")),
             ("<@one,@two:a@b>", Some("a@b")),
             ("<\"a b\"@c.d>", Some("\"a b\"@c.d")),
@@ -136,7 +137,9 @@ mod tests {
             ("<<a@b>>", PathError::Malformed),
             ("<a@b@c>", PathError::Malformed),
             (">", PathError::Malformed),
-            ("<j\u{f6}rg@b>", PathError::Malformed),
+            ("a@b>", PathError::Malformed),
+            ("<a@b", PathError::Malformed),
+            ("<", PathError::Malformed),
         ] {
             assert_eq!(parse(path), Err(error), "{path:?}");
         }

@@ -9,6 +9,7 @@ pub(super) const ROW: Row = Row {
     parse: |_, arguments| Ok(Command::Close(reply(arguments))),
     place: Place::Anywhere,
     in_clear: true,
+    usage: "QUIT",
     ..Row::PLAIN
 };
 

@@ -11,11 +11,16 @@ use crate::extension;
 use crate::standing::Standing;
 
 /// Its row in the table of verbs.
-pub(super) const ROW: Row =
-    Row { name: "RCPT", parse: |standing, arguments| check(standing, arguments).map(Command::Recipient), ..Row::PLAIN };
+pub(super) const ROW: Row = Row {
+    name: "RCPT",
+    parse: |standing, arguments| check(standing, arguments).map(Command::Recipient),
+    usage: "RCPT TO:<address> [parameters]",
+    ..Row::PLAIN
+};
 
 /// The ladder of RCPT.
 pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<Recipient, Reply> {
+    standing.check_not_chunking("RCPT")?;
     // RFC 5321 section 3.3: no RCPT without MAIL.
     let transaction = standing.transaction.ok_or_else(Reply::need_mail)?;
     let (path, parameters) = path::split(arguments, "TO:").ok_or_else(Reply::rcpt_syntax)?;
@@ -24,6 +29,10 @@ pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<Recipient, Repl
         Ok(None) | Err(PathError::Malformed) => return Err(Reply::bad_recipient()),
         Err(PathError::NotQualified(local)) => return Err(Reply::recipient_not_qualified(local)),
     };
+    // RFC 6531 section 3.5: who writes UTF-8 must say so at MAIL.
+    if !transaction.envelope.smtputf8 && !address.as_str().is_ascii() {
+        return Err(Reply::non_ascii_recipient(address.as_str()));
+    }
     let mut recipient = Recipient::new(address);
     extension::recipient_parameters(standing, parameters, &mut recipient)?;
     // RFC 5321 section 4.5.3.1.10: the client sends the rest in another transaction.
@@ -77,6 +86,10 @@ mod tests {
             (mail, "FROM:<a@b>", Reply::rcpt_syntax()),
             (mail, "TO:<>", Reply::bad_recipient()),
             (mail, "TO:<a@-b>", Reply::bad_recipient()),
+            (Standing { chunking: true, ..mail }, "TO:<a@b>", Reply::after_bdat("RCPT")),
+            (mail, "TO:<a@b", Reply::bad_recipient()),
+            (mail, "TO:<j\u{f6}rg@b>", Reply::non_ascii_recipient("j\u{f6}rg@b")),
+            (mail, "TO:<a@b> NOTIFY=NEVER NOTIFY=NEVER", Reply::bad_notify()),
             (mail, "TO:<x>", Reply::recipient_not_qualified("x")),
             (mail, "TO:<a@b> FOO", Reply::unsupported_option("FOO")),
             (mail, "TO:<a@b> SIZE=1", Reply::unsupported_option("SIZE=1")),

@@ -8,6 +8,7 @@ pub(super) const ROW: Row = Row {
     name: "RSET",
     parse: |_, arguments| check(arguments).map(|()| Command::Reset(Reply::ok())),
     junk: true,
+    usage: "RSET",
     ..Row::PLAIN
 };
 

@@ -10,6 +10,7 @@ pub(super) const ROW: Row = Row {
     parse: |standing, arguments| check(standing, arguments).map(|()| Command::StartTls(Reply::ready_to_start_tls())),
     place: Place::Last,
     in_clear: true,
+    usage: "STARTTLS",
     ..Row::PLAIN
 };
 
@@ -19,6 +20,7 @@ pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<(), Reply> {
     if !arguments.is_empty() {
         return Err(Reply::starttls_syntax());
     }
+    standing.check_not_chunking("STARTTLS")?;
     if standing.encrypted {
         return Err(Reply::tls_already_active());
     }

@@ -18,6 +18,7 @@ pub(super) const ROW: Row = Row {
     },
     place: Place::Last,
     junk: true,
+    usage: "VRFY address [SMTPUTF8]",
     ..Row::PLAIN
 };
 
@@ -27,10 +28,17 @@ pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<Address, Reply>
         return Err(Reply::vrfy_disabled());
     }
     standing.check_login()?;
-    if arguments.is_empty() {
+    standing.check_not_chunking("VRFY")?;
+    // RFC 6531 section 3.7.4.1: a second word, and it can only be this one.
+    let (typed, utf8) = match arguments.rsplit_once([' ', '\t']) {
+        Some((typed, word)) if word.eq_ignore_ascii_case("SMTPUTF8") => (typed.trim_ascii_end(), true),
+        _ => (arguments, false),
+    };
+    if typed.is_empty() {
         return Err(Reply::vrfy_syntax());
     }
-    match path::parse(arguments) {
+    match path::parse(typed) {
+        Ok(Some(address)) if !utf8 && !address.as_str().is_ascii() => Err(Reply::non_ascii_recipient(address.as_str())),
         Ok(Some(address)) => Ok(address),
         Ok(None) | Err(PathError::Malformed) => Err(Reply::bad_recipient()),
         Err(PathError::NotQualified(local)) => Err(Reply::recipient_not_qualified(local)),
@@ -58,6 +66,9 @@ mod tests {
             (ready, "john@example.org", Ok("john@example.org")),
             (ready, "<John@example.org>", Ok("John@example.org")),
             (ready, "postmaster", Ok("postmaster")),
+            (ready, "j\u{f6}rg@example.org", Err(Reply::non_ascii_recipient("j\u{f6}rg@example.org"))),
+            (ready, "j\u{f6}rg@example.org smtputf8", Ok("j\u{f6}rg@example.org")),
+            (Standing { chunking: true, ..ready }, "a@b", Err(Reply::after_bdat("VRFY"))),
         ] {
             let checked = check(&standing, arguments).map(String::from);
             assert_eq!(checked, outcome.map(str::to_owned), "{arguments}");

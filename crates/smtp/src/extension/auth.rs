@@ -38,7 +38,8 @@ mod tests {
             ("AUTH=<>", Ok("<>")),
             ("AUTH=e+3Dmc2@example.com", Ok("e+3Dmc2@example.com")),
             ("AUTH=", Err(Reply::bad_auth_parameter())),
-            ("AUTH=a=b", Err(Reply::bad_auth_parameter())),
+            ("AUTH=a=b", Ok("a=b")),
+            ("AUTH=a+00", Err(Reply::bad_auth_parameter())),
             ("AUTH=<> AUTH=<>", Err(Reply::multiple_auth_parameters())),
         ] {
             let taken = mail_parameters(&encrypted, text).map(|parameters| parameters.auth.unwrap_or_default());

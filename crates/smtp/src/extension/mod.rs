@@ -5,12 +5,16 @@
 //! its extension is on offer; to add an extension, write its file and add a row.
 
 mod auth;
+mod chunking;
 mod dsn;
 mod eightbitmime;
 mod enhancedstatuscodes;
 mod etrn;
+mod limits;
 mod pipelining;
+mod requiretls;
 mod size;
+mod smtputf8;
 mod starttls;
 mod vrfy;
 
@@ -71,6 +75,10 @@ pub const EXTENSIONS: &[Extension] = &[
     enhancedstatuscodes::EXTENSION,
     eightbitmime::EXTENSION,
     dsn::EXTENSION,
+    smtputf8::EXTENSION,
+    chunking::EXTENSION,
+    requiretls::EXTENSION,
+    limits::EXTENSION,
 ];
 
 /// Reads the parameters of MAIL.
@@ -85,20 +93,21 @@ pub(crate) fn recipient_parameters(standing: &Standing<'_>, text: &str, into: &m
     read(standing, text, into, |extension| extension.rcpt)
 }
 
-/// RFC 5321 section 4.1.2: `esmtp-keyword ["=" esmtp-value]`, separated by blanks.
+/// RFC 5321 section 4.1.2: `esmtp-keyword ["=" esmtp-value]`, separated by blanks, none of them twice.
 fn read<T>(
     standing: &Standing<'_>,
     text: &str,
     into: &mut T,
     parameters: fn(&Extension) -> &'static [Parameter<T>],
 ) -> Result<(), Reply> {
+    let mut seen: Vec<&'static str> = Vec::new();
     for typed in text.split_ascii_whitespace() {
         let (name, value) = typed.split_once('=').unwrap_or((typed, ""));
         let known = |extension: &'static Extension| {
             let found = parameters(extension).iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
-            Some((extension, found.1))
+            Some((extension, *found))
         };
-        let Some((extension, take)) = EXTENSIONS.iter().find_map(known) else {
+        let Some((extension, (known, take))) = EXTENSIONS.iter().find_map(known) else {
             return Err(Reply::unsupported_option(typed));
         };
         if (extension.offer)(standing) == Offer::No {
@@ -108,6 +117,10 @@ fn read<T>(
             Verdict::Unsupported => Reply::unsupported_option(typed),
             Verdict::Refused(reply) => reply,
         })?;
+        if seen.contains(&known) {
+            return Err(Reply::repeated_parameter(known));
+        }
+        seen.push(known);
     }
     Ok(())
 }
@@ -125,7 +138,21 @@ mod tests {
         let keywords: Vec<_> = EXTENSIONS.iter().map(|extension| extension.keyword).collect();
         assert_eq!(
             keywords,
-            ["PIPELINING", "SIZE", "VRFY", "ETRN", "STARTTLS", "AUTH", "ENHANCEDSTATUSCODES", "8BITMIME", "DSN"]
+            [
+                "PIPELINING",
+                "SIZE",
+                "VRFY",
+                "ETRN",
+                "STARTTLS",
+                "AUTH",
+                "ENHANCEDSTATUSCODES",
+                "8BITMIME",
+                "DSN",
+                "SMTPUTF8",
+                "CHUNKING",
+                "REQUIRETLS",
+                "LIMITS"
+            ]
         );
     }
 
@@ -148,7 +175,7 @@ mod tests {
     #[test]
     fn rfc5321_4_1_1_11_unknown_parameters_and_those_not_on_offer_are_refused_as_typed() {
         let settings = Settings::default();
-        for text in ["FOO", "FOO=1", "SMTPUTF8", "NOTIFY=NEVER", "=", "AUTH=<>"] {
+        for text in ["FOO", "FOO=1", "REQUIRETLS", "NOTIFY=NEVER", "=", "AUTH=<>"] {
             let refused = mail_parameters(&standing(&settings), text);
             assert_eq!(refused, Err(Reply::unsupported_option(text)), "{text}");
         }

@@ -52,6 +52,7 @@ mod tests {
             (&limited, "SIZE=-1", Err(Reply::bad_size())),
             (&limited, "SIZE=+1", Err(Reply::bad_size())),
             (&limited, "SIZE=1k", Err(Reply::bad_size())),
+            (&limited, "SIZE=1 SIZE=1", Err(Reply::repeated_parameter("SIZE"))),
             (&unlimited, "SIZE=9223372036854775807", Ok(Some(i64::MAX as u64))),
         ] {
             let taken = mail_parameters(&standing(settings), text).map(|parameters| parameters.size);

@@ -4,11 +4,11 @@
 //! content, drop `n` bytes, stop, or read more. Content is handed out as slices of the input: nothing is copied, and
 //! at most two bytes are left over when more input is needed, whatever the length of a line.
 //!
-//! Only CRLF `.` CRLF ends a message. A CR or LF that is not part of CRLF never does and is remembered in
-//! [`Decoder::bare`], so that the session can refuse the message at its end: between servers that disagree about
-//! bare line ends one message could smuggle in another (CVE-2023-51764).
+//! Only CRLF `.` CRLF ends a message. A CR or LF that is not part of CRLF never does, and no dot behind it is taken out; it is
+//! remembered in [`Decoder::bare`], so that the session can refuse the message or make it whole: between servers that
+//! disagree about bare line ends one message could smuggle in another (CVE-2023-51764).
 
-use super::{Bare, Piece};
+use super::{BareLines, Piece};
 
 /// Where in a line the input starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +25,12 @@ enum Position {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     position: Position,
-    bare: Option<Bare>,
+    bare: BareLines,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { position: Position::LineStart, bare: None }
+        Self { position: Position::LineStart, bare: BareLines::default() }
     }
 }
 
@@ -40,8 +40,8 @@ impl Decoder {
         Self::default()
     }
 
-    /// The first bare CR or LF seen so far, if any.
-    pub fn bare(&self) -> Option<Bare> {
+    /// The line ends that stood alone so far.
+    pub fn bare(&self) -> BareLines {
         self.bare
     }
 
@@ -86,7 +86,7 @@ impl Decoder {
             };
             at += found + 1;
             if input[at - 1] == b'\n' {
-                self.bare.get_or_insert(Bare::Lf);
+                self.bare.lf = true;
             } else if at == input.len() {
                 self.position = Position::AfterCr;
                 return at;
@@ -103,7 +103,7 @@ impl Decoder {
             *at += 1;
             self.position = Position::LineStart;
         } else {
-            self.bare.get_or_insert(Bare::Cr);
+            self.bare.cr = true;
         }
         follows
     }
@@ -115,8 +115,11 @@ mod tests {
 
     use super::*;
 
-    /// Content, rest after the end (if it was found), bare line end.
-    type Decoded = (Vec<u8>, Option<Vec<u8>>, Option<Bare>);
+    const CR: BareLines = BareLines { cr: true, lf: false };
+    const LF: BareLines = BareLines { cr: false, lf: true };
+
+    /// Content, rest after the end (if it was found), bare line ends.
+    type Decoded = (Vec<u8>, Option<Vec<u8>>, BareLines);
 
     /// Feeds the chunks one after the other, as a socket would.
     fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
@@ -158,16 +161,16 @@ mod tests {
             }
             content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
         }
-        let bare = first_bare(&content);
+        let bare = bare_lines(&content);
         (content, end, bare)
     }
 
-    fn first_bare(content: &[u8]) -> Option<Bare> {
-        (0..content.len()).find_map(|i| match content[i] {
-            b'\n' if i == 0 || content[i - 1] != b'\r' => Some(Bare::Lf),
-            b'\r' if content.get(i + 1).is_some_and(|&b| b != b'\n') => Some(Bare::Cr),
-            _ => None,
-        })
+    fn bare_lines(content: &[u8]) -> BareLines {
+        let at = |i: usize| content.get(i).copied();
+        BareLines {
+            cr: (0..content.len()).any(|i| at(i) == Some(b'\r') && at(i + 1).is_some_and(|next| next != b'\n')),
+            lf: (0..content.len()).any(|i| at(i) == Some(b'\n') && (i == 0 || at(i - 1) != Some(b'\r'))),
+        }
     }
 
     #[test]
@@ -186,24 +189,25 @@ mod tests {
             (b"a", b"a", None),
         ] {
             let (got, got_rest, bare) = decode([input]);
-            assert_eq!((&got[..], got_rest.as_deref(), bare), (content, rest, None), "{input:?}");
+            assert_eq!((&got[..], got_rest.as_deref(), bare), (content, rest, BareLines::default()), "{input:?}");
         }
     }
 
     #[test]
     fn cve_2023_51764_bare_line_ends_never_end_a_message() {
         for (input, which) in [
-            (&b"a\n.\nMAIL FROM:<>\r\n.\r\n"[..], Bare::Lf),
-            (b"a\r\n.\nx\r\n.\r\n", Bare::Lf),
-            (b"a\n.\r\nx\r\n.\r\n", Bare::Lf),
-            (b"a\r.\r\nx\r\n.\r\n", Bare::Cr),
-            (b"a\r\n.\rx\r\n.\r\n", Bare::Cr),
-            (b"a\r\n.\r\r\n.\r\n", Bare::Cr),
-            (b"\n.\r\n.\r\n", Bare::Lf),
+            (&b"a\n.\nMAIL FROM:<>\r\n.\r\n"[..], LF),
+            (b"a\r\n.\nx\r\n.\r\n", LF),
+            (b"a\n.\r\nx\r\n.\r\n", LF),
+            (b"a\r.\r\nx\r\n.\r\n", CR),
+            (b"a\r\n.\rx\r\n.\r\n", CR),
+            (b"a\r\n.\r\r\n.\r\n", CR),
+            (b"\n.\r\n.\r\n", LF),
+            (b"a\n\r.\n\rx\r\n.\r\n", BareLines { cr: true, lf: true }),
         ] {
             let (content, rest, bare) = decode([input]);
             assert_eq!(rest.as_deref(), Some(&b""[..]), "{input:?} {content:?}");
-            assert_eq!(bare, Some(which), "{input:?}");
+            assert_eq!(bare, which, "{input:?}");
         }
     }
 

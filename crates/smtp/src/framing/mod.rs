@@ -1,9 +1,11 @@
 //! Where things end in the octets that a client sends: command lines ([`line`]), and the content of a message
 //! ([`content`]), whichever command announces it. Both look at the input and tell what its front is; neither copies.
 
+pub mod chunk;
 pub mod content;
 pub mod dot;
 pub mod line;
+pub mod normal;
 
 use std::fmt;
 
@@ -25,6 +27,15 @@ impl fmt::Display for Bare {
     }
 }
 
+/// Which line ends of a content stood alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BareLines {
+    /// A CR without LF.
+    pub cr: bool,
+    /// A LF without CR.
+    pub lf: bool,
+}
+
 /// What to do with the front of the input while content comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
@@ -32,7 +43,7 @@ pub enum Piece {
     Content(usize),
     /// Drop the first `n > 0` bytes: a stuffed dot.
     Skip(usize),
-    /// Drop the first `n` bytes: the end of the content. What follows belongs to the next command.
+    /// Drop the first `n` bytes, of a chunk none: the end of the content. What follows belongs to the next command.
     End(usize),
     /// Nothing more can be told without more input.
     More,

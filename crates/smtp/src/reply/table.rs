@@ -48,6 +48,8 @@ replies! {
     goodbye = 221 (2 . 7 . 0) "Error: I can break rules, too. Goodbye.";
     /// A verb that this listener does not offer.
     not_implemented = 502 (5 . 5 . 1) "Error: command not implemented";
+    /// `BDAT`, `BDAT x`: where the chunk ends nobody knows. Closes the session.
+    bdat_syntax = 521 (5 . 5 . 4) "Syntax: BDAT count [LAST]";
     /// `DATA x`
     data_syntax = 501 (5 . 5 . 4) "Syntax: DATA";
     /// `RSET x`
@@ -136,6 +138,10 @@ replies! {
     size_exceeds_limit = 552 (5 . 3 . 4) "Message size exceeds fixed limit";
     /// A message that turned out larger than the limit (RFC 1870 section 6.3).
     message_too_big = 552 (5 . 3 . 4) "Error: message file too big";
+    /// A chunk with which the message would be larger than the limit (RFC 1870 section 6.3).
+    chunk_too_big = 552 (5 . 3 . 4) "Chunk exceeds message size limit";
+    /// A message of very many very small chunks.
+    too_many_chunks = 552 (5 . 3 . 4) "Error: too many chunks";
     /// More recipients than the limit (RFC 5321 section 4.5.3.1.10).
     too_many_recipients = 452 (4 . 5 . 3) "Error: too many recipients";
     /// More Received fields than the limit (RFC 5321 section 6.3).
@@ -229,6 +235,43 @@ impl Reply {
         Self::new(250, Status::new(2, 0, 0), format!("Ok: queued as {id}"))
     }
 
+    /// A chunk is taken (RFC 3030 section 2).
+    pub fn chunk_taken(octets: u64) -> Self {
+        Self::new(250, Status::new(2, 0, 0), format!("Ok: {octets} bytes"))
+    }
+
+    /// The message is ours, and came in chunks.
+    pub fn chunks_queued(octets: u64, id: QueueId) -> Self {
+        Self::new(250, Status::new(2, 0, 0), format!("Ok: {octets} bytes queued as {id}"))
+    }
+
+    /// A chunk behind one that was refused.
+    pub fn chunk_discarded(octets: u64) -> Self {
+        Self::new(551, Status::new(5, 0, 0), format!("Discarded {octets} bytes after earlier error"))
+    }
+
+    /// A command that must not come between chunks (RFC 3030 section 2).
+    pub fn after_bdat(verb: &str) -> Self {
+        Self::new(503, Status::new(5, 5, 1), format!("Error: {verb} after BDAT"))
+    }
+
+    /// A parameter of MAIL or RCPT that was there before.
+    pub fn repeated_parameter(name: &str) -> Self {
+        Self::new(501, Status::new(5, 5, 4), format!("Error: multiple {name} options"))
+    }
+
+    /// UTF-8 in a sender without SMTPUTF8 (RFC 6531 section 3.5).
+    pub fn non_ascii_sender(sender: &str) -> Self {
+        let text = format!("<{sender}>: Sender address rejected: SMTPUTF8 is required");
+        Self::new(553, Status::new(5, 6, 7), text)
+    }
+
+    /// UTF-8 in a recipient without SMTPUTF8 (RFC 6531 section 3.5).
+    pub fn non_ascii_recipient(recipient: &str) -> Self {
+        let text = format!("<{recipient}>: Recipient address rejected: SMTPUTF8 is required");
+        Self::new(553, Status::new(5, 6, 7), text)
+    }
+
     /// VRFY: the address, as typed, would be accepted (RFC 5321 section 3.5.3).
     pub fn would_accept(typed: &str) -> Self {
         Self::new(252, Status::new(2, 0, 0), typed.to_owned())
@@ -313,6 +356,11 @@ impl Reply {
     /// HELP with the verbs that it names.
     pub fn help(verbs: &str) -> Self {
         Self::new(214, Status::new(2, 0, 0), format!("Commands: {verbs}"))
+    }
+
+    /// HELP with the syntax of a command.
+    pub fn help_with(usage: &str) -> Self {
+        Self::new(214, Status::new(2, 0, 0), format!("Syntax: {usage}"))
     }
 
     /// A command line beyond the limit.

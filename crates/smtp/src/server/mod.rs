@@ -33,4 +33,4 @@ pub use session::{Link, Session};
 
 pub use crate::command::auth::Secret;
 pub use crate::command::mail::Mail;
-pub use crate::standing::{Helo, Kind, MailParameters, Settings, Transaction};
+pub use crate::standing::{BareLf, Helo, Kind, MailParameters, Settings, Transaction};

@@ -11,7 +11,9 @@
 //!                        AUTH? │ │ Store?            │ ◀───┘
 //!  Sasl ◀──────────────────────┘ └───────────────────┘ CRLF . CRLF
 //!   │ ▲      response?
-//!   └─┴───▶ Ready                  Closed ◀── QUIT, 421, 521, 554 out of turn, 550 bare CR or LF in a command
+//!   └─┴───▶ Ready      Mail ── BDAT? ─▶ Data ──▶ Chunks ── BDAT ─▶ Data … LAST: Store?, Ready
+//!
+//!                                Closed ◀── QUIT, 421, 521, 554 out of turn, 550 bare CR or LF in a command
 //! ```
 //!
 //! A `?` passes through `Asking`: the shell finds the answer, and no input is looked at meanwhile.
@@ -22,6 +24,7 @@ use super::action::Activity;
 use super::receiving::Receiving;
 use crate::Reply;
 use crate::command::Verb;
+use crate::command::bdat::Chunk;
 use crate::command::mail::Mail;
 use crate::standing::Transaction;
 
@@ -36,8 +39,12 @@ pub(super) enum State {
     Mail(Transaction),
     /// A challenge is out.
     Sasl,
-    /// The message comes in.
+    /// The message, or a chunk of it, comes in.
     Data(Receiving),
+    /// Between the chunks of a message.
+    Chunks(Receiving),
+    /// A chunk comes in that belongs to no message.
+    Skipping { left: u64, reply: Reply },
     /// A question is out.
     Asking(Pending),
     /// TLS is being set up.
@@ -63,8 +70,10 @@ pub(super) enum Pending {
     Etrn,
     /// A body may follow.
     Data(Transaction),
-    /// A message may be ours.
-    Store,
+    /// A body may follow, and its first chunk does.
+    Chunk(Transaction, Chunk),
+    /// A message may be ours; with its octets, if it came in chunks.
+    Store { chunks: Option<u64> },
 }
 
 impl State {
@@ -77,10 +86,18 @@ impl State {
     pub(super) fn transaction(&self) -> Option<&Transaction> {
         match self {
             Self::Mail(transaction) => Some(transaction),
-            Self::Data(receiving) => Some(&receiving.transaction),
-            Self::Asking(Pending::Recipient(transaction, _) | Pending::Data(transaction)) => Some(transaction),
+            Self::Data(receiving) | Self::Chunks(receiving) => Some(&receiving.transaction),
+            Self::Asking(
+                Pending::Recipient(transaction, _) | Pending::Data(transaction) | Pending::Chunk(transaction, _),
+            ) => Some(transaction),
             Self::Asking(Pending::Verify(transaction, ..)) => transaction.as_ref(),
-            Self::Greeting | Self::Ready | Self::Sasl | Self::Asking(_) | Self::Handshake | Self::Closed => None,
+            Self::Greeting
+            | Self::Ready
+            | Self::Sasl
+            | Self::Skipping { .. }
+            | Self::Asking(_)
+            | Self::Handshake
+            | Self::Closed => None,
         }
     }
 }
@@ -101,18 +118,19 @@ impl Pending {
             Self::Verify(..) => Activity::Command(Verb::Vrfy),
             Self::Etrn => Activity::Command(Verb::Etrn),
             Self::Data(_) => Activity::Command(Verb::Data),
-            Self::Store => Activity::EndOfMessage,
+            Self::Chunk(..) => Activity::Command(Verb::Bdat),
+            Self::Store { .. } => Activity::EndOfMessage,
         }
     }
 
     /// Where the session goes on after a refusal, with the sender and the recipient that were refused.
     pub(super) fn refused(self) -> (State, Option<ReversePath>, Option<Address>) {
         match self {
-            Self::Sasl | Self::SaslEnd { .. } | Self::Etrn | Self::Store => (State::Ready, None, None),
+            Self::Sasl | Self::SaslEnd { .. } | Self::Etrn | Self::Store { .. } => (State::Ready, None, None),
             Self::Mail(mail) => (State::Ready, Some(mail.sender), None),
             Self::Recipient(transaction, recipient) => (State::Mail(transaction), None, Some(recipient.address)),
             Self::Verify(transaction, address, _) => (State::from(transaction), None, Some(address)),
-            Self::Data(transaction) => (State::Mail(transaction), None, None),
+            Self::Data(transaction) | Self::Chunk(transaction, _) => (State::Mail(transaction), None, None),
         }
     }
 }

@@ -6,7 +6,7 @@ mod transaction;
 
 use crate::Reply;
 
-pub use settings::{Kind, Settings};
+pub use settings::{BareLf, Kind, Settings};
 pub use transaction::{Helo, MailParameters, Transaction};
 
 /// What a ladder may look at.
@@ -22,12 +22,19 @@ pub struct Standing<'a> {
     pub login: Option<&'a str>,
     /// The transaction between MAIL and the end of data.
     pub transaction: Option<&'a Transaction>,
+    /// Has it begun to come in chunks? Then only the last of them, or a reset, leads on (RFC 3030 section 2).
+    pub chunking: bool,
 }
 
 impl Standing<'_> {
     /// RFC 5321 section 4.1.4: a transaction needs an introduction.
     pub(crate) fn check_introduced(&self) -> Result<(), Reply> {
         if self.helo.is_none() && self.settings.helo_required { Err(Reply::helo_first()) } else { Ok(()) }
+    }
+
+    /// RFC 3030 section 2: between chunks nothing else of a transaction may come.
+    pub(crate) fn check_not_chunking(&self, verb: &str) -> Result<(), Reply> {
+        if self.chunking { Err(Reply::after_bdat(verb)) } else { Ok(()) }
     }
 
     /// RFC 4954 section 6: submission needs a login.
@@ -45,6 +52,6 @@ pub(crate) mod tests {
 
     /// A standing in one line, for the tests of verbs and extensions.
     pub(crate) fn standing(settings: &Settings) -> Standing<'_> {
-        Standing { settings, encrypted: false, helo: None, login: None, transaction: None }
+        Standing { settings, encrypted: false, helo: None, login: None, transaction: None, chunking: false }
     }
 }

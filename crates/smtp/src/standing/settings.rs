@@ -19,6 +19,8 @@ pub struct Settings {
     pub size_limit: u64,
     /// Most recipients of a message.
     pub recipient_limit: usize,
+    /// What becomes of LF without CR in content.
+    pub bare_lf: BareLf,
     /// A message with so many Received fields loops; 0: not checked.
     pub hop_limit: u32,
     /// Is VRFY enabled?
@@ -49,6 +51,7 @@ impl Default for Settings {
             mechanisms: Vec::new(),
             size_limit: 40 << 20,
             recipient_limit: 1000,
+            bare_lf: BareLf::default(),
             hop_limit: 50,
             vrfy: true,
             etrn: true,
@@ -60,6 +63,16 @@ impl Default for Settings {
             min_data_rate: 0,
         }
     }
+}
+
+/// What becomes of a LF without CR in content. In a command it always ends the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BareLf {
+    /// It becomes CRLF.
+    #[default]
+    Normalize,
+    /// The message is refused.
+    Reject,
 }
 
 /// Which gates stand in front of the commands.

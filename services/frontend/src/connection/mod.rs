@@ -120,7 +120,7 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
 impl<'a> Dialog<'a> {
     fn new(door: &'a Door, peer: Peer) -> Self {
         let now = Instant::now();
-        let link = Link { encrypted: door.tls == ListenerTls::Implicit };
+        let link = Link { encrypted: door.tls == ListenerTls::Implicit, ..Link::default() };
         Self {
             door,
             peer,
@@ -199,6 +199,7 @@ impl<'a> Dialog<'a> {
                 extended: self.session.helo().is_some_and(|helo| helo.extended),
                 encrypted: self.session.is_encrypted(),
                 authenticated: self.session.login().is_some(),
+                utf8: self.session.transaction().is_some_and(|transaction| transaction.envelope.smtputf8),
             },
             tls: self.tls.as_ref(),
             login: self.session.login().map(|name| Login { name, mechanism }),

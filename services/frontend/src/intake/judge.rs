@@ -75,7 +75,7 @@ async fn knows_domain(auth: &Auth, memory: &mut Memory, request: &Request<'_>) -
 }
 
 async fn in_dns(resolver: &Resolver, request: &Request<'_>) -> InDns {
-    let answer = resolver.mail_domain(request.recipient.domain_str().unwrap_or_default()).await;
+    let answer = resolver.mail_domain(&request.recipient.domain_key().unwrap_or_default()).await;
     match answer.map(|answer| answer.data) {
         Ok(MailDomain::Hosts(_)) => InDns::Exists,
         Ok(MailDomain::NullMx) => InDns::NullMx,

@@ -82,7 +82,7 @@ fn stranger(source: &Source) -> Principal<'_> {
         client: SocketAddr::from(([192, 0, 2, 7], 4711)),
         trusted: false,
         helo: None,
-        protocol: Protocol { extended: false, encrypted: false, authenticated: false },
+        protocol: Protocol { extended: false, encrypted: false, authenticated: false, utf8: false },
         tls: None,
         login: None,
     }

@@ -6,7 +6,6 @@ use super::Session;
 use crate::Reply;
 use crate::command::Verb;
 use crate::command::auth::challenge;
-use crate::framing::content::Content;
 use crate::server::action::{Action, Activity, Answer, Grounds, Question, Refusal};
 use crate::server::receiving::Receiving;
 use crate::server::state::{Pending, State};
@@ -44,10 +43,21 @@ impl<C> Session<C> {
             }
             (Pending::Etrn, Answer::Proceed) => self.enter(State::Ready, &Reply::etrn_started(), output),
             (Pending::Data(transaction), Answer::Proceed) => {
-                let receiving = Receiving::new(transaction, Content::data());
+                let receiving = Receiving::data(transaction, self.bare_lf());
                 self.enter(State::Data(receiving), &Reply::start_mail_input(), output);
             }
-            (Pending::Store, Answer::Stored(id)) => self.stored(&Reply::queued(id), output),
+            (Pending::Chunk(transaction, chunk), Answer::Proceed) => {
+                self.begin_chunks(transaction, chunk, None, output);
+            }
+            (Pending::Chunk(transaction, chunk), Answer::Refuse(reply, cause))
+                if reply.is_refusal() && !reply.closes() =>
+            {
+                self.refuse_chunks(transaction, chunk, reply, Grounds::Shell(cause), output);
+            }
+            (Pending::Store { chunks: None }, Answer::Stored(id)) => self.stored(&Reply::queued(id), output),
+            (Pending::Store { chunks: Some(octets) }, Answer::Stored(id)) => {
+                self.stored(&Reply::chunks_queued(octets, id), output);
+            }
             (pending, Answer::Refuse(reply, cause)) if reply.is_refusal() => {
                 self.refuse_pending(pending, reply, Grounds::Shell(cause), output);
             }
@@ -64,6 +74,7 @@ impl<C> Session<C> {
     fn stored(&mut self, reply: &Reply, output: &mut BytesMut) {
         self.errors = 0;
         self.junk = 0;
+        self.discarded = 0;
         self.enter(State::Ready, reply, output);
     }
 

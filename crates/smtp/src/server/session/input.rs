@@ -5,13 +5,13 @@ use std::mem;
 use bytes::{Buf, BytesMut};
 use zeroize::Zeroize;
 
-use super::Session;
+use super::{Session, chunk};
 use crate::Reply;
-use crate::command::auth::{Auth, MAX_RESPONSE, Response};
+use crate::command::auth::{Auth, MAX_AUTH_LINE, MAX_RESPONSE, Response};
 use crate::command::{Command, Verb, ehlo};
 use crate::framing::line::Framed;
 use crate::server::action::{Action, Activity, Grounds, Question, Refusal, SaslStep};
-use crate::server::receiving::Advance;
+use crate::server::receiving::{Advance, Ending};
 use crate::server::state::{Pending, State};
 use crate::standing::Helo;
 
@@ -29,7 +29,7 @@ impl<C> Session<C> {
 
     pub(super) fn on_input(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Option<Action<C>> {
         let responding = matches!(self.state, State::Sasl);
-        let limit = if responding { MAX_RESPONSE } else { self.settings.line_limit };
+        let limit = if responding { MAX_RESPONSE } else { self.line_limit(input) };
         let length = match self.lines.frame(input, limit) {
             Framed::Line(length) => length,
             Framed::Partial => return Some(Action::Read),
@@ -103,9 +103,13 @@ impl<C> Session<C> {
     fn perform(&mut self, command: Command, output: &mut BytesMut) -> Option<Action<C>> {
         match command {
             Command::Say(reply) => self.say(&reply, output),
-            Command::Introduce(helo) => self.introduce(helo, output),
+            Command::Introduce(helo) => return self.introduce(helo, output),
             Command::StartTls(reply) => self.enter(State::Handshake, &reply, output),
-            Command::Reset(reply) => self.enter(State::Ready, &reply, output),
+            Command::Reset(reply) => {
+                let open = self.has_open_chunks();
+                self.enter(State::Ready, &reply, output);
+                return open.then_some(Action::Abandon);
+            }
             Command::Close(reply) => self.enter(State::Closed, &reply, output),
             Command::Auth(Auth { mechanism, initial }) => {
                 return Some(self.ask(Pending::Sasl, Question::Sasl(SaslStep::Start { mechanism, initial })));
@@ -120,6 +124,7 @@ impl<C> Session<C> {
                 let transaction = self.take_transaction()?;
                 return Some(self.ask(Pending::Data(transaction), Question::Data));
             }
+            Command::Chunk(chunk) => return self.on_chunk(chunk, output),
             Command::Verify { address, typed } => {
                 let pending = Pending::Verify(self.take_transaction(), address.clone(), typed);
                 return Some(self.ask(pending, Question::Verify(address)));
@@ -130,7 +135,8 @@ impl<C> Session<C> {
     }
 
     /// RFC 5321 section 4.1.4: EHLO and HELO also reset.
-    fn introduce(&mut self, helo: Helo, output: &mut BytesMut) {
+    fn introduce(&mut self, helo: Helo, output: &mut BytesMut) -> Option<Action<C>> {
+        let open = self.has_open_chunks();
         self.state = State::Ready;
         let extended = helo.extended;
         self.helo = Some(helo);
@@ -140,6 +146,13 @@ impl<C> Session<C> {
         } else {
             self.say(&Reply::helo(&self.settings.hostname), output);
         }
+        open.then_some(Action::Abandon)
+    }
+
+    /// RFC 4954 section 4: the initial response may be as long as any other, and comes with its command.
+    fn line_limit(&self, input: &[u8]) -> usize {
+        let auth = input.get(..5).is_some_and(|front| front.eq_ignore_ascii_case(b"AUTH "));
+        if auth { MAX_AUTH_LINE.max(self.settings.line_limit) } else { self.settings.line_limit }
     }
 
     fn on_response(&mut self, line: &str) -> Action<C> {
@@ -166,17 +179,27 @@ impl<C> Session<C> {
             Advance::Body(bytes) => Some(Action::Body(bytes)),
             Advance::Abandon => Some(Action::Abandon),
             Advance::Read => Some(Action::Read),
-            Advance::End(refusal) => self.end_of_message(refusal, output),
+            Advance::End(ending) => self.end_of_content(ending, output),
         }
     }
 
-    fn end_of_message(&mut self, refusal: Option<Reply>, output: &mut BytesMut) -> Option<Action<C>> {
-        self.activity = Activity::EndOfMessage;
+    /// The end of the message, or of a chunk that is not its last.
+    fn end_of_content(&mut self, ending: Option<Ending>, output: &mut BytesMut) -> Option<Action<C>> {
         let State::Data(receiving) = mem::replace(&mut self.state, State::Ready) else { return None };
+        self.activity = chunk::activity(&receiving);
+        if self.activity != Activity::EndOfMessage {
+            self.end_of_chunk(receiving, ending, output);
+            return None;
+        }
+        let chunks = receiving.chunk().map(|_| receiving.size());
         let envelope = receiving.transaction.envelope;
-        match refusal {
-            None => Some(self.ask(Pending::Store, Question::Store(envelope))),
-            Some(reply) => {
+        match ending {
+            None => Some(self.ask(Pending::Store { chunks }, Question::Store(envelope))),
+            Some(Ending { reply, noted: true }) => {
+                reply.write(output);
+                None
+            }
+            Some(Ending { reply, noted: false }) => {
                 let (activity, grounds, sender) = (self.activity, Grounds::Protocol, Some(envelope.sender));
                 self.refuse_with(Refusal { activity, reply, grounds, sender, recipient: None }, output);
                 None

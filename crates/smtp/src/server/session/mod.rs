@@ -2,6 +2,7 @@
 //! answers, `refusal` writes and counts what is refused. What a command means is in [`crate::command`].
 
 mod answer;
+mod chunk;
 mod input;
 mod refusal;
 
@@ -17,13 +18,15 @@ use super::state::State;
 use super::tally::Tally;
 use crate::Reply;
 use crate::framing::line::Framer;
-use crate::standing::{Helo, Settings, Standing, Transaction};
+use crate::standing::{BareLf, Helo, Settings, Standing, Transaction};
 
 /// The connection as it starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// True under implicit TLS.
     pub encrypted: bool,
+    /// Bare LF of this client is normalised, even where [`Settings::bare_lf`] refuses it.
+    pub normalize_bare_lf: bool,
 }
 
 /// One connection, from the greeting to the close. `C` is what the shell says of its own refusals.
@@ -31,6 +34,7 @@ pub struct Link {
 pub struct Session<C = ()> {
     settings: Arc<Settings>,
     encrypted: bool,
+    normalize_bare_lf: bool,
     helo: Option<Helo>,
     login: Option<String>,
     state: State,
@@ -39,6 +43,8 @@ pub struct Session<C = ()> {
     activity: Activity,
     errors: u32,
     junk: u32,
+    /// Octets of refused chunks since the last message that was taken.
+    discarded: u64,
     draining: bool,
     /// Refusals that the shell has not seen yet.
     refusals: Vec<Refusal<C>>,
@@ -55,6 +61,7 @@ impl<C> Session<C> {
         Self {
             settings,
             encrypted: link.encrypted,
+            normalize_bare_lf: link.normalize_bare_lf,
             helo: None,
             login: None,
             state: State::Greeting,
@@ -62,6 +69,7 @@ impl<C> Session<C> {
             activity: Activity::Connect,
             errors: 0,
             junk: 0,
+            discarded: 0,
             draining: false,
             refusals: Vec::new(),
             tally: Tally::new(),
@@ -79,8 +87,9 @@ impl<C> Session<C> {
             self.drain(output);
             let event = match &self.state {
                 State::Greeting => self.greet(!input.is_empty(), output),
-                State::Ready | State::Mail(_) | State::Sasl => self.on_input(input, output),
+                State::Ready | State::Mail(_) | State::Chunks(_) | State::Sasl => self.on_input(input, output),
                 State::Data(_) => self.on_content(input, output),
+                State::Skipping { .. } => self.on_skipping(input, output),
                 State::Asking(_) => self.on_missing_answer(output),
                 State::Handshake => Some(Action::StartTls),
                 State::Closed => (self.refusals.is_empty()).then_some(Action::Close),
@@ -186,7 +195,12 @@ impl<C> Session<C> {
             helo: self.helo.as_ref(),
             login: self.login.as_deref(),
             transaction: self.transaction(),
+            chunking: matches!(self.state, State::Chunks(_)),
         }
+    }
+
+    fn bare_lf(&self) -> BareLf {
+        if self.normalize_bare_lf { BareLf::Normalize } else { self.settings.bare_lf }
     }
 
     /// Answers what the client is doing.

@@ -22,9 +22,14 @@ impl<C> Session<C> {
     }
 
     /// Writes the reply, counts the error, tells the shell; 421 and 521 also end the session.
-    pub(super) fn refuse_with(&mut self, mut refusal: Refusal<C>, output: &mut BytesMut) {
+    pub(super) fn refuse_with(&mut self, refusal: Refusal<C>, output: &mut BytesMut) {
+        refusal.reply.write(output);
+        self.note(refusal);
+    }
+
+    /// All of it but the writing.
+    pub(super) fn note(&mut self, mut refusal: Refusal<C>) {
         let reply = &refusal.reply;
-        reply.write(output);
         self.tally.count(refusal.activity, reply.code());
         if !self.is_forgiven(reply) {
             self.errors += 1;
