@@ -11,7 +11,7 @@ use staffetta_config::{Config, Frontend, Listener, ListenerKind, ListenerTls};
 use staffetta_policy::relay::{self, Rules};
 use staffetta_policy::routing::Pattern;
 use staffetta_queue::Queue;
-use staffetta_smtp::server::{Kind, Settings};
+use staffetta_smtp::server::{BareLf, Kind, Settings};
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::tls::{Certificates, Pair};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) proxies: Vec<IpNet>,
     trusted_networks: Vec<IpNet>,
     etrn_networks: Vec<IpNet>,
+    /// Whose bare LF is normalised in any case.
+    bare_lf_networks: Vec<IpNet>,
     limits_of_sessions: SessionLimits,
 }
 
@@ -52,6 +54,7 @@ struct SessionLimits {
     size: u64,
     recipients: usize,
     vrfy: bool,
+    bare_lf: BareLf,
     timeout: Duration,
     min_data_rate: u64,
     mechanisms: Vec<String>,
@@ -81,10 +84,15 @@ impl Shared {
             proxies: frontend.proxy_from.clone(),
             trusted_networks: frontend.trusted_networks.clone(),
             etrn_networks: frontend.etrn_networks.clone(),
+            bare_lf_networks: frontend.bare_lf_from.clone(),
             limits_of_sessions: SessionLimits {
                 size: frontend.size_limit.0,
                 recipients: frontend.recipient_limit as usize,
                 vrfy: frontend.enable_vrfy,
+                bare_lf: match frontend.bare_lf {
+                    staffetta_config::BareLf::Normalize => BareLf::Normalize,
+                    staffetta_config::BareLf::Reject => BareLf::Reject,
+                },
                 timeout: frontend.timeout,
                 min_data_rate: frontend.min_data_rate.0,
                 mechanisms,
@@ -95,6 +103,11 @@ impl Shared {
     /// May this client relay without a login?
     pub(crate) fn is_trusted(&self, ip: IpAddr) -> bool {
         self.trusted_networks.iter().any(|network| network.contains(&ip))
+    }
+
+    /// Is bare LF of this client normalised, whatever `bare_lf` says?
+    pub(crate) fn normalizes_bare_lf(&self, ip: IpAddr) -> bool {
+        self.bare_lf_networks.iter().any(|network| network.contains(&ip))
     }
 
     /// May this client use ETRN?
@@ -122,6 +135,7 @@ pub(crate) fn session(listener: &Listener, shared: &Shared) -> Settings {
         size_limit: limits.size,
         recipient_limit: limits.recipients,
         vrfy: limits.vrfy,
+        bare_lf: limits.bare_lf,
         timeout: limits.timeout,
         min_data_rate: limits.min_data_rate,
         ..Settings::default()

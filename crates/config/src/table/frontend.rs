@@ -60,6 +60,10 @@ settings! {
         /// Above it DATA is answered by `450 4.7.1`. A message counts once its content is asked for, whatever becomes
         /// of it. While Redis is away each pod counts by itself.
         value messages_per_login: Option<Rate> as Maybe<Limit> = "",
+        /// What becomes of a LF without CR in the content of a message. It never ends anything, and none is ever handed on.
+        value bare_lf: BareLf as Choice<BareLf> = "normalize",
+        /// Networks whose bare LF is normalised although `bare_lf` is `reject`.
+        value bare_lf_from: Vec<IpNet> as List<Network> = "",
         /// Longest silence of a client (RFC 5321 section 4.5.3.2 asks for five minutes). A command as a whole may take as
         /// long, or a minute if that is longer; a TLS handshake as long, or a minute if that is shorter.
         value timeout: Duration as Time<1000, 86400000> = "5m",
@@ -95,6 +99,16 @@ settings! {
         /// More networks of load balancers that send a PROXY header, on this listener only; see
         /// `frontend.proxy_from`.
         value proxy_from: Vec<IpNet> as List<Network> = "",
+    }
+}
+
+choices! {
+    /// What becomes of a LF without CR.
+    pub enum BareLf {
+        /// It becomes CRLF, as Postfix does: `curl`, cron and old printers send it.
+        Normalize = "normalize",
+        /// The message is refused with `550 5.5.2`.
+        Reject = "reject",
     }
 }
 

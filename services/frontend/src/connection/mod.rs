@@ -120,7 +120,10 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
 impl<'a> Dialog<'a> {
     fn new(door: &'a Door, peer: Peer) -> Self {
         let now = Instant::now();
-        let link = Link { encrypted: door.tls == ListenerTls::Implicit, ..Link::default() };
+        let link = Link {
+            encrypted: door.tls == ListenerTls::Implicit,
+            normalize_bare_lf: door.shared.normalizes_bare_lf(peer.address.ip()),
+        };
         Self {
             door,
             peer,

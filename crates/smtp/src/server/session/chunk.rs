@@ -92,6 +92,7 @@ impl<C> Session<C> {
         let State::Skipping { left, .. } = &mut self.state else { return None };
         let n = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
         self.stale |= n > 0;
+        self.pace.received(n);
         input.advance(n);
         *left -= n as u64;
         if *left > 0 {

@@ -226,7 +226,7 @@ impl<C> Session<C> {
 
     fn read(&mut self, now: Instant) -> Action<C> {
         let anew = mem::take(&mut self.stale);
-        if matches!(self.state, State::Data(_)) {
+        if matches!(self.state, State::Data(_) | State::Skipping { .. }) {
             self.pace.await_content(&self.settings, now);
         } else {
             self.pace.await_command(&self.settings, anew, now);
