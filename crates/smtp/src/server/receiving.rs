@@ -64,8 +64,8 @@ pub(super) enum Advance {
 
 impl Receiving {
     /// What follows the `354`.
-    pub(super) fn data(transaction: Transaction, bare_lf: BareLf) -> Self {
-        Self {
+    pub(super) fn data(transaction: Transaction, bare_lf: BareLf) -> Box<Self> {
+        Box::new(Self {
             transaction,
             decoder: Content::data(),
             chunk: None,
@@ -78,7 +78,7 @@ impl Receiving {
             ends_in_crlf: true,
             refusal: None,
             spoiled: false,
-        }
+        })
     }
 
     /// The first chunk. With a refusal there is no place for it, and it will be thrown away.
@@ -88,9 +88,11 @@ impl Receiving {
         chunk: Chunk,
         refusal: Option<Ending>,
         settings: &Settings,
-    ) -> Self {
-        let open = refusal.is_none() && chunk.refusal.is_none();
-        let mut receiving = Self { decoder: Content::chunks(), refusal, open, ..Self::data(transaction, bare_lf) };
+    ) -> Box<Self> {
+        let mut receiving = Self::data(transaction, bare_lf);
+        receiving.decoder = Content::chunks();
+        receiving.open = refusal.is_none() && chunk.refusal.is_none();
+        receiving.refusal = refusal;
         receiving.begin_chunk(chunk, settings);
         receiving
     }

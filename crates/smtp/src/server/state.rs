@@ -39,10 +39,10 @@ pub(super) enum State {
     Mail(Transaction),
     /// A challenge is out.
     Sasl,
-    /// The message, or a chunk of it, comes in.
-    Data(Receiving),
+    /// The message, or a chunk of it, comes in. Boxed: most connections are idle most of the time.
+    Data(Box<Receiving>),
     /// Between the chunks of a message.
-    Chunks(Receiving),
+    Chunks(Box<Receiving>),
     /// A chunk comes in that belongs to no message.
     Skipping { left: u64, reply: Reply },
     /// A question is out.

@@ -66,7 +66,7 @@ impl<C> Session<C> {
         self.begin_chunks(transaction, chunk, Some(Ending { reply, noted: true }), output);
     }
 
-    fn receive_chunk(&mut self, receiving: Receiving, output: &mut BytesMut) {
+    fn receive_chunk(&mut self, receiving: Box<Receiving>, output: &mut BytesMut) {
         let octets = receiving.chunk().map_or(0, |chunk| chunk.octets);
         match receiving.refusal() {
             Some(reply) if !self.may_discard(octets) => {
@@ -105,7 +105,12 @@ impl<C> Session<C> {
     }
 
     /// A chunk is read that is not the last.
-    pub(super) fn end_of_chunk(&mut self, mut receiving: Receiving, ending: Option<Ending>, output: &mut BytesMut) {
+    pub(super) fn end_of_chunk(
+        &mut self,
+        mut receiving: Box<Receiving>,
+        ending: Option<Ending>,
+        output: &mut BytesMut,
+    ) {
         let Some(Ending { reply, noted }) = ending else {
             let octets = receiving.chunk().map_or(0, |chunk| chunk.octets);
             return self.enter(State::Chunks(receiving), &Reply::chunk_taken(octets), output);
