@@ -29,6 +29,8 @@ const PLACES: Test = ("tests/tests/places.rs", "clients_that_end_in_every_way_le
 const LOG: Test = (FRONTEND, "the_log_has_the_format_and_the_level_of_the_file");
 const SENDING: Test = (FRONTEND, "what_may_be_sent_is_said_by_the_file");
 const SIZES: Test = (FRONTEND, "limits_of_a_message_are_those_of_the_file");
+const BARE_LF: Test =
+    ("services/frontend/tests/service/content.rs", "bare_lf_is_refused_where_the_file_says_so_but_not_from_everybody");
 const TO_ROUTE: Test = (WORKER, "a_login_is_sent_in_tls_and_never_after_a_broken_handshake");
 
 const KEYS: &[(&str, Test)] = &[
@@ -77,6 +79,8 @@ const KEYS: &[(&str, Test)] = &[
     ),
     ("frontend.proxy_from", (PROXY, "the_client_of_the_header_counts_for_trust_limits_log_and_trace")),
     ("frontend.messages_per_login", (SERVICE, "a_login_sends_no_more_than_it_may")),
+    ("frontend.bare_lf", BARE_LF),
+    ("frontend.bare_lf_from", BARE_LF),
     ("frontend.min_data_rate", ("services/frontend/tests/service/tls.rs", "content_that_only_drips_is_given_up")),
     ("frontend.timeout", (SERVICE, "limits_of_connections_and_patience")),
     ("frontend.drain_delay", (FRONTEND, "a_drain_lets_new_clients_in_for_its_delay")),

@@ -4,6 +4,7 @@
 
 mod auth;
 mod client;
+mod content;
 mod log;
 mod proxy;
 mod tls;
