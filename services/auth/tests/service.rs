@@ -120,6 +120,9 @@ async fn a_verified_credential_is_cached_and_only_that_one() {
 
     let world = World::start(config("cache_ttl = \"0s\"", &format!("url = {url:?}"))).await;
     assert_eq!(world.plain("john@example.org", "summersun").await, BAD, "no cache");
+    assert_eq!(world.owns("john@example.org", "john@example.org").await, Ok(true));
+    accounts.remove("john@example.org").await.unwrap();
+    assert_eq!(world.owns("john@example.org", "john@example.org").await, Ok(false), "none for senders either");
     world.stop().await;
 }
 

@@ -79,6 +79,19 @@ async fn a_listener_without_tls_offers_none() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_listener_has_a_limit_of_its_own() -> anyhow::Result<()> {
+    let port = staffetta_testkit::ports::Port::reserve()?;
+    let small =
+        format!("{{ name = \"small\", bind = \"{}\", kind = \"relay\", connection_limit = 2 }}", port.address());
+    let world = World::new().await?.listener(&small).start().await?;
+    let _inside = (Client::connect(port.address()).await?, Client::connect(port.address()).await?);
+    let refused = Client::connect(port.address()).await.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("421"), "{refused}");
+    Client::connect(world.smtp()).await?.expect("EHLO x", 250).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_asks_for_a_name_gets_its_certificate() -> anyhow::Result<()> {
     let world = World::new().await?;
     let leaf = world.certificate("second.example.net")?;
