@@ -64,6 +64,10 @@ fn rpc(config: &Config, check: &mut Check<'_>) {
         let what = format!("is set without {}", missing.join(" and "));
         check.refuse(&format!("rpc.{first}"), what, "ca, certificate and key, or none of them");
     }
+    // The auth service has no use for the key, and may be given a file without it.
+    if !check.reader.service.reads("frontend") {
+        return;
+    }
     let with_tls = config.frontend.auth.starts_with("https://");
     if with_tls && missing.len() == keys.len() {
         check.refuse("frontend.auth", "is https:// without [rpc]", "http://, or [rpc] with its three keys");

@@ -174,3 +174,24 @@ fn what_is_probably_not_meant_is_told() {
     assert!(warnings[2].contains("example.org has no"), "{warnings:?}");
     assert!(warnings[3].starts_with("delivery.route[1]: "), "{warnings:?}");
 }
+
+/// The auth service may have a file of its own, in which there is nothing of the frontend.
+#[test]
+fn the_auth_service_does_not_ask_how_it_is_reached() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["ca.pem", "pod.pem", "pod.key"] {
+        std::fs::write(folder.path().join(file), "").unwrap();
+    }
+    let path = folder.path().join("staffetta.toml");
+    let at = |file: &str| folder.path().join(file).display().to_string();
+    let text = format!(
+        "hostname = \"mail.test\"\n[rpc]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
+        at("ca.pem"),
+        at("pod.pem"),
+        at("pod.key")
+    );
+    std::fs::write(&path, text).unwrap();
+    Config::load_for(&path, Service::Auth).unwrap();
+    let error = Config::load_for(&path, Service::Frontend).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("frontend.auth: is http:// although [rpc] is set"), "{error}");
+}

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use staffetta_mail::QueueId;
+use tokio::sync::Semaphore;
 
 use crate::error::Fault;
 use crate::format::{BodyRef, SAYS_PREFIX};
@@ -24,6 +25,12 @@ pub(crate) const CHUNK: usize = 256 * 1024;
 const CHUNK_TTL: u64 = 900;
 /// A slow upload keeps its first chunks alive this often.
 const REFRESH: Duration = Duration::from_secs(240);
+
+/// A chunk on its way to Redis takes its octets three times: here, in the command, in what the socket is given. So only a
+/// few are on their way at a time, over all messages; the others wait with one copy.
+static TURNS: Semaphore = Semaphore::const_new(8);
+/// Longest wait for a turn: then Redis is far too slow.
+const TURN: Duration = Duration::from_secs(20);
 
 /// A message that is being received. Memory: one chunk at most. Dropped without commit: nothing is queued.
 pub struct Incoming {
@@ -71,6 +78,11 @@ impl Incoming {
     /// Redis is full or away. The message is lost; the client must be told and may try again.
     pub async fn write(&mut self, data: &[u8]) -> Result<(), EnqueueError> {
         self.size += data.len() as u64;
+        let length = self.buffer.len() + data.len();
+        if length > self.buffer.capacity() && length > CHUNK / 2 {
+            // Doubling would take two chunks for one.
+            self.buffer.reserve_exact(CHUNK.max(length) - self.buffer.len());
+        }
         self.buffer.extend_from_slice(data);
         while self.buffer.len() >= CHUNK && self.size > self.shared.settings.inline_limit {
             let rest = self.buffer.split_off(CHUNK);
@@ -148,6 +160,8 @@ impl Drop for Incoming {
 impl Shared {
     /// Stores a piece of a body for 15 minutes; with the message, for as long as that lives.
     pub(crate) async fn store_chunk(&self, id: QueueId, index: u32, chunk: &[u8]) -> Result<(), Fault> {
+        let late = |_| Fault::Unknown("no turn for a chunk in time".to_owned());
+        let _turn = tokio::time::timeout(TURN, TURNS.acquire()).await.map_err(late)?;
         let key = self.partition(id.partition()).chunk(id, index);
         let bodies = &self.node(id.partition()).bodies;
         let mut tries = 0;

@@ -32,7 +32,8 @@ pub(crate) struct Reader {
     paths: BTreeSet<String>,
     /// Lines that are not TOML; what else is wrong there is a consequence.
     broken: BTreeSet<usize>,
-    service: Service,
+    /// Whose file it is.
+    pub(crate) service: Service,
     /// Where each value that is not the default came from.
     pub(crate) places: HashMap<String, Place>,
     pub(crate) problems: Vec<Problem>,
