@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use staffetta_config::Timeouts;
 use staffetta_dispatch::{Advice, Handle, Rules, decide};
+use staffetta_mail::Envelope;
 use staffetta_policy::mx;
 use staffetta_queue::{Lease, Queue};
 use staffetta_transport::connect::TlsClient;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -121,7 +122,11 @@ impl Worker {
             let held = self.leases.hold(job.lease.clone(), since);
             self.recent.strike(held.job(), &mut job.recipients);
             let letter = self.letter(&job, each);
-            let task = Leased::task(job, held, since, letter, room.split(each as usize));
+            let mut share = room.split(each as usize);
+            if letter.is_none() {
+                share = merged(share, self.extra_room(envelope_units(&job.message.envelope), each));
+            }
+            let task = Leased::task(job, held, since, letter, share);
             if !task.attempt.has_waiting() {
                 self.settler.finished_before(task);
             } else {
@@ -133,18 +138,21 @@ impl Worker {
 
     /// What a job shares with the other jobs of its message, if there are any. Its envelope counts as memory once.
     fn letter(&self, job: &staffetta_queue::Job, each: u32) -> Option<Arc<Letter>> {
-        let recipients = job.message.envelope.recipients.len();
-        if recipients == job.recipients.len() {
+        if job.message.envelope.recipients.len() == job.recipients.len() {
             return None;
         }
-        let units = (recipients as u64 * RECIPIENT).div_ceil(UNIT).min(ROOM as u64 / 4) as u32;
         let letter = || Letter {
             message: job.message.clone(),
             body: job.body.clone(),
-            // What is claimed is here already: if there is no room, the next claim waits for what this one takes.
-            _room: self.room.clone().try_acquire_many_owned(units.saturating_sub(each)).ok(),
+            _room: self.extra_room(envelope_units(&job.message.envelope), each),
         };
         Some(self.letters.share(job.message.id, letter))
+    }
+
+    /// What an envelope takes besides what every job is given. It is here already: if there is not room enough, it takes
+    /// all that is left, and the next claim waits.
+    fn extra_room(&self, units: u32, each: u32) -> Option<OwnedSemaphorePermit> {
+        take_up_to(&self.room, units.saturating_sub(each))
     }
 
     /// The queue lets work rest.
@@ -208,7 +216,7 @@ impl Worker {
     }
 
     /// Memory for so many jobs, or for one once there is.
-    async fn take_room(&self, wanted: usize, each: u32) -> Option<(usize, tokio::sync::OwnedSemaphorePermit)> {
+    async fn take_room(&self, wanted: usize, each: u32) -> Option<(usize, OwnedSemaphorePermit)> {
         let mut jobs = wanted.max(1);
         while jobs > 1 {
             if let Ok(room) = self.room.clone().try_acquire_many_owned(each * jobs as u32) {
@@ -223,5 +231,56 @@ impl Worker {
 
     fn job_units(&self) -> u32 {
         ((self.inline_limit + RECORD).div_ceil(UNIT) as u32).min(ROOM as u32)
+    }
+}
+
+/// The memory that a decoded envelope takes, in units.
+fn envelope_units(envelope: &Envelope) -> u32 {
+    (envelope.recipients.len() as u64 * RECIPIENT).div_ceil(UNIT).min(ROOM as u64 / 4) as u32
+}
+
+/// So many units, or all that are left.
+fn take_up_to(room: &Arc<Semaphore>, units: u32) -> Option<OwnedSemaphorePermit> {
+    let mut units = units;
+    while units > 0 {
+        match room.clone().try_acquire_many_owned(units) {
+            Ok(taken) => return Some(taken),
+            Err(_) => units = units.saturating_sub(1).min(room.available_permits() as u32),
+        }
+    }
+    None
+}
+
+fn merged(a: Option<OwnedSemaphorePermit>, b: Option<OwnedSemaphorePermit>) -> Option<OwnedSemaphorePermit> {
+    match (a, b) {
+        (Some(mut a), Some(b)) => {
+            a.merge(b);
+            Some(a)
+        }
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use staffetta_mail::{Address, Recipient, ReversePath};
+
+    use super::*;
+
+    #[test]
+    fn an_envelope_costs_what_its_recipients_take_and_never_more_than_there_is() {
+        let recipient = Recipient::new(Address::parse("a@b.test").unwrap());
+        let envelope = |count| Envelope::new(ReversePath::Null, vec![recipient.clone(); count]);
+        assert_eq!((envelope_units(&envelope(1)), envelope_units(&envelope(1000))), (1, 157));
+        let room = Arc::new(Semaphore::new(200));
+        let first = take_up_to(&room, 157).unwrap();
+        let rest = take_up_to(&room, 157).unwrap();
+        assert_eq!((rest.num_permits(), room.available_permits()), (43, 0), "the next claim waits");
+        assert!(take_up_to(&room, 157).is_none());
+        let all = merged(Some(first), Some(rest)).unwrap();
+        assert_eq!(all.num_permits(), 200);
+        drop(all);
+        assert_eq!(room.available_permits(), 200);
     }
 }
