@@ -55,6 +55,10 @@ mutants: ## small faults put into the code one at a time: which do the tests see
 	scripts/setup test
 	scripts/mutants $(ARGS)
 
+.PHONY: fuzz
+fuzz: ## mutated conversations against the session for a minute each target; ARGS=600 for longer
+	FUZZ_SECONDS=$(or $(ARGS),60) FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} cargo test --release -p staffetta-smtp --test fuzz -- --nocapture
+
 .PHONY: docs
 docs: ## write docs/configuration.md anew from the configuration's own documentation
 	cargo run --quiet -p staffetta-config --example reference > docs/configuration.md.new

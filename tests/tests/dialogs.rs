@@ -42,6 +42,8 @@ async fn every_dialog_goes_as_written_on_the_wire() -> anyhow::Result<()> {
         .start()
         .await?;
     world.dns.mx("example.com", 10, "mx.example.com");
+    // A domain that dialogs write in U-labels.
+    world.dns.mx("xn--fsqu00a.example", 10, "mx.example.com");
     // What is queued stays where it is.
     world.kill(Service::Delivery);
 
@@ -146,7 +148,7 @@ impl Wire {
         let end = self.input.windows(2).position(|pair| pair == b"\r\n")?;
         let line = String::from_utf8_lossy(&self.input[..end]).into_owned();
         self.input.drain(..end + 2);
-        if let Some(id) = line.strip_prefix("250 2.0.0 Ok: queued as ") {
+        if let Some((_, id)) = line.split_once("queued as ").filter(|(front, _)| front.starts_with("250 2.0.0 Ok: ")) {
             self.queued.push_back(id.parse().expect("a queue id"));
         }
         Some(line)
