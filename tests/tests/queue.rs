@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
 use staffetta_queue::server::LocalServer;
-use staffetta_queue::{Accept, Destination, Durability, Job, Origin, Queue, Settings, Settlement};
+use staffetta_queue::{Accept, Body, Destination, Durability, Job, Origin, Queue, Settings, Settlement};
 use staffetta_tests::program;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -209,6 +209,57 @@ async fn a_selection_is_deleted_only_when_somebody_says_so() -> anyhow::Result<(
     assert_eq!(desk.listed(&[])?, std::slice::from_ref(&both));
     assert_eq!(desk.says(&["delete", &both])?, "1 messages deleted\n", "an id is no selection");
     assert_eq!(desk.says(&["list"])?.lines().last(), Some("The queue is empty."));
+    Ok(())
+}
+
+/// Waiting, held and large mail; the rest of a message goes on.
+#[tokio::test]
+async fn what_is_bounced_ends_with_a_report_to_its_sender() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let large = [CONTENT, "a line of a long letter\r\n".repeat(30_000).as_bytes()].concat();
+    let both = desk.put("a@here.example", None, &["lisa@x.example", "bob@y.example"], &large).await?.to_string();
+    let silent = desk.put("", None, &["lisa@x.example"], CONTENT).await?.to_string();
+    desk.says(&["hold", &both])?;
+    let (code, _, complained) = desk.run(&["bounce", "--domain", "x.example"])?;
+    assert!(code == Some(2) && complained.contains("--yes"), "{complained}");
+    assert!(
+        desk.says(&["bounce", "--domain", "x.example", "--dry-run"])?.contains(&format!("would bounce {both} to x"))
+    );
+    assert_eq!(desk.says(&["bounce", "--domain", "X.example", "--yes"])?, "2 deliveries bounced\n");
+    let shown = desk.json(&["show", &both])?;
+    assert_eq!(
+        (shown["jobs"][0]["destination"].as_str(), shown["jobs"][0]["state"].as_str()),
+        (Some("y.example"), Some("held"))
+    );
+    assert!(shown["jobs"][1].is_null(), "{shown}");
+    let (code, _, _) = desk.run(&["show", &silent])?;
+    assert_eq!(code, Some(1), "nobody is told of mail from nobody");
+    let reports = desk.claim("here.example").await?;
+    assert_eq!(reports.len(), 1);
+    let Body::Inline(report) = &reports[0].body else { anyhow::bail!("a large report") };
+    let report = String::from_utf8(report.to_vec())?;
+    for text in
+        ["Final-Recipient: rfc822; lisa@x.example", "Action: failed", "Status: 5.3.0", "the administrator", "Subject: "]
+    {
+        assert!(report.contains(text), "{text:?} is not in {report}");
+    }
+    assert!(!report.contains("bob@y.example"), "{report}");
+    assert_eq!(reports[0].message.envelope.sender, ReversePath::Null);
+    // Somebody has it.
+    let taken = desk.put("a@here.example", None, &["lisa@x.example"], CONTENT).await?.to_string();
+    let _job = desk.claim("x.example").await?;
+    let (code, _, complained) = desk.run(&["bounce", &taken])?;
+    assert!(code == Some(1) && complained.contains("is being delivered"), "{complained}");
+    // The mail log hears of it.
+    let mut acts = Vec::new();
+    for partition in 0..desk.queue.partitions() {
+        acts.extend(desk.queue.acts(partition).await?);
+    }
+    acts.sort_by_key(|act| act.ended);
+    let noted: Vec<_> =
+        acts.iter().map(|act| (act.id.to_string(), &*act.verb, act.ended, act.recipients.join(","))).collect();
+    let lisa = || "lisa@x.example".to_owned();
+    assert_eq!(noted, [(both, "bounced", false, lisa()), (silent, "bounced", true, lisa())]);
     Ok(())
 }
 

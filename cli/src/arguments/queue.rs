@@ -22,6 +22,8 @@ pub(crate) enum Queue {
     Release(Act),
     /// Delete messages, or their deliveries to a domain or recipient; nobody is told
     Delete(Delete),
+    /// End deliveries and tell the senders that they have failed
+    Bounce(Delete),
     /// Recipients by destination and by the age of their messages in minutes
     Shape(List),
     /// What is in the queue, on one screen
@@ -129,12 +131,12 @@ pub(crate) struct Act {
     pub(crate) file: ConfigFile,
 }
 
-/// `staffetta queue delete`
+/// `staffetta queue delete`, `bounce`
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
     #[command(flatten)]
     pub(crate) act: Act,
-    /// Do not ask before what a selection finds is deleted
+    /// Do not ask before it is done to what a selection finds
     #[arg(long)]
     pub(crate) yes: bool,
 }
@@ -163,7 +165,7 @@ mod tests {
     #[test]
     fn messages_to_act_on_are_named_in_one_way() {
         let id = "0FD21GHPVY9NJ0VT";
-        for verb in ["delete", "hold", "release"] {
+        for verb in ["delete", "bounce", "hold", "release"] {
             let parse = |rest: &[&str]| Arguments::try_parse_from([&["staffetta", "queue", verb], rest].concat());
             let domain = ["--domain", "example.com", "--older-than", "1d", "--dry-run"];
             for good in [&[id][..], &[id, id], &["--all"], &domain, &["--recipient", "a@example.com"]] {

@@ -166,3 +166,18 @@ pub enum Deleted {
     /// There is no such message.
     Missing,
 }
+
+/// What an operator has done, for the mail log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Act {
+    /// The message.
+    pub id: QueueId,
+    /// It has left the queue with that.
+    pub ended: bool,
+    /// What was done: `deleted` or `bounced`.
+    pub verb: String,
+    /// Who did it.
+    pub by: String,
+    /// To whom it would have been delivered.
+    pub recipients: Vec<String>,
+}

@@ -42,7 +42,7 @@ mod settings;
 mod shared;
 mod value;
 
-pub use admin::{Counts, Deleted, Entry, Filter, JobState, Moved, Page, Place, Unreadable};
+pub use admin::{Act, Counts, Deleted, Entry, Filter, JobState, Moved, Page, Place, Unreadable};
 pub use error::{EnqueueError, Error};
 pub use incoming::Incoming;
 pub use job::{Job, Lease, Offer, Settled, Settlement};

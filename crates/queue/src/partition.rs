@@ -39,6 +39,8 @@ pub(crate) struct Partition {
     pub(crate) extra: String,
     /// What remains of messages that are over, by the time at which it may be deleted (ZSET).
     pub(crate) garbage: String,
+    /// What operators have done and no worker has written into the mail log yet (LIST).
+    pub(crate) acts: String,
     /// Identity, written once (STRING).
     pub(crate) identity: String,
 }
@@ -56,6 +58,7 @@ impl Partition {
             back_off: key("qf"),
             extra: key("n"),
             garbage: key("gc"),
+            acts: key("op"),
             identity: key("id"),
             tag,
         }

@@ -8,11 +8,12 @@ use redis::Cmd;
 use staffetta_mail::QueueId;
 use tokio_util::sync::CancellationToken;
 
+use crate::op::note;
 use crate::partition::REGISTRY;
 use crate::shared::Shared;
 use crate::value;
 use crate::{
-    Body, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease, Limiter,
+    Act, Body, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease, Limiter,
     Moved, Offer, Page, Rate, Settings, Settled, Settlement, UnixMillis,
 };
 
@@ -231,5 +232,30 @@ impl Queue {
     /// Redis is away.
     pub async fn delete(&self, id: QueueId) -> Result<Deleted, Error> {
         self.shared.delete(id).await
+    }
+
+    /// What operators have done in a partition, for the mail log. Who asks must write it down: nobody else gets it.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn acts(&self, partition: u16) -> Result<Vec<Act>, Error> {
+        self.shared.take_acts(partition).await
+    }
+
+    /// Leases a job for an operator, whether it is due, later or held. `None`: a worker has it, or it is over.
+    ///
+    /// # Errors
+    /// Redis is away; what was leased comes back when the lease ends.
+    pub async fn take(&self, id: QueueId, job: u16, destination: &Destination) -> Result<Option<Job>, Error> {
+        self.shared.take(id, job, destination).await
+    }
+
+    /// Notes for the mail log that an operator has bounced these recipients. `ended`: the message is gone with that.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn note_bounced(&self, id: QueueId, ended: bool, recipients: &[&str]) -> Result<(), Error> {
+        let note = note(id, "bounced", recipients.iter().copied());
+        Ok(self.shared.note_act(id, ended, &note).await?)
     }
 }

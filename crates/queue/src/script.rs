@@ -93,9 +93,9 @@ scripts! {
         args: ; arg_groups: members jobs destinations;
     }
     /// Deletes a message.
-    Abort(" flags=allow-oom", "common_now.lua", "common_bury.lua", "common_discard.lua", "abort.lua") {
-        keys: record ids tombstones due held back_off extra garbage; key_groups: open states waiting;
-        args: id chunks mark; arg_groups: destinations;
+    Abort(" flags=allow-oom", "common_now.lua", "common_bury.lua", "common_discard.lua", "common_note.lua", "abort.lua") {
+        keys: record ids tombstones due held back_off extra garbage acts; key_groups: open states waiting;
+        args: id chunks mark act; arg_groups: destinations;
     }
     /// Takes garbage to be deleted.
     Reap(" flags=allow-oom", "common_now.lua", "reap.lua") {
@@ -127,10 +127,15 @@ scripts! {
         keys: held due; key_groups: states waiting;
         args: only_over; arg_groups: jobs destinations ends;
     }
+    /// Leases one job for an operator.
+    Take(" flags=allow-oom", "common_now.lua", "take.lua") {
+        keys: waiting held due back_off lease; key_groups: ;
+        args: job destination member term; arg_groups: ;
+    }
     /// Deletes some jobs of a message.
-    DropJobs(" flags=allow-oom", "drop.lua") {
-        keys: due held back_off open extra; key_groups: states waiting;
-        args: id; arg_groups: numbers destinations;
+    DropJobs(" flags=allow-oom", "common_note.lua", "drop.lua") {
+        keys: due held back_off open extra acts; key_groups: states waiting;
+        args: id act; arg_groups: numbers destinations;
     }
 }
 

@@ -1,10 +1,11 @@
-//! Takes jobs back whose worker has gone silent, and shows the state of the queue.
+//! Takes jobs back whose worker has gone silent, shows the state of the queue, writes down what operators have done.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use staffetta_queue::Health;
+use staffetta_queue::{Act, Health};
+use staffetta_telemetry::maillog;
 use tokio_util::sync::CancellationToken;
 
 use crate::worker::Worker;
@@ -38,6 +39,20 @@ async fn round(worker: &Worker) {
             }
             Err(error) => tracing::debug!(partition, %error, "failed to look for expired leases"),
         }
+        match worker.queue.acts(partition).await {
+            Ok(acts) => acts.iter().for_each(log),
+            Err(error) => tracing::debug!(partition, %error, "failed to look for what operators have done"),
+        }
+    }
+}
+
+/// Operators' tools have no log that anybody keeps: workers write theirs.
+fn log(act: &Act) {
+    for to in &act.recipients {
+        maillog::administered(&maillog::Administered { qid: act.id, to, verb: &act.verb, by: &act.by });
+    }
+    if act.ended {
+        maillog::removed(&maillog::Removed { qid: act.id });
     }
 }
 

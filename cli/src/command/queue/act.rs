@@ -12,24 +12,24 @@ use crate::arguments::{Act, Delete, Flush, Selection};
 use crate::terminal::{complain, say};
 
 /// The command line was not enough to do it.
-const UNSURE: u8 = 2;
+pub(super) const UNSURE: u8 = 2;
 
 /// What is done to how many, and what went wrong.
 #[derive(Default)]
-struct Outcome {
-    done: u64,
-    leased: u64,
+pub(super) struct Outcome {
+    pub(super) done: u64,
+    pub(super) leased: u64,
     failed: bool,
 }
 
 impl Outcome {
-    fn fail(&mut self, complaint: &str) {
+    pub(super) fn fail(&mut self, complaint: &str) {
         self.failed = true;
         complain(complaint);
     }
 
     /// Says it, and how the program ends.
-    fn report(&self, json: bool, name: &str, text: &str) -> ExitCode {
+    pub(super) fn report(&self, json: bool, name: &str, text: &str) -> ExitCode {
         if json {
             say(&json!({ name: self.done, "leased": self.leased, "failed": self.failed }).to_string());
         } else {
@@ -40,7 +40,7 @@ impl Outcome {
 }
 
 /// One filter for each id, or the one of the selection.
-fn filters(ids: &[QueueId], selection: &Selection) -> Vec<Filter> {
+pub(super) fn filters(ids: &[QueueId], selection: &Selection) -> Vec<Filter> {
     match ids {
         [] => vec![filter(selection)],
         ids => ids.iter().map(|&id| Filter { id: Some(id), ..Filter::default() }).collect(),
@@ -107,7 +107,7 @@ fn count(outcome: &mut Outcome, moved: Moved, filter: &Filter) {
 }
 
 /// Complains of an id that names nothing.
-async fn is_there(queue: &Queue, filter: &Filter, outcome: &mut Outcome) -> anyhow::Result<bool> {
+pub(super) async fn is_there(queue: &Queue, filter: &Filter, outcome: &mut Outcome) -> anyhow::Result<bool> {
     let Some(id) = filter.id else { return Ok(true) };
     match queue.entry(id).await {
         Ok(Some(_)) => Ok(true),
@@ -162,7 +162,7 @@ pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<Exi
         outcome.done = doomed.len() as u64;
         return Ok(outcome.report(act.json, "deleted", "messages would be deleted"));
     }
-    if act.ids.is_empty() && !doomed.is_empty() && !delete.yes && !confirmed(doomed.len())? {
+    if act.ids.is_empty() && !doomed.is_empty() && !delete.yes && !confirmed("Delete", doomed.len(), "messages")? {
         complain("nothing is deleted; say --yes, or --dry-run to see what it would be");
         return Ok(ExitCode::from(UNSURE));
     }
@@ -209,17 +209,17 @@ async fn select(queue: &Queue, filter: &Filter, outcome: &mut Outcome) -> anyhow
     Ok(doomed)
 }
 
-fn has_others(entry: &Entry, job: &JobState, recipient: Option<&str>) -> bool {
+pub(super) fn has_others(entry: &Entry, job: &JobState, recipient: Option<&str>) -> bool {
     recipient.is_some() && entry.addresses(job).count() > 1
 }
 
 /// Asks on a terminal; elsewhere nobody is there to answer.
-fn confirmed(messages: usize) -> io::Result<bool> {
+pub(super) fn confirmed(verb: &str, count: usize, what: &str) -> io::Result<bool> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
         return Ok(false);
     }
-    write!(io::stderr().lock(), "Delete {messages} messages? [y/N] ")?;
+    write!(io::stderr().lock(), "{verb} {count} {what}? [y/N] ")?;
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

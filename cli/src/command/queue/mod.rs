@@ -1,6 +1,7 @@
 //! `staffetta queue`: what postqueue, postcat, postsuper and qshape do.
 
 mod act;
+mod bounce;
 mod cat;
 mod render;
 mod shape;
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use staffetta_config::Service;
+use staffetta_config::{Config, Service};
 use staffetta_queue::{Destination, Entry, Error, Filter, Page, Queue, Unreadable};
 use tokio_util::sync::CancellationToken;
 
@@ -30,14 +31,21 @@ pub(super) async fn run(command: arguments::Queue) -> anyhow::Result<ExitCode> {
         arguments::Queue::Hold(hold) => act::hold(&open(&hold.file).await?, &hold).await,
         arguments::Queue::Release(release) => act::release(&open(&release.file).await?, &release).await,
         arguments::Queue::Delete(delete) => act::delete(&open(&delete.act.file).await?, &delete).await,
+        arguments::Queue::Bounce(bounce) => {
+            let config = bounce.act.file.load(Service::Delivery)?;
+            bounce::bounce(&config, &connect(&config).await?, &bounce).await
+        }
         arguments::Queue::Shape(shape) => shape::print(&open(&shape.file).await?, &shape).await,
         arguments::Queue::Summary(summary) => shape::summary(&open(&summary.file).await?, &summary).await,
     }
 }
 
 async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
-    let config = file.load(Service::Delivery)?;
-    let queue = Queue::open((&config).into(), CancellationToken::new())?;
+    connect(&file.load(Service::Delivery)?).await
+}
+
+async fn connect(config: &Config) -> anyhow::Result<Queue> {
+    let queue = Queue::open(config.into(), CancellationToken::new())?;
     queue.ready(PATIENCE).await?;
     Ok(queue)
 }

@@ -32,14 +32,14 @@ const UNDECIDED: Duration = Duration::from_secs(60);
 const MAX_CLAIM: usize = 500;
 
 /// What the script answered, and since when it may be true.
-struct Claimed {
-    names: Vec<(QueueId, u16)>,
+pub(super) struct Claimed {
+    pub(super) names: Vec<(QueueId, u16)>,
     /// TIME at the claim.
-    at: UnixMillis,
+    pub(super) at: UnixMillis,
     /// When the leases end, by the local monotonic clock.
-    deadline: Instant,
+    pub(super) deadline: Instant,
     /// Enough replicas have it.
-    safe: bool,
+    pub(super) safe: bool,
 }
 
 impl Shared {
@@ -156,7 +156,7 @@ impl Shared {
         .call()
     }
 
-    async fn read_jobs(
+    pub(super) async fn read_jobs(
         &self,
         keys: &Partition,
         destination: &Destination,

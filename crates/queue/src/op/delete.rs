@@ -3,18 +3,24 @@
 use redis::Cmd;
 use staffetta_mail::QueueId;
 
+use super::act::note;
 use super::unexpected;
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
 use crate::{Deleted, Destination, Error, UnixMillis};
 
+/// What is noted of it.
+const DELETED: &str = "deleted";
+
 impl Shared {
     pub(crate) async fn delete(&self, id: QueueId) -> Result<Deleted, Error> {
         let call = match self.record(id).await? {
             None => return Ok(Deleted::Missing),
             Some(Ok(record)) => {
-                self.abort_call(id, record.message.arrived, &record.destinations, record.chunks(), true)
+                let Some(entry) = self.entry(id).await? else { return Ok(Deleted::Missing) };
+                let act = Self::note_of(&entry, DELETED, None);
+                self.abort_call(id, record.message.arrived, &record.destinations, record.chunks(), true, &act)
             }
             Some(Err(_)) => self.abort_unread_call(id).await?,
         };
@@ -36,7 +42,9 @@ impl Shared {
             Some(Err(error)) => return Err(Error::Unreadable(id, error.to_string())),
         };
         let jobs = numbers.iter().filter_map(|job| Some((*job, record.destinations.get(usize::from(*job))?)));
-        let answer = self.node(id.partition()).admin.ask(self.drop_call(id, &jobs.collect::<Vec<_>>())).await?;
+        let Some(entry) = self.entry(id).await? else { return Ok(Deleted::Missing) };
+        let act = Self::note_of(&entry, DELETED, Some(numbers));
+        let answer = self.node(id.partition()).admin.ask(self.drop_call(id, &jobs.collect::<Vec<_>>(), &act)).await?;
         match value::str(&answer) {
             Some("ALL") => self.delete(id).await,
             Some("REMOVED") => Ok(Deleted::Removed),
@@ -46,7 +54,7 @@ impl Shared {
         }
     }
 
-    fn drop_call(&self, id: QueueId, jobs: &[(u16, &Destination)]) -> Cmd {
+    fn drop_call(&self, id: QueueId, jobs: &[(u16, &Destination)], act: &str) -> Cmd {
         let partition = self.partition(id.partition());
         let states: Vec<String> = jobs.iter().map(|(job, _)| partition.state(id, *job)).collect();
         let waiting: Vec<String> = jobs.iter().map(|(_, name)| partition.waiting(name.as_str())).collect();
@@ -58,9 +66,11 @@ impl Shared {
             back_off: &partition.back_off,
             open: &partition.open_jobs(id),
             extra: &partition.extra,
+            acts: &partition.acts,
             states: &states,
             waiting: &waiting,
             id: Arg::Id(id),
+            act: act.into(),
             numbers: &numbers,
             destinations: &destinations,
         }
@@ -75,10 +85,11 @@ impl Shared {
         let nowhere = Destination::new("");
         let destinations: Vec<Destination> =
             (0..jobs).map(|job| places.get(&job).unwrap_or(&nowhere).clone()).collect();
-        Ok(self.abort_call(id, id.unix_millis(), &destinations, traces.chunks, true))
+        let act = note(id, DELETED, std::iter::empty());
+        Ok(self.abort_call(id, id.unix_millis(), &destinations, traces.chunks, true, &act))
     }
 
-    /// `leased`: also if workers have it; it then ends with their attempts.
+    /// `leased`: also if workers have it; it then ends with their attempts. `act`: what to note, if an operator does it.
     pub(crate) fn abort_call(
         &self,
         id: QueueId,
@@ -86,6 +97,7 @@ impl Shared {
         destinations: &[Destination],
         chunks: u32,
         leased: bool,
+        act: &str,
     ) -> Cmd {
         let partition = self.partition(id.partition());
         let open = (destinations.len() > 1).then(|| partition.open_jobs(id));
@@ -101,12 +113,14 @@ impl Shared {
             back_off: &partition.back_off,
             extra: &partition.extra,
             garbage: &partition.garbage,
+            acts: &partition.acts,
             open: open.as_slice(),
             states: &states,
             waiting: &waiting,
             id: Arg::Id(id),
             chunks: u64::from(chunks).into(),
             mark: leased.into(),
+            act: act.into(),
             destinations: &destinations,
         }
         .call()

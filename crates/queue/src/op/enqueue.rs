@@ -193,7 +193,8 @@ impl Shared {
     /// was done to it survives a failover.
     async fn withdraw(&self, record: &Encoded, leased: bool) -> Result<(Withdrawn, bool), Fault> {
         let mut pipeline = redis::Pipeline::new();
-        pipeline.add_command(self.abort_call(record.id, record.arrived, &record.destinations, record.chunks, leased));
+        let call = self.abort_call(record.id, record.arrived, &record.destinations, record.chunks, leased, "");
+        pipeline.add_command(call);
         let replicas = Replicas::needed(&self.settings);
         replicas.ask(&mut pipeline, REPLICAS_TIMEOUT);
         let mut answers = self.node(record.id.partition()).admin.send(&pipeline).await?;

@@ -14,7 +14,7 @@ use crate::partition::{Partition, job_name, parse_job_name};
 use crate::record::Record;
 use crate::shared::{Requests, Shared};
 use crate::value::{self, count};
-use crate::{Entry, Error, Filter, JobState, Page, Place, UnixMillis, Unreadable};
+use crate::{Entry, Error, Filter, Health, JobState, Page, Place, UnixMillis, Unreadable};
 
 /// Messages looked at in one call; a page may stay short when few of them match.
 const BUDGET: usize = 10_000;
@@ -164,14 +164,25 @@ impl Shared {
         // At one moment, as in `jobs_of`.
         let mut requests = Requests::new(self);
         for keys in self.partitions() {
-            requests.to(keys.number).cmd("MULTI");
+            let at_once = self.has_room(keys.number);
+            if at_once {
+                requests.to(keys.number).cmd("MULTI");
+            }
             for key in [&keys.waiting(destination.as_str()), &keys.lease, &keys.held] {
                 requests.to(keys.number).cmd("ZRANGE").arg(key).arg(0).arg(-1);
             }
-            requests.to(keys.number).cmd("EXEC");
+            if at_once {
+                requests.to(keys.number).cmd("EXEC");
+            }
         }
         let answers = self.ask_all(&requests).await?;
-        let names = answers.iter().flat_map(value::array).flat_map(value::array).filter_map(value::str);
+        // The answer of EXEC is one of answers.
+        let flat = |answer: &'_ Value| match answer {
+            Value::Array(names) => names.clone(),
+            name => vec![name.clone()],
+        };
+        let members: Vec<Value> = answers.iter().flat_map(value::array).flat_map(flat).collect();
+        let names = members.iter().filter_map(value::str);
         let ids = names.filter_map(|name| match name.split_once(' ') {
             Some(_) => parse_member(name).filter(|lease| lease.destination == *destination).map(|lease| lease.id),
             None => parse_job_name(name).map(|(id, _)| id),
@@ -190,6 +201,11 @@ impl Shared {
         Ok(listed.collect())
     }
 
+    /// A Redis without memory refuses every command in a MULTI: there, what moves meanwhile may be missed.
+    fn has_room(&self, partition: u16) -> bool {
+        self.node(partition).health() != Health::Full
+    }
+
     /// These messages with their jobs; without those that have none any more. All that belongs to one partition is read at
     /// one moment: a job that is claimed or put back between two looks would be nowhere, and its message would be missed.
     async fn jobs_of<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Result<HashMap<QueueId, Entry>, Error> {
@@ -198,20 +214,30 @@ impl Shared {
             partitions.entry(record.message.id.partition()).or_default().push(record);
         }
         let mut requests = Requests::new(self);
+        let mut shapes = Vec::with_capacity(partitions.len());
         for (&number, records) in &partitions {
-            requests.to(number).cmd("MULTI");
+            let at_once = self.has_room(number);
+            shapes.push((at_once, 1 + 3 * records.iter().map(|record| record.destinations.len()).sum::<usize>()));
+            if at_once {
+                requests.to(number).cmd("MULTI");
+            }
             requests.to(number).cmd("ZRANGE").arg(&self.partition(number).lease).arg(0).arg(-1).arg("WITHSCORES");
             for record in records {
                 self.ask_jobs(&mut requests, record);
             }
-            requests.to(number).cmd("EXEC");
+            if at_once {
+                requests.to(number).cmd("EXEC");
+            }
         }
-        let answers = self.ask_all(&requests).await?;
-        // Between the answers of EXEC there is only OK and QUEUED.
-        let mut moments = answers.into_iter().filter(|answer| matches!(answer, Value::Array(_))).map(value::into_array);
+        let mut all = self.ask_all(&requests).await?.into_iter();
         let mut entries = HashMap::new();
-        for records in partitions.into_values() {
-            let mut answers = moments.next().unwrap_or_default().into_iter();
+        for (records, (at_once, asked)) in partitions.into_values().zip(shapes) {
+            let answers: Vec<Value> = match at_once {
+                // MULTI and all that was asked have answers without content; the last is that of EXEC.
+                true => all.by_ref().take(asked + 2).last().map(value::into_array).unwrap_or_default(),
+                false => all.by_ref().take(asked).collect(),
+            };
+            let mut answers = answers.into_iter();
             let leases = leases(&answers.next().unwrap_or(Value::Nil));
             let read = records.into_iter().map(|record| read_entry(record, &leases, &mut answers, self.reads));
             entries.extend(read.filter(|entry| !entry.jobs.is_empty()).map(|entry| (entry.message.id, entry)));

@@ -1,5 +1,6 @@
 //! The operations, one file a verb: each builds the call of its script and reads the answer.
 
+mod act;
 mod claim;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
@@ -29,10 +30,13 @@ mod renew;
 mod repeat_tests;
 mod settle;
 mod strays;
+mod take;
 mod unreadable;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod upgrade_tests;
+
+pub(crate) use act::note;
 
 /// What a script answered, when it is none of the words it knows.
 pub(crate) fn unexpected(script: &str, answer: &redis::Value) -> crate::error::Fault {

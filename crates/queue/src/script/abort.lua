@@ -1,6 +1,7 @@
 -- ABORT: deletes a message that nobody is delivering; forbids one that never arrived. With several jobs there is `open`.
 -- chunks: how many it has. mark: 1 marks the jobs that are leased, so that they end with the attempt that is under way,
 -- and deletes the others; 0 leaves all of them as they are when one is leased.
+-- act: what to note of an operator.
 -- Answers DONE (it is over already), GONE (it never arrived, and never will), LEASED, REMOVED.
 if redis.call('EXISTS', record) == 0 then
   if redis.call('SISMEMBER', tombstones, id) == 1 then return 'DONE' end
@@ -40,10 +41,12 @@ if #leased > 0 then
     local state = redis.call('GET', states[i]) or '0'
     redis.call('SET', states[i], 'A' .. string.sub(state, 2))
   end
+  note(acts, '0', act)
   return 'LEASED'
 end
 redis.call('UNLINK', record)
 discard(garbage, id, chunks)
 redis.call('ZREM', ids, id)
 bury(tombstones, id)
+note(acts, '1', act)
 return 'REMOVED'

@@ -1,5 +1,5 @@
 -- DROP: ends some jobs of a message with several, unless it is all that are open. Leased ones are marked, so that they end
--- with the attempt that is under way. numbers: of the jobs.
+-- with the attempt that is under way. numbers: of the jobs. act: what to note.
 -- Answers ALL (nothing was done: delete the message), GONE (none of them is open), LEASED (one of them), REMOVED.
 local free, leased = {}, {}
 for i, number in ipairs(numbers) do
@@ -29,4 +29,5 @@ for _, i in ipairs(leased) do
   local state = redis.call('GET', states[i]) or '0'
   redis.call('SET', states[i], 'A' .. string.sub(state, 2))
 end
+note(acts, '0', act)
 return #leased > 0 and 'LEASED' or 'REMOVED'

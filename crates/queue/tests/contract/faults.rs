@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use staffetta_mail::QueueId;
 use staffetta_queue::server::{LocalServer, Options};
-use staffetta_queue::{Deleted, EnqueueError, Health, Queue, Settlement};
+use staffetta_queue::{Deleted, Destination, EnqueueError, Filter, Health, Queue, Settlement};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{claim, deferred, notice, put, settings, world, world_with};
@@ -91,6 +91,10 @@ async fn a_full_redis_refuses_mail_and_drains() {
         offered
     };
     assert!(offered >= 2);
+    for destination in [None, Some(Destination::new("y.example"))] {
+        let filter = Filter { destination, ..Filter::default() };
+        assert!(world.queue.list(&filter, None, 100).await.unwrap().entries.len() >= 5, "operators see it");
+    }
     let jobs = world.claim("x.example").await;
     assert_eq!(jobs.len(), 5);
     let leases: Vec<_> = jobs.iter().map(|job| job.lease.clone()).collect();
@@ -141,9 +145,9 @@ async fn all_keys_of_an_operation_share_a_slot() {
     }
     assert!(queue.settle(&jobs[0].lease, settlement).await.unwrap().is_done());
     assert!(queue.settle(&jobs[1].lease, Settlement::Released).await.unwrap().is_done());
-    queue.flush(&staffetta_queue::Filter::default()).await.unwrap();
+    queue.flush(&Filter::default()).await.unwrap();
     assert_eq!(queue.counts().await.unwrap().messages, 3);
-    assert_eq!(queue.list(&staffetta_queue::Filter::default(), None, 10).await.unwrap().entries.len(), 3);
+    assert_eq!(queue.list(&Filter::default(), None, 10).await.unwrap().entries.len(), 3);
     claim(&queue, "y.example").await;
     let leases = format!("{{{}}}lease", tag(&mut connection, id));
     let members: Vec<String> = redis::cmd("ZRANGE").arg(&leases).arg(0).arg(-1).query(&mut connection).unwrap();
@@ -189,7 +193,7 @@ async fn claims_whose_answers_were_lost_leave_no_lease_behind() {
     for _ in 0..200 {
         put(&world.queue, &["a@x.example"], b"body").await.unwrap();
     }
-    let destination = staffetta_queue::Destination::new("x.example");
+    let destination = Destination::new("x.example");
     let signal = |name: &str| {
         let pid = world.server.pid().to_string();
         assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());

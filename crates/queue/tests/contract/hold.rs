@@ -35,8 +35,10 @@ async fn reclaim(world: &World) -> u64 {
 async fn poison(world: &World, destination: &str) {
     for _ in 0..5 {
         world.claim_one(destination).await;
-        tokio::time::sleep(Duration::from_millis(120)).await;
-        reclaim(world).await;
+        tokio::time::sleep(Duration::from_millis(110)).await;
+        while reclaim(world).await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 

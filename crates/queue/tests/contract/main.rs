@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod accept;
+mod acts;
 mod admin;
 mod cluster;
 mod deliver;

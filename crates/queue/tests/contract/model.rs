@@ -484,7 +484,7 @@ impl Run<'_> {
                     "gc" => found.extend(scored().into_iter().map(|(name, _)| format!("garbage {name}"))),
                     "ids" => found.extend(scored().into_iter().map(|(id, _)| format!("{id} is listed"))),
                     "n" => drop(extra.insert(partition, redis::cmd("GET").arg(key).query(&mut redis).unwrap())),
-                    "id" | "qf" | "hb" => {}
+                    "id" | "qf" | "hb" | "op" => {}
                     _ => prop_assert!(false, "unknown key {key}"),
                 },
             }

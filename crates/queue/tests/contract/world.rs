@@ -125,7 +125,11 @@ impl World {
     pub(crate) fn remains(&self) -> Vec<String> {
         let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut self.redis()).unwrap();
         keys.retain(|key| {
-            !key.ends_with("}id") && !key.ends_with("cfg}") && !key.contains("}x:") && key != "{kq:cfg}readers"
+            !key.ends_with("}id")
+                && !key.ends_with("}op")
+                && !key.ends_with("cfg}")
+                && !key.contains("}x:")
+                && key != "{kq:cfg}readers"
         });
         // The number of jobs beyond the first: 0 again.
         keys.retain(|key| {

@@ -191,3 +191,29 @@ impl Event for Removed {
         classic.line(None, "qmgr").display(self.qid).raw(": removed").end();
     }
 }
+
+/// An operator has taken a recipient out of the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Administered<'a> {
+    /// The message.
+    pub qid: QueueId,
+    /// To whom it would have been delivered.
+    pub to: &'a str,
+    /// What was done: `deleted` or `bounced`.
+    pub verb: &'a str,
+    /// Who did it.
+    pub by: &'a str,
+}
+
+impl Event for Administered<'_> {
+    const NAME: &'static str = "administered";
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.display("qid", self.qid).str("to", self.to).str("action", self.verb).str("by", self.by);
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        classic.line(None, "postsuper").display(self.qid).raw(": to=<").text(self.to);
+        classic.raw(">, ").text(self.verb).raw(" by ").text(self.by).end();
+    }
+}

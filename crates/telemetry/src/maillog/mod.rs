@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::tz::TimeZone;
 
-pub use delivery::{Attempt, Delays, Relay, Removed, Report, Reported};
+pub use delivery::{Administered, Attempt, Delays, Relay, Removed, Report, Reported};
 pub use reception::{Accepted, Client, Connected, Disconnected, Login, LoginFailed, Lost, Rejected, Sasl};
 pub use text::{MAX_TEXT, Text};
 
@@ -109,6 +109,11 @@ pub fn expired(event: &Attempt<'_>) {
 
 /// A report to the sender was queued.
 pub fn reported(event: &Reported) {
+    emit(event);
+}
+
+/// An operator has taken a recipient out of the queue.
+pub fn administered(event: &Administered<'_>) {
     emit(event);
 }
 

@@ -250,6 +250,11 @@ fn the_end_of_a_message() {
         &["bounce[4242]: 05D21F2Y0N800001: sender non-delivery notification: 05D21F2Y0N800002"],
     );
     golden(
+        &Administered { qid: qid(1), to: "a@x.example", verb: "deleted", by: "ro\not" },
+        r#""event":"administered",POD,"qid":"05D21F2Y0N800001","to":"a@x.example","action":"deleted","by":"ro\not""#,
+        &["postsuper[4242]: 05D21F2Y0N800001: to=<a@x.example>, deleted by ro?ot"],
+    );
+    golden(
         &Removed { qid: qid(1) },
         r#""event":"removed",POD,"qid":"05D21F2Y0N800001""#,
         &["qmgr[4242]: 05D21F2Y0N800001: removed"],

@@ -1,0 +1,143 @@
+//! `staffetta queue bounce`: ends deliveries, and tells the senders that they have failed.
+//!
+//! Each is leased like a worker does it, so nobody delivers it meanwhile, and ends in one step with its report.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use staffetta_config::Config;
+use staffetta_mail::report::{self, Fate, Original};
+use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
+use staffetta_queue::{Accept, Body, Destination, Error, Job, Notice, Origin, Queue, Settled, Settlement};
+
+use super::act::{Outcome, UNSURE, confirmed, filters, has_others, is_there};
+use super::{Found, for_each};
+use crate::arguments::Delete;
+use crate::terminal::{complain, say};
+
+/// What the report says.
+const TEXT: &str = "the administrator of this system has ended its delivery";
+/// Other or undefined mail system status.
+const STATUS: Status = Status::new(5, 3, 0);
+
+/// A delivery to be ended.
+struct Doomed {
+    id: QueueId,
+    job: u16,
+    destination: Destination,
+}
+
+pub(super) async fn bounce(config: &Config, queue: &Queue, bounce: &Delete) -> anyhow::Result<ExitCode> {
+    let act = &bounce.act;
+    let (mut outcome, mut doomed) = (Outcome::default(), Vec::new());
+    for filter in filters(&act.ids, &act.selection) {
+        if is_there(queue, &filter, &mut outcome).await? {
+            for_each(queue, &filter, |found| match found {
+                Found::Unreadable(message) => {
+                    outcome.fail(&format!("{}: cannot be read by this program and stays where it is", message.id));
+                }
+                Found::Entry(entry) => {
+                    for job in entry.selected(&filter) {
+                        let (id, destination) = (entry.message.id, job.destination.clone());
+                        if has_others(entry, job, filter.recipient.as_deref()) {
+                            outcome
+                                .fail(&format!("{id}: its delivery to {destination} has other recipients and stays"));
+                        } else {
+                            doomed.push(Doomed { id, job: job.number, destination });
+                        }
+                    }
+                }
+            })
+            .await?;
+        }
+    }
+    if act.dry_run {
+        if !act.json {
+            doomed.iter().for_each(|it| say(&format!("would bounce {} to {}", it.id, it.destination)));
+        }
+        outcome.done = doomed.len() as u64;
+        return Ok(outcome.report(act.json, "bounced", "deliveries would be bounced"));
+    }
+    if act.ids.is_empty() && !doomed.is_empty() && !bounce.yes && !confirmed("Bounce", doomed.len(), "deliveries")? {
+        complain("nothing is bounced; say --yes, or --dry-run to see what it would be");
+        return Ok(ExitCode::from(UNSURE));
+    }
+    for Doomed { id, job, destination } in doomed {
+        match queue.take(id, job, &destination).await? {
+            Some(job) => end(config, queue, &job, &mut outcome).await?,
+            None => {
+                outcome.leased += 1;
+                outcome.fail(&format!("{id}: is being delivered to {destination} now and is not bounced"));
+            }
+        }
+    }
+    Ok(outcome.report(act.json, "bounced", "deliveries bounced"))
+}
+
+async fn end(config: &Config, queue: &Queue, job: &Job, outcome: &mut Outcome) -> anyhow::Result<()> {
+    let id = job.message.id;
+    let notices = match notice(config, queue, job).await {
+        Ok(notice) => notice.into_iter().collect(),
+        Err(error) => {
+            queue.settle(&job.lease, Settlement::Released).await?;
+            outcome.fail(&format!("{id}: its report cannot be made: {error}"));
+            return Ok(());
+        }
+    };
+    match queue.settle(&job.lease, Settlement::Finished { notices }).await? {
+        Settled::Done { ended, .. } => {
+            let recipients: Vec<&str> = recipients(job).map(|recipient| recipient.address.as_str()).collect();
+            queue.note_bounced(id, ended, &recipients).await?;
+            outcome.done += 1;
+        }
+        Settled::Stale => outcome.fail(&format!("{id}: somebody else has it now")),
+    }
+    Ok(())
+}
+
+/// The recipients without a final state.
+fn recipients(job: &Job) -> impl Iterator<Item = &Recipient> {
+    let all = &job.message.envelope.recipients;
+    job.recipients.iter().filter_map(|&index| all.get(index as usize))
+}
+
+/// Nothing for the null sender, nor for recipients of whom the sender does not want to hear (NOTIFY=NEVER).
+async fn notice(config: &Config, queue: &Queue, job: &Job) -> Result<Option<Notice>, Error> {
+    let message = &job.message;
+    let wanted = recipients(job).filter(|recipient| recipient.wants_failure());
+    let fate = |recipient| Fate { recipient, status: STATUS, text: TEXT, remote: None, reply: None };
+    let fates: Vec<Fate<'_>> = wanted.map(fate).collect();
+    let Some(sender) = message.envelope.sender.address().filter(|_| !fates.is_empty()) else { return Ok(None) };
+    let head = head(queue, job).await?;
+    let report = report::failure(&report::Notice {
+        hostname: &config.hostname,
+        sender,
+        id: message.id,
+        arrived: message.arrived,
+        now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        unique: rand::random(),
+        envid: message.envelope.envid.as_deref(),
+        ret: message.envelope.ret,
+        fates: &fates,
+        original: Original { head: &head, size: message.size },
+    });
+    let to = Recipient::new(sender.clone());
+    let envelope = Envelope {
+        body: report.body,
+        smtputf8: !to.address.as_str().is_ascii(),
+        require_tls: message.envelope.require_tls,
+        ..Envelope::new(ReversePath::Null, vec![to])
+    };
+    let origin = Origin { listener: "bounce".to_owned(), client: None, helo: config.hostname.clone(), login: None };
+    let accept = Accept { envelope, origin, lifetime: config.delivery.lifetime };
+    Ok(Some(Notice { accept, body: report.content.into() }))
+}
+
+/// The first octets of the message, its header section among them.
+async fn head(queue: &Queue, job: &Job) -> Result<Bytes, Error> {
+    match &job.body {
+        Body::Inline(body) => Ok(body.clone()),
+        Body::Chunks { .. } => Ok([&*job.prefix, &*queue.chunk(job.message.id, 0).await?].concat().into()),
+    }
+}

@@ -1,0 +1,80 @@
+//! What operators do to mail is in the mail log. They have no log of their own that anybody keeps, so it is noted in the
+//! partition, in the step that does it, and a worker writes it down.
+
+use redis::Cmd;
+use staffetta_mail::QueueId;
+
+use crate::admin::Act;
+use crate::error::Fault;
+use crate::shared::Shared;
+use crate::value;
+use crate::{Entry, Error};
+
+/// Notes taken at once.
+const GROUP: usize = 200;
+
+/// The lines of a note behind the first: id, what was done, who did it, to which recipients.
+pub(crate) fn note<'a>(id: QueueId, verb: &str, recipients: impl Iterator<Item = &'a str>) -> String {
+    let mut text = format!("{id}\n{verb}\n{}", operator());
+    for recipient in recipients {
+        text.push('\n');
+        text.push_str(recipient);
+    }
+    text
+}
+
+/// Who runs this program, by what the system says.
+fn operator() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let name = named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+impl Shared {
+    /// A note of what is done to the recipients of these jobs.
+    pub(crate) fn note_of(entry: &Entry, verb: &str, jobs: Option<&[u16]>) -> String {
+        let meant = entry.jobs.iter().filter(|job| jobs.is_none_or(|numbers| numbers.contains(&job.number)));
+        note(entry.message.id, verb, meant.flat_map(|job| entry.addresses(job)))
+    }
+
+    /// Notes what a settlement has done.
+    pub(crate) async fn note_act(&self, id: QueueId, ended: bool, note: &str) -> Result<(), Fault> {
+        let mut command = Cmd::new();
+        command.arg("RPUSH").arg(&self.partition(id.partition()).acts).arg(format!("{}\n{note}", u8::from(ended)));
+        self.node(id.partition()).admin.ask(command).await.map(drop)
+    }
+
+    /// Takes notes out of a partition; nobody else gets them.
+    pub(crate) async fn take_acts(&self, partition: u16) -> Result<Vec<Act>, Error> {
+        let mut command = Cmd::new();
+        command.arg("LPOP").arg(&self.partition(partition).acts).arg(GROUP);
+        let answer = self.node(partition).settles.call(command, 128).await?;
+        Ok(value::array(&answer).iter().filter_map(value::str).filter_map(parse).collect())
+    }
+}
+
+fn parse(text: &str) -> Option<Act> {
+    let mut lines = text.split('\n');
+    let ended = lines.next()? == "1";
+    let id = lines.next()?.parse().ok()?;
+    let mut next = || lines.next().map(str::to_owned);
+    let (verb, by) = (next()?, next()?);
+    Some(Act { id, ended, verb, by, recipients: lines.map(str::to_owned).collect() })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_comes_back_as_it_was_made() {
+        let id = QueueId::new(3, 1_790_000_000_000, 77);
+        let text = format!("1\n{}", note(id, "deleted", ["a@x.example", "\"b c\"@y.example"].into_iter()));
+        let act = parse(&text).unwrap();
+        assert_eq!((act.id, act.ended, &*act.verb), (id, true, "deleted"));
+        assert_eq!(act.recipients, ["a@x.example", "\"b c\"@y.example"]);
+        assert!(!act.by.is_empty());
+        assert!(parse("1\nx\ndeleted\nroot").is_none() && parse("").is_none());
+    }
+}
