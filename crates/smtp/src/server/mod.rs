@@ -20,6 +20,8 @@
 //! where the client can tell what became of its message.
 
 mod action;
+#[cfg(test)]
+mod chunk_tests;
 mod pace;
 mod receiving;
 mod session;

@@ -13,19 +13,19 @@ use super::*;
 use crate::Reply;
 
 /// A session with a shell that says yes to everything.
-struct Story {
-    session: Session,
-    input: BytesMut,
-    output: BytesMut,
-    now: Instant,
+pub(super) struct Story {
+    pub(super) session: Session,
+    pub(super) input: BytesMut,
+    pub(super) output: BytesMut,
+    pub(super) now: Instant,
     /// What the shell saw: questions, bodies, refusals.
-    seen: Vec<String>,
-    closed: bool,
-    refuse_store: Option<Reply>,
+    pub(super) seen: Vec<String>,
+    pub(super) closed: bool,
+    pub(super) refuse_store: Option<Reply>,
 }
 
 impl Story {
-    fn begin(settings: Settings) -> Self {
+    pub(super) fn begin(settings: Settings) -> Self {
         let now = Instant::now();
         let settings = Settings { hostname: "mx".into(), ..settings };
         let mut story = Self {
@@ -51,12 +51,12 @@ impl Story {
         story
     }
 
-    fn say(&mut self, text: &str) -> String {
+    pub(super) fn say(&mut self, text: &str) -> String {
         self.input.extend_from_slice(text.as_bytes());
         self.run()
     }
 
-    fn run(&mut self) -> String {
+    pub(super) fn run(&mut self) -> String {
         loop {
             match self.session.next(&mut self.input, &mut self.output, self.now) {
                 Action::Read => break,
