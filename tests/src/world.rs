@@ -427,6 +427,7 @@ auth.http = "{auth_http}"
 auth.sql.url = "sqlite://{folder}/users.db"
 frontend.http = "{frontend_http}"
 frontend.auth = "http://{auth}"
+frontend.postmaster = "postmaster@example.org"
 frontend.listener = [
   {{ name = "smtp", bind = "{smtp}", kind = "relay" }},
   {{ name = "submission", bind = "{submission}", kind = "submission" }},

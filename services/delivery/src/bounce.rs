@@ -14,6 +14,7 @@ use staffetta_queue::{Accept, Body, Error, Notice, Origin, Queue};
 
 use crate::leased::Leased;
 use crate::metrics;
+use crate::strangers::{self, Strangers};
 
 /// What all reports of this worker share.
 pub(crate) struct Reporter {
@@ -21,6 +22,7 @@ pub(crate) struct Reporter {
     pub(crate) hostname: String,
     /// How long a report itself is tried.
     pub(crate) lifetime: std::time::Duration,
+    pub(crate) strangers: Strangers,
 }
 
 impl Reporter {
@@ -35,19 +37,44 @@ impl Reporter {
         lmtp: bool,
     ) -> Result<Vec<(Notice, metrics::Notice)>, Error> {
         let Some(sender) = job.message.envelope.sender.address() else { return Ok(Vec::new()) };
-        let head = self.head(job).await?;
+        let stranger = self.strangers.client(&job.message.origin);
+        if let Some(client) = stranger
+            && !self.strangers.may_report(client, sender).await
+        {
+            tracing::info!(qid = %job.message.id, "no report: the sender of a stranger's message had some already");
+            return Ok(Vec::new());
+        }
+        let head = if stranger.is_some() { None } else { Some(self.head(job).await?) };
         let each = due(job, plan).into_iter().map(|(kind, fates)| {
-            let report = self.write(job, sender, &head, (kind, &fates), lmtp);
+            let report = match &head {
+                Some(head) => self.write(job, sender, Some(head), (kind, &fates), lmtp),
+                None => self.write_short(job, sender, (kind, &fates), lmtp),
+            };
             (self.notice(Recipient::new(sender.clone()), report), kind)
         });
         Ok(each.collect())
     }
 
+    /// Nothing in it is the stranger's.
+    fn write_short(
+        &self,
+        job: &Leased,
+        sender: &Address,
+        (kind, fates): (metrics::Notice, &[Fate<'_>]),
+        lmtp: bool,
+    ) -> report::Report {
+        let named = strangers::bare(fates.iter().map(|fate| fate.recipient));
+        let fates: Vec<Fate<'_>> =
+            fates.iter().zip(&named).map(|(fate, recipient)| Fate { recipient, ..*fate }).collect();
+        self.write(job, sender, None, (kind, &fates), lmtp)
+    }
+
+    /// `head`: the first octets of the message; `None` if nothing of it shall be told.
     fn write(
         &self,
         job: &Leased,
         sender: &Address,
-        head: &[u8],
+        head: Option<&[u8]>,
         (kind, fates): (metrics::Notice, &[Fate<'_>]),
         lmtp: bool,
     ) -> report::Report {
@@ -59,11 +86,11 @@ impl Reporter {
             arrived: message.arrived,
             now: today(),
             unique: rand::rng().random(),
-            envid: message.envelope.envid.as_deref(),
+            envid: message.envelope.envid.as_deref().filter(|_| head.is_some()),
             // RFC 8689 section 5: the content does not travel back, perhaps in the clear.
             ret: if message.envelope.require_tls { Some(Return::Headers) } else { message.envelope.ret },
             fates,
-            original: Original { head, size: message.size },
+            original: head.map_or_else(Original::withheld, |head| Original { head, size: message.size }),
         };
         match kind {
             metrics::Notice::Failure => report::failure(&facts),

@@ -27,6 +27,7 @@ mod reclaim;
 mod record;
 mod renew;
 mod settle;
+mod strangers;
 mod worker;
 
 use std::sync::Arc;
@@ -54,6 +55,7 @@ use metrics::Metrics;
 use recent::Recent;
 use renew::Leases;
 use settle::{Office, Parcels, Settler};
+use strangers::Strangers;
 use worker::{ROOM, Worker};
 
 /// How long the drain may take before connections are cut.
@@ -114,7 +116,12 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) {
 
 async fn settle_all(worker: Arc<Worker>, parcels: Parcels, config: Config) {
     let queue = worker.queue.clone();
-    let reporter = Reporter { queue: queue.clone(), hostname: config.hostname, lifetime: config.delivery.lifetime };
+    let reporter = Reporter {
+        queue: queue.clone(),
+        hostname: config.hostname,
+        lifetime: config.delivery.lifetime,
+        strangers: Strangers::new(&queue, config.frontend.trusted_networks),
+    };
     let office = Office {
         queue,
         reporter,

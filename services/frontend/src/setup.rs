@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use ipnet::IpNet;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use staffetta_config::{Config, Frontend, Listener, ListenerKind, ListenerTls};
-use staffetta_policy::relay::{self, Rules};
+use staffetta_policy::relay::{self, Postmaster, Rules};
 use staffetta_policy::routing::Pattern;
 use staffetta_queue::Queue;
 use staffetta_smtp::server::{BareLf, Kind, Settings};
@@ -199,7 +199,15 @@ pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>
 pub(crate) fn intake(config: &Config, queue: Queue, auth: Auth) -> anyhow::Result<Intake> {
     let resolver = Resolver::new(&DnsSettings { servers: config.dns.servers.clone() }).context("dns")?;
     let directory = Directory { auth, resolver };
-    Ok(Intake::new(&config.hostname, queue, directory, rules(config), config.delivery.lifetime))
+    let rules = rules(config);
+    let postmaster = &rules.postmaster;
+    if postmaster.destination.is_none() && !rules.routed_domains.contains(&postmaster.hostname) {
+        tracing::warn!(
+            "mail for postmaster is refused: set frontend.postmaster, or a [[delivery.route]] for {}",
+            postmaster.hostname
+        );
+    }
+    Ok(Intake::new(&config.hostname, queue, directory, rules, config.delivery.lifetime))
 }
 
 fn rules(config: &Config) -> Rules {
@@ -215,5 +223,6 @@ fn rules(config: &Config) -> Rules {
         reject_unknown_recipient_domain: frontend.reject_unknown_recipient_domain,
         routed_domains: explicit.collect(),
         sender_must_match_login: frontend.sender_must_match_login,
+        postmaster: Postmaster { hostname: config.hostname.clone(), destination: frontend.postmaster.clone() },
     }
 }

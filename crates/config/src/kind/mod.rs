@@ -20,7 +20,7 @@ use toml::de::DeValue;
 
 pub(crate) use choice::{Choice, Choices};
 pub(crate) use file::FilePath;
-pub(crate) use name::{Any, DomainName, Domains, HostName, LogLevel, Query, Target};
+pub(crate) use name::{Any, DomainName, Domains, HostName, LogLevel, MailAddress, Query, Target};
 pub use network::with_translated;
 pub(crate) use network::{DnsServer, Ip, Network, NetworkClasses, Socket};
 pub(crate) use number::{Flag, Number, Ratio};

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use staffetta_mail::Address;
 use staffetta_policy::routing::{Pattern, Via};
 
 use super::{Kind, Wrong, quoted};
@@ -23,6 +24,27 @@ impl Kind for Any {
 
     fn show(value: &String) -> String {
         quoted(value)
+    }
+}
+
+/// A mail address with a domain.
+pub(crate) struct MailAddress;
+
+impl Kind for MailAddress {
+    type Value = Address;
+    const NOUN: &'static str = "a mail address";
+
+    fn allowed() -> String {
+        "a mail address, such as \"admin@example.org\"".into()
+    }
+
+    fn parse(text: &str) -> Result<Address, Wrong> {
+        let address = Address::parse(text).ok().filter(Address::is_fully_qualified);
+        address.ok_or_else(|| Wrong::not::<Self>(text))
+    }
+
+    fn show(value: &Address) -> String {
+        quoted(value.as_str())
     }
 }
 

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use staffetta_mail::Address;
 
 use crate::kind::{
-    Any, AuthUrl, Choice, DataRate, DomainName, Flag, Limit, List, Maybe, Network, Number, Size, Socket, Time, Unset,
+    Any, AuthUrl, Choice, DataRate, DomainName, Flag, Limit, List, MailAddress, Maybe, Network, Number, Size, Socket,
+    Time, Unset,
 };
 use crate::settings::{choices, settings};
 use crate::{ByteSize, Rate};
@@ -27,6 +29,9 @@ settings! {
         /// Adds the domains that the auth service knows to `relay_domains`; their recipients are checked and unknown
         /// ones refused with `550 5.1.1`.
         value relay_domains_from_auth: bool as Flag = "false",
+        /// Where mail for `<postmaster>` and for `postmaster` at `hostname` goes (RFC 5321 section 4.5.1). `""`: it is refused
+        /// with `550 5.1.1`, unless a `[[delivery.route]]` names `hostname`.
+        value postmaster: Option<Address> as Maybe<MailAddress> = "",
         /// Largest message. It is announced with SIZE and enforced while the message arrives.
         value size_limit: ByteSize as Size<1024, 1073741824> = "40MiB",
         /// Most recipients of one message; the next is refused with `452 4.5.3`.

@@ -4,7 +4,8 @@
 //! [`delivered`] make a complete message of it, to be sent from `<>` to the sender. Whether somebody wants to hear of
 //! it (NOTIFY, a null sender) is the caller's question: [`crate::Recipient::wants_failure`] and its kin.
 //!
-//! The report has three parts: plain words, `message/delivery-status`, and the message or its header section. All lines
+//! The report has three parts: plain words, `message/delivery-status`, and the message or its header section, unless that
+//! is withheld. All lines
 //! end in CRLF and have at most 998 octets. Texts of remote servers and addresses are made printable ASCII and folded
 //! before they go in, so that nothing in them can add a field, a part or a line.
 
@@ -149,7 +150,9 @@ fn build(kind: Kind, notice: &Notice<'_>) -> Report {
         true => ("Undelivered Message", "message/rfc822"),
         false => ("Message Headers", "text/rfc822-headers"),
     };
-    open(&mut out, &boundary, what, media, transfer);
+    if !notice.original.is_withheld() {
+        open(&mut out, &boundary, what, media, transfer);
+    }
     let mut content = out.into_bytes();
     content.extend_from_slice(&part.content);
     content.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
@@ -197,7 +200,11 @@ fn human(kind: Kind, notice: &Notice<'_>, whole: bool) -> String {
     if let Kind::Delayed { retry_until } = kind {
         out.push_str(&format!("It will be tried until {}.\r\n\r\n", date(retry_until)));
     }
-    let attached = if whole { "The message is attached." } else { "Its header section is attached." };
+    let attached = match whole {
+        true => "The message is attached.",
+        false if notice.original.is_withheld() => "The message is not attached.",
+        false => "Its header section is attached.",
+    };
     out.push_str(&format!(
         "{attached} For help, please write to postmaster@{hostname} and\r\ninclude this report.\r\n"
     ));

@@ -9,6 +9,8 @@ use crate::Return;
 const MAX_WHOLE: u64 = 50_000;
 /// Most octets of a header section that are returned.
 const MAX_HEADERS: usize = 50_000;
+/// The size of what nobody shall see.
+const WITHHELD: u64 = u64::MAX;
 /// RFC 5322 section 2.1.1, without CRLF.
 const MAX_LINE: usize = 998;
 
@@ -25,6 +27,16 @@ impl<'a> Original<'a> {
     /// A message that is at hand completely.
     pub fn whole(content: &'a [u8]) -> Self {
         Self { head: content, size: content.len() as u64 }
+    }
+
+    /// Nothing of it is returned.
+    pub fn withheld() -> Self {
+        Self { head: b"", size: WITHHELD }
+    }
+
+    /// There is no third part.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.size == WITHHELD
     }
 
     fn is_complete(&self) -> bool {
@@ -60,6 +72,9 @@ pub(super) fn part(notice: &Notice<'_>, may_return_all: bool) -> Part {
         && original.is_complete()
         && original.size <= MAX_WHOLE
         && lines_are_sound(original.head);
+    if original.is_withheld() {
+        return Part { content: Vec::new(), whole: false, eight_bit: false };
+    }
     let mut content = format!("Return-Path: <{}>\r\n", notice.sender).into_bytes();
     if whole {
         content.extend_from_slice(original.head);

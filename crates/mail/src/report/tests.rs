@@ -234,3 +234,27 @@ proptest::proptest! {
         proptest::prop_assert_eq!(text(&parts.parts[1]).split("\r\n\r\n").count(), 2);
     }
 }
+
+#[test]
+fn a_message_that_is_withheld_leaves_no_trace_of_itself() {
+    let (whom, sender) = (recipient("b@example.org"), address("a@example.org"));
+    let fates =
+        [Fate { recipient: &whom, status: Status::new(5, 1, 1), text: "no such user", remote: None, reply: None }];
+    let report = failure(&Notice {
+        hostname: "mail.example.org",
+        sender: &sender,
+        id: QueueId::new(1, 1_790_000_000_000, 5),
+        arrived: 1_790_000_000_000,
+        now: 1_790_000_300_000,
+        unique: 0xabc,
+        envid: None,
+        ret: Some(Return::Full),
+        fates: &fates,
+        original: Original::withheld(),
+    });
+    let text = String::from_utf8_lossy(&report.content);
+    assert_eq!(text.matches("Content-Description: ").count(), 2, "words and status: {text}");
+    assert!(!text.contains("Return-Path") && !text.contains("rfc822-headers"), "{text}");
+    assert!(text.contains("The message is not attached."), "{text}");
+    assert!(text.ends_with("/staffetta--\r\n"), "{text}");
+}

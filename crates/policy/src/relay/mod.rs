@@ -8,7 +8,8 @@
 //! ```text
 //! sender     logged in and the sender is not <>     owned by the login?            553 5.7.1 · 451 4.3.0
 //! relay      not trusted, not logged in             a domain of ours?              554 5.7.1 · 451 4.3.0
-//! recipient  everybody                              fully qualified?               504 5.5.2
+//! recipient  postmaster of this host                has it a destination?          550 5.1.1
+//!            everybody                              fully qualified?               504 5.5.2
 //!            a domain that the auth service knows   does the recipient exist?      550 5.1.1 · 451 4.3.0
 //!            neither ours nor routed explicitly     does the domain take mail?     550 5.1.2 · 556 5.1.10 · 450 4.4.3
 //! ```
@@ -45,6 +46,25 @@ pub struct Rules {
     pub routed_domains: DomainSet,
     /// A login may only use sender addresses that it owns.
     pub sender_must_match_login: bool,
+    /// Where this host's own postmaster is.
+    pub postmaster: Postmaster,
+}
+
+/// The mailbox that every host has (RFC 5321 section 4.5.1): `postmaster` alone and at the host's own name.
+#[derive(Clone, Debug, Default)]
+pub struct Postmaster {
+    /// The host's name.
+    pub hostname: String,
+    /// Where the mail goes.
+    pub destination: Option<Address>,
+}
+
+impl Postmaster {
+    /// Is the address this host's postmaster?
+    pub fn is(&self, address: &Address) -> bool {
+        address.local().eq_ignore_ascii_case("postmaster")
+            && address.domain_str().is_none_or(|domain| domain.eq_ignore_ascii_case(&self.hostname))
+    }
 }
 
 /// One recipient of one transaction, as far as the session itself knows.
@@ -168,7 +188,7 @@ fn sender(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Hal
 }
 
 fn relay(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
-    if request.trusted || request.login.is_some() || is_bare_postmaster(request.recipient) {
+    if request.trusted || request.login.is_some() || is_our_postmaster(rules, request.recipient) {
         return Ok(());
     }
     match ours(rules, request.recipient, known)? {
@@ -178,9 +198,12 @@ fn relay(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt
 }
 
 fn recipient(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
-    // RFC 5321 section 4.5.1: the bare postmaster is always taken.
-    if is_bare_postmaster(request.recipient) {
-        return Ok(());
+    // RFC 5321 section 4.5.1: the bare postmaster is always taken, by a host that has one. A message that nobody gets
+    // would come back to a sender who may not have written it.
+    if is_our_postmaster(rules, request.recipient) {
+        let postmaster = &rules.postmaster;
+        let known = postmaster.destination.is_some() || rules.routed_domains.contains(&postmaster.hostname);
+        return if known { Ok(()) } else { Err(Halt::No(Objection::NoSuchRecipient)) };
     }
     if !request.recipient.is_fully_qualified() {
         return Err(Halt::No(Objection::NotFullyQualified));
@@ -236,7 +259,8 @@ fn in_dns(rules: &Rules, recipient: &Address, known: &Known) -> Result<(), Halt>
     }
 }
 
-/// `postmaster` without a domain, the only address without one that the grammar lets through.
-fn is_bare_postmaster(address: &Address) -> bool {
-    address.domain_str().is_none()
+/// The bare `postmaster`, the only address without a domain that the grammar lets through; with the host's own name it is
+/// an address like others unless it has a destination.
+fn is_our_postmaster(rules: &Rules, address: &Address) -> bool {
+    address.domain_str().is_none() || (rules.postmaster.destination.is_some() && rules.postmaster.is(address))
 }

@@ -25,6 +25,10 @@ fn rules() -> Rules {
         reject_unknown_recipient_domain: true,
         routed_domains: DomainSet::from_iter(["routed.test"]),
         sender_must_match_login: true,
+        postmaster: Postmaster {
+            hostname: "mail.test".to_owned(),
+            destination: Some("admin@elsewhere.test".parse().unwrap()),
+        },
     }
 }
 
@@ -103,6 +107,8 @@ fn postfix_order_and_replies() {
             &[DomainOurs, RecipientExists],
         ),
         (STRANGER, JOHN, "Postmaster", FINE, "", &[]),
+        (STRANGER, JOHN, "postMaster@Mail.Test", FINE, "", &[]),
+        (STRANGER, JOHN, "x@mail.test", FINE, "554 5.7.1 <x@mail.test>: Relay access denied", &[DomainOurs]),
         // an explicit route does not make a domain ours
         (STRANGER, JOHN, "x@routed.test", FINE, "554 5.7.1 <x@routed.test>: Relay access denied", &[DomainOurs]),
         // trusted networks
@@ -233,4 +239,19 @@ proptest::proptest! {
         let ours = !submission && from_auth && world.ours == Finding::Yes && world.exists == Finding::Yes;
         proptest::prop_assert_eq!(reply.is_empty(), ours);
     }
+}
+
+#[test]
+fn a_postmaster_without_a_destination_is_nobody() {
+    let nowhere = Postmaster { hostname: "mail.test".to_owned(), destination: None };
+    let without = Rules { postmaster: nowhere, ..rules() };
+    let nobody = "550 5.1.1 <postmaster>: Recipient address rejected: User unknown in local recipient table";
+    for client in [STRANGER, TRUSTED, USER_587] {
+        let (reply, _) = play(&without, client, JOHN, "postmaster", FINE);
+        assert_eq!(reply, nobody);
+    }
+    let (reply, _) = play(&without, STRANGER, JOHN, "postmaster@mail.test", FINE);
+    assert!(reply.starts_with("554 5.7.1"), "{reply}");
+    let routed = Rules { routed_domains: DomainSet::from_iter(["mail.test"]), ..without };
+    assert_eq!(play(&routed, STRANGER, JOHN, "postmaster", FINE).0, "");
 }

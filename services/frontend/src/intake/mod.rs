@@ -17,6 +17,7 @@ mod principal;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -110,7 +111,7 @@ impl Intake {
         who: &Principal<'_>,
         mut envelope: Envelope,
     ) -> Result<Stored, NotQueued> {
-        self.qualify_postmaster(&mut envelope);
+        self.settle_recipients(&mut envelope);
         let (from, nrcpt) = (envelope.sender.clone(), envelope.recipients.len());
         let (began, complete) = (opened.began(), Instant::now());
         let accept = Accept { envelope, origin: who.origin(), lifetime: self.lifetime };
@@ -121,15 +122,31 @@ impl Intake {
         Ok(stored)
     }
 
-    /// RFC 5321 section 4.5.1: the bare postmaster is this host's.
-    fn qualify_postmaster(&self, envelope: &mut Envelope) {
-        for recipient in envelope.recipients.iter_mut().filter(|r| r.address.domain_str().is_none()) {
-            let qualified = format!("{}@{}", recipient.address, self.hostname);
-            if let Ok(address) = Address::parse(&qualified) {
+    /// Puts the postmaster's own address in (RFC 5321 section 4.5.1), and makes one of those who are named twice.
+    fn settle_recipients(&self, envelope: &mut Envelope) {
+        let postmaster = &self.rules.postmaster;
+        for recipient in &mut envelope.recipients {
+            let own = match &postmaster.destination {
+                Some(destination) if postmaster.is(&recipient.address) => Some(destination.clone()),
+                None if recipient.address.domain_str().is_none() => {
+                    Address::parse(&format!("{}@{}", recipient.address, self.hostname)).ok()
+                }
+                _ => None,
+            };
+            if let Some(address) = own {
                 recipient.address = address;
             }
         }
+        if envelope.recipients.len() > 1 {
+            let mut known = HashSet::with_capacity(envelope.recipients.len());
+            envelope.recipients.retain(|recipient| known.insert(key(&recipient.address)));
+        }
     }
+}
+
+/// What two mentions of one mailbox have in common: the local part as it is, the domain in lower case.
+fn key(address: &Address) -> (String, Option<String>) {
+    (address.local().to_owned(), address.domain_key())
 }
 
 fn log(who: &Principal<'_>, stored: &Stored, from: &ReversePath, nrcpt: usize) {

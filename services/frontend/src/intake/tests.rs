@@ -34,6 +34,11 @@ struct House {
 
 impl House {
     async fn build() -> Self {
+        Self::build_with("").await
+    }
+
+    /// With more keys of `[frontend]`, and tables behind it.
+    async fn build_with(more: &str) -> Self {
         staffetta_transport::tls::install_provider();
         let folder = tempfile::tempdir().unwrap();
         let redis = LocalServer::start(&folder.path().join("redis")).unwrap();
@@ -41,7 +46,7 @@ impl House {
         dns.mx("example.com", 10, "mx.example.com");
         let text = format!(
             "hostname = \"mail.test\"\n[redis]\nurl = \"{}\"\npartitions = 2\n[dns]\nservers = [\"{}\"]\n\
-             [frontend]\nauth = \"http://127.0.0.1:1\"\nrelay_domains = [\"ours.test\"]\n",
+             [frontend]\nauth = \"http://127.0.0.1:1\"\nrelay_domains = [\"ours.test\"]\n{more}",
             redis.url(),
             dns.address()
         );
@@ -199,7 +204,8 @@ async fn what_is_dropped_before_its_end_is_not_queued() {
 
 #[tokio::test]
 async fn rfc5321_4_5_1_the_bare_postmaster_is_this_hosts() {
-    let house = House::build().await;
+    let route = "[[delivery.route]]\ndomain = \"mail.test\"\nvia = \"smtp://127.0.0.1:1\"\n";
+    let house = House::build_with(route).await;
     let source = source(Listener::Relay);
     let who = stranger(&source);
     let envelope = envelope("Postmaster");
@@ -208,4 +214,34 @@ async fn rfc5321_4_5_1_the_bare_postmaster_is_this_hosts() {
     let (message, body) = house.only_message().await;
     assert_eq!(message.envelope.recipients[0].address.as_str(), "Postmaster@mail.test");
     assert!(!body.contains("Message-ID"), "nothing is added for a stranger: {body}");
+}
+
+#[tokio::test]
+async fn the_postmasters_mail_goes_where_the_operator_says_and_to_everybody_once() {
+    let house = House::build_with("postmaster = \"admin@ours.test\"\n").await;
+    let source = source(Listener::Relay);
+    let who = stranger(&source);
+    let named = ["postmaster", "PostMaster@MAIL.test", "a@ours.test", "a@OURS.test", "A@ours.test", "a@ours.test"];
+    let recipients: Vec<Recipient> = named.map(|text| Recipient::new(address(text))).into();
+    for recipient in &recipients {
+        assert_eq!(judged(&house, &who, &recipient.address).await, Ok(()), "{}", recipient.address);
+    }
+    let opened = house.intake.open(&who, &recipients).await.unwrap();
+    house.intake.commit(opened, &who, Envelope { recipients, ..envelope("x@ours.test") }).await.unwrap();
+    let (message, _) = house.only_message().await;
+    let taken: Vec<&str> = message.envelope.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
+    assert_eq!(taken, ["admin@ours.test", "a@ours.test", "A@ours.test"]);
+}
+
+#[tokio::test]
+async fn a_postmaster_whom_nobody_reads_is_refused() {
+    let house = House::build().await;
+    let source = source(Listener::Relay);
+    let judged = judged(&house, &stranger(&source), &address("postmaster")).await;
+    assert_eq!(judged, Err(Cause::Policy(Objection::NoSuchRecipient)));
+}
+
+/// May he send a report to this recipient?
+async fn judged(house: &House, who: &Principal<'_>, recipient: &Address) -> Result<(), Cause> {
+    house.intake.judge_recipient(&mut Memory::default(), who, &ReversePath::Null, recipient).await
 }

@@ -129,7 +129,7 @@ async fn a_trusted_client_sends_a_pipelined_message_of_many_chunks() {
 
 #[tokio::test]
 async fn a_message_that_is_only_a_header_is_completed_and_postmaster_is_ours() {
-    let world = World::start("").await;
+    let world = World::start("postmaster = \"Postmaster@example.com\"").await;
     let mut client = Client::ready(world.relay).await;
     client
         .expect(&[
@@ -140,7 +140,7 @@ async fn a_message_that_is_only_a_header_is_completed_and_postmaster_is_ours() {
         ])
         .await;
     let (message, body) = world.only_message().await;
-    assert_eq!(message.envelope.recipients[0].address.as_str(), "Postmaster@mail.test");
+    assert_eq!(message.envelope.recipients[0].address.as_str(), "Postmaster@example.com");
     let body = String::from_utf8(body).unwrap();
     let (header, content) = body.split_once("\r\n\r\n").unwrap();
     assert_eq!(content, "");

@@ -1,0 +1,116 @@
+//! What a stranger sent never makes us send anything to anybody but its recipient's own server.
+//!
+//! The sender of such a message is whoever the stranger named. A report to that address is short, carries nothing that
+//! the stranger wrote, and comes seldom: so many an address, and so many for all that one client sent, over all workers.
+//! Without these rules every recipient that fails later would make a relay of us (backscatter).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use staffetta_mail::{Address, Recipient};
+use staffetta_queue::{Limiter, Origin, Queue, Rate};
+
+/// Reports to one address about mail that it may not have sent.
+const PER_ADDRESS: Rate = Rate { count: 5, per: Duration::from_secs(3_600) };
+/// Reports about mail of one client, whoever it names as sender.
+const PER_CLIENT: Rate = Rate { count: 100, per: Duration::from_secs(3_600) };
+/// Recipients that one report names.
+const NAMED: usize = 10;
+
+/// Tells strangers from others, and limits what is reported of their mail.
+pub(crate) struct Strangers {
+    trusted_networks: Vec<IpNet>,
+    per_address: Limiter,
+    per_client: Limiter,
+}
+
+impl Strangers {
+    pub(crate) fn new(queue: &Queue, trusted_networks: Vec<IpNet>) -> Self {
+        Self {
+            trusted_networks,
+            per_address: queue.limiter("report", PER_ADDRESS),
+            per_client: queue.limiter("reported", PER_CLIENT),
+        }
+    }
+
+    /// The client, if the message came from somebody who neither logged in nor is in a trusted network.
+    pub(crate) fn client(&self, origin: &Origin) -> Option<IpAddr> {
+        let client = origin.client.filter(|_| origin.login.is_none())?;
+        (!self.trusted_networks.iter().any(|network| network.contains(&client))).then_some(client)
+    }
+
+    /// May a report go to `sender` now? Not while Redis cannot be asked: it would be one that nobody waits for.
+    pub(crate) async fn may_report(&self, client: IpAddr, sender: &Address) -> bool {
+        let mailbox = format!("{}@{}", sender.local(), sender.domain_key().unwrap_or_default());
+        for (limiter, who) in [(&self.per_client, network(client).to_string()), (&self.per_address, mailbox)] {
+            // The answer to a look, before a token is taken, is about this one.
+            if !limiter.wait(&who).await.is_ok_and(|wait| wait.is_zero()) || limiter.take(&who).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Those whom a report names, without what the client added to them.
+pub(crate) fn bare<'a>(recipients: impl Iterator<Item = &'a Recipient>) -> Vec<Recipient> {
+    recipients.take(NAMED).map(|recipient| Recipient::new(recipient.address.clone())).collect()
+}
+
+/// An IPv4 address is a client, and so is an IPv6 /64.
+fn network(ip: IpAddr) -> IpNet {
+    let prefix = if ip.is_ipv4() { 32 } else { 64 };
+    IpNet::new(ip, prefix).map_or_else(|_| ip.into(), |network| network.trunc())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use staffetta_queue::server::LocalServer;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    fn origin(client: Option<&str>, login: Option<&str>) -> Origin {
+        Origin {
+            listener: "smtp".into(),
+            client: client.map(|ip| ip.parse().unwrap()),
+            helo: String::new(),
+            login: login.map(str::to_owned),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_who_neither_logged_in_nor_is_in_a_trusted_network_and_reports_to_his_senders_are_few() {
+        let folder = tempfile::tempdir().unwrap();
+        let redis = LocalServer::start(folder.path()).unwrap();
+        let text = format!("hostname = \"mail.test\"\n[redis]\nurl = \"{}\"\n", redis.url());
+        let config = staffetta_config::Config::parse(&text, "test.toml").unwrap();
+        let stop = CancellationToken::new();
+        let queue = Queue::open((&config).into(), stop.clone()).unwrap();
+        queue.ready(Duration::from_secs(20)).await.unwrap();
+        let strangers = Strangers::new(&queue, vec!["192.0.2.0/24".parse().unwrap()]);
+
+        assert_eq!(strangers.client(&origin(Some("192.0.2.9"), None)), None);
+        assert_eq!(strangers.client(&origin(Some("198.51.100.9"), Some("john"))), None);
+        assert_eq!(strangers.client(&origin(None, None)), None, "our own reports");
+        let client = strangers.client(&origin(Some("198.51.100.9"), None)).unwrap();
+
+        let victim: Address = "victim@example.org".parse().unwrap();
+        let same: Address = "victim@EXAMPLE.org".parse().unwrap();
+        let mut reports = 0;
+        for _ in 0..10 {
+            reports += u32::from(strangers.may_report(client, &victim).await);
+            reports += u32::from(strangers.may_report(client, &same).await);
+        }
+        assert_eq!(reports, PER_ADDRESS.count);
+        for number in 0..PER_CLIENT.count {
+            let other = format!("v{number}@example.org").parse().unwrap();
+            reports += u32::from(strangers.may_report(client, &other).await);
+        }
+        assert!(reports <= PER_CLIENT.count, "{reports}");
+        assert!(strangers.may_report("2001:db8::1".parse().unwrap(), &"other@example.org".parse().unwrap()).await);
+        stop.cancel();
+    }
+}
