@@ -4,6 +4,9 @@ pub mod connect;
 pub mod dns;
 pub mod launch;
 pub mod listen;
+mod memory;
 pub mod proxy;
 pub mod shutdown;
 pub mod tls;
+
+pub use memory::memory_limit;

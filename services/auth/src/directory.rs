@@ -37,6 +37,9 @@ pub(crate) enum Refusal {
     /// The account has no password: NULL in the database.
     #[error("the account has no password")]
     NoPassword,
+    /// The account's hash is one that nothing matches.
+    #[error("the account is locked")]
+    Locked,
     /// The back end does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -49,7 +52,7 @@ impl Refusal {
     /// Nobody knows whether the credentials are right.
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
-            Self::UnknownLogin | Self::WrongPassword | Self::NoPassword => false,
+            Self::UnknownLogin | Self::WrongPassword | Self::NoPassword | Self::Locked => false,
             Self::Store(_) | Self::Hash(_) => true,
         }
     }
@@ -98,16 +101,19 @@ impl Directory {
     async fn verify(&self, credentials: &Credentials) -> Result<Arc<str>, Refusal> {
         let account = self.account(&credentials.login).await?;
         let Some(Account { login, password: stored }) = account else {
-            self.pretend(credentials).await;
-            return Err(Refusal::UnknownLogin);
+            return self.pretend(credentials, Refusal::UnknownLogin).await;
         };
-        let Some(stored) = stored else {
-            self.pretend(credentials).await;
-            return Err(Refusal::NoPassword);
+        let Some(stored) = stored.filter(|stored| !stored.expose_secret().is_empty()) else {
+            return self.pretend(credentials, Refusal::NoPassword).await;
         };
-        scheme::check(stored.expose_secret()).map_err(HashError::from)?;
+        if scheme::is_locked(stored.expose_secret()) {
+            return self.pretend(credentials, Refusal::Locked).await;
+        }
+        let demand = scheme::check(stored.expose_secret()).map_err(HashError::from)?;
         let right = self.hashing.verify(stored.clone(), credentials.password.clone()).await?;
-        self.remember(stored);
+        if demand.slow {
+            self.remember(stored);
+        }
         if right { Ok(login.into()) } else { Err(Refusal::WrongPassword) }
     }
 
@@ -120,11 +126,12 @@ impl Directory {
         Ok(None)
     }
 
-    /// Takes the time that a wrong password takes.
-    async fn pretend(&self, credentials: &Credentials) {
+    /// Takes the time that a wrong password takes. Whatever comes out the answer is no, unless nothing comes out: then
+    /// it is the one that a login that exists would get, so that overload does not tell which logins exist.
+    async fn pretend(&self, credentials: &Credentials, refusal: Refusal) -> Result<Arc<str>, Refusal> {
         let decoy = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Whatever comes out, the answer is no.
-        let _ = self.hashing.verify(decoy, credentials.password.clone()).await;
+        self.hashing.verify(decoy, credentials.password.clone()).await?;
+        Err(refusal)
     }
 
     fn remember(&self, stored: SecretString) {

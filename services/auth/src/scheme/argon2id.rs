@@ -6,7 +6,8 @@ use argon2::{Algorithm, Argon2, Params, Version};
 
 use super::{Scheme, SchemeError, Stored};
 
-pub(super) const SCHEME: Scheme = Scheme { name: NAME, bare: &["$argon2id$"], encodings: false, verify, hash };
+pub(super) const SCHEME: Scheme =
+    Scheme { name: NAME, bare: &["$argon2id$"], encodings: false, memory: memory, verify, hash };
 
 const NAME: &str = "ARGON2ID";
 
@@ -30,6 +31,14 @@ fn verify(stored: Stored<'_>, password: &[u8]) -> Result<bool, SchemeError> {
         Err(password_hash::Error::PasswordInvalid) => Ok(false),
         Err(_) => Err(SchemeError::Malformed { scheme: NAME }),
     }
+}
+
+/// What the string says; one that says nothing sound is refused before any is taken.
+fn memory(stored: Stored<'_>) -> u32 {
+    PasswordHash::new(stored.text)
+        .ok()
+        .and_then(|hash| Params::try_from(&hash).ok())
+        .map_or(0, |params| params.m_cost())
 }
 
 fn affordable(params: &Params) -> Result<(), SchemeError> {

@@ -6,7 +6,7 @@
 use super::{Scheme, SchemeError, Stored};
 
 pub(super) const SCHEME: Scheme =
-    Scheme { name: NAME, bare: &["$2a$", "$2b$", "$2y$"], encodings: false, verify, hash };
+    Scheme { name: NAME, bare: &["$2a$", "$2b$", "$2y$"], encodings: false, memory: |_| 4, verify, hash };
 
 const NAME: &str = "BLF-CRYPT";
 

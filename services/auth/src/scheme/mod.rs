@@ -3,11 +3,13 @@
 //! A stored password says itself what it is: Dovecot's prefix (`{SHA512-CRYPT}$6$…`), or a bare crypt string (`$6$…`).
 //! One file a scheme, one row each in [`SCHEMES`]. All functions here are slow on purpose: call them off the async
 //! threads. Results are compared in constant time. Stored strings are not trusted: parameters above a scheme's ceiling
-//! are refused before any work is done. Plain text is refused, as are MD5, DES and unsalted hashes.
+//! are refused before any work is done. Plain text is taken only behind the prefix that says so; MD5, DES and unsalted
+//! hashes are refused. A locked hash (crypt(5): `!…`, `*`, behind a prefix too) is nobody's password.
 
 mod argon2id;
 mod blf_crypt;
 mod pbkdf2;
+mod plain;
 mod sha256_crypt;
 mod sha512_crypt;
 mod sha_crypt;
@@ -30,9 +32,6 @@ pub enum SchemeError {
         /// As stored, or "without a prefix".
         name: String,
     },
-    /// The password itself is in the database.
-    #[error("the stored password is plain text, which is refused; store the output of `staffetta hash`")]
-    PlainText,
     /// The string does not follow its scheme.
     #[error("the stored password is not a valid {scheme} string")]
     Malformed {
@@ -67,6 +66,8 @@ struct Scheme {
     bare: &'static [&'static str],
     /// The binary part may be written in hex or base64, chosen by a suffix as in `{SSHA256.HEX}`.
     encodings: bool,
+    /// KiB that a verification takes.
+    memory: fn(stored: Stored<'_>) -> u32,
     verify: fn(stored: Stored<'_>, password: &[u8]) -> Result<bool, SchemeError>,
     /// Gives the string behind the prefix.
     hash: fn(password: &[u8]) -> Result<String, SchemeError>,
@@ -123,9 +124,29 @@ pub fn hash(scheme: &str, password: &SecretString) -> Result<String, SchemeError
     Ok(format!("{{{}}}{}", scheme.name, (scheme.hash)(password.expose_secret().as_bytes())?))
 }
 
-/// Can this stored string be verified at all? Cheap.
-pub(crate) fn check(stored: &str) -> Result<(), SchemeError> {
-    identify(stored).map(|_| ())
+/// What a verification of this string needs, before any work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Demand {
+    /// KiB of memory.
+    pub(crate) memory: u32,
+    /// It is slow on purpose, as all but plain text are.
+    pub(crate) slow: bool,
+}
+
+/// Can this stored string be verified at all, and what does that need? Cheap.
+pub(crate) fn check(stored: &str) -> Result<Demand, SchemeError> {
+    let (scheme, stored) = identify(stored)?;
+    Ok(Demand { memory: (scheme.memory)(stored), slow: scheme.name != plain::SCHEME.name })
+}
+
+/// Does the string say that nobody can log in (crypt(5), shadow(5))? Plain text may begin with anything.
+pub(crate) fn is_locked(stored: &str) -> bool {
+    let text = match stored.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
+        Some((name, _)) if plain::is(name.split('.').next().unwrap_or(name)) => return false,
+        Some((_, text)) => text,
+        None => stored,
+    };
+    text.starts_with(['!', '*'])
 }
 
 fn identify(stored: &str) -> Result<(&'static Scheme, Stored<'_>), SchemeError> {
@@ -136,8 +157,8 @@ fn identify(stored: &str) -> Result<(&'static Scheme, Stored<'_>), SchemeError> 
         None => (name, Encoding::Default),
         Some((base, suffix)) => (base, encoding(suffix).ok_or_else(|| unknown(name))?),
     };
-    if ["PLAIN", "CLEARTEXT", "CLEAR"].iter().any(|plain| base.eq_ignore_ascii_case(plain)) {
-        return Err(SchemeError::PlainText);
+    if plain::is(base) {
+        return Ok((&plain::SCHEME, Stored { text, encoding }));
     }
     if base.eq_ignore_ascii_case("CRYPT") && encoding == Encoding::Default {
         return bare(text);
@@ -226,10 +247,46 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_and_what_is_not_known_are_refused() {
-        for stored in ["{PLAIN}summersun", "{plain}summersun", "{CLEARTEXT}summersun", "{PLAIN.b64}c3Vu"] {
-            assert_eq!(verify(stored, b"summersun"), Err(SchemeError::PlainText), "{stored}");
+    fn plain_text_needs_its_prefix() {
+        for stored in [
+            "{PLAIN}summersun",
+            "{plain}summersun",
+            "{CLEARTEXT}summersun",
+            "{CLEAR}summersun",
+            "{PLAIN.b64}c3VtbWVyc3Vu",
+            "{CLEARTEXT.HEX}73756d6d657273756e",
+        ] {
+            assert_eq!(verify(stored, b"summersun"), Ok(true), "{stored}");
+            assert_eq!(verify(stored, b"summersu"), Ok(false), "{stored}");
+            assert_eq!(verify(stored, b""), Ok(false), "{stored}");
         }
+        let odd = "{PLAIN}{PLAIN}: %s $1 \\ ' \" --; end";
+        assert_eq!(verify(odd, odd["{PLAIN}".len()..].as_bytes()), Ok(true));
+        assert_eq!(verify("{PLAIN}grüße", "grüße".as_bytes()), Ok(true));
+        assert!(verify("{PLAIN}", b"").is_err(), "an empty password is none");
+        assert!(hash("PLAIN", &"x".into()).is_err(), "nothing is stored like this");
+    }
+
+    #[test]
+    fn locked_hashes_are_known_as_such() {
+        for stored in ["!", "*", "!!", "!$6$abc$def", "{SHA512-CRYPT}!$6$abc$def", "{CRYPT}*", "*LK*", "{SSHA256}!x"] {
+            assert!(is_locked(stored), "{stored}");
+        }
+        for stored in DOVECOT.iter().chain(&["", "x", "{PLAIN}!secret", "{CLEARTEXT.b64}*", "$6$!"]) {
+            assert!(!is_locked(stored), "{stored}");
+        }
+    }
+
+    #[test]
+    fn a_verification_is_charged_what_it_takes() {
+        let memory = |stored: &str| check(stored).unwrap().memory;
+        assert_eq!(memory(DOVECOT[3]), 65_536);
+        assert!(DOVECOT[..3].iter().all(|stored| memory(stored) <= 64));
+        assert!(!check("{PLAIN}x").unwrap().slow && check(DOVECOT[0]).unwrap().slow);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
         for stored in [
             "summersun",
             "",

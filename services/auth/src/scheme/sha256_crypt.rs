@@ -8,6 +8,7 @@ pub(super) const SCHEME: Scheme = Scheme {
     name: NAME,
     bare: &[PREFIX],
     encodings: false,
+    memory: |_| 0,
     verify: |stored, password| sha_crypt::verify(NAME, PREFIX, stored, password),
     hash: |password| sha_crypt::hash(NAME, Algorithm::Sha256Crypt, password),
 };

@@ -8,6 +8,7 @@ pub(super) const SCHEME: Scheme = Scheme {
     name: NAME,
     bare: &[],
     encodings: true,
+    memory: |_| 0,
     verify: |stored, password| ssha::verify::<Sha256>(NAME, stored, password),
     hash: |password| Ok(ssha::hash::<Sha256>(password)),
 };

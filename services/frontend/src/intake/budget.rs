@@ -34,9 +34,7 @@ impl Budget {
 
     /// A quarter of what the control group, else the machine, allows.
     pub(super) fn of_this_process() -> Self {
-        let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/proc/meminfo"];
-        let limits = files.iter().filter_map(|file| memory(&std::fs::read_to_string(file).ok()?));
-        Self::new(limits.min().map_or(FALLBACK, |memory| memory / SHARE))
+        Self::new(staffetta_transport::memory_limit().map_or(FALLBACK, |memory| memory / SHARE))
     }
 
     /// A message that has taken nothing yet.
@@ -63,14 +61,6 @@ impl Drop for Charge {
     }
 }
 
-/// A number of octets alone, or the line `MemTotal: n kB`. `max` is no limit.
-fn memory(text: &str) -> Option<usize> {
-    match text.lines().find_map(|line| line.strip_prefix("MemTotal:")) {
-        Some(total) => total.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024),
-        None => text.trim().parse().ok(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,17 +76,5 @@ mod tests {
         assert!(other.add(1));
         drop(other);
         assert_eq!(budget.left.load(Relaxed), CHUNK + 10);
-    }
-
-    #[test]
-    fn limits_are_read_as_the_kernel_writes_them() {
-        for (text, expected) in [
-            ("1073741824\n", Some(1 << 30)),
-            ("max\n", None),
-            ("MemTotal:        2048 kB\nMemFree: 1 kB\n", Some(2 << 20)),
-            ("", None),
-        ] {
-            assert_eq!(memory(text), expected, "{text:?}");
-        }
     }
 }
