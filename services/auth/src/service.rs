@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::sql::StoreError;
 use crate::text::Printable;
 
-/// Exchanges and look-ups under way in this process, open challenges included.
+/// Exchanges, open challenges included, and as many look-ups, under way in this process.
 const MAX_CALLS: usize = 8192;
 
 /// The longest wait for the client behind the frontend to answer a challenge; frontends give up before (RFC 5321
@@ -38,18 +38,16 @@ const MAX_ADDRESS: usize = 1024;
 #[derive(Clone)]
 pub(crate) struct Service {
     directory: Arc<Directory>,
-    calls: Arc<Semaphore>,
+    exchanges: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
     metrics: Metrics,
 }
 
 impl Service {
     /// Answers from this directory.
     pub(crate) fn new(directory: Arc<Directory>, metrics: Metrics) -> Self {
-        Self { directory, calls: Arc::new(Semaphore::new(MAX_CALLS)), metrics }
-    }
-
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Status::unavailable("too many calls are under way"))
+        let places = || Arc::new(Semaphore::new(MAX_CALLS));
+        Self { directory, exchanges: places(), lookups: places(), metrics }
     }
 
     /// Admits, answers and counts one look-up.
@@ -60,7 +58,7 @@ impl Service {
         answer: impl Future<Output = Result<bool, StoreError>>,
     ) -> Result<bool, Status> {
         let mut handled = Handled::new(&self.metrics, method);
-        let result = match self.admit() {
+        let result = match admit(&self.lookups) {
             Err(status) => Err(status),
             Ok(_) if asked.is_empty() || asked.len() > MAX_ADDRESS => {
                 Err(Status::invalid_argument("empty or too long"))
@@ -70,6 +68,10 @@ impl Service {
         handled.code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
         result
     }
+}
+
+fn admit(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| Status::unavailable("too many calls are under way"))
 }
 
 fn unavailable(method: &'static str, asked: &str, error: &StoreError) -> Status {
@@ -86,7 +88,7 @@ impl AuthService for Service {
         request: Request<Streaming<AuthenticateRequest>>,
     ) -> Result<Response<Self::AuthenticateStream>, Status> {
         let handled = Handled::new(&self.metrics, "Authenticate");
-        let permit = match self.admit() {
+        let permit = match admit(&self.exchanges) {
             Ok(permit) => permit,
             Err(status) => return Err(handled.fail(status)),
         };

@@ -44,8 +44,7 @@ impl Strangers {
     pub(crate) async fn may_report(&self, client: IpAddr, sender: &Address) -> bool {
         let mailbox = format!("{}@{}", sender.local(), sender.domain_key().unwrap_or_default());
         for (limiter, who) in [(&self.per_client, network(client).to_string()), (&self.per_address, mailbox)] {
-            // The answer to a look, before a token is taken, is about this one.
-            if !limiter.wait(&who).await.is_ok_and(|wait| wait.is_zero()) || limiter.take(&who).await.is_err() {
+            if !limiter.acquire(&who, 1).await.is_ok_and(|answer| answer.tokens > 0) {
                 return false;
             }
         }

@@ -12,6 +12,10 @@ const MAX_MESSAGE_ID: usize = 1024;
 /// Feed it the message in any chunks; it holds back at most the beginning of one line, as long as it cannot tell
 /// whether that line still belongs to the header section. The section ends before the blank line, before the first
 /// line that is no field, or with the message.
+///
+/// A first line `From x …` or `>From x …`, which mailbox files and programs such as cron put in front of a header, would
+/// end the section before it begins, and the real header would become text of the body: it becomes a field,
+/// `X-Mailbox-Line`.
 #[derive(Clone, Debug, Default)]
 pub struct HeaderScan {
     place: Place,
@@ -25,7 +29,14 @@ pub struct HeaderScan {
     message_id: Option<Vec<u8>>,
     /// The line at hand belongs to the Message-ID field.
     capturing: bool,
+    /// Names of fields that are left out.
+    dropped: &'static [&'static str],
+    /// The line at hand belongs to one of them.
+    dropping: bool,
 }
+
+/// What a line of a mailbox file gets in front, to be a field.
+const MAILBOX_LINE: &[u8] = b"X-Mailbox-Line: ";
 
 /// What [`HeaderScan::feed`] makes of a chunk; to be written in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +52,8 @@ pub enum Part {
     },
 }
 
-/// At most four parts, in order.
-pub type Parts = std::iter::Flatten<std::array::IntoIter<Option<Part>, 4>>;
+/// The parts of a chunk, in order.
+pub type Parts = std::vec::IntoIter<Part>;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
@@ -61,6 +72,8 @@ enum Line {
     Continuation,
     /// A field whose name is so long.
     Field(usize),
+    /// The line of a mailbox file, in front of everything.
+    Mailbox,
     Other,
 }
 
@@ -68,6 +81,11 @@ impl HeaderScan {
     /// A scan at the beginning of a message.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, and fields of these names are left out, with all their lines.
+    pub fn dropping(names: &'static [&'static str]) -> Self {
+        Self { dropped: names, ..Self::default() }
     }
 
     /// How many Received fields there were so far.
@@ -105,47 +123,56 @@ impl HeaderScan {
 
     /// Looks at the next chunk.
     pub fn feed(&mut self, chunk: &[u8]) -> Parts {
+        let mut parts = Vec::with_capacity(4);
         if self.place == Place::Body {
-            return parts([Some(Part::Chunk(0..chunk.len())), None, None, None]);
+            parts.push(Part::Chunk(0..chunk.len()));
+        } else if self.held.is_empty() {
+            self.scan(chunk, &mut parts);
+        } else {
+            self.decide(chunk, &mut parts);
         }
-        if self.held.is_empty() {
-            return self.scan(chunk, None);
-        }
+        parts.into_iter()
+    }
+
+    /// With the chunk, it may be clear what the line is whose beginning is held.
+    fn decide(&mut self, chunk: &[u8], parts: &mut Vec<Part>) {
         let wanted = (MAX_NAME + 2).saturating_sub(self.held.len()).min(chunk.len());
         let mut probe = self.held.clone();
         probe.extend_from_slice(&chunk[..wanted]);
         match self.classify(&probe) {
-            Line::Undecided => {
-                self.held = probe;
-                parts([const { None }; 4])
-            }
+            Line::Undecided => self.held = probe,
             line @ (Line::Blank | Line::Other) => {
                 let held = std::mem::take(&mut self.held);
                 self.place = Place::Body;
-                let end = Part::End { blank_follows: line == Line::Blank };
-                parts([Some(end), Some(Part::Held(held)), Some(Part::Chunk(0..chunk.len())), None])
+                parts.push(Part::End { blank_follows: line == Line::Blank });
+                parts.extend([Part::Held(held), Part::Chunk(0..chunk.len())]);
             }
             line => {
                 let held = std::mem::take(&mut self.held);
-                self.enter_line(line, &probe);
+                self.enter_line(line, &probe, parts);
                 self.capture(&held);
-                self.scan(chunk, Some(Part::Held(held)))
+                if !self.dropping {
+                    parts.push(Part::Held(held));
+                }
+                self.scan(chunk, parts);
             }
         }
     }
 
     /// The message is over: what is still held back, and the end of the header section if it was not seen yet.
     pub fn finish(&mut self) -> Parts {
-        if std::mem::replace(&mut self.place, Place::Body) == Place::Body {
-            return parts([const { None }; 4]);
+        let mut parts = Vec::new();
+        if std::mem::replace(&mut self.place, Place::Body) != Place::Body {
+            let held = std::mem::take(&mut self.held);
+            parts.push(Part::End { blank_follows: false });
+            parts.extend((!held.is_empty()).then_some(Part::Held(held)));
         }
-        let held = std::mem::take(&mut self.held);
-        let end = Part::End { blank_follows: false };
-        parts([Some(end), (!held.is_empty()).then_some(Part::Held(held)), None, None])
+        parts.into_iter()
     }
 
-    fn scan(&mut self, chunk: &[u8], held: Option<Part>) -> Parts {
-        let mut at = 0;
+    fn scan(&mut self, chunk: &[u8], parts: &mut Vec<Part>) {
+        // What stands before `at` and is not in `parts` yet begins at `kept`, unless it is dropped.
+        let (mut at, mut kept) = (0, 0);
         while at < chunk.len() {
             if self.place == Place::InLine {
                 let end = memchr::memchr(b'\n', &chunk[at..]).map(|n| at + n + 1);
@@ -154,6 +181,7 @@ impl HeaderScan {
                 at = end.unwrap_or(chunk.len());
                 continue;
             }
+            let dropped = self.dropping;
             match self.classify(&chunk[at..]) {
                 Line::Undecided => {
                     self.held = chunk[at..].to_vec();
@@ -161,13 +189,21 @@ impl HeaderScan {
                 }
                 line @ (Line::Blank | Line::Other) => {
                     self.place = Place::Body;
-                    let end = Part::End { blank_follows: line == Line::Blank };
-                    return parts([held, range(0..at), Some(end), range(at..chunk.len())]);
+                    parts.extend(range(kept..at).filter(|_| !dropped));
+                    parts.push(Part::End { blank_follows: line == Line::Blank });
+                    parts.extend(range(at..chunk.len()));
+                    return;
                 }
-                line => self.enter_line(line, &chunk[at..]),
+                line => {
+                    if line != Line::Continuation {
+                        parts.extend(range(kept..at).filter(|_| !dropped));
+                        kept = at;
+                    }
+                    self.enter_line(line, &chunk[at..], parts);
+                }
             }
         }
-        parts([held, range(0..at), None, None])
+        parts.extend(range(kept..at).filter(|_| !self.dropping));
     }
 
     fn classify(&self, start: &[u8]) -> Line {
@@ -175,17 +211,30 @@ impl HeaderScan {
             [] | [b'\r'] => Line::Undecided,
             [b'\n', ..] | [b'\r', b'\n', ..] => Line::Blank,
             [b' ' | b'\t', ..] if self.any => Line::Continuation,
-            _ => classify_field(start),
+            _ => match classify_field(start) {
+                Line::Other if !self.any && (start.starts_with(b"From ") || start.starts_with(b">From ")) => {
+                    Line::Mailbox
+                }
+                line => line,
+            },
         }
     }
 
     /// Notes which field begins.
-    fn enter_line(&mut self, line: Line, start: &[u8]) {
+    fn enter_line(&mut self, line: Line, start: &[u8], parts: &mut Vec<Part>) {
         self.place = Place::InLine;
-        let Line::Field(length) = line else { return };
+        let length = match line {
+            Line::Field(length) => length,
+            Line::Mailbox => {
+                parts.push(Part::Held(MAILBOX_LINE.to_vec()));
+                return;
+            }
+            _ => return,
+        };
         self.any = true;
         let name = &start[..length];
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        self.dropping = self.dropped.iter().any(|dropped| is(dropped));
         self.received += u32::from(is("Received"));
         self.has_date |= is("Date");
         self.has_from |= is("From");
@@ -215,10 +264,6 @@ fn classify_field(start: &[u8]) -> Line {
         None if window.len() <= MAX_NAME => Line::Undecided,
         _ => Line::Other,
     }
-}
-
-fn parts(parts: [Option<Part>; 4]) -> Parts {
-    parts.into_iter().flatten()
 }
 
 fn range(range: Range<usize>) -> Option<Part> {
@@ -275,7 +320,9 @@ mod tests {
             ("A: a", "A: a", false),
             ("A: a\r\nB", "A: a\r\n", false),
             (" leading blank\r\n\r\n", "", false),
-            ("From john Tue Nov 24 04:29:44 2026\r\nA: a\r\n", "", false),
+            ("A: a\r\nFrom john Tue Nov 24 04:29:44 2026\r\nB: b\r\n", "A: a\r\n", false),
+            ("From : john\r\n\r\n", "From : john\r\n", true),
+            ("Fro", "", false),
             (": no name\r\n", "", false),
             ("--boundary\r\nA: a\r\n", "", false),
             (&long_line, "", false),
@@ -285,6 +332,39 @@ mod tests {
             assert_eq!((String::from_utf8_lossy(&got).as_ref(), got_blank), (header, blank), "{message:?}");
             assert_eq!(header.len() + body.len(), message.len(), "{message:?}");
         }
+    }
+
+    #[test]
+    fn lines_of_a_mailbox_file_become_fields_and_dropped_fields_go_with_all_their_lines_however_they_arrive() {
+        const DROPPED: &[&str] = &["Bcc", "Return-Path"];
+        for (message, expected) in [
+            ("From john Tue\r\nA: a\r\n\r\nb\r\n", "X-Mailbox-Line: From john Tue\r\nA: a\r\n|\r\nb\r\n"),
+            (
+                ">From john\r\n>From lisa\r\nA: a\r\n\r\n",
+                "X-Mailbox-Line: >From john\r\nX-Mailbox-Line: >From lisa\r\nA: a\r\n|\r\n",
+            ),
+            ("From the start,\r\nJohn\r\n", "X-Mailbox-Line: From the start,\r\n|John\r\n"),
+            ("From x\n\nFrom y\n", "X-Mailbox-Line: From x\n|\nFrom y\n"),
+            ("bcc: a,\r\n\tb\r\nA: a\r\nBCC : c\r\n\r\nBcc: d\r\n", "A: a\r\n|\r\nBcc: d\r\n"),
+            ("A: a\r\nBcc: b\r\n c\r\n", "A: a\r\n|"),
+            ("Bcc: b", "|"),
+            ("Return-Path: <x>\r\nBccx: y\r\n Bcc: z\r\n\r\n", "Bccx: y\r\n Bcc: z\r\n|\r\n"),
+            ("Bcc: b\r\nHello\r\n", "|Hello\r\n"),
+        ] {
+            for size in 1..=message.len() {
+                let mut scan = HeaderScan::dropping(DROPPED);
+                let (header, body, _) = split(&mut scan, message.as_bytes().chunks(size));
+                let text = format!("{}|{}", String::from_utf8_lossy(&header), String::from_utf8_lossy(&body));
+                assert_eq!(text, expected, "{message:?} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn received_fields_behind_a_line_of_a_mailbox_file_count() {
+        let mut scan = HeaderScan::new();
+        split(&mut scan, [&b"From x\r\nReceived: a\r\nReceived: b\r\n\r\n"[..]]);
+        assert_eq!(scan.received(), 2);
     }
 
     #[test]

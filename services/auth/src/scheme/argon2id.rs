@@ -6,8 +6,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 
 use super::{Scheme, SchemeError, Stored};
 
-pub(super) const SCHEME: Scheme =
-    Scheme { name: NAME, bare: &["$argon2id$"], encodings: false, memory: memory, verify, hash };
+pub(super) const SCHEME: Scheme = Scheme { name: NAME, bare: &["$argon2id$"], encodings: false, memory, verify, hash };
 
 const NAME: &str = "ARGON2ID";
 

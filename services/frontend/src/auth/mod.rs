@@ -4,6 +4,7 @@
 mod pool;
 mod sasl;
 mod tls;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub(crate) use pool::TargetError;
 use pool::{Pool, Target};
 pub(crate) use sasl::{Exchange, Progress, Who};
 use tls::ClientTls;
+use turns::Turns;
 
 use crate::metrics::Rpc;
 
@@ -29,6 +31,7 @@ const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Auth {
     pool: Arc<Pool>,
+    turns: Arc<Turns>,
     calls: Arc<Rpc>,
 }
 
@@ -37,7 +40,7 @@ impl Auth {
     pub(crate) fn new(config: &Config) -> Result<Self, TargetError> {
         let tls = RpcFiles::new(&config.rpc)?.map(ClientTls::load).transpose()?;
         let pool = Pool::new(Target::parse(&config.frontend.auth)?, tls)?;
-        Ok(Self { pool: Arc::new(pool), calls: Arc::new(Rpc::new()) })
+        Ok(Self { pool: Arc::new(pool), turns: Arc::default(), calls: Arc::new(Rpc::new()) })
     }
 
     /// Keeps the pool in order until `shutdown`.

@@ -1,7 +1,7 @@
 //! The pods of the auth service: every address behind its name, each with a connection of its own.
 //!
-//! A headless Kubernetes service resolves to one address a pod. [`Pool`] resolves the name again and again, keeps one
-//! lazily connected channel an address, probes each with the gRPC health protocol, gives calls to healthy members in
+//! A headless Kubernetes service resolves to one address a pod. [`Pool`] resolves the name again and again, keeps two
+//! lazily connected channels an address, one for look-ups and one for logins, probes each with the gRPC health protocol, gives calls to healthy members in
 //! turn and repeats a call once on another member when the first could not be reached. Channels reconnect by
 //! themselves, and the probe brings a member back as soon as it answers.
 //!
@@ -66,7 +66,10 @@ pub(crate) struct Pool {
 
 struct Member {
     address: SocketAddr,
+    /// For look-ups and probes.
     channel: Channel,
+    /// For logins: however many there are, look-ups go on.
+    logins: Channel,
     healthy: AtomicBool,
 }
 
@@ -101,16 +104,36 @@ impl Pool {
         self.members.load().iter().any(|member| member.healthy.load(Relaxed))
     }
 
-    /// Makes one call; see the module for the retry. The caller sets the deadline.
+    /// Makes one look-up; see the module for the retry. The caller sets the deadline.
     pub(crate) async fn call<T, F>(&self, attempt: impl Fn(AuthServiceClient<Channel>) -> F) -> Result<T, Status>
     where
         F: Future<Output = Result<T, Status>>,
     {
+        self.call_on(|member| &member.channel, attempt).await
+    }
+
+    /// The same for a login, which has connections of its own.
+    pub(crate) async fn log_in<T, F>(&self, attempt: impl Fn(AuthServiceClient<Channel>) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        self.call_on(|member| &member.logins, attempt).await
+    }
+
+    async fn call_on<T, F>(
+        &self,
+        channel: fn(&Member) -> &Channel,
+        attempt: impl Fn(AuthServiceClient<Channel>) -> F,
+    ) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let client = |member: &Member| AuthServiceClient::new(channel(member).clone());
         let first = self.pick(None)?;
-        match attempt(first.client()).await {
+        match attempt(client(&first)).await {
             Err(status) if nobody_answered(&status) => {
                 first.failed(&status);
-                attempt(self.pick(Some(&first))?.client()).await
+                attempt(client(&*self.pick(Some(&first))?)).await
             }
             answer => answer,
         }
@@ -166,8 +189,8 @@ impl Pool {
     fn member(&self, address: SocketAddr) -> Option<Arc<Member>> {
         match self.endpoint(address) {
             Ok(endpoint) => {
-                let channel = endpoint.connect_lazy();
-                Some(Arc::new(Member { address, channel, healthy: AtomicBool::new(false) }))
+                let (channel, logins) = (endpoint.connect_lazy(), endpoint.connect_lazy());
+                Some(Arc::new(Member { address, channel, logins, healthy: AtomicBool::new(false) }))
             }
             Err(error) => {
                 tracing::error!(%address, %error, "cannot use an address of the auth service");
@@ -193,10 +216,6 @@ impl Pool {
 }
 
 impl Member {
-    fn client(&self) -> AuthServiceClient<Channel> {
-        AuthServiceClient::new(self.channel.clone())
-    }
-
     fn failed(&self, status: &Status) {
         if self.healthy.swap(false, Relaxed) {
             tracing::warn!(address = %self.address, error = %status, "the auth service does not answer");

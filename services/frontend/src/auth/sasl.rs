@@ -1,4 +1,5 @@
-//! One SASL exchange (RFC 4422): a stream of messages in both directions, moved but not understood here.
+//! One SASL exchange (RFC 4422). The prompts of PLAIN and LOGIN are put here; what the client answers is moved but not
+//! understood.
 
 use std::time::Duration;
 
@@ -8,8 +9,6 @@ use staffetta_proto::auth::v1::authenticate_request::{Start, Step as Ask};
 use staffetta_proto::auth::v1::authenticate_response::{Reason, Step};
 use staffetta_proto::auth::v1::{AuthenticateRequest, AuthenticateResponse, Client};
 use staffetta_smtp::server::Secret;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
@@ -17,18 +16,31 @@ use super::Auth;
 
 /// Longest wait for the service's next message.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
-/// Longest exchange, the client's own thinking included.
-const EXCHANGE_DEADLINE: Duration = Duration::from_secs(600);
+/// The prompts of LOGIN (draft-murchison-sasl-login).
+const USERNAME: &[u8] = b"Username:";
+const PASSWORD: &[u8] = b"Password:";
 
 const METHOD: &str = "Authenticate";
 
 /// Who is asking; for the service's log and limits.
 pub(crate) type Who = Client;
 
-/// An exchange that waits for the client's answer to a challenge. Dropped: aborted.
+/// An exchange that waits for the client's answer to a challenge. Dropped: aborted. The prompts of PLAIN and LOGIN are
+/// ours, and the auth service hears of them when the credentials are complete: clients that begin and fall silent hold
+/// nothing there.
 pub(crate) struct Exchange {
-    requests: mpsc::Sender<AuthenticateRequest>,
-    responses: Streaming<AuthenticateResponse>,
+    who: Who,
+    waits_for: Missing,
+}
+
+/// What the client has still to say.
+enum Missing {
+    /// PLAIN: everything.
+    Plain,
+    /// LOGIN: the name.
+    Name,
+    /// LOGIN: the password of this name.
+    Password(Secret),
 }
 
 /// What became of one step.
@@ -73,42 +85,69 @@ impl AsRef<[u8]> for Wiped {
 impl Auth {
     /// Begins an exchange. `initial` is the decoded initial response, if the client sent one.
     pub(crate) async fn start(&self, mechanism: &str, initial: Option<Secret>, who: Who) -> Progress {
-        let initial_response = initial.map(Wiped::lend);
-        let start = Start { mechanism: mechanism.to_owned(), initial_response, client: Some(who) };
-        let result = in_time(self.pool.call(|client| open(client, start.clone()))).await;
-        self.calls.count(METHOD, result.as_ref().err());
-        match result {
-            Ok((step, exchange)) => progress(step, Box::new(exchange)),
-            Err(status) => away(&status),
+        match (mechanism, initial) {
+            // RFC 4954 section 4: without an initial response the challenge is empty.
+            ("PLAIN", None) => challenge(b"", who, Missing::Plain),
+            ("PLAIN", Some(credentials)) => self.ask("PLAIN", credentials, None, who).await,
+            // An initial response is the name, as Dovecot and Cyrus take it; an empty one counts as none.
+            ("LOGIN", Some(name)) if !name.expose().is_empty() => challenge(PASSWORD, who, Missing::Password(name)),
+            ("LOGIN", _) => challenge(USERNAME, who, Missing::Name),
+            _ => Progress::Failure { reason: Reason::Mechanism, login: None },
         }
     }
 
-    /// Passes the client's decoded answer on.
-    pub(crate) async fn respond(&self, mut exchange: Box<Exchange>, response: Secret) -> Progress {
-        let step = async {
-            let request = AuthenticateRequest { step: Some(Ask::Response(Wiped::lend(response))) };
-            let gone = |_| Status::unavailable("the auth service ended the exchange");
-            exchange.requests.send(request).await.map_err(gone)?;
-            next(&mut exchange.responses).await
-        };
-        let result = in_time(step).await;
+    /// Goes on with the client's decoded answer.
+    pub(crate) async fn respond(&self, exchange: Box<Exchange>, response: Secret) -> Progress {
+        let Exchange { who, waits_for } = *exchange;
+        match waits_for {
+            Missing::Plain => self.ask("PLAIN", response, None, who).await,
+            Missing::Name if response.expose().is_empty() => {
+                Progress::Failure { reason: Reason::Malformed, login: None }
+            }
+            Missing::Name => challenge(PASSWORD, who, Missing::Password(response)),
+            Missing::Password(name) => self.ask("LOGIN", name, Some(response), who).await,
+        }
+    }
+
+    /// One call: everything there is to say goes with it.
+    async fn ask(&self, mechanism: &str, initial: Secret, response: Option<Secret>, who: Who) -> Progress {
+        let client = who.ip.clone();
+        let start =
+            Start { mechanism: mechanism.to_owned(), initial_response: Some(Wiped::lend(initial)), client: Some(who) };
+        let steps = [Some(Ask::Start(start)), response.map(|secret| Ask::Response(Wiped::lend(secret)))];
+        let steps: Vec<Ask> = steps.into_iter().flatten().collect();
+        let result = in_time(async {
+            let _turn = self.turns.take(&client).await;
+            self.pool.log_in(|client| complete(client, steps.clone())).await
+        });
+        let result = result.await;
         self.calls.count(METHOD, result.as_ref().err());
         match result {
-            Ok(step) => progress(step, exchange),
+            Ok(step) => progress(step),
             Err(status) => away(&status),
         }
     }
 }
 
-async fn open(mut client: AuthServiceClient<Channel>, start: Start) -> Result<(Step, Exchange), Status> {
-    let (requests, queue) = mpsc::channel(1);
-    // There is room: the channel is new.
-    let _ = requests.try_send(AuthenticateRequest { step: Some(Ask::Start(start)) });
-    let mut request = Request::new(ReceiverStream::new(queue));
-    request.set_timeout(EXCHANGE_DEADLINE);
+fn challenge(text: &[u8], who: Who, waits_for: Missing) -> Progress {
+    Progress::Challenge(text.to_vec(), Box::new(Exchange { who, waits_for }))
+}
+
+/// Says everything, and reads what comes of it.
+async fn complete(mut client: AuthServiceClient<Channel>, steps: Vec<Ask>) -> Result<Step, Status> {
+    let said = steps.len();
+    let requests = steps.into_iter().map(|step| AuthenticateRequest { step: Some(step) });
+    let mut request = Request::new(tokio_stream::iter(requests.collect::<Vec<_>>()));
+    request.set_timeout(STEP_DEADLINE);
     let mut responses = client.authenticate(request).await?.into_inner();
-    let first = next(&mut responses).await?;
-    Ok((first, Exchange { requests, responses }))
+    for _ in 1..said {
+        match next(&mut responses).await? {
+            // It was answered already.
+            Step::Challenge(_) => {}
+            end => return Ok(end),
+        }
+    }
+    next(&mut responses).await
 }
 
 async fn in_time<T>(step: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
@@ -121,9 +160,9 @@ async fn next(responses: &mut Streaming<AuthenticateResponse>) -> Result<Step, S
     response.and_then(|response| response.step).ok_or_else(|| Status::internal("the exchange ended without a result"))
 }
 
-fn progress(step: Step, exchange: Box<Exchange>) -> Progress {
+fn progress(step: Step) -> Progress {
     match step {
-        Step::Challenge(challenge) => Progress::Challenge(challenge, exchange),
+        Step::Challenge(_) => away(&Status::internal("a challenge after everything was said")),
         Step::Success(success) => Progress::Success(success.login),
         Step::Failure(failure) => {
             let reason = failure.reason();

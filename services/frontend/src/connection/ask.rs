@@ -66,8 +66,10 @@ impl Dialog<'_> {
         }
         let shared = &self.door.shared;
         let began = Instant::now();
-        let recipients = self.session.transaction().map_or(&[][..], |t| &t.envelope.recipients);
-        match shared.intake.open(&self.principal(), recipients).await {
+        let transaction = self.session.transaction().map(|t| &t.envelope);
+        let recipients = transaction.map_or(&[][..], |envelope| &envelope.recipients);
+        let sender = transaction.map_or(&ReversePath::Null, |envelope| &envelope.sender);
+        match shared.intake.open(&self.principal(), sender, recipients).await {
             Ok(opened) => {
                 shared.metrics.envelope.record(began - self.began);
                 self.opened = Some(opened);

@@ -29,6 +29,7 @@ use staffetta_telemetry::maillog;
 
 use crate::metrics::IntakeMetrics;
 use budget::Budget;
+use opened::Completion;
 
 pub(crate) use cause::{Cause, NotQueued};
 pub(crate) use judge::{Directory, Memory};
@@ -84,7 +85,12 @@ impl Intake {
     }
 
     /// Opens a place in the queue and puts the trace field in front (RFC 5321 section 4.4).
-    pub(crate) async fn open(&self, who: &Principal<'_>, recipients: &[Recipient]) -> Result<Opened, NotQueued> {
+    pub(crate) async fn open(
+        &self,
+        who: &Principal<'_>,
+        sender: &ReversePath,
+        recipients: &[Recipient],
+    ) -> Result<Opened, NotQueued> {
         let incoming = self.queue.receive().map_err(|error| not_queued(&error))?;
         let received = Received {
             helo: who.helo,
@@ -100,8 +106,11 @@ impl Intake {
             },
             when: Timestamp::now(),
         };
-        let completes_as = who.is_own().then(|| self.hostname.clone());
-        Opened::start(incoming, &self.budget, &received, completes_as).await.map_err(|error| not_queued(&error))
+        let completion = who.is_own().then(|| Completion {
+            hostname: self.hostname.clone(),
+            author: sender.address().map(|address| address.as_str().to_owned()),
+        });
+        Opened::start(incoming, &self.budget, &received, completion).await.map_err(|error| not_queued(&error))
     }
 
     /// Makes the message durable, counts and logs it. The only place from which a 250 for a message comes.

@@ -20,10 +20,22 @@ pub(crate) struct Opened {
     header: HeaderScan,
     arrived: Timestamp,
     began: Instant,
-    /// Our name, if Date and Message-ID are to be added (RFC 6409 section 8).
-    completes_as: Option<String>,
+    /// If fields that are missing are to be added (RFC 6409 section 8).
+    completion: Option<Completion>,
     /// The Message-ID that was added.
     added: Option<String>,
+}
+
+/// Fields that do not leave with a message of ours (Postfix: `message_drop_headers`): who else got it, and what only a
+/// final delivery or a mailbox file may say.
+const DROPPED: &[&str] = &["Bcc", "Resent-Bcc", "Return-Path", "Content-Length"];
+
+/// With what a message of ours is completed.
+pub(super) struct Completion {
+    /// Our name.
+    pub(super) hostname: String,
+    /// The sender of the envelope; `None` if it is null.
+    pub(super) author: Option<String>,
 }
 
 /// A message that is durable now.
@@ -42,7 +54,7 @@ impl Opened {
         mut incoming: Incoming,
         budget: &Budget,
         received: &Received<'_>,
-        completes_as: Option<String>,
+        completion: Option<Completion>,
     ) -> Result<Self, EnqueueError> {
         let id = incoming.id();
         incoming.write(received.to_string().as_bytes()).await?;
@@ -50,10 +62,10 @@ impl Opened {
             incoming: Ok(incoming),
             charge: budget.charge(),
             id,
-            header: HeaderScan::new(),
+            header: if completion.is_some() { HeaderScan::dropping(DROPPED) } else { HeaderScan::new() },
             arrived: received.when,
             began: Instant::now(),
-            completes_as,
+            completion,
             added: None,
         })
     }
@@ -113,10 +125,16 @@ impl Opened {
 
     /// Adds what RFC 5322 section 3.6 requires or wants and the client left out.
     async fn complete(&mut self, blank_follows: bool) -> ControlFlow<()> {
-        let Some(hostname) = &self.completes_as else { return ControlFlow::Continue(()) };
+        let Some(Completion { hostname, author }) = &self.completion else { return ControlFlow::Continue(()) };
         let mut fields = String::new();
+        if !self.header.has_from() {
+            fields = match author {
+                Some(author) => format!("From: {author}\r\n"),
+                None => format!("From: MAILER-DAEMON@{hostname} (Mail Delivery System)\r\n"),
+            };
+        }
         if !self.header.has_date() {
-            fields = format!("Date: {}\r\n", date(self.arrived));
+            fields.push_str(&format!("Date: {}\r\n", date(self.arrived)));
         }
         if !self.header.has_message_id() {
             let message_id = format!("{}@{hostname}", self.id);

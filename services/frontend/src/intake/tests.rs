@@ -113,7 +113,7 @@ async fn a_message_of_ours_is_traced_completed_and_queued_with_its_origin() {
     let recipient = &envelope.recipients[0].address;
     let judged = house.intake.judge_recipient(&mut Memory::default(), &who, &envelope.sender, recipient).await;
     assert_eq!(judged, Ok(()));
-    let mut opened = house.intake.open(&who, &envelope.recipients).await.unwrap();
+    let mut opened = house.intake.open(&who, &envelope.sender, &envelope.recipients).await.unwrap();
     for piece in ["Sub", "ject: hi\r", "\n\r\nhel", "lo\r\n"] {
         opened.write(piece.as_bytes()).await;
     }
@@ -162,7 +162,7 @@ async fn a_message_whose_chunk_was_lost_is_refused_although_the_queue_is_back() 
     let source = source(Listener::Relay);
     let who = Principal { trusted: true, ..stranger(&source) };
     let envelope = envelope("lisa@example.com");
-    let mut opened = house.intake.open(&who, &envelope.recipients).await.unwrap();
+    let mut opened = house.intake.open(&who, &envelope.sender, &envelope.recipients).await.unwrap();
     opened.write(b"Subject: large\r\n\r\n").await;
     house.redis.kill().unwrap();
     opened.write(&vec![b'x'; LARGE]).await;
@@ -183,7 +183,7 @@ async fn a_message_beyond_the_memory_of_this_process_is_refused_at_its_end() {
     let who = Principal { trusted: true, ..stranger(&source) };
     for (octets, expected) in [(1001, Err(NotQueued::Full)), (1000, Ok(()))] {
         let envelope = envelope("lisa@example.com");
-        let mut opened = house.intake.open(&who, &envelope.recipients).await.unwrap();
+        let mut opened = house.intake.open(&who, &envelope.sender, &envelope.recipients).await.unwrap();
         let header = b"Message-ID: <a@b>\r\nDate: now\r\n\r\n";
         opened.write(header).await;
         opened.write(&vec![b'x'; octets - header.len()]).await;
@@ -196,7 +196,7 @@ async fn what_is_dropped_before_its_end_is_not_queued() {
     let house = House::build().await;
     let source = source(Listener::Relay);
     let who = Principal { trusted: true, ..stranger(&source) };
-    let mut opened = house.intake.open(&who, &[]).await.unwrap();
+    let mut opened = house.intake.open(&who, &ReversePath::Null, &[]).await.unwrap();
     opened.write(&vec![b'x'; LARGE]).await;
     drop(opened);
     assert!(house.is_empty().await);
@@ -209,7 +209,7 @@ async fn rfc5321_4_5_1_the_bare_postmaster_is_this_hosts() {
     let source = source(Listener::Relay);
     let who = stranger(&source);
     let envelope = envelope("Postmaster");
-    let opened = house.intake.open(&who, &envelope.recipients).await.unwrap();
+    let opened = house.intake.open(&who, &envelope.sender, &envelope.recipients).await.unwrap();
     house.intake.commit(opened, &who, envelope).await.unwrap();
     let (message, body) = house.only_message().await;
     assert_eq!(message.envelope.recipients[0].address.as_str(), "Postmaster@mail.test");
@@ -226,7 +226,7 @@ async fn the_postmasters_mail_goes_where_the_operator_says_and_to_everybody_once
     for recipient in &recipients {
         assert_eq!(judged(&house, &who, &recipient.address).await, Ok(()), "{}", recipient.address);
     }
-    let opened = house.intake.open(&who, &recipients).await.unwrap();
+    let opened = house.intake.open(&who, &ReversePath::Null, &recipients).await.unwrap();
     house.intake.commit(opened, &who, Envelope { recipients, ..envelope("x@ours.test") }).await.unwrap();
     let (message, _) = house.only_message().await;
     let taken: Vec<&str> = message.envelope.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
@@ -244,4 +244,27 @@ async fn a_postmaster_whom_nobody_reads_is_refused() {
 /// May he send a report to this recipient?
 async fn judged(house: &House, who: &Principal<'_>, recipient: &Address) -> Result<(), Cause> {
     house.intake.judge_recipient(&mut Memory::default(), who, &ReversePath::Null, recipient).await
+}
+
+#[tokio::test]
+async fn what_only_concerns_the_sender_stays_here_and_an_author_is_added() {
+    let house = House::build().await;
+    let source = source(Listener::Relay);
+    let message = "From cron Tue Nov 24\r\nTo: x\r\nBcc: secret@a.test,\r\n other@b.test\r\nContent-Length: 3\r\n\r\nBcc: body\r\n";
+    for trusted in [true, false] {
+        let who = Principal { trusted, ..stranger(&source) };
+        let envelope = envelope("a@ours.test");
+        let mut opened = house.intake.open(&who, &envelope.sender, &envelope.recipients).await.unwrap();
+        for piece in message.as_bytes().chunks(7) {
+            opened.write(piece).await;
+        }
+        let stored = house.intake.commit(opened, &who, envelope).await.unwrap();
+        let (_, body) = house.only_message().await;
+        let (header, content) = body.split_once("\r\n\r\n").unwrap();
+        assert_eq!(content, "Bcc: body\r\n");
+        assert!(header.contains("\r\nX-Mailbox-Line: From cron Tue Nov 24\r\nTo: x"), "{header}");
+        assert_eq!(header.contains("\r\nFrom: john@example.org\r\nDate: "), trusted, "{header}");
+        assert_eq!(header.contains("secret") || header.contains("other@") || header.contains("Length"), !trusted);
+        house.queue.delete(stored.id).await.unwrap();
+    }
 }

@@ -17,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
+/// Calls at a time on one connection.
+pub(crate) const STREAMS: u32 = 8;
+
 pub(crate) const JOHN: (&str, &str) = ("john@example.org", "summersun");
 
 /// A running service: cancel the token, await its end.
@@ -35,7 +38,7 @@ pub(crate) fn start(address: SocketAddr, tls: Option<(&Leaf, &Path)>) -> Running
     let task = tokio::spawn(async move {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<AuthServiceServer<Users>>().await;
-        let mut server = tonic::transport::Server::builder();
+        let mut server = tonic::transport::Server::builder().max_concurrent_streams(STREAMS);
         if let Some(tls) = tls {
             server = server.tls_config(tls).unwrap();
         }
@@ -74,6 +77,14 @@ impl AuthService for Users {
                         return;
                     };
                     plain(&answer)
+                }
+                ("LOGIN", Some(name)) => {
+                    let _ = responses.send(Ok(response(Step::Challenge(b"Password:".to_vec())))).await;
+                    let Ok(Some(AuthenticateRequest { step: Some(Ask::Response(answer)) })) = requests.message().await
+                    else {
+                        return;
+                    };
+                    plain(&[b"\0", &name[..], b"\0", &answer[..]].concat())
                 }
                 _ => failure(Reason::Mechanism, ""),
             };

@@ -72,3 +72,28 @@ async fn a_message_with_a_hole_is_a_451() {
     client.expect(&[("the end\r\n.", "451 4.3.0 ")]).await;
     assert!(world.messages().await.is_empty());
 }
+
+/// Those who begin a login and fall silent take nothing from those who finish theirs, nor from look-ups.
+#[tokio::test]
+async fn silent_logins_hold_nothing_of_the_auth_service() {
+    let world = World::start("trusted_networks = []\nrelay_domains_from_auth = true").await;
+    let mut silent = Vec::new();
+    for mechanism in ["AUTH LOGIN", "AUTH PLAIN", "AUTH LOGIN am9obkBleGFtcGxlLm9yZw=="] {
+        for _ in 0..crate::auth::STREAMS {
+            let mut client = Client::encrypted(world.submission, &world.ca).await;
+            client.expect(&[(mechanism, "334 ")]).await;
+            silent.push(client);
+        }
+    }
+    let mut honest = Client::encrypted(world.submission, &world.ca).await;
+    honest.expect(&[(AUTH, "235 2.7.0 "), ("MAIL FROM:<john@example.org>", "250 ")]).await;
+    honest.expect(&[("RCPT TO:<john@example.org>", "250 ")]).await;
+    let mut user = Client::encrypted(world.submission, &world.ca).await;
+    user.expect(&[
+        ("AUTH LOGIN", "334 VXNlcm5hbWU6"),
+        ("am9obkBleGFtcGxlLm9yZw==", "334 UGFzc3dvcmQ6"),
+        ("c3VtbWVyc3Vu", "235 2.7.0 "),
+    ])
+    .await;
+    world.until_ready(true).await;
+}
