@@ -160,7 +160,7 @@ pub(crate) async fn contract(url: &str, execute: impl AsyncFn(String)) {
     execute("INSERT INTO virtual_aliases (domain_id, source, destination) SELECT id, '@catch.example', 'john@example.org' FROM virtual_domains".to_owned()).await;
     execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'locked@example.org', NULL FROM virtual_domains".to_owned()).await;
     execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'plain@example.org', '{PLAIN}summersun' FROM virtual_domains".to_owned()).await;
-    execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'locked@example.org', '{SHA512-CRYPT}!$6$x$y' FROM virtual_domains".to_owned()).await;
+    execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'barred@example.org', '{SHA512-CRYPT}!$6$x$y' FROM virtual_domains".to_owned()).await;
     execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'odd@example.org', '{WHIRLPOOL}x' FROM virtual_domains".to_owned()).await;
     let old = scheme::hash("SHA512-CRYPT", &"wintermoon".into()).unwrap();
     execute(format!("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'old@example.org', '{old}' FROM virtual_domains")).await;
@@ -216,7 +216,7 @@ async fn logins(world: &World) {
     assert_eq!(world.plain("plain@example.org", "summersun").await, Outcome::Success("plain@example.org".to_owned()));
     assert_eq!(world.plain("plain@example.org", "summersum").await, Outcome::Failure(Reason::Credentials));
     // A locked hash is nobody's; one that cannot be read may be right.
-    assert_eq!(world.plain("locked@example.org", "summersun").await, Outcome::Failure(Reason::Credentials));
+    assert_eq!(world.plain("barred@example.org", "summersun").await, Outcome::Failure(Reason::Credentials));
     assert_eq!(world.plain("odd@example.org", "summersun").await, Outcome::Failure(Reason::Temporary));
 }
 

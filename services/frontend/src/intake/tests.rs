@@ -126,7 +126,7 @@ async fn a_message_of_ours_is_traced_completed_and_queued_with_its_origin() {
     assert_eq!((message.origin.client, message.origin.login.clone()), (Some(who.client.ip()), None));
     let by = format!("by mail.test (Staffetta) with SMTP id {}", stored.id);
     assert!(body.starts_with("Received: from printer (unknown [192.0.2.7])\r\n") && body.contains(&by), "{body}");
-    assert!(body.contains("\r\nSubject: hi\r\nDate: "), "{body}");
+    assert!(body.contains("\r\nSubject: hi\r\nFrom: john@example.org\r\nDate: "), "{body}");
     let message_id = format!("{}@mail.test", stored.id);
     assert_eq!(stored.message_id, Some(message_id.clone()));
     assert!(body.ends_with(&format!("Message-ID: <{message_id}>\r\n\r\nhello\r\n")), "{body}");
@@ -184,7 +184,7 @@ async fn a_message_beyond_the_memory_of_this_process_is_refused_at_its_end() {
     for (octets, expected) in [(1001, Err(NotQueued::Full)), (1000, Ok(()))] {
         let envelope = envelope("lisa@example.com");
         let mut opened = house.intake.open(&who, &envelope.sender, &envelope.recipients).await.unwrap();
-        let header = b"Message-ID: <a@b>\r\nDate: now\r\n\r\n";
+        let header = b"From: a@b\r\nMessage-ID: <a@b>\r\nDate: now\r\n\r\n";
         opened.write(header).await;
         opened.write(&vec![b'x'; octets - header.len()]).await;
         assert_eq!(house.intake.commit(opened, &who, envelope).await.map(drop), expected, "{octets}");

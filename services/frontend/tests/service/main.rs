@@ -114,7 +114,7 @@ async fn a_trusted_client_sends_a_pipelined_message_of_many_chunks() {
     let world = World::start("").await;
     let mut client = Client::ready(world.relay).await;
     let line = format!("{}\r\n", "x".repeat(76));
-    let content = format!("Message-ID: <a@b>\r\nDate: now\r\n\r\n{}", line.repeat(20_000));
+    let content = format!("From: a@b\r\nMessage-ID: <a@b>\r\nDate: now\r\n\r\n{}", line.repeat(20_000));
     client.send("MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.com>\r\nRCPT TO:<c@EXAMPLE.com>\r\nDATA\r\n").await;
     for code in ["250 2.1.0", "250 2.1.5", "250 2.1.5", "354 "] {
         assert!(client.reply().await.starts_with(code));
@@ -145,7 +145,7 @@ async fn a_message_that_is_only_a_header_is_completed_and_postmaster_is_ours() {
     let body = String::from_utf8(body).unwrap();
     let (header, content) = body.split_once("\r\n\r\n").unwrap();
     assert_eq!(content, "");
-    assert!(header.contains("\r\nSubject: only\r\nDate: "), "{header}");
+    assert!(header.contains("\r\nSubject: only\r\nFrom: a@example.com\r\nDate: "), "{header}");
     assert!(header.ends_with(&format!("\r\nMessage-ID: <{}@mail.test>", message.id)), "{header}");
 }
 
