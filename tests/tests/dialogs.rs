@@ -217,7 +217,8 @@ impl Peer for Wire {
     }
 }
 
-/// The lines of a message as its author wrote them. A trace field must be there; Date and Message-ID may be.
+/// The lines of a message as its author wrote them. A trace field must be there; Date, Message-ID and From may
+/// be added.
 fn without_our_fields(text: &str, id: QueueId) -> Result<Vec<&str>, String> {
     let mut lines = text.split_terminator("\r\n").peekable();
     if !lines.next().is_some_and(|line| line.starts_with("Received: from ")) {
@@ -225,5 +226,5 @@ fn without_our_fields(text: &str, id: QueueId) -> Result<Vec<&str>, String> {
     }
     while lines.next_if(|line| line.starts_with([' ', '\t'])).is_some() {}
     let message_id = format!("Message-ID: <{id}@{HOSTNAME}>");
-    Ok(lines.filter(|line| *line != message_id && !line.starts_with("Date: ")).collect())
+    Ok(lines.filter(|line| *line != message_id && !line.starts_with("Date: ") && !line.starts_with("From: ")).collect())
 }

@@ -79,8 +79,9 @@ async fn a_large_message_arrives_octet_for_octet() -> anyhow::Result<()> {
     let mut world = world().await?.start().await?;
     let mut mx = world.mx("example.com", Scenario::default()).await?;
     let mut client = world.login("john@example.org", "summersun").await?;
-    let mut body =
-        String::from("Subject: large\r\nDate: Tue, 24 Nov 2026 04:17:27 +0000\r\nMessage-ID: <1@example.org>\r\n\r\n");
+    let mut body = String::from(
+        "From: john@example.org\r\nSubject: large\r\nDate: Tue, 24 Nov 2026 04:17:27 +0000\r\nMessage-ID: <1@example.org>\r\n\r\n",
+    );
     for line in 0..60_000 {
         body.push_str(&format!("{line:060}\r\n"));
     }
