@@ -73,7 +73,7 @@ async fn contents(world: &World, client: &mut Client) -> anyhow::Result<()> {
     }
     let long = format!("{text}{}", format!("\r\n{CONTENT}").repeat(300));
     anyhow::ensure!(client.send(JOHN, &["lisa@takes.test"], &long).await?.code == 552);
-    let bare = text.replace("\r\n\r\n", "\r\n\r\n\n");
+    let bare = text.replace("\r\n\r\n", "\r\n\r\n\r");
     anyhow::ensure!(client.send(JOHN, &["lisa@takes.test"], &bare).await?.code == 550);
     let mut client = world.login(JOHN, RIGHT).await?;
     client.expect(&format!("MAIL FROM:<{JOHN}>"), 250).await?;

@@ -35,6 +35,8 @@ pub struct Failed {
     /// The final dot was out and its answer is not known: the server may have the message, and the next attempt may be
     /// its second copy (RFC 1047).
     pub doubtful: bool,
+    /// And the server may still be at work on it: a second copy now would be one too many.
+    pub unfinished: bool,
 }
 
 impl Fate {
@@ -53,6 +55,7 @@ impl Fate {
             reply,
             back_off: verdict.back_off,
             doubtful: matches!(failure, Failure::Session { failure, .. } if failure.is_ambiguous()),
+            unfinished: matches!(failure, Failure::Session { failure, .. } if failure.is_unfinished()),
         })
     }
 }

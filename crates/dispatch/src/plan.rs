@@ -108,7 +108,7 @@ fn defer(plan: &mut Plan, envelope: &Envelope, index: u32, failed: Failed, judge
     if failed.back_off {
         plan.back_off = Some(rules.back_off);
     }
-    if failed.doubtful {
+    if failed.unfinished {
         plan.after = plan.after.max(rules.doubt);
     }
     if judged.late && wants(envelope, index, Recipient::wants_delay) {

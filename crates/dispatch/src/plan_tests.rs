@@ -60,6 +60,7 @@ fn failed(class: u8) -> Fate {
         host: None,
         back_off: false,
         doubtful: false,
+        unfinished: false,
     })
 }
 
@@ -151,12 +152,16 @@ fn only_trouble_with_the_next_hop_backs_it_off() {
 }
 
 #[test]
-fn rfc1047_after_a_lost_answer_to_the_dot_the_next_try_outlasts_the_other_side() {
+fn rfc1047_after_a_late_answer_to_the_dot_the_next_try_outlasts_the_other_side() {
     let message = message("a@b.c", &[None, None]);
     let Fate::Failed(lost) = failed(4) else { unreachable!() };
-    let lost = Fate::Failed(Failed { doubtful: true, ..lost });
-    let doubt = plan(facts(1, 9999), &message, &[lost, failed(4)]);
+    let lost = Failed { doubtful: true, ..lost };
+    let late = Fate::Failed(Failed { unfinished: true, ..lost.clone() });
+    let doubt = plan(facts(1, 9999), &message, &[late, failed(4)]);
     assert_eq!((doubt.after, doubt.doubtful), (RULES.doubt, 1));
+    // Who closed the connection has decided; the next try waits for nothing.
+    let closed = plan(facts(1, 9999), &message, &[Fate::Failed(lost), failed(4)]);
+    assert_eq!((closed.after, closed.doubtful), (RULES.schedule.min, 1));
     assert_eq!(plan(facts(1, 9999), &message, &[failed(4), failed(4)]).after, RULES.schedule.min);
 }
 

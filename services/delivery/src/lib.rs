@@ -60,7 +60,7 @@ use worker::{ROOM, Worker};
 
 /// How long the drain may take before connections are cut.
 const DRAIN: Duration = Duration::from_secs(60);
-/// How many times `timeouts.final` nothing is sent again after a final dot whose answer is not known.
+/// How many times `timeouts.final` nothing is sent again after a final dot that was not answered in time.
 const DOUBT: f64 = 1.1;
 
 /// Runs the service until `shutdown` is cancelled and the drain is over.

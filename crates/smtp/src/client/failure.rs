@@ -169,6 +169,12 @@ impl Failure {
         )
     }
 
+    /// True if the server may still be at work on the message: the answer to the final dot did not come in time (RFC
+    /// 1047). Whoever closed the connection instead has made up its mind, and waiting would not change it.
+    pub const fn is_unfinished(&self) -> bool {
+        matches!(self, Self::TimedOut { stage: Stage::Final })
+    }
+
     /// True if the server ends the session with this (RFC 5321 section 3.8: 421 at any time).
     pub const fn is_shutdown(&self) -> bool {
         matches!(self, Self::Reply { reply: RemoteReply { code: 421, .. }, .. })
