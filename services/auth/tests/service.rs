@@ -214,6 +214,18 @@ async fn the_first_message_is_a_start() {
 }
 
 #[tokio::test]
+async fn an_exchange_is_started_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(config("", &format!("url = {:?}", john(folder.path()).await))).await;
+    let start = || Step::Start(Start { mechanism: "LOGIN".to_owned(), ..Start::default() });
+    let requests = [start(), start()].map(|step| AuthenticateRequest { step: Some(step) });
+    let mut replies = world.client.clone().authenticate(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    assert!(matches!(replies.message().await.unwrap().unwrap().step, Some(Reply::Challenge(_))));
+    assert_eq!(replies.message().await.unwrap_err().code(), Code::InvalidArgument);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn an_open_exchange_ends_well_while_stopping() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(config("", &format!("url = {:?}", john(folder.path()).await))).await;

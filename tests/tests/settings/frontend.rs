@@ -66,6 +66,15 @@ async fn what_may_be_sent_is_said_by_the_file() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mail_for_the_postmaster_goes_where_the_file_says() -> anyhow::Result<()> {
+    let mut world = World::new().await?.set("frontend.postmaster", "\"admin@example.com\"").start().await?;
+    let mut mx = world.mx("example.com", staffetta_cli::sink::Scenario::default()).await?;
+    assert_eq!(client(&world).await?.send("a@example.org", &["postmaster"], MESSAGE).await?.code, 250);
+    assert_eq!(staffetta_tests::next(&mut mx).await?.recipients, ["admin@example.com"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_listener_without_tls_offers_none() -> anyhow::Result<()> {
     let port = staffetta_testkit::ports::Port::reserve()?;
     let inside = format!("{{ name = \"inside\", bind = \"{}\", kind = \"relay\", tls = \"off\" }}", port.address());

@@ -78,6 +78,7 @@ const KEYS: &[(&str, Test)] = &[
         "frontend.auth_failures_per_client",
         ("tests/tests/policy.rs", "a_client_that_guesses_passwords_is_sent_away_and_counted"),
     ),
+    ("frontend.postmaster", (FRONTEND, "mail_for_the_postmaster_goes_where_the_file_says")),
     ("frontend.proxy_from", (PROXY, "the_client_of_the_header_counts_for_trust_limits_log_and_trace")),
     ("frontend.messages_per_login", (SERVICE, "a_login_sends_no_more_than_it_may")),
     ("frontend.bare_lf", BARE_LF),
