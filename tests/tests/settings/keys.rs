@@ -65,7 +65,6 @@ const KEYS: &[(&str, Test)] = &[
         "frontend.relay_domains_from_auth",
         ("tests/tests/policy.rs", "our_own_domains_take_mail_from_strangers_and_know_their_recipients"),
     ),
-    ("frontend.postmaster", (SERVICE, "a_message_that_is_only_a_header_is_completed_and_postmaster_is_ours")),
     ("frontend.size_limit", SIZES),
     ("frontend.recipient_limit", SIZES),
     ("frontend.reject_unknown_recipient_domain", SENDING),
