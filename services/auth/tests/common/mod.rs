@@ -234,6 +234,9 @@ async fn look_ups(world: &World) {
         assert_eq!(world.owns(login, sender).await, Ok(owned), "{login} {sender}");
     }
     assert_eq!(world.owns("john@example.org", "").await, Err(Code::InvalidArgument));
+    let long = format!("{}@example.org", "x".repeat(1100));
+    assert_eq!(world.owns("john@example.org", &long).await, Err(Code::InvalidArgument));
+    assert_eq!(world.has_recipient(&long).await, Err(Code::InvalidArgument));
     for (domain, known) in [("example.org", true), ("Example.ORG", true), ("example.com", false), ("org", false)] {
         assert_eq!(world.has_domain(domain).await, Ok(known), "{domain}");
     }
