@@ -16,7 +16,8 @@ use staffetta_smtp::client::TransactionId;
 
 use crate::fate::Fate;
 
-/// A job that comes up this short before its end has reached it: it was scheduled for just that.
+/// A job that comes up this short before its end has reached it: it was scheduled for just that. Less where retries are
+/// closer to each other.
 const SHORTLY: Duration = Duration::from_secs(2);
 
 /// A job and its attempt.
@@ -211,7 +212,7 @@ fn judge(facts: &Facts, rules: &Rules, now: Instant) -> Judgement {
         Next::GiveUp => rules.schedule.max,
     };
     Judgement {
-        expired: facts.left.saturating_sub(since) <= SHORTLY,
+        expired: facts.left.saturating_sub(since) <= SHORTLY.min(rules.schedule.min / 10),
         late: !facts.delay_noticed && rules.delay_warning.is_some_and(|limit| age >= limit),
         retry,
     }

@@ -3,7 +3,6 @@
 //! Each is leased like a worker does it, so nobody delivers it meanwhile, and ends in one step with its report.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use staffetta_config::Config;
@@ -109,18 +108,19 @@ async fn notice(config: &Config, queue: &Queue, job: &Job) -> Result<Option<Noti
     let fate = |recipient| Fate { recipient, status: STATUS, text: TEXT, remote: None, reply: None };
     let fates: Vec<Fate<'_>> = wanted.map(fate).collect();
     let Some(sender) = message.envelope.sender.address().filter(|_| !fates.is_empty()) else { return Ok(None) };
-    let head = head(queue, job).await?;
+    let stranger = is_strange(config, &message.origin);
+    let head = if stranger { Bytes::new() } else { head(queue, job).await? };
     let report = report::failure(&report::Notice {
         hostname: &config.hostname,
         sender,
         id: message.id,
         arrived: message.arrived,
-        now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        now: queue.now(),
         unique: rand::random(),
-        envid: message.envelope.envid.as_deref(),
+        envid: message.envelope.envid.as_deref().filter(|_| !stranger),
         ret: message.envelope.ret,
         fates: &fates,
-        original: Original { head: &head, size: message.size },
+        original: if stranger { Original::withheld() } else { Original { head: &head, size: message.size } },
     });
     let to = Recipient::new(sender.clone());
     let envelope = Envelope {
@@ -132,6 +132,13 @@ async fn notice(config: &Config, queue: &Queue, job: &Job) -> Result<Option<Noti
     let origin = Origin { listener: "bounce".to_owned(), client: None, helo: config.hostname.clone(), login: None };
     let accept = Accept { envelope, origin, lifetime: config.delivery.lifetime };
     Ok(Some(Notice { accept, body: report.content.into() }))
+}
+
+/// From somebody who neither logged in nor is in a trusted network: whoever it names as sender hears nothing of what it
+/// says.
+fn is_strange(config: &Config, origin: &Origin) -> bool {
+    let trusted = |client| config.frontend.trusted_networks.iter().any(|network| network.contains(&client));
+    origin.login.is_none() && origin.client.is_some_and(|client| !trusted(client))
 }
 
 /// The first octets of the message, its header section among them.

@@ -145,8 +145,8 @@ verbs! {
     Help = help::ROW,
 }
 
-/// Words of other protocols (Postfix `smtpd_forbidden_commands`), and of a PROXY header where none is believed.
-const FORBIDDEN: [&str; 4] = ["CONNECT", "GET", "POST", "PROXY"];
+/// Words of other protocols (Postfix `smtpd_forbidden_commands`).
+const FORBIDDEN: [&str; 3] = ["CONNECT", "GET", "POST"];
 
 impl Verb {
     /// What the table says of it.
@@ -157,13 +157,15 @@ impl Verb {
     /// Takes a line apart into the verb and its arguments, which lose the blanks around them.
     ///
     /// Refuses what is no command: 500 for an unknown word, 221 and an end of the session for the talk of other
-    /// protocols (HTTP requests, header fields, lines that start with no letter).
+    /// protocols (HTTP requests, header fields, lines that start with no letter), 554 and an end for a PROXY header.
     pub fn split(line: &str) -> Result<(Self, &str), Reply> {
         let line = line.trim_ascii();
         let (word, arguments) = line.split_once([' ', '\t']).unwrap_or((line, ""));
         match TABLE.iter().position(|row| row.name.eq_ignore_ascii_case(word)) {
             Some(at) => Ok((Self::ALL[at], arguments.trim_ascii_start())),
             None if word.is_empty() => Err(Reply::bad_syntax()),
+            // The header of a proxy, which arrived after the greeting, from a network that is none.
+            None if word.eq_ignore_ascii_case("PROXY") => Err(Reply::out_of_turn()),
             None if is_other_protocol(word) => Err(Reply::goodbye()),
             None => Err(Reply::not_recognized()),
         }
@@ -236,7 +238,7 @@ mod tests {
             ("GET / HTTP/1.1", Reply::goodbye()),
             ("post /", Reply::goodbye()),
             ("CONNECT a:25", Reply::goodbye()),
-            ("PROXY TCP4 192.0.2.1 192.0.2.2 1 2", Reply::goodbye()),
+            ("PROXY TCP4 192.0.2.1 192.0.2.2 1 2", Reply::out_of_turn()),
             ("Subject: hello", Reply::goodbye()),
             ("Received:from", Reply::goodbye()),
             ("<html>", Reply::goodbye()),

@@ -71,7 +71,7 @@ impl<C> Session<C> {
         }
         let (verb, arguments) = match Verb::split(line) {
             Ok(command) => command,
-            Err(reply) if reply.code() == 221 => {
+            Err(reply) if matches!(reply.code(), 221 | 554) => {
                 self.end(Activity::Unknown, reply, output);
                 return None;
             }
