@@ -106,7 +106,7 @@ async fn a_proxy_without_a_good_header_gets_no_word() {
 async fn a_second_header_ends_the_session() {
     let world = World::start(BEHIND).await;
     let mut client = behind(STRANGER, &world).await;
-    client.expect(&[("PROXY TCP4 192.0.2.7 198.51.100.1 40001 25", "221 ")]).await;
+    client.expect(&[("PROXY TCP4 192.0.2.7 198.51.100.1 40001 25", "554 5.5.0")]).await;
     assert!(client.is_closed().await);
     let said = answer_to(&[STRANGER, TRUSTED].concat(), world.relay).await;
     assert!(said.starts_with("554 5.5.0 ") && said.ends_with("\r\n"), "{said}");
@@ -122,7 +122,7 @@ async fn a_header_from_anybody_else_ends_the_connection() {
     }
     let (mut client, greeting) = Client::connect(world.relay).await;
     assert!(greeting.starts_with("220 "), "{greeting}");
-    client.expect(&[("PROXY UNKNOWN", "221 ")]).await;
+    client.expect(&[("PROXY UNKNOWN", "554 5.5.0")]).await;
     assert!(client.is_closed().await);
 }
 
