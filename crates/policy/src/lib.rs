@@ -1,7 +1,8 @@
 //! Decisions as pure functions: relay rules, retry schedule, failure classification, routing, MX order and addresses, TLS
-//! policy.
+//! policy, who is one client and who a stranger.
 
 pub mod classify;
+pub mod client;
 pub mod mx;
 pub mod relay;
 pub mod routing;

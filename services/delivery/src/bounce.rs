@@ -14,7 +14,7 @@ use staffetta_queue::{Accept, Body, Error, Notice, Origin, Queue};
 
 use crate::leased::Leased;
 use crate::metrics;
-use crate::strangers::{self, Strangers};
+use crate::strangers::Strangers;
 
 /// What all reports of this worker share.
 pub(crate) struct Reporter {
@@ -63,7 +63,7 @@ impl Reporter {
         (kind, fates): (metrics::Notice, &[Fate<'_>]),
         lmtp: bool,
     ) -> report::Report {
-        let named = strangers::bare(fates.iter().map(|fate| fate.recipient));
+        let named = report::bare(fates.iter().map(|fate| fate.recipient));
         let fates: Vec<Fate<'_>> =
             fates.iter().zip(&named).map(|(fate, recipient)| Fate { recipient, ..*fate }).collect();
         self.write(job, sender, None, (kind, &fates), lmtp)

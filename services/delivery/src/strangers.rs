@@ -8,15 +8,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use staffetta_mail::{Address, Recipient};
+use staffetta_mail::Address;
+use staffetta_policy::client;
 use staffetta_queue::{Limiter, Origin, Queue, Rate};
 
 /// Reports to one address about mail that it may not have sent.
 const PER_ADDRESS: Rate = Rate { count: 5, per: Duration::from_secs(3_600) };
 /// Reports about mail of one client, whoever it names as sender.
 const PER_CLIENT: Rate = Rate { count: 100, per: Duration::from_secs(3_600) };
-/// Recipients that one report names.
-const NAMED: usize = 10;
 
 /// Tells strangers from others, and limits what is reported of their mail.
 pub(crate) struct Strangers {
@@ -36,31 +35,19 @@ impl Strangers {
 
     /// The client, if the message came from somebody who neither logged in nor is in a trusted network.
     pub(crate) fn client(&self, origin: &Origin) -> Option<IpAddr> {
-        let client = origin.client.filter(|_| origin.login.is_none())?;
-        (!self.trusted_networks.iter().any(|network| network.contains(&client))).then_some(client)
+        client::stranger(origin.client, origin.login.as_deref(), &self.trusted_networks)
     }
 
     /// May a report go to `sender` now? Not while Redis cannot be asked: it would be one that nobody waits for.
     pub(crate) async fn may_report(&self, client: IpAddr, sender: &Address) -> bool {
         let mailbox = format!("{}@{}", sender.local(), sender.domain_key().unwrap_or_default());
-        for (limiter, who) in [(&self.per_client, network(client).to_string()), (&self.per_address, mailbox)] {
+        for (limiter, who) in [(&self.per_client, client::network(client).to_string()), (&self.per_address, mailbox)] {
             if !limiter.acquire(&who, 1).await.is_ok_and(|answer| answer.tokens > 0) {
                 return false;
             }
         }
         true
     }
-}
-
-/// Those whom a report names, without what the client added to them.
-pub(crate) fn bare<'a>(recipients: impl Iterator<Item = &'a Recipient>) -> Vec<Recipient> {
-    recipients.take(NAMED).map(|recipient| Recipient::new(recipient.address.clone())).collect()
-}
-
-/// An IPv4 address is a client, and so is an IPv6 /64.
-fn network(ip: IpAddr) -> IpNet {
-    let prefix = if ip.is_ipv4() { 32 } else { 64 };
-    IpNet::new(ip, prefix).map_or_else(|_| ip.into(), |network| network.trunc())
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use staffetta_policy::client::network;
 use staffetta_queue::{Queue, Rate};
 use tokio::sync::oneshot;
 
-use crate::limits::network;
 use crate::quota::Quota;
 
 /// Longest wait for the outcome of others.

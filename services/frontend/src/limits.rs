@@ -7,8 +7,10 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use staffetta_policy::client::network;
 
 /// Below it there is nothing to divide.
 const DIVISIBLE: u32 = 20;
@@ -142,14 +144,6 @@ impl Drop for Slot {
                 count.remove();
             }
         }
-    }
-}
-
-/// Who is counted as one client. An IPv6 client owns a /64; counting single addresses would not limit it.
-pub(crate) fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use staffetta_config::Config;
 use staffetta_mail::report::{self, Fate, Original};
 use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
+use staffetta_policy::client;
 use staffetta_queue::{Accept, Body, Destination, Error, Job, Notice, Origin, Queue, Settled, Settlement};
 
 use super::act::{Outcome, UNSURE, confirmed, filters, has_others, is_there};
@@ -104,11 +105,15 @@ fn recipients(job: &Job) -> impl Iterator<Item = &Recipient> {
 /// Nothing for the null sender, nor for recipients of whom the sender does not want to hear (NOTIFY=NEVER).
 async fn notice(config: &Config, queue: &Queue, job: &Job) -> Result<Option<Notice>, Error> {
     let message = &job.message;
-    let wanted = recipients(job).filter(|recipient| recipient.wants_failure());
+    // Whoever a stranger named as sender hears nothing of what the stranger wrote.
+    let Origin { client, login, .. } = &message.origin;
+    let stranger = client::stranger(*client, login.as_deref(), &config.frontend.trusted_networks).is_some();
+    let wanted = || recipients(job).filter(|recipient| recipient.wants_failure());
+    let bare = if stranger { report::bare(wanted()) } else { Vec::new() };
+    let wanted: Vec<&Recipient> = if stranger { bare.iter().collect() } else { wanted().collect() };
     let fate = |recipient| Fate { recipient, status: STATUS, text: TEXT, remote: None, reply: None };
-    let fates: Vec<Fate<'_>> = wanted.map(fate).collect();
+    let fates: Vec<Fate<'_>> = wanted.into_iter().map(fate).collect();
     let Some(sender) = message.envelope.sender.address().filter(|_| !fates.is_empty()) else { return Ok(None) };
-    let stranger = is_strange(config, &message.origin);
     let head = if stranger { Bytes::new() } else { head(queue, job).await? };
     let report = report::failure(&report::Notice {
         hostname: &config.hostname,
@@ -132,13 +137,6 @@ async fn notice(config: &Config, queue: &Queue, job: &Job) -> Result<Option<Noti
     let origin = Origin { listener: "bounce".to_owned(), client: None, helo: config.hostname.clone(), login: None };
     let accept = Accept { envelope, origin, lifetime: config.delivery.lifetime };
     Ok(Some(Notice { accept, body: report.content.into() }))
-}
-
-/// From somebody who neither logged in nor is in a trusted network: whoever it names as sender hears nothing of what it
-/// says.
-fn is_strange(config: &Config, origin: &Origin) -> bool {
-    let trusted = |client| config.frontend.trusted_networks.iter().any(|network| network.contains(&client));
-    origin.login.is_none() && origin.client.is_some_and(|client| !trusted(client))
 }
 
 /// The first octets of the message, its header section among them.

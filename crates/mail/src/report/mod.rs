@@ -227,5 +227,13 @@ fn boundary(notice: &Notice<'_>, returned: &[u8]) -> String {
     }
 }
 
+/// Recipients that a report about a stranger's message names.
+const NAMED: usize = 10;
+
+/// Those whom a report about a stranger's message names, without what the stranger added to them.
+pub fn bare<'a>(recipients: impl Iterator<Item = &'a Recipient>) -> Vec<Recipient> {
+    recipients.take(NAMED).map(|recipient| Recipient::new(recipient.address.clone())).collect()
+}
+
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use staffetta_policy::client::network;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Verifications at a time for one client.
@@ -29,7 +30,8 @@ impl Turns {
         if clients.len() >= SWEEP {
             clients.retain(|_, turns| Arc::strong_count(turns) > 1);
         }
-        let turns = clients.entry(client.to_owned());
+        let client = client.parse().map_or_else(|_| client.to_owned(), |ip| network(ip).to_string());
+        let turns = clients.entry(client);
         Arc::clone(turns.or_insert_with(|| Arc::new(Semaphore::new(PER_CLIENT))))
     }
 }
@@ -49,6 +51,7 @@ mod tests {
         assert!(next.await.is_err(), "no turn is left");
         assert!(turns.take("192.0.2.2").await.is_some());
         held.pop();
+        assert!(Arc::ptr_eq(&turns.of("2001:db8::1"), &turns.of("2001:db8::2")), "one /64, one client");
         assert!(turns.take("192.0.2.1").await.is_some());
         drop(held);
         for number in 0..3 * SWEEP {
