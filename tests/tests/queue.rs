@@ -264,6 +264,31 @@ async fn what_is_bounced_ends_with_a_report_to_its_sender() -> anyhow::Result<()
 }
 
 #[tokio::test]
+async fn a_bounced_message_of_a_stranger_tells_its_sender_nothing_that_the_stranger_wrote() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let recipient = Recipient { orcpt: Some("rfc822;WRITTEN".into()), ..Recipient::new("lisa@x.example".parse()?) };
+    let envelope = Envelope {
+        envid: Some("WRITTEN".into()),
+        ..Envelope::new(ReversePath::Address("victim@here.example".parse()?), vec![recipient])
+    };
+    let origin = Origin {
+        listener: "smtp".into(),
+        client: Some("198.51.100.9".parse()?),
+        helo: "WRITTEN.example".into(),
+        login: None,
+    };
+    let mut incoming = desk.queue.receive()?;
+    incoming.write(b"Subject: WRITTEN\r\n\r\nWRITTEN\r\n").await?;
+    let id = incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3_600) }, b"").await?.to_string();
+    assert_eq!(desk.says(&["bounce", &id])?, "1 deliveries bounced\n");
+    let reports = desk.claim("here.example").await?;
+    let Some(Body::Inline(report)) = reports.first().map(|job| &job.body) else { anyhow::bail!("no report") };
+    let report = String::from_utf8(report.to_vec())?;
+    assert!(report.contains("Final-Recipient: rfc822; lisa@x.example") && !report.contains("WRITTEN"), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn cat_prints_what_is_stored() -> anyhow::Result<()> {
     let desk = Desk::new().await?;
     let small = desk.put("a@here.example", None, &["lisa@x.example"], CONTENT).await?.to_string();
