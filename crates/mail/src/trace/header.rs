@@ -149,7 +149,8 @@ impl HeaderScan {
             }
             line => {
                 let held = std::mem::take(&mut self.held);
-                self.enter_line(line, &probe, parts);
+                self.enter_line(line, &probe);
+                parts.extend(mark(line));
                 self.capture(&held);
                 if !self.dropping {
                     parts.push(Part::Held(held));
@@ -195,11 +196,14 @@ impl HeaderScan {
                     return;
                 }
                 line => {
-                    if line != Line::Continuation {
+                    self.enter_line(line, &chunk[at..]);
+                    let mark = mark(line);
+                    // Fields of one fate stay together: most messages are one part.
+                    if mark.is_some() || self.dropping != dropped {
                         parts.extend(range(kept..at).filter(|_| !dropped));
                         kept = at;
                     }
-                    self.enter_line(line, &chunk[at..], parts);
+                    parts.extend(mark);
                 }
             }
         }
@@ -221,16 +225,9 @@ impl HeaderScan {
     }
 
     /// Notes which field begins.
-    fn enter_line(&mut self, line: Line, start: &[u8], parts: &mut Vec<Part>) {
+    fn enter_line(&mut self, line: Line, start: &[u8]) {
         self.place = Place::InLine;
-        let length = match line {
-            Line::Field(length) => length,
-            Line::Mailbox => {
-                parts.push(Part::Held(MAILBOX_LINE.to_vec()));
-                return;
-            }
-            _ => return,
-        };
+        let Line::Field(length) = line else { return };
         self.any = true;
         let name = &start[..length];
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -250,6 +247,11 @@ impl HeaderScan {
             field.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
     }
+}
+
+/// What goes in front of a line.
+fn mark(line: Line) -> Option<Part> {
+    (line == Line::Mailbox).then(|| Part::Held(MAILBOX_LINE.to_vec()))
 }
 
 /// RFC 5322 section 2.2: a name of printable characters, perhaps blanks (section 4.5), a colon.
@@ -358,6 +360,14 @@ mod tests {
                 assert_eq!(text, expected, "{message:?} in pieces of {size}");
             }
         }
+    }
+
+    #[test]
+    fn fields_that_stay_are_one_part() {
+        let message = b"A: a\r\nB: b\r\nBcc: c\r\nBcc: d\r\nE: e\r\nF: f\r\n\r\nbody";
+        let kept = |scan: &mut HeaderScan| scan.feed(message).filter(|part| matches!(part, Part::Chunk(_))).count();
+        assert_eq!(kept(&mut HeaderScan::new()), 2, "header and body");
+        assert_eq!(kept(&mut HeaderScan::dropping(&["Bcc"])), 3, "in front of what goes, behind it, body");
     }
 
     #[test]
