@@ -289,6 +289,25 @@ async fn a_bounced_message_of_a_stranger_tells_its_sender_nothing_that_the_stran
 }
 
 #[tokio::test]
+async fn a_bounced_message_that_demanded_tls_comes_back_without_its_content_and_by_any_way() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let sender = ReversePath::Address("a@here.example".parse()?);
+    let recipients = vec![Recipient::new("lisa@x.example".parse()?)];
+    let envelope = Envelope { require_tls: true, ..Envelope::new(sender, recipients) };
+    let origin = Origin { listener: "submission".into(), client: None, helo: "c".into(), login: Some("a".into()) };
+    let mut incoming = desk.queue.receive()?;
+    incoming.write(CONTENT).await?;
+    let id = incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3_600) }, b"").await?.to_string();
+    assert_eq!(desk.says(&["bounce", &id])?, "1 deliveries bounced\n");
+    let reports = desk.claim("here.example").await?;
+    let Some(Body::Inline(report)) = reports.first().map(|job| &job.body) else { anyhow::bail!("no report") };
+    let report = String::from_utf8(report.to_vec())?;
+    assert!(report.contains("Subject: ") && !report.contains("Hello"), "{report}");
+    assert!(!reports[0].message.envelope.require_tls);
+    Ok(())
+}
+
+#[tokio::test]
 async fn cat_prints_what_is_stored() -> anyhow::Result<()> {
     let desk = Desk::new().await?;
     let small = desk.put("a@here.example", None, &["lisa@x.example"], CONTENT).await?.to_string();

@@ -29,6 +29,12 @@ impl Envelope {
         let body = BodyType::default();
         Self { sender, recipients, body, ret: None, envid: None, smtputf8: false, require_tls: false }
     }
+
+    /// How much of the message a report returns. Of one that demanded TLS no content travels back, perhaps in the clear
+    /// (RFC 8689 section 5).
+    pub fn returned(&self) -> Option<Return> {
+        if self.require_tls { Some(Return::Headers) } else { self.ret }
+    }
 }
 
 /// One accepted recipient.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use staffetta_mail::{Address, Envelope, QueueId};
+use staffetta_mail::report::Report;
+use staffetta_mail::{Address, Envelope, QueueId, Recipient, ReversePath};
 
 /// Milliseconds since the Unix epoch, by the clock of Redis.
 pub type UnixMillis = u64;
@@ -86,6 +87,21 @@ pub struct Notice {
     pub accept: Accept,
     /// The whole message.
     pub body: Bytes,
+}
+
+impl Notice {
+    /// A report to the sender of a message; it is tried for `lifetime`. RFC 3464 section 2: from the null path, so that it
+    /// never causes another. About a message that demanded TLS it quotes no content, and so demands none: the way back may
+    /// be without, and then nobody would hear of the end.
+    pub fn report(report: Report, to: Address, hostname: &str, lifetime: Duration) -> Self {
+        let envelope = Envelope {
+            body: report.body,
+            smtputf8: !to.as_str().is_ascii(),
+            ..Envelope::new(ReversePath::Null, vec![Recipient::new(to)])
+        };
+        let origin = Origin { listener: "bounce".to_owned(), client: None, helo: hostname.to_owned(), login: None };
+        Self { accept: Accept { envelope, origin, lifetime }, body: report.content.into() }
+    }
 }
 
 /// Where the octets of a message are.

@@ -112,6 +112,23 @@ impl Queue {
         chunk.ok_or_else(|| Error::Damaged(id, format!("chunk {index} is missing")))
     }
 
+    /// The first octets of a message: all of it, or enough for its header section. Of content that is not there any more
+    /// nothing but the prefix: a report quotes what there is, for it must be made.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn head(&self, id: QueueId, prefix: &Bytes, body: &Body) -> Result<Bytes, Error> {
+        match body {
+            Body::Inline(body) => Ok(body.clone()),
+            Body::Chunks { .. } => match self.chunk(id, 0).await {
+                Ok(chunk) if prefix.is_empty() => Ok(chunk),
+                Ok(chunk) => Ok([&**prefix, &*chunk].concat().into()),
+                Err(Error::Damaged(..)) => Ok(prefix.clone()),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
     /// Extends leases; answers which are still ours, in order.
     ///
     /// # Errors

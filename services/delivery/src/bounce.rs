@@ -5,12 +5,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use rand::RngExt;
 use staffetta_dispatch::{Failed, Plan};
 use staffetta_mail::report::{self, Fate, Original};
-use staffetta_mail::{Address, Envelope, Recipient, RemoteReply, Return, ReversePath};
-use staffetta_queue::{Accept, Body, Error, Notice, Origin, Queue};
+use staffetta_mail::{Address, RemoteReply};
+use staffetta_queue::{Error, Notice, Queue};
 
 use crate::leased::Leased;
 use crate::metrics;
@@ -44,13 +43,17 @@ impl Reporter {
             tracing::info!(qid = %job.message.id, "no report: the sender of a stranger's message had some already");
             return Ok(Vec::new());
         }
-        let head = if stranger.is_some() { None } else { Some(self.head(job).await?) };
+        let head = if stranger.is_some() {
+            None
+        } else {
+            Some(self.queue.head(job.message.id, &job.prefix, &job.body).await?)
+        };
         let each = due(job, plan).into_iter().map(|(kind, fates)| {
             let report = match &head {
                 Some(head) => self.write(job, sender, Some(head), (kind, &fates), lmtp),
                 None => self.write_short(job, sender, (kind, &fates), lmtp),
             };
-            (self.notice(Recipient::new(sender.clone()), report), kind)
+            (Notice::report(report, sender.clone(), &self.hostname, self.lifetime), kind)
         });
         Ok(each.collect())
     }
@@ -87,8 +90,7 @@ impl Reporter {
             now: today(),
             unique: rand::rng().random(),
             envid: message.envelope.envid.as_deref().filter(|_| head.is_some()),
-            // RFC 8689 section 5: the content does not travel back, perhaps in the clear.
-            ret: if message.envelope.require_tls { Some(Return::Headers) } else { message.envelope.ret },
+            ret: message.envelope.returned(),
             fates,
             original: head.map_or_else(Original::withheld, |head| Original { head, size: message.size }),
         };
@@ -98,33 +100,6 @@ impl Reporter {
             metrics::Notice::Success if lmtp => report::delivered(&facts),
             metrics::Notice::Success => report::relayed(&facts),
         }
-    }
-
-    /// The first octets of the message: all of it, or enough for its header section. Of content that is not there any
-    /// more the report quotes nothing, for it must be made.
-    async fn head(&self, job: &Leased) -> Result<Bytes, Error> {
-        match &job.body {
-            Body::Inline(body) => Ok(body.clone()),
-            Body::Chunks { .. } => match self.queue.chunk(job.message.id, 0).await {
-                Ok(chunk) if job.prefix.is_empty() => Ok(chunk),
-                Ok(chunk) => Ok([&*job.prefix, &*chunk].concat().into()),
-                Err(Error::Damaged(..)) => Ok(job.prefix.clone()),
-                Err(error) => Err(error),
-            },
-        }
-    }
-
-    /// RFC 3464 section 2: from the null path, so that it never causes another. About a message that demanded TLS it quotes
-    /// no content, and so demands none: the way back may be without, and then nobody would hear of the end.
-    fn notice(&self, to: Recipient, report: report::Report) -> Notice {
-        let envelope = Envelope {
-            body: report.body,
-            smtputf8: !to.address.as_str().is_ascii(),
-            ..Envelope::new(ReversePath::Null, vec![to])
-        };
-        let origin = Origin { listener: "bounce".to_owned(), client: None, helo: self.hostname.clone(), login: None };
-        let accept = Accept { envelope, origin, lifetime: self.lifetime };
-        Notice { accept, body: report.content.into() }
     }
 }
 

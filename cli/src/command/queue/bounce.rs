@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use staffetta_config::Config;
 use staffetta_mail::report::{self, Fate, Original};
-use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
+use staffetta_mail::{QueueId, Recipient, Status};
 use staffetta_policy::client;
-use staffetta_queue::{Accept, Body, Destination, Error, Job, Notice, Origin, Queue, Settled, Settlement};
+use staffetta_queue::{Destination, Error, Job, Notice, Origin, Queue, Settled, Settlement};
 
 use super::act::{Outcome, UNSURE, confirmed, filters, has_others, is_there};
 use super::{Found, for_each};
@@ -114,7 +114,7 @@ async fn notice(config: &Config, queue: &Queue, job: &Job) -> Result<Option<Noti
     let fate = |recipient| Fate { recipient, status: STATUS, text: TEXT, remote: None, reply: None };
     let fates: Vec<Fate<'_>> = wanted.into_iter().map(fate).collect();
     let Some(sender) = message.envelope.sender.address().filter(|_| !fates.is_empty()) else { return Ok(None) };
-    let head = if stranger { Bytes::new() } else { head(queue, job).await? };
+    let head = if stranger { Bytes::new() } else { queue.head(message.id, &job.prefix, &job.body).await? };
     let report = report::failure(&report::Notice {
         hostname: &config.hostname,
         sender,
@@ -123,26 +123,9 @@ async fn notice(config: &Config, queue: &Queue, job: &Job) -> Result<Option<Noti
         now: queue.now(),
         unique: rand::random(),
         envid: message.envelope.envid.as_deref().filter(|_| !stranger),
-        ret: message.envelope.ret,
+        ret: message.envelope.returned(),
         fates: &fates,
         original: if stranger { Original::withheld() } else { Original { head: &head, size: message.size } },
     });
-    let to = Recipient::new(sender.clone());
-    let envelope = Envelope {
-        body: report.body,
-        smtputf8: !to.address.as_str().is_ascii(),
-        require_tls: message.envelope.require_tls,
-        ..Envelope::new(ReversePath::Null, vec![to])
-    };
-    let origin = Origin { listener: "bounce".to_owned(), client: None, helo: config.hostname.clone(), login: None };
-    let accept = Accept { envelope, origin, lifetime: config.delivery.lifetime };
-    Ok(Some(Notice { accept, body: report.content.into() }))
-}
-
-/// The first octets of the message, its header section among them.
-async fn head(queue: &Queue, job: &Job) -> Result<Bytes, Error> {
-    match &job.body {
-        Body::Inline(body) => Ok(body.clone()),
-        Body::Chunks { .. } => Ok([&*job.prefix, &*queue.chunk(job.message.id, 0).await?].concat().into()),
-    }
+    Ok(Some(Notice::report(report, sender.clone(), &config.hostname, config.delivery.lifetime)))
 }
