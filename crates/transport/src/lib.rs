@@ -1,7 +1,11 @@
-//! The tokio shell: the start of a service, listeners, the PROXY protocol, TLS with reload, DNS, connecting, shutdown.
+//! The tokio shell: the start of a service, listeners, the PROXY protocol, TLS with reload, DNS, next hops and the way to
+//! them, connecting, shutdown.
 
 pub mod connect;
 pub mod dns;
+pub mod fallback;
+pub mod hop;
+pub mod itinerary;
 pub mod launch;
 pub mod listen;
 mod memory;

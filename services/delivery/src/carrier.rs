@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 use staffetta_dispatch::{Fate, Handle, Refused};
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::tls::Need;
+use staffetta_transport::itinerary::Candidate;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::connection::{Connection, Opener};
-use crate::itinerary::Candidate;
 use crate::lanes::{Berth, Lane, Work};
 use crate::leased::Task;
 use crate::metrics;

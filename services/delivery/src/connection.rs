@@ -15,12 +15,12 @@ use staffetta_policy::classify;
 use staffetta_policy::tls::{self, Dane, Facts, Need, Security, Sts};
 use staffetta_smtp::client::{Client, Event, Failure, Stage};
 use staffetta_transport::connect::{Stream, TlsClient, TlsSession, dial};
+use staffetta_transport::fallback::Fallback;
+use staffetta_transport::hop::NextHop;
+use staffetta_transport::itinerary::Candidate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
-use crate::fallback::Fallback;
-use crate::hop::NextHop;
-use crate::itinerary::Candidate;
 use crate::metrics::{Metrics, TlsResult, record};
 
 /// Room for replies.

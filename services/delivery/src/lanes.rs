@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use staffetta_dispatch::{Advice, Backoffs, Pool, Refused};
 use staffetta_queue::Destination;
+use staffetta_transport::hop::{HopKey, NextHop, Router};
 use tokio::sync::Notify;
 
-use crate::hop::{HopKey, NextHop, Router};
 use crate::worker::Worker;
 
 /// Between looks at whether somebody else needs the connection that is being set up.
@@ -54,10 +54,10 @@ impl Lanes {
 
     /// Gives work to its lane and wakes a carrier that is idle there.
     pub(crate) fn put(&self, router: &Router, work: &Work) {
-        let key = router.key(&work.destination);
+        let key = router.key(work.destination.as_str());
         let woken = self.with(|pool| {
             pool.put(&key, work, || {
-                let hop = router.hop(&work.destination);
+                let hop = router.hop(work.destination.as_str());
                 let limit = hop.concurrency;
                 (Arc::new(Lane { hop, wake: Notify::new() }), limit)
             })

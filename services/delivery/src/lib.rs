@@ -14,9 +14,6 @@ mod bounce;
 mod carrier;
 mod connection;
 mod converse;
-mod fallback;
-mod hop;
-mod itinerary;
 mod lanes;
 mod leased;
 mod letters;
@@ -40,15 +37,15 @@ use staffetta_policy::schedule::Schedule;
 use staffetta_queue::{Health, Queue};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
+use staffetta_transport::fallback::Fallback;
+use staffetta_transport::hop::Router;
+use staffetta_transport::itinerary::Planner;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use bounce::Reporter;
-use fallback::Fallback;
-use hop::Router;
-use itinerary::Planner;
 use lanes::Lanes;
 use letters::Letters;
 use metrics::Metrics;
@@ -140,12 +137,7 @@ fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationTok
     let tls = TlsClient::new(delivery.ca.as_deref()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     Ok(Worker {
         router: Router::new(config),
-        planner: Planner {
-            resolver,
-            hostname: config.hostname.clone(),
-            port: delivery.port,
-            blocked: staffetta_config::with_translated(&delivery.blocked_networks),
-        },
+        planner: Planner::new(config, resolver),
         tls,
         timeouts: delivery.timeouts,
         sources: delivery.source_addresses.clone(),

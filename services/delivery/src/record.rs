@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use staffetta_dispatch::{Attempt, Failed, Fate};
 use staffetta_mail::Status;
 use staffetta_telemetry::maillog::{self, Delays, Relay};
+use staffetta_transport::hop::NextHop;
 
 use crate::connection::Connection;
-use crate::hop::NextHop;
 use crate::leased::Task;
 use crate::metrics::{Outcome, record};
 use crate::worker::Worker;

@@ -11,14 +11,14 @@ use staffetta_mail::Envelope;
 use staffetta_policy::mx;
 use staffetta_queue::{Lease, Queue};
 use staffetta_transport::connect::TlsClient;
+use staffetta_transport::fallback::Fallback;
+use staffetta_transport::hop::Router;
+use staffetta_transport::itinerary::Planner;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carrier;
-use crate::fallback::Fallback;
-use crate::hop::Router;
-use crate::itinerary::Planner;
 use crate::lanes::{Lane, Lanes, Work};
 use crate::leased::{Leased, Task};
 use crate::letters::{Letter, Letters};

@@ -21,6 +21,8 @@
 //! follows the final dot of the one before it: keep one transaction submitted ahead ([`Client::backlog`]) and a
 //! message costs one round trip. Without it the session is strictly lock-step.
 //!
+//! [`Client::ask`] puts a question instead of a message: the dialogue ends with the answers to RCPT.
+//!
 //! Failures are facts ([`Failure`]): what happened and at which [`Stage`]. What they mean is decided in
 //! `staffetta_policy::classify`. Transactions that were submitted and for which no `Done` came before `Closed` were
 //! not attempted: nothing of them was answered, and nothing of their content was sent.
@@ -181,7 +183,7 @@ pub struct Report {
 /// What happened to one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The server took responsibility for this recipient with this reply.
+    /// The server took responsibility for this recipient with this reply. To a question ([`Client::ask`]): it would.
     Delivered(RemoteReply),
     /// It did not.
     Failed(Failure),

@@ -70,6 +70,11 @@ impl Pipeline {
         self.waiting.push_back(Open::new(id, transaction));
     }
 
+    /// As [`Self::submit`], without the content: MAIL and RCPT, and nothing behind them.
+    pub(super) fn ask(&mut self, id: TransactionId, transaction: Transfer) {
+        self.waiting.push_back(Open { probe: true, ..Open::new(id, transaction) });
+    }
+
     /// Transactions whose content is not out yet.
     pub(super) fn backlog(&self) -> usize {
         self.waiting.len() + usize::from(self.open.is_some())
@@ -185,12 +190,12 @@ impl Pipeline {
             Due::Mail => {
                 command::mail(&open.transaction, server, output);
                 open.dsn = server.dsn && recipients.iter().any(|recipient| recipient.notify.is_some());
-                open.step = if recipients.is_empty() { Due::Data } else { Due::Rcpt(0) };
+                open.step = if recipients.is_empty() { open.after_recipients() } else { Due::Rcpt(0) };
                 Expected::Mail
             }
             Due::Rcpt(index) => {
                 command::rcpt(&recipients[index], server, output);
-                open.step = if index + 1 < recipients.len() { Due::Rcpt(index + 1) } else { Due::Data };
+                open.step = if index + 1 < recipients.len() { Due::Rcpt(index + 1) } else { open.after_recipients() };
                 Expected::Rcpt(index)
             }
             Due::Data => {
@@ -271,6 +276,9 @@ impl Pipeline {
         let Some(open) = self.open.as_mut() else { return Ok(()) };
         if is_positive(&reply) {
             open.accepted.push(index);
+            if open.probe {
+                open.settle(index, Outcome::Delivered(reply));
+            }
             return Ok(());
         }
         let failure = refusal(Stage::Rcpt, reply)?;
@@ -332,21 +340,20 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Ends an open transaction that cannot succeed any more, once none of its replies is on its way.
+    /// Ends an open transaction from which no content will come, once none of its replies is on its way.
     fn close_refused(&mut self) {
         let unanswered = |e: &Expected| matches!(e, Expected::Mail | Expected::Rcpt(_) | Expected::Data);
         if self.expected.iter().any(unanswered) {
             return;
         }
-        let hopeless = |open: &mut Open| open.aborted || (open.step == Due::Data && open.accepted.is_empty());
-        let Some(open) = self.open.take_if(hopeless) else { return };
+        let Some(open) = self.open.take_if(|open| open.is_over()) else { return };
         self.needs_reset = open.mail_accepted || open.again;
         if open.withdrawn {
             return;
         }
         if open.again {
             self.lock_step = true;
-            self.waiting.push_front(Open::new(open.id, open.transaction));
+            self.waiting.push_front(open.afresh());
         } else {
             self.done.push_back(open.report());
         }

@@ -86,6 +86,12 @@ impl Client {
         self.pipeline.submit(id, transaction);
     }
 
+    /// Asks whether the server would take a message for these recipients: MAIL and RCPT, never DATA. The report has the
+    /// answer for each of them; [`super::Outcome::Delivered`] is a yes.
+    pub fn ask(&mut self, id: TransactionId, transaction: Transfer) {
+        self.pipeline.ask(id, transaction);
+    }
+
     /// Takes back the messages of which nothing was sent: they are not this session's any more, and no report comes of
     /// them. With `begun` also the one whose commands travelled behind a final dot that is not answered: should the
     /// server come to it after all, the session ends at its `354`, for nothing but content can follow that.

@@ -57,6 +57,8 @@ pub(super) struct Open {
     pub(super) accepted: Vec<usize>,
     pub(super) outcomes: Vec<Option<Outcome>>,
     pub(super) dsn: bool,
+    /// Only a question: it ends with the answers to RCPT, and DATA is never sent.
+    pub(super) probe: bool,
 }
 
 impl Open {
@@ -64,7 +66,28 @@ impl Open {
         let outcomes = vec![None; transaction.recipients.len()];
         let (accepted, step) = (Vec::new(), Due::Mail);
         let (mail_accepted, aborted, withdrawn, again, dsn) = (false, false, false, false, false);
-        Self { id, transaction, step, mail_accepted, aborted, withdrawn, again, accepted, outcomes, dsn }
+        let probe = false;
+        Self { id, transaction, step, mail_accepted, aborted, withdrawn, again, accepted, outcomes, dsn, probe }
+    }
+
+    /// The same from its beginning.
+    pub(super) fn afresh(self) -> Self {
+        Self { probe: self.probe, ..Self::new(self.id, self.transaction) }
+    }
+
+    /// What goes out when RCPT does not any more.
+    pub(super) const fn after_recipients(&self) -> Due {
+        if self.probe { Due::Answers } else { Due::Data }
+    }
+
+    /// Can nothing come of it any more but its report?
+    pub(super) const fn is_over(&self) -> bool {
+        match self.step {
+            _ if self.aborted => true,
+            Due::Answers => self.probe,
+            Due::Data => self.accepted.is_empty(),
+            Due::Mail | Due::Rcpt(_) | Due::Content => false,
+        }
     }
 
     pub(super) fn settle(&mut self, index: usize, outcome: Outcome) {

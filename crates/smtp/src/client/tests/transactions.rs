@@ -43,6 +43,58 @@ fn rfc2920_the_next_group_travels_behind_the_final_dot() {
 }
 
 #[test]
+fn a_question_ends_with_the_answers_to_rcpt_and_data_is_never_said() {
+    let expected = vec!["delivered 250 2.1.5 ok".to_owned(), "Rcpt 550 5.1.1 no".to_owned()];
+    let mut d = Dialogue::with(settings(), &["PIPELINING"], &[]);
+    d.session.ask(TransactionId(1), message(&["a@b.c", "d@b.c"]));
+    assert_eq!(d.next(), Event::Read(Stage::Mail));
+    assert_eq!(d.sent(), "MAIL FROM:<s@example.org>\r\nRCPT TO:<a@b.c>\r\nRCPT TO:<d@b.c>\r\n");
+    assert_eq!(d.on("250 1\r\n250 2.1.5 ok\r\n"), Event::Read(Stage::Rcpt));
+    assert_eq!(Dialogue::done(d.on("550 5.1.1 no\r\n")), (1, expected.clone()));
+    d.session.submit(TransactionId(2), message(&["a@b.c"]));
+    d.next();
+    assert_eq!(d.sent(), "RSET\r\nMAIL FROM:<s@example.org>\r\nRCPT TO:<a@b.c>\r\nDATA\r\n", "a message is none");
+
+    let mut d = Dialogue::with(settings(), &[], &[]);
+    d.session.ask(TransactionId(1), message(&["a@b.c", "d@b.c"]));
+    for (say, sent) in [
+        ("", "MAIL FROM:<s@example.org>\r\n"),
+        ("250 ok\r\n", "RCPT TO:<a@b.c>\r\n"),
+        ("250 2.1.5 ok\r\n", "RCPT TO:<d@b.c>\r\n"),
+    ] {
+        assert!(matches!(d.on(say), Event::Read(_)));
+        assert_eq!(d.sent(), sent);
+    }
+    assert_eq!(Dialogue::done(d.on("550 5.1.1 no\r\n")), (1, expected));
+    d.session.quit();
+    assert_eq!(d.next(), Event::Read(Stage::Quit));
+    assert_eq!(d.sent(), "QUIT\r\n");
+}
+
+#[test]
+fn a_question_that_is_put_once_more_stays_a_question() {
+    let mut d = Dialogue::with(settings(), &["PIPELINING"], &[]);
+    d.session.ask(TransactionId(1), message(&["a@b.c"]));
+    d.next();
+    d.sent();
+    assert!(matches!(d.on("503 5.5.1 nested MAIL\r\n503 5.5.1 no\r\n"), Event::Read(Stage::Reset)));
+    assert_eq!(d.sent(), "RSET\r\n");
+    assert!(matches!(d.on("250 ok\r\n"), Event::Read(Stage::Mail)));
+    d.on("250 ok\r\n");
+    assert_eq!(d.sent(), "MAIL FROM:<s@example.org>\r\nRCPT TO:<a@b.c>\r\n");
+    assert_eq!(Dialogue::done(d.on("250 ok\r\n")), (1, vec!["delivered 250 ok".to_owned()]));
+}
+
+#[test]
+fn a_question_that_mail_is_refused_is_answered_so() {
+    let mut d = Dialogue::with(settings(), &["PIPELINING"], &[]);
+    d.session.ask(TransactionId(1), message(&["a@b.c"]));
+    d.next();
+    let refused = d.on("550 5.7.1 not from you\r\n503 5.5.1 no\r\n");
+    assert_eq!(Dialogue::done(refused), (1, vec!["Mail 550 5.7.1 not from you".to_owned()]));
+}
+
+#[test]
 fn what_is_withdrawn_behind_a_dot_without_an_answer_is_never_sent() {
     let mut d = Dialogue::pipelined(&[&["a@b.c"], &["d@b.c"], &["e@b.c"]]);
     d.next();

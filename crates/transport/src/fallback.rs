@@ -12,11 +12,11 @@ const CAPACITY: usize = 10_000;
 
 /// The memory of one pod.
 #[derive(Default)]
-pub(crate) struct Fallback(Mutex<HashMap<IpAddr, Instant>>);
+pub struct Fallback(Mutex<HashMap<IpAddr, Instant>>);
 
 impl Fallback {
     /// TLS failed with this host at `now`.
-    pub(crate) fn remember(&self, host: IpAddr, now: Instant) {
+    pub fn remember(&self, host: IpAddr, now: Instant) {
         let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if hosts.len() >= CAPACITY {
             let mut times: Vec<_> = hosts.values().copied().collect();
@@ -28,7 +28,7 @@ impl Fallback {
     }
 
     /// Should TLS be left out?
-    pub(crate) fn applies(&self, host: IpAddr, now: Instant) -> bool {
+    pub fn applies(&self, host: IpAddr, now: Instant) -> bool {
         let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match hosts.get(&host) {
             Some(since) if now.saturating_duration_since(*since) < MEMORY => true,

@@ -1,6 +1,6 @@
-//! Next hops: which server, or which domain's servers, take the mail of a destination queue.
+//! Next hops: which server, or which domain's servers, take the mail of a domain.
 //!
-//! A route of the configuration names one server for many destinations (a smart host); all of them then share its
+//! A route of the configuration names one server for many domains (a smart host); all of them then share its
 //! connections. Without a route every domain is a next hop of its own, found through MX. The rules are
 //! `staffetta_policy::routing`; here they meet the configuration.
 
@@ -12,12 +12,11 @@ use staffetta_config::{self as config, Config};
 use staffetta_mail::address_literal;
 use staffetta_policy::routing::{self, Defaults, Path};
 use staffetta_policy::tls::{Level, Need, Security};
-use staffetta_queue::Destination;
 use staffetta_smtp::client::{Credentials, Protocol, ServerProfile};
 
 /// Where to go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Target {
+pub enum Target {
     /// One server, named by the configuration; no MX look-up, no blocked networks.
     Host {
         /// A name or an address.
@@ -31,10 +30,11 @@ pub(crate) enum Target {
     Literal(IpAddr),
 }
 
-/// What two destinations must share to share a connection.
+/// What two domains must share to share a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct HopKey {
-    pub(crate) target: Target,
+pub struct HopKey {
+    /// Where to.
+    pub target: Target,
     lmtp: bool,
     /// Two routes may ask the same host for different levels.
     level: Level,
@@ -44,22 +44,24 @@ pub(crate) struct HopKey {
 
 /// A place to deliver to, and how.
 #[derive(Debug)]
-pub(crate) struct NextHop {
-    pub(crate) key: HopKey,
-    pub(crate) protocol: Protocol,
+pub struct NextHop {
+    /// What stands for it.
+    pub key: HopKey,
+    /// SMTP or LMTP.
+    pub protocol: Protocol,
     /// As configured; what comes of it for one host is decided in `policy::tls`.
-    pub(crate) level: Level,
+    pub level: Level,
     /// Most connections of this pod.
-    pub(crate) concurrency: u32,
+    pub concurrency: u32,
     /// Our name in EHLO.
-    pub(crate) helo_name: Arc<str>,
+    pub helo_name: Arc<str>,
     /// Only sent over an encrypted connection.
-    pub(crate) credentials: Option<Arc<Credentials>>,
+    pub credentials: Option<Arc<Credentials>>,
 }
 
 impl NextHop {
     /// `smtp` or `lmtp`, for the log.
-    pub(crate) fn protocol_name(&self) -> &'static str {
+    pub fn protocol_name(&self) -> &'static str {
         match self.protocol {
             Protocol::Smtp => "smtp",
             Protocol::Lmtp => "lmtp",
@@ -67,7 +69,7 @@ impl NextHop {
     }
 
     /// For the SMTP client, towards a host that is asked for this.
-    pub(crate) fn settings(&self, security: &Security) -> ServerProfile {
+    pub fn settings(&self, security: &Security) -> ServerProfile {
         ServerProfile {
             helo_name: self.helo_name.to_string(),
             protocol: self.protocol,
@@ -79,7 +81,7 @@ impl NextHop {
     }
 
     /// The name for texts: the domain or the host.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         match &self.key.target {
             Target::Host { host, .. } => host.to_string(),
             Target::Domain(domain) => domain.to_string(),
@@ -89,7 +91,7 @@ impl NextHop {
 }
 
 /// The routes of the configuration, ready for questions.
-pub(crate) struct Router {
+pub struct Router {
     hostname: Arc<str>,
     defaults: Defaults,
     routes: Vec<routing::Route>,
@@ -97,7 +99,8 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    pub(crate) fn new(config: &Config) -> Self {
+    /// With the routes of `[delivery]`.
+    pub fn new(config: &Config) -> Self {
         let delivery = &config.delivery;
         Self {
             hostname: config.hostname.as_str().into(),
@@ -107,10 +110,10 @@ impl Router {
         }
     }
 
-    /// The next hop of a destination.
-    pub(crate) fn hop(&self, destination: &Destination) -> NextHop {
-        let path = self.path(destination);
-        let key = key(&path, destination.as_str());
+    /// The next hop of a domain, or of an address literal in its brackets.
+    pub fn hop(&self, domain: &str) -> NextHop {
+        let path = self.path(domain);
+        let key = key(&path, domain);
         let protocol = if key.lmtp { Protocol::Lmtp } else { Protocol::Smtp };
         NextHop {
             protocol,
@@ -122,22 +125,21 @@ impl Router {
         }
     }
 
-    /// What decides whether two destinations share connections.
-    pub(crate) fn key(&self, destination: &Destination) -> HopKey {
-        key(&self.path(destination), destination.as_str())
+    /// What decides whether two domains share connections.
+    pub fn key(&self, domain: &str) -> HopKey {
+        key(&self.path(domain), domain)
     }
 
-    fn path(&self, destination: &Destination) -> Path {
-        routing::route(&self.routes, &self.defaults, destination.as_str())
+    fn path(&self, domain: &str) -> Path {
+        routing::route(&self.routes, &self.defaults, domain)
     }
 }
 
-fn key(path: &Path, destination: &str) -> HopKey {
+fn key(path: &Path, literal: &str) -> HopKey {
     let (target, lmtp) = match &path.next_hop {
-        routing::NextHop::Mx(domain) => (
-            address_literal(destination).map_or_else(|| Target::Domain(domain.as_str().into()), Target::Literal),
-            false,
-        ),
+        routing::NextHop::Mx(domain) => {
+            (address_literal(literal).map_or_else(|| Target::Domain(domain.as_str().into()), Target::Literal), false)
+        }
         routing::NextHop::Smtp { host, port } => (Target::Host { host: host.as_str().into(), port: *port }, false),
         routing::NextHop::Lmtp { host, port } => (Target::Host { host: host.as_str().into(), port: *port }, true),
     };
@@ -190,8 +192,8 @@ mod tests {
             to(Pattern::Exact("local.test".to_owned()), Via::Lmtp { host: "::1".to_owned(), port: 24 }),
             to(Pattern::Any, smart),
         ]);
-        let hop = |name: &str| router.hop(&Destination::new(name));
-        assert_eq!(hop("a.test").key, router.key(&Destination::new("b.test")));
+        let hop = |name: &str| router.hop(name);
+        assert_eq!(hop("a.test").key, router.key("b.test"));
         assert_eq!(hop("direct.test").key.target, Target::Domain("direct.test".into()));
         assert_eq!(hop("local.test").protocol, Protocol::Lmtp);
         assert_eq!(hop("a.test").concurrency, 5);
@@ -203,17 +205,17 @@ mod tests {
         let smart = || Via::Smtp { host: "smart.test".to_owned(), port: 26 };
         let strict = routing::Route { tls: Some(Level::Verify), ..to(Pattern::Exact("a.test".to_owned()), smart()) };
         let router = router(vec![strict, to(Pattern::Any, smart())]);
-        let key = |name: &str| router.key(&Destination::new(name));
+        let key = |name: &str| router.key(name);
         assert_ne!(key("a.test"), key("b.test"), "mail for a.test must not join a connection that checks nothing");
     }
 
     #[test]
     fn without_a_route_each_domain_stands_alone_and_literals_are_addresses() {
         let router = router(Vec::new());
-        let key = |name: &str| router.key(&Destination::new(name));
+        let key = |name: &str| router.key(name);
         assert_ne!(key("a.test"), key("b.test"));
         assert_eq!(key("[192.0.2.1]").target, Target::Literal("192.0.2.1".parse().unwrap()));
         assert!(matches!(key("[ipv6:::1]").target, Target::Literal(IpAddr::V6(_))));
-        assert!(router.hop(&Destination::new("a.test")).settings(&in_clear()).detect_loop);
+        assert!(router.hop("a.test").settings(&in_clear()).detect_loop);
     }
 }

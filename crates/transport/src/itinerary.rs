@@ -5,27 +5,41 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use rand::RngExt;
+use staffetta_config::Config;
 use staffetta_policy::classify::Failure;
-pub(crate) use staffetta_policy::mx::Candidate;
+pub use staffetta_policy::mx::Candidate;
 use staffetta_policy::mx::{self, Answer, Order, Proof, Search};
-use staffetta_transport::connect::has_route;
-use staffetta_transport::dns::{DnsError, MailDomain, MxHost, Resolver};
 
+use crate::connect::has_route;
+use crate::dns::{DnsError, MailDomain, MxHost, Resolver};
 use crate::hop::Target;
 
 /// What look-ups obey.
-pub(crate) struct Planner {
-    pub(crate) resolver: Resolver,
-    pub(crate) hostname: String,
+pub struct Planner {
+    resolver: Resolver,
+    hostname: String,
     /// Of hosts found through DNS.
-    pub(crate) port: u16,
+    port: u16,
     /// Never dialled after a look-up.
-    pub(crate) blocked: Vec<IpNet>,
+    blocked: Vec<IpNet>,
 }
 
 impl Planner {
+    /// With the rules of `[delivery]`.
+    pub fn new(config: &Config, resolver: Resolver) -> Self {
+        Self {
+            resolver,
+            hostname: config.hostname.clone(),
+            port: config.delivery.port,
+            blocked: staffetta_config::with_translated(&config.delivery.blocked_networks),
+        }
+    }
+
     /// Where to deliver; never empty.
-    pub(crate) async fn plan(&self, target: &Target) -> Result<Vec<Candidate>, Failure> {
+    ///
+    /// # Errors
+    /// Why there is nowhere to go.
+    pub async fn plan(&self, target: &Target) -> Result<Vec<Candidate>, Failure> {
         match target {
             Target::Host { host, port } => self.host(host, *port).await,
             Target::Domain(domain) => self.domain(domain).await,
