@@ -71,7 +71,7 @@ async fn try_sql(config: &Config) -> Option<Finding> {
 
 /// Any answer will do, also that the name does not exist.
 async fn try_dns(config: &Config) -> Option<Finding> {
-    let settings = DnsSettings { servers: config.dns.servers.clone() };
+    let settings = DnsSettings { servers: config.dns.servers.clone(), ..DnsSettings::default() };
     let error = match Resolver::new(&settings) {
         Ok(resolver) => match tokio::time::timeout(PATIENCE, resolver.mail_domain(&config.hostname)).await {
             Ok(answer) => answer.err()?.to_string(),

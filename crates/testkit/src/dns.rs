@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -28,6 +28,7 @@ pub struct FakeDns {
 struct Zone {
     records: HashMap<Name, Vec<RData>>,
     failing: HashSet<Name>,
+    silent: HashSet<Name>,
     queries: u64,
 }
 
@@ -84,11 +85,26 @@ impl FakeDns {
         self
     }
 
+    /// No question about this name is answered.
+    pub fn silent(&self, name: &str) -> &Self {
+        lock(&self.zone).silent.insert(fqdn(name));
+        self
+    }
+
+    /// Adds the name of an address, as in the reverse tree.
+    pub fn pointer(&self, address: impl Into<IpAddr>, name: &str) -> &Self {
+        let mut reverse = Name::from(address.into());
+        reverse.set_fqdn(true);
+        lock(&self.zone).records.entry(reverse).or_default().push(RData::PTR(PTR(fqdn(name))));
+        self
+    }
+
     /// Forgets all about a name.
     pub fn remove(&self, name: &str) -> &Self {
         let mut zone = lock(&self.zone);
         zone.records.remove(&fqdn(name));
         zone.failing.remove(&fqdn(name));
+        zone.silent.remove(&fqdn(name));
         drop(zone);
         self
     }
@@ -100,6 +116,10 @@ impl FakeDns {
 }
 
 impl Zone {
+    fn is_silent(&self, request: &Message) -> bool {
+        request.queries.first().is_some_and(|query| self.silent.contains(&query.name.to_lowercase()))
+    }
+
     fn answer(&mut self, request: &Message) -> Message {
         self.queries += 1;
         let mut reply = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
@@ -166,7 +186,7 @@ async fn serve_stream(mut stream: TcpStream, zone: Arc<Mutex<Zone>>) {
         if stream.read_exact(&mut request).await.is_err() {
             return;
         }
-        let Some(reply) = respond(&zone, &request) else { return };
+        let Some(reply) = respond(&zone, &request) else { continue };
         if stream.write_u16(reply.len() as u16).await.is_err() || stream.write_all(&reply).await.is_err() {
             return;
         }
@@ -175,7 +195,12 @@ async fn serve_stream(mut stream: TcpStream, zone: Arc<Mutex<Zone>>) {
 
 fn respond(zone: &Mutex<Zone>, request: &[u8]) -> Option<Vec<u8>> {
     let request = Message::from_vec(request).ok()?;
-    lock(zone).answer(&request).to_vec().ok()
+    let mut zone = lock(zone);
+    if zone.is_silent(&request) {
+        zone.queries += 1;
+        return None;
+    }
+    zone.answer(&request).to_vec().ok()
 }
 
 fn lock(zone: &Mutex<Zone>) -> MutexGuard<'_, Zone> {

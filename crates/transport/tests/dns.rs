@@ -7,7 +7,7 @@ use staffetta_transport::dns::{DnsSettings, MailDomain, MxHost, Proof, Resolver}
 
 async fn world() -> anyhow::Result<(FakeDns, Resolver)> {
     let dns = FakeDns::start().await?;
-    let resolver = Resolver::new(&DnsSettings { servers: vec![dns.address()] })?;
+    let resolver = Resolver::new(&DnsSettings { servers: vec![dns.address()], ..DnsSettings::default() })?;
     Ok((dns, resolver))
 }
 

@@ -132,7 +132,7 @@ fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationTok
     let delivery = &config.delivery;
     // First: the other parts take their handles from the recorder that this describes.
     let metrics = Metrics::new();
-    let resolver = Resolver::new(&DnsSettings { servers: config.dns.servers.clone() })
+    let resolver = Resolver::new(&DnsSettings { servers: config.dns.servers.clone(), ..DnsSettings::default() })
         .map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     let tls = TlsClient::new(delivery.ca.as_deref()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     Ok(Worker {

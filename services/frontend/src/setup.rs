@@ -25,6 +25,8 @@ use crate::quota::Quota;
 
 /// Descriptors for anything but SMTP clients: listeners, Redis, the auth service, DNS, HTTP.
 const DESCRIPTORS_BESIDE: u64 = 256;
+/// How long a DNS server has for one answer: a datagram that was lost must not cost a recipient.
+const DNS_PATIENCE: Duration = Duration::from_millis(1500);
 /// SASL mechanisms that the auth service understands.
 const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
 
@@ -197,8 +199,8 @@ pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>
 
 /// What every message goes through.
 pub(crate) fn intake(config: &Config, queue: Queue, auth: Auth) -> anyhow::Result<Intake> {
-    let resolver = Resolver::new(&DnsSettings { servers: config.dns.servers.clone() }).context("dns")?;
-    let directory = Directory { auth, resolver };
+    let settings = DnsSettings { servers: config.dns.servers.clone(), patience: Some(DNS_PATIENCE) };
+    let directory = Directory::new(auth, Resolver::new(&settings).context("dns")?);
     let rules = rules(config);
     let postmaster = &rules.postmaster;
     if postmaster.destination.is_none() && !rules.routed_domains.contains(&postmaster.hostname) {

@@ -450,3 +450,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_recipients_of_the_group_behind_a_question_are_known_and_nothing_else_is() {
+    let mut story = Story::begin(Settings::default());
+    story.say("EHLO c\r\n");
+    for (behind, expected) in [
+        ("RCPT TO:<1@b.c>\r\nrcpt to:<2@b.c> NOTIFY=NEVER\r\nDATA\r\n", vec!["1@b.c", "2@b.c"]),
+        ("RCPT TO:<1@b.c>\r\nNOOP\r\nRCPT TO:<2@b.c>\r\n", vec!["1@b.c"]),
+        ("RCPT TO:<1@b.c>\r\nRCPT TO:<2@b.c", vec!["1@b.c"]),
+        ("RCPT TO:<1@b.c>\r\nRCPT TO:nobody@\r\nRCPT TO:<2@b.c>\r\n", vec!["1@b.c"]),
+        ("RCPT TO:<1@b.c>\r\n\u{0}\r\n", vec!["1@b.c"]),
+        ("", vec![]),
+    ] {
+        story.say("RSET\r\n");
+        story.say("MAIL FROM:<a@b.c>\r\n");
+        story.input.extend_from_slice(b"RCPT TO:<0@b.c>\r\n");
+        story.input.extend_from_slice(behind.as_bytes());
+        let Action::Ask(question) = story.session.next(&mut story.input, &mut story.output, story.now) else {
+            panic!("no question");
+        };
+        let ahead = story.session.recipients_ahead(&story.input);
+        assert_eq!(ahead.map(|recipient| recipient.address.to_string()).collect::<Vec<_>>(), expected, "{behind:?}");
+        story.input.clear();
+        story.answer(&question);
+        story.run();
+    }
+}

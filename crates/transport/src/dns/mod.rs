@@ -40,6 +40,8 @@ const ACTIVE_REQUESTS: usize = 1024;
 pub struct DnsSettings {
     /// The recursive resolvers; empty: those of the system (`/etc/resolv.conf`), and its hosts file for addresses.
     pub servers: Vec<SocketAddr>,
+    /// How long a server has for one answer, of which there may be three tries; `None`: five seconds.
+    pub patience: Option<Duration>,
 }
 
 /// A question that has no answer now; asking later may help. Completes "failed to look up …".
@@ -86,6 +88,7 @@ impl Resolver {
             builder
         };
         let options = builder.options_mut();
+        options.timeout = settings.patience.unwrap_or(options.timeout);
         options.cache_size = CACHE_SIZE;
         options.negative_max_ttl = Some(NEGATIVE_TTL);
         options.try_tcp_on_error = true;
@@ -263,6 +266,9 @@ mod tests {
         let server = name_server(&"127.0.0.1:5353".parse().unwrap());
         assert!(server.connections.iter().all(|c| c.port == 5353));
         assert_eq!(server.connections.len(), 2);
-        assert!(Resolver::new(&DnsSettings { servers: vec!["127.0.0.1:5353".parse().unwrap()] }).is_ok());
+        assert!(
+            Resolver::new(&DnsSettings { servers: vec!["127.0.0.1:5353".parse().unwrap()], ..DnsSettings::default() })
+                .is_ok()
+        );
     }
 }

@@ -1,23 +1,60 @@
 //! The session's questions, put to the intake, the auth service and the queue.
 
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Instant;
 
+use bytes::BytesMut;
+use futures_util::future::join_all;
+use futures_util::poll;
 use staffetta_mail::{Address, Envelope, ReversePath};
 use staffetta_queue::{Destination, Filter};
 use staffetta_smtp::Reply;
 use staffetta_smtp::server::{Answer, Question};
 
-use super::Dialog;
+use tokio::time::timeout;
+
 use super::refused::{Refused, message_refused, recipient_refused};
+use super::{Dialog, flush};
+use crate::intake::{Cause, NOTICEABLE, Principal};
+use crate::stream::Stream;
+
+/// How many recipients are looked up ahead, while the client waits for one before them.
+const AHEAD: usize = 50;
 
 impl Dialog<'_> {
+    /// Finds the answer to a question. If that takes a while, the client gets the replies that are ready first.
+    pub(super) async fn ask(
+        &mut self,
+        question: Question,
+        input: &[u8],
+        stream: &mut Stream,
+        output: &mut BytesMut,
+    ) -> io::Result<Answer<Refused>> {
+        let patience = self.patience();
+        let mut answer = pin!(self.answer(question, input));
+        if let Poll::Ready(answer) = poll!(&mut answer) {
+            return Ok(answer);
+        }
+        let waiting = async {
+            if let Ok(answer) = timeout(NOTICEABLE, &mut answer).await {
+                return Ok(answer);
+            }
+            let (answer, flushed) = tokio::join!(answer, flush(stream, output, patience));
+            flushed.map(|()| answer)
+        };
+        Box::pin(waiting).await
+    }
+
     /// Whatever leaves this process is boxed, so that an idle session stays small.
-    pub(super) async fn answer(&mut self, question: Question) -> Answer<Refused> {
+    async fn answer(&mut self, question: Question, input: &[u8]) -> Answer<Refused> {
         match question {
             Question::Sasl(step) => Box::pin(self.sasl(step)).await,
             Question::Mail(_) => self.mail(),
-            Question::Recipient(recipient) => self.recipient(&recipient.address).await,
-            Question::Verify(address) => self.recipient(&address).await,
+            Question::Recipient(recipient) => self.recipient(&recipient.address, input).await,
+            Question::Verify(address) => self.recipient(&address, &[]).await,
             Question::Etrn(domain) => Box::pin(self.etrn(&domain)).await,
             Question::Data => self.data().await,
             Question::Store(envelope) => self.store(envelope).await,
@@ -32,17 +69,46 @@ impl Dialog<'_> {
         }
     }
 
-    async fn recipient(&mut self, recipient: &Address) -> Answer<Refused> {
-        let mut memory = std::mem::take(&mut self.memory);
+    /// While one answer is waited for, those who come behind it in the same group are looked up, so that all of them
+    /// cost one wait.
+    async fn recipient(&self, recipient: &Address, input: &[u8]) -> Answer<Refused> {
         let null = ReversePath::Null;
         let sender = self.session.transaction().map_or(&null, |transaction| &transaction.envelope.sender);
         let who = self.principal();
-        let answer = match self.door.shared.intake.judge_recipient(&mut memory, &who, sender, recipient).await {
+        let mut judged = pin!(self.judge(&who, sender, recipient));
+        let judged = match poll!(&mut judged) {
+            Poll::Ready(judged) => judged,
+            Poll::Pending => {
+                Box::pin(async {
+                    if let Ok(judged) = timeout(NOTICEABLE, &mut judged).await {
+                        return judged;
+                    }
+                    tokio::select! {
+                        biased;
+                        judged = judged => judged,
+                        never = self.look_ahead(&who, sender, input) => match never {},
+                    }
+                })
+                .await
+            }
+        };
+        match judged {
             Ok(()) => Answer::Proceed,
             Err(cause) => recipient_refused(cause, &who.request(sender, recipient)),
-        };
-        self.memory = memory;
-        answer
+        }
+    }
+
+    async fn judge(&self, who: &Principal<'_>, sender: &ReversePath, recipient: &Address) -> Result<(), Cause> {
+        self.door.shared.intake.judge_recipient(&self.memory, who, sender, recipient).await
+    }
+
+    /// Never ends; what comes of it is what the intake remembers. Strangers cannot multiply look-ups with it.
+    async fn look_ahead(&self, who: &Principal<'_>, sender: &ReversePath, input: &[u8]) -> Infallible {
+        if who.is_own() {
+            let next: Vec<_> = self.session.recipients_ahead(input).take(AHEAD).collect();
+            join_all(next.iter().map(|recipient| self.judge(who, sender, &recipient.address))).await;
+        }
+        std::future::pending().await
     }
 
     async fn etrn(&mut self, domain: &str) -> Answer<Refused> {

@@ -1,7 +1,8 @@
 //! One connection: moves octets between the socket and the session, and does what the session asks for.
 //!
 //! Memory: a command buffer while a client is idle, a content buffer while a message comes in, whatever its size. All
-//! replies of a pipelined group leave in one write.
+//! replies of a pipelined group leave in one write, unless something must be waited for: then those that are ready leave
+//! first.
 
 mod ask;
 mod record;
@@ -92,7 +93,7 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
                 }
             }
             Action::Ask(question) => {
-                let answer = dialog.answer(question).await;
+                let answer = dialog.ask(question, &input, &mut stream, &mut output).await?;
                 dialog.session.answer(answer, &mut output);
             }
             Action::Body(content) => dialog.receive(&content).await,
@@ -100,6 +101,7 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
             Action::Refused(refusal) => {
                 dialog.refused(&refusal);
                 if dialog.session.errors() > SOFT_ERRORS {
+                    flush(&mut stream, &mut output, dialog.patience()).await?;
                     tokio::time::sleep(ERROR_PAUSE).await;
                 }
             }

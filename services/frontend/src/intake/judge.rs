@@ -1,39 +1,59 @@
 //! Findings to the relay policy: finds out the facts that it asks for, from the auth service and the DNS.
 
 use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use staffetta_policy::relay::{Fact, Finding, InDns, Known, Objection, Request, Rules, Step, Verdict, evaluate};
 use staffetta_transport::dns::{MailDomain, Resolver};
 
+use super::asked::{Asked, DEADLINE, Missing};
 use crate::auth::Auth;
 
+/// How long a session does not ask an auth service that did not answer it.
+const HOPELESS: Duration = Duration::from_secs(5);
 /// How many different senders, and domains, a session remembers.
 const MEMORY: usize = 16;
 
 /// Whom the policy's facts come from.
 pub(crate) struct Directory {
-    pub(crate) auth: Auth,
-    pub(crate) resolver: Resolver,
+    auth: Auth,
+    resolver: Resolver,
+    /// Questions to the auth service that take long, by what is asked.
+    accounts: Asked<bool>,
+    /// Recipients' domains for which the DNS takes long.
+    domains: Asked<InDns>,
 }
 
-/// What a session found out and need not ask again. Only a yes or a no is remembered.
+/// What a session found out and need not ask again. Several recipients may be judged with it at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct Memory(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
     /// By sender: does the session's login own it?
     senders: Recent,
     /// By domain in lower case: is it ours?
     domains: Recent,
+    /// Until when the auth service need not be asked, because it let the session wait.
+    hopeless: Option<Instant>,
 }
 
 /// The last few answers.
 #[derive(Debug, Default)]
 struct Recent(VecDeque<(String, Finding)>);
 
+impl Directory {
+    pub(crate) fn new(auth: Auth, resolver: Resolver) -> Self {
+        Self { auth, resolver, accounts: Asked::new(DEADLINE), domains: Asked::new(DEADLINE) }
+    }
+}
+
 /// Decides on one recipient. Look-ups are boxed, so that sessions that wait for input do not carry room for them.
 pub(super) async fn judge(
     directory: &Directory,
     rules: &Rules,
-    memory: &mut Memory,
+    memory: &Memory,
     request: &Request<'_>,
 ) -> Result<(), Objection> {
     let mut known = Known::default();
@@ -42,48 +62,108 @@ pub(super) async fn judge(
             Step::Verdict(Verdict::Accept) => return Ok(()),
             Step::Verdict(Verdict::Refuse(objection)) => return Err(objection),
             Step::Ask(Fact::SenderOwned) => {
-                known.sender_owned = Some(Box::pin(owns_sender(&directory.auth, memory, request)).await);
+                known.sender_owned = Some(Box::pin(owns_sender(directory, memory, request)).await);
             }
             Step::Ask(Fact::DomainOurs) => {
-                known.domain_ours = Some(Box::pin(knows_domain(&directory.auth, memory, request)).await);
+                known.domain_ours = Some(Box::pin(knows_domain(directory, memory, request)).await);
             }
             Step::Ask(Fact::RecipientExists) => {
-                known.recipient_exists =
-                    Some(Box::pin(directory.auth.knows_recipient(request.recipient.as_str())).await);
+                known.recipient_exists = Some(Box::pin(knows_recipient(directory, memory, request)).await);
             }
             Step::Ask(Fact::DomainInDns) => {
-                known.domain_in_dns = Some(Box::pin(in_dns(&directory.resolver, request)).await);
+                known.domain_in_dns = Some(Box::pin(in_dns(directory, request)).await);
             }
         }
     }
 }
 
-async fn owns_sender(auth: &Auth, memory: &mut Memory, request: &Request<'_>) -> Finding {
-    let sender = request.sender.as_str();
-    match memory.senders.find(sender) {
-        Some(answer) => answer,
-        None => memory.senders.keep(sender, auth.owns_sender(request.login.unwrap_or_default(), sender).await),
+async fn owns_sender(directory: &Directory, memory: &Memory, request: &Request<'_>) -> Finding {
+    let (login, sender) = (request.login.unwrap_or_default(), request.sender.as_str());
+    if let Some(answer) = memory.lock().senders.find(sender) {
+        return answer;
     }
+    let key = format!("{login}\0{sender}");
+    let answer = ask(directory, memory, &key, |auth| {
+        let (login, sender) = (login.to_owned(), sender.to_owned());
+        async move { auth.owns_sender(&login, &sender).await }
+    });
+    let answer = answer.await;
+    memory.lock().senders.keep(sender, answer)
 }
 
-async fn knows_domain(auth: &Auth, memory: &mut Memory, request: &Request<'_>) -> Finding {
+async fn knows_domain(directory: &Directory, memory: &Memory, request: &Request<'_>) -> Finding {
     let domain = request.recipient.domain_key().unwrap_or_default();
-    match memory.domains.find(&domain) {
-        Some(answer) => answer,
-        None => memory.domains.keep(&domain, auth.knows_domain(&domain).await),
+    if let Some(answer) = memory.lock().domains.find(&domain) {
+        return answer;
+    }
+    let asked = domain.clone();
+    let answer = ask(directory, memory, &domain, |auth| async move { auth.knows_domain(&asked).await }).await;
+    memory.lock().domains.keep(&domain, answer)
+}
+
+async fn knows_recipient(directory: &Directory, memory: &Memory, request: &Request<'_>) -> Finding {
+    let recipient = request.recipient.as_str();
+    let asked = recipient.to_owned();
+    ask(directory, memory, recipient, |auth| async move { auth.knows_recipient(&asked).await }).await
+}
+
+/// Puts a question to the auth service. `key` says which; a domain, a recipient and a login with a sender look different.
+async fn ask<F>(directory: &Directory, memory: &Memory, key: &str, question: impl FnOnce(Auth) -> F) -> Finding
+where
+    F: Future<Output = Finding> + Send + 'static,
+{
+    if memory.lock().is_hopeless() {
+        return Finding::Unknown;
+    }
+    let answer = directory.accounts.answer(key, || {
+        let finding = question(directory.auth.clone());
+        async move {
+            match finding.await {
+                Finding::Yes => Some(true),
+                Finding::No => Some(false),
+                Finding::Unknown => None,
+            }
+        }
+    });
+    match answer.await {
+        Ok(true) => Finding::Yes,
+        Ok(false) => Finding::No,
+        Err(Missing::Unknown) => Finding::Unknown,
+        Err(Missing::Late) => {
+            memory.lock().hopeless = Some(Instant::now() + HOPELESS);
+            Finding::Unknown
+        }
     }
 }
 
-async fn in_dns(resolver: &Resolver, request: &Request<'_>) -> InDns {
-    let answer = resolver.mail_domain(&request.recipient.domain_key().unwrap_or_default()).await;
-    match answer.map(|answer| answer.data) {
-        Ok(MailDomain::Hosts(_)) => InDns::Exists,
-        Ok(MailDomain::NullMx) => InDns::NullMx,
-        Ok(MailDomain::NotFound) => InDns::NotFound,
-        Err(error) => {
-            tracing::debug!(%error, "cannot tell whether a recipient's domain exists");
-            InDns::Unknown
+async fn in_dns(directory: &Directory, request: &Request<'_>) -> InDns {
+    let domain = request.recipient.domain_key().unwrap_or_default();
+    let answer = directory.domains.answer(&domain, || {
+        let (resolver, domain) = (directory.resolver.clone(), domain.clone());
+        async move {
+            match resolver.mail_domain(&domain).await.map(|answer| answer.data) {
+                Ok(MailDomain::Hosts(_)) => Some(InDns::Exists),
+                Ok(MailDomain::NullMx) => Some(InDns::NullMx),
+                Ok(MailDomain::NotFound) => Some(InDns::NotFound),
+                Err(error) => {
+                    tracing::debug!(%error, "cannot tell whether a recipient's domain exists");
+                    None
+                }
+            }
         }
+    });
+    answer.await.unwrap_or(InDns::Unknown)
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Remembered {
+    fn is_hopeless(&self) -> bool {
+        self.hopeless.is_some_and(|until| Instant::now() < until)
     }
 }
 

@@ -9,6 +9,7 @@
 //! It turns a [`Cause`] into words of its protocol; whatever else is told of a message, in the trace field, the mail
 //! log and the metrics, is told here. Nothing of SMTP is known here.
 
+mod asked;
 mod budget;
 mod cause;
 mod judge;
@@ -31,6 +32,7 @@ use crate::metrics::IntakeMetrics;
 use budget::Budget;
 use opened::Completion;
 
+pub(crate) use asked::NOTICEABLE;
 pub(crate) use cause::{Cause, NotQueued};
 pub(crate) use judge::{Directory, Memory};
 pub(crate) use opened::{Opened, Stored};
@@ -75,7 +77,7 @@ impl Intake {
     /// May `who` send to this recipient? `memory` belongs to the driver's session.
     pub(crate) async fn judge_recipient(
         &self,
-        memory: &mut Memory,
+        memory: &Memory,
         who: &Principal<'_>,
         sender: &ReversePath,
         recipient: &Address,

@@ -53,7 +53,7 @@ pub(crate) struct Tls {
 
 impl<'a> Principal<'a> {
     /// One of ours: what its messages lack is added (RFC 6409 section 8).
-    pub(super) fn is_own(&self) -> bool {
+    pub(crate) fn is_own(&self) -> bool {
         self.login.is_some() || self.trusted
     }
 

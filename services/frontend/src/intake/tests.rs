@@ -111,7 +111,7 @@ async fn a_message_of_ours_is_traced_completed_and_queued_with_its_origin() {
     let envelope = envelope("lisa@example.com");
     house.intake.judge_sender().unwrap();
     let recipient = &envelope.recipients[0].address;
-    let judged = house.intake.judge_recipient(&mut Memory::default(), &who, &envelope.sender, recipient).await;
+    let judged = house.intake.judge_recipient(&Memory::default(), &who, &envelope.sender, recipient).await;
     assert_eq!(judged, Ok(()));
     let mut opened = house.intake.open(&who, &envelope.sender, &envelope.recipients).await.unwrap();
     for piece in ["Sub", "ject: hi\r", "\n\r\nhel", "lo\r\n"] {
@@ -150,7 +150,7 @@ async fn the_cause_of_a_refusal_is_told_as_it_is() {
         (Principal { trusted: true, login: john, ..nobody }, "lisa@example.com", Err(Objection::SenderUnknown)),
     ] {
         let sender = ReversePath::Address(address("john@example.org"));
-        let judged = house.intake.judge_recipient(&mut Memory::default(), &who, &sender, &address(recipient)).await;
+        let judged = house.intake.judge_recipient(&Memory::default(), &who, &sender, &address(recipient)).await;
         assert_eq!(judged, expected.map_err(Cause::Policy), "{recipient}");
     }
 }
@@ -243,7 +243,7 @@ async fn a_postmaster_whom_nobody_reads_is_refused() {
 
 /// May he send a report to this recipient?
 async fn judged(house: &House, who: &Principal<'_>, recipient: &Address) -> Result<(), Cause> {
-    house.intake.judge_recipient(&mut Memory::default(), who, &ReversePath::Null, recipient).await
+    house.intake.judge_recipient(&Memory::default(), who, &ReversePath::Null, recipient).await
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use staffetta_proto::auth::v1::auth_service_server::{AuthService, AuthServiceServer};
 use staffetta_proto::auth::v1::authenticate_request::Step as Ask;
@@ -19,6 +20,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Calls at a time on one connection.
 pub(crate) const STREAMS: u32 = 8;
+
+/// How long a question about an address that begins with `slow` takes.
+pub(crate) const SLOW: Duration = Duration::from_millis(700);
 
 pub(crate) const JOHN: (&str, &str) = ("john@example.org", "summersun");
 
@@ -112,7 +116,18 @@ impl AuthService for Users {
         &self,
         request: Request<LookupRecipientRequest>,
     ) -> Result<Response<LookupRecipientResponse>, Status> {
-        Ok(Response::new(LookupRecipientResponse { known: request.into_inner().recipient == JOHN.0 }))
+        let recipient = request.into_inner().recipient;
+        dawdle(&recipient).await;
+        Ok(Response::new(LookupRecipientResponse { known: recipient == JOHN.0 || recipient.starts_with("slow") }))
+    }
+}
+
+/// `slow…` is answered late, `mute…` never.
+async fn dawdle(address: &str) {
+    if address.starts_with("slow") {
+        tokio::time::sleep(SLOW).await;
+    } else if address.starts_with("mute") {
+        std::future::pending().await
     }
 }
 

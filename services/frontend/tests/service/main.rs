@@ -7,6 +7,7 @@ mod client;
 mod content;
 mod log;
 mod proxy;
+mod slow;
 mod tls;
 mod trust;
 mod world;

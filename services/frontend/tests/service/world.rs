@@ -35,7 +35,7 @@ pub(crate) struct World {
     /// Standard output and standard error of a frontend that is a process of its own.
     log: PathBuf,
     _process: Option<Running>,
-    _dns: FakeDns,
+    pub(crate) dns: FakeDns,
     _ports: Vec<Port>,
     _folder: tempfile::TempDir,
 }
@@ -137,7 +137,7 @@ tls = "implicit"
             service,
             log,
             _process: process,
-            _dns: dns,
+            dns,
             _ports: ports,
             _folder: folder,
         };

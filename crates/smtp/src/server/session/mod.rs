@@ -1,6 +1,7 @@
 //! The session: what the shell drives. `input` moves it on by what the client says, `answer` by what the shell
 //! answers, `refusal` writes and counts what is refused. What a command means is in [`crate::command`].
 
+mod ahead;
 mod answer;
 mod chunk;
 mod input;
