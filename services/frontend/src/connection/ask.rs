@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures_util::future::join_all;
@@ -18,38 +18,35 @@ use tokio::time::timeout;
 
 use super::refused::{Refused, message_refused, recipient_refused};
 use super::{Dialog, flush};
-use crate::intake::{Cause, NOTICEABLE, Principal};
+use crate::intake::{NOTICEABLE, Principal};
 use crate::stream::Stream;
 
 /// How many recipients are looked up ahead, while the client waits for one before them.
 const AHEAD: usize = 50;
 
-impl Dialog<'_> {
-    /// Finds the answer to a question. If that takes a while, the client gets the replies that are ready first.
-    pub(super) async fn ask(
-        &mut self,
-        question: Question,
-        input: &[u8],
-        stream: &mut Stream,
-        output: &mut BytesMut,
-    ) -> io::Result<Answer<Refused>> {
-        let patience = self.patience();
-        let mut answer = pin!(self.answer(question, input));
-        if let Poll::Ready(answer) = poll!(&mut answer) {
+/// Waits for an answer. If that takes a while, the client gets the replies that are ready first.
+pub(super) async fn wait_for(
+    mut answer: Pin<&mut impl Future<Output = Answer<Refused>>>,
+    stream: &mut Stream,
+    output: &mut BytesMut,
+    patience: Duration,
+) -> io::Result<Answer<Refused>> {
+    if let Poll::Ready(answer) = poll!(&mut answer) {
+        return Ok(answer);
+    }
+    let waiting = async {
+        if let Ok(answer) = timeout(NOTICEABLE, &mut answer).await {
             return Ok(answer);
         }
-        let waiting = async {
-            if let Ok(answer) = timeout(NOTICEABLE, &mut answer).await {
-                return Ok(answer);
-            }
-            let (answer, flushed) = tokio::join!(answer, flush(stream, output, patience));
-            flushed.map(|()| answer)
-        };
-        Box::pin(waiting).await
-    }
+        let (answer, flushed) = tokio::join!(answer, flush(stream, output, patience));
+        flushed.map(|()| answer)
+    };
+    Box::pin(waiting).await
+}
 
+impl Dialog<'_> {
     /// Whatever leaves this process is boxed, so that an idle session stays small.
-    async fn answer(&mut self, question: Question, input: &[u8]) -> Answer<Refused> {
+    pub(super) async fn answer(&mut self, question: Question, input: &[u8]) -> Answer<Refused> {
         match question {
             Question::Sasl(step) => Box::pin(self.sasl(step)).await,
             Question::Mail(_) => self.mail(),
@@ -75,7 +72,8 @@ impl Dialog<'_> {
         let null = ReversePath::Null;
         let sender = self.session.transaction().map_or(&null, |transaction| &transaction.envelope.sender);
         let who = self.principal();
-        let mut judged = pin!(self.judge(&who, sender, recipient));
+        let intake = &self.door.shared.intake;
+        let mut judged = pin!(intake.judge_recipient(&self.memory, &who, sender, recipient));
         let judged = match poll!(&mut judged) {
             Poll::Ready(judged) => judged,
             Poll::Pending => {
@@ -98,15 +96,13 @@ impl Dialog<'_> {
         }
     }
 
-    async fn judge(&self, who: &Principal<'_>, sender: &ReversePath, recipient: &Address) -> Result<(), Cause> {
-        self.door.shared.intake.judge_recipient(&self.memory, who, sender, recipient).await
-    }
-
     /// Never ends; what comes of it is what the intake remembers. Strangers cannot multiply look-ups with it.
     async fn look_ahead(&self, who: &Principal<'_>, sender: &ReversePath, input: &[u8]) -> Infallible {
         if who.is_own() {
             let next: Vec<_> = self.session.recipients_ahead(input).take(AHEAD).collect();
-            join_all(next.iter().map(|recipient| self.judge(who, sender, &recipient.address))).await;
+            let intake = &self.door.shared.intake;
+            let judging = next.iter().map(|next| intake.judge_recipient(&self.memory, who, sender, &next.address));
+            join_all(judging).await;
         }
         std::future::pending().await
     }
