@@ -127,7 +127,7 @@ async fn dawdle(address: &str) {
     if address.starts_with("slow") {
         tokio::time::sleep(SLOW).await;
     } else if address.starts_with("mute") {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
