@@ -147,6 +147,10 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     if config.rpc.ca.is_none() && !config.auth.listen.ip().is_loopback() {
         warnings.push("auth.listen is reachable from elsewhere without [rpc]: passwords travel in clear".to_owned());
     }
+    if !config.frontend.verify_recipients && !config.frontend.relay_domains.is_empty() {
+        let what = "mail for relay_domains is taken unseen, and comes back to whoever is named as its sender";
+        warnings.push(format!("frontend.verify_recipients is false: {what}"));
+    }
     for domain in &config.frontend.relay_domains {
         if !config.delivery.route.iter().any(|route| route.domain.matches(domain)) {
             warnings.push(format!("frontend.relay_domains: {domain} has no [[delivery.route]]; its MX records decide"));

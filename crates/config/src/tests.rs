@@ -173,6 +173,12 @@ fn what_is_probably_not_meant_is_told() {
     assert_eq!(warnings.len(), 4, "{warnings:?}");
     assert!(warnings[2].contains("example.org has no"), "{warnings:?}");
     assert!(warnings[3].starts_with("delivery.route[1]: "), "{warnings:?}");
+    let unseen = "[frontend]\nverify_recipients = false\n";
+    assert_eq!(Config::parse(unseen, "f.toml").unwrap().warnings(), Vec::<String>::new(), "there are no relay domains");
+    let unseen =
+        format!("{unseen}relay_domains = [\"a.test\"]\n[[delivery.route]]\ndomain = \"a.test\"\nvia = \"mx\"\n");
+    let warnings = Config::parse(&unseen, "f.toml").unwrap().warnings();
+    assert!(warnings.len() == 1 && warnings[0].starts_with("frontend.verify_recipients is false: "), "{warnings:?}");
 }
 
 /// The auth service may have a file of its own, in which there is nothing of the frontend.

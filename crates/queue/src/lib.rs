@@ -14,7 +14,8 @@
 //! | `gc` | bodies of messages that are over, to be deleted |
 //!
 //! Beside the partitions there are the registry with what workers can read, `{kq:cfg}` and `{kq:cfg}readers`, and the
-//! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`]. docs/stored-formats.md has the octets of all.
+//! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`], and what servers said of recipients, `{V:<n>}`,
+//! see [`Verifications`]. docs/stored-formats.md has the octets of all.
 
 mod admin;
 mod clock;
@@ -41,6 +42,7 @@ mod server_check;
 mod settings;
 mod shared;
 mod value;
+mod verification;
 
 pub use admin::{Act, Counts, Deleted, Entry, Filter, JobState, Moved, Page, Place, Unreadable};
 pub use error::{EnqueueError, Error};
@@ -52,3 +54,4 @@ pub use metrics::{describe_metrics, describe_worker_metrics};
 pub use queue::Queue;
 pub use settings::{Health, Settings};
 pub use staffetta_config::{Durability, Rate};
+pub use verification::{Verification, Verifications};

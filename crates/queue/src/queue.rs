@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::value;
 use crate::{
     Act, Body, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease, Limiter,
-    Moved, Offer, Page, Rate, Settings, Settled, Settlement, UnixMillis,
+    Moved, Offer, Page, Rate, Settings, Settled, Settlement, UnixMillis, Verifications,
 };
 
 /// How often [`Queue::ready`] looks.
@@ -157,6 +157,11 @@ impl Queue {
     /// A limit for the whole cluster; all that use the same `scope` share it and must agree on the rate.
     pub fn limiter(&self, scope: &'static str, rate: Rate) -> Limiter {
         Limiter::new(self.shared.clone(), scope, rate)
+    }
+
+    /// What servers said of recipients, for the whole cluster.
+    pub fn verifications(&self) -> Verifications {
+        Verifications::new(self.shared.clone())
     }
 
     /// Numbers for the metrics.

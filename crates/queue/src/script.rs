@@ -112,6 +112,11 @@ scripts! {
         keys: bucket; key_groups: ;
         args: tokens interval size; arg_groups: ;
     }
+    /// Remembers what was said of a recipient.
+    Verify("", "common_now.lua", "verify.lua") {
+        keys: place; key_groups: ;
+        args: who kind life text room room_of_others; arg_groups: ;
+    }
     /// Lets a destination rest.
     Park(" flags=allow-oom", "common_now.lua", "park.lua") {
         keys: due back_off; key_groups: ;

@@ -25,7 +25,8 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// The reports that a plan asks for, at most two, with their kinds. By LMTP, what was delivered is in the mailbox.
+    /// The reports that a plan asks for, at most two, with their kinds. By LMTP, what was delivered is in the mailbox. Of a
+    /// stranger's mail nothing but a failure is told: whoever he names as sender did not ask for the rest.
     ///
     /// # Errors
     /// The queue is away, so that the message's header section cannot be read now.
@@ -37,6 +38,13 @@ impl Reporter {
     ) -> Result<Vec<(Notice, metrics::Notice)>, Error> {
         let Some(sender) = job.message.envelope.sender.address() else { return Ok(Vec::new()) };
         let stranger = self.strangers.client(&job.message.origin);
+        let mut due = due(job, plan);
+        if stranger.is_some() {
+            due.retain(|(kind, _)| *kind == metrics::Notice::Failure);
+        }
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
         if let Some(client) = stranger
             && !self.strangers.may_report(client, sender).await
         {
@@ -48,7 +56,7 @@ impl Reporter {
         } else {
             Some(self.queue.head(job.message.id, &job.prefix, &job.body).await?)
         };
-        let each = due(job, plan).into_iter().map(|(kind, fates)| {
+        let each = due.into_iter().map(|(kind, fates)| {
             let report = match &head {
                 Some(head) => self.write(job, sender, Some(head), (kind, &fates), lmtp),
                 None => self.write_short(job, sender, (kind, &fates), lmtp),

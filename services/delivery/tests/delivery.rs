@@ -480,6 +480,24 @@ async fn rfc3461_success_is_reported_by_us_when_the_server_does_not() -> anyhow:
     worker.stop().await
 }
 
+/// He may never have heard of the message.
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_stranger_names_as_sender_hears_of_failures_only() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { replies: vec![("RCPT TO:<no@", "550 5.1.1 no")], ..Script::default() }).await?;
+    let inbox = Server::start(Script::default()).await?;
+    let worker = world.worker("", &(home(&inbox) + &everything_to(&server)))?;
+    let client = Some("192.0.2.1".parse()?);
+    let all = Some(Notify { success: true, failure: true, delay: true });
+    world.send_from(client, "yes@x.test", |envelope| envelope.recipients[0].notify = all).await?;
+    server.received(1).await?;
+    world.drained().await?;
+    assert_eq!(inbox.mails().len(), 0, "{:?}", inbox.mails());
+    world.send_from(client, "no@x.test", |envelope| envelope.recipients[0].notify = all).await?;
+    assert!(report(&world, &inbox).await?.contains("Action: failed\r\n"));
+    worker.stop().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lmtp_settles_each_recipient_by_its_own_answer() -> anyhow::Result<()> {
     let world = World::start().await?;

@@ -4,7 +4,8 @@
 //! listener ─ accept ─▶ connection ──── drives ───▶ smtp::server::Session (no I/O)
 //!                        │ asks
 //!                        ├─ SASL ────▶ auth service
-//!                        └─ intake (no SMTP) ─ relay policy ─▶ auth service (sender, domain, recipient), DNS
+//!                        └─ intake (no SMTP) ─ relay policy ─▶ auth service (sender, domain, recipient), DNS,
+//!                                            │                  the recipient's own server (verify)
 //!                                            └ content ──────▶ queue: durable before the 250
 //! ```
 //!
@@ -23,6 +24,7 @@ mod readiness;
 mod server;
 mod setup;
 mod stream;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;

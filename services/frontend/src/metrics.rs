@@ -51,6 +51,19 @@ pub(crate) struct IntakeMetrics {
     content: Histogram,
 }
 
+/// Handles of the questions to recipients' own servers: what they came to, and where answers came from.
+pub(crate) struct VerifyMetrics {
+    pub(crate) deliverable: Counter,
+    pub(crate) undeliverable: Counter,
+    pub(crate) unknown: Counter,
+    pub(crate) unavailable: Counter,
+    pub(crate) busy: Counter,
+    pub(crate) from_probe: Counter,
+    pub(crate) from_flight: Counter,
+    pub(crate) from_cache: Counter,
+    pub(crate) from_rest: Counter,
+}
+
 /// Answers to commands and messages, by stage and first digit of the reply.
 pub(crate) struct Commands([[Counter; 4]; Activity::ALL.len()]);
 
@@ -123,6 +136,24 @@ impl IntakeMetrics {
         self.size.record(size as f64);
         self.content.record(content);
         self.commit.record(commit);
+    }
+}
+
+impl VerifyMetrics {
+    pub(crate) fn new() -> Self {
+        let probe = |result: &'static str| counter!("staffetta_recipient_probes_total", "result" => result);
+        let from = |source: &'static str| counter!("staffetta_recipient_verifications_total", "source" => source);
+        Self {
+            deliverable: probe("deliverable"),
+            undeliverable: probe("undeliverable"),
+            unknown: probe("unknown"),
+            unavailable: probe("unavailable"),
+            busy: probe("busy"),
+            from_probe: from("probe"),
+            from_flight: from("shared_probe"),
+            from_cache: from("cache"),
+            from_rest: from("resting_server"),
+        }
     }
 }
 
@@ -225,11 +256,20 @@ fn describe() {
     );
     describe_counter!(
         "staffetta_rate_limited_total",
-        "What cluster-wide limits refused, by scope (auth: logins, message: messages of a login)."
+        "What cluster-wide limits refused, by scope (auth: logins, message: messages of a login, probe: questions about \
+         recipients)."
     );
     describe_counter!(
         "staffetta_rate_limit_unavailable_total",
         "Look-ups of cluster-wide limits that Redis did not answer; each pod counts by itself then."
+    );
+    describe_counter!(
+        "staffetta_recipient_probes_total",
+        "Questions to recipients' own servers, by result; unknown: a 4xx, unavailable: no answer, busy: not asked."
+    );
+    describe_counter!(
+        "staffetta_recipient_verifications_total",
+        "Recipients of relay_domains whom strangers named, by where the answer came from."
     );
     describe_counter!("staffetta_messages_accepted_total", "Messages answered with 250 after their content.");
     describe_counter!("staffetta_recipients_accepted_total", "Recipients of accepted messages.");

@@ -22,6 +22,7 @@ use crate::intake::{Directory, Intake};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::quota::Quota;
+use crate::verify::Verifier;
 
 /// Descriptors for anything but SMTP clients: listeners, Redis, the auth service, DNS, HTTP.
 const DESCRIPTORS_BESIDE: u64 = 256;
@@ -200,8 +201,13 @@ pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>
 /// What every message goes through.
 pub(crate) fn intake(config: &Config, queue: Queue, auth: Auth) -> anyhow::Result<Intake> {
     let settings = DnsSettings { servers: config.dns.servers.clone(), patience: Some(DNS_PATIENCE) };
-    let directory = Directory::new(auth, Resolver::new(&settings).context("dns")?);
+    let resolver = Resolver::new(&settings).context("dns")?;
     let rules = rules(config);
+    let verifier = if rules.verify_recipients { Some(Verifier::new(config, &queue, resolver.clone())?) } else { None };
+    let directory = Directory::new(auth, resolver, verifier);
+    if !config.frontend.verify_recipients && !config.frontend.relay_domains.is_empty() {
+        tracing::warn!("frontend.verify_recipients is false: strangers' mail for relay_domains is taken unseen");
+    }
     let postmaster = &rules.postmaster;
     if postmaster.destination.is_none() && !rules.routed_domains.contains(&postmaster.hostname) {
         tracing::warn!(
@@ -222,6 +228,7 @@ fn rules(config: &Config) -> Rules {
     Rules {
         relay_domains: frontend.relay_domains.iter().collect(),
         relay_domains_from_auth: frontend.relay_domains_from_auth,
+        verify_recipients: frontend.verify_recipients,
         reject_unknown_recipient_domain: frontend.reject_unknown_recipient_domain,
         routed_domains: explicit.collect(),
         sender_must_match_login: frontend.sender_must_match_login,

@@ -65,6 +65,7 @@ const KEYS: &[(&str, Test)] = &[
         "frontend.relay_domains_from_auth",
         ("tests/tests/policy.rs", "our_own_domains_take_mail_from_strangers_and_know_their_recipients"),
     ),
+    ("frontend.verify_recipients", ("tests/tests/verify.rs", "without_the_check_mail_is_taken_unseen")),
     ("frontend.size_limit", SIZES),
     ("frontend.recipient_limit", SIZES),
     ("frontend.reject_unknown_recipient_domain", SENDING),

@@ -29,6 +29,14 @@ settings! {
         /// Adds the domains that the auth service knows to `relay_domains`; their recipients are checked and unknown
         /// ones refused with `550 5.1.1`.
         value relay_domains_from_auth: bool as Flag = "false",
+        /// Asks about recipients in `relay_domains` whom strangers name (Postfix: `reject_unverified_recipient`): the auth
+        /// service, if `relay_domains_from_auth` and it knows the domain, else the server to which their mail would go,
+        /// by MAIL and RCPT without a message. A recipient whom that server refuses for good is refused with its words,
+        /// `550 5.1.1`; a server that cannot be asked within seconds does not stop mail. Answers are kept in Redis for
+        /// all pods: a yes a week, a no an hour. A client may cause 200 such questions in ten minutes; above that, and
+        /// when a server is asked too much, it is `450 4.1.1`. `false` takes mail for everybody there, and what cannot
+        /// be delivered goes back to whoever is named as its sender.
+        value verify_recipients: bool as Flag = "true",
         /// Where mail for `<postmaster>` and for `postmaster` at `hostname` goes (RFC 5321 section 4.5.1). `""`: it is refused
         /// with `550 5.1.1`, unless a `[[delivery.route]]` names `hostname`.
         value postmaster: Option<Address> as Maybe<MailAddress> = "",

@@ -8,9 +8,11 @@
 //! ```text
 //! sender     logged in and the sender is not <>     owned by the login?            553 5.7.1 · 451 4.3.0
 //! relay      not trusted, not logged in             a domain of ours?              554 5.7.1 · 451 4.3.0
+//!            the same, in a relay domain            no way on in the local part?   554 5.7.1
 //! recipient  postmaster of this host                has it a destination?          550 5.1.1
 //!            everybody                              fully qualified?               504 5.5.2
 //!            a domain that the auth service knows   does the recipient exist?      550 5.1.1 · 451 4.3.0
+//!            of a stranger, in a relay domain       does its own server take it?   550 5.1.1 · 450 4.1.1
 //!            neither ours nor routed explicitly     does the domain take mail?     550 5.1.2 · 556 5.1.10 · 450 4.4.3
 //! ```
 
@@ -36,8 +38,11 @@ pub enum Listener {
 /// The operator's choices.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// Mail for these is accepted from anyone; they are neither looked up in the DNS nor in the auth service.
+    /// Mail for these is accepted from anyone; they are not looked up in the DNS.
     pub relay_domains: DomainSet,
+    /// A stranger's recipients in `relay_domains` must exist: by the word of the auth service, if it knows the domain, else
+    /// by that of the server to which their mail goes.
+    pub verify_recipients: bool,
     /// The domains that the auth service knows are ours as well, and their recipients must exist.
     pub relay_domains_from_auth: bool,
     /// Refuse recipients whose domain does not exist in the DNS or says that it takes no mail.
@@ -91,6 +96,8 @@ pub struct Known {
     pub domain_ours: Option<Finding>,
     /// Answers [`Fact::RecipientExists`].
     pub recipient_exists: Option<Finding>,
+    /// Answers [`Fact::RecipientAtRoute`].
+    pub recipient_at_route: Option<AtRoute>,
     /// Answers [`Fact::DomainInDns`].
     pub domain_in_dns: Option<InDns>,
 }
@@ -104,6 +111,17 @@ pub enum Finding {
     No,
     /// Nobody could say now; never treated as a no.
     Unknown,
+}
+
+/// What the server to which a recipient's mail goes says of him.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtRoute {
+    /// It takes mail for him, or it cannot be asked, which never stops mail.
+    Takes,
+    /// It refuses him for good. A message would come back to whoever is named as its sender.
+    Refuses,
+    /// It was not asked: it is asked too much now.
+    Busy,
 }
 
 /// What the DNS says about a domain (RFC 5321 section 5.1).
@@ -128,6 +146,8 @@ pub enum Fact {
     DomainOurs,
     /// Does the auth service know the recipient?
     RecipientExists,
+    /// Would the server to which the recipient's mail goes take it?
+    RecipientAtRoute,
     /// Does the recipient's domain take mail?
     DomainInDns,
 }
@@ -192,9 +212,16 @@ fn relay(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt
         return Ok(());
     }
     match ours(rules, request.recipient, known)? {
+        Ours::Static if is_routed(request.recipient) => Err(Halt::No(Objection::RelayDenied)),
         Ours::Static | Ours::ByAuth => Ok(()),
         Ours::No => Err(Halt::No(Objection::RelayDenied)),
     }
+}
+
+/// Does the local part say where the mail goes on (`a%b.test@`, `b.test!a@`, `"a@b.test"@`)? The next server may trust us and
+/// relay it: no stranger reaches anybody that way (Postfix: `allow_untrusted_routing = no`).
+fn is_routed(recipient: &Address) -> bool {
+    recipient.local().contains(['%', '!', '@'])
 }
 
 fn recipient(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
@@ -202,17 +229,50 @@ fn recipient(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), 
     // would come back to a sender who may not have written it.
     if is_our_postmaster(rules, request.recipient) {
         let postmaster = &rules.postmaster;
-        let known = postmaster.destination.is_some() || rules.routed_domains.contains(&postmaster.hostname);
-        return if known { Ok(()) } else { Err(Halt::No(Objection::NoSuchRecipient)) };
+        return match &postmaster.destination {
+            Some(_) => Ok(()),
+            None if rules.routed_domains.contains(&postmaster.hostname) => at_route(rules, request, known),
+            None => Err(Halt::No(Objection::NoSuchRecipient)),
+        };
     }
     if !request.recipient.is_fully_qualified() {
         return Err(Halt::No(Objection::NotFullyQualified));
     }
     match ours(rules, request.recipient, known)? {
-        Ours::Static => Ok(()),
+        Ours::Static => listed(rules, request, known),
         Ours::ByAuth => exists(known),
         Ours::No => in_dns(rules, request.recipient, known),
     }
+}
+
+/// In a domain of the configuration. Its own server knows its recipients best; the accounts know them faster.
+fn listed(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
+    if !is_verified(rules, request) {
+        return Ok(());
+    }
+    if rules.relay_domains_from_auth {
+        match known.domain_ours.ok_or(Halt::Need(Fact::DomainOurs))? {
+            Finding::Yes => return exists(known),
+            Finding::No | Finding::Unknown => {}
+        }
+    }
+    at_route(rules, request, known)
+}
+
+fn at_route(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
+    if !is_verified(rules, request) {
+        return Ok(());
+    }
+    match known.recipient_at_route.ok_or(Halt::Need(Fact::RecipientAtRoute))? {
+        AtRoute::Takes => Ok(()),
+        AtRoute::Refuses => Err(Halt::No(Objection::Undeliverable)),
+        AtRoute::Busy => Err(Halt::No(Objection::Unverified)),
+    }
+}
+
+/// Only strangers name senders that may never have heard of the message.
+const fn is_verified(rules: &Rules, request: &Request<'_>) -> bool {
+    rules.verify_recipients && !request.trusted && request.login.is_none()
 }
 
 enum Ours {

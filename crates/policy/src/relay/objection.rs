@@ -21,6 +21,10 @@ pub enum Objection {
     NotFullyQualified,
     /// There is no such recipient in a domain of ours.
     NoSuchRecipient,
+    /// The server to which the recipient's mail goes refuses it.
+    Undeliverable,
+    /// That server is asked too much now.
+    Unverified,
     /// The recipient's domain does not exist.
     DomainNotFound,
     /// The recipient's domain takes no mail.
@@ -30,8 +34,9 @@ pub enum Objection {
 }
 
 impl Objection {
-    /// What the client is told about the recipient of `request`.
-    pub fn reply(self, request: &Request<'_>) -> Reply {
+    /// What the client is told about the recipient of `request`. `said`: why the recipient's own server refuses it, with
+    /// [`Self::Undeliverable`].
+    pub fn reply(self, request: &Request<'_>, said: &str) -> Reply {
         let (sender, recipient) = (request.sender.as_str(), request.recipient.as_str());
         match self {
             Self::NotLoggedIn => Reply::authentication_required(),
@@ -41,6 +46,8 @@ impl Objection {
             Self::RecipientUnknown => Reply::lookup_failed(recipient),
             Self::NotFullyQualified => Reply::recipient_not_qualified(recipient),
             Self::NoSuchRecipient => Reply::user_unknown(recipient),
+            Self::Undeliverable => Reply::undeliverable(recipient, said),
+            Self::Unverified => Reply::unverified(recipient),
             Self::DomainNotFound => Reply::domain_not_found(recipient),
             Self::NullMx => Reply::null_mx(recipient, request.recipient.domain_str().unwrap_or_default()),
             Self::DnsUnavailable => Reply::domain_lookup_failed(recipient),
@@ -55,9 +62,9 @@ impl Objection {
             Self::SenderUnknown | Self::RecipientUnknown => 451,
             Self::RelayDenied => 554,
             Self::NotFullyQualified => 504,
-            Self::NoSuchRecipient | Self::DomainNotFound => 550,
+            Self::NoSuchRecipient | Self::Undeliverable | Self::DomainNotFound => 550,
             Self::NullMx => 556,
-            Self::DnsUnavailable => 450,
+            Self::Unverified | Self::DnsUnavailable => 450,
         }
     }
 
@@ -70,6 +77,8 @@ impl Objection {
             Self::RelayDenied => "relay_denied",
             Self::NotFullyQualified => "not_fully_qualified",
             Self::NoSuchRecipient => "no_such_recipient",
+            Self::Undeliverable => "undeliverable",
+            Self::Unverified => "unverified",
             Self::DomainNotFound => "domain_not_found",
             Self::NullMx => "null_mx",
             Self::DnsUnavailable => "dns_unavailable",
@@ -77,7 +86,7 @@ impl Objection {
     }
 
     /// All of them, so that metrics can show zeros.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::NotLoggedIn,
         Self::SenderNotOwned,
         Self::SenderUnknown,
@@ -85,6 +94,8 @@ impl Objection {
         Self::RecipientUnknown,
         Self::NotFullyQualified,
         Self::NoSuchRecipient,
+        Self::Undeliverable,
+        Self::Unverified,
         Self::DomainNotFound,
         Self::NullMx,
         Self::DnsUnavailable,

@@ -12,16 +12,24 @@ struct World {
     owned: Finding,
     ours: Finding,
     exists: Finding,
+    at_route: AtRoute,
     dns: InDns,
 }
 
-const FINE: World = World { owned: Finding::Yes, ours: Finding::No, exists: Finding::Yes, dns: InDns::Exists };
+const FINE: World = World {
+    owned: Finding::Yes,
+    ours: Finding::No,
+    exists: Finding::Yes,
+    at_route: AtRoute::Takes,
+    dns: InDns::Exists,
+};
 const OURS: World = World { ours: Finding::Yes, ..FINE };
 
 fn rules() -> Rules {
     Rules {
         relay_domains: DomainSet::from_iter(["Backup.test", "*.below.test"]),
         relay_domains_from_auth: true,
+        verify_recipients: true,
         reject_unknown_recipient_domain: true,
         routed_domains: DomainSet::from_iter(["routed.test"]),
         sender_must_match_login: true,
@@ -45,7 +53,9 @@ fn play(rules: &Rules, client: Client, sender: &str, recipient: &str, world: Wor
     loop {
         let fact = match evaluate(rules, &request, &known) {
             Step::Verdict(Verdict::Accept) => return (String::new(), asked),
-            Step::Verdict(Verdict::Refuse(objection)) => return (objection.reply(&request).to_string(), asked),
+            Step::Verdict(Verdict::Refuse(objection)) => {
+                return (objection.reply(&request, "host mx said: 550 no").to_string(), asked);
+            }
             Step::Ask(fact) => fact,
         };
         assert!(!asked.contains(&fact), "asked twice");
@@ -54,6 +64,7 @@ fn play(rules: &Rules, client: Client, sender: &str, recipient: &str, world: Wor
             Fact::SenderOwned => known.sender_owned = Some(world.owned),
             Fact::DomainOurs => known.domain_ours = Some(world.ours),
             Fact::RecipientExists => known.recipient_exists = Some(world.exists),
+            Fact::RecipientAtRoute => known.recipient_at_route = Some(world.at_route),
             Fact::DomainInDns => known.domain_in_dns = Some(world.dns),
         }
     }
@@ -71,7 +82,7 @@ const USER_587: Client = (Listener::Submission, false, Some(JOHN));
 
 #[test]
 fn postfix_order_and_replies() {
-    use Fact::{DomainInDns, DomainOurs, RecipientExists, SenderOwned};
+    use Fact::{DomainInDns, DomainOurs, RecipientAtRoute, RecipientExists, SenderOwned};
     let forged = World { owned: Finding::No, ..FINE };
     let rows: &[Row] = &[
         // strangers
@@ -79,8 +90,70 @@ fn postfix_order_and_replies() {
         (STRANGER, "", "lisa@example.com", FINE, "554 5.7.1 <lisa@example.com>: Relay access denied", &[DomainOurs]),
         (STRANGER, JOHN, "x@nodot", FINE, "554 5.7.1 <x@nodot>: Relay access denied", &[DomainOurs]),
         (STRANGER, JOHN, "x@[192.0.2.1]", FINE, "554 5.7.1 <x@[192.0.2.1]>: Relay access denied", &[]),
-        (STRANGER, JOHN, "x@backup.TEST", FINE, "", &[]),
-        (STRANGER, JOHN, "x@a.b.below.test", FINE, "", &[]),
+        (STRANGER, JOHN, "x@backup.TEST", FINE, "", &[DomainOurs, RecipientAtRoute]),
+        (STRANGER, JOHN, "x@a.b.below.test", FINE, "", &[DomainOurs, RecipientAtRoute]),
+        (
+            STRANGER,
+            JOHN,
+            "x@backup.test",
+            World { at_route: AtRoute::Refuses, ..FINE },
+            "550 5.1.1 <x@backup.test>: Recipient address rejected: undeliverable address: host mx said: 550 no",
+            &[DomainOurs, RecipientAtRoute],
+        ),
+        (
+            STRANGER,
+            "",
+            "x@backup.test",
+            World { ours: Finding::Unknown, at_route: AtRoute::Busy, ..FINE },
+            "450 4.1.1 <x@backup.test>: Recipient address rejected: unverified address: Address verification in progress",
+            &[DomainOurs, RecipientAtRoute],
+        ),
+        // a way on, of which the next server may think more
+        (
+            STRANGER,
+            JOHN,
+            "x%else.test@backup.test",
+            FINE,
+            "554 5.7.1 <x%else.test@backup.test>: Relay access denied",
+            &[],
+        ),
+        (
+            STRANGER,
+            JOHN,
+            "else.test!x@backup.test",
+            FINE,
+            "554 5.7.1 <else.test!x@backup.test>: Relay access denied",
+            &[],
+        ),
+        (
+            STRANGER,
+            JOHN,
+            "\"x@else.test\"@backup.test",
+            FINE,
+            "554 5.7.1 <\"x@else.test\"@backup.test>: Relay access denied",
+            &[],
+        ),
+        (STRANGER, JOHN, "x%else.test@mine.test", OURS, "", &[DomainOurs, RecipientExists]),
+        (TRUSTED, JOHN, "x%else.test@backup.test", FINE, "", &[]),
+        // the accounts know a listed domain
+        (
+            STRANGER,
+            JOHN,
+            "x@backup.test",
+            World { at_route: AtRoute::Refuses, ..OURS },
+            "",
+            &[DomainOurs, RecipientExists],
+        ),
+        (
+            STRANGER,
+            JOHN,
+            "x@backup.test",
+            World { exists: Finding::No, ..OURS },
+            "550 5.1.1 <x@backup.test>: Recipient address rejected: User unknown in local recipient table",
+            &[DomainOurs, RecipientExists],
+        ),
+        (TRUSTED, JOHN, "x@backup.test", World { at_route: AtRoute::Refuses, ..FINE }, "", &[]),
+        (USER_25, JOHN, "x@backup.test", World { at_route: AtRoute::Refuses, ..FINE }, "", &[SenderOwned]),
         (STRANGER, JOHN, "x@mine.test", OURS, "", &[DomainOurs, RecipientExists]),
         (
             STRANGER,
@@ -205,7 +278,7 @@ fn the_code_of_an_objection_is_that_of_its_reply() {
     let request =
         Request { listener: Listener::Relay, trusted: false, login: None, sender: &sender, recipient: &recipient };
     for objection in Objection::ALL {
-        assert_eq!(objection.reply(&request).code(), objection.code(), "{objection:?}");
+        assert_eq!(objection.reply(&request, "").code(), objection.code(), "{objection:?}");
     }
 }
 
@@ -232,7 +305,8 @@ proptest::proptest! {
     ) {
         let answer = |n| [Finding::Yes, Finding::No, Finding::Unknown][usize::from(n)];
         let dns = [InDns::Exists, InDns::NotFound, InDns::NullMx, InDns::Unknown][usize::from(dns)];
-        let world = World { owned: answer(owned), ours: answer(ours), exists: answer(exists), dns };
+        let at_route = AtRoute::Takes;
+        let world = World { owned: answer(owned), ours: answer(ours), exists: answer(exists), at_route, dns };
         let listener = if submission { Listener::Submission } else { Listener::Relay };
         let rules = Rules { relay_domains_from_auth: from_auth, ..rules() };
         let (reply, _) = play(&rules, (listener, false, None), JOHN, "lisa@example.com", world);
@@ -253,5 +327,20 @@ fn a_postmaster_without_a_destination_is_nobody() {
     let (reply, _) = play(&without, STRANGER, JOHN, "postmaster@mail.test", FINE);
     assert!(reply.starts_with("554 5.7.1"), "{reply}");
     let routed = Rules { routed_domains: DomainSet::from_iter(["mail.test"]), ..without };
-    assert_eq!(play(&routed, STRANGER, JOHN, "postmaster", FINE).0, "");
+    assert_eq!(play(&routed, STRANGER, JOHN, "postmaster", FINE), (String::new(), vec![Fact::RecipientAtRoute]));
+    let away = World { at_route: AtRoute::Refuses, ..FINE };
+    assert!(play(&routed, STRANGER, JOHN, "postmaster", away).0.starts_with("550 5.1.1 <postmaster>: "));
+    assert_eq!(play(&routed, TRUSTED, JOHN, "postmaster", away), (String::new(), Vec::new()));
+}
+
+#[test]
+fn recipients_of_relay_domains_are_taken_unseen_only_if_a_rule_says_so() {
+    let unseen = Rules { verify_recipients: false, ..rules() };
+    let world = World { at_route: AtRoute::Refuses, ..FINE };
+    assert_eq!(play(&unseen, STRANGER, JOHN, "x@backup.test", world), (String::new(), Vec::new()));
+    let alone = Rules { relay_domains_from_auth: false, ..rules() };
+    let (reply, asked) = play(&alone, STRANGER, JOHN, "x@backup.test", world);
+    assert_eq!((reply.get(..9), asked), (Some("550 5.1.1"), vec![Fact::RecipientAtRoute]));
+    let (_, asked) = play(&alone, STRANGER, JOHN, "x@elsewhere.test", world);
+    assert_eq!(asked, [], "nobody is asked about what is refused anyway");
 }

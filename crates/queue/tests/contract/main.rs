@@ -17,4 +17,5 @@ mod loss;
 mod model;
 mod settle;
 mod unreadable;
+mod verification;
 mod world;

@@ -343,6 +343,19 @@ impl Reply {
         Self::new(550, Status::new(5, 1, 1), text)
     }
 
+    /// The server to which the recipient's mail goes refuses it, in its words.
+    pub fn undeliverable(recipient: &str, said: &str) -> Self {
+        let text = format!("<{recipient}>: Recipient address rejected: undeliverable address: {said}");
+        Self::new(550, Status::new(5, 1, 1), text)
+    }
+
+    /// That server cannot be asked as often as it would have to be.
+    pub fn unverified(recipient: &str) -> Self {
+        let text =
+            format!("<{recipient}>: Recipient address rejected: unverified address: Address verification in progress");
+        Self::new(450, Status::new(4, 1, 1), text)
+    }
+
     /// Nobody can tell now whether the address is acceptable.
     pub fn lookup_failed(address: &str) -> Self {
         Self::new(451, Status::new(4, 3, 0), format!("<{address}>: Temporary lookup failure"))

@@ -2,6 +2,7 @@
 
 pub(crate) mod mx;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,12 +92,22 @@ impl World {
 
     /// The same, changed before it is queued.
     pub(crate) async fn send_as(&self, recipient: &str, change: impl FnOnce(&mut Envelope)) -> anyhow::Result<QueueId> {
+        self.send_from(None, recipient, change).await
+    }
+
+    /// The same, brought by this client, who did not log in.
+    pub(crate) async fn send_from(
+        &self,
+        client: Option<IpAddr>,
+        recipient: &str,
+        change: impl FnOnce(&mut Envelope),
+    ) -> anyhow::Result<QueueId> {
         let mut incoming = self.queue.receive()?;
         incoming.write(crate::BODY).await?;
         let sender = ReversePath::Address(Address::parse("john@home.test")?);
         let mut envelope = Envelope::new(sender, vec![Recipient::new(Address::parse(recipient)?)]);
         change(&mut envelope);
-        let origin = Origin { listener: "test".to_owned(), client: None, helo: "test".to_owned(), login: None };
+        let origin = Origin { listener: "test".to_owned(), client, helo: "test".to_owned(), login: None };
         Ok(incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3600) }, b"").await?)
     }
 

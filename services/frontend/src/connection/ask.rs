@@ -92,7 +92,7 @@ impl Dialog<'_> {
         };
         match judged {
             Ok(()) => Answer::Proceed,
-            Err(cause) => recipient_refused(cause, &who.request(sender, recipient)),
+            Err(denied) => recipient_refused(&denied, &who.request(sender, recipient)),
         }
     }
 

@@ -5,7 +5,7 @@ use staffetta_policy::relay::Request;
 use staffetta_smtp::Reply;
 use staffetta_smtp::server::Answer;
 
-use crate::intake::{Cause, NotQueued};
+use crate::intake::{Cause, Denied, NotQueued};
 
 /// What the session carries from the answer to the refusal that it reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,11 +87,9 @@ impl LoginFailure {
 }
 
 /// The answer to a question about the recipient of `request`.
-pub(super) fn recipient_refused(cause: Cause, request: &Request<'_>) -> Answer<Refused> {
-    match cause {
-        Cause::Policy(objection) => Answer::Refuse(objection.reply(request), Refused::Intake(cause)),
-        Cause::Queue(not_queued) => message_refused(not_queued),
-    }
+pub(super) fn recipient_refused(denied: &Denied, request: &Request<'_>) -> Answer<Refused> {
+    let reply = denied.objection.reply(request, denied.said.as_deref().unwrap_or_default());
+    Answer::Refuse(reply, Refused::Intake(Cause::Policy(denied.objection)))
 }
 
 /// The answer to a question about the message.

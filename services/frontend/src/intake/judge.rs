@@ -1,7 +1,9 @@
-//! Findings to the relay policy: finds out the facts that it asks for, from the auth service and the DNS.
+//! Findings to the relay policy: finds out the facts that it asks for, from the auth service, the DNS and the recipient's
+//! own server.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use staffetta_policy::relay::{Fact, Finding, InDns, Known, Objection, Request, Rules, Step, Verdict, evaluate};
@@ -9,6 +11,7 @@ use staffetta_transport::dns::{MailDomain, Resolver};
 
 use super::asked::{Asked, DEADLINE, Missing};
 use crate::auth::Auth;
+use crate::verify::{Answer, Verifier};
 
 /// How long a session does not ask an auth service that did not answer it.
 const HOPELESS: Duration = Duration::from_secs(5);
@@ -23,6 +26,16 @@ pub(crate) struct Directory {
     accounts: Asked<bool>,
     /// Recipients' domains for which the DNS takes long.
     domains: Asked<InDns>,
+    /// Asks recipients' servers; `None` if nobody's need be asked.
+    verifier: Option<Verifier>,
+}
+
+/// Why a recipient is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Denied {
+    pub(crate) objection: Objection,
+    /// What his own server says, if that is the reason.
+    pub(crate) said: Option<Arc<str>>,
 }
 
 /// What a session found out and need not ask again. Several recipients may be judged with it at a time.
@@ -44,23 +57,26 @@ struct Remembered {
 struct Recent(VecDeque<(String, Finding)>);
 
 impl Directory {
-    pub(crate) fn new(auth: Auth, resolver: Resolver) -> Self {
-        Self { auth, resolver, accounts: Asked::new(DEADLINE), domains: Asked::new(DEADLINE) }
+    /// `verifier`: asks recipients' servers, if somebody's must be asked.
+    pub(crate) fn new(auth: Auth, resolver: Resolver, verifier: Option<Verifier>) -> Self {
+        Self { auth, resolver, accounts: Asked::new(DEADLINE), domains: Asked::new(DEADLINE), verifier }
     }
 }
 
-/// Decides on one recipient. Look-ups are boxed, so that sessions that wait for input do not carry room for them.
+/// Decides on one recipient whom this client names. Look-ups are boxed, so that sessions that wait for input do not carry
+/// room for them.
 pub(super) async fn judge(
     directory: &Directory,
     rules: &Rules,
     memory: &Memory,
     request: &Request<'_>,
-) -> Result<(), Objection> {
-    let mut known = Known::default();
+    client: IpAddr,
+) -> Result<(), Denied> {
+    let (mut known, mut said) = (Known::default(), None);
     loop {
         match evaluate(rules, request, &known) {
             Step::Verdict(Verdict::Accept) => return Ok(()),
-            Step::Verdict(Verdict::Refuse(objection)) => return Err(objection),
+            Step::Verdict(Verdict::Refuse(objection)) => return Err(Denied { objection, said }),
             Step::Ask(Fact::SenderOwned) => {
                 known.sender_owned = Some(Box::pin(owns_sender(directory, memory, request)).await);
             }
@@ -69,6 +85,14 @@ pub(super) async fn judge(
             }
             Step::Ask(Fact::RecipientExists) => {
                 known.recipient_exists = Some(Box::pin(knows_recipient(directory, memory, request)).await);
+            }
+            Step::Ask(Fact::RecipientAtRoute) => {
+                let answer = match &directory.verifier {
+                    Some(verifier) => Box::pin(verifier.ask(client, request.recipient)).await,
+                    None => Answer::Takes,
+                };
+                let (at_route, words) = answer.into_fact();
+                (known.recipient_at_route, said) = (Some(at_route), words);
             }
             Step::Ask(Fact::DomainInDns) => {
                 known.domain_in_dns = Some(Box::pin(in_dns(directory, request)).await);

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! Principal ─▶ judge_sender ─▶ judge_recipient … ─▶ open ─▶ write … ─▶ commit ─▶ Stored: the 250 may be sent
-//!                   └──────────────────┴──────────────┴───────────────────┴────▶ Cause: why not
+//!                   └──────────────────┴──────────────┴───────────────────┴────▶ Denied, NotQueued: why not
 //! ```
 //!
 //! A driver (the SMTP connection; one day HTTP, or a milter's answer) says who brings the message and hands octets on.
-//! It turns a [`Cause`] into words of its protocol; whatever else is told of a message, in the trace field, the mail
+//! It turns that into words of its protocol; whatever else is told of a message, in the trace field, the mail
 //! log and the metrics, is told here. Nothing of SMTP is known here.
 
 mod asked;
@@ -34,7 +34,7 @@ use opened::Completion;
 
 pub(crate) use asked::NOTICEABLE;
 pub(crate) use cause::{Cause, NotQueued};
-pub(crate) use judge::{Directory, Memory};
+pub(crate) use judge::{Denied, Directory, Memory};
 pub(crate) use opened::{Opened, Stored};
 pub(crate) use principal::{Login, Principal, Source, Tls};
 
@@ -81,9 +81,9 @@ impl Intake {
         who: &Principal<'_>,
         sender: &ReversePath,
         recipient: &Address,
-    ) -> Result<(), Cause> {
+    ) -> Result<(), Denied> {
         let request = who.request(sender, recipient);
-        judge::judge(&self.directory, &self.rules, memory, &request).await.map_err(Cause::Policy)
+        judge::judge(&self.directory, &self.rules, memory, &request, who.client.ip()).await
     }
 
     /// Opens a place in the queue and puts the trace field in front (RFC 5321 section 4.4).

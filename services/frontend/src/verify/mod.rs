@@ -1,0 +1,266 @@
+//! Would a recipient's own server take mail for him (Postfix: `reject_unverified_recipient`)? It is asked when a stranger
+//! names him, so that what it refuses is refused here, and does not go back to whoever the stranger named as its sender.
+//!
+//! ```text
+//! Redis knows it ─▶ the server was out of reach a moment ago ─▶ somebody asks already ─▶ a probe: MAIL, RCPT, QUIT
+//! ```
+//!
+//! A stranger must not be able to make us hammer a mailbox server: answers are kept for the whole cluster, one question
+//! at a time for a recipient, few for a server, and so many in ten minutes for a client. A server that cannot be asked
+//! in seconds does not stop mail, and is not asked again for a minute. Nothing but a question ever goes there, so no
+//! message can loop; a question that comes back to us finds itself under way and ends with its time.
+
+mod flights;
+mod hops;
+mod probe;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use staffetta_config::Config;
+use staffetta_mail::Address;
+use staffetta_policy::classify::{Action, Failure, classify};
+use staffetta_policy::client;
+use staffetta_policy::relay::AtRoute;
+use staffetta_queue::{Queue, Rate, Verification, Verifications};
+use staffetta_smtp::client::{Failure as SessionFailure, Stage};
+use staffetta_transport::dns::Resolver;
+use staffetta_transport::hop::{NextHop, Router, Target};
+
+use crate::metrics::VerifyMetrics;
+use crate::quota::Quota;
+use flights::{Flight, Flights};
+use hops::Hops;
+use probe::Prober;
+
+/// How long a yes is believed: a mailbox seldom goes.
+const YES: Duration = Duration::from_secs(7 * 86_400);
+/// How long a no is believed: the mailbox may be made at any time.
+const NO: Duration = Duration::from_secs(3_600);
+/// How long a recipient is not asked about again after a `4xx`.
+const LATER: Duration = Duration::from_secs(300);
+/// Longest wait for a turn to ask, and for the answer. A client waits for both.
+const TURN: Duration = Duration::from_millis(1_500);
+const PROBE: Duration = Duration::from_secs(4);
+/// Questions that a client may cause.
+const PER_CLIENT: Rate = Rate { count: 200, per: Duration::from_secs(600) };
+
+/// What is known of a recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// His server takes mail for him, or cannot be asked.
+    Takes,
+    /// It refuses him for good, with these words.
+    Refuses(Arc<str>),
+    /// There was no turn to ask.
+    Busy,
+}
+
+/// Asks, and remembers what was said. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Verifier(Arc<Inner>);
+
+struct Inner {
+    hostname: String,
+    router: Router,
+    prober: Prober,
+    known: Verifications,
+    flights: Arc<Flights>,
+    hops: Hops,
+    clients: Quota,
+    metrics: VerifyMetrics,
+}
+
+impl Verifier {
+    pub(crate) fn new(config: &Config, queue: &Queue, resolver: Resolver) -> anyhow::Result<Self> {
+        Ok(Self(Arc::new(Inner {
+            hostname: config.hostname.clone(),
+            router: Router::new(config),
+            prober: Prober::new(config, resolver).context("delivery")?,
+            known: queue.verifications(),
+            flights: Arc::default(),
+            hops: Hops::default(),
+            clients: Quota::new(queue, "probe", PER_CLIENT),
+            metrics: VerifyMetrics::new(),
+        })))
+    }
+
+    /// About a recipient whom this client names. The bare postmaster is this host's.
+    pub(crate) async fn ask(&self, client: IpAddr, recipient: &Address) -> Answer {
+        let inner = &self.0;
+        let Some(recipient) = inner.qualified(recipient) else { return Answer::Takes };
+        let hop = inner.router.hop(&recipient.domain_key().unwrap_or_default());
+        let who = subject(&hop, &recipient);
+        if let Some(said) = inner.recall(&who).await {
+            inner.metrics.from_cache.increment(1);
+            return said.into();
+        }
+        if let Some(answer) = inner.hops.resting(&hop.key, Instant::now()) {
+            inner.metrics.from_rest.increment(1);
+            return answer;
+        }
+        if let Some(flight) = inner.flights.join(&who) {
+            inner.metrics.from_flight.increment(1);
+            return flight.answer().await;
+        }
+        if !inner.clients.acquire(&client::network(client).to_string()).await {
+            inner.clients.refused();
+            return Answer::Busy;
+        }
+        match inner.flights.begin(&who) {
+            (Some(flight), waiting) => {
+                inner.metrics.from_probe.increment(1);
+                // It goes on if the client leaves: what it finds out is paid for.
+                tokio::spawn(self.clone().fly(flight, hop, who, recipient));
+                waiting.answer().await
+            }
+            (None, waiting) => waiting.answer().await,
+        }
+    }
+
+    async fn fly(self, flight: Flight, hop: NextHop, who: String, recipient: Address) {
+        let inner = &self.0;
+        let answer = match inner.find_out(&hop, &recipient).await {
+            Found::Recipient(said) => {
+                inner.remember(&who, &said).await;
+                said.into()
+            }
+            Found::Server(answer) => {
+                inner.hops.rest(&hop.key, answer.clone(), Instant::now());
+                answer
+            }
+            Found::Nothing(answer) => answer,
+        };
+        flight.land(answer);
+    }
+}
+
+/// What came of a question.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    /// An answer about the recipient.
+    Recipient(Verification),
+    /// Something that holds for all recipients there, for a while.
+    Server(Answer),
+    /// It was not put.
+    Nothing(Answer),
+}
+
+impl Inner {
+    fn qualified(&self, recipient: &Address) -> Option<Address> {
+        match recipient.domain_str() {
+            Some(_) => Some(recipient.clone()),
+            None => Address::parse(&format!("{recipient}@{}", self.hostname)).ok(),
+        }
+    }
+
+    async fn recall(&self, who: &str) -> Option<Verification> {
+        let said = self.known.recall(who).await;
+        said.inspect_err(|error| tracing::debug!(%error, "what is known of a recipient cannot be read")).ok()?
+    }
+
+    async fn remember(&self, who: &str, said: &Verification) {
+        let life = match said {
+            Verification::Deliverable => YES,
+            Verification::Undeliverable(_) => NO,
+            Verification::Unknown => LATER,
+        };
+        if let Err(error) = self.known.remember(who, said, life).await {
+            tracing::debug!(%error, "what a server said of a recipient is not kept");
+        }
+    }
+
+    async fn find_out(&self, hop: &NextHop, recipient: &Address) -> Found {
+        let turn = tokio::time::timeout(TURN, self.hops.turn(&hop.key)).await;
+        // Those who had a turn may have found out that nobody is there.
+        if let Some(answer) = self.hops.resting(&hop.key, Instant::now()) {
+            return Found::Nothing(answer);
+        }
+        let Ok(_turn) = turn else {
+            self.metrics.busy.increment(1);
+            return Found::Nothing(Answer::Busy);
+        };
+        let name = hop.name();
+        let found = match tokio::time::timeout(PROBE, self.prober.ask(hop, recipient)).await {
+            Ok(Ok(())) => Found::Recipient(Verification::Deliverable),
+            Ok(Err(failure)) => judged(&failure, &name),
+            Err(_) => {
+                tracing::info!(hop = name, "a server does not answer questions about recipients in time");
+                Found::Server(Answer::Takes)
+            }
+        };
+        self.metrics.probed(&found);
+        found
+    }
+}
+
+/// What a failure says, and of whom. A message is never stopped by what may be different when it is delivered.
+fn judged(failure: &Failure, hop: &str) -> Found {
+    let verdict = classify(failure, hop);
+    let for_good = verdict.finally() == Action::Bounce;
+    match failure {
+        Failure::Session { failure: SessionFailure::NoSmtpUtf8, .. } => {
+            Found::Recipient(Verification::Undeliverable(verdict.text))
+        }
+        Failure::Session { failure, .. } if failure.stage() == Stage::Rcpt => {
+            Found::Recipient(if for_good { Verification::Undeliverable(verdict.text) } else { Verification::Unknown })
+        }
+        // It may be the null path that a server refuses, or this pod's address; workers have others.
+        Failure::Session { failure, .. } if *failure != SessionFailure::Loop => unreachable_server(&verdict.text, hop),
+        _ if for_good => Found::Server(Answer::Refuses(verdict.text.into())),
+        _ => unreachable_server(&verdict.text, hop),
+    }
+}
+
+fn unreachable_server(reason: &str, hop: &str) -> Found {
+    tracing::info!(hop, reason, "a server cannot be asked about recipients now");
+    Found::Server(Answer::Takes)
+}
+
+/// A text for server and recipient: where another server is asked, another answer holds.
+fn subject(hop: &NextHop, recipient: &Address) -> String {
+    let (local, domain) = (recipient.local(), recipient.domain_key().unwrap_or_default());
+    let protocol = hop.protocol_name();
+    match &hop.key.target {
+        Target::Host { host, port } => format!("{protocol} {host}:{port} {local}@{domain}"),
+        Target::Domain(_) | Target::Literal(_) => format!("{protocol} mx {local}@{domain}"),
+    }
+}
+
+impl From<Verification> for Answer {
+    fn from(said: Verification) -> Self {
+        match said {
+            Verification::Deliverable | Verification::Unknown => Self::Takes,
+            Verification::Undeliverable(text) => Self::Refuses(text.into()),
+        }
+    }
+}
+
+impl Answer {
+    /// As the policy calls it, and the words of the server.
+    pub(crate) fn into_fact(self) -> (AtRoute, Option<Arc<str>>) {
+        match self {
+            Self::Takes => (AtRoute::Takes, None),
+            Self::Refuses(said) => (AtRoute::Refuses, Some(said)),
+            Self::Busy => (AtRoute::Busy, None),
+        }
+    }
+}
+
+impl VerifyMetrics {
+    fn probed(&self, found: &Found) {
+        let counter = match found {
+            Found::Recipient(Verification::Deliverable) => &self.deliverable,
+            Found::Recipient(Verification::Undeliverable(_)) => &self.undeliverable,
+            Found::Recipient(Verification::Unknown) => &self.unknown,
+            Found::Server(_) | Found::Nothing(_) => &self.unavailable,
+        };
+        counter.increment(1);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

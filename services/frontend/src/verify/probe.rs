@@ -1,0 +1,205 @@
+//! One question to a recipient's own server: the way there, the security and the greeting of a delivery, then MAIL, RCPT
+//! and QUIT. What a message would carry never goes out.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use bytes::BytesMut;
+use staffetta_config::Config;
+use staffetta_mail::{Address, BodyType, Recipient, ReversePath};
+use staffetta_policy::classify::{Action, Failure, classify};
+use staffetta_policy::mx::Candidate;
+use staffetta_policy::tls::{Dane, Facts, Need, Security, Sts, decide};
+use staffetta_smtp::client::{self, Client, Event, Outcome, Stage, TransactionId, Transfer};
+use staffetta_transport::connect::{Stream, TlsClient, dial};
+use staffetta_transport::dns::Resolver;
+use staffetta_transport::fallback::Fallback;
+use staffetta_transport::hop::NextHop;
+use staffetta_transport::itinerary::Planner;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Longest wait for a connection and for a handshake: another address, or plaintext, must have its time, too.
+const CONNECT: Duration = Duration::from_millis(1_500);
+const HANDSHAKE: Duration = Duration::from_millis(1_500);
+/// Longest wait for the last write.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// Room for replies.
+const INPUT: usize = 2_048;
+
+/// Asks servers.
+pub(super) struct Prober {
+    planner: Planner,
+    tls: TlsClient,
+    fallback: Fallback,
+}
+
+impl Prober {
+    pub(super) fn new(config: &Config, resolver: Resolver) -> anyhow::Result<Self> {
+        let tls = TlsClient::new(config.delivery.ca.as_deref()).map_err(|error| anyhow!("failed to {error}"))?;
+        Ok(Self { planner: Planner::new(config, resolver), tls, fallback: Fallback::default() })
+    }
+
+    /// Does the server at the next hop take mail for this recipient? Takes as long as it takes.
+    ///
+    /// # Errors
+    /// It does not, or cannot be asked.
+    pub(super) async fn ask(&self, hop: &NextHop, recipient: &Address) -> Result<(), Failure> {
+        let mut last = Failure::Local { reason: "no address to try".to_owned() };
+        for candidate in self.planner.plan(&hop.key.target).await? {
+            match self.ask_at(hop, &candidate, recipient).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => last = failure,
+            }
+            if is_answer(&last) || classify(&last, &hop.name()).action != Action::NextHost {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    /// One address; a second time without TLS, where a failed handshake allows that.
+    async fn ask_at(&self, hop: &NextHop, peer: &Candidate, recipient: &Address) -> Result<(), Failure> {
+        let ip = peer.address.ip();
+        let security = security(hop, peer, self.fallback.applies(ip, Instant::now()));
+        let result = self.converse(hop, peer, &security, recipient).await;
+        match &result {
+            Err(Failure::Session { failure, .. }) if security.falls_back_after(failure) => {
+                self.fallback.remember(ip, Instant::now());
+                self.converse(hop, peer, &self::security(hop, peer, true), recipient).await
+            }
+            _ => result,
+        }
+    }
+
+    async fn converse(
+        &self,
+        hop: &NextHop,
+        peer: &Candidate,
+        security: &Security,
+        recipient: &Address,
+    ) -> Result<(), Failure> {
+        // From whatever address: those of `delivery.source_addresses` are the workers'.
+        let tcp = dial(peer.address, None, CONNECT)
+            .await
+            .map_err(|error| Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
+        let mut session = Client::new(Arc::new(hop.settings(security)));
+        session.ask(TransactionId(0), question(recipient));
+        let mut wire = Wire::new(tcp, session);
+        let outcome = loop {
+            match wire.next() {
+                Event::Ready => {}
+                Event::Read(_) => wire.exchange().await,
+                Event::StartTls => wire = self.start_tls(wire, peer, security).await?,
+                Event::Done(_, mut report) => break report.outcomes.pop(),
+                Event::Closed(failure) => break failure.map(Outcome::Failed),
+                Event::SendBody(_) | Event::Idle => break None,
+            }
+        };
+        wire.leave().await;
+        match outcome {
+            Some(Outcome::Delivered(_)) => Ok(()),
+            Some(Outcome::Failed(failure)) => Err(Failure::Session { peer: peer.peer(), failure }),
+            None => Err(Failure::Local { reason: "a question without an answer".to_owned() }),
+        }
+    }
+
+    async fn start_tls(&self, mut wire: Wire, peer: &Candidate, security: &Security) -> Result<Wire, Failure> {
+        if wire.flush().await.is_err() {
+            wire.session.on_lost();
+            return Ok(wire);
+        }
+        let Stream::Plain(tcp) = wire.stream else { return Ok(wire) };
+        match self.tls.handshake(&security.trust, &peer.host, tcp, HANDSHAKE).await {
+            Ok((stream, _)) => {
+                wire.stream = Stream::Tls(Box::new(stream));
+                wire.session.on_tls_started();
+                Ok(wire)
+            }
+            Err(error) => {
+                let failure = client::Failure::TlsHandshake(error.to_string());
+                Err(Failure::Session { peer: peer.peer(), failure })
+            }
+        }
+    }
+}
+
+/// Another host would not say anything else, or should not be asked.
+fn is_answer(failure: &Failure) -> bool {
+    matches!(failure, Failure::Session { failure, .. } if matches!(failure.stage(), Stage::Mail | Stage::Rcpt))
+}
+
+/// As a delivery of mail that demands nothing would have it.
+fn security(hop: &NextHop, peer: &Candidate, failed_lately: bool) -> Security {
+    decide(&Facts {
+        host: &peer.host,
+        level: hop.level,
+        login: hop.credentials.is_some(),
+        dane: Dane::Absent,
+        sts: Sts::Off,
+        need: Need::Nothing,
+        failed_lately,
+    })
+}
+
+/// From nobody, so that nobody is asked about the sender in turn, and of no size.
+fn question(recipient: &Address) -> Transfer {
+    Transfer {
+        sender: ReversePath::Null,
+        recipients: vec![Recipient::new(recipient.clone())],
+        size: 0,
+        body: BodyType::SevenBit,
+        ret: None,
+        envid: None,
+        smtputf8: !recipient.as_str().is_ascii(),
+        require_tls: false,
+    }
+}
+
+/// The connection, its session and their buffers.
+struct Wire {
+    stream: Stream,
+    session: Client,
+    input: BytesMut,
+    output: BytesMut,
+}
+
+impl Wire {
+    fn new(tcp: TcpStream, session: Client) -> Self {
+        Self { stream: Stream::Plain(tcp), session, input: BytesMut::with_capacity(INPUT), output: BytesMut::new() }
+    }
+
+    fn next(&mut self) -> Event {
+        self.session.next(&mut self.input, &mut self.output)
+    }
+
+    /// Writes, then waits for an answer.
+    async fn exchange(&mut self) {
+        let read = async {
+            self.flush().await?;
+            self.input.reserve(INPUT);
+            self.stream.read_buf(&mut self.input).await
+        };
+        if !matches!(read.await, Ok(1..)) {
+            self.session.on_lost();
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all_buf(&mut self.output).await?;
+        self.stream.flush().await
+    }
+
+    /// Says QUIT, for the other side's log, and waits for no answer.
+    async fn leave(mut self) {
+        self.session.quit();
+        self.next();
+        let end = async {
+            self.flush().await?;
+            self.stream.shutdown().await
+        };
+        let _ = tokio::time::timeout(GOODBYE, end).await;
+    }
+}
