@@ -210,7 +210,7 @@ fn human(kind: Kind, notice: &Notice<'_>, whole: bool) -> String {
     ));
     for fate in notice.fates {
         out.push_str("\r\n");
-        text::wrap(&format!("<{}>: {}", fate.recipient.address, fate.text), &mut out);
+        text::wrap(&format!("<{}>: {}", text::in_ascii(fate.recipient.address.as_str()), fate.text), &mut out);
     }
     out
 }

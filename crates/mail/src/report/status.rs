@@ -1,6 +1,6 @@
 //! The second part: `message/delivery-status` (RFC 3464 section 2).
 
-use super::text::{date, field, from_xtext};
+use super::text::{date, field, from_xtext, typed_address};
 use super::{Fate, Kind, Notice};
 
 impl Kind {
@@ -22,7 +22,7 @@ pub(super) fn write(kind: Kind, notice: &Notice<'_>, out: &mut String) {
         field("Original-Envelope-Id", &from_xtext(envid), out);
     }
     field("X-Staffetta-Queue-ID", &notice.id.to_string(), out);
-    field("X-Staffetta-Sender", &format!("rfc822; {}", notice.sender), out);
+    field("X-Staffetta-Sender", &typed_address(notice.sender.as_str()), out);
     field("Arrival-Date", &date(notice.arrived), out);
     for fate in notice.fates {
         out.push_str("\r\n");
@@ -34,7 +34,7 @@ fn recipient(kind: Kind, notice: &Notice<'_>, fate: &Fate<'_>, out: &mut String)
     if let Some((kind, address)) = fate.recipient.orcpt.as_deref().and_then(|orcpt| orcpt.split_once(';')) {
         field("Original-Recipient", &format!("{kind};{}", from_xtext(address)), out);
     }
-    field("Final-Recipient", &format!("rfc822; {}", fate.recipient.address), out);
+    field("Final-Recipient", &typed_address(fate.recipient.address.as_str()), out);
     field("Action", kind.action(), out);
     field("Status", &fate.status.to_string(), out);
     if let Some(remote) = fate.remote {

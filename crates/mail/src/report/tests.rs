@@ -258,3 +258,17 @@ fn a_message_that_is_withheld_leaves_no_trace_of_itself() {
     assert!(text.contains("The message is not attached."), "{text}");
     assert!(text.ends_with("/staffetta--\r\n"), "{text}");
 }
+
+#[test]
+fn rfc6533_3_an_address_in_utf_8_can_be_told_from_others() {
+    let said = "no such user";
+    let (parts, _) = with(&recipient("j\u{fc}rgen+x=y@b\u{fc}cher.example"), None, said, |notice| failure(&notice));
+    assert!(text(&parts.parts[0]).contains("<j\\x{FC}rgen\\x{2B}x\\x{3D}y@b\\x{FC}cher.example>: no such user"));
+    let status = text(&parts.parts[1]);
+    assert!(
+        status.contains("Final-Recipient: utf-8; j\\x{FC}rgen\\x{2B}x\\x{3D}y@b\\x{FC}cher.example\r\n"),
+        "{status}"
+    );
+    let (parts, _) = with(&recipient("u+x=y@x.example"), None, said, |notice| failure(&notice));
+    assert!(text(&parts.parts[1]).contains("Final-Recipient: rfc822; u+x=y@x.example\r\n"), "ASCII stays as it is");
+}

@@ -14,6 +14,22 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect()
 }
 
+/// An address of a report as RFC 6533 section 3 has it: `utf-8; \x{FC}@example.org` if it needs more than ASCII, so that
+/// who reads it can tell which one is meant; else `rfc822; u@example.org`.
+pub(super) fn typed_address(address: &str) -> String {
+    format!("{}; {}", if address.is_ascii() { "rfc822" } else { "utf-8" }, in_ascii(address))
+}
+
+/// The address alone.
+pub(super) fn in_ascii(address: &str) -> String {
+    if address.is_ascii() {
+        return address.to_owned();
+    }
+    let escaped = |c| !matches!(c, '!'..='~') || matches!(c, '+' | '=' | '\\');
+    let each = |c: char| if escaped(c) { format!("\\x{{{:X}}}", u32::from(c)) } else { c.to_string() };
+    address.chars().map(each).collect()
+}
+
 /// Appends `Name: value`, folded (RFC 5322 section 2.2.3).
 pub(super) fn field(name: &str, value: &str, out: &mut String) {
     folded(&format!("{name}: "), value, "    ", out);
