@@ -185,3 +185,39 @@ async fn a_route_sends_a_domain_to_its_next_hop() -> anyhow::Result<()> {
     assert_eq!(next(&mut hop).await?.recipients, ["lisa@example.com"]);
     world.until_empty().await
 }
+
+/// The tool has no log that anybody keeps: a worker writes what operators did.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_takes_out_of_the_queue_is_in_the_mail_log_of_a_worker() -> anyhow::Result<()> {
+    let world = World::new().await?.set("delivery.retry_min", "\"1h\"").set("delivery.retry_max", "\"2h\"");
+    let mut world = world.start().await?;
+    let _mx = world.mx("example.com", Scenario::default().reply(Stage::Recipient, "450 4.2.0 later")).await?;
+    let recipients = ["lisa@example.com", "lea@example.com"];
+    client(&world).await?.send("john@example.org", &recipients, MESSAGE).await?;
+    let queue = world.queue().await?;
+    eventually(SOON, || async {
+        let counts = queue.counts().await?;
+        anyhow::ensure!((counts.scheduled, counts.leased) == (1, 0), "{counts:?}");
+        Ok(())
+    })
+    .await?;
+    let entries = queue.list(&staffetta_queue::Filter::default(), None, 1).await?.entries;
+    let id = entries[0].message.id.to_string();
+    let mut delete = std::process::Command::new(staffetta_tests::program("staffetta")?);
+    let deleted = delete.args(["queue", "delete", &id, "--config"]).arg(world.config_file()).output()?;
+    anyhow::ensure!(deleted.status.success(), "{deleted:?}");
+    eventually(SOON, || async {
+        let log = world.log(Service::Delivery);
+        let records = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let of_id: Vec<Value> = records.filter(|record| record["qid"] == id.as_str()).collect();
+        let named = |event: &str| of_id.iter().filter(|record| record["event"] == event).collect::<Vec<_>>();
+        for to in recipients {
+            let lines = named("administered");
+            let line = lines.iter().find(|record| record["to"] == to);
+            anyhow::ensure!(line.is_some_and(|record| record["action"] == "deleted"), "{to}: {log}");
+        }
+        anyhow::ensure!(named("administered").len() == 2 && named("removed").len() == 1, "{log}");
+        Ok(())
+    })
+    .await
+}

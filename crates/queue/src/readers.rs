@@ -108,3 +108,13 @@ impl Node {
 fn reads_of(member: &str) -> Option<u8> {
     member.split_once(' ')?.1.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_format_is_written_until_somebody_has_looked() {
+        assert_eq!(Formats::new(u8::MAX).writes(), OLDEST);
+    }
+}

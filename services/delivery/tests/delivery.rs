@@ -268,27 +268,15 @@ async fn a_host_that_is_down_is_tried_once_for_all_partitions_until_it_is_flushe
     }
     let settings = "retry_min = \"1h\"\nretry_max = \"2h\"\ndestination_concurrency = 1";
     let worker = world.worker_via(&busy, settings)?;
-    let at_rest = || async {
-        let end = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let counts = world.queue.counts().await?;
-            if counts.ready == 0 && counts.leased == 0 {
-                anyhow::ensure!(counts.scheduled == 40, "{counts:?}");
-                return anyhow::Ok(());
-            }
-            anyhow::ensure!(tokio::time::Instant::now() < end, "not all are parked: {counts:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
     busy.until("first attempt", || busy.connections() >= 1).await?;
-    at_rest().await?;
+    world.at_rest(40).await?;
     assert_eq!(busy.connections(), 1, "one attempt for the four partitions");
     let attempted = world.entries().await?.iter().filter(|entry| entry.jobs[0].attempts > 0).count();
     assert!((1..=10).contains(&attempted), "{attempted} jobs of the one partition that was first");
 
     world.queue.flush(&Filter::default()).await?;
     busy.until("second attempt", || busy.connections() == 2).await?;
-    at_rest().await?;
+    world.at_rest(40).await?;
     assert_eq!(busy.connections(), 2);
     worker.stop().await
 }

@@ -145,7 +145,25 @@ async fn connections_are_as_many_as_the_file_says() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_route_has_a_window_and_a_level_of_its_own() -> anyhow::Result<()> {
+async fn a_destination_has_as_many_connections_as_the_file_says() -> anyhow::Result<()> {
+    let few = World::new().await?.set("delivery.destination_concurrency", "3");
+    assert_eq!(most_connections(few, &["a.test", "b.test"], 12).await?, [3, 3]);
+    let many = World::new().await?.set("delivery.destination_concurrency", "8");
+    let seen = most_connections(many, &["a.test"], 40).await?;
+    assert!((4..=8).contains(&seen[0]), "{seen:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_has_as_many_connections_as_it_says_and_others_have_those_of_the_file() -> anyhow::Result<()> {
+    let narrow = "[[delivery.route]]\ndomain = \"narrow.test\"\nvia = \"mx\"\nconcurrency = 2\n";
+    let world = World::new().await?.tables(narrow).set("delivery.destination_concurrency", "4");
+    assert_eq!(most_connections(world, &["narrow.test", "usual.test"], 20).await?, [2, 4]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_has_a_level_of_its_own() -> anyhow::Result<()> {
     let world = World::new().await?;
     let route = |domain: &str, more: &str| format!("[[delivery.route]]\ndomain = \"{domain}\"\nvia = \"mx\"\n{more}\n");
     let tables = route("strict.test", "tls = \"encrypt\"") + &route("*.open.test", "tls = \"none\"");

@@ -85,7 +85,8 @@ fn silent_hosts_do_not_starve_the_others() {
     }
     sim.run(seconds(3600));
     let slowest = (12..15).flat_map(|good| of(&sim, good)).map(|job| job.longest_wait).max();
-    assert!(slowest < Some(seconds(10)), "{slowest:?}");
+    // There are connections for all at once: nobody waits until a silent one is given up.
+    assert!(slowest < Some(seconds(1)), "{slowest:?}");
 }
 
 #[test]
@@ -169,12 +170,12 @@ fn host() -> impl Strategy<Value = Host> {
 
 /// As they should be, or shorter than workers believe, with renewals that get lost.
 fn leases() -> impl Strategy<Value = Leases> {
-    let lying = (60u64..120, 0u64..10).prop_map(|(term, lost)| Leases { term: seconds(term), lost });
+    let lying = (60u64..120, 0u64..40).prop_map(|(term, lost)| Leases { term: seconds(term), lost });
     prop_oneof![Just(Leases::HONEST), lying]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Every recipient ends in exactly one fate; nothing is begun or sent by a worker that can know that its lease is over
     /// (asserted in the simulation), whatever leases are in truth; who is due at a domain that works waits no longer

@@ -125,6 +125,27 @@ async fn what_is_written_is_what_every_worker_reads() {
     assert_eq!(new.home().formats.writes(), 1, "a queue from before there was a list");
 }
 
+/// Its first word would be too old after half a minute, and what it cannot read would be written.
+#[tokio::test]
+async fn a_worker_that_lives_says_so_again() {
+    let server = Server::start();
+    let new = server.open(Process::TODAY).await;
+    let old = server.open(OLD).await;
+    old.offer(0, 1).await.unwrap();
+    let members = ask(&new, &["ZRANGE", READERS, "0", "-1"]).await;
+    let member = value::array(&members).iter().find_map(value::str).unwrap();
+    let before = new.home().clock.now() - 20_000;
+    ask(&new, &["ZADD", READERS, &before.to_string(), member]).await;
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    let later = (before + 1).to_string();
+    while count(&ask(&new, &["ZCOUNT", READERS, &later, "+inf"]).await) == 0 {
+        assert!(std::time::Instant::now() < end, "it has said nothing");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    new.home().look_at_readers(false).await.unwrap();
+    assert_eq!(new.home().formats.writes(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_and_a_downgrade_under_load_lose_nothing_and_hold_nothing() {
     let server = Server::start();

@@ -1,5 +1,6 @@
 //! Messages that demand something of every host that carries them: REQUIRETLS (RFC 8689) and SMTPUTF8 (RFC 6531).
 
+use staffetta_mail::{Envelope, ReversePath};
 use staffetta_testkit::certs::Authority;
 
 use crate::world::World;
@@ -65,24 +66,42 @@ async fn a_message_that_demands_tls_bounces_where_it_is_not_to_be_had_and_harms_
     Ok(())
 }
 
+/// The addresses of an internationalised message, as they are written (RFC 6531).
+fn in_utf8(envelope: &mut Envelope) {
+    envelope.smtputf8 = true;
+    envelope.sender = "j\u{fc}rgen@home.test".parse().map_or(ReversePath::Null, ReversePath::Address);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_with_utf8_goes_to_the_next_host_that_takes_it_or_bounces() -> anyhow::Result<()> {
     let world = World::start().await?;
-    let inbox = Server::start(Script::default()).await?;
+    let script = Script { extensions: &["SMTPUTF8", "8BITMIME"], ..Script::default() };
+    let inbox = Server::start(script.clone()).await?;
     let without = Server::start_on("127.0.0.31:0".parse()?, Script::default()).await?;
     let port = without.port();
-    let script = Script { extensions: &["SMTPUTF8", "8BITMIME"], ..Script::default() };
     let takes = Server::start_on(format!("127.0.0.32:{port}").parse()?, script).await?;
-    world.dns.mx("x.test", 10, "mx1.test").mx("x.test", 20, "mx2.test").mx("y.test", 10, "mx1.test");
+    let idn = "xn--bcher-kva.test";
+    world.dns.mx(idn, 10, "mx1.test").mx(idn, 20, "mx2.test").mx("y.test", 10, "mx1.test");
     world.dns.host("mx1.test", without.ip()).host("mx2.test", takes.ip());
     let worker = world.worker(&format!("port = {port}"), &home(&inbox))?;
-    world.send_as("u@x.test", |envelope| envelope.smtputf8 = true).await?;
-    assert_eq!(takes.received(1).await?[0].recipients, ["u@x.test"], "as it was written");
-    assert!(takes.commands().iter().any(|line| line.starts_with("MAIL") && line.ends_with(" SMTPUTF8")));
-    world.send_as("u@y.test", |envelope| envelope.smtputf8 = true).await?;
-    let report = &inbox.received(1).await?[0].body;
-    assert!(report.contains("Status: 5.6.7\r\n"), "{report}");
+    world.send_as("\u{43f}\u{43e}\u{447}\u{442}\u{430}@b\u{fc}cher.test", in_utf8).await?;
+    let mail = &takes.received(1).await?[0];
+    assert_eq!(mail.sender, "j\u{fc}rgen@home.test", "as it was written");
+    assert_eq!(mail.recipients, ["\u{43f}\u{43e}\u{447}\u{442}\u{430}@b\u{fc}cher.test"]);
+    assert!(takes.commands().iter().any(|line| line.starts_with("MAIL") && line.contains(" SMTPUTF8")));
+
+    world.send_as("\u{fc}@y.test", in_utf8).await?;
+    let report = &inbox.received(1).await?[0];
+    assert_eq!(report.recipients, ["j\u{fc}rgen@home.test"]);
+    assert!(inbox.commands().iter().any(|line| line.starts_with("MAIL FROM:<>") && line.contains(" SMTPUTF8")));
+    for field in
+        ["Status: 5.6.7", "Final-Recipient: utf-8; \\x{FC}@y.test", "X-Staffetta-Sender: utf-8; j\\x{FC}rgen@home.test"]
+    {
+        assert!(report.body.contains(&format!("{field}\r\n")), "{field}: {}", report.body);
+    }
     world.drained().await?;
-    assert!(without.mails().is_empty() && !without.commands().iter().any(|line| line.starts_with("MAIL")));
+    let said = without.commands();
+    assert!(said.iter().any(|line| line.starts_with("EHLO")), "it was asked what it can");
+    assert!(!said.iter().any(|line| line.starts_with("MAIL")), "and told nothing: {said:?}");
     worker.stop().await
 }

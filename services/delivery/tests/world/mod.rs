@@ -159,6 +159,20 @@ impl World {
         }
     }
 
+    /// Waits until nobody has a job and none is due; then so many wait for their time.
+    pub(crate) async fn at_rest(&self, jobs: u64) -> anyhow::Result<()> {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let counts = self.queue.counts().await?;
+            if counts.ready == 0 && counts.leased == 0 {
+                anyhow::ensure!(counts.scheduled == jobs, "{counts:?}");
+                return Ok(());
+            }
+            anyhow::ensure!(tokio::time::Instant::now() < end, "not all rest: {counts:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until nothing is queued.
     pub(crate) async fn drained(&self) -> anyhow::Result<()> {
         self.until("empty", <[Entry]>::is_empty).await.map(drop)
