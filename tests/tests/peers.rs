@@ -205,3 +205,41 @@ async fn postfix_as_the_mx_takes_mail_over_starttls() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postfix_as_the_next_hop_is_asked_about_strangers_recipients() -> anyhow::Result<()> {
+    let port = Port::reserve()?;
+    let route = format!("[[delivery.route]]\ndomain = \"example.com\"\nvia = \"smtp://127.0.0.1:{}\"\n", port.number());
+    let world = World::new().await?.set("frontend.relay_domains", "[\"example.com\"]").tables(&route).start().await?;
+    let leaf = world.certificate("mx.example.com")?;
+    let postfix = Postfix::start(&port, &leaf.certificate, &leaf.key)?;
+    eventually(SOON, || async { Client::connect(port.address()).await.map(drop) })
+        .await
+        .with_context(|| postfix.log())?;
+    let mut stranger = Client::connect(world.smtp()).await?;
+    stranger.expect("EHLO stranger.test", 250).await?;
+    stranger.expect("MAIL FROM:<victim@example.org>", 250).await?;
+    let refused = stranger.command("RCPT TO:<nobody@example.com>").await?.text();
+    assert_eq!(
+        refused,
+        "550 5.1.1 <nobody@example.com>: Recipient address rejected: undeliverable address: host \
+         127.0.0.1[127.0.0.1] said: 554 5.7.1 <nobody@example.com>: Recipient address rejected: unknown here (in reply \
+         to RCPT TO command)"
+    );
+    stranger.expect("RCPT TO:<lisa@example.com>", 250).await?;
+    stranger.expect("RCPT TO:<lisa@example.com>", 250).await?;
+    stranger.expect("RSET", 250).await?;
+    // Two questions came, in TLS, each to its orderly end, and no message.
+    eventually(SOON, || async {
+        let log = postfix.log();
+        let ends = log.lines().filter(|line| line.contains("disconnect from") && line.contains("starttls=1"));
+        let ends: Vec<&str> = ends.collect();
+        ensure!(ends.len() == 2, "{log}");
+        ensure!(ends.iter().all(|end| end.contains("quit=1") && !end.contains("data")), "{log}");
+        Ok(())
+    })
+    .await?;
+    assert!(!postfix.log().contains("lost connection after RCPT"), "{}", postfix.log());
+    assert!(postfix.held()?.is_empty(), "{}", postfix.log());
+    Ok(())
+}
