@@ -67,6 +67,23 @@ async fn whom_his_own_server_refuses_is_refused_with_its_words_and_no_forged_sen
     .await
 }
 
+/// A mailbox that goes makes one report, and not one for each message until its yes is forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_delivery_learns_of_a_recipient_strangers_are_told_at_rcpt() -> anyhow::Result<()> {
+    let goes = Scenario::default().reply(Stage::Recipient, "250 2.1.5 Ok").only("gone@").times(1);
+    let (mut world, _mx) = world(goes.reply(Stage::Recipient, "550 5.1.1 Gone").only("gone@")).await?;
+    let mut victim = world.mx("victim.test", Scenario::default()).await?;
+    let mut client = stranger(&world).await?;
+    assert_eq!(client.send("victim@victim.test", &["gone@backup.test"], MESSAGE).await?.code, 250);
+    assert_eq!(next(&mut victim).await?.recipients, ["victim@victim.test"]);
+    client.expect("MAIL FROM:<victim@victim.test>", 250).await?;
+    let refused = client.command("RCPT TO:<gone@backup.test>").await?.text();
+    assert!(refused.starts_with("550 5.1.1 <gone@backup.test>: ") && refused.contains("550 5.1.1 Gone"), "{refused}");
+    world.until_empty().await?;
+    assert_eq!(victim.count(), 1);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_logged_in_or_is_trusted_makes_no_question() -> anyhow::Result<()> {
     let (world, _mx) = world(no_nobody()).await?;

@@ -2,6 +2,7 @@
 
 use staffetta_mail::{RemoteReply, Status};
 use staffetta_policy::classify::{Action, Failure, classify};
+use staffetta_smtp::client::{Failure as SessionFailure, Stage};
 
 /// The result of an attempt for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Failed {
     pub reply: Option<RemoteReply>,
     /// Which server that was.
     pub host: Option<String>,
+    /// The server refused the recipient, whatever the message.
+    pub refused_at_rcpt: bool,
     /// The next hop as a whole is in trouble: leave it alone for a while.
     pub back_off: bool,
     /// The final dot was out and its answer is not known: the server may have the message, and the next attempt may be
@@ -53,6 +56,11 @@ impl Fate {
             status: verdict.status,
             text: verdict.text,
             reply,
+            refused_at_rcpt: matches!(
+                failure,
+                Failure::Session { failure: SessionFailure::Reply { stage: Stage::Rcpt, reply }, .. }
+                    if reply.code / 100 == 5
+            ),
             back_off: verdict.back_off,
             doubtful: matches!(failure, Failure::Session { failure, .. } if failure.is_ambiguous()),
             unfinished: matches!(failure, Failure::Session { failure, .. } if failure.is_unfinished()),

@@ -58,6 +58,7 @@ fn failed(class: u8) -> Fate {
         text: "no".to_owned(),
         reply: None,
         host: None,
+        refused_at_rcpt: false,
         back_off: false,
         doubtful: false,
         unfinished: false,

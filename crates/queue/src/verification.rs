@@ -42,6 +42,17 @@ pub enum Verification {
     Unknown,
 }
 
+impl Verification {
+    /// How long it is believed. A mailbox seldom goes, may be made at any time, and who was put off comes again soon.
+    pub const fn life(&self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Deliverable => 86_400,
+            Self::Undeliverable(_) => 3_600,
+            Self::Unknown => 300,
+        })
+    }
+}
+
 /// The memory of one cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Verifications {

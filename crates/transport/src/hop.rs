@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 use staffetta_config::{self as config, Config};
-use staffetta_mail::address_literal;
+use staffetta_mail::{Address, address_literal};
 use staffetta_policy::routing::{self, Defaults, Path};
 use staffetta_policy::tls::{Level, Need, Security};
 use staffetta_smtp::client::{Credentials, Protocol, ServerProfile};
@@ -77,6 +77,17 @@ impl NextHop {
             verified: security.satisfies(Need::AuthenticatedTls),
             credentials: self.credentials.clone(),
             detect_loop: !matches!(self.key.target, Target::Host { .. }),
+        }
+    }
+
+    /// A text for the server and a recipient, under which what the one said of the other is kept: where another server is
+    /// asked, another answer holds.
+    pub fn inquiry(&self, recipient: &Address) -> String {
+        let (local, domain) = (recipient.local(), recipient.domain_key().unwrap_or_default());
+        let protocol = self.protocol_name();
+        match &self.key.target {
+            Target::Host { host, port } => format!("{protocol} {host}:{port} {local}@{domain}"),
+            Target::Domain(_) | Target::Literal(_) => format!("{protocol} mx {local}@{domain}"),
         }
     }
 
@@ -207,6 +218,16 @@ mod tests {
         let router = router(vec![strict, to(Pattern::Any, smart())]);
         let key = |name: &str| router.key(name);
         assert_ne!(key("a.test"), key("b.test"), "mail for a.test must not join a connection that checks nothing");
+    }
+
+    #[test]
+    fn what_is_said_of_a_recipient_belongs_to_the_server_that_said_it() {
+        let local = Via::Lmtp { host: "::1".to_owned(), port: 24 };
+        let router = router(vec![to(Pattern::Exact("a.test".to_owned()), local)]);
+        for (address, inquiry) in [("Lisa@A.test", "lmtp ::1:24 Lisa@a.test"), ("lisa@b.test", "smtp mx lisa@b.test")] {
+            let address: Address = address.parse().unwrap();
+            assert_eq!(router.hop(&address.domain_key().unwrap()).inquiry(&address), inquiry);
+        }
     }
 
     #[test]

@@ -9,11 +9,15 @@ use rand::RngExt;
 use staffetta_dispatch::{Failed, Plan};
 use staffetta_mail::report::{self, Fate, Original};
 use staffetta_mail::{Address, RemoteReply};
-use staffetta_queue::{Error, Notice, Queue};
+use staffetta_queue::{Error, Notice, Queue, Verification, Verifications};
+use staffetta_transport::hop::Router;
 
 use crate::leased::Leased;
 use crate::metrics;
 use crate::strangers::Strangers;
+
+/// Most recipients of a job of whom frontends are told.
+const LESSONS: usize = 100;
 
 /// What all reports of this worker share.
 pub(crate) struct Reporter {
@@ -22,6 +26,9 @@ pub(crate) struct Reporter {
     /// How long a report itself is tried.
     pub(crate) lifetime: std::time::Duration,
     pub(crate) strangers: Strangers,
+    pub(crate) router: Router,
+    /// What frontends know of strangers' recipients.
+    pub(crate) known: Verifications,
 }
 
 impl Reporter {
@@ -41,6 +48,7 @@ impl Reporter {
         let mut due = due(job, plan);
         if stranger.is_some() {
             due.retain(|(kind, _)| *kind == metrics::Notice::Failure);
+            self.teach(job, plan).await;
         }
         if due.is_empty() {
             return Ok(Vec::new());
@@ -64,6 +72,19 @@ impl Reporter {
             (Notice::report(report, sender.clone(), &self.hostname, self.lifetime), kind)
         });
         Ok(each.collect())
+    }
+
+    /// Whom his server refused is refused by the frontends now, too, instead of being reported again and again.
+    async fn teach(&self, job: &Leased, plan: &Plan) {
+        let hop = self.router.hop(job.held.lease.destination.as_str());
+        for (index, failed) in plan.failed.iter().filter(|(_, failed)| failed.refused_at_rcpt).take(LESSONS) {
+            let Some(recipient) = job.message.envelope.recipients.get(*index as usize) else { continue };
+            let said = Verification::Undeliverable(failed.text.clone());
+            let kept = self.known.remember(&hop.inquiry(&recipient.address), &said, said.life()).await;
+            if let Err(error) = kept {
+                return tracing::debug!(%error, "what a server said of a recipient is not kept");
+            }
+        }
     }
 
     /// Nothing in it is the stranger's.

@@ -114,6 +114,8 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) {
 async fn settle_all(worker: Arc<Worker>, parcels: Parcels, config: Config) {
     let queue = worker.queue.clone();
     let reporter = Reporter {
+        router: Router::new(&config),
+        known: queue.verifications(),
         queue: queue.clone(),
         hostname: config.hostname,
         lifetime: config.delivery.lifetime,

@@ -203,7 +203,7 @@ pub(crate) fn intake(config: &Config, queue: Queue, auth: Auth) -> anyhow::Resul
     let settings = DnsSettings { servers: config.dns.servers.clone(), patience: Some(DNS_PATIENCE) };
     let resolver = Resolver::new(&settings).context("dns")?;
     let rules = rules(config);
-    let verifier = if rules.verify_recipients { Some(Verifier::new(config, &queue, resolver.clone())?) } else { None };
+    let verifier = asks(config, &rules).then(|| Verifier::new(config, &queue, resolver.clone())).transpose()?;
     let directory = Directory::new(auth, resolver, verifier);
     if !config.frontend.verify_recipients && !config.frontend.relay_domains.is_empty() {
         tracing::warn!("frontend.verify_recipients is false: strangers' mail for relay_domains is taken unseen");
@@ -216,6 +216,12 @@ pub(crate) fn intake(config: &Config, queue: Queue, auth: Auth) -> anyhow::Resul
         );
     }
     Ok(Intake::new(&config.hostname, queue, directory, rules, config.delivery.lifetime))
+}
+
+/// Can there be a recipient whose own server must be asked?
+fn asks(config: &Config, rules: &Rules) -> bool {
+    let postmaster = rules.routed_domains.contains(&rules.postmaster.hostname);
+    rules.verify_recipients && (postmaster || !config.frontend.relay_domains.is_empty())
 }
 
 fn rules(config: &Config) -> Rules {

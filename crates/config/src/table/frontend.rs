@@ -33,7 +33,7 @@ settings! {
         /// service, if `relay_domains_from_auth` and it knows the domain, else the server to which their mail would go,
         /// by MAIL and RCPT without a message. A recipient whom that server refuses for good is refused with its words,
         /// `550 5.1.1`; a server that cannot be asked within seconds does not stop mail. Answers are kept in Redis for
-        /// all pods: a yes a week, a no an hour. A client may cause 200 such questions in ten minutes; above that, and
+        /// all pods: a yes a day, a no an hour. A client may cause 200 such questions in ten minutes; above that, and
         /// when a server is asked too much, it is `450 4.1.1`. `false` takes mail for everybody there, and what cannot
         /// be delivered goes back to whoever is named as its sender.
         value verify_recipients: bool as Flag = "true",

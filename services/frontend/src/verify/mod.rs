@@ -18,7 +18,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use staffetta_config::Config;
 use staffetta_mail::Address;
 use staffetta_policy::classify::{Action, Failure, classify};
@@ -27,7 +26,7 @@ use staffetta_policy::relay::AtRoute;
 use staffetta_queue::{Queue, Rate, Verification, Verifications};
 use staffetta_smtp::client::{Failure as SessionFailure, Stage};
 use staffetta_transport::dns::Resolver;
-use staffetta_transport::hop::{NextHop, Router, Target};
+use staffetta_transport::hop::{NextHop, Router};
 
 use crate::metrics::VerifyMetrics;
 use crate::quota::Quota;
@@ -35,12 +34,6 @@ use flights::{Flight, Flights};
 use hops::Hops;
 use probe::Prober;
 
-/// How long a yes is believed: a mailbox seldom goes.
-const YES: Duration = Duration::from_secs(7 * 86_400);
-/// How long a no is believed: the mailbox may be made at any time.
-const NO: Duration = Duration::from_secs(3_600);
-/// How long a recipient is not asked about again after a `4xx`.
-const LATER: Duration = Duration::from_secs(300);
 /// Longest wait for a turn to ask, and for the answer. A client waits for both.
 const TURN: Duration = Duration::from_millis(1_500);
 const PROBE: Duration = Duration::from_secs(4);
@@ -78,7 +71,7 @@ impl Verifier {
         Ok(Self(Arc::new(Inner {
             hostname: config.hostname.clone(),
             router: Router::new(config),
-            prober: Prober::new(config, resolver).context("delivery")?,
+            prober: Prober::new(config, resolver)?,
             known: queue.verifications(),
             flights: Arc::default(),
             hops: Hops::default(),
@@ -92,7 +85,7 @@ impl Verifier {
         let inner = &self.0;
         let Some(recipient) = inner.qualified(recipient) else { return Answer::Takes };
         let hop = inner.router.hop(&recipient.domain_key().unwrap_or_default());
-        let who = subject(&hop, &recipient);
+        let who = hop.inquiry(&recipient);
         if let Some(said) = inner.recall(&who).await {
             inner.metrics.from_cache.increment(1);
             return said.into();
@@ -162,12 +155,7 @@ impl Inner {
     }
 
     async fn remember(&self, who: &str, said: &Verification) {
-        let life = match said {
-            Verification::Deliverable => YES,
-            Verification::Undeliverable(_) => NO,
-            Verification::Unknown => LATER,
-        };
-        if let Err(error) = self.known.remember(who, said, life).await {
+        if let Err(error) = self.known.remember(who, said, said.life()).await {
             tracing::debug!(%error, "what a server said of a recipient is not kept");
         }
     }
@@ -217,16 +205,6 @@ fn judged(failure: &Failure, hop: &str) -> Found {
 fn unreachable_server(reason: &str, hop: &str) -> Found {
     tracing::info!(hop, reason, "a server cannot be asked about recipients now");
     Found::Server(Answer::Takes)
-}
-
-/// A text for server and recipient: where another server is asked, another answer holds.
-fn subject(hop: &NextHop, recipient: &Address) -> String {
-    let (local, domain) = (recipient.local(), recipient.domain_key().unwrap_or_default());
-    let protocol = hop.protocol_name();
-    match &hop.key.target {
-        Target::Host { host, port } => format!("{protocol} {host}:{port} {local}@{domain}"),
-        Target::Domain(_) | Target::Literal(_) => format!("{protocol} mx {local}@{domain}"),
-    }
 }
 
 impl From<Verification> for Answer {

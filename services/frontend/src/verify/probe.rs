@@ -38,7 +38,12 @@ pub(super) struct Prober {
 
 impl Prober {
     pub(super) fn new(config: &Config, resolver: Resolver) -> anyhow::Result<Self> {
-        let tls = TlsClient::new(config.delivery.ca.as_deref()).map_err(|error| anyhow!("failed to {error}"))?;
+        let tls = TlsClient::new(config.delivery.ca.as_deref()).or_else(|error| {
+            // The workers' file need not be here; who must prove himself by it cannot be asked then.
+            tracing::warn!(%error, "delivery.ca is not used to ask servers about recipients");
+            TlsClient::new(None)
+        });
+        let tls = tls.map_err(|error| anyhow!("failed to {error}"))?;
         Ok(Self { planner: Planner::new(config, resolver), tls, fallback: Fallback::default() })
     }
 
