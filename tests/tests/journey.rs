@@ -45,6 +45,9 @@ async fn a_submission_is_relayed_to_the_mx_over_tls() -> anyhow::Result<()> {
     let delivery = world.metrics(Service::Delivery).await?;
     assert_eq!(delivery.sum("staffetta_deliveries_total", &["outcome=\"delivered\""]), 1.0);
     assert!(world.log(Service::Delivery).contains(&id));
+    let log = world.log(Service::Frontend);
+    let accepted = log.lines().find(|line| line.contains("\"event\":\"accepted\"") && line.contains(&id));
+    assert!(accepted.is_some_and(|line| line.contains("\"sasl_username\":\"john@example.org\"")), "{log}");
     Ok(())
 }
 

@@ -191,6 +191,16 @@ mod tests {
         Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None }
     }
 
+    #[test]
+    fn only_a_server_that_proved_itself_is_told_what_demands_that() {
+        let hop = router(Vec::new()).hop("a.test");
+        assert!(!hop.settings(&in_clear()).verified);
+        let unproven = Security { starttls: Tls::Required, ..in_clear() };
+        assert!(!hop.settings(&unproven).verified, "encrypted, with whomever");
+        let proven = Security { trust: Trust::WebPki { name: "mx.a.test".into() }, ..unproven };
+        assert!(hop.settings(&proven).verified);
+    }
+
     fn to(pattern: Pattern, via: Via) -> routing::Route {
         routing::Route { pattern, via, tls: None, login: false, concurrency: Some(5) }
     }

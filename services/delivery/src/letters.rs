@@ -48,3 +48,41 @@ impl Letters {
         letter
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use staffetta_mail::{Envelope, ReversePath};
+    use staffetta_queue::Origin;
+
+    use super::*;
+
+    fn letter(id: QueueId) -> Letter {
+        let origin = Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None };
+        let envelope = Envelope::new(ReversePath::Null, Vec::new());
+        let message = Arc::new(Message { id, arrived: 0, expires: 0, size: 1, envelope, origin });
+        Letter { message, body: Body::Inline("x".into()), _room: None }
+    }
+
+    #[test]
+    fn jobs_of_a_message_at_hand_share_one_letter_and_later_ones_read_it_anew() {
+        let (letters, id) = (Letters::default(), QueueId::new(0, 1, 1));
+        let first = letters.share(id, || letter(id));
+        let second = letters.share(id, || panic!("read twice"));
+        assert!(Arc::ptr_eq(&first, &second));
+        let other = QueueId::new(0, 1, 2);
+        assert!(!Arc::ptr_eq(&first, &letters.share(other, || letter(other))));
+        drop((first, second));
+        assert_eq!(Arc::strong_count(&letters.share(id, || letter(id))), 1);
+    }
+
+    #[test]
+    fn messages_that_are_gone_are_forgotten() {
+        let letters = Letters::default();
+        for n in 0..10 * SWEEP as u64 {
+            let id = QueueId::new(0, 1, u32::try_from(n).unwrap());
+            letters.share(id, || letter(id));
+        }
+        assert!(letters.0.lock().unwrap().letters.len() <= SWEEP);
+    }
+}

@@ -217,3 +217,46 @@ fn postponed(mut plan: Plan) -> Settlement {
     });
     settlement(plan, Vec::new(), false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(text: &str) -> Failed {
+        Failed {
+            permanent: true,
+            status: Status::new(5, 1, 1),
+            text: text.to_owned(),
+            reply: None,
+            host: None,
+            back_off: false,
+            doubtful: false,
+            unfinished: false,
+            refused_at_rcpt: false,
+        }
+    }
+
+    /// Three recipients: delivered, failed for good, put off.
+    fn mixed() -> Plan {
+        let (failed, reason) = (vec![(1, failed("gone"))], Some(failed("later")));
+        Plan { delivered: vec![0], failed, remaining: vec![2], reason, ..Plan::default() }
+    }
+
+    #[test]
+    fn those_whose_report_cannot_be_made_are_tried_again_and_who_was_delivered_is_not() {
+        let Settlement::Deferred { remaining, status, notices, .. } = postponed(mixed()) else { panic!("finished") };
+        assert_eq!((remaining, status), (vec![1, 2], Status::new(4, 3, 0)));
+        assert!(notices.is_empty());
+        let only_failed = Plan { remaining: Vec::new(), reason: None, ..mixed() };
+        let Settlement::Deferred { remaining, .. } = postponed(only_failed) else { panic!("finished") };
+        assert_eq!(remaining, [1]);
+    }
+
+    #[test]
+    fn with_their_reports_those_who_failed_are_done() {
+        let Settlement::Deferred { remaining, .. } = settlement(mixed(), Vec::new(), false) else { panic!("finished") };
+        assert_eq!(remaining, [2]);
+        let all = Plan { remaining: Vec::new(), reason: None, ..mixed() };
+        assert!(matches!(settlement(all, Vec::new(), false), Settlement::Finished { .. }));
+    }
+}

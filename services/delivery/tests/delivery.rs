@@ -313,10 +313,18 @@ async fn plaintext_is_remembered_for_may_and_never_used_at_encrypt_or_verify() -
         format!("[[delivery.route]]\ndomain = \"{domain}\"\nvia = \"smtp://{via}\"\ntls = \"{level}\"\n")
     };
     let routes = route("may.test", "may") + &route("encrypt.test", "encrypt") + &route("verify.test", "verify");
+    // Another port of the same host.
+    let script = Script { extensions: &["STARTTLS"], broken_tls: true, ..Script::default() };
+    let beside = Server::start_on((server.ip(), 0).into(), script).await?;
+    let routes =
+        format!("{routes}[[delivery.route]]\ndomain = \"beside.test\"\nvia = \"smtp://{}\"\n", beside.address());
     let worker = world.worker("destination_concurrency = 1", &routes)?;
     world.send("john@home.test", &["a@may.test"], BODY).await?;
     world.drained().await?;
     assert_eq!((server.mails().len(), server.connections()), (1, 2), "in TLS, then in the clear");
+    world.send("john@home.test", &["a@beside.test"], BODY).await?;
+    world.drained().await?;
+    assert_eq!((beside.mails().len(), beside.connections()), (1, 1), "in the clear at once");
     for domain in ["encrypt.test", "verify.test"] {
         world.send("john@home.test", &[&format!("a@{domain}")], BODY).await?;
     }

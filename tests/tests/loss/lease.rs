@@ -3,7 +3,7 @@
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use staffetta_queue::Place;
-use staffetta_tests::{Content, Service, Value, World};
+use staffetta_tests::{Content, SOON, Service, Value, World, eventually};
 use tokio::time::{Duration, sleep};
 
 use super::{MESSAGE, accepted, body, large, until_each};
@@ -82,6 +82,38 @@ async fn a_worker_that_slept_through_its_lease_sends_no_dot() -> anyhow::Result<
         assert!(matches!(first.content().await?, Content::CutOff(_)), "a second copy");
         assert!(body(&second.take().await?) == body(&message), "whole");
         world.until_empty().await?;
+    }
+    Ok(())
+}
+
+/// The server has taken the message and the settlement comes too late. The job comes up again: the worker knows that it
+/// has delivered it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_delivered_after_its_lease_was_lost_it_does_not_send_again() -> anyhow::Result<()> {
+    let mut world = World::new().await?.start().await?;
+    let hand = world.hand("example.com").await?;
+    accepted(&world, "lisa@example.com", MESSAGE).await?;
+    let mut visit = hand.accept().await?;
+    visit.until_data().await?;
+    visit.say("354 go on").await?;
+    anyhow::ensure!(matches!(visit.content().await?, Content::Whole(_)), "cut off");
+    let (key, member) = leases(&world)?.pop().context("no lease")?;
+    let mut store = world.store()?;
+    store.ask(&[b"ZREM", key.as_bytes(), &member])?;
+    visit.say("250 taken").await?;
+    eventually(SOON, || async {
+        let metrics = world.metrics(Service::Delivery).await?;
+        anyhow::ensure!(metrics.sum("staffetta_possible_duplicates_total", &[]) == 1.0, "not counted");
+        Ok(())
+    })
+    .await?;
+    // Somebody had it whose lease is over.
+    store.ask(&[b"ZADD", key.as_bytes(), b"1", &member])?;
+    world.until_empty().await?;
+    assert!(hand.accept_within(Duration::from_millis(100)).await?.is_none(), "a second copy");
+    while let Some(line) = visit.line().await? {
+        assert!(!line.starts_with("MAIL"), "a second copy");
+        visit.say("250 ok").await?;
     }
     Ok(())
 }

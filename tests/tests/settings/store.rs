@@ -60,6 +60,8 @@ async fn mail_is_refused_above_the_ratio_of_the_file() -> anyhow::Result<()> {
             Ok(())
         })
         .await?;
+        // Before anything is transferred.
+        client(&world).await?.expect("MAIL FROM:<a@example.org>", code).await?;
     }
     Ok(())
 }
