@@ -28,6 +28,7 @@ pub struct FakeDns {
 struct Zone {
     records: HashMap<Name, Vec<RData>>,
     failing: HashSet<Name>,
+    failing_ipv6: HashSet<Name>,
     silent: HashSet<Name>,
     queries: u64,
 }
@@ -85,6 +86,12 @@ impl FakeDns {
         self
     }
 
+    /// Only questions about its IPv6 addresses are.
+    pub fn servfail_ipv6(&self, name: &str) -> &Self {
+        lock(&self.zone).failing_ipv6.insert(fqdn(name));
+        self
+    }
+
     /// No question about this name is answered.
     pub fn silent(&self, name: &str) -> &Self {
         lock(&self.zone).silent.insert(fqdn(name));
@@ -104,6 +111,7 @@ impl FakeDns {
         let mut zone = lock(&self.zone);
         zone.records.remove(&fqdn(name));
         zone.failing.remove(&fqdn(name));
+        zone.failing_ipv6.remove(&fqdn(name));
         zone.silent.remove(&fqdn(name));
         drop(zone);
         self
@@ -132,7 +140,8 @@ impl Zone {
         };
         reply.add_query(query.clone());
         let mut name = query.name.to_lowercase();
-        if self.failing.contains(&name) {
+        let of_family = query.query_type == RecordType::AAAA && self.failing_ipv6.contains(&name);
+        if of_family || self.failing.contains(&name) {
             reply.metadata.response_code = ResponseCode::ServFail;
             return reply;
         }

@@ -55,6 +55,17 @@ async fn both_families_are_found_ipv6_first() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_family_that_cannot_be_looked_up_does_not_hide_the_other() -> anyhow::Result<()> {
+    let (dns, resolver) = world().await?;
+    let v4: IpAddr = "192.0.2.1".parse()?;
+    dns.host("half.test", v4).servfail_ipv6("half.test");
+    assert_eq!(resolver.addresses("half.test").await?.data, [v4]);
+    dns.mx("none.test", 10, "mx.test").servfail_ipv6("none.test");
+    assert!(resolver.addresses("none.test").await.is_err(), "nobody knows whether it has one");
+    Ok(())
+}
+
+#[tokio::test]
 async fn answers_are_kept() -> anyhow::Result<()> {
     let (dns, resolver) = world().await?;
     dns.mx("a.test", 10, "mx.a.test");
