@@ -1,7 +1,8 @@
 //! Who is there: the step between accepting a connection and the session on it.
 //!
 //! Behind a load balancer the answer is in the PROXY header, which must come from the networks in `proxy_from` and
-//! from nobody else: whoever may send one can claim to be any client.
+//! from nobody else: whoever may send one can claim to be any client. What the client is called is looked up while it
+//! waits for the greeting.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,13 +21,21 @@ pub(crate) enum Turned {
     Full(SocketAddr, Full),
 }
 
-/// Finds out who is at the other end. `slot` is what the connection holds, and holds for a client from then on.
+/// Finds out who is at the other end, and what that client is called. `slot` is what the connection holds, and holds for a client from then on.
 pub(crate) async fn identify(
     door: &Door,
     tcp: &mut TcpStream,
     address: SocketAddr,
     slot: &mut Slot,
 ) -> Result<Peer, Turned> {
+    let mut peer = locate(door, tcp, address, slot).await?;
+    if let Some(names) = &door.shared.names {
+        peer.name = Box::pin(names.of(peer.address.ip())).await;
+    }
+    Ok(peer)
+}
+
+async fn locate(door: &Door, tcp: &mut TcpStream, address: SocketAddr, slot: &mut Slot) -> Result<Peer, Turned> {
     if !door.is_proxy(address.ip()) {
         return direct(door, tcp, address).await;
     }
@@ -39,7 +48,7 @@ pub(crate) async fn identify(
         // Anybody may stand behind it: the proxy's own rights are not theirs.
         Ok(Origin::Unknown) => {
             slot.pass_on(Guest::Nameless).map_err(|full| Turned::Full(address, full))?;
-            Ok(Peer { address, trusted: false })
+            Ok(Peer { address, name: None, trusted: false })
         }
         Ok(Origin::Proxy) => Ok(door.peer(address)),
         Err(error) => Err(no_header(door, address, &error)),

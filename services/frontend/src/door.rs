@@ -76,7 +76,7 @@ impl Door {
 
     /// Who is at an address, as far as the address says it.
     pub(crate) fn peer(&self, address: SocketAddr) -> Peer {
-        Peer { address, trusted: self.shared.is_trusted(address.ip()) }
+        Peer { address, name: None, trusted: self.shared.is_trusted(address.ip()) }
     }
 
     /// The listener's name.
@@ -86,9 +86,11 @@ impl Door {
 }
 
 /// The other end of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
+    /// What the DNS says that it is called, if that could be verified.
+    pub(crate) name: Option<Arc<str>>,
     /// It is in one of the trusted networks.
     pub(crate) trusted: bool,
 }

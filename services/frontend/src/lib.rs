@@ -12,6 +12,7 @@
 //! Stateless: everything that must survive is in the queue before it is acknowledged. [`run`] is the whole service.
 
 mod arrival;
+mod asked;
 mod auth;
 mod connection;
 mod door;
@@ -19,6 +20,7 @@ mod failures;
 mod intake;
 mod limits;
 mod metrics;
+mod names;
 mod quota;
 mod readiness;
 mod server;

@@ -55,7 +55,7 @@ async fn arrive(door: Arc<Door>, mut tcp: TcpStream, address: SocketAddr, mut sl
 async fn session(door: &Door, tcp: TcpStream, peer: Peer) {
     door.metrics.connections.increment(1);
     door.metrics.active.increment(1.0);
-    let client = maillog::Client { address: peer.address, name: None };
+    let client = maillog::Client { address: peer.address, name: peer.name.as_deref().map(Into::into) };
     maillog::connected(&maillog::Connected { listener: door.name(), client });
     tokio::select! {
         biased;

@@ -21,6 +21,7 @@ use crate::failures::Failures;
 use crate::intake::{Directory, Intake};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::names::Names;
 use crate::quota::Quota;
 use crate::verify::Verifier;
 
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) auth: Auth,
     pub(crate) intake: Intake,
+    /// What clients are called, if that is looked up.
+    pub(crate) names: Option<Names>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) failures: Arc<Failures>,
     /// How much a login may send.
@@ -74,11 +77,13 @@ impl Shared {
         let mechanisms: Vec<String> = MECHANISMS.map(str::to_owned).into();
         let queue = Queue::open(config.into(), background).context("redis")?;
         let auth = Auth::new(config).context("frontend.auth")?;
+        let resolver = resolver(config)?;
         Ok(Self {
             hostname: config.hostname.clone(),
             failures: Failures::new(&queue, frontend.auth_failures_per_client),
             messages: frontend.messages_per_login.map(|rate| Quota::new(&queue, "message", rate)),
-            intake: intake(config, queue.clone(), auth.clone())?,
+            names: frontend.reverse_dns.then(|| Names::new(resolver.clone())),
+            intake: intake(config, queue.clone(), auth.clone(), resolver)?,
             queue,
             auth,
             limits: limits(frontend),
@@ -198,10 +203,14 @@ pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>
     Certificates::load(default, sni.collect()).context("tls").map(Some)
 }
 
-/// What every message goes through.
-pub(crate) fn intake(config: &Config, queue: Queue, auth: Auth) -> anyhow::Result<Intake> {
+/// Whom recipients' domains and clients' names are asked of.
+pub(crate) fn resolver(config: &Config) -> anyhow::Result<Resolver> {
     let settings = DnsSettings { servers: config.dns.servers.clone(), patience: Some(DNS_PATIENCE) };
-    let resolver = Resolver::new(&settings).context("dns")?;
+    Resolver::new(&settings).context("dns")
+}
+
+/// What every message goes through.
+pub(crate) fn intake(config: &Config, queue: Queue, auth: Auth, resolver: Resolver) -> anyhow::Result<Intake> {
     let rules = rules(config);
     let verifier = asks(config, &rules).then(|| Verifier::new(config, &queue, resolver.clone())).transpose()?;
     let directory = Directory::new(auth, resolver, verifier);

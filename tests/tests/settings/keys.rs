@@ -81,6 +81,10 @@ const KEYS: &[(&str, Test)] = &[
     ("frontend.postmaster", (FRONTEND, "mail_for_the_postmaster_goes_where_the_file_says")),
     ("frontend.proxy_from", (PROXY, "the_client_of_the_header_counts_for_trust_limits_log_and_trace")),
     ("frontend.messages_per_login", (SERVICE, "a_login_sends_no_more_than_it_may")),
+    (
+        "frontend.reverse_dns",
+        ("services/frontend/tests/service/names.rs", "a_client_has_the_name_that_the_dns_confirms_in_log_and_trace"),
+    ),
     ("frontend.bare_lf", BARE_LF),
     ("frontend.bare_lf_from", BARE_LF),
     ("frontend.min_data_rate", ("services/frontend/tests/service/tls.rs", "content_that_only_drips_is_given_up")),

@@ -73,6 +73,10 @@ settings! {
         /// Above it DATA is answered by `450 4.7.1`. A message counts once its content is asked for, whatever becomes
         /// of it. While Redis is away each pod counts by itself.
         value messages_per_login: Option<Rate> as Maybe<Limit> = "",
+        /// Looks up what clients are called, for the log and the Received field: `client.example.org[192.0.2.7]` instead of
+        /// `unknown[192.0.2.7]`. A name counts when its addresses include the client's. A greeting waits for it for a second
+        /// at most; nobody is let in or kept out for a name.
+        value reverse_dns: bool as Flag = "true",
         /// What becomes of a LF without CR in the content of a message. It never ends anything, and none is ever handed on.
         value bare_lf: BareLf as Choice<BareLf> = "normalize",
         /// Networks whose bare LF is normalised although `bare_lf` is `reject`.

@@ -1,7 +1,7 @@
 //! DNS for mail: which hosts take the mail of a domain, and where they are (RFC 5321 section 5).
 //!
 //! [`Resolver::mail_domain`] answers a domain's mail hosts, [`Resolver::addresses`] the addresses of one host in both
-//! families. "No" and "not now" never mix: an absent name is a value ([`MailDomain::NotFound`], an empty list), while
+//! families, [`Resolver::verified_name`] the name of an address. "No" and "not now" never mix: an absent name is a value ([`MailDomain::NotFound`], an empty list), while
 //! time-outs, SERVFAIL and REFUSED are a [`DnsError`], after which the caller tries again later.
 //!
 //! Names are always asked with their trailing dot, so the search list of a Kubernetes pod (`ndots:5`) multiplies no
@@ -11,6 +11,7 @@
 //! Answers carry what DNSSEC says of them. Nothing is validated in this version: all are [`Proof::Insecure`].
 
 mod observe;
+mod reverse;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub struct DnsSettings {
 pub struct DnsError {
     /// What was asked.
     pub name: String,
-    /// `MX`, `A`, `AAAA`.
+    /// `MX`, `A`, `AAAA`, `PTR`.
     pub kind: &'static str,
     /// What went wrong, in a few words.
     pub reason: String,
@@ -193,6 +194,7 @@ fn record_type(kind: Kind) -> RecordType {
         Kind::Mx => RecordType::MX,
         Kind::A => RecordType::A,
         Kind::Aaaa => RecordType::AAAA,
+        Kind::Ptr => RecordType::PTR,
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) enum Kind {
     Mx,
     A,
     Aaaa,
+    Ptr,
 }
 
 /// How a question ended.
@@ -28,13 +29,14 @@ pub(super) enum Outcome {
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Mx, Self::A, Self::Aaaa];
+    const ALL: [Self; 4] = [Self::Mx, Self::A, Self::Aaaa, Self::Ptr];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Mx => "MX",
             Self::A => "A",
             Self::Aaaa => "AAAA",
+            Self::Ptr => "PTR",
         }
     }
 
@@ -43,6 +45,7 @@ impl Kind {
             Self::Mx => "mx",
             Self::A => "a",
             Self::Aaaa => "aaaa",
+            Self::Ptr => "ptr",
         }
     }
 }

@@ -18,7 +18,8 @@ use tokio::time::timeout;
 
 use super::refused::{Refused, message_refused, recipient_refused};
 use super::{Dialog, flush};
-use crate::intake::{NOTICEABLE, Principal};
+use crate::asked::NOTICEABLE;
+use crate::intake::Principal;
 use crate::stream::Stream;
 
 /// How many recipients are looked up ahead, while the client waits for one before them.

@@ -202,6 +202,7 @@ impl<'a> Dialog<'a> {
         Principal {
             source: &self.door.source,
             client: self.peer.address,
+            name: self.peer.name.as_deref(),
             trusted: self.peer.trusted,
             helo: self.session.helo().map(|helo| helo.name.as_str()),
             protocol: Protocol {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use staffetta_policy::relay::{Fact, Finding, InDns, Known, Objection, Request, Rules, Step, Verdict, evaluate};
 use staffetta_transport::dns::{MailDomain, Resolver};
 
-use super::asked::{Asked, DEADLINE, Missing};
+use crate::asked::{Asked, DEADLINE, Missing};
 use crate::auth::Auth;
 use crate::verify::{Answer, Verifier};
 

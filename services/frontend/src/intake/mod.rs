@@ -9,7 +9,6 @@
 //! It turns that into words of its protocol; whatever else is told of a message, in the trace field, the mail
 //! log and the metrics, is told here. Nothing of SMTP is known here.
 
-mod asked;
 mod budget;
 mod cause;
 mod judge;
@@ -32,7 +31,6 @@ use crate::metrics::IntakeMetrics;
 use budget::Budget;
 use opened::Completion;
 
-pub(crate) use asked::NOTICEABLE;
 pub(crate) use cause::{Cause, NotQueued};
 pub(crate) use judge::{Denied, Directory, Memory};
 pub(crate) use opened::{Opened, Stored};
@@ -96,7 +94,7 @@ impl Intake {
         let incoming = self.queue.receive().map_err(|error| not_queued(&error))?;
         let received = Received {
             helo: who.helo,
-            client_name: None,
+            client_name: who.name,
             client_ip: who.client.ip(),
             by: &self.hostname,
             protocol: who.protocol,

@@ -24,6 +24,8 @@ pub(crate) struct Source {
 pub(crate) struct Principal<'a> {
     pub(crate) source: &'a Source,
     pub(crate) client: SocketAddr,
+    /// Its verified name.
+    pub(crate) name: Option<&'a str>,
     /// It is in one of the trusted networks.
     pub(crate) trusted: bool,
     /// What it calls itself; nobody verified it.
@@ -79,8 +81,8 @@ impl<'a> Principal<'a> {
     }
 
     /// The client as the mail log names it.
-    pub(crate) fn for_log(&self) -> Client<'static> {
-        Client { address: self.client, name: None }
+    pub(crate) fn for_log(&self) -> Client<'a> {
+        Client { address: self.client, name: self.name.map(Into::into) }
     }
 
     /// The login as the mail log names it.

@@ -55,7 +55,9 @@ impl House {
         let stop = CancellationToken::new();
         let queue = Queue::open((&config).into(), stop.clone()).unwrap();
         queue.ready(PATIENCE).await.unwrap();
-        let intake = setup::intake(&config, queue.clone(), Auth::new(&config).unwrap()).unwrap();
+        let intake =
+            setup::intake(&config, queue.clone(), Auth::new(&config).unwrap(), setup::resolver(&config).unwrap())
+                .unwrap();
         Self { redis, queue, intake, _dns: dns, _stop: stop.drop_guard(), _folder: folder }
     }
 
@@ -86,6 +88,7 @@ fn stranger(source: &Source) -> Principal<'_> {
     Principal {
         source,
         client: SocketAddr::from(([192, 0, 2, 7], 4711)),
+        name: None,
         trusted: false,
         helo: None,
         protocol: Protocol { extended: false, encrypted: false, authenticated: false, utf8: false },

@@ -6,6 +6,7 @@ mod auth;
 mod client;
 mod content;
 mod log;
+mod names;
 mod proxy;
 mod slow;
 mod tls;
