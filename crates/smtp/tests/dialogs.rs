@@ -111,6 +111,7 @@ impl Core {
             Question::Verify(address) => self.may_relay(&address),
             Question::Etrn(_) if self.trusted => Answer::Proceed,
             Question::Etrn(domain) => Answer::Refuse(Reply::etrn_unavailable(&domain), ()),
+            Question::Client(_) => Answer::Proceed,
             Question::Data => {
                 self.body.clear();
                 Answer::Proceed

@@ -29,7 +29,7 @@ pub(crate) async fn identify(
     slot: &mut Slot,
 ) -> Result<Peer, Turned> {
     let mut peer = locate(door, tcp, address, slot).await?;
-    if let Some(names) = &door.shared.names {
+    if let Some(names) = door.shared.names.as_ref().filter(|_| !peer.nameless) {
         peer.name = Box::pin(names.of(peer.address.ip())).await;
     }
     Ok(peer)
@@ -48,7 +48,7 @@ async fn locate(door: &Door, tcp: &mut TcpStream, address: SocketAddr, slot: &mu
         // Anybody may stand behind it: the proxy's own rights are not theirs.
         Ok(Origin::Unknown) => {
             slot.pass_on(Guest::Nameless).map_err(|full| Turned::Full(address, full))?;
-            Ok(Peer { address, name: None, trusted: false })
+            Ok(Peer::nameless(address))
         }
         Ok(Origin::Proxy) => Ok(door.peer(address)),
         Err(error) => Err(no_header(door, address, &error)),

@@ -7,12 +7,13 @@ use anyhow::Context;
 use ipnet::IpNet;
 use rustls::ServerConfig;
 use staffetta_config::{Listener, ListenerTls};
-use staffetta_smtp::server::Settings;
+use staffetta_smtp::Reply;
+use staffetta_smtp::server::{Link, Settings};
 use staffetta_transport::tls::Certificates;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::Source;
-use crate::limits::Guest;
+use crate::limits::{Full, Guest};
 use crate::metrics::{self, ListenerMetrics};
 use crate::setup::{self, Shared};
 
@@ -76,7 +77,31 @@ impl Door {
 
     /// Who is at an address, as far as the address says it.
     pub(crate) fn peer(&self, address: SocketAddr) -> Peer {
-        Peer { address, name: None, trusted: self.shared.is_trusted(address.ip()) }
+        Peer { address, name: None, nameless: false, trusted: self.shared.is_trusted(address.ip()) }
+    }
+
+    /// A connection of this client, as the session sees it.
+    pub(crate) fn link(&self, peer: &Peer) -> Link {
+        let known = |is: fn(&Shared, IpAddr) -> bool| !peer.nameless && is(&self.shared, peer.address.ip());
+        Link {
+            encrypted: self.tls == ListenerTls::Implicit,
+            normalize_bare_lf: known(Shared::normalizes_bare_lf),
+            xclient: known(Shared::may_xclient),
+        }
+    }
+
+    /// What a client is told for whom there is no place.
+    pub(crate) fn over_limit(&self, full: Full, client: IpAddr) -> Reply {
+        let hostname = &self.shared.hostname;
+        let (counter, reply) = match full {
+            Full::Pod => (&self.metrics.over_limit, Reply::server_busy(hostname)),
+            Full::Listener => (&self.metrics.over_listener_limit, Reply::server_busy(hostname)),
+            Full::Client => {
+                (&self.metrics.over_client_limit, Reply::too_many_connections(hostname, &client.to_string()))
+            }
+        };
+        counter.increment(1);
+        reply
     }
 
     /// The listener's name.
@@ -91,13 +116,24 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// What the DNS says that it is called, if that could be verified.
     pub(crate) name: Option<Arc<str>>,
+    /// Whoever brought it could not say where it is; it has no rights, least of all those of who brought it.
+    pub(crate) nameless: bool,
     /// It is in one of the trusted networks.
     pub(crate) trusted: bool,
 }
 
 impl Peer {
+    /// Somebody of whom nothing is known but the address through which he comes.
+    pub(crate) fn nameless(address: SocketAddr) -> Self {
+        Self { address, name: None, nameless: true, trusted: false }
+    }
+
     /// As the limits see it.
     pub(crate) fn guest(&self) -> Guest {
-        if self.trusted { Guest::Trusted } else { Guest::Stranger(self.address.ip()) }
+        match self {
+            Self { nameless: true, .. } => Guest::Nameless,
+            Self { trusted: true, .. } => Guest::Trusted,
+            _ => Guest::Stranger(self.address.ip()),
+        }
     }
 }

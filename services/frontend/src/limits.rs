@@ -119,19 +119,18 @@ impl Limits {
 }
 
 impl Slot {
-    /// The load balancer for whom the place was taken said for whom it comes.
+    /// Whoever took the place says for whom it comes.
     pub(crate) fn pass_on(&mut self, guest: Guest) -> Result<(), Full> {
-        debug_assert_eq!(self.guest, Guest::Trusted);
-        self.limits.admit(&mut self.limits.open(), self.listener, guest)?;
-        self.guest = guest;
-        Ok(())
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
         let mut open = self.limits.open();
-        open.total -= 1;
+        self.release(&mut open);
+        let admitted = self.limits.admit(&mut open, self.listener, guest);
+        // Whoever is not let in has no more of a place than one who just came.
+        self.guest = if admitted.is_ok() { guest } else { Guest::Trusted };
+        admitted
+    }
+
+    /// Gives back all but the place itself.
+    fn release(&self, open: &mut Open) {
         if self.guest == Guest::Trusted {
             return;
         }
@@ -144,6 +143,14 @@ impl Drop for Slot {
                 count.remove();
             }
         }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.limits.open();
+        open.total -= 1;
+        self.release(&mut open);
     }
 }
 

@@ -45,21 +45,21 @@ async fn arrive(door: Arc<Door>, mut tcp: TcpStream, address: SocketAddr, mut sl
         () = door.kill.cancelled() => return,
     };
     match who {
-        Ok(peer) => session(&door, tcp, peer).await,
+        Ok(peer) => session(&door, tcp, peer, &mut slot).await,
         Err(Turned::Full(client, full)) => refuse(&door, &tcp, client, full),
         Err(Turned::Away) => {}
     }
     drop(slot);
 }
 
-async fn session(door: &Door, tcp: TcpStream, peer: Peer) {
+async fn session(door: &Door, tcp: TcpStream, peer: Peer, slot: &mut Slot) {
     door.metrics.connections.increment(1);
     door.metrics.active.increment(1.0);
     let client = maillog::Client { address: peer.address, name: peer.name.as_deref().map(Into::into) };
     maillog::connected(&maillog::Connected { listener: door.name(), client });
     tokio::select! {
         biased;
-        () = connection::run(door, tcp, peer) => {}
+        () = connection::run(door, tcp, peer, slot) => {}
         () = door.kill.cancelled() => {}
     }
     door.metrics.active.decrement(1.0);
@@ -67,16 +67,7 @@ async fn session(door: &Door, tcp: TcpStream, peer: Peer) {
 
 /// Says why and hangs up. Never waits: the answer fits into an empty send buffer, or the client does not get it.
 fn refuse(door: &Door, tcp: &TcpStream, address: SocketAddr, full: Full) {
-    let hostname = &door.shared.hostname;
-    let (counter, reply) = match full {
-        Full::Pod => (&door.metrics.over_limit, Reply::server_busy(hostname)),
-        Full::Listener => (&door.metrics.over_listener_limit, Reply::server_busy(hostname)),
-        Full::Client => {
-            let client = address.ip().to_string();
-            (&door.metrics.over_client_limit, Reply::too_many_connections(hostname, &client))
-        }
-    };
-    counter.increment(1);
+    let reply = door.over_limit(full, address.ip());
     metrics::rejection("CONNECT", reply.code(), "connections").increment(1);
     if door.tls != ListenerTls::Implicit {
         let mut out = BytesMut::new();

@@ -50,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) proxies: Vec<IpNet>,
     trusted_networks: Vec<IpNet>,
     etrn_networks: Vec<IpNet>,
+    xclient_networks: Vec<IpNet>,
     /// Whose bare LF is normalised in any case.
     bare_lf_networks: Vec<IpNet>,
     limits_of_sessions: SessionLimits,
@@ -92,6 +93,7 @@ impl Shared {
             proxies: frontend.proxy_from.clone(),
             trusted_networks: frontend.trusted_networks.clone(),
             etrn_networks: frontend.etrn_networks.clone(),
+            xclient_networks: frontend.xclient_from.clone(),
             bare_lf_networks: frontend.bare_lf_from.clone(),
             limits_of_sessions: SessionLimits {
                 size: frontend.size_limit.0,
@@ -116,6 +118,11 @@ impl Shared {
     /// Is bare LF of this client normalised, whatever `bare_lf` says?
     pub(crate) fn normalizes_bare_lf(&self, ip: IpAddr) -> bool {
         self.bare_lf_networks.iter().any(|network| network.contains(&ip))
+    }
+
+    /// May this client say for whom it comes?
+    pub(crate) fn may_xclient(&self, ip: IpAddr) -> bool {
+        self.xclient_networks.iter().any(|network| network.contains(&ip))
     }
 
     /// May this client use ETRN?

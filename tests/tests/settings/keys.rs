@@ -80,6 +80,13 @@ const KEYS: &[(&str, Test)] = &[
     ),
     ("frontend.postmaster", (FRONTEND, "mail_for_the_postmaster_goes_where_the_file_says")),
     ("frontend.proxy_from", (PROXY, "the_client_of_the_header_counts_for_trust_limits_log_and_trace")),
+    (
+        "frontend.xclient_from",
+        (
+            "services/frontend/tests/service/xclient.rs",
+            "the_client_that_is_named_counts_for_policy_limits_log_and_trace",
+        ),
+    ),
     ("frontend.messages_per_login", (SERVICE, "a_login_sends_no_more_than_it_may")),
     (
         "frontend.reverse_dns",

@@ -69,6 +69,11 @@ settings! {
         /// three seconds, and the client that it names is who counts for trust, limits, log and trace. From anywhere
         /// else a header ends the connection. Whoever is in these networks can claim to be any client.
         value proxy_from: Vec<IpNet> as List<Network> = "",
+        /// Clients that may say for whom they come, with XCLIENT (Postfix: `smtpd_authorized_xclient_hosts`): a proxy such
+        /// as nginx, a filter. The client that they name is who counts for trust, limits, log and trace, and a `LOGIN` that
+        /// they give counts as one. Whoever is in these networks can claim to be anybody; the client that was named cannot,
+        /// unless it is in them, too.
+        value xclient_from: Vec<IpNet> as List<Network> = "",
         /// How many messages a login may send, counted over all pods, such as `10000/1h`; `""`: as many as it likes.
         /// Above it DATA is answered by `450 4.7.1`. A message counts once its content is asked for, whatever becomes
         /// of it. While Redis is away each pod counts by itself.

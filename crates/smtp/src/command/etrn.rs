@@ -1,6 +1,6 @@
 //! ETRN (RFC 1985): asks to send what waits for a domain. Its replies carry no enhanced status codes.
 
-use super::{Command, Row};
+use super::{Command, Row, is_host_name};
 use crate::Reply;
 use crate::standing::Standing;
 
@@ -30,14 +30,6 @@ pub fn check<'a>(standing: &Standing<'_>, arguments: &'a str) -> Result<&'a str,
     }
     let domain = arguments.strip_prefix(['@', '#']).unwrap_or(arguments);
     if is_host_name(domain) { Ok(domain) } else { Err(Reply::etrn_bad_domain()) }
-}
-
-fn is_host_name(text: &str) -> bool {
-    text.len() <= 255
-        && text.split('.').all(|label| {
-            let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-            inner && !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-')
-        })
 }
 
 #[cfg(test)]

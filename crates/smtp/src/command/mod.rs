@@ -20,6 +20,7 @@ pub mod rcpt;
 pub mod rset;
 pub mod starttls;
 pub mod vrfy;
+pub mod xclient;
 
 use std::fmt;
 
@@ -28,6 +29,7 @@ use staffetta_mail::{Address, Recipient};
 use auth::Auth;
 use bdat::Chunk;
 use mail::Mail;
+use xclient::ClientAttributes;
 
 use crate::Reply;
 use crate::standing::{Helo, Kind, Standing};
@@ -108,6 +110,8 @@ pub enum Command {
     },
     /// Send what waits for this domain.
     Etrn(String),
+    /// Begin anew, with another client.
+    Client(Box<ClientAttributes>),
     /// Reply, then close.
     Close(Reply),
 }
@@ -143,6 +147,7 @@ verbs! {
     Vrfy = vrfy::ROW,
     Etrn = etrn::ROW,
     Help = help::ROW,
+    Xclient = xclient::ROW,
 }
 
 /// Words of other protocols (Postfix `smtpd_forbidden_commands`).
@@ -208,6 +213,15 @@ fn is_other_protocol(word: &str) -> bool {
         || FORBIDDEN.iter().any(|name| name.eq_ignore_ascii_case(word))
 }
 
+/// Letters, digits, hyphens and underscores between dots.
+fn is_host_name(text: &str) -> bool {
+    text.len() <= 255
+        && text.split('.').all(|label| {
+            let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+            inner && !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-')
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,7 +281,8 @@ mod tests {
         let encrypted = Standing { encrypted: true, ..clear };
         for verb in Verb::ALL {
             // BDAT has a gate of its own, behind its chunk.
-            let harmless = ["HELO", "EHLO", "STARTTLS", "NOOP", "QUIT", "HELP", "BDAT"].contains(&verb.name());
+            let harmless =
+                ["HELO", "EHLO", "STARTTLS", "NOOP", "QUIT", "HELP", "BDAT", "XCLIENT"].contains(&verb.name());
             let expected = if harmless { Ok(()) } else { Err(Reply::must_start_tls()) };
             assert_eq!(verb.check_encryption(&clear), expected, "{verb}");
             assert_eq!(verb.check_encryption(&encrypted), Ok(()), "{verb}");

@@ -17,6 +17,7 @@ mod size;
 mod smtputf8;
 mod starttls;
 mod vrfy;
+mod xclient;
 
 use staffetta_mail::Recipient;
 
@@ -79,6 +80,7 @@ pub const EXTENSIONS: &[Extension] = &[
     chunking::EXTENSION,
     requiretls::EXTENSION,
     limits::EXTENSION,
+    xclient::EXTENSION,
 ];
 
 /// Reads the parameters of MAIL.

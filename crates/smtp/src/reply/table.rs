@@ -62,6 +62,14 @@ replies! {
     mail_syntax = 501 (5 . 5 . 4) "Syntax: MAIL FROM:<address>";
     /// Not `RCPT TO:…`
     rcpt_syntax = 501 (5 . 5 . 4) "Syntax: RCPT TO:<address>";
+    /// `XCLIENT` alone.
+    xclient_syntax = 501 (5 . 5 . 4) "Syntax: XCLIENT attribute=value...";
+    /// `XCLIENT x`
+    attribute_expected = 501 (5 . 5 . 4) "Error: attribute=value expected";
+    /// XCLIENT within a transaction.
+    in_transaction = 503 (5 . 5 . 1) "Error: MAIL transaction in progress";
+    /// XCLIENT by somebody who may not.
+    insufficient_authorization = 550 (5 . 7 . 0) "Error: insufficient authorization";
     /// `VRFY` alone.
     vrfy_syntax = 501 (5 . 5 . 4) "Syntax: VRFY address [SMTPUTF8]";
     /// MAIL with something that is no address.
@@ -253,6 +261,21 @@ impl Reply {
     /// A command that must not come between chunks (RFC 3030 section 2).
     pub fn after_bdat(verb: &str) -> Self {
         Self::new(503, Status::new(5, 5, 1), format!("Error: {verb} after BDAT"))
+    }
+
+    /// An attribute of XCLIENT that nobody knows.
+    pub fn bad_attribute_name(name: &str) -> Self {
+        Self::new(501, Status::new(5, 5, 4), format!("Error: bad XCLIENT attribute name: {name}"))
+    }
+
+    /// A value of XCLIENT that is no xtext, or no text.
+    pub fn bad_attribute_value(value: &str) -> Self {
+        Self::new(501, Status::new(5, 5, 4), format!("Error: bad attribute value syntax: {value}"))
+    }
+
+    /// A value of XCLIENT that its attribute cannot have.
+    pub fn bad_attribute(name: &str, value: &str) -> Self {
+        Self::new(501, Status::new(5, 5, 4), format!("Error: bad {name} syntax: {value}"))
     }
 
     /// A parameter of MAIL or RCPT that was there before.

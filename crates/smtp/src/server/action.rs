@@ -5,10 +5,12 @@ use std::fmt;
 use bytes::Bytes;
 use staffetta_mail::{Address, Envelope, QueueId, Recipient, ReversePath};
 
+use super::session::Link;
 use crate::Reply;
 use crate::command::Verb;
 use crate::command::auth::Secret;
 use crate::command::mail::Mail;
+use crate::command::xclient::ClientAttributes;
 
 /// What the shell must do next. `C` is the shell's own type of causes; see [`Grounds`].
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub enum Question {
     Verify(Address),
     /// Send what waits for this domain: [`Answer::Proceed`] (250) or [`Answer::Refuse`].
     Etrn(String),
+    /// The client speaks for this one from now on: [`Answer::Client`] or [`Answer::Refuse`].
+    Client(Box<ClientAttributes>),
     /// Open a place for the body: [`Answer::Proceed`] (354) or [`Answer::Refuse`]; the transaction stands then.
     Data,
     /// The message is complete and good; make it durable: [`Answer::Stored`] or [`Answer::Refuse`].
@@ -78,6 +82,8 @@ pub enum Answer<C = ()> {
         /// The name under which the client acts from now on.
         login: String,
     },
+    /// This is the connection of the client that was named. Whether it is encrypted does not change.
+    Client(Link),
     /// The message is durable.
     Stored(QueueId),
 }

@@ -35,4 +35,5 @@ pub use session::{Link, Session};
 
 pub use crate::command::auth::Secret;
 pub use crate::command::mail::Mail;
+pub use crate::command::xclient::{ClientAttributes, Told};
 pub use crate::standing::{BareLf, Helo, Kind, MailParameters, Settings, Transaction};

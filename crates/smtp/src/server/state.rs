@@ -13,6 +13,8 @@
 //!   │ ▲      response?
 //!   └─┴───▶ Ready      Mail ── BDAT? ─▶ Data ──▶ Chunks ── BDAT ─▶ Data … LAST: Store?, Ready
 //!
+//!                             Ready ── XCLIENT, Client? ──▶ Greeting
+//!
 //!                                Closed ◀── QUIT, 421, 521, 554 out of turn, 550 bare CR or LF in a command
 //! ```
 //!
@@ -26,6 +28,7 @@ use crate::Reply;
 use crate::command::Verb;
 use crate::command::bdat::Chunk;
 use crate::command::mail::Mail;
+use crate::command::xclient::ClientAttributes;
 use crate::standing::Transaction;
 
 /// Where a session stands.
@@ -68,6 +71,8 @@ pub(super) enum Pending {
     Verify(Option<Transaction>, Address, String),
     /// A queue run.
     Etrn,
+    /// Another client takes the place of this one.
+    Client(Box<ClientAttributes>),
     /// A body may follow.
     Data(Transaction),
     /// A body may follow, and its first chunk does.
@@ -117,6 +122,7 @@ impl Pending {
             Self::Recipient(..) => Activity::Command(Verb::Rcpt),
             Self::Verify(..) => Activity::Command(Verb::Vrfy),
             Self::Etrn => Activity::Command(Verb::Etrn),
+            Self::Client(_) => Activity::Command(Verb::Xclient),
             Self::Data(_) => Activity::Command(Verb::Data),
             Self::Chunk(..) => Activity::Command(Verb::Bdat),
             Self::Store { .. } => Activity::EndOfMessage,
@@ -126,7 +132,9 @@ impl Pending {
     /// Where the session goes on after a refusal, with the sender and the recipient that were refused.
     pub(super) fn refused(self) -> (State, Option<ReversePath>, Option<Address>) {
         match self {
-            Self::Sasl | Self::SaslEnd { .. } | Self::Etrn | Self::Store { .. } => (State::Ready, None, None),
+            Self::Sasl | Self::SaslEnd { .. } | Self::Etrn | Self::Client(_) | Self::Store { .. } => {
+                (State::Ready, None, None)
+            }
             Self::Mail(mail) => (State::Ready, Some(mail.sender), None),
             Self::Recipient(transaction, recipient) => (State::Mail(transaction), None, Some(recipient.address)),
             Self::Verify(transaction, address, _) => (State::from(transaction), None, Some(address)),

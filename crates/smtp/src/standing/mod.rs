@@ -16,6 +16,8 @@ pub struct Standing<'a> {
     pub settings: &'a Settings,
     /// Is the connection under TLS?
     pub encrypted: bool,
+    /// May the client say for whom it comes?
+    pub xclient: bool,
     /// What HELO or EHLO said.
     pub helo: Option<&'a Helo>,
     /// Who logged in.
@@ -52,6 +54,14 @@ pub(crate) mod tests {
 
     /// A standing in one line, for the tests of verbs and extensions.
     pub(crate) fn standing(settings: &Settings) -> Standing<'_> {
-        Standing { settings, encrypted: false, helo: None, login: None, transaction: None, chunking: false }
+        Standing {
+            settings,
+            encrypted: false,
+            xclient: false,
+            helo: None,
+            login: None,
+            transaction: None,
+            chunking: false,
+        }
     }
 }

@@ -54,6 +54,7 @@ impl Dialog<'_> {
             Question::Recipient(recipient) => self.recipient(&recipient.address, input).await,
             Question::Verify(address) => self.recipient(&address, &[]).await,
             Question::Etrn(domain) => Box::pin(self.etrn(&domain)).await,
+            Question::Client(told) => Box::pin(self.client(*told)).await,
             Question::Data => self.data().await,
             Question::Store(envelope) => self.store(envelope).await,
         }

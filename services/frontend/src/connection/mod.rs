@@ -5,6 +5,7 @@
 //! first.
 
 mod ask;
+mod client;
 mod record;
 mod refused;
 mod sasl;
@@ -18,7 +19,7 @@ use bytes::BytesMut;
 use futures_util::FutureExt;
 use staffetta_config::ListenerTls;
 use staffetta_mail::trace::Protocol;
-use staffetta_smtp::server::{Action, Link, Session};
+use staffetta_smtp::server::{Action, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -26,6 +27,7 @@ use crate::arrival::has_spoken;
 use crate::auth::Exchange;
 use crate::door::{Door, Peer};
 use crate::intake::{Login, Memory, Opened, Principal, Tls};
+use crate::limits::Slot;
 use crate::stream::Stream;
 use refused::Refused;
 
@@ -43,6 +45,8 @@ const LINGER: Duration = Duration::from_secs(2);
 struct Dialog<'a> {
     door: &'a Door,
     peer: Peer,
+    /// Its place, which another client may take over.
+    slot: &'a mut Slot,
     session: Session<Refused>,
     tls: Option<Tls>,
     memory: Memory,
@@ -60,8 +64,8 @@ struct Dialog<'a> {
 }
 
 /// Talks to the client until one of both ends it.
-pub(crate) async fn run(door: &Door, tcp: TcpStream, peer: Peer) {
-    let mut dialog = Dialog::new(door, peer);
+pub(crate) async fn run(door: &Door, tcp: TcpStream, peer: Peer, slot: &mut Slot) {
+    let mut dialog = Dialog::new(door, peer, slot);
     match converse(&mut dialog, tcp).await {
         Ok(()) => dialog.log_end(),
         Err(error) => dialog.log_lost(&error),
@@ -124,16 +128,13 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
 }
 
 impl<'a> Dialog<'a> {
-    fn new(door: &'a Door, peer: Peer) -> Self {
+    fn new(door: &'a Door, peer: Peer, slot: &'a mut Slot) -> Self {
         let now = Instant::now();
-        let link = Link {
-            encrypted: door.tls == ListenerTls::Implicit,
-            normalize_bare_lf: door.shared.normalizes_bare_lf(peer.address.ip()),
-        };
         Self {
             door,
+            session: Session::new(Arc::clone(&door.settings), door.link(&peer), now),
             peer,
-            session: Session::new(Arc::clone(&door.settings), link, now),
+            slot,
             tls: None,
             memory: Memory::default(),
             exchange: None,
@@ -263,7 +264,7 @@ async fn close(mut stream: Stream) {
 mod tests {
     use super::*;
 
-    fn size<'a, F: Future>(_: impl FnOnce(&'a Door, TcpStream, Peer) -> F) -> usize {
+    fn size<'a, F: Future>(_: impl FnOnce(&'a Door, TcpStream, Peer, &'a mut Slot) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -20,6 +20,8 @@ pub(super) enum Refused {
     },
     /// This client may not use ETRN.
     EtrnForbidden,
+    /// There is no place for the client that was named.
+    NoPlace,
     /// The queue could not be asked to send.
     EtrnFailed,
     /// The login has sent as much as it may.
@@ -48,6 +50,7 @@ impl Refused {
             Self::Intake(cause) => cause.label(),
             Self::Login { why, .. } => why.label(),
             Self::EtrnForbidden => "etrn_refused",
+            Self::NoPlace => "connections",
             Self::EtrnFailed => "queue_unavailable",
             Self::TooMuchMail => "messages_per_login",
         }

@@ -12,6 +12,7 @@ mod slow;
 mod tls;
 mod trust;
 mod world;
+mod xclient;
 
 use client::Client;
 use world::World;

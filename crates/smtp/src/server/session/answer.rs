@@ -2,14 +2,15 @@
 
 use bytes::BytesMut;
 
-use super::Session;
+use super::{Link, Session};
 use crate::Reply;
 use crate::command::Verb;
 use crate::command::auth::challenge;
+use crate::command::xclient::{ClientAttributes, Told};
 use crate::server::action::{Action, Activity, Answer, Grounds, Question, Refusal};
 use crate::server::receiving::Receiving;
 use crate::server::state::{Pending, State};
-use crate::standing::Transaction;
+use crate::standing::{Helo, Transaction};
 
 impl<C> Session<C> {
     pub(super) fn ask(&mut self, pending: Pending, question: Question) -> Action<C> {
@@ -41,6 +42,7 @@ impl<C> Session<C> {
             (Pending::Verify(transaction, _, typed), Answer::Proceed) => {
                 self.enter(State::from(transaction), &Reply::would_accept(&typed), output);
             }
+            (Pending::Client(attributes), Answer::Client(link)) => self.begin_anew(*attributes, link),
             (Pending::Etrn, Answer::Proceed) => self.enter(State::Ready, &Reply::etrn_started(), output),
             (Pending::Data(transaction), Answer::Proceed) => {
                 let receiving = Receiving::data(transaction, self.bare_lf());
@@ -63,6 +65,18 @@ impl<C> Session<C> {
             }
             (pending, _) => self.refuse_pending(pending, Reply::internal_error(), Grounds::Protocol, output),
         }
+    }
+
+    /// As if the client that was named had just connected, apart from what was said of it. TLS stays as it is.
+    fn begin_anew(&mut self, told: ClientAttributes, link: Link) {
+        self.tally.count(self.activity, 220);
+        let extended = told.extended == Told::This(true);
+        self.helo = if let Told::This(name) = told.helo { Some(Helo { name, extended }) } else { None };
+        self.login = if let Told::This(login) = told.login { Some(login) } else { None };
+        self.normalize_bare_lf = link.normalize_bare_lf;
+        self.xclient = link.xclient;
+        self.activity = Activity::Connect;
+        self.state = State::Greeting;
     }
 
     pub(super) fn enter(&mut self, state: State, reply: &Reply, output: &mut BytesMut) {

@@ -129,6 +129,10 @@ impl<C> Session<C> {
                 let pending = Pending::Verify(self.take_transaction(), address.clone(), typed);
                 return Some(self.ask(pending, Question::Verify(address)));
             }
+            Command::Client(attributes) => {
+                let question = Question::Client(attributes.clone());
+                return Some(self.ask(Pending::Client(attributes), question));
+            }
             Command::Etrn(domain) => return Some(self.ask(Pending::Etrn, Question::Etrn(domain))),
         }
         None

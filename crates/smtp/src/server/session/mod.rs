@@ -28,6 +28,8 @@ pub struct Link {
     pub encrypted: bool,
     /// Bare LF of this client is normalised, even where [`Settings::bare_lf`] refuses it.
     pub normalize_bare_lf: bool,
+    /// The client may say for whom it comes, with XCLIENT.
+    pub xclient: bool,
 }
 
 /// One connection, from the greeting to the close. `C` is what the shell says of its own refusals.
@@ -36,6 +38,7 @@ pub struct Session<C = ()> {
     settings: Arc<Settings>,
     encrypted: bool,
     normalize_bare_lf: bool,
+    xclient: bool,
     helo: Option<Helo>,
     login: Option<String>,
     state: State,
@@ -63,6 +66,7 @@ impl<C> Session<C> {
             settings,
             encrypted: link.encrypted,
             normalize_bare_lf: link.normalize_bare_lf,
+            xclient: link.xclient,
             helo: None,
             login: None,
             state: State::Greeting,
@@ -193,6 +197,7 @@ impl<C> Session<C> {
         Standing {
             settings: &self.settings,
             encrypted: self.encrypted,
+            xclient: self.xclient,
             helo: self.helo.as_ref(),
             login: self.login.as_deref(),
             transaction: self.transaction(),
