@@ -25,7 +25,8 @@ impl Names {
 
     /// The verified name of a client; `None`: it has none, or nobody could say in time.
     pub(crate) async fn of(&self, ip: IpAddr) -> Option<Arc<str>> {
-        let answer = self.asked.answer(&ip.to_string(), || {
+        let key = ip.to_string();
+        let answer = self.asked.answer(&key, || {
             let resolver = self.resolver.clone();
             async move { resolver.verified_name(ip).await.ok().map(|name| name.map(Arc::from)) }
         });

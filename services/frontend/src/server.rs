@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use staffetta_config::ListenerTls;
-use staffetta_smtp::Reply;
 use staffetta_telemetry::maillog;
 use staffetta_transport::listen;
 use tokio::net::{TcpListener, TcpStream};
