@@ -30,7 +30,8 @@ mod tests {
 
     #[test]
     fn it_names_the_commands() {
-        let expected = "214 2.0.0 Commands: AUTH BDAT DATA EHLO ETRN HELO HELP MAIL NOOP QUIT RCPT RSET STARTTLS VRFY";
+        let expected =
+            "214 2.0.0 Commands: AUTH BDAT DATA EHLO ETRN HELO HELP MAIL NOOP QUIT RCPT RSET STARTTLS VRFY XCLIENT";
         assert_eq!(reply("").to_string(), expected);
         assert_eq!(reply("me").to_string(), expected);
     }

@@ -73,6 +73,7 @@ pub const EXTENSIONS: &[Extension] = &[
     etrn::EXTENSION,
     starttls::EXTENSION,
     auth::EXTENSION,
+    xclient::EXTENSION,
     enhancedstatuscodes::EXTENSION,
     eightbitmime::EXTENSION,
     dsn::EXTENSION,
@@ -80,7 +81,6 @@ pub const EXTENSIONS: &[Extension] = &[
     chunking::EXTENSION,
     requiretls::EXTENSION,
     limits::EXTENSION,
-    xclient::EXTENSION,
 ];
 
 /// Reads the parameters of MAIL.
@@ -147,6 +147,7 @@ mod tests {
                 "ETRN",
                 "STARTTLS",
                 "AUTH",
+                "XCLIENT",
                 "ENHANCEDSTATUSCODES",
                 "8BITMIME",
                 "DSN",
