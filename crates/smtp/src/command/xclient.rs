@@ -77,7 +77,7 @@ pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<ClientAttribute
 }
 
 fn read(name: &str, value: &str, into: &mut ClientAttributes) -> Result<(), Reply> {
-    let text = text(value).ok_or_else(|| Reply::bad_attribute_value(value))?;
+    let text = &text(value).ok_or_else(|| Reply::bad_attribute_value(value))?;
     let bad = || Reply::bad_attribute(name, value);
     match name {
         "NAME" => into.name = told(text, host).ok_or_else(bad)?,
@@ -101,30 +101,30 @@ fn text(value: &str) -> Option<String> {
     (!text.contains(char::is_control)).then_some(text)
 }
 
-fn told<T>(text: String, read: fn(String) -> Option<T>) -> Option<Told<T>> {
-    if UNKNOWN.iter().any(|word| word.eq_ignore_ascii_case(&text)) {
+fn told<T>(text: &str, read: fn(&str) -> Option<T>) -> Option<Told<T>> {
+    if UNKNOWN.iter().any(|word| word.eq_ignore_ascii_case(text)) {
         return Some(Told::Unknown);
     }
     read(text).map(Told::This)
 }
 
-fn host(text: String) -> Option<String> {
-    (is_host_name(&text) && !text.bytes().all(|b| b.is_ascii_digit() || b == b'.')).then_some(text)
+fn host(text: &str) -> Option<String> {
+    (is_host_name(text) && !text.bytes().all(|b| b.is_ascii_digit() || b == b'.')).then(|| text.to_owned())
 }
 
 /// RFC 5321 section 4.1.3: an IPv6 address says so.
-fn address(text: String) -> Option<IpAddr> {
+fn address(text: &str) -> Option<IpAddr> {
     match text.get(..5) {
         Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => text[5..].parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         _ => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     }
 }
 
-fn port(text: String) -> Option<u16> {
+fn port(text: &str) -> Option<u16> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-fn protocol(text: String) -> Option<bool> {
+fn protocol(text: &str) -> Option<bool> {
     match text.to_ascii_uppercase().as_str() {
         "SMTP" => Some(false),
         "ESMTP" => Some(true),
@@ -132,8 +132,8 @@ fn protocol(text: String) -> Option<bool> {
     }
 }
 
-fn word(text: String) -> Option<String> {
-    (1..=LONGEST).contains(&text.len()).then_some(text)
+fn word(text: &str) -> Option<String> {
+    (1..=LONGEST).contains(&text.len()).then(|| text.to_owned())
 }
 
 #[cfg(test)]
