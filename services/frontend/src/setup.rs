@@ -237,7 +237,8 @@ pub(crate) fn intake(config: &Config, queue: Queue, auth: Auth, resolver: Resolv
 /// Can there be a recipient whose own server must be asked?
 fn asks(config: &Config, rules: &Rules) -> bool {
     let postmaster = rules.routed_domains.contains(&rules.postmaster.hostname);
-    rules.verify_recipients && (postmaster || !config.frontend.relay_domains.is_empty())
+    let frontend = &config.frontend;
+    rules.verify_recipients && (postmaster || frontend.relay_domains_from_auth || !frontend.relay_domains.is_empty())
 }
 
 fn rules(config: &Config) -> Rules {

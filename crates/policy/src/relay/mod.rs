@@ -12,7 +12,8 @@
 //! recipient  postmaster of this host                has it a destination?          550 5.1.1
 //!            everybody                              fully qualified?               504 5.5.2
 //!            a domain that the auth service knows   does the recipient exist?      550 5.1.1 · 451 4.3.0
-//!            of a stranger, in a relay domain       does its own server take it?   550 5.1.1 · 450 4.1.1
+//!            of a stranger, in a relay domain, or   does its own server take it?   550 5.1.1 · 450 4.1.1
+//!            with SMTPUTF8 or REQUIRETLS
 //!            neither ours nor routed explicitly     does the domain take mail?     550 5.1.2 · 556 5.1.10 · 450 4.4.3
 //! ```
 
@@ -85,6 +86,8 @@ pub struct Request<'a> {
     pub sender: &'a ReversePath,
     /// RCPT TO.
     pub recipient: &'a Address,
+    /// The message needs a next hop that can do more than most: SMTPUTF8, REQUIRETLS.
+    pub demanding: bool,
 }
 
 /// What the shell has found out so far.
@@ -120,6 +123,8 @@ pub enum AtRoute {
     Takes,
     /// It refuses him for good. A message would come back to whoever is named as its sender.
     Refuses,
+    /// There is no such server, for anybody in the domain.
+    NoWay,
     /// It was not asked: it is asked too much now.
     Busy,
 }
@@ -240,9 +245,19 @@ fn recipient(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), 
     }
     match ours(rules, request.recipient, known)? {
         Ours::Static => listed(rules, request, known),
-        Ours::ByAuth => exists(known),
+        Ours::ByAuth => by_accounts(rules, request, known),
         Ours::No => in_dns(rules, request.recipient, known),
     }
+}
+
+/// In a domain that the accounts know. What its server can do they do not know, and nothing is easier to make bounce.
+fn by_accounts(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
+    exists(known)?;
+    // That there is no way has nothing to do with what the message demands.
+    if !request.demanding || known.recipient_at_route == Some(AtRoute::NoWay) {
+        return Ok(());
+    }
+    at_route(rules, request, known)
 }
 
 /// In a domain of the configuration. Its own server knows its recipients best; the accounts know them faster.
@@ -252,7 +267,7 @@ fn listed(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Hal
     }
     if rules.relay_domains_from_auth {
         match known.domain_ours.ok_or(Halt::Need(Fact::DomainOurs))? {
-            Finding::Yes => return exists(known),
+            Finding::Yes => return by_accounts(rules, request, known),
             Finding::No | Finding::Unknown => {}
         }
     }
@@ -265,7 +280,7 @@ fn at_route(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), H
     }
     match known.recipient_at_route.ok_or(Halt::Need(Fact::RecipientAtRoute))? {
         AtRoute::Takes => Ok(()),
-        AtRoute::Refuses => Err(Halt::No(Objection::Undeliverable)),
+        AtRoute::Refuses | AtRoute::NoWay => Err(Halt::No(Objection::Undeliverable)),
         AtRoute::Busy => Err(Halt::No(Objection::Unverified)),
     }
 }

@@ -40,15 +40,16 @@ fn rules() -> Rules {
     }
 }
 
-/// Plays the shell; returns the reply (empty: accepted) and what had to be asked.
+/// Plays the shell, for a message with SMTPUTF8 if the recipient is called so; returns the reply (empty: accepted) and what had to be asked.
 fn play(rules: &Rules, client: Client, sender: &str, recipient: &str, world: World) -> (String, Vec<Fact>) {
     let sender = match sender {
         "" => ReversePath::Null,
         text => ReversePath::Address(text.parse().unwrap()),
     };
-    let recipient = recipient.parse().unwrap();
+    let recipient: Address = recipient.parse().unwrap();
     let (listener, trusted, login) = client;
-    let request = Request { listener, trusted, login, sender: &sender, recipient: &recipient };
+    let demanding = recipient.local().contains("utf8");
+    let request = Request { listener, trusted, login, sender: &sender, recipient: &recipient, demanding };
     let (mut known, mut asked) = (Known::default(), Vec::new());
     loop {
         let fact = match evaluate(rules, &request, &known) {
@@ -106,6 +107,33 @@ fn postfix_order_and_replies() {
             "x@backup.test",
             World { ours: Finding::Unknown, at_route: AtRoute::Busy, ..FINE },
             "450 4.1.1 <x@backup.test>: Recipient address rejected: unverified address: Address verification in progress",
+            &[DomainOurs, RecipientAtRoute],
+        ),
+        // what the message demands, the accounts do not know
+        (
+            STRANGER,
+            JOHN,
+            "utf8@mine.test",
+            World { at_route: AtRoute::Refuses, ..OURS },
+            "550 5.1.1 <utf8@mine.test>: Recipient address rejected: undeliverable address: host mx said: 550 no",
+            &[DomainOurs, RecipientExists, RecipientAtRoute],
+        ),
+        (STRANGER, JOHN, "utf8@backup.test", OURS, "", &[DomainOurs, RecipientExists, RecipientAtRoute]),
+        (USER_587, JOHN, "utf8@mine.test", OURS, "", &[SenderOwned, DomainOurs, RecipientExists]),
+        (
+            STRANGER,
+            JOHN,
+            "utf8@mine.test",
+            World { at_route: AtRoute::NoWay, ..OURS },
+            "",
+            &[DomainOurs, RecipientExists, RecipientAtRoute],
+        ),
+        (
+            STRANGER,
+            JOHN,
+            "x@backup.test",
+            World { at_route: AtRoute::NoWay, ..FINE },
+            "550 5.1.1 <x@backup.test>: Recipient address rejected: undeliverable address: host mx said: 550 no",
             &[DomainOurs, RecipientAtRoute],
         ),
         // a way on, of which the next server may think more
@@ -275,8 +303,14 @@ fn postfix_order_and_replies() {
 #[test]
 fn the_code_of_an_objection_is_that_of_its_reply() {
     let (sender, recipient) = (ReversePath::Null, Address::parse("lisa@example.com").unwrap());
-    let request =
-        Request { listener: Listener::Relay, trusted: false, login: None, sender: &sender, recipient: &recipient };
+    let request = Request {
+        listener: Listener::Relay,
+        trusted: false,
+        login: None,
+        sender: &sender,
+        recipient: &recipient,
+        demanding: false,
+    };
     for objection in Objection::ALL {
         assert_eq!(objection.reply(&request, "").code(), objection.code(), "{objection:?}");
     }

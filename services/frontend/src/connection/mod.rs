@@ -214,6 +214,7 @@ impl<'a> Dialog<'a> {
             },
             tls: self.tls.as_ref(),
             login: self.session.login().map(|name| Login { name, mechanism }),
+            require_tls: self.session.transaction().is_some_and(|transaction| transaction.envelope.require_tls),
         }
     }
 }

@@ -2,13 +2,13 @@
 //! own server.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use staffetta_policy::relay::{Fact, Finding, InDns, Known, Objection, Request, Rules, Step, Verdict, evaluate};
 use staffetta_transport::dns::{MailDomain, Resolver};
 
+use super::principal::Principal;
 use crate::asked::{Asked, DEADLINE, Missing};
 use crate::auth::Auth;
 use crate::verify::{Answer, Verifier};
@@ -63,14 +63,14 @@ impl Directory {
     }
 }
 
-/// Decides on one recipient whom this client names. Look-ups are boxed, so that sessions that wait for input do not carry
+/// Decides on one recipient whom `who` names. Look-ups are boxed, so that sessions that wait for input do not carry
 /// room for them.
 pub(super) async fn judge(
     directory: &Directory,
     rules: &Rules,
     memory: &Memory,
     request: &Request<'_>,
-    client: IpAddr,
+    who: &Principal<'_>,
 ) -> Result<(), Denied> {
     let (mut known, mut said) = (Known::default(), None);
     loop {
@@ -88,7 +88,7 @@ pub(super) async fn judge(
             }
             Step::Ask(Fact::RecipientAtRoute) => {
                 let answer = match &directory.verifier {
-                    Some(verifier) => Box::pin(verifier.ask(client, request.recipient)).await,
+                    Some(verifier) => Box::pin(verifier.ask(who.client.ip(), request.recipient, who.demands())).await,
                     None => Answer::Takes,
                 };
                 let (at_route, words) = answer.into_fact();

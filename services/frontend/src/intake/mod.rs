@@ -81,7 +81,7 @@ impl Intake {
         recipient: &Address,
     ) -> Result<(), Denied> {
         let request = who.request(sender, recipient);
-        judge::judge(&self.directory, &self.rules, memory, &request, who.client.ip()).await
+        judge::judge(&self.directory, &self.rules, memory, &request, who).await
     }
 
     /// Opens a place in the queue and puts the trace field in front (RFC 5321 section 4.4).

@@ -9,6 +9,8 @@ use staffetta_policy::relay::{Listener, Request};
 use staffetta_queue::Origin;
 use staffetta_telemetry::maillog::{Client, Sasl};
 
+use crate::verify::Demands;
+
 /// Where messages come in: one listener of the configuration.
 pub(crate) struct Source {
     /// Its name, in logs, metrics and queued messages.
@@ -33,6 +35,8 @@ pub(crate) struct Principal<'a> {
     pub(crate) protocol: Protocol,
     pub(crate) tls: Option<&'a Tls>,
     pub(crate) login: Option<Login<'a>>,
+    /// The message that it brings demands TLS all the way (REQUIRETLS).
+    pub(crate) require_tls: bool,
 }
 
 /// Who logged in, and by which SASL mechanism.
@@ -67,7 +71,13 @@ impl<'a> Principal<'a> {
             login: self.login.map(|login| login.name),
             sender,
             recipient,
+            demanding: self.protocol.utf8 || self.require_tls,
         }
+    }
+
+    /// What its message demands of every server.
+    pub(super) fn demands(&self) -> Demands {
+        Demands { smtputf8: self.protocol.utf8, require_tls: self.require_tls }
     }
 
     /// What the queue keeps of it.

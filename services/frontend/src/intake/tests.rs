@@ -94,6 +94,7 @@ fn stranger(source: &Source) -> Principal<'_> {
         protocol: Protocol { extended: false, encrypted: false, authenticated: false, utf8: false },
         tls: None,
         login: None,
+        require_tls: false,
     }
 }
 

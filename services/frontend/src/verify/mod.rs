@@ -47,8 +47,18 @@ pub(crate) enum Answer {
     Takes,
     /// It refuses him for good, with these words.
     Refuses(Arc<str>),
+    /// There is no such server, and this is why.
+    NoWay(Arc<str>),
     /// There was no turn to ask.
     Busy,
+}
+
+/// What a message demands of the server that gets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Demands {
+    pub(crate) smtputf8: bool,
+    /// REQUIRETLS.
+    pub(crate) require_tls: bool,
 }
 
 /// Asks, and remembers what was said. Cheap to clone.
@@ -80,12 +90,12 @@ impl Verifier {
         })))
     }
 
-    /// About a recipient whom this client names. The bare postmaster is this host's.
-    pub(crate) async fn ask(&self, client: IpAddr, recipient: &Address) -> Answer {
+    /// About a recipient whom this client names for a message with these demands. The bare postmaster is this host's.
+    pub(crate) async fn ask(&self, client: IpAddr, recipient: &Address, demands: Demands) -> Answer {
         let inner = &self.0;
         let Some(recipient) = inner.qualified(recipient) else { return Answer::Takes };
         let hop = inner.router.hop(&recipient.domain_key().unwrap_or_default());
-        let who = hop.inquiry(&recipient);
+        let who = hop.inquiry(&recipient) + demands.suffix();
         if let Some(said) = inner.recall(&who).await {
             inner.metrics.from_cache.increment(1);
             return said.into();
@@ -106,16 +116,16 @@ impl Verifier {
             (Some(flight), waiting) => {
                 inner.metrics.from_probe.increment(1);
                 // It goes on if the client leaves: what it finds out is paid for.
-                tokio::spawn(self.clone().fly(flight, hop, who, recipient));
+                tokio::spawn(self.clone().fly(flight, hop, who, (recipient, demands)));
                 waiting.answer().await
             }
             (None, waiting) => waiting.answer().await,
         }
     }
 
-    async fn fly(self, flight: Flight, hop: NextHop, who: String, recipient: Address) {
+    async fn fly(self, flight: Flight, hop: NextHop, who: String, asked: (Address, Demands)) {
         let inner = &self.0;
-        let answer = match inner.find_out(&hop, &recipient).await {
+        let answer = match inner.find_out(&hop, &asked.0, asked.1).await {
             Found::Recipient(said) => {
                 inner.remember(&who, &said).await;
                 said.into()
@@ -160,7 +170,7 @@ impl Inner {
         }
     }
 
-    async fn find_out(&self, hop: &NextHop, recipient: &Address) -> Found {
+    async fn find_out(&self, hop: &NextHop, recipient: &Address, demands: Demands) -> Found {
         let turn = tokio::time::timeout(TURN, self.hops.turn(&hop.key)).await;
         // Those who had a turn may have found out that nobody is there.
         if let Some(answer) = self.hops.resting(&hop.key, Instant::now()) {
@@ -171,7 +181,7 @@ impl Inner {
             return Found::Nothing(Answer::Busy);
         };
         let name = hop.name();
-        let found = match tokio::time::timeout(PROBE, self.prober.ask(hop, recipient)).await {
+        let found = match tokio::time::timeout(PROBE, self.prober.ask(hop, recipient, demands)).await {
             Ok(Ok(())) => Found::Recipient(Verification::Deliverable),
             Ok(Err(failure)) => judged(&failure, &name),
             Err(_) => {
@@ -189,7 +199,7 @@ fn judged(failure: &Failure, hop: &str) -> Found {
     let verdict = classify(failure, hop);
     let for_good = verdict.finally() == Action::Bounce;
     match failure {
-        Failure::Session { failure: SessionFailure::NoSmtpUtf8, .. } => {
+        Failure::Session { failure: SessionFailure::NoSmtpUtf8 | SessionFailure::NoRequireTls, .. } => {
             Found::Recipient(Verification::Undeliverable(verdict.text))
         }
         Failure::Session { failure, .. } if failure.stage() == Stage::Rcpt => {
@@ -197,7 +207,7 @@ fn judged(failure: &Failure, hop: &str) -> Found {
         }
         // It may be the null path that a server refuses, or this pod's address; workers have others.
         Failure::Session { failure, .. } if *failure != SessionFailure::Loop => unreachable_server(&verdict.text, hop),
-        _ if for_good => Found::Server(Answer::Refuses(verdict.text.into())),
+        _ if for_good => Found::Server(Answer::NoWay(verdict.text.into())),
         _ => unreachable_server(&verdict.text, hop),
     }
 }
@@ -205,6 +215,18 @@ fn judged(failure: &Failure, hop: &str) -> Found {
 fn unreachable_server(reason: &str, hop: &str) -> Found {
     tracing::info!(hop, reason, "a server cannot be asked about recipients now");
     Found::Server(Answer::Takes)
+}
+
+impl Demands {
+    /// To the name under which an answer is kept.
+    const fn suffix(self) -> &'static str {
+        match (self.smtputf8, self.require_tls) {
+            (false, false) => "",
+            (true, false) => " SMTPUTF8",
+            (false, true) => " REQUIRETLS",
+            (true, true) => " SMTPUTF8 REQUIRETLS",
+        }
+    }
 }
 
 impl From<Verification> for Answer {
@@ -222,6 +244,7 @@ impl Answer {
         match self {
             Self::Takes => (AtRoute::Takes, None),
             Self::Refuses(said) => (AtRoute::Refuses, Some(said)),
+            Self::NoWay(why) => (AtRoute::NoWay, Some(why)),
             Self::Busy => (AtRoute::Busy, None),
         }
     }

@@ -21,6 +21,8 @@ use staffetta_transport::itinerary::Planner;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::Demands;
+
 /// Longest wait for a connection and for a handshake: another address, or plaintext, must have its time, too.
 const CONNECT: Duration = Duration::from_millis(1_500);
 const HANDSHAKE: Duration = Duration::from_millis(1_500);
@@ -51,10 +53,11 @@ impl Prober {
     ///
     /// # Errors
     /// It does not, or cannot be asked.
-    pub(super) async fn ask(&self, hop: &NextHop, recipient: &Address) -> Result<(), Failure> {
+    pub(super) async fn ask(&self, hop: &NextHop, recipient: &Address, demands: Demands) -> Result<(), Failure> {
+        let question = question(recipient, demands);
         let mut last = Failure::Local { reason: "no address to try".to_owned() };
         for candidate in self.planner.plan(&hop.key.target).await? {
-            match self.ask_at(hop, &candidate, recipient).await {
+            match self.ask_at(hop, &candidate, &question).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => last = failure,
             }
@@ -66,16 +69,19 @@ impl Prober {
     }
 
     /// One address; a second time without TLS, where a failed handshake allows that.
-    async fn ask_at(&self, hop: &NextHop, peer: &Candidate, recipient: &Address) -> Result<(), Failure> {
-        let ip = peer.address.ip();
-        let security = security(hop, peer, self.fallback.applies(ip, Instant::now()));
-        let result = self.converse(hop, peer, &security, recipient).await;
+    async fn ask_at(&self, hop: &NextHop, peer: &Candidate, question: &Transfer) -> Result<(), Failure> {
+        let (ip, need) = (peer.address.ip(), need(question));
+        let security = security(hop, peer, need, self.fallback.applies(ip, Instant::now()));
+        let result = self.converse(hop, peer, &security, question).await;
         match &result {
             Err(Failure::Session { failure, .. }) if security.falls_back_after(failure) => {
                 self.fallback.remember(ip, Instant::now());
-                self.converse(hop, peer, &self::security(hop, peer, true), recipient).await
+                self.converse(hop, peer, &self::security(hop, peer, need, true), question).await
             }
-            _ => result,
+            _ => result.map_err(|failure| match failure {
+                Failure::Session { peer, failure } => Failure::Session { peer, failure: need.unmet(failure) },
+                other => other,
+            }),
         }
     }
 
@@ -84,14 +90,14 @@ impl Prober {
         hop: &NextHop,
         peer: &Candidate,
         security: &Security,
-        recipient: &Address,
+        question: &Transfer,
     ) -> Result<(), Failure> {
         // From whatever address: those of `delivery.source_addresses` are the workers'.
         let tcp = dial(peer.address, None, CONNECT)
             .await
             .map_err(|error| Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
         let mut session = Client::new(Arc::new(hop.settings(security)));
-        session.ask(TransactionId(0), question(recipient));
+        session.ask(TransactionId(0), question.clone());
         let mut wire = Wire::new(tcp, session);
         let outcome = loop {
             match wire.next() {
@@ -136,21 +142,25 @@ fn is_answer(failure: &Failure) -> bool {
     matches!(failure, Failure::Session { failure, .. } if matches!(failure.stage(), Stage::Mail | Stage::Rcpt))
 }
 
-/// As a delivery of mail that demands nothing would have it.
-fn security(hop: &NextHop, peer: &Candidate, failed_lately: bool) -> Security {
+/// As a delivery of such mail would have it.
+fn security(hop: &NextHop, peer: &Candidate, need: Need, failed_lately: bool) -> Security {
     decide(&Facts {
         host: &peer.host,
         level: hop.level,
         login: hop.credentials.is_some(),
         dane: Dane::Absent,
         sts: Sts::Off,
-        need: Need::Nothing,
+        need,
         failed_lately,
     })
 }
 
+fn need(question: &Transfer) -> Need {
+    if question.require_tls { Need::AuthenticatedTls } else { Need::Nothing }
+}
+
 /// From nobody, so that nobody is asked about the sender in turn, and of no size.
-fn question(recipient: &Address) -> Transfer {
+fn question(recipient: &Address, demands: Demands) -> Transfer {
     Transfer {
         sender: ReversePath::Null,
         recipients: vec![Recipient::new(recipient.clone())],
@@ -158,8 +168,8 @@ fn question(recipient: &Address) -> Transfer {
         body: BodyType::SevenBit,
         ret: None,
         envid: None,
-        smtputf8: !recipient.as_str().is_ascii(),
-        require_tls: false,
+        smtputf8: demands.smtputf8 || !recipient.as_str().is_ascii(),
+        require_tls: demands.require_tls,
     }
 }
 

@@ -152,7 +152,7 @@ impl Cluster {
 }
 
 async fn ask(pod: &Verifier, recipient: &str) -> Answer {
-    pod.ask(CLIENT, &recipient.parse().unwrap()).await
+    pod.ask(CLIENT, &recipient.parse().unwrap(), Demands::default()).await
 }
 
 async fn ask_all(pod: &Verifier, names: impl Iterator<Item = String>) -> Vec<Answer> {
@@ -204,7 +204,7 @@ async fn the_way_is_that_of_a_delivery() {
         ("yes@inside.test", "every mail host of inside.test has an address that must not be used"),
     ] {
         let answer = ask(&pod, recipient).await;
-        assert!(matches!(&answer, Answer::Refuses(said) if said.starts_with(words)), "{recipient}: {answer:?}");
+        assert!(matches!(&answer, Answer::NoWay(why) if why.starts_with(words)), "{recipient}: {answer:?}");
     }
     assert_eq!(ask(&pod, "yes@broken.test").await, Answer::Takes, "a DNS that is down does not say no");
 }
@@ -225,6 +225,24 @@ async fn a_server_that_cannot_be_asked_stops_no_mail_and_is_not_asked_by_everybo
         assert!(began.elapsed() < PROBE / 2, "nobody waits for what is known: {:?}", began.elapsed());
         assert_eq!(server.connections(), 1, "{greeting}");
     }
+}
+
+/// Such a message would come back from there, whoever gets mail otherwise.
+#[tokio::test]
+async fn what_a_message_demands_the_server_must_be_able_to_do() {
+    let server = Server::start("220 mx.test").await;
+    let cluster = Cluster::before(&server).await;
+    let pod = cluster.pod().await;
+    let recipient = "yes@x.test".parse().unwrap();
+    for (smtputf8, require_tls, words) in [
+        (true, false, "SMTPUTF8 is required, but was not offered by host 127.0.0.1[127.0.0.1]"),
+        (false, true, "REQUIRETLS is required, but was not offered over verified TLS by host 127.0.0.1[127.0.0.1]"),
+    ] {
+        let answer = pod.ask(CLIENT, &recipient, Demands { smtputf8, require_tls }).await;
+        assert_eq!(answer, Answer::Refuses(words.into()));
+        assert_eq!(ask(&pod, "yes@x.test").await, Answer::Takes, "what demands nothing is taken");
+    }
+    assert!(!server.commands().await.contains(&"STARTTLS".to_owned()));
 }
 
 #[tokio::test]
@@ -267,7 +285,11 @@ async fn a_client_causes_no_more_questions_than_it_may_whichever_pods_it_asks() 
     assert_eq!(ask(&pods[0], "new@x.test").await, Answer::Busy);
     assert!(matches!(ask(&pods[0], "0@x.test").await, Answer::Refuses(_)), "what is known costs nothing");
     let recipient = "yes@x.test".parse().unwrap();
-    assert_eq!(pods[0].ask("192.0.2.8".parse().unwrap(), &recipient).await, Answer::Takes, "another client");
+    assert_eq!(
+        pods[0].ask("192.0.2.8".parse().unwrap(), &recipient, Demands::default()).await,
+        Answer::Takes,
+        "another client"
+    );
 }
 
 #[test]
@@ -283,25 +305,26 @@ fn only_what_a_delivery_would_return_at_once_is_refused() {
         (said(Stage::Rcpt, 421), "unknown"),
         (session(SessionFailure::Lost { stage: Stage::Rcpt }), "unknown"),
         (session(SessionFailure::NoSmtpUtf8), "no"),
+        (session(SessionFailure::NoRequireTls), "no"),
         (said(Stage::Mail, 550), "server takes"),
         (said(Stage::Helo, 550), "server takes"),
         (said(Stage::Greeting, 554), "server takes"),
         (session(SessionFailure::TlsNotOffered), "server takes"),
-        (session(SessionFailure::Loop), "server refuses"),
+        (session(SessionFailure::Loop), "no way"),
         (Failure::Connect { peer: peer(), reason: "Connection refused".to_owned() }, "server takes"),
         (Failure::Dns { detail: String::new() }, "server takes"),
         (Failure::Route { detail: String::new() }, "server takes"),
         (Failure::Local { reason: String::new() }, "server takes"),
-        (Failure::NullMx, "server refuses"),
-        (Failure::NotFound { detail: String::new() }, "server refuses"),
-        (Failure::Loop, "server refuses"),
-        (Failure::Blocked, "server refuses"),
+        (Failure::NullMx, "no way"),
+        (Failure::NotFound { detail: String::new() }, "no way"),
+        (Failure::Loop, "no way"),
+        (Failure::Blocked, "no way"),
     ] {
         let shown = match judged(&failure, "x.test") {
             Found::Recipient(Verification::Undeliverable(_)) => "no",
             Found::Recipient(Verification::Unknown) => "unknown",
             Found::Server(Answer::Takes) => "server takes",
-            Found::Server(Answer::Refuses(_)) => "server refuses",
+            Found::Server(Answer::NoWay(_)) => "no way",
             other => panic!("{failure:?}: {other:?}"),
         };
         assert_eq!(shown, found, "{failure:?}");
