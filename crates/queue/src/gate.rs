@@ -19,6 +19,8 @@ use crate::Durability;
 
 /// Oldest server that has what the scripts use.
 const MIN_VERSION: (u32, u32) = (7, 0);
+/// What a server may use that tells neither its limit nor the memory of its machine.
+const UNKNOWN_MACHINE: u64 = 1 << 30;
 
 /// What INFO and CONFIG say; `None` where the server does not tell.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,9 +56,46 @@ impl Facts {
         self.info(name).parse().unwrap_or(0)
     }
 
-    /// Octets in use, and the limit; 0: none.
-    pub(crate) fn memory(&self) -> (u64, u64) {
-        (self.number("used_memory"), self.number("maxmemory"))
+    pub(crate) fn memory(&self) -> Memory {
+        Memory {
+            used: self.number("used_memory"),
+            limit: self.number("maxmemory"),
+            machine: self.number("total_system_memory"),
+        }
+    }
+}
+
+/// The memory of a server, in octets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// In use.
+    pub(crate) used: u64,
+    /// `maxmemory`; 0: none.
+    pub(crate) limit: u64,
+    /// Of the machine; 0 if the server does not tell.
+    pub(crate) machine: u64,
+}
+
+impl Memory {
+    /// Up to where new mail is taken. Without a `maxmemory` that is nowhere, and half of the machine is a guess for those
+    /// who need a number.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of memory"
+    )]
+    pub(crate) fn mark(self, ratio: f64) -> u64 {
+        match self {
+            Self { limit: 0, machine: 0, .. } => UNKNOWN_MACHINE,
+            Self { limit: 0, machine, .. } => machine / 2,
+            Self { limit, .. } => (limit as f64 * ratio) as u64,
+        }
+    }
+
+    /// Is new mail refused?
+    pub(crate) fn is_full(self, ratio: f64) -> bool {
+        self.limit > 0 && self.used > self.mark(ratio)
     }
 }
 
@@ -249,6 +288,19 @@ mod tests {
             facts.config.as_mut().unwrap().insert(name.into(), value.into());
             let found = problems(&facts, Durability::Fsync, 0);
             assert!(found.len() == 1 && found[0].contains(advice), "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn new_mail_is_taken_up_to_a_share_of_maxmemory_and_guessed_without_one() {
+        let memory = |used, limit, machine| Memory { used, limit, machine };
+        for (memory, mark, full) in [
+            (memory(800, 1000, 9000), 850, false),
+            (memory(851, 1000, 9000), 850, true),
+            (memory(8000, 0, 9000), 4500, false),
+            (memory(0, 0, 0), UNKNOWN_MACHINE, false),
+        ] {
+            assert_eq!((memory.mark(0.85), memory.is_full(0.85)), (mark, full), "{memory:?}");
         }
     }
 

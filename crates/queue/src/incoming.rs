@@ -1,18 +1,25 @@
 //! A message on its way in: takes the octets as they come and makes them durable.
 //!
-//! Small bodies wait in memory and travel inside the record. Larger ones are cut into chunks of 256 KiB, each stored as
-//! soon as it is full with a time to live of 15 minutes; the enqueue script makes them permanent. Whatever happens
-//! before that, the chunks go away: with the garbage when the message is given up, by their time to live when the process
-//! dies.
+//! Small bodies wait in memory and travel inside the record. Larger ones are cut into chunks, each stored as soon as it is
+//! full with a time to live of two minutes; the enqueue script makes them permanent. Until then they are refreshed while
+//! the message is still coming, however slowly. Whatever happens before that, the chunks go away: deleted when the message
+//! is given up, by their time to live when the process dies.
+//!
+//! What a message takes of the memory and of Redis before it is queued is on its sender's account, see [`crate::Budget`].
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 use staffetta_mail::QueueId;
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
+use crate::budget::Purse;
 use crate::error::Fault;
 use crate::format::{BodyRef, SAYS_PREFIX};
+use crate::ledger::Charge;
 use crate::node::may_enqueue;
 use crate::record::{Content, Encoded};
 use crate::shared::Shared;
@@ -21,10 +28,18 @@ use crate::{Accept, EnqueueError};
 
 /// Octets of a chunk; the last one of a body may be shorter.
 pub(crate) const CHUNK: usize = 256 * 1024;
-/// How long a chunk lives without its message, in seconds.
-const CHUNK_TTL: u64 = 900;
-/// A slow upload keeps its first chunks alive this often.
-const REFRESH: Duration = Duration::from_secs(240);
+/// The same while many messages come in at once: then each shall wait with less.
+const SMALL_CHUNK: usize = 64 * 1024;
+/// "Many": their memory in all, in octets.
+const MANY: u64 = 16 << 20;
+/// The first buffer.
+const LITTLE: usize = 1024;
+/// So often in its life a chunk is refreshed.
+const REFRESHES: u32 = 4;
+/// Before Redis is asked again to delete chunks.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Chunks that are refreshed in one go.
+const GROUP: u32 = 512;
 
 /// A chunk on its way to Redis takes its octets three times: here, in the command, in what the socket is given. So only a
 /// few are on their way at a time, over all messages; the others wait with one copy.
@@ -41,13 +56,21 @@ pub struct Incoming {
     /// Those and one that may be on its way.
     sent: u32,
     size: u64,
-    refreshed: Instant,
+    /// What it has taken of the budgets; `None`: it is one of ours.
+    purse: Option<Box<Purse>>,
+    keeper: Option<Keeper>,
     /// Set once the enqueue may have made the chunks part of a message.
     handed_over: bool,
 }
 
+/// Refreshes the chunks of a message until it is dropped.
+struct Keeper {
+    chunks: Arc<AtomicU32>,
+    task: AbortHandle,
+}
+
 impl Incoming {
-    pub(crate) fn new(shared: Arc<Shared>) -> Result<Self, EnqueueError> {
+    pub(crate) fn new(shared: Arc<Shared>, purse: Option<Purse>) -> Result<Self, EnqueueError> {
         may_enqueue(shared.health())?;
         let id = shared.new_id();
         Ok(Self {
@@ -57,7 +80,8 @@ impl Incoming {
             chunks: 0,
             sent: 0,
             size: 0,
-            refreshed: Instant::now(),
+            purse: purse.map(Box::new),
+            keeper: None,
             handed_over: false,
         })
     }
@@ -75,21 +99,24 @@ impl Incoming {
     /// Appends; sends a chunk to Redis whenever one is full.
     ///
     /// # Errors
-    /// Redis is full or away. The message is lost; the client must be told and may try again.
-    pub async fn write(&mut self, data: &[u8]) -> Result<(), EnqueueError> {
+    /// Redis is full or away, or the sender has used up what he may take. The message is lost; the client must be told
+    /// and may try again.
+    pub async fn write(&mut self, mut data: &[u8]) -> Result<(), EnqueueError> {
         self.size += data.len() as u64;
-        let length = self.buffer.len() + data.len();
-        if length > self.buffer.capacity() && length > CHUNK / 2 {
-            // Doubling would take two chunks for one.
-            self.buffer.reserve_exact(CHUNK.max(length) - self.buffer.len());
+        loop {
+            let stores = self.size > self.shared.settings.inline_limit;
+            while stores && self.buffer.len() >= self.chunk_size() {
+                // Rare and large beside the connection that carries it.
+                Box::pin(self.store_front()).await?;
+            }
+            if data.is_empty() {
+                return Ok(());
+            }
+            let fits = if stores { data.len().min(CHUNK - self.buffer.len()) } else { data.len() };
+            self.make_room(fits)?;
+            self.buffer.extend_from_slice(&data[..fits]);
+            data = &data[fits..];
         }
-        self.buffer.extend_from_slice(data);
-        while self.buffer.len() >= CHUNK && self.size > self.shared.settings.inline_limit {
-            let rest = self.buffer.split_off(CHUNK);
-            let chunk = std::mem::replace(&mut self.buffer, rest);
-            self.store(&chunk).await?;
-        }
-        Ok(())
     }
 
     /// Makes it durable. `Ok` means: the `250` may be sent. `prefix`: header fields, whole lines, that are known only now;
@@ -126,39 +153,108 @@ impl Incoming {
         let record = Encoded::new(version, self.id, &accept, now, content).map_err(Fault::from)?;
         drop(std::mem::take(&mut self.buffer));
         self.handed_over = true;
-        self.shared.enqueue(&record).await?;
-        Ok(self.id)
+        let queued = self.shared.enqueue(&record).await;
+        // Redis has done nothing: what lies there is ours still.
+        self.handed_over = !matches!(queued, Err(EnqueueError::Full));
+        queued.map(|()| self.id)
+    }
+
+    /// Room for so many octets more. A buffer is as large as is paid for, so it grows in steps that are known.
+    fn make_room(&mut self, more: usize) -> Result<(), EnqueueError> {
+        let needed = self.buffer.len() + more;
+        if needed <= self.buffer.capacity() {
+            return Ok(());
+        }
+        let capacity = if needed > CHUNK { needed } else { needed.next_power_of_two().max(LITTLE) };
+        if self.purse.as_mut().is_some_and(|purse| !purse.hold(capacity)) {
+            return Err(EnqueueError::Full);
+        }
+        self.buffer.reserve_exact(capacity - self.buffer.len());
+        Ok(())
+    }
+
+    /// Octets that the buffer takes.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// At which length the buffer is stored.
+    fn chunk_size(&self) -> usize {
+        let many = self.purse.as_ref().is_some_and(|purse| purse.budget().memory() > MANY);
+        if many { SMALL_CHUNK } else { CHUNK }
+    }
+
+    /// Stores a chunk from the front of the buffer.
+    async fn store_front(&mut self) -> Result<(), EnqueueError> {
+        let mut chunk = std::mem::take(&mut self.buffer);
+        let rest = chunk.split_off(chunk.len().min(CHUNK));
+        self.store(&chunk).await?;
+        if self.keeper.is_none() {
+            self.keeper = Some(Keeper::start(self.shared.clone(), self.id));
+        }
+        if let Some(keeper) = &self.keeper {
+            keeper.chunks.store(self.chunks, Relaxed);
+        }
+        drop(chunk);
+        self.buffer = rest;
+        if let Some(purse) = &mut self.purse {
+            purse.hold(self.buffer.capacity());
+        }
+        Ok(())
     }
 
     async fn store(&mut self, chunk: &[u8]) -> Result<(), EnqueueError> {
+        if let Some(purse) = &mut self.purse {
+            let (used, mark) = self.shared.marks();
+            if !purse.store(chunk.len(), used, mark) {
+                return Err(EnqueueError::Full);
+            }
+        }
         self.sent = self.chunks + 1;
         self.shared.store_chunk(self.id, self.chunks, chunk).await?;
         self.chunks = self.sent;
-        if self.refreshed.elapsed() > REFRESH {
-            self.shared.refresh_chunks(self.id, self.chunks).await?;
-            self.refreshed = Instant::now();
-        }
         Ok(())
     }
 }
 
 impl Drop for Incoming {
-    /// A message that was given up must not take room for a quarter of an hour.
+    /// A message that was given up takes no room from then on.
     fn drop(&mut self) {
         if self.handed_over || self.sent == 0 {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (shared, id, chunks) = (self.shared.clone(), self.id, self.sent);
-        runtime.spawn(async move {
-            // If it fails, the time to live remains.
-            let _ = shared.discard(id, chunks).await;
+        let charge = self.purse.take().map(|purse| purse.into_unfinished());
+        runtime.spawn(self.shared.clone().clear_up(self.id, self.sent, charge));
+    }
+}
+
+impl Keeper {
+    fn start(shared: Arc<Shared>, id: QueueId) -> Self {
+        let chunks = Arc::new(AtomicU32::new(0));
+        let count = chunks.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(shared.chunk_life / REFRESHES).await;
+                // The next time may be better; without its chunks the message is refused.
+                if let Err(fault) = shared.refresh_chunks(id, count.load(Relaxed)).await {
+                    tracing::debug!(%id, %fault, "the chunks of a message that comes in could not be refreshed");
+                }
+            }
         });
+        Self { chunks, task: task.abort_handle() }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
 impl Shared {
-    /// Stores a piece of a body for 15 minutes; with the message, for as long as that lives.
+    /// Stores a piece of a body for two minutes; with the message, for as long as that lives.
     pub(crate) async fn store_chunk(&self, id: QueueId, index: u32, chunk: &[u8]) -> Result<(), Fault> {
         let late = |_| Fault::Unknown("no turn for a chunk in time".to_owned());
         let _turn = tokio::time::timeout(TURN, TURNS.acquire()).await.map_err(late)?;
@@ -167,7 +263,7 @@ impl Shared {
         let mut tries = 0;
         loop {
             let mut command = redis::Cmd::with_capacity(5, chunk.len() + 128);
-            command.arg("SET").arg(&key).arg(chunk).arg("EX").arg(CHUNK_TTL);
+            command.arg("SET").arg(&key).arg(chunk).arg("PX").arg(self.life());
             match bodies.ask(command).await {
                 Ok(_) => return Ok(()),
                 // Setting it again does no harm.
@@ -189,11 +285,37 @@ impl Shared {
         self.store_chunk(id, 0, &[prefix, &first].concat()).await
     }
 
-    async fn refresh_chunks(&self, id: QueueId, count: u32) -> Result<(), Fault> {
-        let mut pipeline = redis::Pipeline::new();
-        for index in 0..count {
-            pipeline.cmd("EXPIRE").arg(self.partition(id.partition()).chunk(id, index)).arg(CHUNK_TTL);
+    /// `XX`: a chunk that belongs to a message by now has no time to live, and must not get one.
+    pub(crate) async fn refresh_chunks(&self, id: QueueId, count: u32) -> Result<(), Fault> {
+        for from in (0..count).step_by(GROUP as usize) {
+            let mut pipeline = redis::Pipeline::new();
+            for index in from..count.min(from + GROUP) {
+                pipeline.cmd("PEXPIRE").arg(self.partition(id.partition()).chunk(id, index)).arg(self.life()).arg("XX");
+            }
+            self.node(id.partition()).bodies.send(&pipeline).await?;
         }
-        self.node(id.partition()).bodies.send(&pipeline).await.map(drop)
+        Ok(())
+    }
+
+    /// Deletes the chunks of a message that was given up. What is charged for them is given back when they are gone: after
+    /// their time to live at the latest, if Redis cannot be asked.
+    async fn clear_up(self: Arc<Self>, id: QueueId, chunks: u32, _charge: Option<Charge>) {
+        let end = Instant::now() + self.chunk_life;
+        while self.discard(id, chunks).await.is_err() {
+            let bodies = &self.node(id.partition()).bodies;
+            let again = async {
+                tokio::time::sleep(PAUSE).await;
+                bodies.wait().await;
+            };
+            let shutdown = self.shutdown.run_until_cancelled(tokio::time::timeout_at(end, again)).await;
+            if !matches!(shutdown, Some(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    /// In milliseconds.
+    fn life(&self) -> u64 {
+        u64::try_from(self.chunk_life.as_millis()).unwrap_or(u64::MAX)
     }
 }

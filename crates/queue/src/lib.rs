@@ -18,6 +18,7 @@
 //! see [`Verifications`]. docs/stored-formats.md has the octets of all.
 
 mod admin;
+mod budget;
 mod clock;
 mod commit;
 mod connection;
@@ -26,6 +27,7 @@ mod format;
 mod gate;
 mod incoming;
 mod job;
+mod ledger;
 mod limit;
 mod live;
 mod message;
@@ -45,9 +47,11 @@ mod value;
 mod verification;
 
 pub use admin::{Act, Counts, Deleted, Entry, Filter, JobState, Moved, Page, Place, Unreadable};
+pub use budget::Budget;
 pub use error::{EnqueueError, Error};
 pub use incoming::Incoming;
 pub use job::{Job, Lease, Offer, Settled, Settlement};
+pub use ledger::{Charge, Payer};
 pub use limit::{Granted, Limiter};
 pub use message::{Accept, Body, Destination, Message, Notice, Origin, UnixMillis};
 pub use metrics::{describe_metrics, describe_worker_metrics};

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::commit::Lane;
 use crate::connection::{Dialler, Link};
 use crate::error::Fault;
+use crate::gate::Memory;
 use crate::partition::Partition;
 use crate::readers::Formats;
 use crate::server_check::ServerCheck;
@@ -86,8 +87,8 @@ impl Node {
         }
     }
 
-    /// Octets used by Redis at the last look, and its limit.
-    pub(crate) fn memory(&self) -> (u64, u64) {
+    /// At the last look.
+    pub(crate) fn memory(&self) -> Memory {
         self.dialler.check.memory()
     }
 
@@ -102,10 +103,7 @@ impl Node {
         if let Err(fault) = self.enqueue_lane() {
             return Health::Down(fault.to_string().into());
         }
-        let (used, limit) = self.memory();
-        #[expect(clippy::cast_precision_loss, reason = "a share of memory")]
-        let full = limit > 0 && used as f64 > limit as f64 * self.settings.max_memory_ratio;
-        if full { Health::Full } else { Health::Ready }
+        if self.memory().is_full(self.settings.max_memory_ratio) { Health::Full } else { Health::Ready }
     }
 
     /// The health gate in front of every new message.

@@ -13,8 +13,8 @@ use crate::partition::REGISTRY;
 use crate::shared::Shared;
 use crate::value;
 use crate::{
-    Act, Body, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease, Limiter,
-    Moved, Offer, Page, Rate, Settings, Settled, Settlement, UnixMillis, Verifications,
+    Act, Body, Budget, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease,
+    Limiter, Moved, Offer, Page, Payer, Rate, Settings, Settled, Settlement, UnixMillis, Verifications,
 };
 
 /// How often [`Queue::ready`] looks.
@@ -73,7 +73,15 @@ impl Queue {
     /// # Errors
     /// The queue is full or down.
     pub fn receive(&self) -> Result<Incoming, EnqueueError> {
-        Incoming::new(self.shared.clone())
+        Incoming::new(self.shared.clone(), None)
+    }
+
+    /// The same for a message that comes in from outside: what it takes before it is queued is on this account.
+    ///
+    /// # Errors
+    /// The queue is full or down.
+    pub fn receive_for(&self, budget: &Arc<Budget>, payer: Payer) -> Result<Incoming, EnqueueError> {
+        Incoming::new(self.shared.clone(), Some(budget.purse(payer)))
     }
 
     /// Destinations with work now.

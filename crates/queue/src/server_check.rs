@@ -8,7 +8,7 @@ use redis::{Pipeline, Value};
 use crate::clock::Clock;
 use crate::error::Fault;
 use crate::format::NEWEST;
-use crate::gate::{self, Facts, Identity};
+use crate::gate::{self, Facts, Identity, Memory};
 use crate::live::Live;
 use crate::partition::{Partition, REGISTRY};
 use crate::script::load_all;
@@ -23,7 +23,7 @@ pub(crate) struct ServerCheck {
     settings: Arc<Settings>,
     partitions: Arc<[Partition]>,
     clock: Arc<Clock>,
-    memory: Mutex<(u64, u64)>,
+    memory: Mutex<Memory>,
     seen: Mutex<Option<String>>,
 }
 
@@ -32,8 +32,8 @@ impl ServerCheck {
         Self { settings, partitions, clock, memory: Mutex::default(), seen: Mutex::default() }
     }
 
-    /// Octets used by Redis at the last look, and its limit.
-    pub(crate) fn memory(&self) -> (u64, u64) {
+    /// At the last look.
+    pub(crate) fn memory(&self) -> Memory {
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

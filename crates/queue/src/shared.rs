@@ -16,6 +16,9 @@ use crate::{Error, Health, Settings, UnixMillis};
 /// How long the outcome of an enqueue is pursued. Well below the patience of clients, and below the minute after which the
 /// script refuses an old record.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Far above the patience, so that what is about to be queued does not go away; short, so that what a dead process leaves
+/// behind does not take room for long.
+const CHUNK_LIFE: Duration = Duration::from_secs(120);
 
 /// What one process brings along; tests pretend.
 #[derive(Clone, Copy)]
@@ -26,11 +29,14 @@ pub(crate) struct Process {
     pub(crate) wall: fn() -> UnixMillis,
     /// How long the outcome of an enqueue is pursued.
     pub(crate) patience: Duration,
+    /// How long a piece of a body lives without its message, unless it is refreshed.
+    pub(crate) chunk_life: Duration,
 }
 
 impl Process {
     /// This one.
-    pub(crate) const TODAY: Self = Self { reads: NEWEST, wall: crate::clock::wall, patience: PATIENCE };
+    pub(crate) const TODAY: Self =
+        Self { reads: NEWEST, wall: crate::clock::wall, patience: PATIENCE, chunk_life: CHUNK_LIFE };
 }
 
 /// The inside of a queue.
@@ -47,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) reads: u8,
     /// How long the outcome of an enqueue is pursued.
     pub(crate) patience: Duration,
+    /// How long a piece of a body lives without its message, unless it is refreshed.
+    pub(crate) chunk_life: Duration,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -92,6 +100,7 @@ impl Shared {
             unique: AtomicU32::new(rand::random()),
             reads: process.reads,
             patience: process.patience,
+            chunk_life: process.chunk_life,
             shutdown,
         }))
     }
@@ -144,7 +153,14 @@ impl Shared {
     /// Octets used at the last look, and the limits, of all nodes.
     pub(crate) fn memory(&self) -> (u64, u64) {
         let all = self.nodes.iter().map(|node| node.memory());
-        all.fold((0, 0), |(used, limit), (more_used, more_limit)| (used + more_used, limit + more_limit))
+        all.fold((0, 0), |(used, limit), memory| (used + memory.used, limit + memory.limit))
+    }
+
+    /// Octets used at the last look, and up to where new mail is taken, of all nodes.
+    pub(crate) fn marks(&self) -> (u64, u64) {
+        let all = self.nodes.iter().map(|node| node.memory());
+        let ratio = self.settings.max_memory_ratio;
+        all.fold((0, 0), |(used, mark), memory| (used + memory.used, mark + memory.mark(ratio)))
     }
 
     /// That of the best node: new mail goes there.

@@ -20,8 +20,6 @@ use crate::setup::{self, Shared};
 /// All that the sessions of one listener have in common.
 pub(crate) struct Door {
     pub(crate) shared: Arc<Shared>,
-    /// Its place in the configuration, for the limits.
-    pub(crate) index: usize,
     /// Its name and rules, for the intake.
     pub(crate) source: Source,
     pub(crate) tls: ListenerTls,
@@ -53,9 +51,9 @@ impl Door {
             ListenerTls::Off => "off",
         };
         Ok(Self {
-            index,
             source: Source {
                 name: listener.name.clone(),
+                index,
                 kind: setup::kind(listener),
                 accepted: metrics::messages_accepted(&listener.name),
             },

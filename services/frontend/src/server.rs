@@ -28,7 +28,7 @@ pub(crate) async fn serve(door: Arc<Door>, listener: TcpListener, sessions: Task
         };
         // A proxy stands for many clients; whose connection it is shows in its header.
         let guest = if door.is_proxy(address.ip()) { Guest::Trusted } else { door.peer(address).guest() };
-        match door.shared.limits.take(door.index, guest) {
+        match door.shared.limits.take(door.source.index, guest) {
             Ok(slot) => {
                 sessions.spawn(arrive(Arc::clone(&door), tcp, address, slot));
             }

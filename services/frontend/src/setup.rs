@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::failures::Failures;
-use crate::intake::{Directory, Intake};
+use crate::intake::{Directory, Intake, Terms};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::names::Names;
@@ -231,7 +231,13 @@ pub(crate) fn intake(config: &Config, queue: Queue, auth: Auth, resolver: Resolv
             postmaster.hostname
         );
     }
-    Ok(Intake::new(&config.hostname, queue, directory, rules, config.delivery.lifetime))
+    let terms = Terms {
+        hostname: config.hostname.clone(),
+        largest: config.frontend.size_limit.0,
+        listeners: config.frontend.listener.len(),
+        lifetime: config.delivery.lifetime,
+    };
+    Ok(Intake::new(queue, directory, rules, terms))
 }
 
 /// Can there be a recipient whose own server must be asked?

@@ -29,9 +29,14 @@ impl Server {
         open(&self.settings, process).await
     }
 
-    pub(super) fn pid(&self) -> u32 {
-        self.server.pid()
+    pub(super) fn signal(&self, name: &str) {
+        signal(name, self.server.pid());
     }
+}
+
+/// Sends a process a signal, such as `-STOP`.
+pub(super) fn signal(name: &str, pid: u32) {
+    assert!(std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
 /// A process on a server that is there.
@@ -67,7 +72,7 @@ pub(super) fn accept(recipients: &[&str]) -> Accept {
 }
 
 pub(super) async fn put(shared: &Arc<Shared>, recipients: &[&str]) -> Result<QueueId, EnqueueError> {
-    let mut incoming = Incoming::new(shared.clone())?;
+    let mut incoming = Incoming::new(shared.clone(), None)?;
     incoming.write(b"body").await?;
     incoming.commit(accept(recipients), b"").await
 }

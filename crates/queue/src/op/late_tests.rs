@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::inside::{Server, accept, put, settings};
+use super::inside::{Server, accept, put, settings, signal};
 use crate::record::{Content, Encoded};
 use crate::server::{LocalServer, Options};
 use crate::shared::{Process, Shared};
@@ -152,14 +152,4 @@ async fn what_the_replicas_do_not_have_is_refused_and_was_never_given_to_a_worke
     assert!(matches!(answer, Err(EnqueueError::Unavailable(_))), "{answer:?}");
     assert_eq!(looking.await.unwrap(), 0);
     assert_eq!(messages(&frontend).await, 1, "the one that is leased");
-}
-
-fn signal(name: &str, pid: u32) {
-    assert!(std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
-}
-
-impl Server {
-    fn signal(&self, name: &str) {
-        signal(name, self.pid());
-    }
 }

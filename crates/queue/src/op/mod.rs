@@ -31,6 +31,9 @@ mod repeat_tests;
 mod settle;
 mod strays;
 mod take;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod unfinished_tests;
 mod unreadable;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

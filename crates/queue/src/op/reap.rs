@@ -55,9 +55,7 @@ impl Shared {
                 // Whatever has made this entry: a body outlives it.
                 tracing::error!(%id, "the body of a message that is queued was among the garbage, and stays");
             } else {
-                for from in (0..*chunks).step_by(KEYS as usize) {
-                    pipeline.cmd("UNLINK").arg(keys.chunks(*id, from..(*chunks).min(from + KEYS)));
-                }
+                unlink(&mut pipeline, keys, *id, *chunks);
             }
             pipeline.cmd("ZREM").arg(&keys.garbage).arg(*name);
         }
@@ -65,13 +63,18 @@ impl Shared {
         Ok(answers.into_iter().try_for_each(|answer| answer.map(drop))?)
     }
 
-    /// Enters chunks that no message will have.
+    /// Deletes chunks that no message will have, at once. Whatever was sent before on the same connection is done before.
     pub(crate) async fn discard(&self, id: QueueId, chunks: u32) -> Result<(), Fault> {
-        let node = self.node(id.partition());
-        let mut command = redis::Cmd::new();
-        command.arg("ZADD").arg(&self.partition(id.partition()).garbage).arg(node.clock.now());
-        command.arg(format!("{id} {chunks}"));
-        node.bodies.ask(command).await.map(drop)
+        let mut pipeline = Pipeline::new();
+        unlink(&mut pipeline, self.partition(id.partition()), id, chunks);
+        let answers = self.node(id.partition()).bodies.send(&pipeline).await?;
+        answers.into_iter().try_for_each(|answer| answer.map(drop))
+    }
+}
+
+fn unlink(pipeline: &mut Pipeline, keys: &Partition, id: QueueId, chunks: u32) {
+    for from in (0..chunks).step_by(KEYS as usize) {
+        pipeline.cmd("UNLINK").arg(keys.chunks(id, from..chunks.min(from + KEYS)));
     }
 }
 

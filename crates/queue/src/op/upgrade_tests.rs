@@ -248,7 +248,7 @@ async fn what_is_put_in_front_of_a_body_reaches_a_worker_of_yesterday() {
     assert_eq!(new.home().formats.writes(), 1);
     for size in [10, 300_000, 600_000] {
         let content = vec![b'b'; size];
-        let mut incoming = Incoming::new(new.clone()).unwrap();
+        let mut incoming = Incoming::new(new.clone(), None).unwrap();
         incoming.write(&content).await.unwrap();
         let id = incoming.commit(accept(&["a@x.example"]), b"X-Added: last\r\n").await.unwrap();
         let job = old.claim(id.partition(), &Destination::new("x.example"), 1).await.unwrap().pop().unwrap();

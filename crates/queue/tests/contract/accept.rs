@@ -95,7 +95,7 @@ async fn chunks_have_a_time_to_live_until_the_message_is_queued() {
     let chunks = world.remains();
     assert_eq!(chunks.len(), 2);
     let ttl = |key: &String| redis::cmd("TTL").arg(key).query::<i64>(&mut world.redis()).unwrap();
-    assert!(chunks.iter().all(|key| (800..=900).contains(&ttl(key))));
+    assert!(chunks.iter().all(|key| (100..=120).contains(&ttl(key))));
     let id = incoming.commit(accept(&["a@x.example"]), b"").await.unwrap();
     let chunks: Vec<String> = world.remains().into_iter().filter(|key| key.contains(&format!("b:{id}"))).collect();
     assert_eq!(chunks.len(), 3);
@@ -121,7 +121,7 @@ async fn a_large_message_that_is_dropped_gives_its_room_back() {
     let end = Instant::now() + Duration::from_secs(10);
     while !world.remains().is_empty() {
         assert!(Instant::now() < end);
-        world.keep_house().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

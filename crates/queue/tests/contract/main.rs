@@ -16,6 +16,7 @@ mod limit;
 mod loss;
 mod model;
 mod settle;
+mod unfinished;
 mod unreadable;
 mod verification;
 mod world;

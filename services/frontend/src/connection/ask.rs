@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use futures_util::future::join_all;
 use futures_util::poll;
-use staffetta_mail::{Address, Envelope, ReversePath};
+use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
 use staffetta_queue::{Destination, Filter};
 use staffetta_smtp::Reply;
 use staffetta_smtp::server::{Answer, Question};
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::refused::{Refused, message_refused, recipient_refused};
 use super::{Dialog, flush};
 use crate::asked::NOTICEABLE;
-use crate::intake::Principal;
+use crate::intake::{Bill, Principal};
 use crate::stream::Stream;
 
 /// How many recipients are looked up ahead, while the client waits for one before them.
@@ -51,7 +51,10 @@ impl Dialog<'_> {
         match question {
             Question::Sasl(step) => Box::pin(self.sasl(step)).await,
             Question::Mail(_) => self.mail(),
-            Question::Recipient(recipient) => self.recipient(&recipient.address, input).await,
+            Question::Recipient(recipient) => {
+                let answer = self.recipient(&recipient.address, input).await;
+                self.charge(&recipient, answer)
+            }
             Question::Verify(address) => self.recipient(&address, &[]).await,
             Question::Etrn(domain) => Box::pin(self.etrn(&domain)).await,
             Question::Client(told) => Box::pin(self.client(*told)).await,
@@ -62,6 +65,7 @@ impl Dialog<'_> {
 
     fn mail(&mut self) -> Answer<Refused> {
         self.began = Instant::now();
+        self.bill = Bill::default();
         match self.door.shared.intake.judge_sender() {
             Ok(()) => Answer::Proceed,
             Err(not_queued) => message_refused(not_queued),
@@ -107,6 +111,17 @@ impl Dialog<'_> {
             join_all(judging).await;
         }
         std::future::pending().await
+    }
+
+    /// There may be many recipients, and much may be said of each: one that is good needs memory as well.
+    fn charge(&mut self, recipient: &Recipient, answer: Answer<Refused>) -> Answer<Refused> {
+        if !matches!(answer, Answer::Proceed) {
+            return answer;
+        }
+        let mut bill = std::mem::take(&mut self.bill);
+        let charged = self.door.shared.intake.charge(&mut bill, &self.principal(), recipient);
+        self.bill = bill;
+        charged.map_or_else(message_refused, |()| answer)
     }
 
     async fn etrn(&mut self, domain: &str) -> Answer<Refused> {

@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use crate::arrival::has_spoken;
 use crate::auth::Exchange;
 use crate::door::{Door, Peer};
-use crate::intake::{Login, Memory, Opened, Principal, Tls};
+use crate::intake::{Bill, Login, Memory, Opened, Principal, Tls};
 use crate::limits::Slot;
 use crate::stream::Stream;
 use refused::Refused;
@@ -58,6 +58,8 @@ struct Dialog<'a> {
     mechanism: Option<String>,
     /// The message that comes in.
     opened: Option<Opened>,
+    /// What its envelope takes.
+    bill: Bill,
     /// When MAIL was said.
     began: Instant,
     messages: u64,
@@ -83,6 +85,7 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
         match dialog.session.next(&mut input, &mut output, Instant::now()) {
             Action::Read => {
                 dialog.count_commands();
+                dialog.settle_bill();
                 flush(&mut stream, &mut output, dialog.patience()).await?;
                 make_room(&mut input, dialog.opened.is_some());
                 patience.as_mut().reset(dialog.session.deadline().into());
@@ -141,6 +144,7 @@ impl<'a> Dialog<'a> {
             attempt: None,
             mechanism: None,
             opened: None,
+            bill: Bill::default(),
             began: now,
             messages: 0,
         }
@@ -188,6 +192,13 @@ impl<'a> Dialog<'a> {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Nothing is owed for an envelope that is gone, however it went.
+    fn settle_bill(&mut self) {
+        if !self.bill.is_empty() && self.session.transaction().is_none() {
+            self.bill = Bill::default();
         }
     }
 

@@ -9,7 +9,7 @@
 //! It turns that into words of its protocol; whatever else is told of a message, in the trace field, the mail
 //! log and the metrics, is told here. Nothing of SMTP is known here.
 
-mod budget;
+mod bill;
 mod cause;
 mod judge;
 mod opened;
@@ -18,23 +18,29 @@ mod principal;
 mod tests;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use staffetta_mail::trace::Received;
 use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
 use staffetta_policy::relay::Rules;
-use staffetta_queue::{Accept, EnqueueError, Health, Queue};
+use staffetta_queue::{Accept, Budget, EnqueueError, Health, Queue};
 use staffetta_telemetry::maillog;
 
 use crate::metrics::IntakeMetrics;
-use budget::Budget;
 use opened::Completion;
 
+pub(crate) use bill::Bill;
 pub(crate) use cause::{Cause, NotQueued};
 pub(crate) use judge::{Denied, Directory, Memory};
 pub(crate) use opened::{Opened, Stored};
 pub(crate) use principal::{Login, Principal, Source, Tls};
+
+/// The part of this process' memory that messages may take on their way in: one in so many.
+const SHARE: u64 = 4;
+/// When the system does not say how much memory there is.
+const FALLBACK: u64 = 256 << 20;
 
 /// All that the messages of this process have in common on their way in.
 pub(crate) struct Intake {
@@ -42,21 +48,38 @@ pub(crate) struct Intake {
     queue: Queue,
     directory: Directory,
     rules: Rules,
-    budget: Budget,
+    budget: Arc<Budget>,
+    /// Octets of the largest message.
+    largest: u64,
     /// How long delivery of an accepted message is tried.
     lifetime: Duration,
     metrics: IntakeMetrics,
 }
 
+/// What is told of all messages.
+pub(crate) struct Terms {
+    /// Our name in trace fields and in what is added to messages.
+    pub(crate) hostname: String,
+    /// Octets of the largest message.
+    pub(crate) largest: u64,
+    /// How many listeners there are.
+    pub(crate) listeners: usize,
+    /// How long delivery of an accepted message is tried.
+    pub(crate) lifetime: Duration,
+}
+
 impl Intake {
-    /// `hostname` is our name in trace fields and in what is added to messages.
-    pub(crate) fn new(hostname: &str, queue: Queue, directory: Directory, rules: Rules, lifetime: Duration) -> Self {
+    /// Counts for the metrics from here on.
+    pub(crate) fn new(queue: Queue, directory: Directory, rules: Rules, terms: Terms) -> Self {
+        let Terms { hostname, largest, listeners, lifetime } = terms;
+        let memory = staffetta_transport::memory_limit().map_or(FALLBACK, |memory| memory as u64 / SHARE);
         Self {
-            hostname: hostname.to_owned(),
+            hostname,
             queue,
             directory,
             rules,
-            budget: Budget::of_this_process(),
+            budget: Budget::new(memory, largest, listeners),
+            largest,
             lifetime,
             metrics: IntakeMetrics::new(),
         }
@@ -84,6 +107,12 @@ impl Intake {
         judge::judge(&self.directory, &self.rules, memory, &request, who).await
     }
 
+    /// Is there memory for one more recipient of a message?
+    pub(crate) fn charge(&self, bill: &mut Bill, who: &Principal<'_>, recipient: &Recipient) -> Result<(), NotQueued> {
+        let taken = bill.add(recipient, &self.budget, who.payer(), self.largest);
+        if taken { Ok(()) } else { Err(NotQueued::Full) }
+    }
+
     /// Opens a place in the queue and puts the trace field in front (RFC 5321 section 4.4).
     pub(crate) async fn open(
         &self,
@@ -91,7 +120,7 @@ impl Intake {
         sender: &ReversePath,
         recipients: &[Recipient],
     ) -> Result<Opened, NotQueued> {
-        let incoming = self.queue.receive().map_err(|error| not_queued(&error))?;
+        let incoming = self.queue.receive_for(&self.budget, who.payer()).map_err(|error| not_queued(&error))?;
         let received = Received {
             helo: who.helo,
             client_name: who.name,
@@ -110,7 +139,7 @@ impl Intake {
             hostname: self.hostname.clone(),
             author: sender.address().map(|address| address.as_str().to_owned()),
         });
-        Opened::start(incoming, &self.budget, &received, completion).await.map_err(|error| not_queued(&error))
+        Opened::start(incoming, &received, completion).await.map_err(|error| not_queued(&error))
     }
 
     /// Makes the message durable, counts and logs it. The only place from which a 250 for a message comes.

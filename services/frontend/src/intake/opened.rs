@@ -9,13 +9,10 @@ use staffetta_mail::QueueId;
 use staffetta_mail::trace::{HeaderScan, Part, Received, date};
 use staffetta_queue::{Accept, EnqueueError, Incoming};
 
-use super::budget::{Budget, Charge};
-
 /// A message whose content comes in.
 pub(crate) struct Opened {
     /// An error once the queue failed; the rest of the content is thrown away then.
     incoming: Result<Incoming, EnqueueError>,
-    charge: Charge,
     id: QueueId,
     header: HeaderScan,
     arrived: Timestamp,
@@ -52,7 +49,6 @@ impl Opened {
     /// Starts with the trace field (RFC 5321 section 4.4).
     pub(super) async fn start(
         mut incoming: Incoming,
-        budget: &Budget,
         received: &Received<'_>,
         completion: Option<Completion>,
     ) -> Result<Self, EnqueueError> {
@@ -60,7 +56,6 @@ impl Opened {
         incoming.write(received.to_string().as_bytes()).await?;
         Ok(Self {
             incoming: Ok(incoming),
-            charge: budget.charge(),
             id,
             header: if completion.is_some() { HeaderScan::dropping(DROPPED) } else { HeaderScan::new() },
             arrived: received.when,
@@ -111,9 +106,7 @@ impl Opened {
 
     async fn put(&mut self, octets: &[u8]) -> ControlFlow<()> {
         let Ok(incoming) = &mut self.incoming else { return ControlFlow::Break(()) };
-        let written =
-            if self.charge.add(octets.len()) { incoming.write(octets).await } else { Err(EnqueueError::Full) };
-        match written {
+        match incoming.write(octets).await {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 // Whatever the queue holds of the message goes with the place that is dropped here.

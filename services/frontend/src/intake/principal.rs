@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use metrics::Counter;
 use staffetta_mail::trace::Protocol;
 use staffetta_mail::{Address, ReversePath};
+use staffetta_policy::client::network;
 use staffetta_policy::relay::{Listener, Request};
-use staffetta_queue::Origin;
+use staffetta_queue::{Origin, Payer};
 use staffetta_telemetry::maillog::{Client, Sasl};
 
 use crate::verify::Demands;
@@ -15,6 +16,8 @@ use crate::verify::Demands;
 pub(crate) struct Source {
     /// Its name, in logs, metrics and queued messages.
     pub(crate) name: String,
+    /// Its place there, for what is counted for each.
+    pub(crate) index: usize,
     /// Which rules it has.
     pub(crate) kind: Listener,
     /// Counts the messages that came in through it.
@@ -61,6 +64,12 @@ impl<'a> Principal<'a> {
     /// One of ours: what its messages lack is added (RFC 6409 section 8).
     pub(crate) fn is_own(&self) -> bool {
         self.login.is_some() || self.trusted
+    }
+
+    /// On whose account its messages take memory and room in the queue until they are accepted.
+    pub(crate) fn payer(&self) -> Payer {
+        let client = (!self.trusted).then(|| network(self.client.ip()));
+        Payer { listener: self.source.index, client }
     }
 
     /// The question to the relay policy.

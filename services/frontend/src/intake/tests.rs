@@ -80,7 +80,7 @@ impl House {
 }
 
 fn source(kind: Listener) -> Source {
-    Source { name: "http".to_owned(), kind, accepted: Counter::noop() }
+    Source { name: "http".to_owned(), index: 0, kind, accepted: Counter::noop() }
 }
 
 /// Somebody in a network that is not trusted, who said nothing of himself.
@@ -183,10 +183,10 @@ async fn a_message_whose_chunk_was_lost_is_refused_although_the_queue_is_back() 
 #[tokio::test]
 async fn a_message_beyond_the_memory_of_this_process_is_refused_at_its_end() {
     let mut house = House::build().await;
-    house.intake.budget = Budget::new(1000);
+    house.intake.budget = Budget::new(2048, 0, 1);
     let source = source(Listener::Relay);
     let who = Principal { trusted: true, ..stranger(&source) };
-    for (octets, expected) in [(1001, Err(NotQueued::Full)), (1000, Ok(()))] {
+    for (octets, expected) in [(2048, Err(NotQueued::Full)), (1500, Ok(())), (2000, Err(NotQueued::Full))] {
         let envelope = envelope("lisa@example.com");
         let mut opened = house.intake.open(&who, &envelope.sender, &envelope.recipients).await.unwrap();
         let header = b"From: a@b\r\nMessage-ID: <a@b>\r\nDate: now\r\n\r\n";

@@ -11,6 +11,7 @@ mod proxy;
 mod slow;
 mod tls;
 mod trust;
+mod unfinished;
 mod world;
 mod xclient;
 
