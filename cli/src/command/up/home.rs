@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 use staffetta_config::Config;
-use staffetta_queue::server::LocalServer;
+use staffetta_queue::server::{LocalServer, Options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,6 +22,9 @@ use crate::terminal::say;
 
 /// How long the redis-server of a crashed predecessor may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(10);
+/// The part of the machine's memory that Redis may use, one in so many; and its least, for a queue that is of any use.
+const REDIS_SHARE: usize = 4;
+const LEAST_REDIS: usize = 256 << 20;
 /// The highest of the usual ports.
 const HIGHEST_PORT: u16 = 9103;
 
@@ -179,11 +182,19 @@ level = "warn"
     }
 }
 
+/// Without a limit Redis takes mail until the machine has no memory left, and ends; with one, new mail is refused in time
+/// (`redis.max_memory_ratio`).
+fn memory_for_redis(machine: Option<usize>) -> usize {
+    machine.map_or(LEAST_REDIS, |machine| (machine / REDIS_SHARE).max(LEAST_REDIS))
+}
+
 /// The server of a crashed predecessor may still be ending.
 async fn start_redis(folder: &Path) -> anyhow::Result<LocalServer> {
     let end = Instant::now() + PREDECESSOR;
+    let memory = memory_for_redis(staffetta_transport::memory_limit());
     loop {
-        match LocalServer::start(folder) {
+        let options = Options { port: None, settings: vec![("maxmemory".to_owned(), memory.to_string())] };
+        match LocalServer::start_with(folder, options) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
                 sleep(Duration::from_millis(50)).await;
             }
@@ -230,4 +241,16 @@ async fn readiness(endpoint: SocketAddr) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.take(4096).read_to_string(&mut answer).await?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redis_gets_a_quarter_of_the_memory_and_enough() {
+        for (machine, expected) in [(Some(8 << 30), 2 << 30), (Some(512 << 20), 256 << 20), (None, 256 << 20)] {
+            assert_eq!(memory_for_redis(machine), expected, "{machine:?}");
+        }
+    }
 }

@@ -22,7 +22,9 @@ settings! {
         /// How many replicas must have a message before the `250`; only with `durability = "replicated"`.
         value replicas: u32 as Number<u32, 0, 16> = "0",
         /// New mail is refused with `452 4.3.1` while Redis uses more than this part of its `maxmemory`. What is
-        /// queued still drains. Without a `maxmemory` in Redis nothing is refused.
+        /// queued still drains. Without a `maxmemory` in Redis nothing is refused; `staffetta up` gives the Redis that it
+        /// starts a quarter of the machine's memory, and 256 MiB at least. Messages that are still coming in may take half
+        /// of what is left below this mark, one client, one listener and all strangers a part of that.
         value max_memory_ratio: f64 as Ratio = "0.85",
     }
 }
