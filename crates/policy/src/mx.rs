@@ -74,7 +74,7 @@ pub struct MxHost {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// In this order.
-    Hosts(Vec<String>),
+    Hosts(Vec<MxHost>),
     /// Every usable host is this one: the mail would come back (RFC 5321 section 5.1).
     Loop,
 }
@@ -106,7 +106,7 @@ pub fn order(hosts: &[MxHost], own: &str, mut random: impl FnMut() -> u64) -> Or
     if drawn.is_empty() {
         return Order::Loop;
     }
-    Order::Hosts(drawn.into_iter().map(|(_, _, host)| host.name.clone()).collect())
+    Order::Hosts(drawn.into_iter().map(|(_, _, host)| host.clone()).collect())
 }
 
 /// One of each family in turn, IPv6 first.
@@ -162,23 +162,64 @@ pub struct Search<'a> {
     /// Of what led to the hosts.
     proof: Proof,
     hosts: usize,
+    /// What was there before the hosts of this preference.
+    group: Group,
+    /// A host was this one.
+    looped: bool,
     found: Vec<Candidate>,
     /// Addresses to which this machine has no route: only worth a try, and a clear error, if there are no others.
     unreachable: Vec<Candidate>,
     trouble: Option<Failure>,
 }
 
+/// Where the addresses of one preference begin.
+#[derive(Debug, Default)]
+struct Group {
+    preference: u16,
+    found: usize,
+    unreachable: usize,
+}
+
 impl<'a> Search<'a> {
     /// For hosts that an answer with this proof has named.
     pub fn new(port: u16, blocked: &'a [IpNet], proof: Proof) -> Self {
-        Self { port, blocked, proof, hosts: 0, found: Vec::new(), unreachable: Vec::new(), trouble: None }
+        Self {
+            port,
+            blocked,
+            proof,
+            hosts: 0,
+            group: Group::default(),
+            looped: false,
+            found: Vec::new(),
+            unreachable: Vec::new(),
+            trouble: None,
+        }
     }
 
     /// Would the addresses of another host change what is tried?
     pub fn wants_more(&self) -> bool {
         let v4 = self.found.iter().filter(|candidate| candidate.address.is_ipv4()).count();
         let v6 = self.found.len() - v4;
-        self.hosts < HOSTS && (self.found.len() < ADDRESSES || v4.min(v6) < PLACES)
+        !self.looped && self.hosts < HOSTS && (self.found.len() < ADDRESSES || v4.min(v6) < PLACES)
+    }
+
+    /// The hosts that follow have this preference. Left out where there are no preferences.
+    pub fn prefer(&mut self, preference: u16) {
+        if preference != self.group.preference {
+            let (found, unreachable) = (self.found.len(), self.unreachable.len());
+            self.group = Group { preference, found, unreachable };
+        }
+    }
+
+    /// The next host turned out to be this one, by its addresses: it, its equals and what is worse would only send the mail
+    /// back (RFC 5321 section 5.1).
+    pub fn comes_back(&mut self) {
+        self.looped = true;
+        self.found.truncate(self.group.found);
+        self.unreachable.truncate(self.group.unreachable);
+        if !matches!(self.trouble, Some(Failure::Dns { .. })) {
+            self.trouble = Some(Failure::Loop);
+        }
     }
 
     /// The look-up of one host came to this. A look-up that failed does not hide the next host.

@@ -13,6 +13,7 @@ use staffetta_policy::mx::{self, Answer, Order, Proof, Search};
 use crate::connect::has_route;
 use crate::dns::{DnsError, MailDomain, MxHost, Resolver};
 use crate::hop::Target;
+use crate::own::OwnAddresses;
 
 /// What look-ups obey.
 pub struct Planner {
@@ -22,6 +23,8 @@ pub struct Planner {
     port: u16,
     /// Never dialled after a look-up.
     blocked: Vec<IpNet>,
+    /// Never dialled either: the mail would come back.
+    own: OwnAddresses,
 }
 
 impl Planner {
@@ -31,6 +34,7 @@ impl Planner {
             resolver,
             hostname: config.hostname.clone(),
             port: config.delivery.port,
+            own: OwnAddresses::new(config),
             blocked: staffetta_config::with_translated(&config.delivery.blocked_networks),
         }
     }
@@ -44,6 +48,7 @@ impl Planner {
             Target::Host { host, port } => self.host(host, *port).await,
             Target::Domain(domain) => self.domain(domain).await,
             Target::Literal(ip) if mx::is_blocked(&self.blocked, *ip) => Err(Failure::Blocked),
+            Target::Literal(ip) if self.own.include(*ip, self.port) => Err(Failure::Loop),
             Target::Literal(ip) => Ok(vec![candidate(ip.to_string().as_str().into(), *ip, self.port)]),
         }
     }
@@ -69,16 +74,22 @@ impl Planner {
             MailDomain::NullMx => return Err(Failure::NullMx),
             MailDomain::NotFound => return Err(mx::not_found(domain, "MX")),
         };
-        let names = match self.order(&hosts) {
-            Order::Hosts(names) => names,
+        let hosts = match self.order(&hosts) {
+            Order::Hosts(hosts) => hosts,
             Order::Loop => return Err(Failure::Loop),
         };
         let mut search = Search::new(self.port, &self.blocked, answer.proof);
-        for name in names {
+        for MxHost { preference, name } in hosts {
             if !search.wants_more() {
                 break;
             }
-            search.add(&name.as_str().into(), self.look_up(&name).await, has_route);
+            let answer = self.look_up(&name).await;
+            search.prefer(preference);
+            if answer.as_ref().is_ok_and(|answer| answer.data.iter().any(|&ip| self.own.include(ip, self.port))) {
+                search.comes_back();
+            } else {
+                search.add(&name.as_str().into(), answer, has_route);
+            }
         }
         search.finish()
     }

@@ -9,6 +9,7 @@ pub mod itinerary;
 pub mod launch;
 pub mod listen;
 mod memory;
+mod own;
 pub mod proxy;
 pub mod shutdown;
 pub mod tls;

@@ -174,6 +174,28 @@ async fn loopback_is_blocked(server: &Server, address: std::net::IpAddr) -> anyh
     worker.stop().await
 }
 
+/// The name in a greeting would end such a loop, too, one connection later; nothing would where the frontends have another name.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_that_a_look_up_leads_to_our_own_listener_is_reported_as_a_loop() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (ours, inbox) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
+    world.dns.mx("loop.test", 10, "mx.loop.test").host("mx.loop.test", ours.ip());
+    let listener = format!(
+        "[[frontend.listener]]\nname = \"smtp\"\nbind = \"0.0.0.0:{}\"\nkind = \"relay\"\n{}",
+        ours.port(),
+        home(&inbox)
+    );
+    let worker = world.worker(&format!("port = {}", ours.port()), &listener)?;
+    world.send("john@home.test", &["a@loop.test", &format!("b@[{}]", ours.ip())], BODY).await?;
+    for domain in ["loop.test", "127.0.0.1"] {
+        let report = report(&world, &inbox).await?;
+        let looped = report.contains("Status: 5.4.6\r\n") && report.contains("loops back to myself");
+        assert!(looped, "{domain}: {report}");
+    }
+    assert_eq!(ours.connections(), 0);
+    worker.stop().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_operator_wrote_is_never_the_senders_fault() -> anyhow::Result<()> {
     let world = World::start().await?;

@@ -22,7 +22,7 @@ fn networks(texts: &[&str]) -> Vec<IpNet> {
 
 fn names(order: Order) -> Vec<String> {
     match order {
-        Order::Hosts(names) => names,
+        Order::Hosts(hosts) => hosts.into_iter().map(|host| host.name).collect(),
         Order::Loop => vec!["loop".to_owned()],
     }
 }
@@ -209,6 +209,33 @@ fn the_failure_that_may_pass_outweighs_the_certain_one() {
         let mut search = Search::new(25, &blocked, Proof::Secure);
         results.into_iter().for_each(|result| search.add(&"a".into(), result, |_| true));
         assert_eq!(search.finish(), Err(expected));
+    }
+}
+
+#[test]
+fn rfc5321_5_1_a_host_at_our_own_address_hides_its_equals_and_all_that_is_worse() {
+    let found = |address: &str| Ok(Answer { data: vec![ip(address)], proof: Proof::Insecure });
+    let late = || Err(Failure::Dns { detail: "x".to_owned() });
+    for (hosts, expected) in [
+        (vec![(10, Some(found("192.0.2.1"))), (20, Some(found("192.0.2.2"))), (20, None)], Ok(vec!["192.0.2.1"])),
+        (vec![(0, Some(found("192.0.2.1"))), (0, None)], Err(Failure::Loop)),
+        (vec![(10, None)], Err(Failure::Loop)),
+        (vec![(5, Some(late())), (10, None)], late().map(|_: Answer<Vec<IpAddr>>| vec![])),
+        (vec![(5, Some(found("127.0.0.1"))), (10, None)], Err(Failure::Loop)),
+    ] {
+        let blocked = networks(&["127.0.0.0/8"]);
+        let mut search = Search::new(25, &blocked, Proof::Insecure);
+        for (preference, host) in hosts {
+            assert!(search.wants_more());
+            search.prefer(preference);
+            match host {
+                Some(result) => search.add(&"a".into(), result, |_| true),
+                None => search.comes_back(),
+            }
+        }
+        assert!(expected != Err(Failure::Loop) || !search.wants_more());
+        let found = search.finish().map(|found| found.iter().map(|c| c.address.ip().to_string()).collect::<Vec<_>>());
+        assert_eq!(found, expected.map(|list| list.into_iter().map(str::to_owned).collect()));
     }
 }
 
