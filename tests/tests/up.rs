@@ -1,6 +1,7 @@
 //! `staffetta up`: the whole cluster in one process, and the tools beside it.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -54,6 +55,20 @@ fn redis_pid(said: &str) -> anyhow::Result<u32> {
     Ok(rest.split(',').next().context("no pid")?.parse()?)
 }
 
+/// Accounts, mail and keys are the owner's, whatever the umask.
+fn assert_private(folder: &Path) -> anyhow::Result<()> {
+    let mode = |path: &Path| anyhow::Ok(std::fs::symlink_metadata(path)?.permissions().mode() & 0o077);
+    ensure!(mode(folder)? == 0, "{} is open", folder.display());
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        ensure!(mode(&path)? == 0, "{} is open", path.display());
+        if path.is_dir() {
+            assert_private(&path)?;
+        }
+    }
+    Ok(())
+}
+
 async fn until_gone(pid: u32) -> anyhow::Result<()> {
     eventually(SOON, || async {
         ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "redis-server {pid} still runs");
@@ -68,6 +83,9 @@ async fn the_demonstration_runs_twice_and_cleans_up_after_itself() -> anyhow::Re
     let data = folder.path().join("data");
     let log = folder.path().join("log");
 
+    // Left behind by a version that let everybody in.
+    std::fs::create_dir_all(&data)?;
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755))?;
     let mut first = up(&data, &log)?;
     let said = until_ready(&log).await?;
     for part in ["S: 235 2.7.0 Authentication successful", "queued as", "TLSv1.3", "Received: from"] {
@@ -75,6 +93,8 @@ async fn the_demonstration_runs_twice_and_cleans_up_after_itself() -> anyhow::Re
     }
     ensure!(!said.contains("summersun\0"), "a password is shown");
     ensure!(std::fs::read_dir(data.join("sink"))?.count() == 1, "no .eml");
+
+    assert_private(&data)?;
 
     // A second one on the same directory is refused.
     let refused = folder.path().join("refused");

@@ -83,6 +83,10 @@ fn listeners(config: &Config, check: &mut Check<'_>) {
         if !names.insert(&listener.name) {
             check.refuse(&key("name"), format!("{:?} is used twice", listener.name), "a name of its own");
         }
+        if listener.kind == ListenerKind::Submission && listener.tls == ListenerTls::Off {
+            let what = "is \"off\" where kind is \"submission\": without TLS nobody can log in, and no mail is taken";
+            check.refuse(&key("tls"), what, "\"starttls\", \"implicit\"");
+        }
         if listener.bind.port() != 0 && !binds.insert(listener.bind) {
             check.refuse(
                 &key("bind"),
@@ -138,6 +142,12 @@ fn not_in_this_version(config: &Config, check: &mut Check<'_>) {
 /// What works but is probably not meant.
 pub(crate) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
+    if !config.hostname.contains('.') {
+        let name = &config.hostname;
+        warnings.push(format!(
+            "hostname is the machine's, {name:?}, which is not fully qualified: other servers may refuse it"
+        ));
+    }
     if config.redis.durability == Durability::None {
         warnings.push("redis.durability is \"none\": accepted mail is lost when Redis restarts".to_owned());
     }
@@ -154,11 +164,6 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     for domain in &config.frontend.relay_domains {
         if !config.delivery.route.iter().any(|route| route.domain.matches(domain)) {
             warnings.push(format!("frontend.relay_domains: {domain} has no [[delivery.route]]; its MX records decide"));
-        }
-    }
-    for listener in &config.frontend.listener {
-        if listener.kind == ListenerKind::Submission && listener.tls == ListenerTls::Off {
-            warnings.push(format!("frontend.listener {}: nobody can log in without tls", listener.name));
         }
     }
     warnings.extend(unreachable_routes(config));

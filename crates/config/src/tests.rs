@@ -201,3 +201,28 @@ fn the_auth_service_does_not_ask_how_it_is_reached() {
     let error = Config::load_for(&path, Service::Frontend).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("frontend.auth: is http:// although [rpc] is set"), "{error}");
 }
+
+#[test]
+fn a_hostname_is_fully_qualified_or_the_machines_own_with_a_warning() {
+    for name in ["mailhost", "localhost", "192.0.2.1", "a..b"] {
+        let error = Config::parse(&format!("hostname = \"{name}\""), "t.toml").map(drop).unwrap_err().to_string();
+        assert!(error.contains("hostname") && error.contains("a fully qualified domain name"), "{error}");
+    }
+    let mut config = Config::parse("hostname = \"mail.example.org\"", "t.toml").unwrap();
+    let warned = |config: &Config| config.warnings().iter().any(|warning| warning.contains("not fully qualified"));
+    assert!(!warned(&config));
+    config.hostname = "mailhost".to_owned();
+    assert!(warned(&config));
+}
+
+#[test]
+fn submission_without_tls_is_refused_because_it_takes_no_mail() {
+    let listener = |kind: &str| {
+        format!(
+            "hostname = \"mail.test\"\n[[frontend.listener]]\nname = \"x\"\nbind = \"127.0.0.1:0\"\nkind = \"{kind}\"\ntls = \"off\""
+        )
+    };
+    assert!(Config::parse(&listener("relay"), "t.toml").is_ok());
+    let error = Config::parse(&listener("submission"), "t.toml").map(drop).unwrap_err().to_string();
+    assert!(error.contains("frontend.listener[0].tls") && error.contains("nobody can log in"), "{error}");
+}

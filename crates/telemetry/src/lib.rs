@@ -96,9 +96,10 @@ pub fn init(format: LogFormat, level: &str, service: &'static str) -> Result<Gua
 fn filter(level: &str) -> Result<EnvFilter, Error> {
     let directives = match level.parse::<LevelFilter>() {
         Ok(LevelFilter::TRACE) => "debug,staffetta=trace".to_owned(),
-        Ok(LevelFilter::DEBUG) => "info,staffetta=debug".to_owned(),
-        // rustls warns of what strangers put into a handshake.
+        // rustls warns of what strangers put into a handshake, such as an address as the name of the server.
+        Ok(LevelFilter::DEBUG) => "info,rustls=error,staffetta=debug".to_owned(),
         Ok(LevelFilter::INFO) => "warn,rustls=error,staffetta=info".to_owned(),
+        Ok(LevelFilter::WARN) => "warn,rustls=error".to_owned(),
         Ok(level) => level.to_string(),
         Err(_) => level.to_owned(),
     };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Arg, Command, value_parser};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use staffetta_config::{Config, LogFormat, Service};
 use staffetta_telemetry as telemetry;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,16 @@ where
     }
 }
 
+/// Passwords pass through the memory of this process: it leaves no core dump, not even to a program that collects them, and
+/// no other process of the same user may look into it.
+///
+/// # Errors
+/// Of the system. Nothing else depends on it.
+pub fn keep_memory_private() -> std::io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
 /// Starts telemetry as the configuration says; keep the guard until the process ends. `service` names the process in
 /// `staffetta_build_info`.
 ///
@@ -54,7 +65,11 @@ where
     let config = Arc::new(Config::load_for(file, service)?);
     tls::install_provider();
     let program = program(service);
+    let private = keep_memory_private();
     let _telemetry = start_telemetry(&config, program.strip_prefix("staffetta-").unwrap_or(program))?;
+    if let Err(error) = private {
+        tracing::warn!(%error, "cannot switch core dumps off");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let shutdown = shutdown::on_signal().context("cannot watch for signals")?;
@@ -88,6 +103,13 @@ const fn program(service: Service) -> &'static str {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_core_is_dumped_and_nobody_looks_in() {
+        keep_memory_private().unwrap();
+        assert_eq!(rustix::process::getrlimit(Resource::Core), Rlimit { current: Some(0), maximum: Some(0) });
+        assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+    }
 
     #[test]
     fn the_arguments_make_sense() {

@@ -6,10 +6,12 @@
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::fs::Mode;
 use secrecy::ExposeSecret;
 use staffetta_config::Config;
 use staffetta_queue::server::{LocalServer, Options};
@@ -48,6 +50,22 @@ impl Ports {
     }
 }
 
+/// Also where an earlier version, or somebody else, made the directory for all to read.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    let only_owner = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    only_owner(folder, 0o700)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            only_owner(&entry.path(), 0o700)?;
+        } else if kind.is_file() {
+            only_owner(&entry.path(), 0o600)?;
+        }
+    }
+    Ok(())
+}
+
 pub(super) struct Home {
     folder: PathBuf,
     ports: Ports,
@@ -58,7 +76,10 @@ pub(super) struct Home {
 impl Home {
     /// Takes the directory, starts Redis and writes the configuration.
     pub(super) async fn open(folder: &Path, ports: Ports, demo: bool) -> anyhow::Result<Self> {
+        // Accounts and mail are nobody else's business. Redis inherits the mask.
+        rustix::process::umask(Mode::from_raw_mode(0o077));
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        make_private(folder).with_context(|| format!("cannot make {} private", folder.display()))?;
         let folder = folder.canonicalize().with_context(|| format!("cannot open {}", folder.display()))?;
         let lock = take_lock(&folder)?;
         let certificate = certificate::self_signed(&folder.join("tls"), &["mail.example.org", "localhost"])?;

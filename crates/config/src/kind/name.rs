@@ -68,7 +68,7 @@ impl Kind for DomainName {
     }
 }
 
-/// A domain name; empty is the machine's own.
+/// A fully qualified domain name; empty is the machine's own, whatever that is.
 pub(crate) struct HostName;
 
 impl Kind for HostName {
@@ -82,7 +82,8 @@ impl Kind for HostName {
     fn parse(text: &str) -> Result<String, Wrong> {
         match text {
             "" => Ok(machine_name()),
-            text if is_domain(text) => Ok(text.to_owned()),
+            // Servers that check the name in a greeting refuse one without a dot.
+            text if is_domain(text) && text.contains('.') => Ok(text.to_owned()),
             text => Err(Wrong::not::<Self>(text)),
         }
     }

@@ -47,7 +47,9 @@ settings! {
         /// Refuses a recipient whose domain does not exist in the DNS (`550 5.1.2`), also where a `"*"` route exists.
         value reject_unknown_recipient_domain: bool as Flag = "true",
         /// Lets a login use only sender addresses that the auth service says it owns (Postfix:
-        /// `reject_sender_login_mismatch`).
+        /// `reject_sender_login_mismatch` on submission, `reject_authenticated_sender_login_mismatch` on port 25). Who did
+        /// not log in may name any sender on a relay listener: mail that is forwarded elsewhere comes back under the
+        /// addresses of one's own users.
         value sender_must_match_login: bool as Flag = "true",
         /// Answers VRFY; without it the reply is `502 5.5.1`.
         value enable_vrfy: bool as Flag = "true",

@@ -120,8 +120,10 @@ impl Table {
         Ok(Self { default, by_name })
     }
 
-    /// rustls hands out server names in lower case.
+    /// rustls hands out server names in lower case; an address, or nothing, is no name. A mail server may write the dot at
+    /// the end of the name that it found in the DNS.
     fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let name = name.map(|name| name.strip_suffix('.').unwrap_or(name));
         let found = name.filter(|_| !self.by_name.is_empty()).and_then(|name| {
             let wildcard = || name.split_once('.').and_then(|(_, parent)| self.by_name.get(&format!("*.{parent}")));
             self.by_name.get(name).or_else(wildcard)
@@ -187,6 +189,7 @@ mod tests {
         let store = Certificates::load(default, vec![exact, wild]).unwrap();
         let default = leaf(&store, None);
         assert_ne!(leaf(&store, Some("mx.test")), default);
+        assert_eq!(leaf(&store, Some("mx.test.")), leaf(&store, Some("mx.test")));
         assert_ne!(leaf(&store, Some("a.wild.test")), default);
         for (name, why) in [("other.test", "not listed"), ("wild.test", "* is a label"), ("a.b.wild.test", "only one")]
         {
