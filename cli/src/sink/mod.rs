@@ -29,6 +29,11 @@ use crate::certificate;
 /// Messages that wait for [`Sink::received`]; one more is counted by [`Sink::missed`], and the sink says so.
 const BACKLOG: usize = 10_000;
 
+/// Connections at a time; the next ones wait in the kernel.
+const CONNECTIONS: usize = 2_000;
+/// Largest message: it is held in memory.
+const LARGEST: u64 = 256 << 20;
+
 /// How a sink is set up.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -121,7 +126,7 @@ impl Sink {
         let core = server::Settings {
             starttls: settings.scenario.starttls != StartTls::Absent,
             banner: "ESMTP Staffetta sink".to_owned(),
-            size_limit: 0,
+            size_limit: LARGEST,
             hop_limit: 0,
             bare_lf: server::BareLf::Reject,
             recipient_limit: 10_000,
@@ -205,7 +210,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
-            (stream, _) = listen::accept(&listener) => {
+            (stream, _) = listen::accept(&listener), if sessions.len() < CONNECTIONS => {
                 shared.connections.fetch_add(1, Ordering::Relaxed);
                 sessions.spawn(session::serve(stream, Arc::clone(&shared)));
             }

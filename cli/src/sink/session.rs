@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use staffetta_mail::{Envelope, QueueId, Status};
@@ -17,6 +17,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::scenario::Deviation;
 use super::{Action, Received, Shared, Stage, StartTls};
+
+/// Longest TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// Serves one connection to its end.
 pub(super) async fn serve(mut tcp: TcpStream, shared: Arc<Shared>) {
@@ -67,7 +70,8 @@ impl Connection {
             End::StartTls if self.shared.starttls == StartTls::Broken => return Ok(()),
             End::StartTls => {}
         }
-        let mut stream = TlsAcceptor::from(Arc::clone(&self.shared.tls)).accept(tcp).await?;
+        let handshake = TlsAcceptor::from(Arc::clone(&self.shared.tls)).accept(tcp);
+        let mut stream = tokio::time::timeout(HANDSHAKE, handshake).await??;
         self.tls = Some(describe(&stream));
         self.session.tls_started();
         if matches!(self.drive(&mut stream).await?, End::Stall) {
