@@ -165,7 +165,7 @@ fn certificates_are_needed_unless_nothing_is_encrypted() {
 
 #[test]
 fn what_is_probably_not_meant_is_told() {
-    let text = "[redis]\ndurability = \"none\"\n[auth]\nlisten = \"0.0.0.0:4250\"\n\
+    let text = "hostname = \"mail.test\"\n[redis]\ndurability = \"none\"\n[auth]\nlisten = \"0.0.0.0:4250\"\n\
                 [frontend]\nrelay_domains = [\"example.org\", \"a.example.com\"]\n\
                 [[delivery.route]]\ndomain = \"*.example.com\"\nvia = \"mx\"\n\
                 [[delivery.route]]\ndomain = \"a.example.com\"\nvia = \"mx\"\n";
@@ -173,7 +173,7 @@ fn what_is_probably_not_meant_is_told() {
     assert_eq!(warnings.len(), 4, "{warnings:?}");
     assert!(warnings[2].contains("example.org has no"), "{warnings:?}");
     assert!(warnings[3].starts_with("delivery.route[1]: "), "{warnings:?}");
-    let unseen = "[frontend]\nverify_recipients = false\n";
+    let unseen = "hostname = \"mail.test\"\n[frontend]\nverify_recipients = false\n";
     assert_eq!(Config::parse(unseen, "f.toml").unwrap().warnings(), Vec::<String>::new(), "there are no relay domains");
     let unseen =
         format!("{unseen}relay_domains = [\"a.test\"]\n[[delivery.route]]\ndomain = \"a.test\"\nvia = \"mx\"\n");

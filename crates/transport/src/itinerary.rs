@@ -85,7 +85,9 @@ impl Planner {
             }
             let answer = self.look_up(&name).await;
             search.prefer(preference);
-            if answer.as_ref().is_ok_and(|answer| answer.data.iter().any(|&ip| self.own.include(ip, self.port))) {
+            // What is blocked is not dialled in any case, and is reported as that.
+            let is_us = |ip: IpAddr| !mx::is_blocked(&self.blocked, ip) && self.own.include(ip, self.port);
+            if answer.as_ref().is_ok_and(|answer| answer.data.iter().any(|&ip| is_us(ip))) {
                 search.comes_back();
             } else {
                 search.add(&name.as_str().into(), answer, has_route);

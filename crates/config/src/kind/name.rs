@@ -83,7 +83,8 @@ impl Kind for HostName {
         match text {
             "" => Ok(machine_name()),
             // Servers that check the name in a greeting refuse one without a dot.
-            text if is_domain(text) && text.contains('.') => Ok(text.to_owned()),
+            // What `effective` shows of the machine's own can be read again.
+            text if is_domain(text) && (text.contains('.') || text == machine_name()) => Ok(text.to_owned()),
             text => Err(Wrong::not::<Self>(text)),
         }
     }
