@@ -31,7 +31,7 @@ pub(crate) const CHUNK: usize = 256 * 1024;
 /// The same while many messages come in at once: then each shall wait with less.
 const SMALL_CHUNK: usize = 64 * 1024;
 /// "Many": their memory in all, in octets.
-const MANY: u64 = 16 << 20;
+const MANY: u64 = 8 << 20;
 /// The first buffer.
 const LITTLE: usize = 1024;
 /// So often in its life a chunk is refreshed.
@@ -105,14 +105,15 @@ impl Incoming {
         self.size += data.len() as u64;
         loop {
             let stores = self.size > self.shared.settings.inline_limit;
-            while stores && self.buffer.len() >= self.chunk_size() {
+            let chunk = self.chunk_size();
+            while stores && self.buffer.len() >= chunk {
                 // Rare and large beside the connection that carries it.
                 Box::pin(self.store_front()).await?;
             }
             if data.is_empty() {
                 return Ok(());
             }
-            let fits = if stores { data.len().min(CHUNK - self.buffer.len()) } else { data.len() };
+            let fits = if stores { data.len().min(chunk - self.buffer.len()) } else { data.len() };
             self.make_room(fits)?;
             self.buffer.extend_from_slice(&data[..fits]);
             data = &data[fits..];
