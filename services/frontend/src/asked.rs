@@ -203,6 +203,7 @@ mod tests {
         assert_eq!((began.elapsed(), asked.load(Relaxed)), (DEADLINE, 1));
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(all.answer("a", &ask).await, Err(Missing::Late), "it has ended and is still remembered");
+        assert_eq!(asked.load(Relaxed), 1);
         tokio::time::sleep(SILENCE).await;
         assert_eq!((all.answer("a", &ask).await, asked.load(Relaxed)), (Err(Missing::Late), 2));
     }
