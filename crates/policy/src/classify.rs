@@ -109,7 +109,7 @@ pub fn too_many_recipients(failure: client::Failure, another_accepted: bool) -> 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Try the next host; if none is left, do what [`Verdict::finally`] says.
+    /// Try the next host; if none is left, do what [`Consequence::finally`] says.
     NextHost,
     /// Try again later, by the retry schedule.
     Defer,
@@ -119,7 +119,7 @@ pub enum Action {
 
 /// The decision, with what goes into the log and the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Consequence {
     /// What to do.
     pub action: Action,
     /// The status; class 4 for what may be tried again, class 5 otherwise.
@@ -130,7 +130,7 @@ pub struct Verdict {
     pub back_off: bool,
 }
 
-impl Verdict {
+impl Consequence {
     /// What to do when there is no other host.
     pub const fn finally(&self) -> Action {
         match (self.action, self.status.is_permanent()) {
@@ -158,26 +158,26 @@ impl Verdict {
 }
 
 /// Decides about a failed attempt at mail for `domain`.
-pub fn classify(failure: &Failure, domain: &str) -> Verdict {
+pub fn classify(failure: &Failure, domain: &str) -> Consequence {
     match failure {
         Failure::NullMx => {
-            Verdict::bounce(Status::new(5, 1, 0), format!("Domain {domain} does not accept mail (nullMX)"))
+            Consequence::bounce(Status::new(5, 1, 0), format!("Domain {domain} does not accept mail (nullMX)"))
         }
-        Failure::NotFound { detail } => Verdict::bounce(Status::new(5, 4, 4), name_service(detail)),
+        Failure::NotFound { detail } => Consequence::bounce(Status::new(5, 4, 4), name_service(detail)),
         // Not of one message: all for this host wait until somebody has looked at the configuration.
-        Failure::Route { detail } => Verdict::defer(Status::new(4, 3, 5), name_service(detail)).backing_off(true),
-        Failure::Dns { detail } => Verdict::defer(Status::new(4, 4, 3), name_service(detail)),
+        Failure::Route { detail } => Consequence::defer(Status::new(4, 3, 5), name_service(detail)).backing_off(true),
+        Failure::Dns { detail } => Consequence::defer(Status::new(4, 4, 3), name_service(detail)),
         Failure::Loop => looping(domain),
-        Failure::Blocked => Verdict::bounce(
+        Failure::Blocked => Consequence::bounce(
             Status::new(5, 4, 4),
             format!("every mail host of {domain} has an address that must not be used"),
         ),
         Failure::Connect { peer, reason } => {
-            Verdict::next_host(Status::new(4, 4, 1), format!("connect to {peer}:{}: {reason}", peer.port))
+            Consequence::next_host(Status::new(4, 4, 1), format!("connect to {peer}:{}: {reason}", peer.port))
                 .backing_off(true)
         }
         Failure::Session { peer, failure } => session(peer, failure, domain),
-        Failure::Local { reason } => Verdict::defer(Status::new(4, 3, 0), reason.clone()),
+        Failure::Local { reason } => Consequence::defer(Status::new(4, 3, 0), reason.clone()),
     }
 }
 
@@ -185,13 +185,13 @@ fn name_service(detail: &str) -> String {
     format!("Host or domain name not found. Name service error {detail}")
 }
 
-fn looping(domain: &str) -> Verdict {
-    Verdict::bounce(Status::new(5, 4, 6), format!("mail for {domain} loops back to myself"))
+fn looping(domain: &str) -> Consequence {
+    Consequence::bounce(Status::new(5, 4, 6), format!("mail for {domain} loops back to myself"))
 }
 
-fn session(peer: &Peer, failure: &client::Failure, domain: &str) -> Verdict {
+fn session(peer: &Peer, failure: &client::Failure, domain: &str) -> Consequence {
     use client::Failure as F;
-    let temporary = |subject, detail, text| Verdict::next_host(Status::new(4, subject, detail), text);
+    let temporary = |subject, detail, text| Consequence::next_host(Status::new(4, subject, detail), text);
     let doing = failure.stage().activity();
     let verdict = match failure {
         F::Reply { stage, reply } => return answered(peer, *stage, reply),
@@ -210,25 +210,25 @@ fn session(peer: &Peer, failure: &client::Failure, domain: &str) -> Verdict {
         }
         F::TooLarge { size, limit } => {
             let text = format!("message size {size} exceeds size limit {limit} of server {peer}");
-            Verdict::bounce(Status::new(5, 3, 4), text)
+            Consequence::bounce(Status::new(5, 3, 4), text)
         }
         // Another host may do; if none does, none ever will.
         F::NoSmtpUtf8 => {
             let text = format!("SMTPUTF8 is required, but was not offered by host {peer}");
-            Verdict::next_host(Status::new(5, 6, 7), text)
+            Consequence::next_host(Status::new(5, 6, 7), text)
         }
         F::NoRequireTls => {
             let text = format!("REQUIRETLS is required, but was not offered over verified TLS by host {peer}");
-            Verdict::next_host(Status::new(5, 7, 30), text)
+            Consequence::next_host(Status::new(5, 7, 30), text)
         }
         F::Loop => looping(domain),
     };
     let action = if failure.is_ambiguous() { Action::Defer } else { verdict.action };
-    Verdict { action, ..verdict }.backing_off(action == Action::NextHost && failure.stage().is_set_up())
+    Consequence { action, ..verdict }.backing_off(action == Action::NextHost && failure.stage().is_set_up())
 }
 
 /// A reply that refuses.
-fn answered(peer: &Peer, stage: Stage, reply: &RemoteReply) -> Verdict {
+fn answered(peer: &Peer, stage: Stage, reply: &RemoteReply) -> Consequence {
     let status = match stage {
         // About this host or our login, not about the mail.
         Stage::Greeting | Stage::StartTls | Stage::Auth | Stage::Idle | Stage::Reset | Stage::Quit => {
@@ -240,9 +240,9 @@ fn answered(peer: &Peer, stage: Stage, reply: &RemoteReply) -> Verdict {
     };
     let text = said(peer, stage, reply);
     if status.is_permanent() && !stage.is_set_up() {
-        return Verdict::bounce(status, text);
+        return Consequence::bounce(status, text);
     }
-    Verdict::next_host(status, text).backing_off(stage.is_set_up() && !status.is_permanent())
+    Consequence::next_host(status, text).backing_off(stage.is_set_up() && !status.is_permanent())
 }
 
 fn said(peer: &Peer, stage: Stage, reply: &RemoteReply) -> String {

@@ -30,11 +30,11 @@ const BUFFER: usize = 1_000;
 /// A supervised connection. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Link {
-    state: watch::Receiver<State>,
+    state: watch::Receiver<LinkState>,
 }
 
 #[derive(Clone)]
-enum State {
+enum LinkState {
     Live(Live),
     Down(Arc<str>),
 }
@@ -42,13 +42,13 @@ enum State {
 impl Link {
     /// Starts the supervisor.
     pub(crate) fn start(dialler: Arc<Dialler>, shutdown: CancellationToken) -> Self {
-        let (sender, state) = watch::channel(State::Down("not connected yet".into()));
+        let (sender, state) = watch::channel(LinkState::Down("not connected yet".into()));
         tokio::spawn(async move {
             tokio::select! {
                 () = supervise(&dialler, &sender) => {}
                 () = shutdown.cancelled() => {}
             }
-            sender.send_replace(State::Down("shutting down".into()));
+            sender.send_replace(LinkState::Down("shutting down".into()));
         });
         Self { state }
     }
@@ -56,23 +56,23 @@ impl Link {
     /// The connection, or why there is none.
     pub(crate) fn live(&self) -> Result<Live, Fault> {
         match &*self.state.borrow() {
-            State::Live(live) => Ok(live.clone()),
-            State::Down(reason) => Err(Fault::Refused(reason.to_string())),
+            LinkState::Live(live) => Ok(live.clone()),
+            LinkState::Down(reason) => Err(Fault::Refused(reason.to_string())),
         }
     }
 
     /// Why there is no connection.
     pub(crate) fn trouble(&self) -> Option<Arc<str>> {
         match &*self.state.borrow() {
-            State::Live(_) => None,
-            State::Down(reason) => Some(reason.clone()),
+            LinkState::Live(_) => None,
+            LinkState::Down(reason) => Some(reason.clone()),
         }
     }
 
     /// Waits until there is a connection.
     pub(crate) async fn wait(&self) {
         let mut state = self.state.clone();
-        if state.wait_for(|state| matches!(state, State::Live(_))).await.is_err() {
+        if state.wait_for(|state| matches!(state, LinkState::Live(_))).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -91,23 +91,23 @@ impl Link {
 }
 
 /// Dials, publishes, waits for the end, for ever.
-async fn supervise(dialler: &Dialler, state: &watch::Sender<State>) {
+async fn supervise(dialler: &Dialler, state: &watch::Sender<LinkState>) {
     let mut pause = BACK_OFF.0;
     loop {
         match dialler.dial().await {
             Ok(live) => {
                 pause = BACK_OFF.0;
                 let gone = live.gone();
-                state.send_replace(State::Live(live));
+                state.send_replace(LinkState::Live(live));
                 gone.cancelled().await;
-                state.send_replace(State::Down("the connection to Redis was lost".into()));
+                state.send_replace(LinkState::Down("the connection to Redis was lost".into()));
                 tracing::debug!("connection to Redis lost");
             }
             Err(reason) => {
-                let changed = !matches!(&*state.borrow(), State::Down(old) if **old == *reason);
+                let changed = !matches!(&*state.borrow(), LinkState::Down(old) if **old == *reason);
                 if changed {
                     tracing::warn!(%reason, "Redis cannot be used");
-                    state.send_replace(State::Down(reason.into()));
+                    state.send_replace(LinkState::Down(reason.into()));
                 }
                 // Spread, so that many pods do not come back in step.
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;

@@ -1,6 +1,6 @@
 //! The durability gate: may this server be trusted with accepted mail?
 //!
-//! [`Facts`] are read from INFO and CONFIG on each new connection and every second; [`problems`] judges them and
+//! [`ServerFacts`] are read from INFO and CONFIG on each new connection and every second; [`problems`] judges them and
 //! says what the operator must set. A failed AOF rewrite or RDB snapshot is not a problem here: what was acknowledged is
 //! in the append-only file all the same (a failed *write* to that file is).
 //!
@@ -24,20 +24,20 @@ const UNKNOWN_MACHINE: u64 = 1 << 30;
 
 /// What INFO and CONFIG say; `None` where the server does not tell.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Facts {
+pub(crate) struct ServerFacts {
     pub(crate) info: HashMap<String, String>,
     /// `None`: CONFIG is forbidden.
     pub(crate) config: Option<HashMap<String, String>>,
 }
 
-impl Facts {
-    /// The commands whose replies [`Facts::read`] takes.
+impl ServerFacts {
+    /// The commands whose replies [`ServerFacts::read`] takes.
     pub(crate) fn ask(pipeline: &mut redis::Pipeline) {
         pipeline.cmd("INFO").arg(&["server", "persistence", "memory", "replication"]);
         pipeline.cmd("CONFIG").arg("GET").arg(&["appendfsync", "no-appendfsync-on-rewrite"]);
     }
 
-    /// From the replies to [`Facts::ask`].
+    /// From the replies to [`ServerFacts::ask`].
     pub(crate) fn read(info: &Value, config: &Value) -> Self {
         let info = text(info).unwrap_or_default();
         let info = info.lines().filter_map(|line| line.split_once(':'));
@@ -100,7 +100,7 @@ impl Memory {
 }
 
 /// What forbids to use this server; each text tells what to do.
-pub(crate) fn problems(facts: &Facts, durability: Durability, replicas: u32) -> Vec<String> {
+pub(crate) fn problems(facts: &ServerFacts, durability: Durability, replicas: u32) -> Vec<String> {
     let mut problems = usable(facts);
     match durability {
         Durability::None => {}
@@ -118,7 +118,7 @@ pub(crate) fn problems(facts: &Facts, durability: Durability, replicas: u32) -> 
 }
 
 /// A primary, of our time, that is not loading.
-fn usable(facts: &Facts) -> Vec<String> {
+fn usable(facts: &ServerFacts) -> Vec<String> {
     let mut problems = Vec::new();
     if facts.info("role") != "master" {
         problems.push(format!("its role is {}: connect to the primary", facts.info("role")));
@@ -135,14 +135,14 @@ fn usable(facts: &Facts) -> Vec<String> {
 }
 
 /// It never deletes keys to save memory.
-fn keeps_everything(facts: &Facts) -> Option<String> {
+fn keeps_everything(facts: &ServerFacts) -> Option<String> {
     let policy = facts.info("maxmemory_policy");
     (!matches!(policy, "noeviction" | ""))
         .then(|| format!("maxmemory-policy is {policy}, which deletes mail: set `maxmemory-policy noeviction`"))
 }
 
 /// What it acknowledges is on its disk.
-fn synced(facts: &Facts) -> Vec<String> {
+fn synced(facts: &ServerFacts) -> Vec<String> {
     let mut problems = Vec::new();
     if facts.number("aof_enabled") != 1 {
         problems.push("appendonly is no: set `appendonly yes`".to_owned());
@@ -240,9 +240,9 @@ fn pairs(value: &Value) -> Option<HashMap<String, String>> {
 mod tests {
     use super::*;
 
-    fn good() -> Facts {
+    fn good() -> ServerFacts {
         let own = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        Facts {
+        ServerFacts {
             info: own(&[
                 ("redis_version", "7.0.15"),
                 ("role", "master"),
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_server_that_hides_its_configuration_is_managed_or_nothing() {
-        let facts = Facts { config: None, ..good() };
+        let facts = ServerFacts { config: None, ..good() };
         assert!(problems(&facts, Durability::Fsync, 0)[0].contains("durability = \"managed\""));
         assert!(problems(&facts, Durability::Managed, 0).is_empty());
         assert!(problems(&facts, Durability::None, 0).is_empty());

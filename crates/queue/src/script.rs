@@ -79,7 +79,7 @@ scripts! {
     /// Ends a job.
     Finish(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_bury.lua", "common_discard.lua", "finish.lua") {
         keys: lease ids tombstones record state due extra garbage;
-        key_groups: open notice_records notice_waiting notice_chunks;
+        key_groups: open body notice_records notice_waiting notice_chunks;
         args: member id job chunks remember; arg_groups: notice_ids notice_octets notice_destinations;
     }
     /// Puts a job back.

@@ -8,7 +8,7 @@ use redis::{Pipeline, Value};
 use crate::clock::Clock;
 use crate::error::Fault;
 use crate::format::NEWEST;
-use crate::gate::{self, Facts, Identity, Memory};
+use crate::gate::{self, Identity, Memory, ServerFacts};
 use crate::live::Live;
 use crate::partition::{Partition, REGISTRY};
 use crate::script::load_all;
@@ -60,7 +60,7 @@ impl ServerCheck {
     /// The part that may change while a server runs.
     pub(crate) async fn again(&self, live: &Live) -> Result<(), String> {
         let mut pipeline = Pipeline::new();
-        Facts::ask(&mut pipeline);
+        ServerFacts::ask(&mut pipeline);
         pipeline.cmd("TIME");
         pipeline.cmd("HMGET").arg(REGISTRY).arg(&["partitions", "id"]);
         for partition in self.partitions.iter() {
@@ -76,7 +76,7 @@ impl ServerCheck {
         let [time, registry, marks @ ..] = rest.as_slice() else { return Err("Redis did not answer".to_owned()) };
         let marks: Vec<Option<String>> = marks.iter().map(gate::text).collect();
 
-        let facts = Facts::read(&info, &config);
+        let facts = ServerFacts::read(&info, &config);
         let problems = gate::problems(&facts, self.settings.durability, self.settings.replicas);
         if !problems.is_empty() {
             return Err(format!("Redis is not fit for durability: {}", problems.join("; ")));

@@ -143,7 +143,7 @@ async fn preview(
 }
 
 /// A message to be deleted: the whole, or some of its deliveries.
-struct Doomed {
+struct Chosen {
     id: QueueId,
     jobs: Option<Vec<u16>>,
 }
@@ -153,7 +153,7 @@ pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<Exi
     let mut outcome = Outcome::default();
     let doomed = match act.ids.as_slice() {
         [] => select(queue, &filter(&act.selection), &mut outcome).await?,
-        ids => ids.iter().map(|&id| Doomed { id, jobs: None }).collect(),
+        ids => ids.iter().map(|&id| Chosen { id, jobs: None }).collect(),
     };
     if act.dry_run {
         if !act.json {
@@ -166,7 +166,7 @@ pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<Exi
         complain("nothing is deleted; say --yes, or --dry-run to see what it would be");
         return Ok(ExitCode::from(UNSURE));
     }
-    for Doomed { id, jobs } in doomed {
+    for Chosen { id, jobs } in doomed {
         let deleted = match &jobs {
             None => queue.delete(id).await?,
             Some(jobs) => queue.delete_jobs(id, jobs).await?,
@@ -186,11 +186,11 @@ pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<Exi
 }
 
 /// A selection by domain or recipient never means the rest of a message.
-async fn select(queue: &Queue, filter: &Filter, outcome: &mut Outcome) -> anyhow::Result<Vec<Doomed>> {
+async fn select(queue: &Queue, filter: &Filter, outcome: &mut Outcome) -> anyhow::Result<Vec<Chosen>> {
     let narrow = filter.destination.is_some() || filter.recipient.is_some();
     let mut doomed = Vec::new();
     for_each(queue, filter, |found| match found {
-        Found::Unreadable(message) => doomed.push(Doomed { id: message.id, jobs: None }),
+        Found::Unreadable(message) => doomed.push(Chosen { id: message.id, jobs: None }),
         Found::Entry(entry) if narrow => {
             let (jobs, shared): (Vec<_>, Vec<_>) =
                 entry.selected(filter).partition(|job| !has_others(entry, job, filter.recipient.as_deref()));
@@ -200,10 +200,10 @@ async fn select(queue: &Queue, filter: &Filter, outcome: &mut Outcome) -> anyhow
             }
             if !jobs.is_empty() {
                 let jobs = Some(jobs.iter().map(|job| job.number).collect());
-                doomed.push(Doomed { id: entry.message.id, jobs });
+                doomed.push(Chosen { id: entry.message.id, jobs });
             }
         }
-        Found::Entry(entry) => doomed.push(Doomed { id: entry.message.id, jobs: None }),
+        Found::Entry(entry) => doomed.push(Chosen { id: entry.message.id, jobs: None }),
     })
     .await?;
     Ok(doomed)

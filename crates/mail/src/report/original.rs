@@ -57,7 +57,7 @@ impl<'a> Original<'a> {
 
 /// The content of the part.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct Returned {
     pub(super) content: Vec<u8>,
     /// message/rfc822 rather than text/rfc822-headers.
     pub(super) whole: bool,
@@ -65,7 +65,7 @@ pub(super) struct Part {
 }
 
 /// Chooses between message and header section (RFC 3461 section 4.3) and adds the sender as Return-Path.
-pub(super) fn part(notice: &Notice<'_>, may_return_all: bool) -> Part {
+pub(super) fn part(notice: &Notice<'_>, may_return_all: bool) -> Returned {
     let original = &notice.original;
     let whole = may_return_all
         && notice.ret != Some(Return::Headers)
@@ -73,7 +73,7 @@ pub(super) fn part(notice: &Notice<'_>, may_return_all: bool) -> Part {
         && original.size <= MAX_WHOLE
         && lines_are_sound(original.head);
     if original.is_withheld() {
-        return Part { content: Vec::new(), whole: false, eight_bit: false };
+        return Returned { content: Vec::new(), whole: false, eight_bit: false };
     }
     let mut content = format!("Return-Path: <{}>\r\n", notice.sender).into_bytes();
     if whole {
@@ -82,7 +82,7 @@ pub(super) fn part(notice: &Notice<'_>, may_return_all: bool) -> Part {
         append_lines(original.headers(), &mut content);
     }
     let eight_bit = !content.is_ascii();
-    Part { content, whole, eight_bit }
+    Returned { content, whole, eight_bit }
 }
 
 /// True if the message can travel in a part that is not encoded (RFC 2045 section 2.8).

@@ -33,7 +33,7 @@ const PURSUIT: Duration = Duration::from_secs(30);
 const DRIFT: Duration = Duration::from_secs(1);
 
 /// What Redis said of an enqueue.
-enum Answer {
+enum EnqueueAnswer {
     /// It is queued.
     Queued,
     /// It had been queued, or was withdrawn, and is over.
@@ -59,10 +59,12 @@ impl Shared {
             let late = |_| Err(Fault::Unknown("no answer in time".into()));
             let attempt = self.try_enqueue(record, patience.ends);
             match timeout_at(patience.end, attempt).await.unwrap_or_else(late) {
-                Ok(Answer::Queued) => return Ok(()),
-                Ok(Answer::Over) if unknown.is_some() => return Ok(()),
-                Ok(Answer::Over) => return Err(EnqueueError::Unavailable("it was withdrawn".into())),
-                Ok(Answer::Late) => return Err(EnqueueError::Unavailable("the clock of Redis has moved".into())),
+                Ok(EnqueueAnswer::Queued) => return Ok(()),
+                Ok(EnqueueAnswer::Over) if unknown.is_some() => return Ok(()),
+                Ok(EnqueueAnswer::Over) => return Err(EnqueueError::Unavailable("it was withdrawn".into())),
+                Ok(EnqueueAnswer::Late) => {
+                    return Err(EnqueueError::Unavailable("the clock of Redis has moved".into()));
+                }
                 Err(Fault::Unknown(text)) => {
                     if unknown.is_none() {
                         tracing::warn!(id = %record.id, reason = %text, "outcome of an enqueue is unknown, asking again");
@@ -85,13 +87,13 @@ impl Shared {
         Patience { end: Instant::now() + self.patience, ends }
     }
 
-    async fn try_enqueue(&self, record: &Encoded, ends: UnixMillis) -> Result<Answer, Fault> {
+    async fn try_enqueue(&self, record: &Encoded, ends: UnixMillis) -> Result<EnqueueAnswer, Fault> {
         let lane = self.node(record.id.partition()).enqueue_lane()?;
         let answer = lane.call(self.enqueue_call(record, ends), record.bytes.len() + 512).await?;
         match value::str(&answer) {
-            Some("OK" | "DUP") => Ok(Answer::Queued),
-            Some("DONE") => Ok(Answer::Over),
-            Some("LATE") => Ok(Answer::Late),
+            Some("OK" | "DUP") => Ok(EnqueueAnswer::Queued),
+            Some("DONE") => Ok(EnqueueAnswer::Over),
+            Some("LATE") => Ok(EnqueueAnswer::Late),
             Some("CONFLICT") => Err(Fault::Refused("another message has the same id".into())),
             Some("NOBODY") => Err(Fault::Refused("a part of the body has expired".into())),
             _ => Err(unexpected("enqueue", &answer)),
@@ -148,7 +150,7 @@ impl Shared {
                 Withdrawn::Leased if self.settings.wait_for().is_none() => return Ok(()),
                 Withdrawn::Leased => {
                     let confirmed = timeout(WITHDRAWAL, self.try_enqueue(record, patience.ends)).await;
-                    if let Ok(Ok(Answer::Queued | Answer::Over)) = confirmed {
+                    if let Ok(Ok(EnqueueAnswer::Queued | EnqueueAnswer::Over)) = confirmed {
                         return Ok(());
                     }
                 }

@@ -22,10 +22,13 @@ use crate::{Error, Lease, Notice, Settled, Settlement};
 const PAUSE: Duration = Duration::from_millis(50);
 /// The age up to which a finished message needs a tombstone: the script refuses a record more than a minute old.
 const BURY_BELOW: u64 = 180_000;
+/// Chunks that a settlement deletes itself. Redis needs their room at once for what is arriving: left to the reaper,
+/// bodies of a few chunks double what a busy queue holds. More of them would make the script long.
+const FEW: u32 = 4;
 
 /// What a settling script said.
 #[derive(PartialEq, Eq)]
-enum Answer {
+enum SettleAnswer {
     Done,
     /// Done, and the message has no job left.
     Last,
@@ -59,8 +62,10 @@ impl Shared {
     /// Ends the job.
     pub(crate) async fn finish(&self, lease: &Lease, notices: &[Notice]) -> Result<Settled, Error> {
         match self.until_known(notices, lease, |notices| self.finish_call(lease, notices)).await? {
-            (Answer::Stale, _) => Ok(Settled::Stale),
-            (answer, notices) => Ok(Settled::Done { ended: answer == Answer::Last || lease.facts.jobs == 1, notices }),
+            (SettleAnswer::Stale, _) => Ok(Settled::Stale),
+            (answer, notices) => {
+                Ok(Settled::Done { ended: answer == SettleAnswer::Last || lease.facts.jobs == 1, notices })
+            }
         }
     }
 
@@ -75,8 +80,8 @@ impl Shared {
         let answer =
             self.until_known(notices, lease, |notices| self.defer_call(lease, state, after, back_off, notices)).await?;
         match answer {
-            (Answer::Stale, _) => Ok(Settled::Stale),
-            (Answer::Abort, _) => self.finish(lease, notices).await,
+            (SettleAnswer::Stale, _) => Ok(Settled::Stale),
+            (SettleAnswer::Abort, _) => self.finish(lease, notices).await,
             (_, notices) => Ok(Settled::Done { ended: false, notices }),
         }
     }
@@ -87,7 +92,7 @@ impl Shared {
         notices: &[Notice],
         lease: &Lease,
         call: impl Fn(&[Encoded]) -> Cmd,
-    ) -> Result<(Answer, Vec<QueueId>), Error> {
+    ) -> Result<(SettleAnswer, Vec<QueueId>), Error> {
         let end = Instant::now() + self.settings.lease;
         let mut unknown = false;
         let mut encoded: Vec<Encoded> = Vec::new();
@@ -101,10 +106,12 @@ impl Shared {
             let outcome = outcome.await;
             let ids = || encoded.iter().map(|notice| notice.id).collect();
             match outcome {
-                Ok(Answer::Stale) if unknown => return Ok((Answer::Done, ids())),
+                Ok(SettleAnswer::Stale) if unknown => return Ok((SettleAnswer::Done, ids())),
                 // Store them again, under a new id.
-                Ok(Answer::NoBody) if Instant::now() < end => encoded.clear(),
-                Ok(Answer::NoBody) => return Err(Error::Unavailable("the body of a notice does not stay".into())),
+                Ok(SettleAnswer::NoBody) if Instant::now() < end => encoded.clear(),
+                Ok(SettleAnswer::NoBody) => {
+                    return Err(Error::Unavailable("the body of a notice does not stay".into()));
+                }
                 Ok(answer) => return Ok((answer, ids())),
                 Err(fault) if Instant::now() >= end => return Err(fault.into()),
                 Err(fault) => unknown |= matches!(fault, Fault::Unknown(_)),
@@ -116,14 +123,14 @@ impl Shared {
         }
     }
 
-    async fn try_settle(&self, partition: u16, call: Cmd) -> Result<Answer, Fault> {
+    async fn try_settle(&self, partition: u16, call: Cmd) -> Result<SettleAnswer, Fault> {
         let answer = self.node(partition).settles.call(call, 512).await?;
         match value::str(&answer) {
-            Some("OK") => Ok(Answer::Done),
-            Some("LAST") => Ok(Answer::Last),
-            Some("STALE") => Ok(Answer::Stale),
-            Some("ABORT") => Ok(Answer::Abort),
-            Some("NOBODY") => Ok(Answer::NoBody),
+            Some("OK") => Ok(SettleAnswer::Done),
+            Some("LAST") => Ok(SettleAnswer::Last),
+            Some("STALE") => Ok(SettleAnswer::Stale),
+            Some("ABORT") => Ok(SettleAnswer::Abort),
+            Some("NOBODY") => Ok(SettleAnswer::NoBody),
             _ => Err(unexpected("settle", &answer)),
         }
     }
@@ -150,6 +157,8 @@ impl Shared {
         let (id, facts) = (lease.id, lease.facts);
         let partition = self.partition(id.partition());
         let open = (facts.jobs > 1).then(|| partition.open_jobs(id));
+        let (few, more) = if facts.chunks <= FEW { (facts.chunks, 0) } else { (0, facts.chunks) };
+        let body = partition.chunks(id, 0..few);
         let keys = NoticeKeys::new(partition, notices);
         let args = NoticeArgs::new(notices);
         script::Finish {
@@ -162,13 +171,14 @@ impl Shared {
             extra: &partition.extra,
             garbage: &partition.garbage,
             open: open.as_slice(),
+            body: &body,
             notice_records: &keys.records,
             notice_waiting: &keys.waiting,
             notice_chunks: &keys.chunks,
             member: (&*lease.member).into(),
             id: Arg::Id(id),
             job: u64::from(lease.job).into(),
-            chunks: u64::from(facts.chunks).into(),
+            chunks: u64::from(more).into(),
             remember: (self.node(id.partition()).clock.now().saturating_sub(facts.arrived) < BURY_BELOW).into(),
             notice_ids: &args.ids,
             notice_octets: &args.octets,

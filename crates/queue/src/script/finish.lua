@@ -1,5 +1,6 @@
 -- ACK: ends a leased job, and its message with the last one; queues notices in the same step.
--- With several jobs there is `open`. chunks: how many the message has. remember: 1 or 0, does it need a tombstone.
+-- With several jobs there is `open`. body: the chunks of a body that has few; chunks: how many they are, where they are
+-- more. remember: 1 or 0, does it need a tombstone.
 -- notice_octets: the records.
 -- Answers LAST (the message has ended), OK, STALE (the lease is not ours), NOBODY (chunks of the notices are missing).
 local now
@@ -17,6 +18,7 @@ if open[1] then
 end
 if last then
   redis.call('UNLINK', record, state)
+  for _, chunk in ipairs(body) do redis.call('UNLINK', chunk) end
   discard(garbage, id, chunks)
   redis.call('ZREM', ids, id)
   if remember == '1' then bury(tombstones, id) end
