@@ -122,7 +122,6 @@ fn routes(config: &Config, check: &mut Check<'_>) {
             let what = "is \"none\" together with a password, which never travels in clear";
             check.refuse(&key("tls"), what, "\"encrypt\", \"verify\"");
         }
-        check.unavailable(route.rate.is_some(), &key("rate"), "leave it out");
     }
 }
 
@@ -135,7 +134,6 @@ fn not_in_this_version(config: &Config, check: &mut Check<'_>) {
     check.unavailable(config.auth.backend != Backend::Sql, "auth.backend", "\"sql\"");
     check.unavailable(config.dns.dnssec != Dnssec::Off, "dns.dnssec", "\"off\"");
     check.unavailable(config.dns.trust_anchor.is_some(), "dns.trust_anchor", "\"\"");
-    check.unavailable(config.delivery.destination_rate.is_some(), "delivery.destination_rate", "\"\"");
     check.unavailable(!config.delivery.dkim.is_empty(), "delivery.dkim", "leave it out");
 }
 

@@ -115,19 +115,23 @@ pub struct Path {
     pub credentials: Option<usize>,
     /// Most connections at a time.
     pub concurrency: u32,
+    /// The index of the route that says so, if one does.
+    pub route: Option<usize>,
 }
 
 /// The path for recipients in `domain`.
 pub fn route(routes: &[Route], defaults: &Defaults, domain: &str) -> Path {
     let Some((index, route)) = routes.iter().enumerate().find(|(_, route)| route.pattern.matches(domain)) else {
         let next_hop = NextHop::Mx(domain.to_ascii_lowercase());
-        return Path { next_hop, tls: defaults.tls, credentials: None, concurrency: defaults.concurrency };
+        let (tls, concurrency) = (defaults.tls, defaults.concurrency);
+        return Path { next_hop, tls, credentials: None, concurrency, route: None };
     };
     Path {
         next_hop: next_hop(&route.via, domain),
         tls: route.tls.unwrap_or(defaults.tls),
         credentials: route.login.then_some(index),
         concurrency: route.concurrency.unwrap_or(defaults.concurrency),
+        route: Some(index),
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
-use staffetta_config::{self as config, Config};
+use staffetta_config::{self as config, Config, Rate};
 use staffetta_mail::{Address, address_literal};
 use staffetta_policy::routing::{self, Defaults, Path};
 use staffetta_policy::tls::{Level, Need, Security};
@@ -53,6 +53,8 @@ pub struct NextHop {
     pub level: Level,
     /// Most connections of this pod.
     pub concurrency: u32,
+    /// Most messages, over the cluster.
+    pub rate: Option<Rate>,
     /// Our name in EHLO.
     pub helo_name: Arc<str>,
     /// Only sent over an encrypted connection.
@@ -91,6 +93,14 @@ impl NextHop {
         }
     }
 
+    /// What its messages are counted by: all that go to the same servers.
+    pub fn account(&self) -> String {
+        match &self.key.target {
+            Target::Host { host, port } => format!("{}:{port}", host.to_ascii_lowercase()),
+            Target::Domain(_) | Target::Literal(_) => self.name(),
+        }
+    }
+
     /// The name for texts: the domain or the host.
     pub fn name(&self) -> String {
         match &self.key.target {
@@ -107,6 +117,9 @@ pub struct Router {
     defaults: Defaults,
     routes: Vec<routing::Route>,
     logins: Vec<Option<Arc<Credentials>>>,
+    /// What a route says of the rate, and what holds where none does.
+    rates: Vec<Option<Rate>>,
+    rate: Option<Rate>,
 }
 
 impl Router {
@@ -118,6 +131,8 @@ impl Router {
             defaults: Defaults { tls: delivery.tls, concurrency: delivery.destination_concurrency.max(1) },
             routes: delivery.route.iter().map(route).collect(),
             logins: delivery.route.iter().map(credentials).collect(),
+            rates: delivery.route.iter().map(|route| route.rate).collect(),
+            rate: delivery.destination_rate,
         }
     }
 
@@ -130,6 +145,7 @@ impl Router {
             protocol,
             level: path.tls,
             concurrency: path.concurrency.max(1),
+            rate: path.route.and_then(|index| *self.rates.get(index)?).or(self.rate),
             helo_name: self.hostname.clone(),
             credentials: path.credentials.and_then(|index| self.logins.get(index).cloned().flatten()),
             key,
@@ -184,7 +200,7 @@ mod tests {
     fn router(routes: Vec<routing::Route>) -> Router {
         let logins = vec![None; routes.len()];
         let defaults = Defaults { tls: Level::May, concurrency: 20 };
-        Router { hostname: "relay.test".into(), defaults, routes, logins }
+        Router { hostname: "relay.test".into(), defaults, routes, logins, rates: Vec::new(), rate: None }
     }
 
     fn in_clear() -> Security {

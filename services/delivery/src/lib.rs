@@ -19,6 +19,7 @@ mod leased;
 mod letters;
 mod metrics;
 mod poller;
+mod rate;
 mod recent;
 mod reclaim;
 mod record;

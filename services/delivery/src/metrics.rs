@@ -21,6 +21,7 @@ const REUSE: &str = "staffetta_connection_reuse_total";
 const TLS_POLICY: &str = "staffetta_tls_policy_total";
 const HANDSHAKES: &str = "staffetta_tls_handshakes_total";
 const BOUNCES: &str = "staffetta_bounces_sent_total";
+const THROTTLED: &str = "staffetta_delivery_throttled_total";
 const DUPLICATES: &str = "staffetta_possible_duplicates_total";
 const MESSAGES: &str = "staffetta_queue_messages";
 const JOBS: &str = "staffetta_queue_jobs";
@@ -101,6 +102,8 @@ pub(crate) struct Metrics {
     pub(crate) total_time: Histogram,
     pub(crate) connections: Gauge,
     pub(crate) reuse: Counter,
+    /// Claims that had to wait for a rate.
+    pub(crate) throttled: Counter,
     /// Deliveries that may happen twice.
     pub(crate) duplicates: Counter,
     pub(crate) leases_expired: Counter,
@@ -133,6 +136,7 @@ impl Metrics {
             total_time: stage("total"),
             connections: gauge!(CONNECTIONS),
             reuse: zero(counter!(REUSE)),
+            throttled: zero(counter!(THROTTLED)),
             duplicates: zero(counter!(DUPLICATES)),
             leases_expired: zero(counter!(EXPIRED)),
             messages: gauge!(MESSAGES),
@@ -239,6 +243,7 @@ fn describe() {
         "Time in the queue, to connect, for TLS, for a transaction, in total."
     );
     describe_gauge!(CONNECTIONS, "Connections to next hops that are open now.");
+    describe_counter!(THROTTLED, "Times a destination had to wait because its rate was used up.");
     describe_counter!(REUSE, "Messages sent over a connection that had carried one before.");
     describe_counter!(TLS_POLICY, "Connections by TLS level and what came of it.");
     describe_counter!(HANDSHAKES, "TLS handshakes, by side, version and result.");

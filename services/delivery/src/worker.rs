@@ -102,11 +102,15 @@ impl Worker {
         let Some((afforded, mut room)) = self.take_room(wanted, each).await else {
             return Claimed::default();
         };
-        if afforded < wanted {
-            self.lanes.refund(&lane, &work.destination, wanted - afforded);
+        let allowed = self.allowed(&lane, &work, afforded).await;
+        if allowed < wanted {
+            self.lanes.refund(&lane, &work.destination, wanted - allowed);
+        }
+        if allowed == 0 {
+            return Claimed::default();
         }
         let since = Instant::now();
-        let jobs = match self.queue.claim(work.partition, &work.destination, afforded).await {
+        let jobs = match self.queue.claim(work.partition, &work.destination, allowed).await {
             Ok(jobs) => jobs,
             Err(error) => {
                 tracing::debug!(destination = work.destination.as_str(), %error, "failed to claim jobs");
@@ -116,7 +120,8 @@ impl Worker {
         if advice == Advice::Probe && !jobs.is_empty() {
             self.lanes.lift_back_off(&lane);
         }
-        let full = jobs.len() >= afforded;
+        let full = jobs.len() >= allowed;
+        self.not_sent(&lane, allowed - jobs.len().min(allowed)).await;
         let mut tasks = Vec::with_capacity(jobs.len());
         for mut job in jobs {
             let held = self.leases.hold(job.lease.clone(), since);
@@ -156,7 +161,7 @@ impl Worker {
     }
 
     /// The queue lets work rest.
-    async fn park(&self, work: &Work, rest: Duration) {
+    pub(crate) async fn park(&self, work: &Work, rest: Duration) {
         if let Err(error) = self.queue.park(work.partition, &work.destination, rest).await {
             tracing::debug!(destination = work.destination.as_str(), %error, "failed to park a destination");
         }

@@ -48,6 +48,50 @@ async fn many_messages_travel_over_few_connections() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_destination_gets_from_all_workers_together_no_more_than_its_rate() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (limited, free) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
+    let route = |domain: &str, server: &Server, rate: &str| {
+        format!("[[delivery.route]]\ndomain = \"{domain}\"\nvia = \"smtp://{}\"\nrate = \"{rate}\"\n", server.address())
+    };
+    // Two domains behind one server share its rate.
+    let routes = route("free.test", &free, "1000/1h") + &route("*", &limited, "5/1h");
+    let workers = [world.worker("", &routes)?, world.worker("", &routes)?];
+    for round in 1..=2 {
+        for index in 0..10 {
+            let domain = if index % 2 == 0 { "one.test" } else { "two.test" };
+            world.send("john@home.test", &[&format!("r{index}@{domain}")], BODY).await?;
+            world.send("john@home.test", &["r@free.test"], BODY).await?;
+        }
+        // Whatever exceeds the rate has arrived by the time the second ten of the others have.
+        free.received(10 * round).await?;
+        limited.received(5).await?;
+    }
+    assert_eq!(limited.mails().len(), 5);
+    let waiting = world.entries().await?;
+    assert!(waiting.iter().all(|entry| entry.jobs[0].attempts == 0), "waiting is no attempt");
+    assert_eq!(waiting.len(), 15);
+    for worker in workers {
+        worker.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_is_spent_by_attempts_and_not_by_looking_for_work() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    let worker = world.worker_via(&server, "destination_rate = \"12/1h\"")?;
+    // One at a time: each claim asks for more tokens than it finds jobs.
+    for sent in 1..=12 {
+        world.send("john@home.test", &["a@x.test"], BODY).await?;
+        server.received(sent).await?;
+    }
+    world.drained().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_to_two_domains_goes_to_the_mail_hosts_of_each() -> anyhow::Result<()> {
     let world = World::start().await?;
     let server = Server::start(Script::default()).await?;

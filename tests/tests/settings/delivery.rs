@@ -188,6 +188,30 @@ async fn a_route_has_a_level_of_its_own() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn destinations_get_so_many_messages_as_the_file_says() -> anyhow::Result<()> {
+    let routes = "[[delivery.route]]\ndomain = \"fast.test\"\nvia = \"mx\"\nrate = \"1000/1h\"\n";
+    let mut world = World::new().await?.tables(routes).set("delivery.destination_rate", "\"3/1h\"").start().await?;
+    let usual = world.mx("usual.test", Scenario::default()).await?;
+    let fast = world.mx("fast.test", Scenario::default()).await?;
+    let mut client = client(&world).await?;
+    // The second round arrives when the first would have: what is held back is not only late.
+    for round in 1..=2 {
+        for _ in 0..6 {
+            for domain in ["usual.test", "fast.test"] {
+                assert_eq!(client.send("a@example.org", &[&format!("a@{domain}")], MESSAGE).await?.code, 250);
+            }
+        }
+        eventually(SOON, || async {
+            anyhow::ensure!(fast.count() == 6 * round && usual.count() >= 3, "{} {}", fast.count(), usual.count());
+            Ok(())
+        })
+        .await?;
+    }
+    assert_eq!(usual.count(), 3);
+    Ok(())
+}
+
 /// With the whole range between the two bounds, the second wait of a message is longer; with one bound it is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn waits_stay_within_their_bounds() -> anyhow::Result<()> {

@@ -131,6 +131,8 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.route.tls", (DELIVERY, "a_route_has_a_level_of_its_own")),
     ("delivery.route.username", TO_ROUTE),
     ("delivery.route.password", TO_ROUTE),
+    ("delivery.destination_rate", (DELIVERY, "destinations_get_so_many_messages_as_the_file_says")),
+    ("delivery.route.rate", (DELIVERY, "destinations_get_so_many_messages_as_the_file_says")),
     (
         "delivery.route.concurrency",
         (DELIVERY, "a_route_has_as_many_connections_as_it_says_and_others_have_those_of_the_file"),
@@ -147,8 +149,6 @@ const NOT_YET: &[&str] = &[
     "auth.dovecot.socket",
     "dns.dnssec",
     "dns.trust_anchor",
-    "delivery.destination_rate",
-    "delivery.route.rate",
     "delivery.dkim.domain",
     "delivery.dkim.selector",
     "delivery.dkim.key",

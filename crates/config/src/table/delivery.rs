@@ -26,7 +26,8 @@ settings! {
         /// Most connections at a time to one destination: an MX domain, or the server of a route. Counted in each pod
         /// in this version.
         value destination_concurrency: u32 as Number<u32, 1, 100000> = "20",
-        /// Most messages to one destination, over the cluster. Not available in this version.
+        /// Most messages to one destination (an MX domain, or the server of a route), over the cluster: `"100/1m"`.
+        /// Up to 100 leave at once, then one every 0.6 seconds. What has to wait stays due and is not delayed otherwise.
         value destination_rate: Option<Rate> as Maybe<Limit> = "",
         /// First and shortest wait before a message is tried again. The wait grows with the age of the message. Also how
         /// long a next hop (the servers of a domain, or a smart host for all its domains) that cannot be reached, or
@@ -113,7 +114,7 @@ settings! {
         hidden password or password_file: Option<SecretString> as Any = "",
         /// Instead of `delivery.destination_concurrency`.
         value concurrency: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
-        /// Instead of `delivery.destination_rate`. Not available in this version.
+        /// Instead of `delivery.destination_rate`. Routes to the same server share its messages.
         value rate: Option<Rate> as Unset<Limit> = "",
     }
 }

@@ -1,0 +1,48 @@
+//! How many messages a destination may have at present: `destination_rate`, and `rate` of a route.
+//!
+//! Tokens are taken before jobs are claimed, so that a job that must wait stays in the queue, free for any worker.
+//! Without a token its queue rests, for all workers, until there are some. A token is spent by an attempt, also by one
+//! that fails; a claim that finds fewer jobs than it has tokens gives the others back.
+
+use std::time::Duration;
+
+use crate::lanes::{Lane, Work};
+use crate::worker::Worker;
+
+/// The name of these limits in Redis.
+const SCOPE: &str = "destination";
+/// Shortest rest: at a high rate a few tokens gather meanwhile, and workers do not ask for each.
+const SHORTEST: Duration = Duration::from_millis(50);
+/// Longest rest, at a low rate: a token that another worker gives back is found soon.
+const LONGEST: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// For how many of the `wanted` jobs an attempt may begin; their tokens are taken. 0: the work rests in the queue.
+    pub(crate) async fn allowed(&self, lane: &Lane, work: &Work, wanted: usize) -> usize {
+        let Some(rate) = lane.hop.rate else { return wanted };
+        let limiter = self.queue.limiter(SCOPE, rate);
+        match limiter.acquire(&lane.hop.account(), u32::try_from(wanted).unwrap_or(u32::MAX)).await {
+            Ok(granted) => {
+                if granted.tokens == 0 {
+                    self.metrics.throttled.increment(1);
+                    self.park(work, granted.empty_for.clamp(SHORTEST, LONGEST)).await;
+                }
+                granted.tokens as usize
+            }
+            Err(error) => {
+                // Where no token can be had, no job can be claimed either.
+                tracing::debug!(destination = work.destination.as_str(), %error, "failed to ask for a rate");
+                0
+            }
+        }
+    }
+
+    /// So many tokens were taken for jobs that are not there.
+    pub(crate) async fn not_sent(&self, lane: &Lane, jobs: usize) {
+        let Some(rate) = lane.hop.rate.filter(|_| jobs > 0) else { return };
+        let limiter = self.queue.limiter(SCOPE, rate);
+        if let Err(error) = limiter.give_back(&lane.hop.account(), u32::try_from(jobs).unwrap_or(u32::MAX)).await {
+            tracing::debug!(hop = lane.hop.name(), %error, "tokens of a rate are lost");
+        }
+    }
+}
