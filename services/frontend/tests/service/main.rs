@@ -59,6 +59,8 @@ async fn a_stranger_reaches_our_recipients_and_nobody_else() {
 async fn submission_is_tls_then_login_then_mail() {
     let world = World::start(STRANGERS).await;
     let mut client = Client::ready(world.submission).await;
+    let ehlo = client.say("EHLO client.test").await;
+    assert!(ehlo.contains("STARTTLS") && !ehlo.contains("AUTH"), "no login in clear: {ehlo}");
     client
         .expect(&[
             ("MAIL FROM:<john@example.org>", "530 5.7.0 Must issue a STARTTLS command first"),
