@@ -27,7 +27,7 @@ pub(super) async fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
     let (redis, sql, dns) = tokio::join!(
         try_if(examined.is_sound("redis"), try_redis(config)),
-        try_if(examined.is_sound("auth"), try_sql(config)),
+        try_if(examined.is_sound("auth"), try_accounts(config)),
         try_if(examined.is_sound("dns"), try_dns(config)),
     );
     let certificates = examined.is_sound("tls").then(|| try_certificates(config)).flatten();
@@ -57,16 +57,21 @@ async fn try_redis(config: &Config) -> Option<Finding> {
     ))
 }
 
-/// The database, its tables, and the operator's four queries.
-async fn try_sql(config: &Config) -> Option<Finding> {
-    if config.auth.backend != Backend::Sql {
-        return None;
-    }
-    let (key, error) = match tokio::time::timeout(PATIENCE, staffetta_auth::check(&config.auth.sql)).await {
+/// Dovecot's socket, if the accounts are there; the database, its tables, and the operator's queries.
+async fn try_accounts(config: &Config) -> Option<Finding> {
+    const DOVECOT: &str = "auth.dovecot.socket";
+    let (key, error) = match tokio::time::timeout(2 * PATIENCE, staffetta_auth::check(&config.auth)).await {
         Ok(outcome) => outcome.err().map(|problem| (problem.key, problem.problem))?,
-        Err(_) => ("auth.sql.url", "the database does not answer".to_owned()),
+        Err(_) => match config.auth.backend {
+            Backend::Sql => ("auth.sql.url", "the database does not answer".to_owned()),
+            Backend::Dovecot => (DOVECOT, "the back end does not answer".to_owned()),
+        },
     };
-    Some(Finding::new(key, error, "a reachable SQLite, PostgreSQL, MySQL or MariaDB database that the queries fit"))
+    let allowed = match key {
+        DOVECOT => "the socket of a running Dovecot's auth-client listener, for which this process has the rights",
+        _ => "a reachable SQLite, PostgreSQL, MySQL or MariaDB database that the queries fit",
+    };
+    Some(Finding::new(key, error, allowed))
 }
 
 /// Any answer will do, also that the name does not exist.

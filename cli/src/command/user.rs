@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use staffetta_auth::accounts::Accounts;
-use staffetta_config::Service;
+use staffetta_config::{Backend, Service};
 
 use crate::arguments::{ConfigFile, User};
 use crate::terminal;
@@ -32,5 +32,6 @@ pub(super) async fn run(user: User) -> anyhow::Result<ExitCode> {
 
 async fn open(file: &ConfigFile) -> anyhow::Result<Accounts> {
     let config = file.load(Service::Auth)?;
+    anyhow::ensure!(config.auth.backend == Backend::Sql, "auth.backend is \"dovecot\": Dovecot keeps these accounts");
     Ok(Accounts::open(&config.auth.sql).await?)
 }

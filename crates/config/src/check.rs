@@ -7,13 +7,14 @@ use staffetta_policy::tls::Level;
 
 use crate::reader::Reader;
 use crate::table::DEFAULT_URL;
-use crate::{Backend, Config, Dnssec, Durability, ListenerKind, ListenerTls};
+use crate::{Backend, Config, Dnssec, DovecotAddress, Durability, ListenerKind, ListenerTls};
 
 /// Notes everything that does not go together.
 pub(crate) fn check(config: &Config, reader: &mut Reader) {
     let mut check = Check { reader };
     queue(config, &mut check);
     rpc(config, &mut check);
+    accounts(config, &mut check);
     listeners(config, &mut check);
     delivery(config, &mut check);
     routes(config, &mut check);
@@ -76,6 +77,22 @@ fn rpc(config: &Config, check: &mut Check<'_>) {
     }
 }
 
+fn accounts(config: &Config, check: &mut Check<'_>) {
+    let auth = &config.auth;
+    // Frontends may not be told where the database is.
+    if !check.reader.service.reads("auth") || auth.backend == Backend::Sql {
+        return;
+    }
+    if config.frontend.relay_domains_from_auth && !auth.has_sql {
+        let what = "is true, and auth.backend = \"dovecot\" knows no domains";
+        check.refuse("frontend.relay_domains_from_auth", what, "false, or [auth.sql] with its domain_query");
+    }
+    if check.reader.places.contains_key("auth.sql.password_query") {
+        let what = "has no effect with auth.backend = \"dovecot\"";
+        check.refuse("auth.sql.password_query", what, "leave it out");
+    }
+}
+
 fn listeners(config: &Config, check: &mut Check<'_>) {
     let (mut names, mut binds) = (HashSet::new(), HashSet::new());
     for (index, listener) in config.frontend.listener.iter().enumerate() {
@@ -131,7 +148,6 @@ fn not_in_this_version(config: &Config, check: &mut Check<'_>) {
     let allowed = "\"redis://host:port\", \"rediss://host:port\", \"unix:/path\"";
     check.unavailable(is_many, "redis.url", allowed);
     check.unavailable(!config.spool.url.starts_with("file://"), "spool.url", &format!("{DEFAULT_URL:?}"));
-    check.unavailable(config.auth.backend != Backend::Sql, "auth.backend", "\"sql\"");
     check.unavailable(config.dns.dnssec != Dnssec::Off, "dns.dnssec", "\"off\"");
     check.unavailable(config.dns.trust_anchor.is_some(), "dns.trust_anchor", "\"\"");
     check.unavailable(!config.delivery.dkim.is_empty(), "delivery.dkim", "leave it out");
@@ -158,6 +174,12 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     if !config.frontend.verify_recipients && !config.frontend.relay_domains.is_empty() {
         let what = "mail for relay_domains is taken unseen, and comes back to whoever is named as its sender";
         warnings.push(format!("frontend.verify_recipients is false: {what}"));
+    }
+    if let (Backend::Dovecot, DovecotAddress::Tcp { host, .. }) = (config.auth.backend, &config.auth.dovecot.socket)
+        && host != "localhost"
+        && !host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    {
+        warnings.push("auth.dovecot.socket is TCP to another machine: passwords travel in clear".to_owned());
     }
     for domain in &config.frontend.relay_domains {
         if !config.delivery.route.iter().any(|route| route.domain.matches(domain)) {

@@ -7,6 +7,7 @@
 //! - `secret name or name_file: SecretString as Kind = "default"`: a secret with its twin, never shown.
 //! - `hidden name or name_file: Option<SecretString> as Kind = ""`: a secret that need not be there.
 //! - `table name: Type`: a table within.
+//! - `noted name: bool = "table"`: whether a table within, or a key of it, is given; not a key itself.
 //! - `list name: Vec<Type> = "default"`: an array of tables; the default is TOML.
 //!
 //! `choices!` declares an enum with the words that stand for its variants.
@@ -165,6 +166,9 @@ macro_rules! settings {
     (@read table $section:ident, $name:ident, $ty:ty) => {
         $section.table::<$ty>(stringify!($name))
     };
+    (@read noted $section:ident, $name:ident, $ty:ty = $table:expr) => {
+        $section.is_given($table)
+    };
     (@read list $section:ident, $name:ident, $ty:ty = $default:expr) => {
         $section.list(stringify!($name), $default)
     };
@@ -175,6 +179,7 @@ macro_rules! settings {
         $entries.push($crate::settings::Entry::Table(entry));
         <$ty as $crate::settings::Table>::describe(&path, $entries);
     }};
+    (@describe noted $($ignored:tt)*) => {};
     (@describe list $path:ident, $entries:ident, $doc:expr, $name:ident, $ty:ty = $default:expr) => {{
         type Item = <$ty as IntoIterator>::Item;
         let path = $crate::settings::join($path, stringify!($name));
@@ -202,6 +207,7 @@ macro_rules! settings {
         let path = $crate::settings::join($path, stringify!($name));
         $shown.table(&format!("[{path}]"), &path, &$self.$name);
     }};
+    (@show noted $($ignored:tt)*) => {};
     (@show list $self:ident, $path:ident, $shown:ident, $name:ident, $ty:ty) => {{
         let path = $crate::settings::join($path, stringify!($name));
         $self.$name.iter().for_each(|item| $shown.table(&format!("[[{path}]]"), &path, item));

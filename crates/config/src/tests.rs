@@ -181,6 +181,21 @@ fn what_is_probably_not_meant_is_told() {
     assert!(warnings.len() == 1 && warnings[0].starts_with("frontend.verify_recipients is false: "), "{warnings:?}");
 }
 
+#[test]
+fn passwords_in_clear_to_another_machine_are_warned_of() {
+    let warnings = |socket: &str| {
+        let text = format!("[auth]\nbackend = \"dovecot\"\n[auth.dovecot]\nsocket = {socket:?}\n");
+        Config::parse(&text, "f.toml").unwrap().warnings()
+    };
+    for here in ["/run/dovecot/auth", "tcp:127.0.0.1:12345", "tcp:[::1]:12345", "tcp:localhost:12345"] {
+        assert_eq!(warnings(here), Vec::<String>::new(), "{here}");
+    }
+    for away in ["tcp:192.0.2.1:12345", "tcp:dovecot.example.org:12345"] {
+        let warnings = warnings(away);
+        assert!(matches!(&warnings[..], [one] if one.contains("auth.dovecot.socket")), "{away}: {warnings:?}");
+    }
+}
+
 /// The auth service may have a file of its own, in which there is nothing of the frontend.
 #[test]
 fn the_auth_service_does_not_ask_how_it_is_reached() {

@@ -6,4 +6,5 @@ pub mod certs;
 pub mod child;
 pub mod dialog;
 pub mod dns;
+pub mod dovecot;
 pub mod ports;

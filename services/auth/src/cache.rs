@@ -1,7 +1,7 @@
 //! Credentials that were verified a moment ago, so that a provider's hundreds of sessions with one login cost one hash.
 //!
-//! Neither login nor password is kept: the key is an HMAC-SHA-256 of both under a secret that this process made at its
-//! start, the value is the login as the back end spells it. Only successes are kept. **A changed password, or an
+//! Neither login nor password is kept: the key is an HMAC-SHA-256 of all that decided under a secret that this process
+//! made at its start, the value is the login as the back end spells it. Only successes are kept. **A changed password, or an
 //! account removed, takes effect at the latest after `auth.cache_ttl`**; "0s" turns the cache off. Identical
 //! verifications that run at the same time share one result, be it yes or no: a flood with one wrong password costs one
 //! hash at a time.
@@ -12,15 +12,13 @@ use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use moka::future::Cache;
-use secrecy::ExposeSecret as _;
 use sha2::Sha256;
-
-use crate::sasl::Credentials;
 
 /// Entries kept at most; each takes some 200 octets.
 const MAX_ENTRIES: u64 = 100_000;
 
-type Key = [u8; 32];
+/// What credentials are found under.
+pub(crate) type Key = [u8; 32];
 
 /// Verified credentials; cheap to clone.
 #[derive(Clone)]
@@ -37,34 +35,37 @@ impl Verified {
         Self { secret: rand::random::<[u8; 32]>().into(), entries, kept: !ttl.is_zero() }
     }
 
-    /// The login of these credentials, if they were verified within the time to live.
-    pub(crate) async fn find(&self, credentials: &Credentials) -> Option<Arc<str>> {
+    /// The key of credentials, made from everything on which it depends whether they are right. `None` if nothing is
+    /// kept.
+    pub(crate) fn key<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Option<Key> {
         if !self.kept {
             return None;
         }
-        self.entries.get(&self.key(credentials)?).await
+        // It takes keys of any length, and so does not fail.
+        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.secret).ok()?;
+        for part in parts {
+            // With its length, so that no two lists of parts give the same text.
+            mac.update(&part.len().to_be_bytes());
+            mac.update(part);
+        }
+        Some(mac.finalize().into_bytes().into())
+    }
+
+    /// The login of these credentials, if they were verified within the time to live.
+    pub(crate) async fn find(&self, key: Option<&Key>) -> Option<Arc<str>> {
+        self.entries.get(key?).await
     }
 
     /// Verifies with `verify`, together with all who ask for the same at this moment, and keeps a success.
     pub(crate) async fn verify<E: Send + Sync + 'static>(
         &self,
-        credentials: &Credentials,
+        key: Option<Key>,
         verify: impl Future<Output = Result<Arc<str>, E>>,
     ) -> Result<Arc<str>, Arc<E>> {
-        match self.key(credentials) {
-            Some(key) if self.kept => self.entries.try_get_with(key, verify).await,
-            _ => verify.await.map_err(Arc::new),
+        match key {
+            Some(key) => self.entries.try_get_with(key, verify).await,
+            None => verify.await.map_err(Arc::new),
         }
-    }
-
-    /// A NUL cannot occur in either part, so no two pairs give the same text. `None` cannot happen: HMAC takes keys of
-    /// any length.
-    fn key(&self, credentials: &Credentials) -> Option<Key> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.secret).ok()?;
-        mac.update(credentials.login.as_bytes());
-        mac.update(b"\0");
-        mac.update(credentials.password.expose_secret().as_bytes());
-        Some(mac.finalize().into_bytes().into())
     }
 }
 
@@ -75,30 +76,38 @@ mod tests {
 
     use super::*;
 
-    fn john(password: &str) -> Credentials {
-        Credentials { login: "john".to_owned(), password: password.into() }
+    fn john(cache: &Verified, password: &str) -> Option<Key> {
+        cache.key([&b"john"[..], password.as_bytes()])
+    }
+
+    #[test]
+    fn no_two_lists_of_parts_have_one_key() {
+        let cache = Verified::new(Duration::from_secs(60));
+        let lists: [&[&[u8]]; 4] = [&[b"ab", b"c"], &[b"a", b"bc"], &[b"abc"], &[b"abc", b""]];
+        let keys: Vec<_> = lists.iter().map(|parts| cache.key(parts.iter().copied())).collect();
+        assert!((1..keys.len()).all(|at| !keys[..at].contains(&keys[at])));
     }
 
     #[tokio::test]
     async fn a_success_is_found_again_under_the_same_password_only() {
         let cache = Verified::new(Duration::from_secs(60));
-        cache.verify(&john("summersun"), async { Ok::<_, ()>("John".into()) }).await.unwrap();
-        assert_eq!(cache.find(&john("summersun")).await.as_deref(), Some("John"));
-        assert_eq!(cache.find(&john("summersum")).await, None);
+        cache.verify(john(&cache, "summersun"), async { Ok::<_, ()>("John".into()) }).await.unwrap();
+        assert_eq!(cache.find(john(&cache, "summersun").as_ref()).await.as_deref(), Some("John"));
+        assert_eq!(cache.find(john(&cache, "summersum").as_ref()).await, None);
     }
 
     #[tokio::test]
     async fn a_refusal_is_not_kept() {
         let cache = Verified::new(Duration::from_secs(60));
-        cache.verify(&john("x"), async { Err::<Arc<str>, _>(()) }).await.unwrap_err();
-        assert_eq!(cache.find(&john("x")).await, None);
+        cache.verify(john(&cache, "x"), async { Err::<Arc<str>, _>(()) }).await.unwrap_err();
+        assert_eq!(cache.find(john(&cache, "x").as_ref()).await, None);
     }
 
     #[tokio::test]
     async fn without_a_time_to_live_nothing_is_kept() {
         let cache = Verified::new(Duration::ZERO);
-        cache.verify(&john("x"), async { Ok::<_, ()>("John".into()) }).await.unwrap();
-        assert_eq!(cache.find(&john("x")).await, None);
+        cache.verify(john(&cache, "x"), async { Ok::<_, ()>("John".into()) }).await.unwrap();
+        assert_eq!(cache.find(john(&cache, "x").as_ref()).await, None);
     }
 
     #[tokio::test]
@@ -114,7 +123,7 @@ mod tests {
                         gate.acquire().await.unwrap().forget();
                         Err::<Arc<str>, _>("wrong")
                     };
-                    cache.verify(&john("x"), verify).await
+                    cache.verify(john(&cache, "x"), verify).await
                 })
             })
             .collect();

@@ -1,22 +1,23 @@
-//! The answers of the service, from back end, hashing and caches together. Nothing here knows gRPC.
+//! The answers of the service, from back end and caches together. Nothing here knows gRPC.
 //!
-//! An unknown login costs the same time as a wrong password: the password is then verified against the stored string
-//! seen last, and the result thrown away. (Accounts under schemes of different cost can still be told apart by who
-//! measures long enough.)
+//! Who may log in is asked of one back end: of hashes in the database ([`Passwords`]), or of a server that speaks SASL
+//! itself ([`Dovecot`]). Senders, domains and recipients are looked up in the database in both cases. Without one, beside
+//! Dovecot, a login owns the sender that is spelt like it, and nobody knows a domain.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use moka::future::Cache;
-use secrecy::{ExposeSecret as _, SecretString};
+use staffetta_config::{Auth, Backend};
 
 use crate::address;
 use crate::cache::Verified;
-use crate::hashing::{HashError, Hashing};
+use crate::dovecot::{Dovecot, Unavailable};
 use crate::metrics::Metrics;
-use crate::sasl::Credentials;
-use crate::scheme::{self, SchemeError};
-use crate::sql::{Account, Store, StoreError};
+use crate::passwords::Passwords;
+use crate::sasl;
+use crate::sql::{Store, StoreError};
 
 /// How long an owned sender is believed, if `cache_ttl` is not shorter: spares a query for each message of a busy
 /// session.
@@ -25,128 +26,125 @@ const SENDER_TTL: Duration = Duration::from_secs(5);
 /// Pairs of login and sender kept.
 const MAX_SENDERS: u64 = 50_000;
 
-/// Why credentials were not accepted.
+/// Why a look-up has no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refusal {
-    /// No such account.
-    #[error("unknown login")]
-    UnknownLogin,
-    /// The account exists, the password is another one.
-    #[error("wrong password")]
-    WrongPassword,
-    /// The account has no password: NULL in the database.
-    #[error("the account has no password")]
-    NoPassword,
-    /// The account's hash is one that nothing matches.
-    #[error("the account is locked")]
-    Locked,
-    /// The back end does not answer.
+pub(crate) enum LookUpError {
+    /// The database does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The password could not be checked.
-    #[error(transparent)]
-    Hash(#[from] HashError),
+    /// Which domains are ours, Dovecot does not say.
+    #[error("auth.backend = \"dovecot\" knows no domains and recipients without [auth.sql]")]
+    NoStore,
 }
 
-impl Refusal {
-    /// Nobody knows whether the credentials are right.
-    pub(crate) fn is_temporary(&self) -> bool {
+/// Why the back end is not ready.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotReady {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Dovecot(#[from] Unavailable),
+}
+
+impl NotReady {
+    /// The operator has to change something; waiting does not help.
+    pub(crate) fn is_permanent(&self) -> bool {
         match self {
-            Self::UnknownLogin | Self::WrongPassword | Self::NoPassword | Self::Locked => false,
-            Self::Store(_) | Self::Hash(_) => true,
+            Self::Store(error) => error.is_permanent(),
+            Self::Dovecot(error) => error.is_permanent(),
         }
     }
+}
+
+/// Who knows the accounts.
+pub(crate) enum Logins {
+    /// Hashes in the database.
+    Sql(Arc<Passwords>),
+    /// Dovecot; senders and the rest are in the database, if there is one.
+    Dovecot(Dovecot, Option<Box<Store>>),
 }
 
 /// The one who knows.
 pub(crate) struct Directory {
-    store: Store,
-    hashing: Hashing,
+    logins: Logins,
     verified: Verified,
     owned: Cache<(String, String), ()>,
-    /// What an unknown login is measured against.
-    seen: Mutex<SecretString>,
-    metrics: Metrics,
 }
 
 impl Directory {
-    /// Over this back end. Hashes one password, so call it off the async threads' hot path.
-    pub(crate) fn new(store: Store, cache_ttl: Duration, metrics: Metrics) -> Result<Self, SchemeError> {
-        let decoy = scheme::hash(scheme::DEFAULT, &SecretString::from(rand::random::<u64>().to_string()))?;
-        Ok(Self {
-            store,
-            hashing: Hashing::new(metrics.clone()),
-            verified: Verified::new(cache_ttl),
-            owned: Cache::builder().max_capacity(MAX_SENDERS).time_to_live(SENDER_TTL.min(cache_ttl)).build(),
-            seen: Mutex::new(decoy.into()),
-            metrics,
-        })
-    }
-
-    /// The back end, for the probe.
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// The login of these credentials, as the back end spells it.
-    pub(crate) async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<str>, Arc<Refusal>> {
-        let cached = self.verified.find(credentials).await;
-        self.metrics.cache(cached.is_some());
-        match cached {
-            Some(login) => Ok(login),
-            None => self.verified.verify(credentials, self.verify(credentials)).await,
-        }
-    }
-
-    async fn verify(&self, credentials: &Credentials) -> Result<Arc<str>, Refusal> {
-        let account = self.account(&credentials.login).await?;
-        let Some(Account { login, password: stored }) = account else {
-            return self.pretend(credentials, Refusal::UnknownLogin).await;
-        };
-        let Some(stored) = stored.filter(|stored| !stored.expose_secret().is_empty()) else {
-            return self.pretend(credentials, Refusal::NoPassword).await;
-        };
-        if scheme::is_locked(stored.expose_secret()) {
-            return self.pretend(credentials, Refusal::Locked).await;
-        }
-        let demand = scheme::check(stored.expose_secret()).map_err(HashError::from)?;
-        let right = self.hashing.verify(stored.clone(), credentials.password.clone()).await?;
-        if demand.slow {
-            self.remember(stored);
-        }
-        if right { Ok(login.into()) } else { Err(Refusal::WrongPassword) }
-    }
-
-    async fn account(&self, login: &str) -> Result<Option<Account>, StoreError> {
-        for login in address::spellings(login) {
-            if let Some(account) = self.store.account(&login).await? {
-                return Ok(Some(account));
+    /// Over the back end of this configuration; connects in the background. Hashes one password, so call it off the
+    /// async threads' hot path.
+    pub(crate) fn new(config: &Auth, metrics: &Metrics) -> anyhow::Result<Self> {
+        let verified = Verified::new(config.cache_ttl);
+        let logins = match config.backend {
+            Backend::Sql => {
+                let store = Store::new(&config.sql, metrics.clone())?;
+                let passwords = Passwords::new(store, verified.clone(), metrics.clone()).context("auth.sql")?;
+                Logins::Sql(Arc::new(passwords))
             }
+            Backend::Dovecot => {
+                let store =
+                    config.has_sql.then(|| Store::without_accounts(&config.sql, metrics.clone())).transpose()?;
+                Logins::Dovecot(Dovecot::new(config.dovecot.socket.clone(), metrics.clone()), store.map(Box::new))
+            }
+        };
+        let owned = Cache::builder().max_capacity(MAX_SENDERS).time_to_live(SENDER_TTL.min(config.cache_ttl)).build();
+        Ok(Self { logins, verified, owned })
+    }
+
+    /// Who knows the accounts, for an exchange.
+    pub(crate) fn logins(&self) -> &Logins {
+        &self.logins
+    }
+
+    /// Credentials that were right a moment ago.
+    pub(crate) fn verified(&self) -> &Verified {
+        &self.verified
+    }
+
+    /// The mechanisms that can be used; `None` as long as nobody knows.
+    pub(crate) fn mechanisms(&self) -> Option<Vec<String>> {
+        match &self.logins {
+            Logins::Sql(_) => Some(sasl::NAMES.map(str::to_owned).into()),
+            Logins::Dovecot(dovecot, _) => dovecot.mechanisms().map(|offered| offered.to_vec()),
         }
-        Ok(None)
     }
 
-    /// Takes the time that a wrong password takes. Whatever comes out the answer is no, unless nothing comes out: then
-    /// it is the one that a login that exists would get, so that overload does not tell which logins exist.
-    async fn pretend(&self, credentials: &Credentials, refusal: Refusal) -> Result<Arc<str>, Refusal> {
-        let decoy = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.hashing.verify(decoy, credentials.password.clone()).await?;
-        Err(refusal)
+    /// Is everything there that answers come from?
+    pub(crate) async fn probe(&self) -> Result<(), NotReady> {
+        if let Logins::Dovecot(dovecot, _) = &self.logins {
+            dovecot.probe().await?;
+        }
+        match self.store() {
+            Some(store) => Ok(store.probe().await?),
+            None => Ok(()),
+        }
     }
 
-    fn remember(&self, stored: SecretString) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stored;
+    /// Ends the connections to the database; that to Dovecot ends with the last exchange.
+    pub(crate) async fn close(&self) {
+        if let Some(store) = self.store() {
+            store.close().await;
+        }
+    }
+
+    fn store(&self) -> Option<&Store> {
+        match &self.logins {
+            Logins::Sql(passwords) => Some(passwords.store()),
+            Logins::Dovecot(_, store) => store.as_deref(),
+        }
     }
 
     /// May the login use this sender? The first key that the back end knows decides, as in Postfix's
     /// `smtpd_sender_login_maps`.
-    pub(crate) async fn owns(&self, login: &str, sender: &str) -> Result<bool, StoreError> {
+    pub(crate) async fn owns(&self, login: &str, sender: &str) -> Result<bool, LookUpError> {
+        let Some(store) = self.store() else { return Ok(login.to_lowercase() == sender.to_lowercase()) };
         let pair = (login.to_owned(), sender.to_owned());
         if self.owned.get(&pair).await.is_some() {
             return Ok(true);
         }
         for key in address::keys(sender) {
-            let owners = self.store.owners(&key, login).await?;
+            let owners = store.owners(&key, login).await?;
             if owners.is_empty() {
                 continue;
             }
@@ -160,9 +158,10 @@ impl Directory {
     }
 
     /// Is it one of our domains?
-    pub(crate) async fn has_domain(&self, domain: &str) -> Result<bool, StoreError> {
+    pub(crate) async fn has_domain(&self, domain: &str) -> Result<bool, LookUpError> {
+        let store = self.store().ok_or(LookUpError::NoStore)?;
         for domain in address::spellings(domain) {
-            if self.store.has_domain(&domain).await? {
+            if store.has_domain(&domain).await? {
                 return Ok(true);
             }
         }
@@ -170,66 +169,13 @@ impl Directory {
     }
 
     /// Is there a mailbox, an alias or a catch-all for it?
-    pub(crate) async fn has_recipient(&self, recipient: &str) -> Result<bool, StoreError> {
+    pub(crate) async fn has_recipient(&self, recipient: &str) -> Result<bool, LookUpError> {
+        let store = self.store().ok_or(LookUpError::NoStore)?;
         for key in address::keys(recipient) {
-            if self.store.has_recipient(&key).await? {
+            if store.has_recipient(&key).await? {
                 return Ok(true);
             }
         }
         Ok(false)
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
-    use staffetta_config::Config;
-
-    use super::*;
-    use crate::accounts::Accounts;
-
-    /// A directory over a database in which `cheap@example.org` has a cheap hash of "summersun", and `locked@example.org`
-    /// none.
-    async fn directory(folder: &tempfile::TempDir) -> (Directory, String) {
-        let url = format!("sqlite://{}", folder.path().join("users.db").display());
-        let sql = Config::parse(&format!("hostname = \"a.example\"\nauth.sql.url = {url:?}\n"), "t").unwrap().auth.sql;
-        let accounts = Accounts::open(&sql).await.unwrap();
-        accounts.add("john@example.org", &"moonlight".into()).await.unwrap();
-        accounts.close().await;
-        let cheap = scheme::hash("SSHA512", &"summersun".into()).unwrap();
-        let insert = |email: &str, password: &str| {
-            format!(
-                "INSERT INTO virtual_users (domain_id, email, password) SELECT id, '{email}', {password} FROM virtual_domains;"
-            )
-        };
-        let rows = insert("cheap@example.org", &format!("'{cheap}'")) + &insert("locked@example.org", "NULL");
-        let mut connection = SqliteConnection::connect(&url).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(rows)).execute(&mut connection).await.unwrap();
-        let store = Store::new(&sql, Metrics::new()).unwrap();
-        (Directory::new(store, Duration::ZERO, Metrics::new()).unwrap(), cheap)
-    }
-
-    fn seen(directory: &Directory) -> String {
-        directory.seen.lock().unwrap().expose_secret().to_owned()
-    }
-
-    async fn refusal(directory: &Directory, login: &str) -> Refusal {
-        let credentials = Credentials { login: login.to_owned(), password: "wrong".into() };
-        Arc::into_inner(directory.authenticate(&credentials).await.unwrap_err()).unwrap()
-    }
-
-    #[tokio::test]
-    async fn an_unknown_login_is_measured_against_the_scheme_that_is_stored() {
-        let folder = tempfile::tempdir().unwrap();
-        let (directory, cheap) = directory(&folder).await;
-        assert!(seen(&directory).starts_with("{ARGON2ID}"), "before anybody has come: what new accounts get");
-        assert!(matches!(refusal(&directory, "cheap@example.org").await, Refusal::WrongPassword));
-        assert_eq!(seen(&directory), cheap);
-        assert!(matches!(refusal(&directory, "nobody@example.org").await, Refusal::UnknownLogin));
-        assert!(matches!(refusal(&directory, "locked@example.org").await, Refusal::NoPassword));
-        assert_eq!(seen(&directory), cheap, "who is not there changes nothing");
-        assert!(matches!(refusal(&directory, "john@example.org").await, Refusal::WrongPassword));
-        assert!(seen(&directory).starts_with("{ARGON2ID}"));
     }
 }

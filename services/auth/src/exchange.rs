@@ -1,7 +1,8 @@
-//! Drives one SASL exchange: gives the client's messages to the mechanism and asks the directory when the mechanism
-//! says so.
+//! Drives one SASL exchange: gives the client's messages to who understands them, and makes the answer of what comes
+//! out.
 //!
-//! This is where a back end that speaks SASL itself will stand in for the mechanism.
+//! With accounts in a database that is a mechanism of ours, which says when to ask for the passwords. A back end that
+//! speaks SASL itself stands in for the mechanism.
 
 use std::sync::Arc;
 
@@ -9,22 +10,35 @@ use staffetta_proto::auth::v1::authenticate_response::{Failure, Reason, Step as 
 use staffetta_proto::auth::v1::{AuthenticateResponse, Client, authenticate_request::Start};
 use zeroize::Zeroizing;
 
-use crate::directory::{Directory, Refusal};
+use crate::directory::{Directory, Logins};
+use crate::dovecot::{Relay, Told};
 use crate::metrics::{AuthResult, Metrics};
+use crate::passwords::{Passwords, Refusal};
 use crate::sasl::{self, Credentials, Mechanism, Message, Step};
 use crate::text::Printable;
 
 /// An exchange that waits for the client, or for nothing any more.
 pub(crate) struct Exchange {
-    mechanism: Box<dyn Mechanism>,
+    side: Side,
     context: Context,
 }
 
-/// Who asks, how, and who answers.
+/// Who understands the client.
+enum Side {
+    Ours(Ours),
+    Dovecot(Box<Relay>),
+}
+
+/// A mechanism, and the passwords that it asks for.
+struct Ours {
+    mechanism: Box<dyn Mechanism>,
+    passwords: Arc<Passwords>,
+}
+
+/// Who asks, and how.
 struct Context {
     name: String,
     client: Client,
-    directory: Arc<Directory>,
     metrics: Metrics,
 }
 
@@ -38,46 +52,78 @@ pub(crate) enum Progress {
 
 impl Exchange {
     /// Begins with the first message of the stream.
-    pub(crate) async fn start(start: Start, directory: Arc<Directory>, metrics: Metrics) -> Progress {
-        let context = Context { name: start.mechanism, client: start.client.unwrap_or_default(), directory, metrics };
-        match sasl::start(&context.name) {
-            Some(mut mechanism) => {
-                let step = mechanism.begin(start.initial_response.map(|octets| Zeroizing::new(Vec::from(octets))));
-                Self { mechanism, context }.perform(step).await
+    pub(crate) async fn start(start: Start, directory: &Directory, metrics: Metrics) -> Progress {
+        let initial = start.initial_response.map(|octets| Zeroizing::new(Vec::from(octets)));
+        let context = Context { name: start.mechanism, client: start.client.unwrap_or_default(), metrics };
+        match directory.logins() {
+            Logins::Dovecot(dovecot, _) => {
+                let (name, client) = (context.name.clone(), context.client.clone());
+                let told = dovecot.start(directory.verified().clone(), name, initial, client).await;
+                context.told(told)
             }
-            None => Progress::Closed(context.refused(Reason::Mechanism, "", "unknown mechanism")),
+            Logins::Sql(passwords) => match sasl::start(&context.name) {
+                Some(mut mechanism) => {
+                    let step = mechanism.begin(initial);
+                    context.perform(Ours { mechanism, passwords: Arc::clone(passwords) }, step).await
+                }
+                None => Progress::Closed(context.refused(Reason::Mechanism, "", "unknown mechanism")),
+            },
         }
     }
 
     /// Goes on with the client's answer to the last challenge.
-    pub(crate) async fn respond(mut self, message: Message) -> Progress {
-        let step = self.mechanism.respond(message);
-        self.perform(step).await
-    }
-
-    async fn perform(self, step: Step) -> Progress {
-        match step {
-            Step::Challenge(text) => Progress::Open(self, response(Reply::Challenge(text))),
-            Step::Verify(credentials) => Progress::Closed(self.context.verify(&credentials).await),
-            Step::Malformed(detail) => Progress::Closed(self.context.refused(Reason::Malformed, "", detail)),
-            Step::Refuse { login, detail } => {
-                Progress::Closed(self.context.refused(Reason::Credentials, &login, detail))
+    pub(crate) async fn respond(self, message: Message) -> Progress {
+        let Self { side, context } = self;
+        match side {
+            Side::Ours(mut ours) => {
+                let step = ours.mechanism.respond(message);
+                context.perform(ours, step).await
+            }
+            Side::Dovecot(relay) => {
+                let told = relay.respond(message).await;
+                context.told(told)
             }
         }
     }
 }
 
 impl Context {
-    async fn verify(&self, credentials: &Credentials) -> AuthenticateResponse {
-        match self.directory.authenticate(credentials).await {
-            Ok(login) => {
-                self.metrics.result(&self.name, AuthResult::Success);
-                let session = Printable(&self.client.session);
-                tracing::debug!(login = %Printable(&login), %session, "authenticated");
-                response(Reply::Success(Success { login: login.to_string(), data: Vec::new() }))
+    /// What a mechanism of ours wants done.
+    async fn perform(self, ours: Ours, step: Step) -> Progress {
+        match step {
+            Step::Challenge(text) => {
+                Progress::Open(Exchange { side: Side::Ours(ours), context: self }, response(Reply::Challenge(text)))
             }
+            Step::Verify(credentials) => Progress::Closed(self.verify(&ours.passwords, &credentials).await),
+            Step::Malformed(detail) => Progress::Closed(self.refused(Reason::Malformed, "", detail)),
+            Step::Refuse { login, detail } => Progress::Closed(self.refused(Reason::Credentials, &login, detail)),
+        }
+    }
+
+    /// What Dovecot said.
+    fn told(self, told: Told) -> Progress {
+        match told {
+            Told::Challenge(relay, text) => {
+                let side = Side::Dovecot(relay);
+                Progress::Open(Exchange { side, context: self }, response(Reply::Challenge(text)))
+            }
+            Told::Success(login) => Progress::Closed(self.accepted(&login)),
+            Told::Refused(refused) => Progress::Closed(self.refused(refused.reason, &refused.login, &refused.detail)),
+        }
+    }
+
+    async fn verify(&self, passwords: &Passwords, credentials: &Credentials) -> AuthenticateResponse {
+        match passwords.authenticate(credentials).await {
+            Ok(login) => self.accepted(&login),
             Err(refusal) => self.refused(reason(&refusal), &credentials.login, &refusal.to_string()),
         }
+    }
+
+    fn accepted(&self, login: &str) -> AuthenticateResponse {
+        self.metrics.result(&self.name, AuthResult::Success);
+        let session = Printable(&self.client.session);
+        tracing::debug!(login = %Printable(login), %session, "authenticated");
+        response(Reply::Success(Success { login: login.to_owned(), data: Vec::new() }))
     }
 
     /// Logs, counts and answers. The password is nowhere near.

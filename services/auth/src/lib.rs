@@ -1,10 +1,10 @@
 //! The auth service: who is this, which senders do they own, which domains and recipients are ours.
 //!
 //! [`run`] serves the contract of `staffetta-proto` over gRPC until it is told to stop. Inside, a call passes from
-//! `service` (gRPC) to `exchange` (one SASL conversation) and `sasl` (the mechanisms, without I/O), then to
-//! `directory`, which puts `sql` (the operator's queries), `hashing` with [`scheme`] (passwords) and `cache`
-//! (credentials verified a moment ago) together. [`accounts`] is for the command line: it changes what the service
-//! reads.
+//! `service` (gRPC) to `exchange` (one SASL conversation). With accounts in a database, `sasl` (the mechanisms, without
+//! I/O) understands it, and `passwords` judges it with `sql` (the operator's queries) and `hashing` with [`scheme`]; with
+//! accounts in Dovecot, `dovecot` passes it on. `directory` puts them together with `cache` (credentials verified a
+//! moment ago) and answers what else is asked. [`accounts`] is for the command line: it changes what the service reads.
 //!
 //! Follows RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (AUTH), and Postfix and Dovecot where operators expect it.
 
@@ -12,9 +12,11 @@ pub mod accounts;
 mod address;
 mod cache;
 mod directory;
+mod dovecot;
 mod exchange;
 mod hashing;
 mod metrics;
+mod passwords;
 mod probe;
 mod sasl;
 pub mod scheme;
@@ -26,7 +28,7 @@ mod tls;
 
 use std::sync::Arc;
 
-use staffetta_config::{Config, Sql};
+use staffetta_config::{Auth, Backend, Config};
 use tokio_util::sync::CancellationToken;
 
 pub use self::server::Server;
@@ -50,12 +52,23 @@ pub struct BackendProblem {
     pub problem: String,
 }
 
-/// Tries the database and all four queries, as the service does at its start, and changes nothing.
+/// Tries Dovecot's socket, if the accounts are there, and the database with all queries that are used, as the service
+/// does at its start, and changes nothing.
 ///
 /// # Errors
-/// The first problem found; a database that does not answer is one. Ends within 5 s.
-pub async fn check(sql: &Sql) -> Result<(), BackendProblem> {
-    let store = sql::Store::new(sql, metrics::Metrics::new())?;
+/// The first problem found; a back end that does not answer is one. Ends within 10 s.
+pub async fn check(config: &Auth) -> Result<(), BackendProblem> {
+    let metrics = metrics::Metrics::new();
+    let store = match config.backend {
+        Backend::Sql => sql::Store::new(&config.sql, metrics)?,
+        Backend::Dovecot => {
+            dovecot::Dovecot::check(&config.dovecot.socket).await?;
+            if !config.has_sql {
+                return Ok(());
+            }
+            sql::Store::without_accounts(&config.sql, metrics)?
+        }
+    };
     let result = store.probe().await;
     store.close().await;
     Ok(result?)

@@ -17,11 +17,17 @@ const CACHE: &str = "staffetta_auth_cache_total";
 const HASH_SECONDS: &str = "staffetta_auth_hash_duration_seconds";
 const HASH_WAITING: &str = "staffetta_auth_hash_waiting";
 const SQL_SECONDS: &str = "staffetta_auth_sql_duration_seconds";
+const DOVECOT_SECONDS: &str = "staffetta_auth_dovecot_duration_seconds";
+const DOVECOT_CONNECTIONS: &str = "staffetta_auth_dovecot_connections_total";
 const BACKEND_UP: &str = "staffetta_auth_backend_up";
 
 const SERVICE: &str = "staffetta.auth.v1.AuthService";
-const METHODS: [&str; 4] = ["Authenticate", "CheckSender", "LookupDomain", "LookupRecipient"];
+const METHODS: [&str; 5] = ["Authenticate", "GetMechanisms", "CheckSender", "LookupDomain", "LookupRecipient"];
 const CODES: [&str; 6] = ["OK", "Canceled", "InvalidArgument", "DeadlineExceeded", "Unavailable", "Internal"];
+
+/// Mechanisms with a label of their own: ours, and those that Dovecot may have.
+const MECHANISMS: [&str; 8] =
+    ["PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "CRAM-MD5", "DIGEST-MD5"];
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +65,8 @@ struct Handles {
     hash: Histogram,
     waiting: Gauge,
     sql: [Histogram; 4],
+    dovecot: Histogram,
+    dovecot_connections: Counter,
     backend_up: Gauge,
 }
 
@@ -71,7 +79,7 @@ impl Metrics {
                 handled(method, code).increment(0);
             }
         }
-        let mechanisms = crate::sasl::NAMES.iter().copied().chain(["other"]);
+        let mechanisms = MECHANISMS.into_iter().chain(["other"]);
         let results = mechanisms
             .flat_map(|mechanism| AuthResult::ALL.map(|result| (mechanism, result)))
             .map(|(mechanism, result)| {
@@ -85,6 +93,8 @@ impl Metrics {
             counter.increment(0);
             counter
         };
+        let connections = counter!(DOVECOT_CONNECTIONS);
+        connections.increment(0);
         Self(Arc::new(Handles {
             results,
             hit: cache("hit"),
@@ -92,6 +102,8 @@ impl Metrics {
             hash: histogram!(HASH_SECONDS),
             waiting: gauge!(HASH_WAITING),
             sql: Kind::ALL.map(|kind| histogram!(SQL_SECONDS, "query" => kind.label())),
+            dovecot: histogram!(DOVECOT_SECONDS),
+            dovecot_connections: connections,
             backend_up: gauge!(BACKEND_UP),
         }))
     }
@@ -101,9 +113,9 @@ impl Metrics {
         handled(method, code_name(code)).increment(1);
     }
 
-    /// An exchange has ended. Names of mechanisms that we do not have count as "other": they come from the client.
+    /// An exchange has ended. Names that are not known count as "other": they come from the client.
     pub(crate) fn result(&self, mechanism: &str, result: AuthResult) {
-        let known = crate::sasl::NAMES.iter().find(|name| **name == mechanism).copied().unwrap_or("other");
+        let known = MECHANISMS.into_iter().find(|name| *name == mechanism).unwrap_or("other");
         if let Some(counter) = self.0.results.get(&(known, result)) {
             counter.increment(1);
         }
@@ -134,6 +146,16 @@ impl Metrics {
             Kind::Recipient => recipient,
         };
         histogram.record(took.as_secs_f64());
+    }
+
+    /// Dovecot has answered a message.
+    pub(crate) fn dovecot_answered(&self, took: Duration) {
+        self.0.dovecot.record(took.as_secs_f64());
+    }
+
+    /// A connection to Dovecot was made.
+    pub(crate) fn dovecot_connected(&self) {
+        self.0.dovecot_connections.increment(1);
     }
 
     /// The last probe of the back end.
@@ -170,5 +192,7 @@ fn describe() {
     describe_histogram!(HASH_SECONDS, Unit::Seconds, "Time to hash one password, without the wait for a core.");
     describe_gauge!(HASH_WAITING, "Password verifications that wait for a core.");
     describe_histogram!(SQL_SECONDS, Unit::Seconds, "Time for one query, the wait for a connection included.");
+    describe_histogram!(DOVECOT_SECONDS, Unit::Seconds, "Time for Dovecot's answer to one SASL message.");
+    describe_counter!(DOVECOT_CONNECTIONS, "Connections made to Dovecot.");
     describe_gauge!(BACKEND_UP, "1 if the last probe of the back end succeeded.");
 }

@@ -55,7 +55,7 @@ impl Probe {
             }
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                result = self.directory.store().probe() => self.tell(result.err().map(|error| error.to_string())).await,
+                result = self.directory.probe() => self.tell(result.err().map(|error| error.to_string())).await,
             }
         }
         self.tell(Some("shutting down".to_owned())).await;

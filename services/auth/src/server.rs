@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use staffetta_config::{Backend, Config};
+use staffetta_config::Config;
 use staffetta_proto::auth::v1::auth_service_server::AuthServiceServer;
 use staffetta_transport::shutdown::Hangup;
 use tokio::net::TcpListener;
@@ -18,7 +18,6 @@ use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::probe::{Probe, Readiness};
 use crate::service::Service;
-use crate::sql::Store;
 use crate::tls::MutualTls;
 
 /// Connections end after this, so that frontends spread over new pods.
@@ -58,18 +57,16 @@ impl Server {
     /// port that is taken, and queries that the back end, if it is there, refuses.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         let auth = &config.auth;
-        anyhow::ensure!(auth.backend == Backend::Sql, "auth.backend: only \"sql\" is available in this version");
         let metrics = Metrics::new();
-        let store = Store::new(&auth.sql, metrics.clone())?;
+        let directory = Arc::new(Directory::new(auth, &metrics)?);
         let tls = MutualTls::load(&config.rpc).context("[rpc]")?;
         let grpc = listen(auth.listen, "auth.listen").await?;
         let http = listen(auth.http, "auth.http").await?;
-        let problem = match store.probe().await {
+        let problem = match directory.probe().await {
             Ok(()) => None,
             Err(error) if error.is_permanent() => anyhow::bail!("{error}"),
             Err(error) => Some(error.to_string()),
         };
-        let directory = Arc::new(Directory::new(store, auth.cache_ttl, metrics.clone())?);
         Ok(Self { grpc, http, tls, directory, problem, metrics })
     }
 
@@ -107,7 +104,7 @@ impl Server {
         shutdown.cancel();
         // Both end by themselves now; a panic in one of them is in the log already.
         let _ = tokio::join!(http, probing);
-        directory.store().close().await;
+        directory.close().await;
         result
     }
 }

@@ -11,17 +11,16 @@ use futures_util::{Stream, stream};
 use staffetta_proto::auth::v1::auth_service_server::AuthService;
 use staffetta_proto::auth::v1::authenticate_request::Step;
 use staffetta_proto::auth::v1::{
-    AuthenticateRequest, AuthenticateResponse, CheckSenderRequest, CheckSenderResponse, LookupDomainRequest,
-    LookupDomainResponse, LookupRecipientRequest, LookupRecipientResponse,
+    AuthenticateRequest, AuthenticateResponse, CheckSenderRequest, CheckSenderResponse, GetMechanismsRequest,
+    GetMechanismsResponse, LookupDomainRequest, LookupDomainResponse, LookupRecipientRequest, LookupRecipientResponse,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
-use crate::directory::Directory;
+use crate::directory::{Directory, LookUpError};
 use crate::exchange::{Exchange, Progress};
 use crate::metrics::Metrics;
-use crate::sql::StoreError;
 use crate::text::Printable;
 
 /// Exchanges, open challenges included, and as many look-ups, under way in this process.
@@ -55,7 +54,7 @@ impl Service {
         &self,
         method: &'static str,
         asked: &str,
-        answer: impl Future<Output = Result<bool, StoreError>>,
+        answer: impl Future<Output = Result<bool, LookUpError>>,
     ) -> Result<bool, Status> {
         let mut handled = Handled::new(&self.metrics, method);
         let result = match admit(&self.lookups) {
@@ -74,7 +73,7 @@ fn admit(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
     Arc::clone(places).try_acquire_owned().map_err(|_| Status::unavailable("too many calls are under way"))
 }
 
-fn unavailable(method: &'static str, asked: &str, error: &StoreError) -> Status {
+fn unavailable(method: &'static str, asked: &str, error: &LookUpError) -> Status {
     tracing::warn!(method, asked = %Printable(asked), %error, "the back end gave no answer");
     Status::unavailable("the back end cannot say")
 }
@@ -102,6 +101,20 @@ impl AuthService for Service {
         };
         // No task of its own: when the frontend goes away the stream is dropped, and all work for it with it.
         Ok(Response::new(Box::pin(stream::unfold(conversation, Conversation::next))))
+    }
+
+    async fn get_mechanisms(
+        &self,
+        _: Request<GetMechanismsRequest>,
+    ) -> Result<Response<GetMechanismsResponse>, Status> {
+        let mut handled = Handled::new(&self.metrics, "GetMechanisms");
+        match self.directory.mechanisms() {
+            Some(mechanisms) => {
+                handled.code = Code::Ok;
+                Ok(Response::new(GetMechanismsResponse { mechanisms }))
+            }
+            None => Err(handled.fail(Status::unavailable("the back end was not there yet"))),
+        }
     }
 
     async fn check_sender(
@@ -162,9 +175,7 @@ impl Conversation {
             Err(status) => return Some(self.broken(status)),
         };
         let progress = match (state, step) {
-            (State::Fresh, Step::Start(start)) => {
-                Exchange::start(start, Arc::clone(&self.directory), self.metrics.clone()).await
-            }
+            (State::Fresh, Step::Start(start)) => Exchange::start(start, &self.directory, self.metrics.clone()).await,
             (State::Open(exchange), Step::Response(message)) => {
                 exchange.respond(Zeroizing::new(Vec::from(message))).await
             }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use rustls::ServerConfig;
 use staffetta_config::{Listener, ListenerTls};
@@ -27,7 +28,7 @@ pub(crate) struct Door {
     pub(crate) server_config: Option<Arc<ServerConfig>>,
     /// Who sends a PROXY header.
     proxies: Vec<IpNet>,
-    pub(crate) settings: Arc<Settings>,
+    settings: ArcSwap<Settings>,
     pub(crate) metrics: ListenerMetrics,
     /// No new sessions; those that wait for a command end.
     pub(crate) stop: CancellationToken,
@@ -60,12 +61,24 @@ impl Door {
             tls: listener.tls,
             server_config,
             proxies: [shared.proxies.as_slice(), &listener.proxy_from].concat(),
-            settings: Arc::new(setup::session(listener, &shared)),
+            settings: ArcSwap::from_pointee(setup::session(listener, &shared)),
             metrics: ListenerMetrics::new(&listener.name, tls),
             shared,
             stop,
             kill,
         })
+    }
+
+    /// What a new session is told. What the auth service can do, and so what AUTH offers, may change.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        let settings = self.settings.load_full();
+        let mechanisms = self.shared.auth.mechanisms();
+        if self.tls == ListenerTls::Off || settings.mechanisms == *mechanisms {
+            return settings;
+        }
+        let settings = Arc::new(Settings { mechanisms: mechanisms.to_vec(), ..Settings::clone(&settings) });
+        self.settings.store(Arc::clone(&settings));
+        settings
     }
 
     /// Is this a load balancer, which must say for whom it comes?

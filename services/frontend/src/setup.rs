@@ -29,8 +29,6 @@ use crate::verify::Verifier;
 const DESCRIPTORS_BESIDE: u64 = 256;
 /// How long a DNS server has for one answer: a datagram that was lost must not cost a recipient.
 const DNS_PATIENCE: Duration = Duration::from_millis(1500);
-/// SASL mechanisms that the auth service understands.
-const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
 
 /// What all sessions of the service have in common.
 pub(crate) struct Shared {
@@ -75,10 +73,10 @@ impl Shared {
         background: CancellationToken,
     ) -> anyhow::Result<Self> {
         let frontend = &config.frontend;
-        let mechanisms: Vec<String> = MECHANISMS.map(str::to_owned).into();
         let queue = Queue::open(config.into(), background).context("redis")?;
         let auth = Auth::new(config).context("frontend.auth")?;
         let resolver = resolver(config)?;
+        let mechanisms = auth.mechanisms().to_vec();
         Ok(Self {
             hostname: config.hostname.clone(),
             failures: Failures::new(&queue, frontend.auth_failures_per_client),

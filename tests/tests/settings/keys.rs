@@ -23,6 +23,7 @@ const WORLD: Test = ("tests/tests/journey.rs", "one_message_reaches_all_its_dest
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
 const SNI: Test = (FRONTEND, "a_client_that_asks_for_a_name_gets_its_certificate");
 const QUERIES: Test = (AUTH, "each_parameter_of_a_query_is_what_its_name_says");
+const DOVECOT: Test = ("services/auth/tests/real_dovecot.rs", "dovecot_is_a_back_end");
 const MUTUAL: Test = (AUTH, "mutual_tls_lets_in_who_has_a_certificate");
 const REPLICA: Test = ("tests/tests/loss/store.rs", "without_the_word_of_its_replica_nothing_is_accepted");
 const PLACES: Test = ("tests/tests/places.rs", "clients_that_end_in_every_way_leave_nothing_behind_in_the_frontend");
@@ -51,6 +52,8 @@ const KEYS: &[(&str, Test)] = &[
     ("rpc.key", (SERVICE, "mutual_tls_towards_the_auth_service")),
     ("auth.listen", WORLD),
     ("auth.http", WORLD),
+    ("auth.backend", DOVECOT),
+    ("auth.dovecot.socket", DOVECOT),
     ("auth.cache_ttl", (AUTH, "what_was_verified_or_owned_is_believed_for_cache_ttl_and_no_longer")),
     ("auth.sql.url", (AUTH, "a_back_end_that_is_not_there_yet_is_waited_for")),
     ("auth.sql.password_query", QUERIES),
@@ -145,8 +148,6 @@ const KEYS: &[(&str, Test)] = &[
 const NOT_YET: &[&str] = &[
     "spool.url",
     "spool.redis_limit",
-    "auth.backend",
-    "auth.dovecot.socket",
     "dns.dnssec",
     "dns.trust_anchor",
     "delivery.dkim.domain",

@@ -4,6 +4,7 @@
 //! an environment variable, so that there is one text form beside TOML's.
 
 mod choice;
+mod dovecot;
 mod file;
 mod name;
 mod network;
@@ -19,6 +20,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 pub(crate) use choice::{Choice, Choices};
+pub use dovecot::DovecotAddress;
+pub(crate) use dovecot::DovecotSocket;
 pub(crate) use file::FilePath;
 pub(crate) use name::{Any, DomainName, Domains, HostName, LogLevel, MailAddress, Query, Target};
 pub use network::with_translated;
@@ -26,7 +29,7 @@ pub(crate) use network::{DnsServer, Ip, Network, NetworkClasses, Socket};
 pub(crate) use number::{Flag, Number, Ratio};
 pub(crate) use size::{DataRate, Size};
 pub(crate) use time::{Limit, Time};
-pub(crate) use url::{AuthUrl, DovecotSocket, RedisUrl, SpoolUrl, SqlUrl};
+pub(crate) use url::{AuthUrl, RedisUrl, SpoolUrl, SqlUrl};
 
 /// A value before it is understood.
 #[derive(Clone, Copy)]

@@ -57,14 +57,6 @@ url!(
     "\"http://host:port\", or \"https://host:port\" together with [rpc]",
     ["http://", "https://"]
 );
-url!(
-    /// Where Dovecot listens.
-    DovecotSocket,
-    "the socket of a Dovecot auth service",
-    "\"/path\", \"tcp:host:port\"",
-    ["/", "tcp:"]
-);
-
 #[cfg(test)]
 mod tests {
     use super::*;

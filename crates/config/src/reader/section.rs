@@ -72,6 +72,12 @@ impl<'r, 't> Section<'r, 't> {
         Section::new(self.reader, path, table, self.within.clone()).finish(T::read)
     }
 
+    /// Is this table, or a key of it, in the file or in the environment?
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        let inside = self.key(name) + ".";
+        self.entry(name).is_some() || self.reader.variables.keys().any(|path| path.starts_with(&inside))
+    }
+
     /// An array of tables; `default` when the key is not there.
     pub(crate) fn list<T: Table>(&mut self, name: &'static str, default: &str) -> Vec<T> {
         self.known.push(name);

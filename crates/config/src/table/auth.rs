@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::DovecotAddress;
 use crate::kind::{Choice, DovecotSocket, Query, Socket, SqlUrl, Time};
 use crate::settings::{choices, settings};
 
@@ -23,6 +24,8 @@ settings! {
         value cache_ttl: Duration as Time<0, 86400000> = "5m",
         /// `[auth.sql]`
         table sql: Sql,
+        /// Whether `[auth.sql]` is given at all: beside Dovecot, it need not be.
+        noted has_sql: bool = "sql",
         /// `[auth.dovecot]`
         table dovecot: Dovecot,
     }
@@ -33,7 +36,7 @@ choices! {
     pub enum Backend {
         /// In a database, see `[auth.sql]`.
         Sql = "sql",
-        /// Behind a Dovecot auth socket. Not available in this version.
+        /// Behind a Dovecot auth socket, see `[auth.dovecot]`.
         Dovecot = "dovecot",
     }
 }
@@ -63,9 +66,13 @@ settings! {
 }
 
 settings! {
-    /// Accounts of a Dovecot server. Not available in this version.
+    /// Accounts of a Dovecot server, 2.2 or newer, asked as Postfix asks it (`smtpd_sasl_type = dovecot`). AUTH offers
+    /// what its `auth_mechanisms` has, but for ANONYMOUS, EXTERNAL and channel binding. The login is what Dovecot makes
+    /// of it. With `[auth.sql]`, senders, domains and recipients are looked up there; without, a login may send as the
+    /// address that it is, and `frontend.relay_domains` are the only domains. Dovecot has 5 s for an answer: keep its
+    /// `auth_failure_delay` below that.
     pub struct Dovecot {
-        /// A unix socket, or `tcp:host:port`.
-        value socket: String as DovecotSocket = "/var/spool/postfix/private/auth",
+        /// The socket of an `auth-client` listener: a path, or `tcp:host:port`. TCP has no encryption.
+        value socket: DovecotAddress as DovecotSocket = "/var/spool/postfix/private/auth",
     }
 }

@@ -108,7 +108,8 @@ pub(crate) struct Account {
 /// The database and the four queries, shared by all calls.
 pub(crate) struct Store {
     pool: Pool,
-    password: Query,
+    /// Absent where somebody else knows the passwords.
+    password: Option<Query>,
     sender: Query,
     domain: Query,
     recipient: Query,
@@ -118,10 +119,17 @@ pub(crate) struct Store {
 impl Store {
     /// Checks URL and queries; connects to nothing.
     pub(crate) fn new(sql: &Sql, metrics: Metrics) -> Result<Self, ConfigError> {
+        let store = Self::without_accounts(sql, metrics)?;
+        let password = Query::parse(Kind::Password, store.pool.dialect(), &sql.password_query)?;
+        Ok(Self { password: Some(password), ..store })
+    }
+
+    /// The same for senders, domains and recipients alone.
+    pub(crate) fn without_accounts(sql: &Sql, metrics: Metrics) -> Result<Self, ConfigError> {
         let pool = Pool::new(&sql.url, SqliteFile::MustExist)?;
         let dialect = pool.dialect();
         Ok(Self {
-            password: Query::parse(Kind::Password, dialect, &sql.password_query)?,
+            password: None,
             sender: Query::parse(Kind::Sender, dialect, &sql.sender_query)?,
             domain: Query::parse(Kind::Domain, dialect, &sql.domain_query)?,
             recipient: Query::parse(Kind::Recipient, dialect, &sql.recipient_query)?,
@@ -132,8 +140,9 @@ impl Store {
 
     /// The account with this login, if there is one.
     pub(crate) async fn account(&self, login: &str) -> Result<Option<Account>, StoreError> {
+        let Some(query) = &self.password else { return Ok(None) };
         let values = Values { login, domain: domain_of(login), ..Values::default() };
-        let mut rows = self.ask(&self.password, &values).await?;
+        let mut rows = self.ask(query, &values).await?;
         if rows.len() > 1 {
             return Err(StoreError::Ambiguous);
         }
@@ -160,9 +169,9 @@ impl Store {
         Ok(!self.ask(&self.recipient, &values).await?.is_empty())
     }
 
-    /// Lets the database parse all four queries; true answers to all later questions are then likely.
+    /// Lets the database parse all queries; true answers to all later questions are then likely.
     pub(crate) async fn probe(&self) -> Result<(), StoreError> {
-        let queries = [&self.password, &self.sender, &self.domain, &self.recipient];
+        let queries: Vec<&Query> = self.password.iter().chain([&self.sender, &self.domain, &self.recipient]).collect();
         tokio::time::timeout(DEADLINE, self.pool.prepare(&queries)).await.map_err(|_| StoreError::Timeout)?
     }
 

@@ -12,7 +12,7 @@ use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
 use staffetta_proto::auth::v1::authenticate_request::{Start, Step};
 use staffetta_proto::auth::v1::authenticate_response::{Reason, Step as Reply};
 use staffetta_proto::auth::v1::{
-    AuthenticateRequest, CheckSenderRequest, Client, LookupDomainRequest, LookupRecipientRequest,
+    AuthenticateRequest, CheckSenderRequest, Client, GetMechanismsRequest, LookupDomainRequest, LookupRecipientRequest,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
@@ -55,6 +55,30 @@ pub(crate) fn sql(url: &str) -> Sql {
     config("", &format!("url = {url:?}")).auth.sql
 }
 
+/// A client at this address, in TLS.
+pub(crate) fn client(ip: &str) -> Client {
+    Client {
+        ip: ip.to_owned(),
+        port: 40_000,
+        listener: "submission".to_owned(),
+        tls: true,
+        session: format!("submission-{ip}:40000"),
+        local_ip: "192.0.2.25".to_owned(),
+        local_port: 587,
+        ..Client::default()
+    }
+}
+
+/// A configuration for free ports with the accounts in Dovecot; `sql` is the text of `[auth.sql]`, if there is one.
+pub(crate) fn dovecot(auth: &str, socket: &str, sql: Option<&str>) -> Config {
+    let sql = sql.map(|sql| format!("[auth.sql]\n{sql}\n")).unwrap_or_default();
+    let text = format!(
+        "hostname = \"mail.example.org\"\n[auth]\nlisten = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\nbackend = \"dovecot\"\n{auth}\n\
+         [auth.dovecot]\nsocket = {socket:?}\n{sql}"
+    );
+    Config::parse(&text, "test.toml").unwrap()
+}
+
 impl World {
     pub(crate) async fn start(config: Config) -> Self {
         let server = Server::bind(&config).await.unwrap();
@@ -87,7 +111,19 @@ impl World {
         initial: Option<&[u8]>,
         answers: &[&str],
     ) -> Result<Outcome, Status> {
-        let client = Client { ip: "192.0.2.1".to_owned(), listener: "submission".to_owned(), ..Client::default() };
+        let mut answers = answers.iter();
+        let answer = |_: &[u8]| answers.next().unwrap().as_bytes().to_vec();
+        self.converse(mechanism, initial, client("192.0.2.1"), answer).await
+    }
+
+    /// An exchange of this client, whose answers depend on the challenges.
+    pub(crate) async fn converse(
+        &self,
+        mechanism: &str,
+        initial: Option<&[u8]>,
+        client: Client,
+        mut answer: impl FnMut(&[u8]) -> Vec<u8>,
+    ) -> Result<Outcome, Status> {
         let start = Start {
             mechanism: mechanism.to_owned(),
             initial_response: initial.map(|octets| octets.to_vec().into()),
@@ -97,18 +133,22 @@ impl World {
         sender.send(AuthenticateRequest { step: Some(Step::Start(start)) }).await.unwrap();
         let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
         let mut replies = self.client.clone().authenticate(requests).await?.into_inner();
-        let mut answers = answers.iter();
         loop {
             let reply = replies.message().await?.unwrap();
             match reply.step.unwrap() {
-                Reply::Challenge(_) => {
-                    let answer = answers.next().unwrap().as_bytes().to_vec();
-                    sender.send(AuthenticateRequest { step: Some(Step::Response(answer.into())) }).await.unwrap();
+                Reply::Challenge(text) => {
+                    let step = Some(Step::Response(answer(&text).into()));
+                    sender.send(AuthenticateRequest { step }).await.unwrap();
                 }
                 Reply::Success(success) => return Ok(Outcome::Success(success.login)),
                 Reply::Failure(failure) => return Ok(Outcome::Failure(failure.reason())),
             }
         }
+    }
+
+    pub(crate) async fn mechanisms(&self) -> Result<Vec<String>, Code> {
+        let answer = self.client.clone().get_mechanisms(GetMechanismsRequest {}).await;
+        answer.map(|answer| answer.into_inner().mechanisms).map_err(|status| status.code())
     }
 
     pub(crate) async fn owns(&self, login: &str, sender: &str) -> Result<bool, Code> {
@@ -156,8 +196,7 @@ impl World {
 /// administrator.
 pub(crate) async fn contract(url: &str, execute: impl AsyncFn(String)) {
     accounts(url).await;
-    execute("INSERT INTO virtual_aliases (domain_id, source, destination) SELECT id, 'info@example.org', 'john@example.org' FROM virtual_domains".to_owned()).await;
-    execute("INSERT INTO virtual_aliases (domain_id, source, destination) SELECT id, '@catch.example', 'john@example.org' FROM virtual_domains".to_owned()).await;
+    aliases(&execute).await;
     execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'locked@example.org', NULL FROM virtual_domains".to_owned()).await;
     execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'plain@example.org', '{PLAIN}summersun' FROM virtual_domains".to_owned()).await;
     execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'barred@example.org', '{SHA512-CRYPT}!$6$x$y' FROM virtual_domains".to_owned()).await;
@@ -168,10 +207,18 @@ pub(crate) async fn contract(url: &str, execute: impl AsyncFn(String)) {
     let world = World::start(config("cache_ttl = \"0s\"", &format!("url = {url:?}"))).await;
     world.until_ready(true).await;
     logins(&world).await;
+    // A hash that cannot be read may be right.
+    assert_eq!(world.plain("odd@example.org", "summersun").await, Outcome::Failure(Reason::Temporary));
     look_ups(&world).await;
     world.stop().await;
     catch_all(url).await;
     refused_queries(url).await;
+}
+
+/// Addresses without an account.
+pub(crate) async fn aliases(execute: &impl AsyncFn(String)) {
+    execute("INSERT INTO virtual_aliases (domain_id, source, destination) SELECT id, 'info@example.org', 'john@example.org' FROM virtual_domains".to_owned()).await;
+    execute("INSERT INTO virtual_aliases (domain_id, source, destination) SELECT id, '@catch.example', 'john@example.org' FROM virtual_domains".to_owned()).await;
 }
 
 async fn accounts(url: &str) {
@@ -194,7 +241,9 @@ async fn accounts(url: &str) {
     accounts.close().await;
 }
 
-async fn logins(world: &World) {
+/// What every back end says to these logins, wherever it keeps its accounts: john, old, plain, and those who cannot get
+/// in.
+pub(crate) async fn logins(world: &World) {
     let john = || Outcome::Success("john@example.org".to_owned());
     assert_eq!(world.plain("john@example.org", "summersun").await, john());
     assert_eq!(world.plain("John@Example.ORG", "summersun").await, john(), "as the back end spells it");
@@ -215,12 +264,12 @@ async fn logins(world: &World) {
     // Plain text, as its prefix says.
     assert_eq!(world.plain("plain@example.org", "summersun").await, Outcome::Success("plain@example.org".to_owned()));
     assert_eq!(world.plain("plain@example.org", "summersum").await, Outcome::Failure(Reason::Credentials));
-    // A locked hash is nobody's; one that cannot be read may be right.
+    // A locked hash is nobody's.
     assert_eq!(world.plain("barred@example.org", "summersun").await, Outcome::Failure(Reason::Credentials));
-    assert_eq!(world.plain("odd@example.org", "summersun").await, Outcome::Failure(Reason::Temporary));
 }
 
-async fn look_ups(world: &World) {
+/// What is known of senders, domains and recipients, which are in the database whoever has the accounts.
+pub(crate) async fn look_ups(world: &World) {
     let senders = [
         ("john@example.org", "john@example.org", true),
         ("JOHN@example.org", "john@example.org", true),
@@ -266,7 +315,7 @@ async fn catch_all(url: &str) {
 
 /// What the database says to the queries at the start ends the start.
 async fn refused_queries(url: &str) {
-    staffetta_auth::check(&sql(url)).await.unwrap();
+    staffetta_auth::check(&config("", &format!("url = {url:?}")).auth).await.unwrap();
     let rows = [
         (Query::Password, "SELECT email, password FROM virtual_users WHERE email = :login", "no column `login`"),
         (
@@ -283,7 +332,7 @@ async fn refused_queries(url: &str) {
             Query::Password => config.auth.sql.password_query = query.to_owned(),
             Query::Domain => config.auth.sql.domain_query = query.to_owned(),
         }
-        let problem = staffetta_auth::check(&config.auth.sql).await.unwrap_err();
+        let problem = staffetta_auth::check(&config.auth).await.unwrap_err();
         assert!(problem.to_string().contains(expected), "{query}: {problem}");
         let error = Server::bind(&config).await.err().unwrap();
         assert!(format!("{error:#}").contains(expected), "{query}: {error:#}");

@@ -53,6 +53,11 @@ impl Auth {
         self.pool.is_reachable()
     }
 
+    /// What AUTH offers: what every pod of the service can do, as it was last heard of.
+    pub(crate) fn mechanisms(&self) -> Arc<Vec<String>> {
+        self.pool.mechanisms()
+    }
+
     /// May `login` send as `sender`?
     pub(crate) async fn owns_sender(&self, login: &str, sender: &str) -> Finding {
         let message = CheckSenderRequest { login: login.to_owned(), sender: sender.to_owned() };

@@ -3,7 +3,8 @@
 //! A headless Kubernetes service resolves to one address a pod. [`Pool`] resolves the name again and again, keeps two
 //! lazily connected channels an address, one for look-ups and one for logins, probes each with the gRPC health protocol, gives calls to healthy members in
 //! turn and repeats a call once on another member when the first could not be reached. Channels reconnect by
-//! themselves, and the probe brings a member back as soon as it answers.
+//! themselves, and the probe brings a member back as soon as it answers. The probe also asks for the mechanisms: what
+//! all healthy members have is what can be offered, whichever of them gets the login.
 //!
 //! tonic's own balancing is not used: it sends requests to endpoints that are down.
 
@@ -12,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use staffetta_proto::auth::v1::GetMechanismsRequest;
 use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -29,6 +31,8 @@ const PROBE: Duration = Duration::from_secs(2);
 const PROBES_PER_RESOLVE: u32 = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a service can do that nobody has heard of yet, or that does not say.
+const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
 /// HTTP/2 pings find dead peers that TCP would take minutes for.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
@@ -62,6 +66,8 @@ pub(crate) struct Pool {
     tls: Option<ClientTls>,
     members: ArcSwap<Vec<Arc<Member>>>,
     turn: AtomicUsize,
+    /// What all healthy members can do; while there is none, what the last ones could.
+    mechanisms: ArcSwap<Vec<String>>,
 }
 
 struct Member {
@@ -71,6 +77,8 @@ struct Member {
     /// For logins: however many there are, look-ups go on.
     logins: Channel,
     healthy: AtomicBool,
+    /// As it said last.
+    mechanisms: ArcSwapOption<Vec<String>>,
 }
 
 impl Target {
@@ -96,12 +104,23 @@ impl Pool {
             (false, Some(_)) => return Err(TargetError::NoEncryption),
             _ => {}
         }
-        Ok(Self { target, tls, members: ArcSwap::default(), turn: AtomicUsize::new(0) })
+        Ok(Self {
+            target,
+            tls,
+            members: ArcSwap::default(),
+            turn: AtomicUsize::new(0),
+            mechanisms: ArcSwap::from_pointee(usual()),
+        })
     }
 
     /// True while at least one member answers its probe.
     pub(crate) fn is_reachable(&self) -> bool {
         self.members.load().iter().any(|member| member.healthy.load(Relaxed))
+    }
+
+    /// What a login can be asked for, in the order of preference.
+    pub(crate) fn mechanisms(&self) -> Arc<Vec<String>> {
+        self.mechanisms.load_full()
     }
 
     /// Makes one look-up; see the module for the retry. The caller sets the deadline.
@@ -159,10 +178,24 @@ impl Pool {
             }
             round = round.wrapping_add(1);
             futures_util::future::join_all(self.members.load().iter().map(|member| member.probe())).await;
+            self.compare_mechanisms();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(PROBE) => {}
             }
+        }
+    }
+
+    fn compare_mechanisms(&self) {
+        let members = self.members.load();
+        let healthy = members.iter().filter(|member| member.healthy.load(Relaxed));
+        let lists: Vec<Arc<Vec<String>>> = healthy.filter_map(|member| member.mechanisms.load_full()).collect();
+        let Some((first, others)) = lists.split_first() else { return };
+        let common: Vec<String> =
+            first.iter().filter(|name| others.iter().all(|list| list.contains(name))).cloned().collect();
+        if !common.is_empty() && common != **self.mechanisms.load() {
+            tracing::info!(mechanisms = common.join(" "), "AUTH offers what the auth service can do");
+            self.mechanisms.store(Arc::new(common));
         }
     }
 
@@ -190,7 +223,13 @@ impl Pool {
         match self.endpoint(address) {
             Ok(endpoint) => {
                 let (channel, logins) = (endpoint.connect_lazy(), endpoint.connect_lazy());
-                Some(Arc::new(Member { address, channel, logins, healthy: AtomicBool::new(false) }))
+                Some(Arc::new(Member {
+                    address,
+                    channel,
+                    logins,
+                    healthy: AtomicBool::new(false),
+                    mechanisms: ArcSwapOption::empty(),
+                }))
             }
             Err(error) => {
                 tracing::error!(%address, %error, "cannot use an address of the auth service");
@@ -235,12 +274,36 @@ impl Member {
         };
         match failure {
             Some(status) => self.failed(&status),
-            None if !self.healthy.swap(true, Relaxed) => {
-                tracing::info!(address = %self.address, "the auth service answers");
+            None => {
+                self.ask_for_mechanisms().await;
+                if !self.healthy.swap(true, Relaxed) {
+                    tracing::info!(address = %self.address, "the auth service answers");
+                }
             }
-            None => {}
         }
     }
+
+    /// What it said before stays when it does not answer.
+    async fn ask_for_mechanisms(&self) {
+        let mut client = AuthServiceClient::new(self.channel.clone());
+        let list = match tokio::time::timeout(PROBE, client.get_mechanisms(GetMechanismsRequest {})).await {
+            Ok(Ok(answer)) => answer.into_inner().mechanisms,
+            // Of an older version.
+            Ok(Err(status)) if status.code() == Code::Unimplemented => usual(),
+            _ => return,
+        };
+        self.mechanisms.store(Some(Arc::new(list.into_iter().filter(|name| is_mechanism(name)).collect())));
+    }
+}
+
+fn usual() -> Vec<String> {
+    MECHANISMS.map(str::to_owned).into()
+}
+
+/// Goes into a reply as it is (RFC 4422 section 3.1).
+fn is_mechanism(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    (1..=20).contains(&name.len()) && name.bytes().all(is_letter)
 }
 
 /// The connection failed before or while the call was made. Every call of the contract may be repeated.

@@ -1,5 +1,5 @@
 //! One SASL exchange (RFC 4422). The prompts of PLAIN and LOGIN are put here; what the client answers is moved but not
-//! understood.
+//! understood. Of all other mechanisms, the prompts come from the auth service.
 
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use staffetta_proto::auth::v1::authenticate_request::{Start, Step as Ask};
 use staffetta_proto::auth::v1::authenticate_response::{Reason, Step};
 use staffetta_proto::auth::v1::{AuthenticateRequest, AuthenticateResponse, Client};
 use staffetta_smtp::server::Secret;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
@@ -27,7 +29,7 @@ pub(crate) type Who = Client;
 
 /// An exchange that waits for the client's answer to a challenge. Dropped: aborted. The prompts of PLAIN and LOGIN are
 /// ours, and the auth service hears of them when the credentials are complete: clients that begin and fall silent hold
-/// nothing there.
+/// nothing there. Other mechanisms hold a stream.
 pub(crate) struct Exchange {
     who: Who,
     waits_for: Missing,
@@ -41,6 +43,14 @@ enum Missing {
     Name,
     /// LOGIN: the password of this name.
     Password(Secret),
+    /// What the service has asked for.
+    Answer(Box<Open>),
+}
+
+/// An exchange of which the service knows.
+struct Open {
+    asks: mpsc::Sender<AuthenticateRequest>,
+    answers: Streaming<AuthenticateResponse>,
 }
 
 /// What became of one step.
@@ -92,7 +102,7 @@ impl Auth {
             // An initial response is the name, as Dovecot and Cyrus take it; an empty one counts as none.
             ("LOGIN", Some(name)) if !name.expose().is_empty() => challenge(PASSWORD, who, Missing::Password(name)),
             ("LOGIN", _) => challenge(USERNAME, who, Missing::Name),
-            _ => Progress::Failure { reason: Reason::Mechanism, login: None },
+            (_, initial) => self.open(mechanism, initial, who).await,
         }
     }
 
@@ -106,6 +116,46 @@ impl Auth {
             }
             Missing::Name => challenge(PASSWORD, who, Missing::Password(response)),
             Missing::Password(name) => self.ask("LOGIN", name, Some(response), who).await,
+            Missing::Answer(open) => self.go_on(*open, response, who).await,
+        }
+    }
+
+    /// The first message of a mechanism that only the service knows.
+    async fn open(&self, mechanism: &str, initial: Option<Secret>, who: Who) -> Progress {
+        let initial_response = initial.map(Wiped::lend);
+        let start = Start { mechanism: mechanism.to_owned(), initial_response, client: Some(who.clone()) };
+        let result = in_time(async {
+            let _turn = self.turns.take(&who.ip).await;
+            self.pool.log_in(|client| begin(client, start.clone())).await
+        });
+        let result = result.await;
+        self.relay(result, who)
+    }
+
+    /// A later one. It goes to the same pod.
+    async fn go_on(&self, mut open: Open, response: Secret, who: Who) -> Progress {
+        let result = in_time(async {
+            let _turn = self.turns.take(&who.ip).await;
+            let request = AuthenticateRequest { step: Some(Ask::Response(Wiped::lend(response))) };
+            let gone = |_| Status::unavailable("the exchange was ended");
+            open.asks.send(request).await.map_err(gone)?;
+            Ok((next(&mut open.answers).await?, open))
+        });
+        let result = result.await;
+        self.relay(result, who)
+    }
+
+    fn relay(&self, result: Result<(Step, Open), Status>, who: Who) -> Progress {
+        match result {
+            Ok((Step::Challenge(text), open)) => challenge(&text, who, Missing::Answer(Box::new(open))),
+            Ok((end, _)) => {
+                self.calls.count(METHOD, None);
+                progress(end)
+            }
+            Err(status) => {
+                self.calls.count(METHOD, Some(&status));
+                away(&status)
+            }
         }
     }
 
@@ -148,6 +198,15 @@ async fn complete(mut client: AuthServiceClient<Channel>, steps: Vec<Ask>) -> Re
         }
     }
     next(&mut responses).await
+}
+
+/// Says the first thing of an exchange that goes on, and reads what comes of it.
+async fn begin(mut client: AuthServiceClient<Channel>, start: Start) -> Result<(Step, Open), Status> {
+    let (asks, asked) = mpsc::channel(1);
+    let request = AuthenticateRequest { step: Some(Ask::Start(start)) };
+    asks.try_send(request).map_err(|_| Status::internal("no room for a message"))?;
+    let mut answers = client.authenticate(ReceiverStream::new(asked)).await?.into_inner();
+    Ok((next(&mut answers).await?, Open { asks, answers }))
 }
 
 async fn in_time<T>(step: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {

@@ -11,8 +11,8 @@ mod refused;
 mod sasl;
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -47,6 +47,8 @@ struct Dialog<'a> {
     peer: Peer,
     /// Its place, which another client may take over.
     slot: &'a mut Slot,
+    /// Our end of the connection.
+    local: Option<SocketAddr>,
     session: Session<Refused>,
     tls: Option<Tls>,
     memory: Memory,
@@ -67,7 +69,7 @@ struct Dialog<'a> {
 
 /// Talks to the client until one of both ends it.
 pub(crate) async fn run(door: &Door, tcp: TcpStream, peer: Peer, slot: &mut Slot) {
-    let mut dialog = Dialog::new(door, peer, slot);
+    let mut dialog = Dialog::new(door, peer, tcp.local_addr().ok(), slot);
     match converse(&mut dialog, tcp).await {
         Ok(()) => dialog.log_end(),
         Err(error) => dialog.log_lost(&error),
@@ -131,13 +133,14 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
 }
 
 impl<'a> Dialog<'a> {
-    fn new(door: &'a Door, peer: Peer, slot: &'a mut Slot) -> Self {
+    fn new(door: &'a Door, peer: Peer, local: Option<SocketAddr>, slot: &'a mut Slot) -> Self {
         let now = Instant::now();
         Self {
             door,
-            session: Session::new(Arc::clone(&door.settings), door.link(&peer), now),
+            session: Session::new(door.settings(), door.link(&peer), now),
             peer,
             slot,
+            local,
             tls: None,
             memory: Memory::default(),
             exchange: None,

@@ -82,6 +82,7 @@ impl Dialog<'_> {
 
     fn who(&self) -> Who {
         let address = self.peer.address;
+        let local_ip = self.local.map(|local| local.ip().to_canonical().to_string());
         Who {
             ip: address.ip().to_string(),
             port: u32::from(address.port()),
@@ -89,6 +90,8 @@ impl Dialog<'_> {
             helo: self.session.helo().map(|helo| helo.name.clone()).unwrap_or_default(),
             tls: self.session.is_encrypted(),
             session: format!("{}-{}", self.door.name(), address),
+            local_ip: local_ip.unwrap_or_default(),
+            local_port: self.local.map_or(0, |local| u32::from(local.port())),
         }
     }
 }

@@ -8,8 +8,8 @@ use staffetta_proto::auth::v1::auth_service_server::{AuthService, AuthServiceSer
 use staffetta_proto::auth::v1::authenticate_request::Step as Ask;
 use staffetta_proto::auth::v1::authenticate_response::{Failure, Reason, Step, Success};
 use staffetta_proto::auth::v1::{
-    AuthenticateRequest, AuthenticateResponse, CheckSenderRequest, CheckSenderResponse, LookupDomainRequest,
-    LookupDomainResponse, LookupRecipientRequest, LookupRecipientResponse,
+    AuthenticateRequest, AuthenticateResponse, CheckSenderRequest, CheckSenderResponse, GetMechanismsRequest,
+    GetMechanismsResponse, LookupDomainRequest, LookupDomainResponse, LookupRecipientRequest, LookupRecipientResponse,
 };
 use staffetta_testkit::certs::Leaf;
 use tokio::sync::mpsc;
@@ -31,6 +31,16 @@ pub(crate) type Running = (CancellationToken, tokio::task::JoinHandle<()>);
 
 /// Serves on `address`, with mutual TLS if there is a certificate.
 pub(crate) fn start(address: SocketAddr, tls: Option<(&Leaf, &Path)>) -> Running {
+    // As before there was a call for it.
+    serve(address, tls, None)
+}
+
+/// Serves on `address` and says that it has these mechanisms.
+pub(crate) fn start_with(address: SocketAddr, mechanisms: &[&str]) -> Running {
+    serve(address, None, Some(mechanisms.iter().map(|&name| name.to_owned()).collect()))
+}
+
+fn serve(address: SocketAddr, tls: Option<(&Leaf, &Path)>, mechanisms: Option<Vec<String>>) -> Running {
     let tls = tls.map(|(leaf, ca)| {
         let read = |path: &Path| std::fs::read(path).unwrap();
         ServerTlsConfig::new()
@@ -48,7 +58,7 @@ pub(crate) fn start(address: SocketAddr, tls: Option<(&Leaf, &Path)>) -> Running
         }
         server
             .add_service(health_service)
-            .add_service(AuthServiceServer::new(Users))
+            .add_service(AuthServiceServer::new(Users { mechanisms }))
             .serve_with_shutdown(address, ended)
             .await
             .unwrap();
@@ -56,7 +66,9 @@ pub(crate) fn start(address: SocketAddr, tls: Option<(&Leaf, &Path)>) -> Running
     (stop, task)
 }
 
-struct Users;
+struct Users {
+    mechanisms: Option<Vec<String>>,
+}
 
 #[tonic::async_trait]
 impl AuthService for Users {
@@ -90,11 +102,35 @@ impl AuthService for Users {
                     };
                     plain(&[b"\0", &name[..], b"\0", &answer[..]].concat())
                 }
+                // Two steps, and a proof of the service to which the client says nothing.
+                ("SCRAM-SHA-256", Some(first)) if &first[..] == b"hello" => {
+                    let mut said = Vec::new();
+                    for challenge in ["who?", "it is me"] {
+                        let _ = responses.send(Ok(response(Step::Challenge(challenge.into())))).await;
+                        match requests.message().await {
+                            Ok(Some(AuthenticateRequest { step: Some(Ask::Response(answer)) })) => said.push(answer),
+                            _ => return,
+                        }
+                    }
+                    match (&said[0][..], said[1].is_empty()) {
+                        (b"john", true) => Step::Success(Success { login: JOHN.0.to_owned(), data: Vec::new() }),
+                        (name, _) => failure(Reason::Credentials, &String::from_utf8_lossy(name)),
+                    }
+                }
                 _ => failure(Reason::Mechanism, ""),
             };
             let _ = responses.send(Ok(response(step))).await;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn get_mechanisms(
+        &self,
+        _: Request<GetMechanismsRequest>,
+    ) -> Result<Response<GetMechanismsResponse>, Status> {
+        let unknown = || Status::unimplemented("an older version");
+        let mechanisms = self.mechanisms.clone().ok_or_else(unknown)?;
+        Ok(Response::new(GetMechanismsResponse { mechanisms }))
     }
 
     async fn check_sender(

@@ -186,6 +186,58 @@ async fn an_auth_service_that_is_away_is_a_454_and_comes_back_by_itself() {
     relay.expect(&[("RCPT TO:<john@example.org>", "250 2.1.5 Ok")]).await;
 }
 
+/// Waits until AUTH offers this, and gives the client that saw it.
+async fn offered(world: &World, mechanisms: &str) -> Client {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let mut client = Client::encrypted(world.submission, &world.ca).await;
+        let ehlo = client.say("EHLO client.test").await;
+        if ehlo.contains(&format!("AUTH {mechanisms}\r\n")) {
+            return client;
+        }
+        assert!(std::time::Instant::now() < deadline, "{ehlo}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn auth_offers_what_the_service_has_and_moves_what_it_says() {
+    let mut world = World::start(STRANGERS).await;
+    offered(&world, "PLAIN LOGIN").await;
+    world.auth_service.0.cancel();
+    (&mut world.auth_service.1).await.unwrap();
+    world.auth_service = auth::start_with(world.auth, &["SCRAM-SHA-256", "PLAIN", "NOT A NAME"]);
+    let mut client = offered(&world, "SCRAM-SHA-256 PLAIN").await;
+    client
+        .expect(&[
+            ("AUTH LOGIN", "504 5.5.4 "),
+            // hello, who?, *
+            ("AUTH SCRAM-SHA-256 aGVsbG8=", "334 d2hvPw==\r\n"),
+            ("*", "501 5.7.0 "),
+            // hello, who?, eve, it is me
+            ("AUTH SCRAM-SHA-256 aGVsbG8=", "334 d2hvPw==\r\n"),
+            ("ZXZl", "334 aXQgaXMgbWU=\r\n"),
+            ("", "535 5.7.8 "),
+            ("AUTH SCRAM-SHA-256 eA==", "504 5.5.4 "),
+            // hello, who?, john, it is me
+            ("AUTH scram-sha-256 aGVsbG8=", "334 d2hvPw==\r\n"),
+            ("am9obg==", "334 aXQgaXMgbWU=\r\n"),
+            ("", "235 2.7.0 "),
+            ("MAIL FROM:<john@example.org>", "250 "),
+        ])
+        .await;
+    let mut waiting = offered(&world, "SCRAM-SHA-256 PLAIN").await;
+    waiting.expect(&[("AUTH SCRAM-SHA-256 aGVsbG8=", "334 ")]).await;
+    // One that has begun comes to its end while the service stops. Away, it has what it had.
+    world.auth_service.0.cancel();
+    waiting.expect(&[("am9obg==", "334 aXQgaXMgbWU=\r\n"), ("", "235 2.7.0 ")]).await;
+    (&mut world.auth_service.1).await.unwrap();
+    world.until_ready(false).await;
+    offered(&world, "SCRAM-SHA-256 PLAIN").await;
+    world.auth_service = auth::start(world.auth, None);
+    offered(&world, "PLAIN LOGIN").await;
+}
+
 #[tokio::test]
 async fn mutual_tls_towards_the_auth_service() {
     let world = World::start_with_rpc(STRANGERS).await;

@@ -1,0 +1,181 @@
+//! Passwords against the hashes of the database.
+//!
+//! An unknown login costs the same time as a wrong password: the password is then verified against the stored string
+//! seen last, and the result thrown away. (Accounts under schemes of different cost can still be told apart by who
+//! measures long enough.)
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::address;
+use crate::cache::Verified;
+use crate::hashing::{HashError, Hashing};
+use crate::metrics::Metrics;
+use crate::sasl::Credentials;
+use crate::scheme::{self, SchemeError};
+use crate::sql::{Account, Store, StoreError};
+
+/// Why credentials were not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// No such account.
+    #[error("unknown login")]
+    UnknownLogin,
+    /// The account exists, the password is another one.
+    #[error("wrong password")]
+    WrongPassword,
+    /// The account has no password: NULL in the database.
+    #[error("the account has no password")]
+    NoPassword,
+    /// The account's hash is one that nothing matches.
+    #[error("the account is locked")]
+    Locked,
+    /// The back end does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The password could not be checked.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+}
+
+impl Refusal {
+    /// Nobody knows whether the credentials are right.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            Self::UnknownLogin | Self::WrongPassword | Self::NoPassword | Self::Locked => false,
+            Self::Store(_) | Self::Hash(_) => true,
+        }
+    }
+}
+
+/// The accounts of a database.
+pub(crate) struct Passwords {
+    store: Store,
+    hashing: Hashing,
+    verified: Verified,
+    /// What an unknown login is measured against.
+    seen: Mutex<SecretString>,
+    metrics: Metrics,
+}
+
+impl Passwords {
+    /// Over this database. Hashes one password.
+    pub(crate) fn new(store: Store, verified: Verified, metrics: Metrics) -> Result<Self, SchemeError> {
+        let decoy = scheme::hash(scheme::DEFAULT, &SecretString::from(rand::random::<u64>().to_string()))?;
+        Ok(Self { store, hashing: Hashing::new(metrics.clone()), verified, seen: Mutex::new(decoy.into()), metrics })
+    }
+
+    /// The database.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The login of these credentials, as the back end spells it.
+    pub(crate) async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<str>, Arc<Refusal>> {
+        let Credentials { login, password } = credentials;
+        let key = self.verified.key([login.as_bytes(), password.expose_secret().as_bytes()]);
+        let cached = self.verified.find(key.as_ref()).await;
+        self.metrics.cache(cached.is_some());
+        match cached {
+            Some(login) => Ok(login),
+            None => self.verified.verify(key, self.verify(credentials)).await,
+        }
+    }
+
+    async fn verify(&self, credentials: &Credentials) -> Result<Arc<str>, Refusal> {
+        let account = self.account(&credentials.login).await?;
+        let Some(Account { login, password: stored }) = account else {
+            return self.pretend(credentials, Refusal::UnknownLogin).await;
+        };
+        let Some(stored) = stored.filter(|stored| !stored.expose_secret().is_empty()) else {
+            return self.pretend(credentials, Refusal::NoPassword).await;
+        };
+        if scheme::is_locked(stored.expose_secret()) {
+            return self.pretend(credentials, Refusal::Locked).await;
+        }
+        let demand = scheme::check(stored.expose_secret()).map_err(HashError::from)?;
+        let right = self.hashing.verify(stored.clone(), credentials.password.clone()).await?;
+        if demand.slow {
+            self.remember(stored);
+        }
+        if right { Ok(login.into()) } else { Err(Refusal::WrongPassword) }
+    }
+
+    async fn account(&self, login: &str) -> Result<Option<Account>, StoreError> {
+        for login in address::spellings(login) {
+            if let Some(account) = self.store.account(&login).await? {
+                return Ok(Some(account));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the time that a wrong password takes. Whatever comes out the answer is no, unless nothing comes out: then
+    /// it is the one that a login that exists would get, so that overload does not tell which logins exist.
+    async fn pretend(&self, credentials: &Credentials, refusal: Refusal) -> Result<Arc<str>, Refusal> {
+        let decoy = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.hashing.verify(decoy, credentials.password.clone()).await?;
+        Err(refusal)
+    }
+
+    fn remember(&self, stored: SecretString) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stored;
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::Duration;
+
+    use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+    use staffetta_config::Config;
+
+    use super::*;
+    use crate::accounts::Accounts;
+
+    /// The passwords of a database in which `cheap@example.org` has a cheap hash of "summersun", and `locked@example.org`
+    /// none.
+    async fn passwords(folder: &tempfile::TempDir) -> (Passwords, String) {
+        let url = format!("sqlite://{}", folder.path().join("users.db").display());
+        let sql = Config::parse(&format!("hostname = \"a.example\"\nauth.sql.url = {url:?}\n"), "t").unwrap().auth.sql;
+        let accounts = Accounts::open(&sql).await.unwrap();
+        accounts.add("john@example.org", &"moonlight".into()).await.unwrap();
+        accounts.close().await;
+        let cheap = scheme::hash("SSHA512", &"summersun".into()).unwrap();
+        let insert = |email: &str, password: &str| {
+            format!(
+                "INSERT INTO virtual_users (domain_id, email, password) SELECT id, '{email}', {password} FROM virtual_domains;"
+            )
+        };
+        let rows = insert("cheap@example.org", &format!("'{cheap}'")) + &insert("locked@example.org", "NULL");
+        let mut connection = SqliteConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(rows)).execute(&mut connection).await.unwrap();
+        let store = Store::new(&sql, Metrics::new()).unwrap();
+        (Passwords::new(store, Verified::new(Duration::ZERO), Metrics::new()).unwrap(), cheap)
+    }
+
+    fn seen(passwords: &Passwords) -> String {
+        passwords.seen.lock().unwrap().expose_secret().to_owned()
+    }
+
+    async fn refusal(passwords: &Passwords, login: &str) -> Refusal {
+        let credentials = Credentials { login: login.to_owned(), password: "wrong".into() };
+        Arc::into_inner(passwords.authenticate(&credentials).await.unwrap_err()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_unknown_login_is_measured_against_the_scheme_that_is_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let (passwords, cheap) = passwords(&folder).await;
+        assert!(seen(&passwords).starts_with("{ARGON2ID}"), "before anybody has come: what new accounts get");
+        assert!(matches!(refusal(&passwords, "cheap@example.org").await, Refusal::WrongPassword));
+        assert_eq!(seen(&passwords), cheap);
+        assert!(matches!(refusal(&passwords, "nobody@example.org").await, Refusal::UnknownLogin));
+        assert!(matches!(refusal(&passwords, "locked@example.org").await, Refusal::NoPassword));
+        assert_eq!(seen(&passwords), cheap, "who is not there changes nothing");
+        assert!(matches!(refusal(&passwords, "john@example.org").await, Refusal::WrongPassword));
+        assert!(seen(&passwords).starts_with("{ARGON2ID}"));
+    }
+}
