@@ -184,7 +184,9 @@ fn what_is_probably_not_meant_is_told() {
 #[test]
 fn passwords_in_clear_to_another_machine_are_warned_of() {
     let warnings = |socket: &str| {
-        let text = format!("hostname = \"mail.example.org\"\n[auth]\nbackend = \"dovecot\"\n[auth.dovecot]\nsocket = {socket:?}\n");
+        let text = format!(
+            "hostname = \"mail.example.org\"\n[auth]\nbackend = \"dovecot\"\n[auth.dovecot]\nsocket = {socket:?}\n"
+        );
         Config::parse(&text, "f.toml").unwrap().warnings()
     };
     for here in ["/run/dovecot/auth", "tcp:127.0.0.1:12345", "tcp:[::1]:12345", "tcp:localhost:12345"] {
