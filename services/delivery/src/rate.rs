@@ -30,7 +30,7 @@ impl Worker {
                 granted.tokens as usize
             }
             Err(error) => {
-                // Where no token can be had, no job can be claimed either.
+                // Nothing is claimed without a token; the queue offers the work again.
                 tracing::debug!(destination = work.destination.as_str(), %error, "failed to ask for a rate");
                 0
             }

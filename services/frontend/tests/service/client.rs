@@ -15,6 +15,14 @@ use tokio_rustls::TlsConnector;
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
+/// A message that is taken.
+pub(crate) const MESSAGE: &[(&str, &str)] = &[
+    ("MAIL FROM:<a@b.test>", "250 "),
+    ("RCPT TO:<b@example.com>", "250 "),
+    ("DATA", "354 "),
+    ("Subject: x\r\n\r\nx\r\n.", "250 2.0.0 "),
+];
+
 pub(crate) struct Client {
     io: Box<dyn Io>,
     buffer: Vec<u8>,

@@ -4,7 +4,7 @@ use staffetta_testkit::child::Running;
 use staffetta_testkit::ports::Port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::client::{Client, early};
+use crate::client::{Client, MESSAGE, early};
 use crate::world::World;
 
 /// We are the proxy; trusted is a network that only a header can name.
@@ -36,14 +36,7 @@ async fn answer_to(octets: &[u8], address: std::net::SocketAddr) -> String {
 async fn the_client_of_the_header_counts_for_trust_limits_log_and_trace() {
     let world = World::start_process(BEHIND, "format = \"postfix\"").await;
     let mut trusted = behind(TRUSTED, &world).await;
-    trusted
-        .expect(&[
-            ("MAIL FROM:<a@b.test>", "250 "),
-            ("RCPT TO:<b@example.com>", "250 "),
-            ("DATA", "354 "),
-            ("Subject: x\r\n\r\nx\r\n.", "250 2.0.0 "),
-        ])
-        .await;
+    trusted.expect(MESSAGE).await;
     let (message, body) = world.only_message().await;
     assert_eq!(message.origin.client.unwrap().to_string(), "192.0.2.7");
     assert!(String::from_utf8(body).unwrap().contains("[192.0.2.7]"));
@@ -209,14 +202,7 @@ async fn haproxy_names_its_clients_and_checks_our_health() {
         }
     }
     let mut client = Client::from("127.0.0.9", haproxy.v2.address()).await;
-    client
-        .expect(&[
-            ("MAIL FROM:<a@b.test>", "250 "),
-            ("RCPT TO:<b@example.com>", "250 "),
-            ("DATA", "354 "),
-            ("Subject: x\r\n\r\nx\r\n.", "250 2.0.0 "),
-        ])
-        .await;
+    client.expect(MESSAGE).await;
     let (message, _) = world.only_message().await;
     assert_eq!(message.origin.client.unwrap().to_string(), "127.0.0.9");
 }

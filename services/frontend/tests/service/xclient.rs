@@ -1,7 +1,7 @@
 //! XCLIENT: a proxy or a filter says for whom it comes.
 
 use crate::AUTH;
-use crate::client::Client;
+use crate::client::{Client, MESSAGE};
 use crate::world::World;
 
 /// We are the proxy; 192.0.2.0/24 is a network that only XCLIENT can name.
@@ -13,13 +13,6 @@ async fn proxied(attributes: &str, world: &World) -> Client {
     client.expect(&[(&format!("XCLIENT {attributes}"), "220 mail.test ESMTP"), ("EHLO client.test", "250-")]).await;
     client
 }
-
-const MESSAGE: &[(&str, &str)] = &[
-    ("MAIL FROM:<a@b.test>", "250 "),
-    ("RCPT TO:<b@example.com>", "250 "),
-    ("DATA", "354 "),
-    ("Subject: x\r\n\r\nx\r\n.", "250 2.0.0 "),
-];
 
 #[tokio::test]
 async fn the_client_that_is_named_counts_for_policy_limits_log_and_trace() {
