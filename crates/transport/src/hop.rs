@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use staffetta_config::{self as config, Config, Rate};
 use staffetta_mail::{Address, address_literal};
 use staffetta_policy::routing::{self, Defaults, Path};
-use staffetta_policy::tls::{Level, Need, Security};
+use staffetta_policy::tls::{self, Dane, Level, Need, Security, Sts};
 use staffetta_smtp::client::{Credentials, Protocol, ServerProfile};
 
 /// Where to go.
@@ -68,6 +68,20 @@ impl NextHop {
             Protocol::Smtp => "smtp",
             Protocol::Lmtp => "lmtp",
         }
+    }
+
+    /// What is asked of one of its hosts, for a message with this need. DANE and MTA-STS are not looked up in this version.
+    /// `failed_lately`: TLS did not work there a moment ago.
+    pub fn security(&self, host: &Arc<str>, need: Need, failed_lately: bool) -> Security {
+        tls::decide(&tls::Facts {
+            host,
+            level: self.level,
+            login: self.credentials.is_some(),
+            dane: Dane::Absent,
+            sts: Sts::Off,
+            need,
+            failed_lately,
+        })
     }
 
     /// For the SMTP client, towards a host that is asked for this.

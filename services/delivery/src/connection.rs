@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use staffetta_config::Timeouts;
 use staffetta_policy::classify;
-use staffetta_policy::tls::{self, Dane, Facts, Need, Security, Sts};
+use staffetta_policy::tls::{Need, Security};
 use staffetta_smtp::client::{Client, Event, Failure, Stage};
 use staffetta_transport::connect::{Stream, TlsClient, TlsSession, dial};
 use staffetta_transport::fallback::Fallback;
@@ -75,7 +75,7 @@ impl Opener<'_> {
     /// fails, the host is tried a second time without it.
     pub(crate) async fn open(&self, peer: &Candidate, started: Instant) -> Result<Connection, classify::Failure> {
         let ip = peer.address.ip();
-        let security = self.security(peer, self.fallback.applies(ip, Instant::now()));
+        let security = self.hop.security(&peer.host, self.need, self.fallback.applies(ip, Instant::now()));
         let result = self.open_with(peer, &security, started).await;
         let Err(classify::Failure::Session { failure, .. }) = &result else { return result };
         if !security.falls_back_after(failure) {
@@ -83,20 +83,7 @@ impl Opener<'_> {
         }
         tracing::info!(host = %peer.host, address = %peer.address, %failure, "retrying without TLS");
         self.fallback.remember(ip, Instant::now());
-        self.open_with(peer, &self.security(peer, true), started).await
-    }
-
-    /// What is asked of a host. DANE and MTA-STS are not looked up in this version.
-    fn security(&self, peer: &Candidate, failed_lately: bool) -> Security {
-        tls::decide(&Facts {
-            host: &peer.host,
-            level: self.hop.level,
-            login: self.hop.credentials.is_some(),
-            dane: Dane::Absent,
-            sts: Sts::Off,
-            need: self.need,
-            failed_lately,
-        })
+        self.open_with(peer, &self.hop.security(&peer.host, self.need, true), started).await
     }
 
     async fn open_with(

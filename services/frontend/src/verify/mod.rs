@@ -112,15 +112,13 @@ impl Verifier {
             inner.clients.refused();
             return Answer::Busy;
         }
-        match inner.flights.begin(&who) {
-            (Some(flight), waiting) => {
-                inner.metrics.from_probe.increment(1);
-                // It goes on if the client leaves: what it finds out is paid for.
-                tokio::spawn(self.clone().fly(flight, hop, who, (recipient, demands)));
-                waiting.answer().await
-            }
-            (None, waiting) => waiting.answer().await,
+        let (flight, waiting) = inner.flights.begin(&who);
+        if let Some(flight) = flight {
+            inner.metrics.from_probe.increment(1);
+            // It goes on if the client leaves: what it finds out is paid for.
+            tokio::spawn(self.clone().fly(flight, hop, who, (recipient, demands)));
         }
+        waiting.answer().await
     }
 
     async fn fly(self, flight: Flight, hop: NextHop, who: String, asked: (Address, Demands)) {

@@ -11,7 +11,7 @@ use staffetta_config::Config;
 use staffetta_mail::{Address, BodyType, Recipient, ReversePath};
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::mx::Candidate;
-use staffetta_policy::tls::{Dane, Facts, Need, Security, Sts, decide};
+use staffetta_policy::tls::{Need, Security};
 use staffetta_smtp::client::{self, Client, Event, Outcome, Stage, TransactionId, Transfer};
 use staffetta_transport::connect::{Stream, TlsClient, dial};
 use staffetta_transport::dns::Resolver;
@@ -71,12 +71,12 @@ impl Prober {
     /// One address; a second time without TLS, where a failed handshake allows that.
     async fn ask_at(&self, hop: &NextHop, peer: &Candidate, question: &Transfer) -> Result<(), Failure> {
         let (ip, need) = (peer.address.ip(), need(question));
-        let security = security(hop, peer, need, self.fallback.applies(ip, Instant::now()));
+        let security = hop.security(&peer.host, need, self.fallback.applies(ip, Instant::now()));
         let result = self.converse(hop, peer, &security, question).await;
         match &result {
             Err(Failure::Session { failure, .. }) if security.falls_back_after(failure) => {
                 self.fallback.remember(ip, Instant::now());
-                self.converse(hop, peer, &self::security(hop, peer, need, true), question).await
+                self.converse(hop, peer, &hop.security(&peer.host, need, true), question).await
             }
             _ => result.map_err(|failure| match failure {
                 Failure::Session { peer, failure } => Failure::Session { peer, failure: need.unmet(failure) },
@@ -140,19 +140,6 @@ impl Prober {
 /// Another host would not say anything else, or should not be asked.
 fn is_answer(failure: &Failure) -> bool {
     matches!(failure, Failure::Session { failure, .. } if matches!(failure.stage(), Stage::Mail | Stage::Rcpt))
-}
-
-/// As a delivery of such mail would have it.
-fn security(hop: &NextHop, peer: &Candidate, need: Need, failed_lately: bool) -> Security {
-    decide(&Facts {
-        host: &peer.host,
-        level: hop.level,
-        login: hop.credentials.is_some(),
-        dane: Dane::Absent,
-        sts: Sts::Off,
-        need,
-        failed_lately,
-    })
 }
 
 fn need(question: &Transfer) -> Need {
