@@ -198,12 +198,14 @@ async fn a_selection_is_deleted_only_when_somebody_says_so() -> anyhow::Result<(
     assert_eq!(desk.listed(&[])?.len(), 2);
 
     // By recipient: the delivery of one message has another recipient, who must not lose it.
-    let (code, said, complained) = desk.run(&["delete", "--recipient", "lisa@x.example", "--yes"])?;
-    assert_eq!((code, said.as_str()), (Some(1), "1 messages deleted\n"));
-    assert!(complained.contains(&crowd), "{complained}");
+    let said = desk.says(&["delete", "--recipient", "lisa@x.example", "--dry-run"])?;
+    assert_eq!(said, format!("would delete {both}\nwould delete {crowd}\n2 messages would be deleted\n"));
+    assert_eq!(desk.says(&["delete", "--recipient", "lisa@x.example", "--yes"])?, "2 messages deleted\n");
     let rest = desk.json(&["show", &both])?;
     assert_eq!(rest["jobs"][0]["destination"], "y.example", "only the delivery that was meant");
     assert_eq!(rest["jobs"].as_array().map(Vec::len), Some(1));
+    let rest = desk.json(&["show", &crowd])?;
+    assert_eq!(rest["jobs"][0]["recipients"], serde_json::json!(["leo@x.example"]), "only whom was meant");
 
     assert_eq!(desk.json(&["delete", "--domain", "x.example", "--yes"])?["deleted"], 1);
     assert_eq!(desk.listed(&[])?, std::slice::from_ref(&both));
@@ -260,6 +262,34 @@ async fn what_is_bounced_ends_with_a_report_to_its_sender() -> anyhow::Result<()
         acts.iter().map(|act| (act.id.to_string(), &*act.verb, act.ended, act.recipients.join(","))).collect();
     let lisa = || "lisa@x.example".to_owned();
     assert_eq!(noted, [(both, "bounced", false, lisa()), (silent, "bounced", true, lisa())]);
+    Ok(())
+}
+
+/// One of three of a delivery is bounced, another held; while it is under way nobody takes it apart.
+#[tokio::test]
+async fn a_selection_by_recipient_leaves_the_others_of_a_delivery_alone() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let three = ["lisa@x.example", "leo@x.example", "lea@x.example"];
+    let id = desk.put("a@here.example", None, &three, CONTENT).await?.to_string();
+    assert_eq!(desk.says(&["bounce", "--recipient", "leo@x.example", "--yes"])?, "1 deliveries bounced\n");
+    assert_eq!(desk.says(&["hold", "--recipient", "lea@X.example"])?, "1 deliveries are held\n");
+    let shown = desk.json(&["show", &id])?;
+    let state = |job: usize| (shown["jobs"][job]["state"].clone(), shown["jobs"][job]["recipients"].clone());
+    assert_eq!(state(0), ("waiting".into(), serde_json::json!(["lisa@x.example"])), "{shown}");
+    assert_eq!(state(1), ("held".into(), serde_json::json!(["lea@x.example"])), "{shown}");
+    let reports = desk.claim("here.example").await?;
+    let Some(Body::Inline(report)) = reports.first().map(|job| &job.body) else { anyhow::bail!("no report") };
+    let report = String::from_utf8(report.to_vec())?;
+    assert!(report.contains("leo@x.example") && !report.contains("lisa@") && !report.contains("lea@"), "{report}");
+
+    let busy = desk.put("a@here.example", None, &["lisa@z.example", "leo@z.example"], CONTENT).await?.to_string();
+    let jobs = desk.claim("z.example").await?;
+    for verb in ["delete", "bounce"] {
+        let (code, _, complained) = desk.run(&[verb, "--recipient", "leo@z.example", "--yes"])?;
+        assert_eq!(code, Some(1), "{verb}");
+        assert!(complained.contains(&busy) && complained.contains("is being delivered"), "{verb}: {complained}");
+    }
+    assert_eq!(jobs[0].recipients, [0, 1]);
     Ok(())
 }
 

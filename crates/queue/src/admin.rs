@@ -45,6 +45,24 @@ impl Entry {
         })
     }
 
+    /// Those recipients of a job that a selection means.
+    pub(crate) fn selected_of(&self, job: &JobState, filter: &Filter) -> impl Iterator<Item = u32> {
+        let all = &self.message.envelope.recipients;
+        job.recipients.iter().copied().filter(move |&index| {
+            let address = all.get(index as usize).map(|recipient| recipient.address.as_str());
+            filter
+                .recipient
+                .as_deref()
+                .is_none_or(|wanted| address.is_some_and(|address| same_address(address, wanted)))
+        })
+    }
+
+    /// Has this selected job recipients that the selection does not mean? [`crate::Queue::separate`] takes them apart,
+    /// unless it is under way.
+    pub fn has_others(&self, job: &JobState, filter: &Filter) -> bool {
+        self.selected_of(job, filter).count() < job.recipients.len()
+    }
+
     /// The recipients of a job without a final state.
     pub fn addresses(&self, job: &JobState) -> impl Iterator<Item = &str> {
         let all = &self.message.envelope.recipients;

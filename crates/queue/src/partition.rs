@@ -69,7 +69,7 @@ impl Partition {
         format!("{}hb", self.tag)
     }
 
-    /// The immutable record (STRING).
+    /// The record (STRING).
     pub(crate) fn record(&self, id: QueueId) -> String {
         format!("{}m:{id}", self.tag)
     }

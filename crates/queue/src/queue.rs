@@ -221,6 +221,16 @@ impl Queue {
         self.shared.release(filter).await
     }
 
+    /// A selection by recipient never means the others of the same delivery: those that it means become a delivery of
+    /// their own, where they are. One that is under way stays whole. [`Queue::hold`], [`Queue::release`] and [`Queue::flush`]
+    /// do so by themselves.
+    ///
+    /// # Errors
+    /// Redis is away, or a record cannot be read; some may have been separated.
+    pub async fn separate(&self, filter: &Filter) -> Result<(), Error> {
+        self.shared.separate(filter).await
+    }
+
     /// What is stored of a message, whoever has it now: prefix and body as a worker would get them.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use staffetta_mail::{Envelope, QueueId};
 
-use crate::format::{BodyRef, Draft, Parsed, ReadError, WriteError};
+use crate::format::{BodyRef, Draft, Parsed, ReadError, WriteError, with_jobs};
 use crate::{Accept, Body, Destination, Message, UnixMillis};
 
 /// A record, read.
@@ -119,6 +119,31 @@ impl Record {
         all.zip(&self.assignment).filter(|(_, of)| **of == job).map(|(index, _)| index).collect()
     }
 
+    /// The octets of this record when these recipients of a job are a job of their own, which is the last one. `bytes`: of
+    /// the record as it is. `None`: it has as many jobs as there can be.
+    pub(crate) fn split(
+        &self,
+        bytes: &[u8],
+        newest: u8,
+        job: u16,
+        apart: &[u32],
+    ) -> Result<Option<(u16, Vec<u8>)>, ReadError> {
+        let (Some(destination), Ok(number)) =
+            (self.destinations.get(usize::from(job)), u16::try_from(self.destinations.len()))
+        else {
+            return Ok(None);
+        };
+        let mut assignment = self.assignment.clone();
+        assignment.resize(self.message.envelope.recipients.len(), 0);
+        for &recipient in apart {
+            if let Some(of) = assignment.get_mut(recipient as usize) {
+                *of = number;
+            }
+        }
+        let destinations: Vec<Destination> = self.destinations.iter().chain([destination]).cloned().collect();
+        with_jobs(bytes, newest, &destinations, &assignment).map(|bytes| Some((number, bytes)))
+    }
+
     /// Chunks of the body outside the record.
     pub(crate) fn chunks(&self) -> u32 {
         match self.body {
@@ -127,7 +152,7 @@ impl Record {
         }
     }
 
-    /// How many jobs the message had at its arrival.
+    /// How many jobs the message has or had.
     pub(crate) fn jobs(&self) -> u16 {
         u16::try_from(self.destinations.len()).unwrap_or(u16::MAX)
     }

@@ -137,6 +137,11 @@ scripts! {
         keys: waiting held due back_off lease; key_groups: ;
         args: job destination member term; arg_groups: ;
     }
+    /// Makes a job of some recipients of another.
+    Split(" flags=allow-oom", "split.lua") {
+        keys: record open extra held waiting state new_state; key_groups: ;
+        args: id job number was octets was_state state_octets new_state_octets; arg_groups: ;
+    }
     /// Deletes some jobs of a message.
     DropJobs(" flags=allow-oom", "common_note.lua", "drop.lua") {
         keys: due held back_off open extra acts; key_groups: states waiting;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use staffetta_mail::QueueId;
-use staffetta_queue::{Deleted, Entry, Filter, JobState, Moved, Place, Queue};
+use staffetta_queue::{Deleted, Destination, Filter, JobState, Moved, Place, Queue};
 
 use super::{Found, filter, for_each, is_unreadable};
 use crate::arguments::{Act, Delete, Flush, Selection};
@@ -152,7 +152,7 @@ pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<Exi
     let act = &delete.act;
     let mut outcome = Outcome::default();
     let doomed = match act.ids.as_slice() {
-        [] => select(queue, &filter(&act.selection), &mut outcome).await?,
+        [] => select(queue, &filter(&act.selection)).await?.0,
         ids => ids.iter().map(|&id| Chosen { id, jobs: None }).collect(),
     };
     if act.dry_run {
@@ -166,7 +166,7 @@ pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<Exi
         complain("nothing is deleted; say --yes, or --dry-run to see what it would be");
         return Ok(ExitCode::from(UNSURE));
     }
-    for Chosen { id, jobs } in doomed {
+    for Chosen { id, jobs } in separated(queue, act, doomed, &mut outcome).await? {
         let deleted = match &jobs {
             None => queue.delete(id).await?,
             Some(jobs) => queue.delete_jobs(id, jobs).await?,
@@ -185,32 +185,54 @@ pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<Exi
     Ok(outcome.report(act.json, "deleted", "messages deleted"))
 }
 
-/// A selection by domain or recipient never means the rest of a message.
-async fn select(queue: &Queue, filter: &Filter, outcome: &mut Outcome) -> anyhow::Result<Vec<Chosen>> {
-    let narrow = filter.destination.is_some() || filter.recipient.is_some();
-    let mut doomed = Vec::new();
-    for_each(queue, filter, |found| match found {
-        Found::Unreadable(message) => doomed.push(Chosen { id: message.id, jobs: None }),
-        Found::Entry(entry) if narrow => {
-            let (jobs, shared): (Vec<_>, Vec<_>) =
-                entry.selected(filter).partition(|job| !has_others(entry, job, filter.recipient.as_deref()));
-            if let Some(job) = shared.first() {
-                let (id, destination) = (entry.message.id, &job.destination);
-                outcome.fail(&format!("{id}: its delivery to {destination} has other recipients and stays"));
-            }
-            if !jobs.is_empty() {
-                let jobs = Some(jobs.iter().map(|job| job.number).collect());
-                doomed.push(Chosen { id: entry.message.id, jobs });
-            }
-        }
-        Found::Entry(entry) => doomed.push(Chosen { id: entry.message.id, jobs: None }),
-    })
-    .await?;
-    Ok(doomed)
+/// The same choice, without other recipients of the same deliveries.
+async fn separated(
+    queue: &Queue,
+    act: &Act,
+    chosen: Vec<Chosen>,
+    outcome: &mut Outcome,
+) -> anyhow::Result<Vec<Chosen>> {
+    if !act.ids.is_empty() || act.selection.recipient.is_none() {
+        return Ok(chosen);
+    }
+    let filter = filter(&act.selection);
+    queue.separate(&filter).await?;
+    let (mut chosen, shared) = select(queue, &filter).await?;
+    chosen.retain(|chosen| chosen.jobs.as_ref().is_none_or(|jobs| !jobs.is_empty()));
+    for (id, destination) in shared {
+        outcome.fail(&under_way(id, &destination));
+    }
+    Ok(chosen)
 }
 
-pub(super) fn has_others(entry: &Entry, job: &JobState, recipient: Option<&str>) -> bool {
-    recipient.is_some() && entry.addresses(job).count() > 1
+/// What is chosen, and the deliveries that have other recipients as well. A selection by domain or recipient never means
+/// the rest of a message.
+async fn select(queue: &Queue, filter: &Filter) -> anyhow::Result<(Vec<Chosen>, Vec<(QueueId, Destination)>)> {
+    let narrow = filter.destination.is_some() || filter.recipient.is_some();
+    let (mut chosen, mut shared) = (Vec::new(), Vec::new());
+    for_each(queue, filter, |found| match found {
+        Found::Unreadable(message) => chosen.push(Chosen { id: message.id, jobs: None }),
+        Found::Entry(entry) if narrow => {
+            let id = entry.message.id;
+            let mut jobs = Vec::new();
+            for job in entry.selected(filter) {
+                if entry.has_others(job, filter) {
+                    shared.push((id, job.destination.clone()));
+                } else {
+                    jobs.push(job.number);
+                }
+            }
+            chosen.push(Chosen { id, jobs: Some(jobs) });
+        }
+        Found::Entry(entry) => chosen.push(Chosen { id: entry.message.id, jobs: None }),
+    })
+    .await?;
+    Ok((chosen, shared))
+}
+
+/// A delivery that nobody can take apart.
+pub(super) fn under_way(id: QueueId, destination: &Destination) -> String {
+    format!("{id}: is being delivered to {destination} now, with other recipients, and stays")
 }
 
 /// Asks on a terminal; elsewhere nobody is there to answer.

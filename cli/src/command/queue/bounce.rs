@@ -9,9 +9,9 @@ use staffetta_config::Config;
 use staffetta_mail::report::{self, Fate, Original};
 use staffetta_mail::{QueueId, Recipient, Status};
 use staffetta_policy::client;
-use staffetta_queue::{Destination, Error, Job, Notice, Origin, Queue, Settled, Settlement};
+use staffetta_queue::{Destination, Error, Filter, Job, Notice, Origin, Queue, Settled, Settlement};
 
-use super::act::{Outcome, UNSURE, confirmed, filters, has_others, is_there};
+use super::act::{self, Outcome, UNSURE, confirmed};
 use super::{Found, for_each};
 use crate::arguments::Delete;
 use crate::terminal::{complain, say};
@@ -26,45 +26,42 @@ struct Doomed {
     id: QueueId,
     job: u16,
     destination: Destination,
+    /// It has recipients that are not meant.
+    shared: bool,
 }
 
 pub(super) async fn bounce(config: &Config, queue: &Queue, bounce: &Delete) -> anyhow::Result<ExitCode> {
-    let act = &bounce.act;
-    let (mut outcome, mut doomed) = (Outcome::default(), Vec::new());
-    for filter in filters(&act.ids, &act.selection) {
-        if is_there(queue, &filter, &mut outcome).await? {
-            for_each(queue, &filter, |found| match found {
-                Found::Unreadable(message) => {
-                    outcome.fail(&format!("{}: cannot be read by this program and stays where it is", message.id));
-                }
-                Found::Entry(entry) => {
-                    for job in entry.selected(&filter) {
-                        let (id, destination) = (entry.message.id, job.destination.clone());
-                        if has_others(entry, job, filter.recipient.as_deref()) {
-                            outcome
-                                .fail(&format!("{id}: its delivery to {destination} has other recipients and stays"));
-                        } else {
-                            doomed.push(Doomed { id, job: job.number, destination });
-                        }
-                    }
-                }
-            })
-            .await?;
+    let wanted = &bounce.act;
+    let (mut outcome, mut filters) = (Outcome::default(), Vec::new());
+    for filter in act::filters(&wanted.ids, &wanted.selection) {
+        if act::is_there(queue, &filter, &mut outcome).await? {
+            filters.push(filter);
         }
     }
-    if act.dry_run {
-        if !act.json {
+    let (mut doomed, unreadable) = select(queue, &filters).await?;
+    for id in unreadable {
+        outcome.fail(&format!("{id}: cannot be read by this program and stays where it is"));
+    }
+    if wanted.dry_run {
+        if !wanted.json {
             doomed.iter().for_each(|it| say(&format!("would bounce {} to {}", it.id, it.destination)));
         }
         outcome.done = doomed.len() as u64;
-        return Ok(outcome.report(act.json, "bounced", "deliveries would be bounced"));
+        return Ok(outcome.report(wanted.json, "bounced", "deliveries would be bounced"));
     }
-    if act.ids.is_empty() && !doomed.is_empty() && !bounce.yes && !confirmed("Bounce", doomed.len(), "deliveries")? {
+    if wanted.ids.is_empty() && !doomed.is_empty() && !bounce.yes && !confirmed("Bounce", doomed.len(), "deliveries")? {
         complain("nothing is bounced; say --yes, or --dry-run to see what it would be");
         return Ok(ExitCode::from(UNSURE));
     }
-    for Doomed { id, job, destination } in doomed {
-        match queue.take(id, job, &destination).await? {
+    if doomed.iter().any(|it| it.shared) {
+        for filter in &filters {
+            queue.separate(filter).await?;
+        }
+        doomed = select(queue, &filters).await?.0;
+    }
+    for Doomed { id, job, destination, shared } in doomed {
+        let taken = if shared { None } else { queue.take(id, job, &destination).await? };
+        match taken {
             Some(job) => end(config, queue, &job, &mut outcome).await?,
             None => {
                 outcome.leased += 1;
@@ -72,7 +69,25 @@ pub(super) async fn bounce(config: &Config, queue: &Queue, bounce: &Delete) -> a
             }
         }
     }
-    Ok(outcome.report(act.json, "bounced", "deliveries bounced"))
+    Ok(outcome.report(wanted.json, "bounced", "deliveries bounced"))
+}
+
+/// The deliveries that are meant, and messages that cannot be read.
+async fn select(queue: &Queue, filters: &[Filter]) -> anyhow::Result<(Vec<Doomed>, Vec<QueueId>)> {
+    let (mut doomed, mut unreadable) = (Vec::new(), Vec::new());
+    for filter in filters {
+        for_each(queue, filter, |found| match found {
+            Found::Unreadable(message) => unreadable.push(message.id),
+            Found::Entry(entry) => doomed.extend(entry.selected(filter).map(|job| Doomed {
+                id: entry.message.id,
+                job: job.number,
+                destination: job.destination.clone(),
+                shared: entry.has_others(job, filter),
+            })),
+        })
+        .await?;
+    }
+    Ok((doomed, unreadable))
 }
 
 async fn end(config: &Config, queue: &Queue, job: &Job, outcome: &mut Outcome) -> anyhow::Result<()> {

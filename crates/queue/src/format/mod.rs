@@ -3,7 +3,8 @@
 //! One file a version, with wire structs of its own and its golden octets; the newest two are read. A record begins with
 //! its version and an 8-octet stamp. The stamp is random for each attempt to accept a message: a repetition of the same
 //! enqueue carries the same one, a collision of ids does not. What follows is the version's; then the body, if it is small.
-//! A record is written once and never changed; its key holds the id. A state is written by deferrals.
+//! A record is written once, and changed only where an operator splits a job; its key holds the id. A state is written by
+//! deferrals.
 //!
 //! A new optional field is a new number in the newest version, never a change of what a number means. What a reader
 //! must not overlook gets a needed number: a program that does not know it leaves the record to a newer one. Only what
@@ -149,6 +150,27 @@ impl Parsed {
         }?;
         if parsed.destinations.is_empty() { Err(ReadError::Damaged("it has no destination")) } else { Ok(parsed) }
     }
+}
+
+/// The same record with other jobs: `destinations` of all, and the job of each recipient. What else it says stays as it
+/// is, what only a newer program understands too.
+pub(crate) fn with_jobs(
+    bytes: &[u8],
+    newest: u8,
+    destinations: &[Destination],
+    assignment: &[u16],
+) -> Result<Vec<u8>, ReadError> {
+    match bytes.first() {
+        Some(1) => v1::with_jobs(bytes, destinations, assignment),
+        Some(2) if newest >= 2 => v2::with_jobs(bytes, destinations, assignment),
+        Some(&version) => Err(ReadError::Version(version)),
+        None => Err(ReadError::Damaged("it is empty")),
+    }
+}
+
+/// The version in which a state is stored, with the scripts' octet in front.
+pub(crate) fn version_of_state(bytes: &[u8]) -> u8 {
+    if bytes.get(1) == Some(&0) { bytes.get(2).copied().unwrap_or(OLDEST) } else { 1 }
 }
 
 impl State {

@@ -145,6 +145,31 @@ fn what_is_asked_of_the_next_hop_is_never_left_out() {
     }
 }
 
+/// Only the jobs are others; a field of a newer program stays.
+#[test]
+fn a_record_gets_other_jobs_in_its_own_version() {
+    let (full, bare) = (full(), bare());
+    let (ab, local) = (["a.example", "b.example"].map(Destination::new), ["localhost"].map(Destination::new));
+    let aba = ["a.example", "b.example", "a.example"].map(Destination::new);
+    for version in [1, 2] {
+        for draft in [draft(&full, &ab), small(&bare, &local)] {
+            let written = draft.encode(version, STAMP).unwrap();
+            let changed = with_jobs(&written, NEWEST, &aba, &[0, 1, 2]).unwrap();
+            let other = Draft { destinations: &aba, assignment: &[0, 1, 2], ..draft.clone() };
+            same(&Parsed::read(&changed, NEWEST).unwrap(), &changed, &other);
+            assert_eq!(changed[..HEADER], written[..HEADER], "version {version}: the same enqueue");
+        }
+    }
+    let written = small(&bare, &local).encode(2, STAMP).unwrap();
+    assert_eq!(with_jobs(&written, 1, &ab, &[0, 1]), Err(ReadError::Version(2)));
+    // An optional field 90 in front of all others.
+    let newer =
+        [&written[..HEADER], &[written[HEADER] + 5, 0xb4, 0x01, 2, b'n', b'w'], &written[HEADER + 1..]].concat();
+    let changed = with_jobs(&newer, NEWEST, &ab, &[0, 1]).unwrap();
+    assert!(hex(&changed).contains("b401026e77") && changed.ends_with(b"body\r\n"), "{}", hex(&changed));
+    assert_eq!(Parsed::read(&changed, NEWEST).unwrap().destinations, ab);
+}
+
 #[test]
 fn every_version_of_a_state_has_its_octets() {
     let late = State {

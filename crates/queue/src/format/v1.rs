@@ -109,10 +109,24 @@ pub(super) fn write_record(draft: &Draft<'_>, out: Vec<u8>) -> Vec<u8> {
     out
 }
 
-pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
+/// The record, and what is behind it.
+fn parts(bytes: &[u8]) -> Result<(Record<'_>, &[u8]), ReadError> {
     let head = bytes.get(HEADER..).ok_or(ReadError::Damaged("it is cut short"))?;
-    let (record, body): (Record<'_>, _) =
-        postcard::take_from_bytes(head).map_err(|_| ReadError::Damaged("it is no record of format 1"))?;
+    postcard::take_from_bytes(head).map_err(|_| ReadError::Damaged("it is no record of format 1"))
+}
+
+pub(super) fn with_jobs(bytes: &[u8], destinations: &[Destination], assignment: &[u16]) -> Result<Vec<u8>, ReadError> {
+    let (mut record, body) = parts(bytes)?;
+    record.destinations = destinations.iter().map(Destination::as_str).collect();
+    record.assignment = assignment.to_vec();
+    // Writing into a Vec cannot fail, and no type here refuses to be serialised.
+    let mut out = postcard::to_extend(&record, bytes[..HEADER].to_vec()).unwrap_or_default();
+    out.extend_from_slice(body);
+    Ok(out)
+}
+
+pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
+    let (record, body) = parts(bytes)?;
     Ok(Parsed {
         envelope: mail::Envelope {
             sender: match record.sender {

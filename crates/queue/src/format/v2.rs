@@ -85,12 +85,7 @@ fn write_head(draft: &Draft<'_>, out: &mut Vec<u8>) {
     put_numbers(out, SIZE, [draft.size]);
     put_numbers(out, ARRIVED, [draft.arrived]);
     put_numbers(out, LIFETIME, [draft.lifetime]);
-    for destination in draft.destinations {
-        put(out, DESTINATION, destination.as_str().as_bytes());
-    }
-    if !draft.assignment.is_empty() {
-        put_numbers(out, ASSIGNMENT, draft.assignment.iter().map(|job| u64::from(*job)));
-    }
+    write_jobs(draft.destinations, draft.assignment, out);
     match &draft.body {
         BodyRef::Inline => {}
         BodyRef::Chunks { count, size } => put_numbers(out, CHUNKS, [u64::from(*count), *size]),
@@ -109,6 +104,15 @@ fn write_head(draft: &Draft<'_>, out: &mut Vec<u8>) {
     }
 }
 
+fn write_jobs(destinations: &[Destination], assignment: &[u16], out: &mut Vec<u8>) {
+    for destination in destinations {
+        put(out, DESTINATION, destination.as_str().as_bytes());
+    }
+    if !assignment.is_empty() {
+        put_numbers(out, ASSIGNMENT, assignment.iter().map(|job| u64::from(*job)));
+    }
+}
+
 fn write_recipient(recipient: &Recipient, out: &mut Vec<u8>) {
     put(out, ADDRESS, recipient.address.as_str().as_bytes());
     if let Some(notify) = recipient.notify {
@@ -124,10 +128,31 @@ fn put_text(out: &mut Vec<u8>, key: u64, text: Option<&str>) {
     }
 }
 
-pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
+/// The head, and what is behind it.
+fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8]), ReadError> {
     let mut rest = bytes.get(HEADER..).ok_or(ReadError::Damaged("it is cut short"))?;
     let length = take_number(&mut rest)?;
-    let mut head = take(&mut rest, length)?;
+    let head = take(&mut rest, length)?;
+    Ok((head, rest))
+}
+
+pub(super) fn with_jobs(bytes: &[u8], destinations: &[Destination], assignment: &[u16]) -> Result<Vec<u8>, ReadError> {
+    let (mut old, rest) = parts(bytes)?;
+    let mut head = Vec::with_capacity(old.len() + 64 + 2 * assignment.len());
+    while !old.is_empty() {
+        let field = take_field(&mut old)?;
+        if !matches!(field.key, DESTINATION | ASSIGNMENT) {
+            head.extend_from_slice(field.raw);
+        }
+    }
+    write_jobs(destinations, assignment, &mut head);
+    let mut out = bytes[..HEADER].to_vec();
+    put_number(&mut out, head.len() as u64);
+    Ok([out.as_slice(), &head, rest].concat())
+}
+
+pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
+    let (mut head, rest) = parts(bytes)?;
     let mut parsed = empty(bytes.len() - rest.len());
     while !head.is_empty() {
         read_field(&take_field(&mut head)?, &mut parsed)?;

@@ -16,6 +16,7 @@ const PAGE: usize = 500;
 
 impl Shared {
     pub(crate) async fn flush(&self, filter: &Filter) -> Result<u64, Error> {
+        self.separate(filter).await?;
         let mut total = self.release_poison(filter).await?;
         if filter.needs_records() {
             return Ok(total + self.flush_listed(filter).await?);

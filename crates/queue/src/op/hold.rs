@@ -59,14 +59,18 @@ impl Shared {
         to: To,
         movable: impl Fn(&JobState) -> bool,
     ) -> Result<Moved, Error> {
+        self.separate(filter).await?;
         let (mut moved, mut cursor) = (Moved::default(), None);
         loop {
             let page = self.list(filter, cursor, PAGE).await?;
             let jobs = || page.entries.iter().flat_map(|entry| entry.selected(filter).map(move |job| (entry, job)));
-            let tasks: Vec<Task> =
-                jobs().filter(|(_, job)| movable(job)).map(|(entry, job)| Task::of(entry, job)).collect();
+            // With others: it was under way when they were separated.
+            let busy =
+                |entry: &Entry, job: &JobState| matches!(job.place, Place::Leased(_)) || entry.has_others(job, filter);
+            let movable = jobs().filter(|(entry, job)| movable(job) && !busy(entry, job));
+            let tasks: Vec<Task> = movable.map(|(entry, job)| Task::of(entry, job)).collect();
             moved.jobs += self.move_tasks(to, &tasks).await?;
-            moved.leased += jobs().filter(|(_, job)| matches!(job.place, Place::Leased(_))).count() as u64;
+            moved.leased += jobs().filter(|(entry, job)| busy(entry, job)).count() as u64;
             moved.unreadable += page.unreadable.len() as u64;
             match page.next {
                 Some(next) => cursor = Some(next),

@@ -29,6 +29,7 @@ mod renew;
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod repeat_tests;
 mod settle;
+mod split;
 mod strays;
 mod take;
 #[cfg(test)]

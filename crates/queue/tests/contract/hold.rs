@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use staffetta_mail::QueueId;
-use staffetta_queue::{Deleted, Destination, Filter, Moved, Place, Settlement};
+use staffetta_queue::{Body, Deleted, Destination, Filter, Moved, Place, Settlement};
 
 use crate::world::{World, accept, world, world_with};
 
@@ -95,6 +95,75 @@ async fn selections_go_by_recipient_and_login() {
     let rest = crate::world::deferred(vec![0], Duration::ZERO);
     world.queue.settle(&of_first.lease, rest).await.unwrap();
     assert_eq!(found(recipient("b@x.example")).await, []);
+}
+
+fn recipient(address: &str) -> Filter {
+    Filter { recipient: Some(address.into()), ..Filter::default() }
+}
+
+/// One who shares a delivery is held alone, after an attempt as before; all are delivered once, nothing is left.
+#[tokio::test]
+async fn a_hold_by_recipient_leaves_the_others_of_a_delivery_alone() {
+    let world = world().await;
+    for size in [10, 300_000] {
+        let body = vec![b'b'; size];
+        let id = world.put(&["a@x.example", "b@x.example", "c@y.example", "d@x.example"], &body).await;
+        assert_eq!(world.queue.hold(&recipient("b@x.example")).await.unwrap(), moved(1, 0));
+        assert_eq!(world.queue.hold(&recipient("b@x.example")).await.unwrap(), moved(0, 0), "it is held already");
+        let job = world.claim_one("x.example").await;
+        assert_eq!(job.recipients, [0, 3]);
+        world.defer(&job, Duration::ZERO).await;
+        assert_eq!(world.queue.hold(&recipient("d@x.example")).await.unwrap(), moved(1, 0));
+        let jobs = world.queue.entry(id).await.unwrap().unwrap().jobs;
+        let [of_d] = jobs.iter().filter(|job| job.recipients == [3]).collect::<Vec<_>>()[..] else {
+            panic!("{jobs:?}")
+        };
+        assert_eq!((of_d.place, of_d.attempts), (Place::Held, 1), "what attempts have left behind goes along");
+        assert_eq!(of_d.reason.as_deref(), Some("450 4.2.0 later"));
+
+        let job = world.claim_one("x.example").await;
+        assert_eq!((&*job.recipients, job.attempts), (&[0][..], 1));
+        world.finish(&job).await;
+        assert_eq!(world.queue.release(&recipient("d@x.example")).await.unwrap(), moved(1, 0));
+        let job = world.claim_one("x.example").await;
+        assert_eq!(job.recipients, [3]);
+        world.finish(&job).await;
+        let job = world.claim_one("y.example").await;
+        assert_eq!(job.recipients, [2]);
+        world.finish(&job).await;
+        assert_eq!(world.queue.release(&by_id(id)).await.unwrap(), moved(1, 0));
+        let job = world.claim_one("x.example").await;
+        assert_eq!(job.recipients, [1]);
+        match &job.body {
+            Body::Inline(octets) => assert_eq!(*octets, body),
+            Body::Chunks { .. } => assert_eq!(world.queue.chunk(id, 0).await.unwrap(), &body[..256 * 1024]),
+        }
+        world.finish(&job).await;
+        world.keep_house().await;
+        assert_eq!(world.remains(), Vec::<String>::new());
+    }
+}
+
+/// Two who are held together are released one by one, and one of a single delivery that was never tried is deleted.
+#[tokio::test]
+async fn who_is_held_with_others_is_released_alone() {
+    let world = world().await;
+    let id = world.put(&["a@x.example", "b@x.example"], b"x").await;
+    world.queue.hold(&by_id(id)).await.unwrap();
+    assert_eq!(world.queue.release(&recipient("b@x.example")).await.unwrap(), moved(1, 0));
+    let job = world.claim_one("x.example").await;
+    assert_eq!(job.recipients, [1]);
+    assert_eq!(world.queue.hold(&recipient("b@x.example")).await.unwrap(), moved(0, 1), "it is under way");
+    world.finish(&job).await;
+    assert_eq!(places(&world, id).await, [Place::Held]);
+
+    let second = world.put(&["a@x.example", "b@x.example"], b"x").await;
+    let job = world.claim_one("x.example").await;
+    assert_eq!(world.queue.hold(&recipient("b@x.example")).await.unwrap(), moved(0, 1), "nor is it taken apart");
+    world.defer(&job, Duration::from_secs(600)).await;
+    assert_eq!(world.queue.flush(&recipient("b@x.example")).await.unwrap(), 1);
+    let job = world.claim_one("x.example").await;
+    assert_eq!((job.lease.id, &*job.recipients), (second, &[1][..]), "the other waits for his time");
 }
 
 /// A job that is held when its message's life ends must come up, or nobody would ever tell the sender.
