@@ -14,8 +14,8 @@
 //! | `gc` | bodies of messages that are over, to be deleted |
 //!
 //! Beside the partitions there are the registry with what workers can read, `{kq:cfg}` and `{kq:cfg}readers`, and the
-//! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`], and what servers said of recipients, `{V:<n>}`,
-//! see [`Verifications`]. docs/stored-formats.md has the octets of all.
+//! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`] and [`Guesses`], and what servers said of
+//! recipients, `{V:<n>}`, see [`Verifications`]. docs/stored-formats.md has the octets of all.
 
 mod admin;
 mod budget;
@@ -25,6 +25,7 @@ mod connection;
 mod error;
 mod format;
 mod gate;
+mod guess;
 mod incoming;
 mod job;
 mod ledger;
@@ -49,6 +50,7 @@ mod verification;
 pub use admin::{Act, Counts, Deleted, Entry, Filter, JobState, Moved, Page, Place, Unreadable};
 pub use budget::Budget;
 pub use error::{EnqueueError, Error};
+pub use guess::{Guesses, Permit, Taken, Usage};
 pub use incoming::Incoming;
 pub use job::{Job, Lease, Offer, Settled, Settlement};
 pub use ledger::{Charge, Payer};

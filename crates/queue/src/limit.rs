@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::{Cmd, Pipeline, Value};
 use staffetta_config::Rate;
 
 use crate::Error;
@@ -19,6 +20,9 @@ use crate::value;
 
 /// Longest wait for an answer; nobody shall wait for a limit that cannot be looked up.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// To one command.
+type Answer = Result<Value, Fault>;
 
 /// The limit of one kind of event.
 #[derive(Clone)]
@@ -59,23 +63,54 @@ impl Limiter {
     }
 
     async fn call(&self, who: &str, tokens: f64) -> Result<Granted, Error> {
-        let bucket = format!("{{L:{}:{who}}}", self.scope);
+        let answers = ask(&self.shared, [self.command(who, tokens)]).await?;
+        read(&next(&mut answers.into_iter())?)
+    }
+
+    /// What takes tokens; below 0: what gives them back.
+    pub(crate) fn command(&self, who: &str, tokens: f64) -> Cmd {
+        let bucket = self.bucket(who);
+        let (interval, size) = self.measure();
+        script::Rate { bucket: &bucket, tokens: Arg::Real(tokens), interval, size }.call()
+    }
+
+    /// The key of `who`'s bucket.
+    pub(crate) fn bucket(&self, who: &str) -> String {
+        format!("{{L:{}:{who}}}", self.scope)
+    }
+
+    /// How many ms it takes until a token is back, and how many tokens there are.
+    pub(crate) fn measure(&self) -> (Arg<'static>, Arg<'static>) {
         let interval = self.rate.per.as_secs_f64() * 1_000.0 / f64::from(self.rate.count);
-        let call = script::Rate {
-            bucket: &bucket,
-            tokens: Arg::Real(tokens),
-            interval: Arg::Real(interval),
-            size: u64::from(self.rate.count).into(),
-        }
-        .call();
-        let late = |_| Err(Fault::Unknown("no answer in time".to_owned()));
-        let answer = tokio::time::timeout(PATIENCE, self.shared.home().admin.ask(call)).await.unwrap_or_else(late)?;
-        match value::array(&answer) {
-            [taken, wait] => Ok(Granted {
-                tokens: u32::try_from(value::count(taken)).unwrap_or(u32::MAX),
-                empty_for: Duration::from_millis(value::count(wait)),
-            }),
-            _ => Err(Error::from(unexpected("rate", &answer))),
-        }
+        (Arg::Real(interval), u64::from(self.rate.count).into())
+    }
+}
+
+/// Asks all of it in one go, an answer for each; nobody waits for longer than [`PATIENCE`].
+pub(crate) async fn ask(shared: &Shared, commands: impl IntoIterator<Item = Cmd>) -> Result<Vec<Answer>, Error> {
+    let mut pipeline = Pipeline::new();
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    if pipeline.is_empty() {
+        return Ok(Vec::new());
+    }
+    let late = |_| Err(Fault::Unknown("no answer in time".to_owned()));
+    Ok(tokio::time::timeout(PATIENCE, shared.home().admin.send(&pipeline)).await.unwrap_or_else(late)?)
+}
+
+/// The next of some answers.
+pub(crate) fn next(answers: &mut impl Iterator<Item = Answer>) -> Answer {
+    answers.next().unwrap_or_else(|| Err(Fault::Unknown("an answer is missing".to_owned())))
+}
+
+/// What RATE answers.
+pub(crate) fn read(answer: &Value) -> Result<Granted, Error> {
+    match value::array(answer) {
+        [taken, wait] => Ok(Granted {
+            tokens: u32::try_from(value::count(taken)).unwrap_or(u32::MAX),
+            empty_for: Duration::from_millis(value::count(wait)),
+        }),
+        _ => Err(Error::from(unexpected("rate", answer))),
     }
 }

@@ -13,8 +13,8 @@ use crate::partition::REGISTRY;
 use crate::shared::Shared;
 use crate::value;
 use crate::{
-    Act, Body, Budget, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Health, Incoming, Job, Lease,
-    Limiter, Moved, Offer, Page, Payer, Rate, Settings, Settled, Settlement, UnixMillis, Verifications,
+    Act, Body, Budget, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Guesses, Health, Incoming,
+    Job, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Settings, Settled, Settlement, UnixMillis, Verifications,
 };
 
 /// How often [`Queue::ready`] looks.
@@ -165,6 +165,12 @@ impl Queue {
     /// A limit for the whole cluster; all that use the same `scope` share it and must agree on the rate.
     pub fn limiter(&self, scope: &'static str, rate: Rate) -> Limiter {
         Limiter::new(self.shared.clone(), scope, rate)
+    }
+
+    /// The limits of guesses at passwords: `auth` of each client, `login` of each login.
+    pub fn guesses(&self, per_client: Option<Rate>, per_login: Option<Rate>) -> Guesses {
+        let limiter = |scope, rate: Option<Rate>| rate.map(|rate| self.limiter(scope, rate));
+        Guesses::new(self.shared.clone(), limiter("auth", per_client), limiter("login", per_login))
     }
 
     /// What servers said of recipients, for the whole cluster.

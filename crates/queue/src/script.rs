@@ -112,6 +112,16 @@ scripts! {
         keys: bucket; key_groups: ;
         args: tokens interval size; arg_groups: ;
     }
+    /// Takes tokens of a login's limit.
+    Guess(" flags=allow-oom", "common_now.lua", "guess.lua", "rate.lua") {
+        keys: bucket known; key_groups: ;
+        args: network life tokens interval size; arg_groups: ;
+    }
+    /// Remembers from where a login was used.
+    Acquaint("", "common_now.lua", "acquaint.lua") {
+        keys: known; key_groups: ;
+        args: network life fresh room; arg_groups: ;
+    }
     /// Remembers what was said of a recipient.
     Verify("", "common_now.lua", "verify.lua") {
         keys: place; key_groups: ;

@@ -58,33 +58,25 @@ impl Quota {
         self.limited.increment(1);
     }
 
-    /// Puts a token back: what it was taken for does not count.
-    pub(crate) async fn give_back(&self, who: &str) {
-        self.own().give_back(who, Instant::now());
-        if let Err(error) = self.limiter.give_back(who, 1).await {
-            tracing::debug!(%error, "a token could not be put back");
-        }
-    }
-
     fn own(&self) -> std::sync::MutexGuard<'_, Buckets> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The buckets of one pod: when each will be full again. One that is full is not kept.
-struct Buckets {
+pub(crate) struct Buckets {
     interval: Duration,
     span: Duration,
     full_at: HashMap<Box<str>, Instant>,
 }
 
 impl Buckets {
-    fn new(rate: Rate) -> Self {
+    pub(crate) fn new(rate: Rate) -> Self {
         Self { interval: rate.per / rate.count, span: rate.per, full_at: HashMap::new() }
     }
 
     /// Takes a token, if there is one.
-    fn take(&mut self, who: &str, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, who: &str, now: Instant) -> bool {
         let full_at = self.full_at.get(who).copied().unwrap_or(now).max(now) + self.interval;
         // A bucket of seven in an hour misses some nanoseconds of its seventh token.
         if full_at > now + self.span + self.interval / 1000 {
@@ -97,7 +89,8 @@ impl Buckets {
         true
     }
 
-    fn give_back(&mut self, who: &str, now: Instant) {
+    /// Puts a token back.
+    pub(crate) fn give_back(&mut self, who: &str, now: Instant) {
         if let Some(full_at) = self.full_at.get_mut(who) {
             match full_at.checked_sub(self.interval).filter(|at| *at > now) {
                 Some(earlier) => *full_at = earlier,

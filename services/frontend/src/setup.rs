@@ -79,7 +79,7 @@ impl Shared {
         let mechanisms = auth.mechanisms().to_vec();
         Ok(Self {
             hostname: config.hostname.clone(),
-            failures: Failures::new(&queue, frontend.auth_failures_per_client),
+            failures: Failures::new(&queue, frontend.auth_failures_per_client, frontend.auth_failures_per_login),
             messages: frontend.messages_per_login.map(|rate| Quota::new(&queue, "message", rate)),
             names: frontend.reverse_dns.then(|| Names::new(resolver.clone())),
             intake: intake(config, queue.clone(), auth.clone(), resolver)?,

@@ -81,6 +81,13 @@ const KEYS: &[(&str, Test)] = &[
         "frontend.auth_failures_per_client",
         ("tests/tests/policy.rs", "a_client_that_guesses_passwords_is_sent_away_and_counted"),
     ),
+    (
+        "frontend.auth_failures_per_login",
+        (
+            "services/frontend/tests/service/guesses.rs",
+            "a_login_that_many_guess_at_is_closed_to_strangers_and_open_to_its_owner",
+        ),
+    ),
     ("frontend.postmaster", (FRONTEND, "mail_for_the_postmaster_goes_where_the_file_says")),
     ("frontend.proxy_from", (PROXY, "the_client_of_the_header_counts_for_trust_limits_log_and_trace")),
     (

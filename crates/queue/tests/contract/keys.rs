@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use staffetta_queue::{Durability, Filter, Queue, Rate, Settings, Settlement, Verification};
+use staffetta_queue::{Durability, Filter, Queue, Rate, Settings, Settlement, Usage, Verification};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, accept, deferred, world, world_with};
@@ -84,6 +84,8 @@ async fn busy(world: &World) {
     assert_eq!(world.queue.hold(&held).await.unwrap().jobs, 1);
     let limiter = world.queue.limiter("auth", Rate { count: 3, per: Duration::from_secs(600) });
     limiter.acquire("192.0.2.1", 1).await.unwrap();
+    let guesses = world.queue.guesses(None, Some(Rate { count: 3, per: Duration::from_secs(600) }));
+    guesses.settle(None, None, Some(&Usage::new("john", Some([192, 0, 2, 0].into())))).await.unwrap();
     let said = Verification::Undeliverable("no".to_owned());
     world.queue.verifications().remember("mx nobody@x.example", &said, Duration::from_secs(600)).await.unwrap();
 }

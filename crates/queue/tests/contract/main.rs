@@ -10,6 +10,7 @@ mod deliver;
 mod faults;
 mod garbage;
 mod gate;
+mod guess;
 mod hold;
 mod keys;
 mod limit;

@@ -424,6 +424,13 @@ impl Reply {
         Self::new(421, Status::new(4, 7, 0), format!("{hostname} Error: too many authentication failures"))
     }
 
+    /// Too many failed logins as one user, by whomever: this client need not be to blame. The same whether there is such a
+    /// user or not.
+    pub fn too_many_failures_of_login() -> Self {
+        let text = "Error: too many authentication failures for this user, try again later";
+        Self::new(454, Status::new(4, 7, 0), text)
+    }
+
     /// The peer was silent for too long.
     pub fn timeout(hostname: &str) -> Self {
         Self::new(421, Status::new(4, 4, 2), format!("{hostname} Error: timeout exceeded"))

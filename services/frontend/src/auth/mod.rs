@@ -1,6 +1,7 @@
 //! What the frontend asks the auth service. Every call has a deadline; "nobody could say" is an answer of its own and
 //! never a no.
 
+mod login;
 mod pool;
 mod sasl;
 mod tls;
@@ -18,7 +19,7 @@ use tonic::{Request, Status};
 
 pub(crate) use pool::TargetError;
 use pool::{Pool, Target};
-pub(crate) use sasl::{Exchange, Progress, Who};
+pub(crate) use sasl::{Carried, Exchange, Progress, Who};
 use tls::ClientTls;
 use turns::Turns;
 

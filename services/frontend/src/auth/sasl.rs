@@ -1,5 +1,5 @@
-//! One SASL exchange (RFC 4422). The prompts of PLAIN and LOGIN are put here; what the client answers is moved but not
-//! understood. Of all other mechanisms, the prompts come from the auth service.
+//! One SASL exchange (RFC 4422). The prompts of PLAIN and LOGIN are put here; what the client answers is moved, and only
+//! looked at for the name of a login that limits count by. Of all other mechanisms, the prompts come from the auth service.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 use super::Auth;
+use super::login::named;
 
 /// Longest wait for the service's next message.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
@@ -49,8 +50,29 @@ enum Missing {
 
 /// An exchange of which the service knows.
 struct Open {
-    asks: mpsc::Sender<AuthenticateRequest>,
-    answers: Streaming<AuthenticateResponse>,
+    subject: Subject,
+    asks: Asks,
+    answers: Answers,
+}
+
+/// Both ways of a stream.
+type Asks = mpsc::Sender<AuthenticateRequest>;
+type Answers = Streaming<AuthenticateResponse>;
+
+/// Whom an exchange is about.
+struct Subject {
+    mechanism: Box<str>,
+    /// Once the client has said it where it can be seen.
+    login: Option<Box<str>>,
+}
+
+/// What a message of the client holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// Nothing that anybody could be wrong about.
+    Nothing,
+    /// What may be credentials, of this login if that can be seen.
+    Credentials(Option<String>),
 }
 
 /// What became of one step.
@@ -92,6 +114,43 @@ impl AsRef<[u8]> for Wiped {
     }
 }
 
+impl Carried {
+    /// An initial response.
+    pub(crate) fn at_start(mechanism: &str, initial: Option<&Secret>) -> Self {
+        match (mechanism, initial) {
+            (_, None) | ("LOGIN", _) => Self::Nothing,
+            (_, Some(initial)) => Self::Credentials(named(mechanism, initial.expose())),
+        }
+    }
+}
+
+impl Exchange {
+    /// What this answer holds.
+    pub(crate) fn carried(&self, response: &Secret) -> Carried {
+        match &self.waits_for {
+            Missing::Name => Carried::Nothing,
+            Missing::Plain => Carried::Credentials(named("PLAIN", response.expose())),
+            Missing::Password(name) => Carried::Credentials(Some(String::from_utf8_lossy(name.expose()).into_owned())),
+            Missing::Answer(open) => Carried::Credentials(open.subject.login(response)),
+        }
+    }
+}
+
+impl Subject {
+    fn new(mechanism: &str, initial: Option<&Secret>) -> Self {
+        let login = initial.and_then(|initial| named(mechanism, initial.expose()));
+        Self { mechanism: mechanism.into(), login: login.map(Into::into) }
+    }
+
+    /// As it was said, or is said now.
+    fn login(&self, response: &Secret) -> Option<String> {
+        match &self.login {
+            Some(login) => Some(login.to_string()),
+            None => named(&self.mechanism, response.expose()),
+        }
+    }
+}
+
 impl Auth {
     /// Begins an exchange. `initial` is the decoded initial response, if the client sent one.
     pub(crate) async fn start(&self, mechanism: &str, initial: Option<Secret>, who: Who) -> Progress {
@@ -122,18 +181,20 @@ impl Auth {
 
     /// The first message of a mechanism that only the service knows.
     async fn open(&self, mechanism: &str, initial: Option<Secret>, who: Who) -> Progress {
+        let subject = Subject::new(mechanism, initial.as_ref());
         let initial_response = initial.map(Wiped::lend);
         let start = Start { mechanism: mechanism.to_owned(), initial_response, client: Some(who.clone()) };
         let result = in_time(async {
             let _turn = self.turns.take(&who.ip).await;
             self.pool.log_in(|client| begin(client, start.clone())).await
         });
-        let result = result.await;
+        let result = result.await.map(|(step, asks, answers)| (step, Open { subject, asks, answers }));
         self.relay(result, who)
     }
 
     /// A later one. It goes to the same pod.
     async fn go_on(&self, mut open: Open, response: Secret, who: Who) -> Progress {
+        open.subject.login = open.subject.login(&response).map(Into::into);
         let result = in_time(async {
             let _turn = self.turns.take(&who.ip).await;
             let request = AuthenticateRequest { step: Some(Ask::Response(Wiped::lend(response))) };
@@ -201,12 +262,12 @@ async fn complete(mut client: AuthServiceClient<Channel>, steps: Vec<Ask>) -> Re
 }
 
 /// Says the first thing of an exchange that goes on, and reads what comes of it.
-async fn begin(mut client: AuthServiceClient<Channel>, start: Start) -> Result<(Step, Open), Status> {
+async fn begin(mut client: AuthServiceClient<Channel>, start: Start) -> Result<(Step, Asks, Answers), Status> {
     let (asks, asked) = mpsc::channel(1);
     let request = AuthenticateRequest { step: Some(Ask::Start(start)) };
     asks.try_send(request).map_err(|_| Status::internal("no room for a message"))?;
     let mut answers = client.authenticate(ReceiverStream::new(asked)).await?.into_inner();
-    Ok((next(&mut answers).await?, Open { asks, answers }))
+    Ok((next(&mut answers).await?, asks, answers))
 }
 
 async fn in_time<T>(step: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
@@ -242,6 +303,26 @@ fn away(status: &Status) -> Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_login_is_known_when_its_credentials_come() {
+        let john = || Carried::Credentials(Some("john".to_owned()));
+        let exchange = |waits_for| Exchange { who: Who::default(), waits_for };
+        assert_eq!(Carried::at_start("PLAIN", Some(&secret("\0john\0x"))), john());
+        assert_eq!(exchange(Missing::Plain).carried(&secret("\0john\0x")), john());
+        assert_eq!(Carried::at_start("LOGIN", Some(&secret("john"))), Carried::Nothing, "a name is no guess");
+        assert_eq!(exchange(Missing::Name).carried(&secret("john")), Carried::Nothing);
+        assert_eq!(exchange(Missing::Password(secret("john"))).carried(&secret("x")), john());
+        assert_eq!(Carried::at_start("GSSAPI", Some(&secret("x"))), Carried::Credentials(None));
+        // SCRAM says the name first and proves it later.
+        let mut subject = Subject::new("SCRAM-SHA-256", None);
+        subject.login = subject.login(&secret("n,,n=john,r=a")).map(Into::into);
+        assert_eq!(subject.login(&secret("c=biws,r=ab,p=x")).as_deref(), Some("john"));
+    }
 
     #[test]
     fn a_secret_is_lent_to_all_tries_of_a_call_and_copied_by_none() {

@@ -41,6 +41,8 @@ pub(super) enum LoginFailure {
     Unavailable,
     /// Too many of this client's logins failed lately.
     Limited,
+    /// Too many logins as this user failed lately.
+    LoginLimited,
 }
 
 impl Refused {
@@ -65,6 +67,7 @@ impl LoginFailure {
             Self::Mechanism => "mechanism",
             Self::Unavailable => "auth_unavailable",
             Self::Limited => "auth_failures",
+            Self::LoginLimited => "auth_failures_per_login",
         }
     }
 
@@ -74,7 +77,7 @@ impl LoginFailure {
             Self::Credentials => "failed",
             Self::Malformed | Self::Mechanism => "malformed",
             Self::Unavailable => "unavailable",
-            Self::Limited => "limited",
+            Self::Limited | Self::LoginLimited => "limited",
         }
     }
 
@@ -85,6 +88,7 @@ impl LoginFailure {
             Self::Mechanism => Reply::unknown_mechanism(),
             Self::Unavailable => Reply::authentication_unavailable(),
             Self::Limited => Reply::too_many_auth_failures(hostname),
+            Self::LoginLimited => Reply::too_many_failures_of_login(),
         }
     }
 }

@@ -5,8 +5,8 @@ use staffetta_smtp::server::{Answer, SaslStep};
 
 use super::Dialog;
 use super::refused::{LoginFailure, Refused, login_refused};
-use crate::auth::{Progress, Who};
-use crate::failures::Guess;
+use crate::auth::{Carried, Progress, Who};
+use crate::failures::{Guess, Spent};
 
 impl Dialog<'_> {
     pub(super) async fn sasl(&mut self, step: SaslStep) -> Answer<Refused> {
@@ -30,30 +30,34 @@ impl Dialog<'_> {
                 return Answer::Proceed;
             }
         };
-        if let Some(guess) = guess
-            && !progress.is_wrong_credentials()
-        {
-            guess.forgive().await;
+        match guess {
+            Some(guess) if matches!(progress, Progress::Success(_)) => guess.right().await,
+            Some(guess) if !progress.is_wrong_credentials() => guess.forgive().await,
+            _ => {}
         }
         self.conclude(progress)
     }
 
-    /// Credentials are only looked at with a token: the client has not been wrong too often. Each step may be the one
-    /// that carries them.
+    /// Credentials are only looked at with a token: neither the client nor those who claim to be this login have been wrong
+    /// too often. Each step may be the one that carries them.
     async fn may_guess(&self, step: &SaslStep) -> Result<Option<Guess>, Answer<Refused>> {
-        let carries = match step {
-            SaslStep::Start { initial, .. } => initial.is_some(),
-            SaslStep::Response(_) => true,
-            SaslStep::Cancel => false,
+        let carried = match step {
+            SaslStep::Start { mechanism, initial } => Carried::at_start(mechanism, initial.as_ref()),
+            SaslStep::Response(response) => {
+                self.exchange.as_ref().map_or(Carried::Nothing, |exchange| exchange.carried(response))
+            }
+            SaslStep::Cancel => Carried::Nothing,
         };
-        if !carries || self.peer.trusted {
+        let Carried::Credentials(login) = carried else { return Ok(None) };
+        if self.peer.trusted {
             return Ok(None);
         }
         let shared = &self.door.shared;
-        match shared.failures.guess(self.peer.address.ip()).await {
-            Some(guess) => Ok(Some(guess)),
-            None => Err(login_refused(LoginFailure::Limited, None, &shared.hostname)),
-        }
+        let tried = shared.failures.guess(self.peer.address.ip(), self.peer.nameless, login.as_deref()).await;
+        tried.map(Some).map_err(|spent| match spent {
+            Spent::Client => login_refused(LoginFailure::Limited, login, &shared.hostname),
+            Spent::Login => login_refused(LoginFailure::LoginLimited, login, &shared.hostname),
+        })
     }
 
     fn conclude(&mut self, progress: Progress) -> Answer<Refused> {

@@ -5,6 +5,7 @@
 mod auth;
 mod client;
 mod content;
+mod guesses;
 mod log;
 mod names;
 mod proxy;

@@ -1,0 +1,239 @@
+//! Guesses at passwords, limited for each client and for each login over all pods: `frontend.auth_failures_per_client`,
+//! `frontend.auth_failures_per_login`.
+//!
+//! Tokens are taken before credentials are looked at and given back if they were right, so that fifty connections at once
+//! have no more guesses than one. Many honest logins at once may find no token for a moment: they wait for those that are
+//! under way in this pod, and are refused when these were all wrong. Trusted networks are not counted: a webmail
+//! stands for many users. A login's limit does not hold where it was used lately, or whoever has many addresses could
+//! lock its owner out.
+
+mod desk;
+mod known;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ::metrics::Counter;
+use staffetta_policy::client::network;
+use staffetta_queue::{Guesses, Permit, Queue, Rate, Taken, Usage};
+
+use crate::metrics;
+use crate::quota::Buckets;
+use desk::{Desk, Stay};
+use known::Known;
+
+/// Longest wait for the outcome of others.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Both limits. Share it in an `Arc`.
+pub(crate) struct Failures {
+    guesses: Guesses,
+    clients: Option<Own>,
+    logins: Option<Own>,
+    known: Mutex<Known>,
+    desk: Arc<Desk>,
+}
+
+/// What this pod counts of a limit, to decide while Redis is away.
+struct Own {
+    buckets: Mutex<Buckets>,
+    limited: Counter,
+    unavailable: Counter,
+}
+
+/// Which limit is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spent {
+    Client,
+    Login,
+}
+
+/// The right to have credentials looked at, once. Dropped: they were wrong, or nobody knows.
+pub(crate) struct Guess {
+    failures: Arc<Failures>,
+    /// With a token each, if they are limited.
+    client: Option<Stay>,
+    login: Option<Stay>,
+    usage: Option<Usage>,
+}
+
+impl Failures {
+    /// Without a rate there is no limit.
+    pub(crate) fn new(queue: &Queue, per_client: Option<Rate>, per_login: Option<Rate>) -> Arc<Self> {
+        let own = |scope, rate: Option<Rate>| rate.map(|rate| Own::new(scope, rate));
+        Arc::new(Self {
+            guesses: queue.guesses(per_client, per_login),
+            clients: own("auth", per_client),
+            logins: own("login", per_login),
+            known: Mutex::default(),
+            desk: Arc::default(),
+        })
+    }
+
+    /// May this client try credentials of this login, as far as it can be seen? `nameless`: it is somebody behind this
+    /// address.
+    pub(crate) async fn guess(
+        self: &Arc<Self>,
+        ip: IpAddr,
+        nameless: bool,
+        login: Option<&str>,
+    ) -> Result<Guess, Spent> {
+        let client = self.clients.as_ref().map(|_| self.desk.enter(&network(ip).to_string()));
+        let home = (!nameless).then(|| neighbourhood(ip));
+        let usage = self.logins.as_ref().zip(login).map(|(_, login)| Usage::new(login, home));
+        let login = usage.as_ref().map(|usage| self.desk.enter(usage.login()));
+        let mut guess = Guess { failures: Arc::clone(self), client, login, usage };
+        let mut spent = Spent::Client;
+        if tokio::time::timeout(PATIENCE, guess.obtain(&mut spent)).await == Ok(true) {
+            return Ok(guess);
+        }
+        let own = match spent {
+            Spent::Client => &self.clients,
+            Spent::Login => &self.logins,
+        };
+        if let Some(own) = own {
+            own.limited.increment(1);
+        }
+        Err(spent)
+    }
+
+    async fn take(&self, client: Option<&str>, usage: Option<&Usage>) -> Taken {
+        let clients = self.clients.as_ref().zip(client);
+        let logins = self.logins.as_ref().zip(usage);
+        if clients.is_none() && logins.is_none() {
+            return Taken { client: true, login: Permit::Free };
+        }
+        let taken = self.guesses.take(client, usage).await;
+        let away = taken.as_ref().err();
+        if let Some(error) = away {
+            tracing::debug!(%error, "guesses are counted by this pod alone now");
+        }
+        let client = clients.is_none_or(|(own, who)| own.take(who, taken.as_ref().ok().map(|taken| taken.client)));
+        let permit = taken.as_ref().ok().map(|taken| taken.login);
+        let login = logins.map_or(Permit::Free, |(own, usage)| self.permit(own, usage, permit));
+        Taken { client, login }
+    }
+
+    /// What Redis says of a login; without it, what this pod knows.
+    fn permit(&self, own: &Own, usage: &Usage, said: Option<Permit>) -> Permit {
+        let known = said == Some(Permit::Free) || said.is_none() && self.known().holds(usage);
+        if known {
+            self.known().note(usage, Instant::now());
+            return Permit::Free;
+        }
+        let granted = said.map(|permit| permit == Permit::Token);
+        if own.take(usage.login(), granted) { Permit::Token } else { Permit::No }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where somebody is at home: addresses of one line change, within the same 256 most of the time.
+fn neighbourhood(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & !0xff)),
+        IpAddr::V6(_) => network(ip),
+    }
+}
+
+impl Own {
+    fn new(scope: &'static str, rate: Rate) -> Self {
+        Self {
+            buckets: Mutex::new(Buckets::new(rate)),
+            limited: metrics::rate_limited(scope),
+            unavailable: metrics::rate_limit_unavailable(scope),
+        }
+    }
+
+    /// Counts along with what Redis has granted, and decides without it.
+    fn take(&self, who: &str, granted: Option<bool>) -> bool {
+        match granted {
+            Some(false) => false,
+            Some(true) => {
+                self.buckets().take(who, Instant::now());
+                true
+            }
+            None => {
+                self.unavailable.increment(1);
+                self.buckets().take(who, Instant::now())
+            }
+        }
+    }
+
+    fn give_back(&self, who: &str) {
+        self.buckets().give_back(who, Instant::now());
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guess {
+    /// Takes its tokens. `spent` is the limit that it waits for.
+    async fn obtain(&mut self, spent: &mut Spent) -> bool {
+        loop {
+            for stay in self.client.iter_mut().chain(&mut self.login) {
+                stay.look();
+            }
+            let client = self.client.as_ref().map(Stay::name);
+            let taken = self.failures.take(client, self.usage.as_ref()).await;
+            if let Some(client) = self.client.as_mut().filter(|_| taken.client) {
+                client.open();
+            }
+            if let Some(login) = self.login.as_mut().filter(|_| taken.login == Permit::Token) {
+                login.open();
+            }
+            *spent = match (taken.client, taken.login) {
+                (true, Permit::Free | Permit::Token) => return true,
+                (false, _) => Spent::Client,
+                (true, Permit::No) => Spent::Login,
+            };
+            // Half a right is none: whoever has no guess left must not use up those of a login.
+            self.give_back(None).await;
+            let waits_for = match spent {
+                Spent::Client => &self.client,
+                Spent::Login => &self.login,
+            };
+            let Some(stay) = waits_for else { return false };
+            if !stay.hope().await {
+                return false;
+            }
+        }
+    }
+
+    /// It does not count: the credentials were not looked at, or there is more to say.
+    pub(crate) async fn forgive(mut self) {
+        self.give_back(None).await;
+    }
+
+    /// They were right.
+    pub(crate) async fn right(mut self) {
+        let usage = self.usage.take();
+        if let Some(usage) = &usage {
+            self.failures.known().note(usage, Instant::now());
+        }
+        self.give_back(usage.as_ref()).await;
+    }
+
+    async fn give_back(&mut self, used: Option<&Usage>) {
+        let failures = &self.failures;
+        let open = |stay: &Option<Stay>| stay.as_ref().filter(|stay| stay.is_open()).map(|stay| stay.name().to_owned());
+        let (client, login) = (open(&self.client), open(&self.login));
+        for (own, who) in [(&failures.clients, &client), (&failures.logins, &login)] {
+            if let Some((own, who)) = own.as_ref().zip(who.as_ref()) {
+                own.give_back(who);
+            }
+        }
+        let settled = failures.guesses.settle(client.as_deref(), login.as_deref(), used).await;
+        if let Err(error) = settled {
+            tracing::debug!(%error, "a token could not be put back");
+        }
+        for stay in self.client.iter_mut().chain(&mut self.login) {
+            stay.close();
+        }
+    }
+}
