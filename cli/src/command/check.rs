@@ -8,7 +8,7 @@ use std::time::Duration;
 use staffetta_config::{Backend, Config, Finding, Service};
 use staffetta_queue::Queue;
 use staffetta_transport::connect::TlsClient;
-use staffetta_transport::dns::{DnsSettings, Resolver};
+use staffetta_transport::dns::{DnsSettings, Resolver, SetupError};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::ConfigFile;
@@ -76,12 +76,14 @@ async fn try_accounts(config: &Config) -> Option<Finding> {
 
 /// Any answer will do, also that the name does not exist.
 async fn try_dns(config: &Config) -> Option<Finding> {
-    let settings = DnsSettings { servers: config.dns.servers.clone(), ..DnsSettings::default() };
-    let error = match Resolver::new(&settings) {
+    let error = match Resolver::new(&DnsSettings::from(&config.dns)) {
         Ok(resolver) => match tokio::time::timeout(PATIENCE, resolver.mail_domain(&config.hostname)).await {
             Ok(answer) => answer.err()?.to_string(),
             Err(_) => "no server answers".to_owned(),
         },
+        Err(error @ SetupError::TrustAnchor { .. }) => {
+            return Some(Finding::new("dns.trust_anchor", error.to_string(), "a file of DNSKEY records"));
+        }
         Err(error) => error.to_string(),
     };
     Some(Finding::new("dns.servers", error, "reachable DNS servers, such as \"127.0.0.1:53\""))

@@ -7,7 +7,7 @@ use staffetta_policy::tls::Level;
 
 use crate::reader::Reader;
 use crate::table::DEFAULT_URL;
-use crate::{Backend, Config, Dnssec, DovecotAddress, Durability, ListenerKind, ListenerTls};
+use crate::{Backend, Config, DovecotAddress, Durability, ListenerKind, ListenerTls};
 
 /// Notes everything that does not go together.
 pub(crate) fn check(config: &Config, reader: &mut Reader) {
@@ -148,8 +148,6 @@ fn not_in_this_version(config: &Config, check: &mut Check<'_>) {
     let allowed = "\"redis://host:port\", \"rediss://host:port\", \"unix:/path\"";
     check.unavailable(is_many, "redis.url", allowed);
     check.unavailable(!config.spool.url.starts_with("file://"), "spool.url", &format!("{DEFAULT_URL:?}"));
-    check.unavailable(config.dns.dnssec != Dnssec::Off, "dns.dnssec", "\"off\"");
-    check.unavailable(config.dns.trust_anchor.is_some(), "dns.trust_anchor", "\"\"");
     check.unavailable(!config.delivery.dkim.is_empty(), "delivery.dkim", "leave it out");
 }
 

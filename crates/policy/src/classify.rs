@@ -56,6 +56,12 @@ pub enum Failure {
         /// What was looked up and what came back.
         detail: String,
     },
+    /// What the other side has published about TLS keeps this host from being used now: the look-up failed, or the host is
+    /// not among those that the domain names.
+    Unproven {
+        /// For the log and for people.
+        reason: String,
+    },
     /// The best MX is this system.
     Loop,
     /// Every address is one that must not be dialled (`delivery.blocked_networks`).
@@ -167,6 +173,7 @@ pub fn classify(failure: &Failure, domain: &str) -> Consequence {
         // Not of one message: all for this host wait until somebody has looked at the configuration.
         Failure::Route { detail } => Consequence::defer(Status::new(4, 3, 5), name_service(detail)).backing_off(true),
         Failure::Dns { detail } => Consequence::defer(Status::new(4, 4, 3), name_service(detail)),
+        Failure::Unproven { reason } => Consequence::next_host(Status::new(4, 7, 5), reason.clone()),
         Failure::Loop => looping(domain),
         Failure::Blocked => Consequence::bounce(
             Status::new(5, 4, 4),

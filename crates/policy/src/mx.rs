@@ -5,8 +5,8 @@
 //! mean, [`order`] puts hosts in line and finds mail loops, [`Search`] collects the addresses that an attempt may try,
 //! [`source`] picks our end.
 //!
-//! Answers carry what DNSSEC says of them ([`Proof`]): DANE needs a secure chain from the domain to the address, and
-//! what is bogus is never used.
+//! Answers carry what DNSSEC says of them ([`Proof`]): DANE needs a secure chain from the domain to the host. An answer
+//! that is bogus is none; the shell reports it as a look-up that failed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -26,8 +26,6 @@ const HOSTS: usize = 10;
 /// What DNSSEC says of an answer (RFC 4035 section 4.3), the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Proof {
-    /// It should be signed, and is not or wrongly: somebody may have forged it.
-    Bogus,
     /// Nobody vouches for it: not signed, or not checked.
     Insecure,
     /// Signed from a trust anchor down.
@@ -142,7 +140,7 @@ pub struct Candidate {
     pub host: Arc<str>,
     /// Where it is; an IPv4 address is never inside of IPv6.
     pub address: SocketAddr,
-    /// Of the way from the recipient's domain to this address.
+    /// Of what named the host: the way from the recipient's domain to it.
     pub proof: Proof,
 }
 
@@ -231,9 +229,8 @@ impl<'a> Search<'a> {
     ) {
         self.hosts += 1;
         let answer = match result {
-            Ok(answer) if answer.proof > Proof::Bogus => answer,
+            Ok(answer) => answer,
             // A look-up that may still succeed outweighs what is certain about another host.
-            Ok(_) => return self.trouble = Some(bogus(host, "A")),
             Err(failure) => return self.trouble = Some(failure),
         };
         let (blocked, usable): (Vec<IpAddr>, _) = answer.data.into_iter().partition(|&ip| is_blocked(self.blocked, ip));
@@ -241,11 +238,8 @@ impl<'a> Search<'a> {
         self.trouble.get_or_insert(certain);
         for ip in usable {
             let ip = ip.to_canonical();
-            let candidate = Candidate {
-                host: host.clone(),
-                address: SocketAddr::new(ip, self.port),
-                proof: self.proof.and(answer.proof),
-            };
+            let candidate =
+                Candidate { host: host.clone(), address: SocketAddr::new(ip, self.port), proof: self.proof };
             if has_route(ip) { self.found.push(candidate) } else { self.unreachable.push(candidate) }
         }
     }
@@ -279,11 +273,6 @@ fn first_few(found: Vec<Candidate>) -> Vec<Candidate> {
 /// DNS knows no such name, or nothing of this kind about it.
 pub fn not_found(name: &str, kind: &str) -> Failure {
     Failure::NotFound { detail: format!("for name={name} type={kind}: Host not found") }
-}
-
-/// DNSSEC says that the answer is false: no answer now.
-pub fn bogus(name: &str, kind: &str) -> Failure {
-    Failure::Dns { detail: format!("for name={name} type={kind}: DNSSEC validation failed") }
 }
 
 #[cfg(test)]

@@ -16,11 +16,15 @@
 //! A connection keeps its [`Security`], and a message is offered to it only if that [satisfies](Security::satisfies)
 //! the message's [`Need`]: what was good enough for the message that opened it may not be for the next one.
 
+mod tlsa;
+
 use std::fmt;
 use std::sync::Arc;
 
 use staffetta_mail::Envelope;
 use staffetta_smtp::client::{Failure, Stage, Tls};
+
+pub use tlsa::{AUTHORITY, END_ENTITY, Pins, Tlsa, Way, base_domains, judge};
 
 /// How much TLS a destination needs (`delivery.tls`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,32 +88,33 @@ pub enum Dane {
     /// Secure records, of which none can be used: TLS with whomever (section 2.2).
     Unusable,
     /// Secure records; the certificate must match one.
-    Records(Arc<[Tlsa]>),
+    Records(Arc<Pins>),
 }
 
-/// One TLSA record (RFC 6698 section 2.1).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Tlsa {
-    /// 2: a CA of the chain; 3: the server's own certificate.
-    pub usage: u8,
-    /// 0: the certificate; 1: its public key.
-    pub selector: u8,
-    /// 0: as it is; 1: SHA-256; 2: SHA-512.
-    pub matching: u8,
-    /// What it must be.
-    pub data: Vec<u8>,
-}
-
-/// What the policy of the recipient's domain says of a host (RFC 8461). A host that an enforced policy does not name is
-/// not used at all.
+/// What the policy of the recipient's domain says of a host (RFC 8461).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sts {
     /// No policy, or one that is only tested.
     #[default]
     Off,
-    /// `enforce`
+    /// `enforce`, and the host is one of those it names.
     Enforce,
+    /// `enforce`, and the host is none of those: not used at all, unless DANE vouches for it.
+    Unlisted,
 }
+
+/// What the other side has published about one of its hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// In the DNS.
+    pub dane: Dane,
+    /// On its web server.
+    pub sts: Sts,
+}
+
+/// A host that must not be used: the policy of the domain does not name it (RFC 8461 section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotListed;
 
 /// All that has a say.
 #[derive(Clone, Debug)]
@@ -120,10 +125,8 @@ pub struct Facts<'a> {
     pub level: Level,
     /// A user name and a password will be sent.
     pub login: bool,
-    /// What DNS says.
-    pub dane: Dane,
-    /// What the domain says.
-    pub sts: Sts,
+    /// What the other side says.
+    pub published: &'a Published,
     /// The most that a message at hand demands.
     pub need: Need,
     /// TLS failed with this host lately.
@@ -141,7 +144,7 @@ pub enum Trust {
         name: Arc<str>,
     },
     /// A match with one of these (RFC 7672 section 3).
-    Dane(Arc<[Tlsa]>),
+    Dane(Arc<Pins>),
 }
 
 /// Whose word counted, for metrics and log.
@@ -198,16 +201,31 @@ pub struct Security {
 }
 
 /// How to speak to a host.
-pub fn decide(facts: &Facts<'_>) -> Security {
-    let demand = if facts.need == Need::AuthenticatedTls { Level::Verify } else { Level::None };
-    let level = facts.level.with_login(facts.login).max(demand);
-    match (&facts.dane, facts.sts) {
+///
+/// # Errors
+/// Not at all.
+pub fn decide(facts: &Facts<'_>) -> Result<Security, NotListed> {
+    let level = lowest(facts.level, facts.login, facts.need);
+    let security = match (&facts.published.dane, facts.published.sts) {
         _ if level == Level::None => by_level(facts, level),
-        (Dane::Records(records), _) => required(Trust::Dane(records.clone()), Label::Dane),
+        (Dane::Records(pins), _) => required(Trust::Dane(pins.clone()), Label::Dane),
+        (_, Sts::Unlisted) => return Err(NotListed),
         (_, Sts::Enforce) => required(web(facts), Label::MtaSts),
         (Dane::Unusable, _) if level < Level::Verify => required(Trust::Any, Label::Dane),
         _ => by_level(facts, level),
-    }
+    };
+    Ok(security)
+}
+
+/// Does it matter what the other side has published?
+pub fn asks_what_is_published(level: Level, login: bool, need: Need) -> bool {
+    lowest(level, login, need) > Level::None
+}
+
+/// The level below which nothing brings a host.
+fn lowest(level: Level, login: bool, need: Need) -> Level {
+    let demand = if need == Need::AuthenticatedTls { Level::Verify } else { Level::None };
+    level.with_login(login).max(demand)
 }
 
 fn by_level(facts: &Facts<'_>, level: Level) -> Security {

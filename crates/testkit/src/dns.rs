@@ -1,7 +1,10 @@
 //! A fake DNS on loopback, UDP and TCP, whose zone a test can change while it runs.
 //!
 //! What was not declared does not exist (NXDOMAIN). Every answer is authoritative, has a TTL of one second, and
-//! negative answers carry an SOA so that resolvers cache them as briefly.
+//! negative answers carry an SOA so that resolvers cache them as briefly. Answers are proven if a test asks for that
+//! ([`FakeDns::vouch`], [`FakeDns::sign`]).
+
+mod proven;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -9,13 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA};
+use hickory_proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA, TLSA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
 use crate::ports::Port;
+use proven::Proofs;
 
 /// A running server; it ends when dropped.
 pub struct FakeDns {
@@ -30,7 +35,9 @@ struct Zone {
     failing: HashSet<Name>,
     failing_ipv6: HashSet<Name>,
     silent: HashSet<Name>,
-    queries: u64,
+    proofs: Proofs,
+    /// What was asked, in order: name and type.
+    asked: Vec<(Name, RecordType)>,
 }
 
 impl FakeDns {
@@ -53,7 +60,52 @@ impl FakeDns {
 
     /// Questions answered so far.
     pub fn queries(&self) -> u64 {
-        lock(&self.zone).queries
+        lock(&self.zone).asked.len() as u64
+    }
+
+    /// How often this was asked for: a name and a type, such as "TLSA", or "" for any.
+    pub fn asked(&self, name: &str, kind: &str) -> usize {
+        let name = (!name.is_empty()).then(|| fqdn(name));
+        let fits = |(asked, of): &&(Name, RecordType)| {
+            name.as_ref().is_none_or(|name| asked == name) && (kind.is_empty() || of.to_string() == kind)
+        };
+        lock(&self.zone).asked.iter().filter(fits).count()
+    }
+
+    /// From now on every answer that the client wants proven has the AD bit, as from a resolver that validates.
+    pub fn vouch(&self) -> &Self {
+        lock(&self.zone).proofs.vouches = true;
+        self
+    }
+
+    /// From now on every answer is signed. Returns the trust anchor, as a file holds it.
+    pub fn sign(&self) -> anyhow::Result<String> {
+        let (signer, anchor) = proven::key()?;
+        lock(&self.zone).proofs.signer = Some(signer);
+        Ok(anchor)
+    }
+
+    /// Nobody vouches for this name and what is below it: a zone without DNSSEC.
+    pub fn unsigned(&self, zone: &str) -> &Self {
+        lock(&self.zone).proofs.unsigned.insert(fqdn(zone));
+        self
+    }
+
+    /// The proof of this name's records is wrong; a resolver that validates answers SERVFAIL.
+    pub fn forged(&self, name: &str) -> &Self {
+        lock(&self.zone).proofs.forged.insert(fqdn(name));
+        self
+    }
+
+    /// Adds a TLSA record.
+    pub fn tlsa(&self, name: &str, [usage, selector, matching]: [u8; 3], data: &[u8]) -> &Self {
+        let (usage, selector, matching) = (CertUsage::from(usage), Selector::from(selector), Matching::from(matching));
+        self.add(name, RData::TLSA(TLSA::new(usage, selector, matching, data.to_vec())))
+    }
+
+    /// Adds a text.
+    pub fn txt(&self, name: &str, text: &str) -> &Self {
+        self.add(name, RData::TXT(TXT::new(vec![text.to_owned()])))
     }
 
     /// Adds `name MX preference exchange`.
@@ -113,6 +165,7 @@ impl FakeDns {
         zone.failing.remove(&fqdn(name));
         zone.failing_ipv6.remove(&fqdn(name));
         zone.silent.remove(&fqdn(name));
+        zone.proofs.forged.remove(&fqdn(name));
         drop(zone);
         self
     }
@@ -129,7 +182,6 @@ impl Zone {
     }
 
     fn answer(&mut self, request: &Message) -> Message {
-        self.queries += 1;
         let mut reply = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
         reply.metadata.recursion_desired = request.metadata.recursion_desired;
         reply.metadata.recursion_available = true;
@@ -169,7 +221,16 @@ impl Zone {
             let soa = SOA::new(fqdn("ns.test"), fqdn("hostmaster.test"), 1, 1, 1, 1, 1);
             reply.add_authority(Record::from_rdata(fqdn("test"), 1, RData::SOA(soa)));
         }
+        let at_name = self.records.get(&query.name.to_lowercase());
+        let exists: Vec<_> = at_name.into_iter().flatten().map(RData::record_type).collect();
+        self.proofs.prove(request, &mut reply, &exists);
         reply
+    }
+
+    fn note(&mut self, request: &Message) {
+        if let Some(query) = request.queries.first() {
+            self.asked.push((query.name.to_lowercase(), query.query_type));
+        }
     }
 }
 
@@ -205,8 +266,8 @@ async fn serve_stream(mut stream: TcpStream, zone: Arc<Mutex<Zone>>) {
 fn respond(zone: &Mutex<Zone>, request: &[u8]) -> Option<Vec<u8>> {
     let request = Message::from_vec(request).ok()?;
     let mut zone = lock(zone);
+    zone.note(&request);
     if zone.is_silent(&request) {
-        zone.queries += 1;
         return None;
     }
     zone.answer(&request).to_vec().ok()

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 use staffetta_config::{self as config, Config, Rate};
 use staffetta_mail::{Address, address_literal};
+use staffetta_policy::classify::Failure;
 use staffetta_policy::routing::{self, Defaults, Path};
-use staffetta_policy::tls::{self, Dane, Level, Need, Security, Sts};
+use staffetta_policy::tls::{self, Level, Need, NotListed, Published, Security};
 use staffetta_smtp::client::{Credentials, Protocol, ServerProfile};
 
 /// Where to go.
@@ -70,18 +71,28 @@ impl NextHop {
         }
     }
 
-    /// What is asked of one of its hosts, for a message with this need. DANE and MTA-STS are not looked up in this version.
-    /// `failed_lately`: TLS did not work there a moment ago.
-    pub fn security(&self, host: &Arc<str>, need: Need, failed_lately: bool) -> Security {
-        tls::decide(&tls::Facts {
-            host,
-            level: self.level,
-            login: self.credentials.is_some(),
-            dane: Dane::Absent,
-            sts: Sts::Off,
-            need,
-            failed_lately,
+    /// What is asked of one of its hosts, of which this is published, for a message with this need. `failed_lately`: TLS did
+    /// not work there a moment ago.
+    ///
+    /// # Errors
+    /// The host must not be used.
+    pub fn security(
+        &self,
+        host: &Arc<str>,
+        published: &Published,
+        need: Need,
+        failed_lately: bool,
+    ) -> Result<Security, Failure> {
+        let (level, login) = (self.level, self.credentials.is_some());
+        tls::decide(&tls::Facts { host, level, login, published, need, failed_lately }).map_err(|NotListed| {
+            Failure::Unproven { reason: format!("the MTA-STS policy of {} does not list {host}", self.name()) }
         })
+    }
+
+    /// Does it matter to mail with this need what its hosts have published? LMTP stays in the house.
+    pub fn asks_what_is_published(&self, need: Need) -> bool {
+        let login = self.credentials.is_some();
+        self.protocol == Protocol::Smtp && tls::asks_what_is_published(self.level, login, need)
     }
 
     /// For the SMTP client, towards a host that is asked for this.

@@ -9,10 +9,11 @@ use staffetta_config::Config;
 use staffetta_policy::classify::Failure;
 pub use staffetta_policy::mx::Candidate;
 use staffetta_policy::mx::{self, Answer, Order, Proof, Search};
+use staffetta_policy::tls::{Dane, Need, Published, Sts};
 
 use crate::connect::has_route;
 use crate::dns::{DnsError, MailDomain, MxHost, Resolver};
-use crate::hop::Target;
+use crate::hop::{NextHop, Target};
 use crate::own::OwnAddresses;
 
 /// What look-ups obey.
@@ -53,6 +54,32 @@ impl Planner {
         }
     }
 
+    /// What is published about a candidate, for mail with this need.
+    ///
+    /// # Errors
+    /// It could not be found out, and somebody may be hiding it: the host must not be used now (RFC 7672 section 2.1.2).
+    pub async fn published(&self, hop: &NextHop, candidate: &Candidate, need: Need) -> Result<Published, Failure> {
+        if !hop.asks_what_is_published(need) {
+            return Ok(Published::default());
+        }
+        Ok(Published { dane: self.dane(hop, candidate).await?, sts: Sts::Off })
+    }
+
+    /// Only where nobody can have changed the name on the way (section 2.2.1), and where it is a name.
+    async fn dane(&self, hop: &NextHop, candidate: &Candidate) -> Result<Dane, Failure> {
+        let Candidate { host, address, proof } = candidate;
+        if !self.resolver.proves() || *proof != Proof::Secure || host.parse::<IpAddr>().is_ok() {
+            return Ok(Dane::Absent);
+        }
+        let names = match &hop.key.target {
+            Target::Domain(domain) => vec![&**domain],
+            Target::Host { .. } | Target::Literal(_) => Vec::new(),
+        };
+        self.resolver.dane(host, address.ip(), address.port(), &names).await.map_err(|error| Failure::Unproven {
+            reason: format!("TLSA lookup error for {host}:{}: {error}", address.port()),
+        })
+    }
+
     /// A server that the operator named: its addresses are not restricted, and that there is none is not the fault of
     /// whoever sent the mail.
     async fn host(&self, host: &Arc<str>, port: u16) -> Result<Vec<Candidate>, Failure> {
@@ -66,9 +93,6 @@ impl Planner {
 
     async fn domain(&self, domain: &Arc<str>) -> Result<Vec<Candidate>, Failure> {
         let answer = self.resolver.mail_domain(domain).await.map_err(|error| dns(&error))?;
-        if answer.proof == Proof::Bogus {
-            return Err(mx::bogus(domain, "MX"));
-        }
         let hosts = match answer.data {
             MailDomain::Hosts(hosts) => hosts,
             MailDomain::NullMx => return Err(Failure::NullMx),

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use staffetta_dispatch::{Fate, Handle, Refused};
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::tls::Need;
+use staffetta_smtp::client::Stage;
 use staffetta_transport::itinerary::Candidate;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -298,6 +299,7 @@ impl Carrier {
         let worker = &self.worker;
         let opener = Opener {
             hop: &self.lane.hop,
+            planner: &worker.planner,
             tls: &worker.tls,
             timeouts: &worker.timeouts,
             source: worker.source_for(candidate.address.ip()),
@@ -312,6 +314,7 @@ impl Carrier {
         let result = opener.open(candidate, started).await.map_err(unmet);
         result.inspect_err(|failure| match failure {
             Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
+            Failure::Unproven { .. } => worker.metrics.attempt_failed_at(Stage::StartTls),
             _ => worker.metrics.attempt_failed(metrics::CONNECT),
         })
     }

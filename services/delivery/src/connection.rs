@@ -17,7 +17,7 @@ use staffetta_smtp::client::{Client, Event, Failure, Stage};
 use staffetta_transport::connect::{Stream, TlsClient, TlsSession, dial};
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::NextHop;
-use staffetta_transport::itinerary::Candidate;
+use staffetta_transport::itinerary::{Candidate, Planner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
@@ -29,6 +29,7 @@ const INPUT: usize = 4096;
 /// What opening a connection needs besides the candidate.
 pub(crate) struct Opener<'a> {
     pub(crate) hop: &'a NextHop,
+    pub(crate) planner: &'a Planner,
     pub(crate) tls: &'a TlsClient,
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) source: Option<std::net::IpAddr>,
@@ -75,7 +76,9 @@ impl Opener<'_> {
     /// fails, the host is tried a second time without it.
     pub(crate) async fn open(&self, peer: &Candidate, started: Instant) -> Result<Connection, classify::Failure> {
         let ip = peer.address.ip();
-        let security = self.hop.security(&peer.host, self.need, self.fallback.applies(ip, Instant::now()));
+        let published = self.planner.published(self.hop, peer, self.need).await?;
+        let asked = |failed_lately| self.hop.security(&peer.host, &published, self.need, failed_lately);
+        let security = asked(self.fallback.applies(ip, Instant::now()))?;
         let result = self.open_with(peer, &security, started).await;
         let Err(classify::Failure::Session { failure, .. }) = &result else { return result };
         if !security.falls_back_after(failure) {
@@ -83,7 +86,7 @@ impl Opener<'_> {
         }
         tracing::info!(host = %peer.host, address = %peer.address, %failure, "retrying without TLS");
         self.fallback.remember(ip, Instant::now());
-        self.open_with(peer, &self.hop.security(&peer.host, self.need, true), started).await
+        self.open_with(peer, &asked(true)?, started).await
     }
 
     async fn open_with(

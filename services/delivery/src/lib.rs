@@ -135,8 +135,8 @@ fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationTok
     let delivery = &config.delivery;
     // First: the other parts take their handles from the recorder that this describes.
     let metrics = Metrics::new();
-    let resolver = Resolver::new(&DnsSettings { servers: config.dns.servers.clone(), ..DnsSettings::default() })
-        .map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+    let resolver =
+        Resolver::new(&DnsSettings::from(&config.dns)).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     let tls = TlsClient::new(delivery.ca.as_deref()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     Ok(Worker {
         router: Router::new(config),

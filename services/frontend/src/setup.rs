@@ -210,7 +210,7 @@ pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>
 
 /// Whom recipients' domains and clients' names are asked of.
 pub(crate) fn resolver(config: &Config) -> anyhow::Result<Resolver> {
-    let settings = DnsSettings { servers: config.dns.servers.clone(), patience: Some(DNS_PATIENCE) };
+    let settings = DnsSettings { patience: Some(DNS_PATIENCE), ..DnsSettings::from(&config.dns) };
     Resolver::new(&settings).context("dns")
 }
 

@@ -20,6 +20,7 @@ const AUTH: &str = "services/auth/tests/service.rs";
 
 /// Two services find each other by what the world of these tests writes for it.
 const WORLD: Test = ("tests/tests/journey.rs", "one_message_reaches_all_its_destinations_once");
+const DANE: Test = ("services/delivery/tests/dane/mod.rs", "what_a_signed_zone_says_of_a_certificate_is_obeyed");
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
 const SNI: Test = (FRONTEND, "a_client_that_asks_for_a_name_gets_its_certificate");
 const QUERIES: Test = (AUTH, "each_parameter_of_a_query_is_what_its_name_says");
@@ -114,6 +115,8 @@ const KEYS: &[(&str, Test)] = &[
     ("frontend.listener.proxy_from", (PROXY, "a_listener_has_its_own_proxies_and_places")),
     ("frontend.listener.connection_limit", (PROXY, "a_listener_has_its_own_proxies_and_places")),
     ("dns.servers", WORLD),
+    ("dns.dnssec", DANE),
+    ("dns.trust_anchor", DANE),
     ("delivery.http", WORLD),
     ("delivery.concurrency", (DELIVERY, "connections_are_as_many_as_the_file_says")),
     ("delivery.destination_concurrency", (DELIVERY, "a_destination_has_as_many_connections_as_the_file_says")),
@@ -152,15 +155,8 @@ const KEYS: &[(&str, Test)] = &[
 ];
 
 /// Keys that are accepted and do nothing yet; the reference page says so.
-const NOT_YET: &[&str] = &[
-    "spool.url",
-    "spool.redis_limit",
-    "dns.dnssec",
-    "dns.trust_anchor",
-    "delivery.dkim.domain",
-    "delivery.dkim.selector",
-    "delivery.dkim.key",
-];
+const NOT_YET: &[&str] =
+    &["spool.url", "spool.redis_limit", "delivery.dkim.domain", "delivery.dkim.selector", "delivery.dkim.key"];
 
 /// Key to the text below its heading, and below that of its table.
 fn reference(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {

@@ -11,10 +11,10 @@ settings! {
     pub struct Dns {
         /// The servers to ask; none means those of the system (`/etc/resolv.conf`).
         value servers: Vec<SocketAddr> as List<DnsServer> = "",
-        /// Whether answers are proven with DNSSEC, which DANE needs.
+        /// Whether answers are proven with DNSSEC, which DANE needs. With `validate` the servers must hand signatures on;
+        /// with `trust-ad` they must validate, and nobody may sit between them and this machine.
         value dnssec: Dnssec as Choice<Dnssec> = "off",
-        /// A file with DS or DNSKEY records to trust, for `dnssec = "validate"`; none means the root of the internet.
-        /// Not available in this version.
+        /// A file with the DNSKEY records to trust, for `dnssec = "validate"`; none means the root of the internet.
         value trust_anchor: Option<PathBuf> as Maybe<FilePath> = "",
     }
 }
@@ -24,9 +24,9 @@ choices! {
     pub enum Dnssec {
         /// Nobody.
         Off = "off",
-        /// We do. Not available in this version.
+        /// We do.
         Validate = "validate",
-        /// The servers, whose AD bit is believed. Not available in this version.
+        /// The servers, whose AD bit is believed.
         TrustAd = "trust-ad",
     }
 }

@@ -4,8 +4,14 @@ use super::*;
 
 const LEVELS: [Level; 4] = [Level::None, Level::May, Level::Encrypt, Level::Verify];
 
+const NOTHING: &Published = &Published { dane: Dane::Absent, sts: Sts::Off };
+
 fn facts(host: &Arc<str>, level: Level) -> Facts<'_> {
-    Facts { host, level, login: false, dane: Dane::Absent, sts: Sts::Off, need: Need::Nothing, failed_lately: false }
+    Facts { host, level, login: false, published: NOTHING, need: Need::Nothing, failed_lately: false }
+}
+
+fn published(dane: Dane, sts: Sts) -> Published {
+    Published { dane, sts }
 }
 
 fn host() -> Arc<str> {
@@ -13,12 +19,18 @@ fn host() -> Arc<str> {
 }
 
 fn records() -> Dane {
-    Dane::Records([Tlsa { usage: 3, selector: 1, matching: 1, data: vec![1; 32] }].into())
+    judge("mx.example.net", &[], vec![Tlsa { usage: 3, selector: 1, matching: 1, data: vec![1; 32] }])
+}
+
+/// For hosts that may be used.
+fn allowed(facts: &Facts<'_>) -> Security {
+    let refused = |_| Security { starttls: Tls::Off, trust: Trust::Any, fallback: true, label: Label::None };
+    decide(facts).unwrap_or_else(refused)
 }
 
 /// `label: starttls trust`, and ` fallback`.
 fn shown(facts: &Facts<'_>) -> String {
-    let Security { starttls, trust, fallback, label } = decide(facts);
+    let Ok(Security { starttls, trust, fallback, label }) = decide(facts) else { return "not at all".to_owned() };
     let trust = match trust {
         Trust::Any => "any".to_owned(),
         Trust::WebPki { name } => format!("web {name}"),
@@ -36,6 +48,7 @@ fn the_strongest_word_counts() {
     let verify = "verify: Required web mx.example.net";
     let dane = "dane: Required dane";
     let sts = "mta-sts: Required web mx.example.net";
+    let not = "not at all";
     // What else is known, and what becomes of none, may, encrypt and verify.
     for (login, dane_found, sts_found, need, expected) in [
         (false, Dane::Absent, Sts::Off, Need::Nothing, [none, may, encrypt, verify]),
@@ -48,9 +61,17 @@ fn the_strongest_word_counts() {
         (false, Dane::Unusable, Sts::Off, Need::Nothing, [none, "dane: Required any", "dane: Required any", verify]),
         (false, Dane::Unusable, Sts::Enforce, Need::Nothing, [none, sts, sts, sts]),
         (false, Dane::Unusable, Sts::Off, Need::AuthenticatedTls, [verify; 4]),
+        // A host that the policy does not name: only DANE can vouch for it, and "none" asks nobody.
+        (false, Dane::Absent, Sts::Unlisted, Need::Nothing, [none, not, not, not]),
+        (true, Dane::Absent, Sts::Unlisted, Need::Nothing, [not; 4]),
+        (false, Dane::Absent, Sts::Unlisted, Need::AuthenticatedTls, [not; 4]),
+        (false, Dane::Unusable, Sts::Unlisted, Need::Nothing, [none, not, not, not]),
+        (false, records(), Sts::Unlisted, Need::Nothing, [none, dane, dane, dane]),
     ] {
         for (level, expected) in LEVELS.into_iter().zip(expected) {
-            let facts = Facts { login, dane: dane_found.clone(), sts: sts_found, need, ..facts(&host, level) };
+            let published = Published { dane: dane_found.clone(), sts: sts_found };
+            let facts = Facts { login, published: &published, need, ..facts(&host, level) };
+            assert_eq!(asks_what_is_published(level, login, need), expected != none, "{facts:?}");
             assert_eq!(shown(&facts), expected, "{facts:?}");
         }
     }
@@ -61,19 +82,20 @@ fn a_remembered_failure_counts_at_may_and_nowhere_else() {
     let host = host();
     let failed = |level| Facts { failed_lately: true, ..facts(&host, level) };
     assert_eq!(shown(&failed(Level::May)), "opportunistic: Off any");
-    assert!(decide(&failed(Level::May)).is_fallback());
+    assert!(allowed(&failed(Level::May)).is_fallback());
     for level in [Level::None, Level::Encrypt, Level::Verify] {
         assert_eq!(shown(&failed(level)), shown(&facts(&host, level)));
-        assert!(!decide(&failed(level)).is_fallback());
+        assert!(!allowed(&failed(level)).is_fallback());
     }
+    let (dane, sts) = (published(records(), Sts::Off), published(Dane::Absent, Sts::Enforce));
     let raised: [Facts<'_>; 4] = [
         Facts { login: true, ..failed(Level::May) },
-        Facts { dane: records(), ..failed(Level::May) },
-        Facts { sts: Sts::Enforce, ..failed(Level::May) },
+        Facts { published: &dane, ..failed(Level::May) },
+        Facts { published: &sts, ..failed(Level::May) },
         Facts { need: Need::AuthenticatedTls, ..failed(Level::May) },
     ];
     for facts in raised {
-        let security = decide(&facts);
+        let security = allowed(&facts);
         assert_eq!((security.starttls, security.is_fallback()), (Tls::Required, false), "{facts:?}");
     }
 }
@@ -83,6 +105,8 @@ fn only_a_failed_handshake_at_may_is_retried_in_plaintext() {
     let host = host();
     let handshake = Failure::TlsHandshake("no shared cipher".to_owned());
     let may = facts(&host, Level::May);
+    let (unusable, enforced) = (published(Dane::Unusable, Sts::Off), published(Dane::Absent, Sts::Enforce));
+    let pinned = published(records(), Sts::Off);
     for (facts, failure, retry) in [
         (may.clone(), &handshake, true),
         (may.clone(), &Failure::Lost { stage: Stage::StartTls }, true),
@@ -93,13 +117,14 @@ fn only_a_failed_handshake_at_may_is_retried_in_plaintext() {
         (Facts { failed_lately: true, ..may.clone() }, &handshake, false),
         (Facts { login: true, ..may.clone() }, &handshake, false),
         (Facts { need: Need::AuthenticatedTls, ..may.clone() }, &handshake, false),
-        (Facts { dane: Dane::Unusable, ..may.clone() }, &handshake, false),
-        (Facts { sts: Sts::Enforce, ..may }, &handshake, false),
+        (Facts { published: &unusable, ..may.clone() }, &handshake, false),
+        (Facts { published: &enforced, ..may.clone() }, &handshake, false),
+        (Facts { published: &pinned, ..may }, &handshake, false),
         (facts(&host, Level::None), &handshake, false),
         (facts(&host, Level::Encrypt), &handshake, false),
         (facts(&host, Level::Verify), &handshake, false),
     ] {
-        assert_eq!(decide(&facts).falls_back_after(failure), retry, "{facts:?} {failure:?}");
+        assert_eq!(allowed(&facts).falls_back_after(failure), retry, "{facts:?} {failure:?}");
     }
 }
 
@@ -107,15 +132,18 @@ fn only_a_failed_handshake_at_may_is_retried_in_plaintext() {
 fn rfc8689_a_message_that_demands_tls_goes_only_to_who_has_proved_its_name() {
     let host = host();
     for level in LEVELS {
-        let security = decide(&facts(&host, level));
+        let security = allowed(&facts(&host, level));
         assert!(security.satisfies(Need::Nothing));
         assert_eq!(security.satisfies(Need::AuthenticatedTls), level == Level::Verify, "{level:?}");
         // What is decided for such a message is good enough for it.
-        let demanded = decide(&Facts { need: Need::AuthenticatedTls, ..facts(&host, level) });
+        let demanded = allowed(&Facts { need: Need::AuthenticatedTls, ..facts(&host, level) });
         assert!(demanded.satisfies(Need::AuthenticatedTls));
     }
-    assert!(decide(&Facts { dane: records(), ..facts(&host, Level::May) }).satisfies(Need::AuthenticatedTls));
-    assert!(!decide(&Facts { dane: Dane::Unusable, ..facts(&host, Level::May) }).satisfies(Need::AuthenticatedTls));
+    for (dane, proves) in [(records(), true), (Dane::Unusable, false)] {
+        let published = published(dane, Sts::Off);
+        let security = allowed(&Facts { published: &published, ..facts(&host, Level::May) });
+        assert_eq!(security.satisfies(Need::AuthenticatedTls), proves, "{published:?}");
+    }
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Outbound connections: dial an address, turn the connection to TLS, speak over either.
 //!
 //! [`dial`] opens a TCP connection with a time limit, from a chosen source address, without Nagle's delay and with
-//! keep-alive. [`TlsClient`] holds the two client configurations that mail needs and upgrades a connection after
+//! keep-alive. [`TlsClient`] holds the client configurations that mail needs and upgrades a connection after
 //! STARTTLS (RFC 3207). [`Stream`] is either kind. Nothing here decides whether plaintext is acceptable; the caller's
 //! TLS policy does, on the facts of [`ConnectError`] and [`TlsError`].
 
+mod dane;
 mod stream;
 mod tls;
 

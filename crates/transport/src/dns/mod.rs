@@ -8,26 +8,35 @@
 //! query. UDP first, TCP after truncation or an error; answers are cached by their TTL. What MX records mean, order and
 //! loop rules are the pure functions of [`staffetta_policy::mx`].
 //!
-//! Answers carry what DNSSEC says of them. Nothing is validated in this version: all are [`Proof::Insecure`].
+//! Answers carry what DNSSEC says of them, if `dns.dnssec` has somebody prove them: we ourselves from a trust anchor down
+//! (`validate`), or the servers, whose AD bit is believed (`trust-ad`). What turns out to be bogus is a [`DnsError`].
+//! Otherwise all are [`Proof::Insecure`].
 
 mod observe;
+mod proof;
 mod reverse;
+mod tlsa;
+mod txt;
+mod upstream;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::dnssec::TrustAnchors;
+use hickory_resolver::proto::rr::{Name, RData};
 
 pub use observe::describe_metrics;
 use observe::{Kind, Observer, Outcome};
+use staffetta_config::{self as config, Dnssec};
 use staffetta_policy::mx;
 pub use staffetta_policy::mx::{Answer, MailDomain, MxHost, Proof};
+use upstream::Upstream;
 
 /// Answers kept in memory.
 const CACHE_SIZE: u64 = 200_000;
@@ -37,12 +46,33 @@ const NEGATIVE_TTL: Duration = Duration::from_secs(300);
 const ACTIVE_REQUESTS: usize = 1024;
 
 /// Whom to ask.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsSettings {
     /// The recursive resolvers; empty: those of the system (`/etc/resolv.conf`), and its hosts file for addresses.
     pub servers: Vec<SocketAddr>,
     /// How long a server has for one answer, of which there may be three tries; `None`: five seconds.
     pub patience: Option<Duration>,
+    /// Who proves answers.
+    pub dnssec: Dnssec,
+    /// A file of DNSKEY records to trust, when we do; `None`: the root of the internet.
+    pub trust_anchor: Option<PathBuf>,
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        Self { servers: Vec::new(), patience: None, dnssec: Dnssec::Off, trust_anchor: None }
+    }
+}
+
+impl From<&config::Dns> for DnsSettings {
+    fn from(dns: &config::Dns) -> Self {
+        Self {
+            servers: dns.servers.clone(),
+            patience: None,
+            dnssec: dns.dnssec,
+            trust_anchor: dns.trust_anchor.clone(),
+        }
+    }
 }
 
 /// A question that has no answer now; asking later may help. Completes "failed to look up …".
@@ -51,7 +81,7 @@ pub struct DnsSettings {
 pub struct DnsError {
     /// What was asked.
     pub name: String,
-    /// `MX`, `A`, `AAAA`, `PTR`.
+    /// `MX`, `A`, `TLSA` and so on.
     pub kind: &'static str,
     /// What went wrong, in a few words.
     pub reason: String,
@@ -59,14 +89,26 @@ pub struct DnsError {
 
 /// The resolver cannot be set up. Completes "failed to …".
 #[derive(Debug, thiserror::Error)]
-#[error("read the system's DNS configuration: {0}")]
-pub struct SetupError(String);
+pub enum SetupError {
+    /// Of the system.
+    #[error("read the system's DNS configuration: {0}")]
+    System(String),
+    /// Not there, not readable, or no DNSKEY records.
+    #[error("read the trust anchor {}: {reason}", path.display())]
+    TrustAnchor {
+        /// The configured file.
+        path: PathBuf,
+        /// In a few words.
+        reason: String,
+    },
+}
 
 /// A caching stub resolver. Cheap to clone; clones share the cache and the connections.
 #[derive(Clone)]
 pub struct Resolver {
-    inner: TokioResolver,
+    inner: hickory_resolver::Resolver<Upstream>,
     observer: Arc<Observer>,
+    dnssec: Dnssec,
 }
 
 /// What one question came to, before it means something for mail.
@@ -79,12 +121,13 @@ enum Found {
 impl Resolver {
     /// Sets the resolver up without asking anything. Install the metrics recorder first: handles are taken here.
     pub fn new(settings: &DnsSettings) -> Result<Self, SetupError> {
-        let provider = TokioRuntimeProvider::default();
+        let trust_ad = settings.dnssec == Dnssec::TrustAd;
+        let upstream = Upstream { inner: TokioRuntimeProvider::default(), trust_ad };
         let mut builder = if settings.servers.is_empty() {
-            TokioResolver::builder(provider).map_err(|e| SetupError(e.to_string()))?
+            hickory_resolver::Resolver::builder(upstream).map_err(|e| SetupError::System(e.to_string()))?
         } else {
-            let servers = settings.servers.iter().map(name_server).collect();
-            let mut builder = TokioResolver::builder_with_config(ResolverConfig::from_name_servers(servers), provider);
+            let config = ResolverConfig::from_name_servers(settings.servers.iter().map(name_server).collect());
+            let mut builder = hickory_resolver::Resolver::builder_with_config(config, upstream);
             builder.options_mut().use_hosts_file = ResolveHosts::Never;
             builder
         };
@@ -95,8 +138,19 @@ impl Resolver {
         options.try_tcp_on_error = true;
         options.case_randomization = true;
         options.max_active_requests = ACTIVE_REQUESTS;
-        let inner = builder.build().map_err(|e| SetupError(e.to_string()))?;
-        Ok(Self { inner, observer: Arc::new(Observer::new()) })
+        // An alias is a link of the chain that is proven.
+        options.preserve_intermediates = settings.dnssec != Dnssec::Off;
+        options.edns0 |= settings.dnssec != Dnssec::Off;
+        if settings.dnssec == Dnssec::Validate {
+            builder = builder.with_trust_anchor(Arc::new(trust_anchors(settings.trust_anchor.as_ref())?));
+        }
+        let inner = builder.build().map_err(|e| SetupError::System(e.to_string()))?;
+        Ok(Self { inner, observer: Arc::new(Observer::new()), dnssec: settings.dnssec })
+    }
+
+    /// Can an answer be [`Proof::Secure`]?
+    pub fn proves(&self) -> bool {
+        self.dnssec != Dnssec::Off
     }
 
     /// The hosts that take mail for `domain` (a name without brackets or trailing dot).
@@ -122,7 +176,15 @@ impl Resolver {
     pub async fn addresses(&self, host: &str) -> Result<Answer<Vec<IpAddr>>, DnsError> {
         let (v6, v4) = tokio::join!(self.family(host, Kind::Aaaa), self.family(host, Kind::A));
         match (v6, v4) {
-            (Ok(v6), Ok(v4)) => Ok(Answer { data: mx::interleave(v6.data, v4.data), proof: v6.proof.and(v4.proof) }),
+            (Ok(v6), Ok(v4)) => {
+                // A family that has no address has no say.
+                let proof = match (v6.data.is_empty(), v4.data.is_empty()) {
+                    (true, false) => v4.proof,
+                    (false, true) => v6.proof,
+                    _ => v6.proof.and(v4.proof),
+                };
+                Ok(Answer { data: mx::interleave(v6.data, v4.data), proof })
+            }
             (Ok(found), Err(error)) | (Err(error), Ok(found)) => {
                 if found.data.is_empty() {
                     Err(error)
@@ -156,17 +218,17 @@ impl Resolver {
 
     /// One question, counted and timed.
     async fn ask(&self, name: &str, kind: Kind) -> Result<Answer<Found>, DnsError> {
-        let Some(query) = fully_qualified(name) else { return Ok(unproven(Found::NoName)) };
-        let asked = Instant::now();
-        let result = self.inner.lookup(query, record_type(kind)).await;
-        let (outcome, found) = match result {
-            Ok(lookup) => (Outcome::Found, Ok(Found::Records(lookup))),
-            Err(error) if error.is_nx_domain() => (Outcome::NoName, Ok(Found::NoName)),
-            Err(error) if error.is_no_records_found() => (Outcome::NoData, Ok(Found::NoData)),
-            Err(error) => (Outcome::of(&error), Err(temporary(name, kind, &error))),
+        let Some(query) = fully_qualified(name) else {
+            return Ok(Answer { data: Found::NoName, proof: Proof::Insecure });
         };
-        self.observer.asked(kind, outcome, asked.elapsed());
-        found.map(unproven)
+        let asked = Instant::now();
+        let result = self.inner.lookup(query, kind.record_type()).await;
+        let found = match result {
+            Ok(lookup) => Ok(proof::of_lookup(lookup)),
+            Err(error) => proof::of_absence(&error).ok_or(error),
+        };
+        self.observer.asked(kind, Outcome::of(&found), asked.elapsed());
+        found.map_err(|error| temporary(name, kind, &error))
     }
 }
 
@@ -174,11 +236,6 @@ impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Resolver").finish_non_exhaustive()
     }
-}
-
-/// The one place where an answer gets its proof; a validating resolver has its say here.
-const fn unproven(found: Found) -> Answer<Found> {
-    Answer { data: found, proof: Proof::Insecure }
 }
 
 fn name_server(address: &SocketAddr) -> NameServerConfig {
@@ -189,13 +246,15 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
     server
 }
 
-fn record_type(kind: Kind) -> RecordType {
-    match kind {
-        Kind::Mx => RecordType::MX,
-        Kind::A => RecordType::A,
-        Kind::Aaaa => RecordType::AAAA,
-        Kind::Ptr => RecordType::PTR,
+fn trust_anchors(path: Option<&PathBuf>) -> Result<TrustAnchors, SetupError> {
+    let Some(path) = path else { return Ok(TrustAnchors::default()) };
+    let fail = |reason| SetupError::TrustAnchor { path: path.clone(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+    let anchors: TrustAnchors = text.parse().map_err(|error| fail(format!("{error}")))?;
+    if !text.contains("DNSKEY") {
+        return Err(fail("it holds no DNSKEY record".to_owned()));
     }
+    Ok(anchors)
 }
 
 /// `None` when the text cannot be a name at all (a label of more than 63 octets): such a domain does not exist.

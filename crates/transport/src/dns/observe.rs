@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::rr::RecordType;
 use metrics::{Counter, Histogram};
+use staffetta_policy::mx::Answer;
+
+use super::Found;
 
 const QUERIES: &str = "staffetta_dns_queries_total";
 const DURATION: &str = "staffetta_dns_query_duration_seconds";
@@ -15,6 +19,9 @@ pub(super) enum Kind {
     A,
     Aaaa,
     Ptr,
+    Cname,
+    Tlsa,
+    Txt,
 }
 
 /// How a question ended.
@@ -25,11 +32,12 @@ pub(super) enum Outcome {
     NoName,
     Timeout,
     Refused,
+    Bogus,
     Error,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Mx, Self::A, Self::Aaaa, Self::Ptr];
+    const ALL: [Self; 7] = [Self::Mx, Self::A, Self::Aaaa, Self::Ptr, Self::Cname, Self::Tlsa, Self::Txt];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -37,6 +45,21 @@ impl Kind {
             Self::A => "A",
             Self::Aaaa => "AAAA",
             Self::Ptr => "PTR",
+            Self::Cname => "CNAME",
+            Self::Tlsa => "TLSA",
+            Self::Txt => "TXT",
+        }
+    }
+
+    pub(super) fn record_type(self) -> RecordType {
+        match self {
+            Self::Mx => RecordType::MX,
+            Self::A => RecordType::A,
+            Self::Aaaa => RecordType::AAAA,
+            Self::Ptr => RecordType::PTR,
+            Self::Cname => RecordType::CNAME,
+            Self::Tlsa => RecordType::TLSA,
+            Self::Txt => RecordType::TXT,
         }
     }
 
@@ -46,18 +69,26 @@ impl Kind {
             Self::A => "a",
             Self::Aaaa => "aaaa",
             Self::Ptr => "ptr",
+            Self::Cname => "cname",
+            Self::Tlsa => "tlsa",
+            Self::Txt => "txt",
         }
     }
 }
 
 impl Outcome {
-    const ALL: [Self; 6] = [Self::Found, Self::NoData, Self::NoName, Self::Timeout, Self::Refused, Self::Error];
+    const ALL: [Self; 7] =
+        [Self::Found, Self::NoData, Self::NoName, Self::Timeout, Self::Refused, Self::Bogus, Self::Error];
 
-    pub(super) fn of(error: &NetError) -> Self {
-        match error {
-            NetError::Timeout => Self::Timeout,
-            NetError::Dns(DnsError::ResponseCode(_)) => Self::Refused,
-            _ => Self::Error,
+    pub(super) fn of(result: &Result<Answer<Found>, NetError>) -> Self {
+        match result {
+            Ok(Answer { data: Found::Records(_), .. }) => Self::Found,
+            Ok(Answer { data: Found::NoData, .. }) => Self::NoData,
+            Ok(Answer { data: Found::NoName, .. }) => Self::NoName,
+            Err(NetError::Timeout) => Self::Timeout,
+            Err(NetError::Dns(DnsError::ResponseCode(_))) => Self::Refused,
+            Err(NetError::Dns(DnsError::DnssecBogus | DnsError::Nsec { .. })) => Self::Bogus,
+            Err(_) => Self::Error,
         }
     }
 
@@ -68,6 +99,7 @@ impl Outcome {
             Self::NoName => "nxdomain",
             Self::Timeout => "timeout",
             Self::Refused => "servfail",
+            Self::Bogus => "bogus",
             Self::Error => "error",
         }
     }

@@ -59,13 +59,18 @@ impl World {
 
     /// A worker whose `[delivery]` table has these lines besides short times; `routes` follow it.
     pub(crate) fn worker(&self, settings: &str, routes: &str) -> anyhow::Result<Worker> {
+        self.worker_proving("", settings, routes)
+    }
+
+    /// The same, with these lines in `[dns]`.
+    pub(crate) fn worker_proving(&self, dns: &str, settings: &str, routes: &str) -> anyhow::Result<Worker> {
         let http = Port::reserve()?;
         let blocked = if settings.contains("blocked_networks") { "" } else { "blocked_networks = []\n" };
         let retry = if settings.contains("retry_min") { "" } else { "retry_min = \"1s\"\nretry_max = \"1s\"\n" };
         let text = format!(
             "hostname = \"relay.test\"\n\
              [redis]\nurl = \"{}\"\npartitions = 4\n\
-             [dns]\nservers = [\"{}\"]\n\
+             [dns]\nservers = [\"{}\"]\n{dns}\n\
              [delivery]\nhttp = \"{}\"\n{retry}{blocked}{settings}\n{routes}\n",
             self.redis.url(),
             self.dns.address(),

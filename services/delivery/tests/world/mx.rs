@@ -71,6 +71,8 @@ pub(crate) struct Mail {
     pub(crate) connection: usize,
     /// In TLS.
     pub(crate) encrypted: bool,
+    /// The name in SNI.
+    pub(crate) asked_for: Option<String>,
 }
 
 #[derive(Default)]
@@ -221,8 +223,9 @@ async fn converse(mut stream: Wire, script: Script, state: Arc<Mutex<State>>, nu
                 let _ = say(&mut stream, "220 go").await;
                 if let Some(tls) = &script.tls {
                     let Ok(encrypted) = tls.accept(stream.into_inner()).await else { return };
-                    stream = BufReader::new(Box::new(encrypted));
+                    mail.asked_for = encrypted.get_ref().1.server_name().map(str::to_owned);
                     mail.encrypted = true;
+                    stream = BufReader::new(Box::new(encrypted));
                     continue;
                 }
                 if script.broken_tls {

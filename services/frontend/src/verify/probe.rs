@@ -71,12 +71,14 @@ impl Prober {
     /// One address; a second time without TLS, where a failed handshake allows that.
     async fn ask_at(&self, hop: &NextHop, peer: &Candidate, question: &Transfer) -> Result<(), Failure> {
         let (ip, need) = (peer.address.ip(), need(question));
-        let security = hop.security(&peer.host, need, self.fallback.applies(ip, Instant::now()));
+        let published = self.planner.published(hop, peer, need).await?;
+        let asked = |failed_lately| hop.security(&peer.host, &published, need, failed_lately);
+        let security = asked(self.fallback.applies(ip, Instant::now()))?;
         let result = self.converse(hop, peer, &security, question).await;
         match &result {
             Err(Failure::Session { failure, .. }) if security.falls_back_after(failure) => {
                 self.fallback.remember(ip, Instant::now());
-                self.converse(hop, peer, &hop.security(&peer.host, need, true), question).await
+                self.converse(hop, peer, &asked(true)?, question).await
             }
             _ => result.map_err(|failure| match failure {
                 Failure::Session { peer, failure } => Failure::Session { peer, failure: need.unmet(failure) },

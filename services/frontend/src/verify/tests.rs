@@ -145,8 +145,7 @@ impl Cluster {
     async fn pod(&self) -> Verifier {
         let queue = Queue::open((&self.config).into(), self.stop.clone()).unwrap();
         queue.ready(PATIENCE).await.unwrap();
-        let resolver =
-            Resolver::new(&DnsSettings { servers: self.config.dns.servers.clone(), patience: None }).unwrap();
+        let resolver = Resolver::new(&DnsSettings::from(&self.config.dns)).unwrap();
         Verifier::new(&self.config, &queue, resolver).unwrap()
     }
 }
