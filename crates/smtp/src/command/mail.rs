@@ -98,7 +98,7 @@ mod tests {
             (ready, "FROM:<a@b@c>", Reply::bad_sender()),
             (ready, "FROM:<john>", Reply::sender_not_qualified("john")),
             (ready, "FROM:<a@b> FOO=1", Reply::unsupported_option("FOO=1")),
-            (ready, "FROM:<a@b>SIZE=1 FOO", Reply::unsupported_option("FOO")),
+            (ready, "FROM:<a@b>SIZE=1 FOO", Reply::bad_sender()),
             (Standing { chunking: true, ..nested }, "FROM:<a@b>", Reply::after_bdat("MAIL")),
             (ready, "FROM:<a@b", Reply::bad_sender()),
             (ready, "FROM:<j\u{f6}rg@b>", Reply::non_ascii_sender("j\u{f6}rg@b")),

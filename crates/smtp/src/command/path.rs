@@ -52,7 +52,8 @@ fn path_end(bytes: &[u8]) -> usize {
         match b {
             b'\\' if quoted => i += 1,
             b'"' => quoted = !quoted,
-            b'>' if !quoted => return i + 1,
+            // What touches the bracket is part of the path, and spoils it: a parameter begins behind a blank.
+            b'>' if !quoted && bytes.get(i + 1).is_none_or(|b| b" \t".contains(b)) => return i + 1,
             b' ' | b'\t' if !quoted && !closes => return i,
             _ => {}
         }
@@ -100,7 +101,7 @@ mod tests {
             ("FROM:< a@b > X", "< a@b >", "X"),
             ("FROM:<\"a> b\"@c> X", "<\"a> b\"@c>", "X"),
             ("FROM:<\"a\\\"> b\"@c> X", "<\"a\\\"> b\"@c>", "X"),
-            ("FROM:<a@b>X", "<a@b>", "X"),
+            ("FROM:<a@b>X Y", "<a@b>X Y", ""),
         ] {
             assert_eq!(split(arguments, "FROM:"), Some((path, parameters)), "{arguments:?}");
         }
