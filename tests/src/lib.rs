@@ -11,6 +11,7 @@
 mod client;
 mod hand;
 mod http;
+mod postfix;
 mod redis;
 mod skew;
 mod world;
@@ -18,6 +19,7 @@ mod world;
 pub use client::{Client, Reply};
 pub use hand::{Content, Hand, Visit};
 pub use http::{Metrics, get};
+pub use postfix::Postfix;
 pub use redis::{Redis, Value};
 pub use world::{Service, World, program};
 

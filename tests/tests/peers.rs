@@ -1,15 +1,13 @@
 //! Real programs at the other end: swaks and Python's smtplib as clients, Postfix as the MX.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context, bail, ensure};
 use staffetta_cli::sink::Scenario;
-use staffetta_testkit::child::Running;
+use staffetta_testkit::certs::Leaf;
 use staffetta_testkit::ports::Port;
-use staffetta_tests::{Client, SOON, World, eventually, next};
-use tempfile::TempDir;
+use staffetta_tests::{Client, Postfix, SOON, World, eventually, next};
 
 async fn world() -> anyhow::Result<World> {
     World::new().await?.user("john@example.org", "summersun").await
@@ -91,86 +89,13 @@ walk(message)
     world.until_empty().await
 }
 
-/// A private Postfix that takes all mail for example.com and discards nothing: it is kept in its queue, on hold.
-struct Postfix {
-    folder: TempDir,
-    _master: Running,
-}
-
-impl Postfix {
-    fn start(port: &Port, certificate: &Path, key: &Path) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("staffetta-postfix").tempdir()?;
-        let root = folder.path();
-        for directory in ["queue", "data"] {
-            fs::create_dir(root.join(directory))?;
-        }
-        let chown = Command::new("chown").arg("postfix").arg(root.join("data")).status()?;
-        ensure!(chown.success(), "chown failed");
-        Command::new("chmod").arg("755").arg(root).status()?;
-        let main = format!(
-            "compatibility_level = 3.6\nqueue_directory = {0}/queue\ndata_directory = {0}/data\n\
-             maillog_file = {0}/log\nmaillog_file_prefixes = /var, {0}\ninet_interfaces = 127.0.0.1\n\
-             inet_protocols = ipv4\nmyhostname = mx.example.com\nmydestination = example.com\n\
-             local_recipient_maps =\nalias_maps =\nalias_database =\nmynetworks = 127.0.0.254/32\n\
-             smtpd_tls_cert_file = {1}\nsmtpd_tls_key_file = {2}\nsmtpd_tls_security_level = may\n\
-             smtpd_tls_received_header = yes\nsmtpd_recipient_restrictions = check_recipient_access inline:{{{{ \
-             nobody@example.com = REJECT unknown here }}}}, permit_auth_destination, reject\n\
-             smtpd_end_of_data_restrictions = check_client_access static:HOLD\n\
-             smtpd_forbid_bare_newline = yes\nsmtpd_forbid_unauth_pipelining = yes\n",
-            root.display(),
-            certificate.display(),
-            key.display(),
-        );
-        fs::write(root.join("main.cf"), main)?;
-        let services =
-            ["pickup unix n - n 60 1 pickup", "cleanup unix n - n - 0 cleanup", "qmgr unix n - n 300 1 qmgr"]
-                .into_iter()
-                .chain([
-                    "rewrite unix - - n - - trivial-rewrite",
-                    "bounce unix - - n - 0 bounce",
-                    "local unix - n n - - local",
-                ])
-                .chain([
-                    "defer unix - - n - 0 bounce",
-                    "anvil unix - - n - 1 anvil",
-                    "tlsmgr unix - - n 1000? 1 tlsmgr",
-                ])
-                .chain([
-                    "error unix - - n - - error",
-                    "retry unix - - n - - error",
-                    "postlog unix-dgram n - n - 1 postlogd",
-                ])
-                .chain(["proxymap unix - - n - - proxymap"]);
-        let mut master = format!("127.0.0.1:{} inet n - n - - smtpd\n", port.number());
-        for service in services {
-            master.push_str(service);
-            master.push('\n');
-        }
-        fs::write(root.join("master.cf"), master)?;
-        let check = Command::new("postfix").arg("-c").arg(root).arg("check").output()?;
-        ensure!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
-        let master = Running::start(
-            "/usr/lib/postfix/sbin/master",
-            &["-c".as_ref(), root.as_os_str(), "-d".as_ref()],
-            &root.join("master.log"),
-        )?;
-        Ok(Self { folder, _master: master })
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    /// The queue files on hold, as postcat shows them.
-    fn held(&self) -> anyhow::Result<Vec<String>> {
-        let mut messages = Vec::new();
-        for file in fs::read_dir(self.folder.path().join("queue/hold"))? {
-            let path = file?.path();
-            let shown = Command::new("postcat").arg("-c").arg(self.folder.path()).arg(&path).output()?;
-            messages.push(String::from_utf8_lossy(&shown.stdout).into_owned());
-        }
-        Ok(messages)
-    }
+/// A Postfix that takes all mail for example.com but nobody's.
+fn postfix_mx(port: &Port, leaf: &Leaf) -> anyhow::Result<Postfix> {
+    let rules = "myhostname = mx.example.com\nmydestination = example.com\nlocal_recipient_maps =\n\
+                 mynetworks = 127.0.0.254/32\nsmtpd_recipient_restrictions = check_recipient_access inline:{{ \
+                 nobody@example.com = REJECT unknown here }}, permit_auth_destination, reject\n\
+                 smtpd_forbid_bare_newline = yes\nsmtpd_forbid_unauth_pipelining = yes\n";
+    Postfix::start(&[(port, String::new())], leaf, rules)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,10 +104,7 @@ async fn postfix_as_the_mx_takes_mail_over_starttls() -> anyhow::Result<()> {
     let route = format!("[[delivery.route]]\ndomain = \"example.com\"\nvia = \"smtp://127.0.0.1:{}\"\n", port.number());
     let mut world = World::new().await?.tables(&route).start().await?;
     let leaf = world.certificate("mx.example.com")?;
-    let postfix = Postfix::start(&port, &leaf.certificate, &leaf.key)?;
-    eventually(SOON, || async { Client::connect(port.address()).await.map(drop) })
-        .await
-        .with_context(|| postfix.log())?;
+    let postfix = postfix_mx(&port, &leaf)?;
     let mut home = world.mx("example.org", Scenario::default()).await?;
 
     let mut client = Client::connect_from("127.0.0.9", world.smtp()).await?;
@@ -212,10 +134,7 @@ async fn postfix_as_the_next_hop_is_asked_about_strangers_recipients() -> anyhow
     let route = format!("[[delivery.route]]\ndomain = \"example.com\"\nvia = \"smtp://127.0.0.1:{}\"\n", port.number());
     let world = World::new().await?.set("frontend.relay_domains", "[\"example.com\"]").tables(&route).start().await?;
     let leaf = world.certificate("mx.example.com")?;
-    let postfix = Postfix::start(&port, &leaf.certificate, &leaf.key)?;
-    eventually(SOON, || async { Client::connect(port.address()).await.map(drop) })
-        .await
-        .with_context(|| postfix.log())?;
+    let postfix = postfix_mx(&port, &leaf)?;
     let mut stranger = Client::connect(world.smtp()).await?;
     stranger.expect("EHLO stranger.test", 250).await?;
     stranger.expect("MAIL FROM:<victim@example.org>", 250).await?;

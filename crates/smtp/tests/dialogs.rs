@@ -1,4 +1,4 @@
-//! Plays `tests/dialogs/*.smtp` on the core of the session, with a relay of a few lines around it. The same files are
+//! Plays `tests/dialogs/**/*.smtp` on the core of the session, with a relay of a few lines around it. The same files are
 //! played over TCP and TLS on the real frontend by `tests/tests/dialogs.rs`.
 //!
 //! `@open LISTENER CLIENT`: `relay` (25), `submission` (587) or `submissions` (465, encrypted from the start); the
@@ -7,35 +7,93 @@
 #![expect(clippy::expect_used, reason = "tests")]
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
 use staffetta_mail::{Address, Envelope, QueueId};
 use staffetta_smtp::Reply;
-use staffetta_smtp::server::{Action, Answer, Kind, Link, Question, SaslStep, Session, Settings};
+use staffetta_smtp::server::{self, Action, Answer, Kind, Question, SaslStep, Session, Settings};
 use staffetta_testkit::dialog::{Dialog, Peer};
 
 #[test]
 fn every_dialog_goes_as_written() {
-    play(usize::MAX, |_| true);
+    let each = |(path, dialog): &(PathBuf, Dialog)| outcome(path, dialog, Link::Clear, Pieces::Of(usize::MAX)).err();
+    let failures: Vec<String> = dialogs().iter().filter_map(each).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// But those whose point is that something came too early.
 #[test]
 fn every_dialog_goes_the_same_way_octet_by_octet() {
-    for step in [1, 2, 3, 7] {
-        play(step, |name| !name.starts_with("out-of-turn") && !name.ends_with("injection"));
+    for (path, dialog) in dialogs().into_iter().filter(|(_, dialog)| !dialog.whole) {
+        for octets in [1, 2, 3, 7] {
+            play(&path, &dialog, Link::Clear, Pieces::Of(octets));
+        }
     }
 }
 
-fn play(step: usize, wanted: fn(&str) -> bool) {
+#[test]
+fn every_dialog_goes_the_same_way_wherever_a_write_is_cut() {
+    for (path, dialog) in dialogs().into_iter().filter(|(_, dialog)| !dialog.whole) {
+        for (write, length) in dialog.writes().into_iter().enumerate() {
+            for at in cuts(length) {
+                play(&path, &dialog, Link::Clear, Pieces::Cut { write, at });
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_need_a_connection_in_clear_goes_the_same_way_under_tls() {
+    for (path, dialog) in dialogs().into_iter().filter(|(_, dialog)| dialog.is_for_tls()) {
+        play(&path, &dialog, Link::Encrypted, Pieces::Of(usize::MAX));
+    }
+}
+
+fn dialogs() -> Vec<(PathBuf, Dialog)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/dialogs");
-    for (path, dialog) in Dialog::in_folder(&folder).expect("tests/dialogs") {
-        if path.file_stem().is_some_and(|name| wanted(&name.to_string_lossy())) {
-            let outcome = dialog.play(&mut Core::open(&dialog.opening, step));
-            assert_eq!(outcome.map_err(|error| error.to_string()), Ok(()), "{} by {step}", path.display());
+    let all = Dialog::in_folder(&folder).expect("tests/dialogs");
+    all.into_iter().filter(|(_, dialog)| !dialog.wire).collect()
+}
+
+fn play(path: &Path, dialog: &Dialog, link: Link, pieces: Pieces) {
+    assert_eq!(outcome(path, dialog, link, pieces), Ok(()));
+}
+
+fn outcome(path: &Path, dialog: &Dialog, link: Link, pieces: Pieces) -> Result<(), String> {
+    let outcome = dialog.play(&mut Core::open(&dialog.opening, link, pieces));
+    outcome.map_err(|error| format!("{} {link:?} {pieces:?}: {error}", path.display()))
+}
+
+/// Every place where a write can be cut; in the middle of a very long one, many.
+fn cuts(length: usize) -> impl Iterator<Item = usize> {
+    (1..length).filter(move |at| *at < 400 || length - at < 400 || at % 97 == 0)
+}
+
+/// How a connection begins, unless its listener says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Clear,
+    Encrypted,
+}
+
+/// How a write arrives.
+#[derive(Clone, Copy, Debug)]
+enum Pieces {
+    /// So many octets at a time.
+    Of(usize),
+    /// One write in two pieces, the others whole.
+    Cut { write: usize, at: usize },
+}
+
+impl Pieces {
+    fn of(self, write: usize, bytes: &[u8]) -> Vec<&[u8]> {
+        match self {
+            Self::Of(octets) => bytes.chunks(octets.min(bytes.len().max(1))).collect(),
+            Self::Cut { write: this, at } if this == write => vec![&bytes[..at], &bytes[at..]],
+            Self::Cut { .. } => vec![bytes],
         }
     }
 }
@@ -43,8 +101,9 @@ fn play(step: usize, wanted: fn(&str) -> bool) {
 /// The core, the smallest shell around it, and a small relay policy.
 struct Core {
     session: Session,
-    /// Octets that arrive at a time.
-    step: usize,
+    pieces: Pieces,
+    /// Writes so far.
+    writes: usize,
     trusted: bool,
     input: BytesMut,
     output: BytesMut,
@@ -56,19 +115,22 @@ struct Core {
 }
 
 impl Core {
-    fn open(words: &[String], step: usize) -> Self {
+    fn open(words: &[String], link: Link, pieces: Pieces) -> Self {
         let listener = words.first().map_or("relay", String::as_str);
         let settings = Settings {
             hostname: "mail.example.org".into(),
             kind: if listener == "relay" { Kind::Relay } else { Kind::Submission },
-            size_limit: 10_240_000,
+            size_limit: 51_200,
+            recipient_limit: 100,
             mechanisms: vec!["PLAIN".into(), "LOGIN".into()],
             ..Settings::default()
         };
-        let link = Link { encrypted: listener == "submissions", ..Link::default() };
+        let encrypted = listener == "submissions" || link == Link::Encrypted;
+        let link = server::Link { encrypted, ..server::Link::default() };
         let mut core = Self {
             session: Session::new(Arc::new(settings), link, Instant::now()),
-            step,
+            pieces,
+            writes: 0,
             trusted: words.get(1).is_some_and(|client| client == "trusted"),
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -120,23 +182,26 @@ impl Core {
         }
     }
 
+    /// In the order of `policy::relay`.
     fn may_relay(&self, recipient: &Address) -> Answer {
+        let refuse = |reply| Answer::Refuse(reply, ());
         let sender = self.session.transaction().map_or("", |transaction| transaction.envelope.sender.as_str());
+        let ours = recipient.domain_key().is_none_or(|domain| domain == "example.org" || domain == "mail.example.org");
         match self.session.login() {
-            Some(login) if !sender.is_empty() && login != sender => {
-                return Answer::Refuse(Reply::sender_not_owned(sender, login), ());
+            Some(login) if !sender.is_empty() && !login.eq_ignore_ascii_case(sender) => {
+                return refuse(Reply::sender_not_owned(sender, login));
             }
-            None if !self.trusted && recipient.domain_str().is_some_and(|domain| domain != "example.org") => {
-                return Answer::Refuse(Reply::relay_denied(recipient.as_str()), ());
-            }
+            None if !self.trusted && !ours => return refuse(Reply::relay_denied(recipient.as_str())),
             _ => {}
         }
-        let ours = recipient.domain_str().is_none_or(|domain| domain == "example.org");
-        if ours
-            && !recipient.is_postmaster()
-            && !["john", "lisa"].contains(&recipient.local().to_ascii_lowercase().as_str())
-        {
-            return Answer::Refuse(Reply::user_unknown(recipient.as_str()), ());
+        if recipient.is_postmaster() {
+            return Answer::Proceed;
+        }
+        if !recipient.is_fully_qualified() {
+            return refuse(Reply::recipient_not_qualified(recipient.as_str()));
+        }
+        if ours && !["john", "lisa"].contains(&recipient.local().to_ascii_lowercase().as_str()) {
+            return refuse(Reply::user_unknown(recipient.as_str()));
         }
         Answer::Proceed
     }
@@ -161,6 +226,7 @@ fn sasl(step: &SaslStep) -> Answer {
         SaslStep::Cancel => return Answer::Proceed,
     };
     match octets {
+        b"" => Answer::Refuse(Reply::malformed_credentials(), ()),
         b"john@example.org" => Answer::Challenge(b"Password:".to_vec()),
         b"summersun" | b"john@example.org\0john@example.org\0summersun" | b"\0john@example.org\0summersun" => {
             Answer::Success { login: "john@example.org".into() }
@@ -174,7 +240,9 @@ impl Peer for Core {
         if self.closed || self.handshake {
             return Err("the server does not listen".into());
         }
-        for bytes in bytes.chunks(self.step.min(bytes.len().max(1))) {
+        let pieces = self.pieces.of(self.writes, bytes);
+        self.writes += 1;
+        for bytes in pieces {
             if !self.closed {
                 self.input.extend_from_slice(bytes);
                 self.run();
@@ -203,7 +271,7 @@ impl Peer for Core {
         Ok(())
     }
 
-    fn stored(&mut self) -> Result<Vec<String>, String> {
-        self.stored.pop_front().ok_or_else(|| "nothing is stored".into())
+    fn stored(&mut self) -> Result<Option<Vec<String>>, String> {
+        self.stored.pop_front().map(Some).ok_or_else(|| "nothing is stored".into())
     }
 }
