@@ -15,7 +15,8 @@
 //!
 //! Beside the partitions there are the registry with what workers can read, `{kq:cfg}` and `{kq:cfg}readers`, and the
 //! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`] and [`Guesses`], and what servers said of
-//! recipients, `{V:<n>}`, see [`Verifications`]. docs/stored-formats.md has the octets of all.
+//! recipients, `{V:<n>}`, see [`Verifications`], and how many connections clients have, `{C:<client>}`, see
+//! [`Headcount`]. docs/stored-formats.md has the octets of all.
 
 mod admin;
 mod budget;
@@ -26,6 +27,7 @@ mod error;
 mod format;
 mod gate;
 mod guess;
+mod headcount;
 mod incoming;
 mod job;
 mod ledger;
@@ -51,6 +53,7 @@ pub use admin::{Act, Counts, Deleted, Entry, Filter, JobState, Moved, Page, Plac
 pub use budget::Budget;
 pub use error::{EnqueueError, Error};
 pub use guess::{Guesses, Permit, Taken, Usage};
+pub use headcount::{Headcount, Heads};
 pub use incoming::Incoming;
 pub use job::{Job, Lease, Offer, Settled, Settlement};
 pub use ledger::{Charge, Payer};

@@ -13,8 +13,9 @@ use crate::partition::REGISTRY;
 use crate::shared::Shared;
 use crate::value;
 use crate::{
-    Act, Body, Budget, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Guesses, Health, Incoming,
-    Job, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Settings, Settled, Settlement, UnixMillis, Verifications,
+    Act, Body, Budget, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Guesses, Headcount, Health,
+    Incoming, Job, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Settings, Settled, Settlement, UnixMillis,
+    Verifications,
 };
 
 /// How often [`Queue::ready`] looks.
@@ -171,6 +172,11 @@ impl Queue {
     pub fn guesses(&self, per_client: Option<Rate>, per_login: Option<Rate>) -> Guesses {
         let limiter = |scope, rate: Option<Rate>| rate.map(|rate| self.limiter(scope, rate));
         Guesses::new(self.shared.clone(), limiter("auth", per_client), limiter("login", per_login))
+    }
+
+    /// How many connections clients have, for the whole cluster; one for each pod.
+    pub fn headcount(&self) -> Headcount {
+        Headcount::new(self.shared.clone())
     }
 
     /// What servers said of recipients, for the whole cluster.

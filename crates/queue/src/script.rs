@@ -122,6 +122,11 @@ scripts! {
         keys: known; key_groups: ;
         args: network life fresh room; arg_groups: ;
     }
+    /// Counts the connections of a client.
+    Headcount(" flags=allow-oom", "common_now.lua", "headcount.lua") {
+        keys: pods; key_groups: ;
+        args: pod count version life limit; arg_groups: ;
+    }
     /// Remembers what was said of a recipient.
     Verify("", "common_now.lua", "verify.lua") {
         keys: place; key_groups: ;

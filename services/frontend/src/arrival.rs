@@ -29,6 +29,7 @@ pub(crate) async fn identify(
     slot: &mut Slot,
 ) -> Result<Peer, Turned> {
     let mut peer = locate(door, tcp, address, slot).await?;
+    Box::pin(slot.confirm()).await.map_err(|full| Turned::Full(peer.address, full))?;
     if let Some(names) = door.shared.names.as_ref().filter(|_| !peer.nameless) {
         peer.name = Box::pin(names.of(peer.address.ip())).await;
     }

@@ -69,6 +69,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     if let Some(auth) = &auth {
         tokio::spawn(auth.clone().maintain(background.clone()));
     }
+    let (limits, end) = (Arc::clone(&shared.limits), background.clone());
+    tokio::spawn(async move { end.run_until_cancelled(limits.share()).await });
     let readiness = Readiness::new(shared.queue.clone(), auth);
     let draining = readiness.draining();
     tokio::spawn(http::serve(http_listener, move || readiness.check(), background.clone()));

@@ -261,7 +261,8 @@ fn describe() {
     );
     describe_counter!(
         "staffetta_rate_limit_unavailable_total",
-        "Look-ups of cluster-wide limits that Redis did not answer; each pod counts by itself then."
+        "Look-ups of cluster-wide limits that Redis did not answer, by scope (connection: connections of a client, others as \
+         above); each pod counts by itself then."
     );
     describe_counter!(
         "staffetta_recipient_probes_total",

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Auth;
 use crate::failures::Failures;
 use crate::intake::{Directory, Intake, Terms};
-use crate::limits::Limits;
+use crate::limits::{Cluster, Limits};
 use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::quota::Quota;
@@ -79,13 +79,13 @@ impl Shared {
         let mechanisms = auth.mechanisms().to_vec();
         Ok(Self {
             hostname: config.hostname.clone(),
+            limits: limits(frontend, Cluster::new(&queue)),
             failures: Failures::new(&queue, frontend.auth_failures_per_client, frontend.auth_failures_per_login),
             messages: frontend.messages_per_login.map(|rate| Quota::new(&queue, "message", rate)),
             names: frontend.reverse_dns.then(|| Names::new(resolver.clone())),
             intake: intake(config, queue.clone(), auth.clone(), resolver)?,
             queue,
             auth,
-            limits: limits(frontend),
             metrics: Metrics::new(&mechanisms),
             certificates: certificates.cloned(),
             proxies: frontend.proxy_from.clone(),
@@ -129,9 +129,9 @@ impl Shared {
     }
 }
 
-fn limits(frontend: &Frontend) -> Arc<Limits> {
+fn limits(frontend: &Frontend, cluster: Cluster) -> Arc<Limits> {
     let listeners: Vec<Option<u32>> = frontend.listener.iter().map(|listener| listener.connection_limit).collect();
-    Limits::new(frontend.connection_limit, frontend.connections_per_client, &listeners)
+    Limits::new(frontend.connection_limit, frontend.connections_per_client, &listeners, Some(cluster))
 }
 
 /// What the sessions of this listener are told.

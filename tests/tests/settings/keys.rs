@@ -77,7 +77,10 @@ const KEYS: &[(&str, Test)] = &[
     ("frontend.enable_vrfy", SENDING),
     ("frontend.etrn_networks", SENDING),
     ("frontend.connection_limit", PLACES),
-    ("frontend.connections_per_client", (SERVICE, "limits_of_connections_and_patience")),
+    (
+        "frontend.connections_per_client",
+        ("services/frontend/tests/service/crowd.rs", "connections_of_a_client_are_counted_over_all_pods"),
+    ),
     (
         "frontend.auth_failures_per_client",
         ("tests/tests/policy.rs", "a_client_that_guesses_passwords_is_sent_away_and_counted"),

@@ -59,7 +59,9 @@ settings! {
         /// nobody takes every place: the last sixteenth is kept for `trusted_networks`, and the clients of one listener
         /// leave a quarter to the others, unless the listener has a `connection_limit` of its own.
         value connection_limit: u32 as Number<u32, 1, 1000000> = "10000",
-        /// Most connections at a time from one client address, in each pod. Trusted networks have no such limit.
+        /// Most connections at a time from one client address (an IPv6 /64), counted over all pods, but for one in each pod,
+        /// of which the others do not hear; above it the greeting is `421`. Trusted networks have no such limit. While Redis
+        /// is away, or takes longer than a tenth of a second, each pod counts by itself.
         value connections_per_client: u32 as Number<u32, 1, 1000000> = "50",
         /// How often a client may fail to log in, counted over all pods; `""`: as often as it likes. With `10/10m`
         /// the first ten failures are free, then one a minute: until then AUTH is answered by `421 4.7.0` and the

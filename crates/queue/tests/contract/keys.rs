@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use staffetta_queue::{Durability, Filter, Queue, Rate, Settings, Settlement, Usage, Verification};
+use staffetta_queue::{Durability, Filter, Heads, Queue, Rate, Settings, Settlement, Usage, Verification};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, accept, deferred, world, world_with};
@@ -32,7 +32,7 @@ fn matches(pattern: &str, key: &str) -> bool {
             "p" | "i" | "n" | "minute" => digits(text),
             "id" => id(text),
             "job" => text.split_once('.').is_some_and(|(of, number)| id(of) && digits(number)),
-            "destination" | "scope" | "who" => !text.is_empty(),
+            "destination" | "scope" | "who" | "client" => !text.is_empty(),
             other => panic!("what is <{other}>?"),
         }
     };
@@ -86,6 +86,8 @@ async fn busy(world: &World) {
     limiter.acquire("192.0.2.1", 1).await.unwrap();
     let guesses = world.queue.guesses(None, Some(Rate { count: 3, per: Duration::from_secs(600) }));
     guesses.settle(None, None, Some(&Usage::new("john", Some([192, 0, 2, 0].into())))).await.unwrap();
+    let heads = Heads { client: "192.0.2.1".to_owned(), count: 2, version: 1 };
+    world.queue.headcount().claim(&heads, 50).await.unwrap();
     let said = Verification::Undeliverable("no".to_owned());
     world.queue.verifications().remember("mx nobody@x.example", &said, Duration::from_secs(600)).await.unwrap();
 }

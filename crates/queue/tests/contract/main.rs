@@ -11,6 +11,7 @@ mod faults;
 mod garbage;
 mod gate;
 mod guess;
+mod headcount;
 mod hold;
 mod keys;
 mod limit;

@@ -18,7 +18,11 @@ const MECHANISM: &str = "XCLIENT";
 impl Dialog<'_> {
     pub(super) async fn client(&mut self, told: ClientAttributes) -> Answer<Refused> {
         let peer = self.peer_told(&told).await;
-        if let Err(full) = self.slot.pass_on(peer.guest()) {
+        let mut place = self.slot.pass_on(peer.guest());
+        if place.is_ok() {
+            place = self.slot.confirm().await;
+        }
+        if let Err(full) = place {
             return Answer::Refuse(self.door.over_limit(full, peer.address.ip()), Refused::NoPlace);
         }
         self.peer = peer;

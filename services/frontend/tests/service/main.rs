@@ -5,6 +5,7 @@
 mod auth;
 mod client;
 mod content;
+mod crowd;
 mod guesses;
 mod log;
 mod names;

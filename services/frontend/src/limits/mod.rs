@@ -3,14 +3,18 @@
 //!
 //! Strangers must not be able to take every place. A listener's share leaves a quarter to the others, so that whoever fills
 //! port 25 does not close the submission ports; and what all strangers hold together leaves a sixteenth to trusted
-//! clients. Small limits are not divided.
+//! clients. Small limits are not divided. What one client may have is counted over all pods ([`cluster`]).
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod clients;
+mod cluster;
+
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use staffetta_policy::client::network;
+
+use clients::Clients;
+pub(crate) use cluster::Cluster;
 
 /// Below it there is nothing to divide.
 const DIVISIBLE: u32 = 20;
@@ -24,6 +28,8 @@ pub(crate) struct Limits {
     /// Of the strangers on each listener.
     listeners: Vec<u32>,
     per_client: u32,
+    /// Where a client's connections in other pods are known.
+    cluster: Option<Cluster>,
     open: Mutex<Open>,
 }
 
@@ -32,7 +38,7 @@ struct Open {
     total: u32,
     strangers: u32,
     listeners: Vec<u32>,
-    by_client: HashMap<IpAddr, u32>,
+    clients: Clients,
 }
 
 /// Whose connection it is.
@@ -67,7 +73,7 @@ pub(crate) enum Full {
 
 impl Limits {
     /// `listeners` are the limits that are set for them, in their order.
-    pub(crate) fn new(total: u32, per_client: u32, listeners: &[Option<u32>]) -> Arc<Self> {
+    pub(crate) fn new(total: u32, per_client: u32, listeners: &[Option<u32>], cluster: Option<Cluster>) -> Arc<Self> {
         let divisible = total >= DIVISIBLE;
         let share = if divisible && listeners.len() > 1 { total - total / 4 } else { total };
         let open = Open { listeners: vec![0; listeners.len()], ..Open::default() };
@@ -76,6 +82,7 @@ impl Limits {
             strangers: if divisible { total - total / 16 } else { total },
             listeners: listeners.iter().map(|limit| limit.unwrap_or(share).min(total)).collect(),
             per_client,
+            cluster,
             open: Mutex::new(open),
         })
     }
@@ -101,12 +108,10 @@ impl Limits {
         if open.listeners[listener] >= self.listeners[listener] {
             return Err(Full::Listener);
         }
-        if let Guest::Stranger(ip) = guest {
-            let count = open.by_client.entry(network(ip)).or_insert(0);
-            if *count >= self.per_client {
-                return Err(Full::Client);
-            }
-            *count += 1;
+        if let Guest::Stranger(ip) = guest
+            && !open.clients.add(network(ip), self.per_client)
+        {
+            return Err(Full::Client);
         }
         open.strangers += 1;
         open.listeners[listener] += 1;
@@ -136,12 +141,8 @@ impl Slot {
         }
         open.strangers -= 1;
         open.listeners[self.listener] -= 1;
-        let Guest::Stranger(ip) = self.guest else { return };
-        if let Entry::Occupied(mut count) = open.by_client.entry(network(ip)) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        if let Guest::Stranger(ip) = self.guest {
+            open.clients.remove(network(ip));
         }
     }
 }
@@ -171,12 +172,12 @@ mod tests {
     }
 
     fn limits(total: u32, per_client: u32) -> Arc<Limits> {
-        Limits::new(total, per_client, &[None, None])
+        Limits::new(total, per_client, &[None, None], None)
     }
 
     fn assert_empty(limits: &Limits) {
         let open = limits.open();
-        assert_eq!((open.total, open.strangers, open.by_client.len()), (0, 0, 0));
+        assert_eq!((open.total, open.strangers, open.clients.len()), (0, 0, 0));
         assert!(open.listeners.iter().all(|count| *count == 0));
     }
 
@@ -234,11 +235,11 @@ mod tests {
 
     #[test]
     fn a_listener_may_have_a_limit_of_its_own_and_a_small_pod_is_not_divided() {
-        let limits = Limits::new(100, 50, &[Some(1), None]);
+        let limits = Limits::new(100, 50, &[Some(1), None], None);
         let _one = limits.take(0, nth(1)).unwrap();
         assert_eq!(limits.take(0, nth(2)).unwrap_err(), Full::Listener);
         let _trusted = limits.take(0, TRUSTED).unwrap();
-        let small = Limits::new(6, 50, &[None, None]);
+        let small = Limits::new(6, 50, &[None, None], None);
         let _all: Vec<Slot> = (0..6).map(|n| small.take(0, nth(n)).unwrap()).collect();
     }
 

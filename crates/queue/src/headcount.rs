@@ -1,0 +1,103 @@
+//! How many connections a client has in all pods: a hash for each client in Redis, with an entry for each pod.
+//!
+//! An entry ends by the time of Redis unless its pod repeats it, so that a pod that died holds nobody's places for long.
+//! Entries have versions: what a pod said earlier and what arrives later changes nothing. A client has a key only while
+//! some pod has said something of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+
+use crate::Error;
+use crate::error::Fault;
+use crate::op::unexpected;
+use crate::script;
+use crate::shared::Shared;
+use crate::value;
+
+/// How long an entry holds.
+const LIFE: Duration = Duration::from_secs(90);
+/// Longest wait for an answer; the greeting waits for it.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Longest wait when nobody waits, and clients that are told of in one go.
+const LONG: Duration = Duration::from_secs(1);
+const GROUP: usize = 500;
+
+/// One pod's part of the count. Cheap to clone.
+#[derive(Clone)]
+pub struct Headcount {
+    shared: Arc<Shared>,
+    pod: Arc<str>,
+}
+
+/// What a pod says of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// The name of the client.
+    pub client: String,
+    /// Its connections in this pod. 0: it is forgotten.
+    pub count: u32,
+    /// Higher than whatever this pod said of the client before.
+    pub version: u64,
+}
+
+impl Headcount {
+    /// Entries are to be repeated this often, at least.
+    pub const RENEWAL: Duration = Duration::from_secs(30);
+
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, pod: format!("{:016x}", rand::random::<u64>()).into() }
+    }
+
+    /// Wants to have so many connections of a client, so that all pods together have no more than `limit`; answers how
+    /// many it may have.
+    ///
+    /// # Errors
+    /// Redis is away or does not answer within 100 ms; it may be counted or not.
+    pub async fn claim(&self, heads: &Heads, limit: u32) -> Result<u32, Error> {
+        let ask = self.shared.home().admin.ask(self.command(heads, limit));
+        let answer = tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(late()))?;
+        granted(&answer)
+    }
+
+    /// Says what is so already, or still.
+    ///
+    /// # Errors
+    /// Redis is away: some of it may be counted.
+    pub async fn tell(&self, all: &[Heads]) -> Result<(), Error> {
+        for group in all.chunks(GROUP) {
+            let mut pipeline = redis::Pipeline::with_capacity(group.len());
+            for heads in group {
+                pipeline.add_command(self.command(heads, 0));
+            }
+            let send = self.shared.home().admin.send(&pipeline);
+            for answer in tokio::time::timeout(LONG, send).await.unwrap_or_else(|_| Err(late()))? {
+                granted(&answer?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&self, heads: &Heads, limit: u32) -> Cmd {
+        let Heads { client, count, version } = heads;
+        script::Headcount {
+            pods: &format!("{{C:{client}}}"),
+            pod: (&*self.pod).into(),
+            count: u64::from(*count).into(),
+            version: (*version).into(),
+            life: LIFE.into(),
+            limit: u64::from(limit).into(),
+        }
+        .call()
+    }
+}
+
+fn late() -> Fault {
+    Fault::Unknown("no answer in time".to_owned())
+}
+
+fn granted(answer: &Value) -> Result<u32, Error> {
+    let granted = value::integer(answer).and_then(|granted| u32::try_from(granted).ok());
+    granted.ok_or_else(|| unexpected("headcount", answer).into())
+}
