@@ -7,4 +7,5 @@ pub mod mx;
 pub mod relay;
 pub mod routing;
 pub mod schedule;
+pub mod sts;
 pub mod tls;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::classify::{Failure, Peer};
+use crate::tls::Sts;
 
 /// Most addresses that one attempt tries (Postfix `smtp_mx_address_limit`).
 const ADDRESSES: usize = 5;
@@ -142,6 +143,8 @@ pub struct Candidate {
     pub address: SocketAddr,
     /// Of what named the host: the way from the recipient's domain to it.
     pub proof: Proof,
+    /// What the policy of the recipient's domain says of the host.
+    pub sts: Sts,
 }
 
 impl Candidate {
@@ -160,6 +163,8 @@ pub struct Search<'a> {
     /// Of what led to the hosts.
     proof: Proof,
     hosts: usize,
+    /// What the domain's policy says of the next host.
+    sts: Sts,
     /// What was there before the hosts of this preference.
     group: Group,
     /// A host was this one.
@@ -185,6 +190,7 @@ impl<'a> Search<'a> {
             port,
             blocked,
             proof,
+            sts: Sts::Off,
             hosts: 0,
             group: Group::default(),
             looped: false,
@@ -206,6 +212,19 @@ impl<'a> Search<'a> {
         if preference != self.group.preference {
             let (found, unreachable) = (self.found.len(), self.unreachable.len());
             self.group = Group { preference, found, unreachable };
+        }
+    }
+
+    /// The policy of the domain says this of the hosts that follow. Left out where there is none.
+    pub fn published(&mut self, sts: Sts) {
+        self.sts = sts;
+    }
+
+    /// The next host is not to be used, and need not be looked up.
+    pub fn skip(&mut self, why: Failure) {
+        // A look-up that may still succeed outweighs it, a host that does not exist does not.
+        if !matches!(self.trouble, Some(Failure::Dns { .. })) {
+            self.trouble = Some(why);
         }
     }
 
@@ -238,8 +257,12 @@ impl<'a> Search<'a> {
         self.trouble.get_or_insert(certain);
         for ip in usable {
             let ip = ip.to_canonical();
-            let candidate =
-                Candidate { host: host.clone(), address: SocketAddr::new(ip, self.port), proof: self.proof };
+            let candidate = Candidate {
+                host: host.clone(),
+                address: SocketAddr::new(ip, self.port),
+                proof: self.proof,
+                sts: self.sts,
+            };
             if has_route(ip) { self.found.push(candidate) } else { self.unreachable.push(candidate) }
         }
     }

@@ -15,8 +15,8 @@
 //!
 //! Beside the partitions there are the registry with what workers can read, `{kq:cfg}` and `{kq:cfg}readers`, and the
 //! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`] and [`Guesses`], and what servers said of
-//! recipients, `{V:<n>}`, see [`Verifications`], and how many connections clients have, `{C:<client>}`, see
-//! [`Headcount`]. docs/stored-formats.md has the octets of all.
+//! recipients, `{V:<n>}`, see [`Verifications`], how many connections clients have, `{C:<client>}`, see [`Headcount`], and
+//! policies of domains, `{T:<domain>}`, see [`KeptPolicies`]. docs/stored-formats.md has the octets of all.
 
 mod admin;
 mod budget;
@@ -38,6 +38,7 @@ mod metrics;
 mod node;
 mod op;
 mod partition;
+mod policies;
 mod queue;
 mod readers;
 mod record;
@@ -60,6 +61,7 @@ pub use ledger::{Charge, Payer};
 pub use limit::{Granted, Limiter};
 pub use message::{Accept, Body, Destination, Message, Notice, Origin, UnixMillis};
 pub use metrics::{describe_metrics, describe_worker_metrics};
+pub use policies::{KeptPolicies, KeptPolicy};
 pub use queue::Queue;
 pub use settings::{Health, Settings};
 pub use staffetta_config::{Durability, Rate};

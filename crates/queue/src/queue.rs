@@ -14,8 +14,8 @@ use crate::shared::Shared;
 use crate::value;
 use crate::{
     Act, Body, Budget, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Guesses, Headcount, Health,
-    Incoming, Job, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Settings, Settled, Settlement, UnixMillis,
-    Verifications,
+    Incoming, Job, KeptPolicies, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Settings, Settled, Settlement,
+    UnixMillis, Verifications,
 };
 
 /// How often [`Queue::ready`] looks.
@@ -182,6 +182,11 @@ impl Queue {
     /// What servers said of recipients, for the whole cluster.
     pub fn verifications(&self) -> Verifications {
         Verifications::new(self.shared.clone())
+    }
+
+    /// What domains have published about the TLS of their mail, for the whole cluster.
+    pub fn policies(&self) -> KeptPolicies {
+        KeptPolicies::new(self.shared.clone())
     }
 
     /// Numbers for the metrics.

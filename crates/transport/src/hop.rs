@@ -84,9 +84,13 @@ impl NextHop {
         failed_lately: bool,
     ) -> Result<Security, Failure> {
         let (level, login) = (self.level, self.credentials.is_some());
-        tls::decide(&tls::Facts { host, level, login, published, need, failed_lately }).map_err(|NotListed| {
-            Failure::Unproven { reason: format!("the MTA-STS policy of {} does not list {host}", self.name()) }
-        })
+        tls::decide(&tls::Facts { host, level, login, published, need, failed_lately })
+            .map_err(|NotListed| self.not_listed(host))
+    }
+
+    /// Why a host is not used that the domain's policy does not name.
+    pub fn not_listed(&self, host: &str) -> Failure {
+        Failure::Unproven { reason: format!("the MTA-STS policy of {} does not list {host}", self.name()) }
     }
 
     /// Does it matter to mail with this need what its hosts have published? LMTP stays in the house.

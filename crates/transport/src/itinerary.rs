@@ -15,6 +15,7 @@ use crate::connect::has_route;
 use crate::dns::{DnsError, MailDomain, MxHost, Resolver};
 use crate::hop::{NextHop, Target};
 use crate::own::OwnAddresses;
+use crate::sts::{Finding, Policies};
 
 /// What look-ups obey.
 pub struct Planner {
@@ -26,6 +27,8 @@ pub struct Planner {
     blocked: Vec<IpNet>,
     /// Never dialled either: the mail would come back.
     own: OwnAddresses,
+    /// What domains have published on their web servers; `None`: nobody asks.
+    policies: Option<Policies>,
 }
 
 impl Planner {
@@ -37,17 +40,24 @@ impl Planner {
             port: config.delivery.port,
             own: OwnAddresses::new(config),
             blocked: staffetta_config::with_translated(&config.delivery.blocked_networks),
+            policies: None,
         }
+    }
+
+    /// The same, which obeys what domains say on their web servers (MTA-STS).
+    #[must_use]
+    pub fn obeying(self, policies: Policies) -> Self {
+        Self { policies: Some(policies), ..self }
     }
 
     /// Where to deliver; never empty.
     ///
     /// # Errors
     /// Why there is nowhere to go.
-    pub async fn plan(&self, target: &Target) -> Result<Vec<Candidate>, Failure> {
-        match target {
+    pub async fn plan(&self, hop: &NextHop) -> Result<Vec<Candidate>, Failure> {
+        match &hop.key.target {
             Target::Host { host, port } => self.host(host, *port).await,
-            Target::Domain(domain) => self.domain(domain).await,
+            Target::Domain(domain) => self.domain(hop, domain).await,
             Target::Literal(ip) if mx::is_blocked(&self.blocked, *ip) => Err(Failure::Blocked),
             Target::Literal(ip) if self.own.include(*ip, self.port) => Err(Failure::Loop),
             Target::Literal(ip) => Ok(vec![candidate(ip.to_string().as_str().into(), *ip, self.port)]),
@@ -62,13 +72,26 @@ impl Planner {
         if !hop.asks_what_is_published(need) {
             return Ok(Published::default());
         }
-        Ok(Published { dane: self.dane(hop, candidate).await?, sts: Sts::Off })
+        Ok(Published { dane: self.dane(hop, candidate).await?, sts: candidate.sts })
+    }
+
+    /// The policy of a domain, where it matters.
+    pub async fn policy(&self, hop: &NextHop, domain: &str) -> Finding {
+        match &self.policies {
+            Some(policies) if hop.asks_what_is_published(Need::Nothing) => policies.of(domain).await,
+            _ => Finding::default(),
+        }
+    }
+
+    /// Can the hosts that an answer with this proof names have TLSA records that count?
+    fn may_have_dane(&self, proof: Proof) -> bool {
+        self.resolver.proves() && proof == Proof::Secure
     }
 
     /// Only where nobody can have changed the name on the way (section 2.2.1), and where it is a name.
     async fn dane(&self, hop: &NextHop, candidate: &Candidate) -> Result<Dane, Failure> {
-        let Candidate { host, address, proof } = candidate;
-        if !self.resolver.proves() || *proof != Proof::Secure || host.parse::<IpAddr>().is_ok() {
+        let Candidate { host, address, proof, .. } = candidate;
+        if !self.may_have_dane(*proof) || host.parse::<IpAddr>().is_ok() {
             return Ok(Dane::Absent);
         }
         let names = match &hop.key.target {
@@ -91,8 +114,9 @@ impl Planner {
         search.finish().map_err(Failure::of_a_route)
     }
 
-    async fn domain(&self, domain: &Arc<str>) -> Result<Vec<Candidate>, Failure> {
-        let answer = self.resolver.mail_domain(domain).await.map_err(|error| dns(&error))?;
+    async fn domain(&self, hop: &NextHop, domain: &Arc<str>) -> Result<Vec<Candidate>, Failure> {
+        let (answer, policy) = tokio::join!(self.resolver.mail_domain(domain), self.policy(hop, domain));
+        let (answer, policy) = (answer.map_err(|error| dns(&error))?, policy.policy);
         let hosts = match answer.data {
             MailDomain::Hosts(hosts) => hosts,
             MailDomain::NullMx => return Err(Failure::NullMx),
@@ -107,8 +131,14 @@ impl Planner {
             if !search.wants_more() {
                 break;
             }
-            let answer = self.look_up(&name).await;
             search.prefer(preference);
+            let sts = policy.as_ref().map_or(Sts::Off, |policy| policy.about(&name));
+            if sts == Sts::Unlisted && !self.may_have_dane(answer.proof) {
+                search.skip(hop.not_listed(&name));
+                continue;
+            }
+            search.published(sts);
+            let answer = self.look_up(&name).await;
             // What is blocked is not dialled in any case, and is reported as that.
             let is_us = |ip: IpAddr| !mx::is_blocked(&self.blocked, ip) && self.own.include(ip, self.port);
             if answer.as_ref().is_ok_and(|answer| answer.data.iter().any(|&ip| is_us(ip))) {
@@ -133,7 +163,7 @@ impl Planner {
 
 /// An address that needs no look-up.
 fn candidate(host: Arc<str>, ip: IpAddr, port: u16) -> Candidate {
-    Candidate { host, address: SocketAddr::new(ip, port), proof: Proof::Insecure }
+    Candidate { host, address: SocketAddr::new(ip, port), proof: Proof::Insecure, sts: Sts::Off }
 }
 
 fn dns(error: &DnsError) -> Failure {

@@ -1,5 +1,5 @@
-//! The tokio shell: the start of a service, listeners, the PROXY protocol, TLS with reload, DNS, next hops and the way to
-//! them, connecting, shutdown.
+//! The tokio shell: the start of a service, listeners, the PROXY protocol, TLS with reload, DNS, policies of domains, next
+//! hops and the way to them, connecting, shutdown.
 
 pub mod connect;
 pub mod dns;
@@ -12,6 +12,7 @@ mod memory;
 mod own;
 pub mod proxy;
 pub mod shutdown;
+pub mod sts;
 pub mod tls;
 
 pub use memory::memory_limit;

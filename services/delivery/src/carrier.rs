@@ -277,7 +277,7 @@ impl Carrier {
     async fn try_hosts(&mut self) -> Result<Connection, Failure> {
         let started = Instant::now();
         if self.candidates.is_empty() {
-            let planned = self.worker.planner.plan(&self.lane.hop.key.target).await;
+            let planned = self.worker.planner.plan(&self.lane.hop).await;
             let planned = planned.inspect_err(|_| self.worker.metrics.attempt_failed(metrics::DNS))?;
             self.candidates = planned.into();
         }

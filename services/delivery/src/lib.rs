@@ -25,6 +25,7 @@ mod reclaim;
 mod record;
 mod renew;
 mod settle;
+mod shelf;
 mod strangers;
 mod worker;
 
@@ -41,6 +42,7 @@ use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::Router;
 use staffetta_transport::itinerary::Planner;
+use staffetta_transport::sts::Policies;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +55,7 @@ use metrics::Metrics;
 use recent::Recent;
 use renew::Leases;
 use settle::{Office, Parcels, Settler};
+use shelf::InRedis;
 use strangers::Strangers;
 use worker::{ROOM, Worker};
 
@@ -138,9 +141,10 @@ fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationTok
     let resolver =
         Resolver::new(&DnsSettings::from(&config.dns)).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     let tls = TlsClient::new(delivery.ca.as_deref()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
+    let planner = planner(config, resolver, tls.clone(), &queue);
     Ok(Worker {
         router: Router::new(config),
-        planner: Planner::new(config, resolver),
+        planner,
         tls,
         timeouts: delivery.timeouts,
         sources: delivery.source_addresses.clone(),
@@ -164,6 +168,18 @@ fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationTok
         carriers: TaskTracker::new(),
         queue,
     })
+}
+
+/// The way of mail: where it goes, and what is asked of who takes it. A delivery obeys it, and `staffetta resolve` tells it.
+pub fn planner(config: &Config, resolver: Resolver, tls: TlsClient, queue: &Queue) -> Planner {
+    let delivery = &config.delivery;
+    let planner = Planner::new(config, resolver.clone());
+    if !delivery.mta_sts {
+        return planner;
+    }
+    let blocked = staffetta_config::with_translated(&delivery.blocked_networks);
+    let shelf = Box::new(InRedis(queue.policies()));
+    planner.obeying(Policies::new(resolver, tls, delivery.mta_sts_port, blocked, shelf))
 }
 
 /// `/readyz`: may mail be delivered now?

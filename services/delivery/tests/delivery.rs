@@ -3,6 +3,7 @@
 mod dane;
 mod demands;
 mod hops;
+mod sts;
 mod world;
 
 use std::time::Duration;

@@ -21,6 +21,7 @@ const AUTH: &str = "services/auth/tests/service.rs";
 /// Two services find each other by what the world of these tests writes for it.
 const WORLD: Test = ("tests/tests/journey.rs", "one_message_reaches_all_its_destinations_once");
 const DANE: Test = ("services/delivery/tests/dane/mod.rs", "what_a_signed_zone_says_of_a_certificate_is_obeyed");
+const STS: &str = "services/delivery/tests/sts/mod.rs";
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
 const SNI: Test = (FRONTEND, "a_client_that_asks_for_a_name_gets_its_certificate");
 const QUERIES: Test = (AUTH, "each_parameter_of_a_query_is_what_its_name_says");
@@ -128,6 +129,8 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.lifetime", ("tests/tests/delivery.rs", "a_message_that_expires_is_reported")),
     ("delivery.delay_warning", (WORKER, "a_late_message_is_announced_once")),
     ("delivery.port", WORLD),
+    ("delivery.mta_sts", (STS, "who_does_not_want_policies_does_not_ask_for_them")),
+    ("delivery.mta_sts_port", (STS, "what_a_domain_says_on_its_web_server_is_obeyed")),
     ("delivery.tls", (WORKER, "plaintext_is_remembered_for_may_and_never_used_at_encrypt_or_verify")),
     ("delivery.ca", (WORKER, "the_level_verify_checks_the_certificate_and_delivery_ca_adds_an_issuer")),
     ("delivery.timeouts.connect", (DELIVERY, "a_connection_has_its_time_too")),

@@ -11,7 +11,7 @@ use staffetta_policy::tls::Level;
 
 use crate::Rate;
 use crate::kind::{
-    Any, Choice, Choices, DomainName, Domains, FilePath, Ip, Limit, List, Maybe, NetworkClasses, Number, Socket,
+    Any, Choice, Choices, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NetworkClasses, Number, Socket,
     Target, Time, Unset,
 };
 use crate::settings::settings;
@@ -41,6 +41,11 @@ settings! {
         value delay_warning: Option<Duration> as Maybe<Time<1, 7776000000>> = "",
         /// The port of MX hosts. Another than 25 is for tests.
         value port: u16 as Number<u16, 1, 65535> = "25",
+        /// Whether the policies are obeyed that domains publish on their web servers about the TLS of their mail (MTA-STS).
+        /// Workers need a way to them, by HTTPS.
+        value mta_sts: bool as Flag = "true",
+        /// The port of these web servers. Another than 443 is for tests.
+        value mta_sts_port: u16 as Number<u16, 1, 65535> = "443",
         /// How much encryption a destination must offer, unless its route says otherwise.
         value tls: Level as Choice<Level> = "may",
         /// A bundle of certificates, PEM, that is trusted besides the web's roots, with `tls = "verify"`.

@@ -237,6 +237,34 @@ fn rfc5321_5_1_a_host_at_our_own_address_hides_its_equals_and_all_that_is_worse(
 }
 
 #[test]
+fn what_the_policy_does_not_name_is_left_out_for_that_reason() {
+    let unproven = || Failure::Unproven { reason: "not named".to_owned() };
+    let dns = || Failure::Dns { detail: "x".to_owned() };
+    let none = || Ok(Answer { data: Vec::new(), proof: Proof::Insecure });
+    let found = || Ok(Answer { data: vec![ip("192.0.2.1")], proof: Proof::Insecure });
+    // `None` is a host that is skipped.
+    for (hosts, expected) in [
+        (vec![None, Some(found())], Ok(())),
+        (vec![None], Err(unproven())),
+        (vec![Some(none()), None], Err(unproven())),
+        (vec![None, Some(none())], Err(unproven())),
+        (vec![Some(Err(dns())), None], Err(dns())),
+        (vec![None, Some(Err(dns()))], Err(dns())),
+    ] {
+        let mut search = Search::new(25, &[], Proof::Insecure);
+        search.published(Sts::Enforce);
+        for host in hosts {
+            match host {
+                Some(result) => search.add(&"a".into(), result, |_| true),
+                None => search.skip(unproven()),
+            }
+        }
+        let result = search.finish().map(|found| assert!(found.iter().all(|found| found.sts == Sts::Enforce)));
+        assert_eq!(result, expected);
+    }
+}
+
+#[test]
 fn a_candidate_is_as_sure_as_what_named_its_host() {
     for (domain, address) in [(Proof::Secure, Proof::Insecure), (Proof::Insecure, Proof::Secure)] {
         let mut search = Search::new(25, &[], domain);
@@ -253,6 +281,7 @@ proptest! {
             host: i.to_string().into(),
             address: SocketAddr::new(ip(if v4 { "192.0.2.1" } else { "2001:db8::1" }), 25),
             proof: Proof::Insecure,
+            sts: Sts::Off,
         };
         let found: Vec<_> = v4s.iter().copied().enumerate().map(candidate).collect();
         let few = first_few(found.clone());

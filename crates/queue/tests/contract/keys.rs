@@ -32,7 +32,7 @@ fn matches(pattern: &str, key: &str) -> bool {
             "p" | "i" | "n" | "minute" => digits(text),
             "id" => id(text),
             "job" => text.split_once('.').is_some_and(|(of, number)| id(of) && digits(number)),
-            "destination" | "scope" | "who" | "client" => !text.is_empty(),
+            "destination" | "domain" | "scope" | "who" | "client" => !text.is_empty(),
             other => panic!("what is <{other}>?"),
         }
     };
@@ -90,6 +90,7 @@ async fn busy(world: &World) {
     world.queue.headcount().claim(&heads, 50).await.unwrap();
     let said = Verification::Undeliverable("no".to_owned());
     world.queue.verifications().remember("mx nobody@x.example", &said, Duration::from_secs(600)).await.unwrap();
+    world.queue.policies().keep("x.example", "policy", Duration::from_secs(600)).await.unwrap();
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod keys;
 mod limit;
 mod loss;
 mod model;
+mod policies;
 mod settle;
 mod unfinished;
 mod unreadable;

@@ -2,6 +2,7 @@
 
 use staffetta_mail::{Address, BodyType, Recipient, ReversePath};
 use staffetta_policy::mx::Proof;
+use staffetta_policy::tls::Sts;
 use staffetta_policy::tls::{Label, Trust};
 use staffetta_smtp::client::{Outcome, Protocol, ServerProfile, Stuffer, Tls, TransactionId, Transfer};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,7 +24,7 @@ async fn connection() -> (Connection, TcpStream) {
         verified: false,
         detect_loop: false,
     };
-    let peer = Candidate { host: "mx.test".into(), address, proof: Proof::Insecure };
+    let peer = Candidate { host: "mx.test".into(), address, proof: Proof::Insecure, sts: Sts::Off };
     let security = Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None };
     (Connection::new(stream, Client::new(Arc::new(settings)), peer, security), listener.accept().await.unwrap().0)
 }

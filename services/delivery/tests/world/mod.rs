@@ -1,6 +1,7 @@
 //! A world for the delivery worker: a real Redis, a fake DNS, scripted mail servers, workers that can be killed.
 
 pub(crate) mod mx;
+pub(crate) mod web;
 
 use std::net::IpAddr;
 use std::sync::Arc;

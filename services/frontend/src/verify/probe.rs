@@ -56,7 +56,7 @@ impl Prober {
     pub(super) async fn ask(&self, hop: &NextHop, recipient: &Address, demands: Demands) -> Result<(), Failure> {
         let question = question(recipient, demands);
         let mut last = Failure::Local { reason: "no address to try".to_owned() };
-        for candidate in self.planner.plan(&hop.key.target).await? {
+        for candidate in self.planner.plan(hop).await? {
             match self.ask_at(hop, &candidate, &question).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => last = failure,

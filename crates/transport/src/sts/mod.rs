@@ -1,0 +1,192 @@
+//! MTA-STS (RFC 8461): the policy that holds for the mail of a domain, from its web server, and kept until its time is over.
+//!
+//! ```text
+//! this pod looked a moment ago ─▶ TXT at _mta-sts, and what the cluster keeps ─▶ the same id: what is kept
+//!                                                                             ─▶ another: fetched, and kept
+//! ```
+//!
+//! Whoever can hide the record or the web server gets nothing by it while a policy is kept. A fetch that fails is not
+//! tried again for some minutes; without a kept policy the domain then has none (section 3.3). A policy that has spent half
+//! of its life is fetched again beside the mail.
+
+mod fetch;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use metrics::{Counter, counter};
+use moka::future::Cache;
+use staffetta_policy::sts::{Policy, announced};
+
+use crate::connect::TlsClient;
+use crate::dns::Resolver;
+pub use fetch::FetchError;
+use fetch::Fetcher;
+
+/// Domains that this pod remembers.
+const DOMAINS: u64 = 50_000;
+/// How long it does not look again.
+const FRESH: Duration = Duration::from_secs(60);
+/// How long it does not fetch again what could not be fetched (section 3.3).
+const REST: Duration = Duration::from_secs(300);
+/// Mail does not wait longer than this for the TXT record: a policy that is kept holds without it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A policy is fetched anew at least as often as this, however long it holds (section 5.1).
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What a [`Shelf`] promises.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Where the cluster keeps policies, as texts.
+pub trait Shelf: Send + Sync + 'static {
+    /// The text of a domain, and how long it still holds. `None` also when nobody can say.
+    fn recall(&self, domain: &str) -> Later<Option<(String, Duration)>>;
+    /// Keeps it for so long, if that is possible.
+    fn keep(&self, domain: &str, text: String, life: Duration) -> Later<()>;
+}
+
+/// What is known of a domain.
+#[derive(Clone, Debug, Default)]
+pub struct Finding {
+    /// The policy that holds.
+    pub policy: Option<Arc<Policy>>,
+    /// Which one it is, in the words of the domain.
+    pub id: Option<String>,
+    /// Why there is none, or not the newest.
+    pub problem: Option<String>,
+}
+
+/// Finds policies. Cheap to clone.
+#[derive(Clone)]
+pub struct Policies(Arc<Inner>);
+
+struct Inner {
+    resolver: Resolver,
+    fetcher: Fetcher,
+    shelf: Box<dyn Shelf>,
+    known: Cache<String, Finding>,
+    /// Domain and id of what could not be fetched, and why.
+    failed: Cache<(String, String), String>,
+    fetched: Counter,
+    fetch_failed: Counter,
+}
+
+/// A policy with its id: what lies on a [`Shelf`].
+struct Kept {
+    id: String,
+    policy: Policy,
+    left: Duration,
+}
+
+impl Policies {
+    /// With what it asks by. `port` is 443 but in tests.
+    pub fn new(resolver: Resolver, tls: TlsClient, port: u16, blocked: Vec<IpNet>, shelf: Box<dyn Shelf>) -> Self {
+        const FETCHES: &str = "staffetta_mta_sts_fetch_total";
+        metrics::describe_counter!(FETCHES, "Attempts to fetch the MTA-STS policy of a domain.");
+        let counter = |result: &'static str| {
+            let counter = counter!(FETCHES, "result" => result);
+            counter.increment(0);
+            counter
+        };
+        Self(Arc::new(Inner {
+            fetcher: Fetcher { resolver: resolver.clone(), tls, port, blocked },
+            resolver,
+            shelf,
+            known: Cache::builder().max_capacity(DOMAINS).time_to_live(FRESH).build(),
+            failed: Cache::builder().max_capacity(DOMAINS).time_to_live(REST).build(),
+            fetched: counter("fetched"),
+            fetch_failed: counter("failed"),
+        }))
+    }
+
+    /// What holds for the mail of `domain`, now. All that ask at the same time share one look.
+    pub async fn of(&self, domain: &str) -> Finding {
+        if let Some(finding) = self.0.known.get(domain).await {
+            return finding;
+        }
+        self.0.known.get_with(domain.to_owned(), self.clone().look(domain.to_owned())).await
+    }
+
+    async fn look(self, domain: String) -> Finding {
+        let inner = &self.0;
+        let record = format!("_mta-sts.{domain}");
+        let texts = tokio::time::timeout(PATIENCE, inner.resolver.texts(&record));
+        let (texts, kept) = tokio::join!(texts, inner.shelf.recall(&domain));
+        let kept = kept.and_then(|(text, left)| Kept::read(&text, left));
+        let texts = match texts {
+            Ok(Ok(texts)) => texts,
+            Ok(Err(error)) => return Finding::of(kept, Some(error.to_string())),
+            Err(_) => return Finding::of(kept, Some(format!("no answer in time about {record}"))),
+        };
+        let Some(id) = announced(&texts) else { return Finding::of(kept, None) };
+        match kept {
+            Some(kept) if kept.id == id => {
+                if kept.is_old() {
+                    tokio::spawn(self.clone().renew(domain, id.to_owned()));
+                }
+                Finding::of(Some(kept), None)
+            }
+            kept => match self.renew(domain, id.to_owned()).await {
+                Ok(policy) => Finding { policy: Some(Arc::new(policy)), id: Some(id.to_owned()), problem: None },
+                Err(problem) => Finding::of(kept, Some(problem)),
+            },
+        }
+    }
+
+    /// Fetches the policy of this id and keeps it.
+    async fn renew(self, domain: String, id: String) -> Result<Policy, String> {
+        let inner = &self.0;
+        let which = (domain, id);
+        if let Some(problem) = inner.failed.get(&which).await {
+            return Err(problem);
+        }
+        let (domain, id) = &which;
+        match inner.fetcher.fetch(domain).await {
+            Ok(policy) => {
+                inner.fetched.increment(1);
+                let life = Duration::from_secs(policy.max_age);
+                inner.shelf.keep(domain, format!("{id}\n{policy}"), life).await;
+                Ok(policy)
+            }
+            Err(error) => {
+                inner.fetch_failed.increment(1);
+                tracing::info!(domain, %error, "failed to fetch the MTA-STS policy");
+                let problem = format!("failed to fetch the policy: {error}");
+                inner.failed.insert(which, problem.clone()).await;
+                Err(problem)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Policies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policies").finish_non_exhaustive()
+    }
+}
+
+impl Finding {
+    fn of(kept: Option<Kept>, problem: Option<String>) -> Self {
+        let (policy, id) = kept.map(|kept| (Arc::new(kept.policy), kept.id)).unzip();
+        Self { policy, id, problem }
+    }
+}
+
+impl Kept {
+    /// The id, a line break, the policy. What cannot be read is as good as not kept.
+    fn read(text: &str, left: Duration) -> Option<Self> {
+        let (id, policy) = text.split_once('\n')?;
+        Some(Self { id: id.to_owned(), policy: Policy::parse(policy).ok()?, left })
+    }
+
+    /// Has it spent half of its life, or a day?
+    fn is_old(&self) -> bool {
+        let life = Duration::from_secs(self.policy.max_age);
+        life.saturating_sub(self.left) > DAY.min(life / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests;

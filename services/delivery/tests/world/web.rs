@@ -1,0 +1,101 @@
+//! A web server with the policies of domains: HTTPS, one answer a connection.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+#[derive(Default)]
+struct State {
+    /// Whole answers, by host.
+    answers: HashMap<String, String>,
+    /// `host path`.
+    requests: Vec<String>,
+}
+
+/// A running server; it ends when dropped.
+pub(crate) struct Web {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Web {
+    /// Listens on a free port of loopback.
+    pub(crate) async fn start(tls: TlsAcceptor) -> anyhow::Result<Self> {
+        Self::start_on(SocketAddr::from(([127, 0, 0, 1], 0)), tls).await
+    }
+
+    pub(crate) async fn start_on(address: SocketAddr, tls: TlsAcceptor) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let state = Arc::<Mutex<State>>::default();
+        let mut tasks = JoinSet::new();
+        let shared = state.clone();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, tls.clone(), shared.clone()));
+            }
+        });
+        Ok(Self { address, state, _tasks: tasks })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on this host has this policy: lines without `version`.
+    pub(crate) fn policy(&self, host: &str, lines: &str) {
+        let body = format!("version: STSv1\n{lines}\nmax_age: 86400\n");
+        self.answer(host, "200 OK", "text/plain; charset=utf-8", &body);
+    }
+
+    pub(crate) fn answer(&self, host: &str, status: &str, kind: &str, body: &str) {
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nLocation: https://{host}/elsewhere\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        lock(&self.state).answers.insert(host.to_owned(), answer);
+    }
+
+    /// What was asked for of this host so far.
+    pub(crate) fn requests(&self, host: &str) -> Vec<String> {
+        let all = lock(&self.state).requests.clone();
+        all.into_iter().filter_map(|request| request.strip_prefix(&format!("{host} ")).map(str::to_owned)).collect()
+    }
+}
+
+async fn serve(stream: TcpStream, tls: TlsAcceptor, state: Arc<Mutex<State>>) {
+    let Ok(stream) = tls.accept(stream).await else { return };
+    let mut stream = BufReader::new(stream);
+    let (mut path, mut host) = (String::new(), String::new());
+    loop {
+        let mut line = String::new();
+        if !matches!(stream.read_line(&mut line).await, Ok(1..)) {
+            return;
+        }
+        match line.trim_end().split_once(' ') {
+            Some(("GET", rest)) => path = rest.trim_end_matches(" HTTP/1.1").to_owned(),
+            Some((key, value)) if key.eq_ignore_ascii_case("host:") => host = value.to_owned(),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let answer = {
+        let mut state = lock(&state);
+        state.requests.push(format!("{host} {path}"));
+        state.answers.get(&host).cloned().unwrap_or_else(|| "HTTP/1.1 404 no\r\nContent-Length: 0\r\n\r\n".to_owned())
+    };
+    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
