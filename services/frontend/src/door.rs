@@ -17,6 +17,7 @@ use crate::intake::Source;
 use crate::limits::{Full, Guest};
 use crate::metrics::{self, ListenerMetrics};
 use crate::setup::{self, Shared};
+use crate::sparing::Sparing;
 
 /// All that the sessions of one listener have in common.
 pub(crate) struct Door {
@@ -30,6 +31,8 @@ pub(crate) struct Door {
     proxies: Vec<IpNet>,
     settings: ArcSwap<Settings>,
     pub(crate) metrics: ListenerMetrics,
+    /// Lines about handshakes that failed.
+    pub(crate) handshakes: Sparing,
     /// No new sessions; those that wait for a command end.
     pub(crate) stop: CancellationToken,
     /// All sessions end now.
@@ -63,6 +66,7 @@ impl Door {
             proxies: [shared.proxies.as_slice(), &listener.proxy_from].concat(),
             settings: ArcSwap::from_pointee(setup::session(listener, &shared)),
             metrics: ListenerMetrics::new(&listener.name, tls),
+            handshakes: Sparing::default(),
             shared,
             stop,
             kill,

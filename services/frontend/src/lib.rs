@@ -25,6 +25,7 @@ mod quota;
 mod readiness;
 mod server;
 mod setup;
+mod sparing;
 mod stream;
 mod verify;
 

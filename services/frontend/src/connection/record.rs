@@ -1,6 +1,7 @@
 //! What the mail log and the metrics hear of a connection.
 
 use std::io;
+use std::time::Instant;
 
 use staffetta_smtp::command::Verb;
 use staffetta_smtp::server::{Activity, Grounds, Refusal};
@@ -61,11 +62,16 @@ impl Dialog<'_> {
         maillog::disconnected(&maillog::Disconnected { listener, client, messages });
     }
 
-    /// The log has the reason, because "lost connection after STARTTLS" tells nobody what to mend.
+    /// The log has the reason, because "lost connection after STARTTLS" tells nobody what to mend; but not of each, because
+    /// strangers can make as many as they like.
     pub(super) fn failed_handshake(&self, reason: Broken, error: &io::Error) {
         metrics::failed_handshake(reason.label()).increment(1);
-        let (listener, peer) = (self.door.name(), self.peer.address);
-        tracing::info!(listener, %peer, reason = reason.label(), %error, "TLS handshake failed");
+        let Some(left_out) = self.door.handshakes.line(Instant::now()) else { return };
+        let (listener, peer, reason) = (self.door.name(), self.peer.address, reason.label());
+        if left_out > 0 {
+            tracing::info!(listener, left_out, "more TLS handshakes have failed");
+        }
+        tracing::info!(listener, %peer, reason, %error, "TLS handshake failed");
     }
 
     pub(super) fn log_lost(&self, error: &io::Error) {

@@ -79,6 +79,49 @@ async fn the_log_and_the_metrics_say_why_a_handshake_failed_and_a_probe_is_none(
     assert!(failed.iter().any(|line| line.contains("unknown_ca") && line.ends_with(" 2")), "{failed:?}");
 }
 
+/// The first record of the answer to a hello that names the server so: its type, and what it says.
+async fn answer_to(name: &str, address: SocketAddr, config: &Arc<ClientConfig>) -> Vec<u8> {
+    let placeholder = "a".repeat(name.len());
+    let server = ServerName::try_from(placeholder.clone()).unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::clone(config), server).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    let at = hello.windows(name.len()).position(|part| part == placeholder.as_bytes()).unwrap();
+    hello[at..at + name.len()].copy_from_slice(name.as_bytes());
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    tcp.write_all(&hello).await.unwrap();
+    let mut head = [0; 5];
+    tcp.read_exact(&mut head).await.unwrap();
+    let mut record = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+    tcp.read_exact(&mut record).await.unwrap();
+    record.insert(0, head[0]);
+    record
+}
+
+/// Many a client names an address. What strangers put there is no warning, and no flood.
+#[tokio::test]
+async fn an_address_as_the_name_of_the_server_is_no_name_and_a_malformed_one_is_no_warning() {
+    const HANDSHAKE: u8 = 22;
+    const ILLEGAL_PARAMETER: [u8; 3] = [21, 2, 47];
+    let world = World::start_process("trusted_networks = []", "format = \"postfix\"").await;
+    let config = config(&world, true);
+    let before = world.log_with("listening").await.matches("WARN").count();
+    for name in ["192.0.2.1", "127.0.0.1", "unknown.example", "under_score.example"] {
+        let answer = answer_to(name, world.submissions, &config).await;
+        assert_eq!(answer[..2], [HANDSHAKE, 2], "{name}: a ServerHello");
+    }
+    for name in ["white space", "-.-", "a..b", "x\n2026 WARN forged"] {
+        assert_eq!(answer_to(name, world.submissions, &config).await, ILLEGAL_PARAMETER, "{name:?}");
+    }
+    for _ in 0..60 {
+        answer_to("a..b", world.submissions, &config).await;
+    }
+    let log = world.log_with("reason=\"protocol\"").await;
+    let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!((lines("WARN"), lines("ERROR"), lines("forged")), (before, 0, 0), "{log}");
+    assert!((4..=50).contains(&lines("TLS handshake failed")), "{log}");
+}
+
 #[tokio::test]
 async fn content_that_only_drips_is_given_up() {
     let world = World::start("timeout = \"1s\"\nmin_data_rate = \"100KiB/s\"").await;
