@@ -33,6 +33,8 @@ pub(crate) enum Command {
     /// Look at the queue and act on it
     #[command(subcommand)]
     Queue(Queue),
+    /// Tell what a delivery to a domain would do, and why
+    Resolve(Resolve),
     /// Run a test MX that keeps what it gets
     Sink(Sink),
 }
@@ -90,6 +92,18 @@ pub(crate) struct Hash {
     /// The scheme, with or without braces
     #[arg(long, default_value = "ARGON2ID")]
     pub(crate) scheme: String,
+}
+
+/// `staffetta resolve`
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    /// A domain, an address literal such as [192.0.2.1], or a mail address
+    pub(crate) domain: String,
+    /// Write one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
 }
 
 /// `staffetta sink`

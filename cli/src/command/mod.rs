@@ -3,6 +3,7 @@
 mod check;
 mod hash;
 mod queue;
+mod resolve;
 mod sink;
 mod up;
 mod user;
@@ -27,6 +28,7 @@ pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::User(user) => user::run(user).await,
         Command::Hash(hash) => hash::run(&hash),
         Command::Queue(queue) => queue::run(queue).await,
+        Command::Resolve(resolve) => resolve::run(&resolve).await,
         Command::Sink(sink) => sink::run(sink).await,
     }
 }

@@ -186,6 +186,11 @@ impl Router {
         key(&self.path(domain), domain)
     }
 
+    /// The index of the route that a domain takes, if one is for it.
+    pub fn route(&self, domain: &str) -> Option<usize> {
+        self.path(domain).route
+    }
+
     fn path(&self, domain: &str) -> Path {
         routing::route(&self.routes, &self.defaults, domain)
     }

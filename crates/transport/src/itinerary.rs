@@ -31,6 +31,36 @@ pub struct Planner {
     policies: Option<Policies>,
 }
 
+/// What was found on the way to a next hop.
+#[derive(Debug)]
+pub struct Survey {
+    /// What is said of the hosts' names.
+    pub proof: Proof,
+    /// What the domain has published on its web server.
+    pub policy: Finding,
+    /// The hosts that were looked at, in the order of attempts.
+    pub stops: Vec<Stop>,
+    /// Where to deliver, never empty; or why there is nowhere to go.
+    pub plan: Result<Vec<Candidate>, Failure>,
+}
+
+/// One host on the way.
+#[derive(Debug)]
+pub struct Stop {
+    /// Lower is better; 0 where there are no preferences.
+    pub preference: u16,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its addresses, or why it is passed by.
+    pub found: Result<Vec<IpAddr>, Failure>,
+}
+
+impl Survey {
+    fn of(plan: Result<Vec<Candidate>, Failure>) -> Self {
+        Self { proof: Proof::Insecure, policy: Finding::default(), stops: Vec::new(), plan }
+    }
+}
+
 impl Planner {
     /// With the rules of `[delivery]`.
     pub fn new(config: &Config, resolver: Resolver) -> Self {
@@ -55,13 +85,26 @@ impl Planner {
     /// # Errors
     /// Why there is nowhere to go.
     pub async fn plan(&self, hop: &NextHop) -> Result<Vec<Candidate>, Failure> {
+        self.survey(hop).await.plan
+    }
+
+    /// The same, with what led to it.
+    pub async fn survey(&self, hop: &NextHop) -> Survey {
         match &hop.key.target {
             Target::Host { host, port } => self.host(host, *port).await,
             Target::Domain(domain) => self.domain(hop, domain).await,
-            Target::Literal(ip) if mx::is_blocked(&self.blocked, *ip) => Err(Failure::Blocked),
-            Target::Literal(ip) if self.own.include(*ip, self.port) => Err(Failure::Loop),
-            Target::Literal(ip) => Ok(vec![candidate(ip.to_string().as_str().into(), *ip, self.port)]),
+            Target::Literal(ip) => Survey::of(self.literal(*ip)),
         }
+    }
+
+    fn literal(&self, ip: IpAddr) -> Result<Vec<Candidate>, Failure> {
+        if mx::is_blocked(&self.blocked, ip) {
+            return Err(Failure::Blocked);
+        }
+        if self.own.include(ip, self.port) {
+            return Err(Failure::Loop);
+        }
+        Ok(vec![candidate(ip.to_string().as_str().into(), ip, self.port)])
     }
 
     /// What is published about a candidate, for mail with this need.
@@ -105,49 +148,77 @@ impl Planner {
 
     /// A server that the operator named: its addresses are not restricted, and that there is none is not the fault of
     /// whoever sent the mail.
-    async fn host(&self, host: &Arc<str>, port: u16) -> Result<Vec<Candidate>, Failure> {
+    async fn host(&self, host: &Arc<str>, port: u16) -> Survey {
         if let Ok(ip) = host.parse() {
-            return Ok(vec![candidate(host.clone(), ip, port)]);
+            return Survey::of(Ok(vec![candidate(host.clone(), ip, port)]));
         }
         let mut search = Search::new(port, &[], Proof::Secure);
-        search.add(host, self.look_up(host).await, has_route);
-        search.finish().map_err(Failure::of_a_route)
+        let answer = self.look_up(host).await;
+        let stop = Stop { preference: 0, name: host.clone(), found: addresses(&answer) };
+        search.add(host, answer, has_route);
+        Survey { stops: vec![stop], ..Survey::of(search.finish().map_err(Failure::of_a_route)) }
     }
 
-    async fn domain(&self, hop: &NextHop, domain: &Arc<str>) -> Result<Vec<Candidate>, Failure> {
+    async fn domain(&self, hop: &NextHop, domain: &Arc<str>) -> Survey {
         let (answer, policy) = tokio::join!(self.resolver.mail_domain(domain), self.policy(hop, domain));
-        let (answer, policy) = (answer.map_err(|error| dns(&error))?, policy.policy);
-        let hosts = match answer.data {
-            MailDomain::Hosts(hosts) => hosts,
-            MailDomain::NullMx => return Err(Failure::NullMx),
-            MailDomain::NotFound => return Err(mx::not_found(domain, "MX")),
+        let (proof, hosts) = match answer {
+            Ok(answer) => (answer.proof, self.hosts(domain, answer.data)),
+            Err(error) => (Proof::Insecure, Err(dns(&error))),
         };
-        let hosts = match self.order(&hosts) {
-            Order::Hosts(hosts) => hosts,
-            Order::Loop => return Err(Failure::Loop),
+        let survey = match hosts {
+            Ok(hosts) => self.walk(hop, hosts, proof, &policy).await,
+            Err(failure) => Survey::of(Err(failure)),
         };
-        let mut search = Search::new(self.port, &self.blocked, answer.proof);
+        Survey { proof, policy, ..survey }
+    }
+
+    /// The hosts of a domain in the order of attempts.
+    fn hosts(&self, domain: &str, found: MailDomain) -> Result<Vec<MxHost>, Failure> {
+        match found {
+            MailDomain::Hosts(hosts) => match self.order(&hosts) {
+                Order::Hosts(hosts) => Ok(hosts),
+                Order::Loop => Err(Failure::Loop),
+            },
+            MailDomain::NullMx => Err(Failure::NullMx),
+            MailDomain::NotFound => Err(mx::not_found(domain, "MX")),
+        }
+    }
+
+    /// Looks host after host up, until there are enough addresses.
+    async fn walk(&self, hop: &NextHop, hosts: Vec<MxHost>, proof: Proof, policy: &Finding) -> Survey {
+        let mut search = Search::new(self.port, &self.blocked, proof);
+        let mut stops = Vec::with_capacity(hosts.len());
         for MxHost { preference, name } in hosts {
             if !search.wants_more() {
                 break;
             }
+            let name: Arc<str> = name.into();
             search.prefer(preference);
-            let sts = policy.as_ref().map_or(Sts::Off, |policy| policy.about(&name));
-            if sts == Sts::Unlisted && !self.may_have_dane(answer.proof) {
+            let sts = policy.policy.as_ref().map_or(Sts::Off, |policy| policy.about(&name));
+            let found = if sts == Sts::Unlisted && !self.may_have_dane(proof) {
                 search.skip(hop.not_listed(&name));
-                continue;
-            }
-            search.published(sts);
-            let answer = self.look_up(&name).await;
-            // What is blocked is not dialled in any case, and is reported as that.
-            let is_us = |ip: IpAddr| !mx::is_blocked(&self.blocked, ip) && self.own.include(ip, self.port);
-            if answer.as_ref().is_ok_and(|answer| answer.data.iter().any(|&ip| is_us(ip))) {
-                search.comes_back();
+                Err(hop.not_listed(&name))
             } else {
-                search.add(&name.as_str().into(), answer, has_route);
-            }
+                search.published(sts);
+                self.visit(&mut search, &name).await
+            };
+            stops.push(Stop { preference, name, found });
         }
-        search.finish()
+        Survey { stops, ..Survey::of(search.finish()) }
+    }
+
+    /// Looks one host up.
+    async fn visit(&self, search: &mut Search<'_>, name: &Arc<str>) -> Result<Vec<IpAddr>, Failure> {
+        let answer = self.look_up(name).await;
+        let found = addresses(&answer);
+        // What is blocked is not dialled in any case, and is reported as that.
+        let is_us = |ip: IpAddr| !mx::is_blocked(&self.blocked, ip) && self.own.include(ip, self.port);
+        if answer.as_ref().is_ok_and(|answer| answer.data.iter().any(|&ip| is_us(ip))) {
+            search.comes_back();
+            return Err(Failure::Loop);
+        }
+        search.add(name, answer, has_route);
+        found
     }
 
     /// No await while the generator lives: it belongs to the thread.
@@ -159,6 +230,10 @@ impl Planner {
     async fn look_up(&self, host: &str) -> Result<Answer<Vec<IpAddr>>, Failure> {
         self.resolver.addresses(host).await.map_err(|error| dns(&error))
     }
+}
+
+fn addresses(answer: &Result<Answer<Vec<IpAddr>>, Failure>) -> Result<Vec<IpAddr>, Failure> {
+    answer.as_ref().map(|answer| answer.data.clone()).map_err(Clone::clone)
 }
 
 /// An address that needs no look-up.

@@ -1,0 +1,119 @@
+//! `staffetta resolve`: what a delivery would do with mail for a domain, and why. It asks the same questions as a worker and
+//! lets the same code decide; nothing is connected to but name servers, Redis and the web servers of MTA-STS policies.
+//!
+//! Exit code 0: a delivery would have somebody to connect to. 1: it would not, or nobody can say. 2: that is no domain.
+
+mod render;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use staffetta_config::{Config, Service};
+use staffetta_mail::Address;
+use staffetta_policy::classify::Failure;
+use staffetta_policy::tls::{Need, Security};
+use staffetta_queue::Queue;
+use staffetta_transport::connect::TlsClient;
+use staffetta_transport::dns::{DnsSettings, Resolver};
+use staffetta_transport::hop::{NextHop, Router};
+use staffetta_transport::itinerary::{Candidate, Planner, Survey};
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::Resolve;
+use crate::terminal::{complain, say};
+
+/// How long Redis may take to be there; only policies that were seen before are missed without it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// All that is known in the end.
+struct Report {
+    domain: String,
+    /// The index of the route, if one is for the domain.
+    route: Option<usize>,
+    hop: NextHop,
+    survey: Survey,
+    /// Whom a delivery would connect to, in this order.
+    ways: Vec<Way>,
+}
+
+/// One address.
+struct Way {
+    candidate: Candidate,
+    /// What would be asked there; or why it would be passed by.
+    security: Result<Security, Failure>,
+}
+
+pub(super) async fn run(resolve: &Resolve) -> anyhow::Result<ExitCode> {
+    let config = resolve.file.load(Service::Delivery)?;
+    let Some(domain) = domain(&resolve.domain) else {
+        let allowed = "a name such as example.org, an address literal such as [192.0.2.1], a mail address";
+        complain(&format!("{:?} is no domain; allowed: {allowed}", resolve.domain));
+        return Ok(ExitCode::from(2));
+    };
+    let resolver = Resolver::new(&DnsSettings::from(&config.dns)).map_err(|e| anyhow::anyhow!("failed to {e}"))?;
+    let tls = TlsClient::new(config.delivery.ca.as_deref()).map_err(|e| anyhow::anyhow!("failed to {e}"))?;
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let queue = Queue::open((&config).into(), stop).context("cannot use redis.url")?;
+    if config.delivery.mta_sts
+        && let Err(error) = queue.ready(PATIENCE).await
+    {
+        complain(&format!("warning: MTA-STS policies that the cluster keeps are not looked at: {error}"));
+    }
+    let planner = staffetta_delivery::planner(&config, resolver, tls, &queue);
+    let report = report(&config, &planner, domain).await;
+    if resolve.json {
+        say(&render::json(&config, &report).to_string());
+    } else {
+        render::lines(&config, &report).iter().for_each(|line| say(line));
+    }
+    Ok(if report.is_deliverable() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The domain as deliveries know it: in lower case and A-labels.
+fn domain(text: &str) -> Option<String> {
+    let address = if text.contains('@') { text.to_owned() } else { format!("postmaster@{text}") };
+    address.parse::<Address>().ok()?.domain_key()
+}
+
+async fn report(config: &Config, planner: &Planner, domain: String) -> Report {
+    let router = Router::new(config);
+    let (hop, route) = (router.hop(&domain), router.route(&domain));
+    let survey = planner.survey(&hop).await;
+    let mut ways = Vec::new();
+    for candidate in survey.plan.iter().flatten() {
+        let security = match planner.published(&hop, candidate, Need::Nothing).await {
+            Ok(published) => hop.security(&candidate.host, &published, Need::Nothing, false),
+            Err(failure) => Err(failure),
+        };
+        ways.push(Way { candidate: candidate.clone(), security });
+    }
+    Report { domain, route, hop, survey, ways }
+}
+
+impl Report {
+    fn is_deliverable(&self) -> bool {
+        self.ways.iter().any(|way| way.security.is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_what_a_recipient_may_have() {
+        for (text, expected) in [
+            ("Example.ORG", Some("example.org")),
+            ("john@Example.org", Some("example.org")),
+            ("[192.0.2.1]", Some("[192.0.2.1]")),
+            ("b\u{fc}cher.example", Some("xn--bcher-kva.example")),
+            ("", None),
+            ("a b", None),
+            ("a@b@c", None),
+        ] {
+            assert_eq!(domain(text).as_deref(), expected, "{text:?}");
+        }
+    }
+}

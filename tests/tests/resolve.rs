@@ -1,0 +1,172 @@
+//! `staffetta resolve`: what an operator is told about the way of mail, and what the worker would do.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use staffetta_queue::server::LocalServer;
+use staffetta_queue::{Durability, Queue, Settings};
+use staffetta_testkit::dns::FakeDns;
+use staffetta_tests::program;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+struct Desk {
+    dns: FakeDns,
+    redis: LocalServer,
+    config: PathBuf,
+    _folder: TempDir,
+}
+
+impl Desk {
+    /// With these lines in `[dns]`, and these at the end.
+    async fn new(dnssec: &str, more: &str) -> anyhow::Result<Self> {
+        let (dns, folder) = (FakeDns::start().await?, tempfile::tempdir()?);
+        let redis = LocalServer::start(&folder.path().join("redis"))?;
+        let config = folder.path().join("staffetta.toml");
+        let text = format!(
+            "[redis]\nurl = \"{}\"\npartitions = 2\n[dns]\nservers = [\"{}\"]\n{dnssec}\n{more}\n",
+            redis.url(),
+            dns.address()
+        );
+        fs::write(&config, text)?;
+        Ok(Self { dns, redis, config, _folder: folder })
+    }
+
+    /// Exit code, standard output, standard error.
+    async fn resolve(&self, arguments: &[&str]) -> anyhow::Result<(Option<i32>, String, String)> {
+        let mut command = Command::new(program("staffetta")?);
+        command.arg("resolve").arg("--config").arg(&self.config).args(arguments);
+        // The DNS answers in this process.
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let text = |octets: Vec<u8>| String::from_utf8_lossy(&octets).into_owned();
+        Ok((output.status.code(), text(output.stdout), text(output.stderr)))
+    }
+
+    async fn json(&self, domain: &str) -> anyhow::Result<(Option<i32>, Value)> {
+        let (code, out, err) = self.resolve(&["--json", domain]).await?;
+        ensure!(!out.is_empty(), "{code:?} {err}");
+        Ok((code, serde_json::from_str(&out)?))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_addresses_and_what_is_asked_of_them_are_told_in_the_order_of_attempts() -> anyhow::Result<()> {
+    let desk = Desk::new("", "").await?;
+    desk.dns.mx("a.example", 20, "late.example").mx("a.example", 10, "mx.a.example").mx(
+        "a.example",
+        30,
+        "gone.example",
+    );
+    desk.dns.host("mx.a.example", [203, 0, 113, 5]).host("late.example", [203, 0, 113, 6]);
+    let (code, out, err) = desk.resolve(&["John@A.example"]).await?;
+    ensure!(code == Some(0), "{out}{err}");
+    for part in [
+        "a.example: by smtp to its mail hosts",
+        "route: none is for it",
+        "MTA-STS: no policy",
+        "10 mx.a.example: 203.0.113.5",
+        "30 gone.example: no address",
+        "1. mx.a.example[203.0.113.5]:25  TLS if offered; plaintext if not, or if it fails (opportunistic)",
+        "2. late.example[203.0.113.6]:25",
+    ] {
+        ensure!(out.contains(part), "{part}: {out}");
+    }
+    let (_, told) = desk.json("a.example").await?;
+    let first = &told["attempts"][0];
+    ensure!(
+        (&first["host"], &first["address"], &first["policy"])
+            == (&json!("mx.a.example"), &json!("203.0.113.5"), &json!("opportunistic")),
+        "{told}"
+    );
+    ensure!(told["deliverable"] == json!(true) && told["hosts"][2]["addresses"] == json!([]), "{told}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_there_is_no_way_is_told_with_what_would_become_of_the_mail() -> anyhow::Result<()> {
+    let desk = Desk::new("", "").await?;
+    desk.dns.null_mx("null.example").servfail("late.example").mx("inner.example", 10, "mx.inner.example");
+    desk.dns.host("mx.inner.example", [127, 0, 0, 1]);
+    for (domain, part) in [
+        ("null.example", "A delivery would end: bounced, 5.1.0 Domain null.example does not accept mail (nullMX)"),
+        ("none.example", "A delivery would end: bounced, 5.4.4 Host or domain name not found."),
+        ("late.example", "A delivery would end: deferred, 4.4.3 "),
+        ("inner.example", "A delivery would end: bounced, 5.4.4 every mail host of inner.example has an address"),
+    ] {
+        let (code, out, err) = desk.resolve(&[domain]).await?;
+        ensure!(code == Some(1) && out.contains(part), "{domain}: {code:?} {out}{err}");
+        let (_, told) = desk.json(domain).await?;
+        ensure!(told["deliverable"] == json!(false) && told["problem"].is_string(), "{told}");
+    }
+    let (code, out, err) = desk.resolve(&["no domain"]).await?;
+    ensure!(code == Some(2) && out.is_empty() && err.contains("is no domain"), "{code:?} {out}{err}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_is_told_with_its_level() -> anyhow::Result<()> {
+    let route = "[[delivery.route]]\ndomain = \"*.b.example\"\nvia = \"smtp://smart.example:587\"\ntls = \"verify\"\n";
+    let desk = Desk::new("", route).await?;
+    desk.dns.host("smart.example", [203, 0, 113, 7]);
+    let (code, out, _) = desk.resolve(&["x.b.example"]).await?;
+    for part in [
+        "route: domain = \"*.b.example\", via = \"smtp://smart.example:587\"",
+        "TLS level verify",
+        "1. smart.example[203.0.113.7]:587  TLS required; a certificate for smart.example from a trusted CA (verify)",
+    ] {
+        ensure!(code == Some(0) && out.contains(part), "{part}: {out}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_host_has_published_is_told_as_a_delivery_would_obey_it() -> anyhow::Result<()> {
+    let desk = Desk::new("dnssec = \"trust-ad\"", "").await?;
+    desk.dns.vouch().unsigned("sts.example");
+    for domain in ["good", "odd", "late", "sts"] {
+        let host = format!("mx.{domain}.example");
+        desk.dns.mx(&format!("{domain}.example"), 10, &host).host(&host, [203, 0, 113, 8]);
+    }
+    desk.dns.tlsa("_25._tcp.mx.good.example", [3, 1, 1], &[0xab; 32]);
+    desk.dns.tlsa("_25._tcp.mx.odd.example", [1, 1, 1], &[0xab; 32]).servfail("_25._tcp.mx.late.example");
+    let (code, out, _) = desk.resolve(&["good.example"]).await?;
+    let dane = format!("a certificate that matches at _25._tcp.mx.good.example: [3 1 1 {}] (dane)", "ab".repeat(32));
+    ensure!(code == Some(0) && out.contains(&dane) && out.contains("DNS: proven"), "{out}");
+    let (code, out, _) = desk.resolve(&["odd.example"]).await?;
+    ensure!(code == Some(0) && out.contains("TLS required; the certificate is not checked (dane)"), "{out}");
+    let (code, out, _) = desk.resolve(&["late.example"]).await?;
+    ensure!(code == Some(1) && out.contains("not used now: TLSA lookup error for mx.late.example:25"), "{out}");
+
+    // A policy that the cluster has kept, and the domain hides.
+    let settings = Settings {
+        url: desk.redis.url(),
+        partitions: 2,
+        durability: Durability::Fsync,
+        replicas: 0,
+        max_memory_ratio: 0.85,
+        inline_limit: 16 * 1024,
+        lease: Duration::from_secs(60),
+    };
+    let queue = Queue::open(settings, CancellationToken::new())?;
+    queue.ready(Duration::from_secs(10)).await?;
+    let policy = |host: &str| format!("a1\nversion: STSv1\nmode: enforce\nmx: {host}\nmax_age: 86400\n");
+    let day = Duration::from_secs(86_400);
+    queue.policies().keep("sts.example", &policy("mx.sts.example"), day).await?;
+    let (code, out, _) = desk.resolve(&["sts.example"]).await?;
+    for part in [
+        "DNS: not proven, so no DANE",
+        "MTA-STS: enforce, id a1, max_age 86400: mx.sts.example",
+        "a certificate for mx.sts.example from a trusted CA (mta-sts)",
+    ] {
+        ensure!(code == Some(0) && out.contains(part), "{part}: {out}");
+    }
+    queue.policies().keep("sts.example", &policy("mx.other.example"), day).await?;
+    let (code, out, _) = desk.resolve(&["sts.example"]).await?;
+    let part = "passed by: the MTA-STS policy of sts.example does not list mx.sts.example";
+    ensure!(code == Some(1) && out.contains(part), "{out}");
+    Ok(())
+}
