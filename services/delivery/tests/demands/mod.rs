@@ -51,12 +51,9 @@ async fn a_message_that_demands_tls_bounces_where_it_is_not_to_be_had_and_harms_
     let ca = authority.ca().display().to_string();
     for (number, server) in (1..).zip([&clear, &broken, &unknown, &without]) {
         world.dns.mx("x.test", 10, "mx.test").host("mx.test", server.ip());
-        // One job that demands it, and with it in the same claim one that does not.
+        // One job that demands it, and behind it in the same claim one that does not.
         let demanding = world.send_as("b@x.test", |envelope| envelope.require_tls = true).await?;
-        let mut others = 1;
-        while world.send("john@home.test", &["a@x.test"], BODY).await?.partition() != demanding.partition() {
-            others += 1;
-        }
+        world.send_beside(demanding, "a@x.test").await?;
         let worker = world.worker(&format!("port = {}\nca = \"{ca}\"", server.port()), &home(&inbox))?;
         let reports = inbox.received(number).await?;
         world.drained().await?;
@@ -65,10 +62,7 @@ async fn a_message_that_demands_tls_bounces_where_it_is_not_to_be_had_and_harms_
         assert!(report.contains("Status: 5.7.30\r\n") && report.contains("; b@x.test"), "{number}: {report}");
         assert!(!report.contains("Hello"), "the content does not travel back: {report}");
         let mails = server.mails();
-        assert!(
-            mails.len() == others && mails.iter().all(|mail| mail.recipients == ["a@x.test"]),
-            "{number}: {mails:?}"
-        );
+        assert!(matches!(&mails[..], [mail] if mail.recipients == ["a@x.test"]), "{number}: {mails:?}");
         worker.stop().await?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::time::Duration;
 use staffetta_config::Config;
 use staffetta_mail::{Address, Envelope, Notify, QueueId, Recipient, ReversePath};
 use staffetta_queue::server::LocalServer;
-use staffetta_queue::{Accept, Durability, Entry, Filter, Origin, Queue, Settings};
+use staffetta_queue::{Accept, Durability, Entry, Filter, Incoming, Origin, Queue, Settings};
 use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::ports::Port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -108,7 +108,25 @@ impl World {
         recipient: &str,
         change: impl FnOnce(&mut Envelope),
     ) -> anyhow::Result<QueueId> {
+        self.fill(self.queue.receive()?, client, recipient, change).await
+    }
+
+    /// The same, into the partition of another message: who claims that one gets this one, too.
+    pub(crate) async fn send_beside(&self, other: QueueId, recipient: &str) -> anyhow::Result<QueueId> {
         let mut incoming = self.queue.receive()?;
+        while incoming.id().partition() != other.partition() {
+            incoming = self.queue.receive()?;
+        }
+        self.fill(incoming, None, recipient, |_| {}).await
+    }
+
+    async fn fill(
+        &self,
+        mut incoming: Incoming,
+        client: Option<IpAddr>,
+        recipient: &str,
+        change: impl FnOnce(&mut Envelope),
+    ) -> anyhow::Result<QueueId> {
         incoming.write(crate::BODY).await?;
         let sender = ReversePath::Address(Address::parse("john@home.test")?);
         let mut envelope = Envelope::new(sender, vec![Recipient::new(Address::parse(recipient)?)]);
