@@ -206,7 +206,8 @@ async fn claims_whose_answers_were_lost_leave_no_lease_behind() {
             tokio::spawn(async move { queue.claim(partition, &destination, 5).await })
         })
         .collect();
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    // Longer than a claim waits for its answer; what was sent is still carried out.
+    tokio::time::sleep(Duration::from_secs(12)).await;
     signal("-CONT");
     let mut owned = 0;
     for claim in claims {
