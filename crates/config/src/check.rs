@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use secrecy::ExposeSecret;
 use staffetta_policy::tls::Level;
 
+use crate::kind::{Kind, RedisUrl};
 use crate::reader::Reader;
 use crate::table::DEFAULT_URL;
 use crate::{Backend, Config, DovecotAddress, Durability, ListenerKind, ListenerTls};
@@ -144,9 +145,7 @@ fn routes(config: &Config, check: &mut Check<'_>) {
 
 fn not_in_this_version(config: &Config, check: &mut Check<'_>) {
     let url = config.redis.url.expose_secret();
-    let is_many = url.starts_with("redis-sentinel:") || url.starts_with("redis-cluster:");
-    let allowed = "\"redis://host:port\", \"rediss://host:port\", \"unix:/path\"";
-    check.unavailable(is_many, "redis.url", allowed);
+    check.unavailable(url.starts_with("redis-cluster:"), "redis.url", &RedisUrl::allowed());
     check.unavailable(!config.spool.url.starts_with("file://"), "spool.url", &format!("{DEFAULT_URL:?}"));
     check.unavailable(!config.delivery.dkim.is_empty(), "delivery.dkim", "leave it out");
 }
@@ -162,6 +161,11 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     }
     if config.redis.durability == Durability::None {
         warnings.push("redis.durability is \"none\": accepted mail is lost when Redis restarts".to_owned());
+    }
+    let sentinels = config.redis.url.expose_secret().starts_with("redis-sentinel:");
+    if sentinels && config.redis.durability == Durability::Fsync {
+        let lost = "what only the old primary has is lost when Sentinels choose another; set \"replicated\"";
+        warnings.push(format!("redis.durability is \"fsync\": {lost}"));
     }
     if config.spool.url != DEFAULT_URL {
         warnings.push("spool.url is not used by this version: bodies of every size stay in Redis".to_owned());

@@ -8,21 +8,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion, PushKind, Value,
-};
+use redis::{AsyncConnectionConfig, Pipeline, PushKind, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::address::Address;
 use crate::error::Fault;
 use crate::live::Live;
 use crate::server_check::ServerCheck;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A command that takes longer has an unknown outcome. Far above any stall of a healthy disk.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// Requests that may wait inside the connection.
 const BUFFER: usize = 1_000;
@@ -119,19 +117,19 @@ async fn supervise(dialler: &Dialler, state: &watch::Sender<LinkState>) {
 
 /// Knows the way to Redis and what to ask of it.
 pub(crate) struct Dialler {
-    client: Client,
+    address: Address,
     pub(crate) check: ServerCheck,
 }
 
 impl Dialler {
     pub(crate) fn new(url: &str, check: ServerCheck) -> Result<Self, Error> {
-        let info = parse_url(url)?;
-        let client = Client::open(info).map_err(|error| Error::Settings(format!("redis.url: {error}")))?;
-        Ok(Self { client, check })
+        Ok(Self { address: Address::parse(url)?, check })
     }
 
     /// A connection that passed every check.
     async fn dial(&self) -> Result<Live, String> {
+        let client = tokio::time::timeout(RESPONSE_TIMEOUT, self.address.primary()).await;
+        let client = client.map_err(|_| "no Sentinel answers in time".to_owned())??;
         let gone = CancellationToken::new();
         let lost = gone.clone();
         let config = AsyncConnectionConfig::new()
@@ -144,67 +142,9 @@ impl Dialler {
                 }
                 Ok(())
             });
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await;
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await;
         let live = Live::new(connection.map_err(|error| error.to_string())?, gone);
         self.check.run(&live).await?;
         Ok(live)
-    }
-}
-
-/// The URL in its forms, with what the defaults of the client library get wrong.
-fn parse_url(url: &str) -> Result<ConnectionInfo, Error> {
-    let scheme = url.split(':').next().unwrap_or_default();
-    match scheme {
-        "redis" | "rediss" | "unix" => {}
-        "redis-sentinel" | "redis-cluster" => {
-            return Err(Error::Settings(format!("redis.url: {scheme}:// is not available in this version")));
-        }
-        _ => {
-            let text = "redis.url: set redis://host:port, rediss://host:port or unix:/path";
-            return Err(Error::Settings(text.to_owned()));
-        }
-    }
-    let info = url.into_connection_info().map_err(|error| Error::Settings(format!("redis.url: {error}")))?;
-    let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(RESPONSE_TIMEOUT);
-    // RESP3 tells of a dead connection without a command being sent.
-    let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Ok(info.set_tcp_settings(tcp).set_redis_settings(redis))
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_of_the_manual_are_understood() {
-        for url in [
-            "redis://127.0.0.1:6379",
-            "redis://user:secret@redis.example:6380/3",
-            "rediss://redis.example",
-            "unix:/run/redis/redis.sock",
-            "unix:///run/redis/redis.sock",
-        ] {
-            parse_url(url).unwrap();
-        }
-        let info = parse_url("redis://user:s%40cret@redis.example:6380/3").unwrap();
-        assert_eq!((info.redis_settings().db(), info.redis_settings().password()), (3, Some("s@cret")));
-        assert!(
-            matches!(parse_url("unix:/a/b").unwrap().addr(), redis::ConnectionAddr::Unix(path) if path.ends_with("a/b"))
-        );
-    }
-
-    #[test]
-    fn urls_that_cannot_work_say_so() {
-        for (url, text) in [
-            ("redis-sentinel://a:26379,b:26379/mymaster", "not available in this version"),
-            ("redis-cluster://a,b", "not available in this version"),
-            ("http://a", "set redis://"),
-            ("", "set redis://"),
-            ("redis://a/x", "redis.url"),
-        ] {
-            let error = parse_url(url).unwrap_err();
-            assert!(error.to_string().contains(text), "{url}: {error}");
-        }
     }
 }

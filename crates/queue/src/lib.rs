@@ -18,6 +18,7 @@
 //! recipients, `{V:<n>}`, see [`Verifications`], how many connections clients have, `{C:<client>}`, see [`Headcount`], and
 //! policies of domains, `{T:<domain>}`, see [`KeptPolicies`]. docs/stored-formats.md has the octets of all.
 
+mod address;
 mod admin;
 mod budget;
 mod clock;

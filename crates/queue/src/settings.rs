@@ -12,7 +12,7 @@ use crate::Error;
 /// How to reach Redis, and what an accepted message means there.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `redis://`, `rediss://`, `unix:/path`; with user, password and database number.
+    /// `redis://`, `rediss://`, `unix:/path`, `redis-sentinel://host,host/name`; with user, password and database number.
     pub url: String,
     /// 1 to 1024; never change it downwards while mail is queued.
     pub partitions: u16,

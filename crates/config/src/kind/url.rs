@@ -33,7 +33,7 @@ url!(
     /// Where Redis is.
     RedisUrl,
     "the URL of a Redis server",
-    "\"redis://host:port\", \"rediss://host:port\", \"unix:/path\"",
+    "\"redis://host:port\", \"rediss://host:port\", \"redis-sentinel://host:port,host:port/name\", \"unix:/path\"",
     ["redis://", "rediss://", "unix:/", "redis+unix:/", "redis-sentinel://", "redis-cluster://"]
 );
 url!(

@@ -10,7 +10,10 @@ settings! {
     pub struct Redis {
         /// Where Redis (or Valkey) is, with user, password and database number if it needs them:
         /// `redis://user:password@host:6379/0`. `rediss://` is TLS, verified against the web's roots.
-        /// Sentinel (`redis-sentinel://`) and Cluster (`redis-cluster://`) are not available in this version.
+        /// `redis-sentinel://host:26379,host:26379/name` asks Sentinels which server is the primary of that name; user,
+        /// password and a database behind the name are those of the servers, and Sentinels that want a login get the same.
+        /// Together with it set `durability = "replicated"`: what only the primary has is lost when another takes its
+        /// place. Cluster (`redis-cluster://`) is not available in this version.
         secret url or url_file: SecretString as RedisUrl = "redis://127.0.0.1:6379",
         /// Into how many parts the queue is divided. A worker looks at one part at a time; more parts than workers
         /// keep them out of each other's way. A queue that holds mail must not be given fewer parts than it had: mail

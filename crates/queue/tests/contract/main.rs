@@ -18,6 +18,7 @@ mod limit;
 mod loss;
 mod model;
 mod policies;
+mod sentinel;
 mod settle;
 mod unfinished;
 mod unreadable;

@@ -1,0 +1,167 @@
+//! Where Redis is: one server, or Sentinels that know which of several is the primary now.
+//!
+//! Sentinels are asked for each connection, so a connection that is lost because its server was demoted or died leads to
+//! the new primary as soon as they agree on one. That a server is the primary it must say itself
+//! ([`crate::server_check`]): until they have noticed, Sentinels name one that is gone or no longer it.
+
+use redis::io::tcp::TcpSettings;
+use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+
+use crate::Error;
+use crate::connection::RESPONSE_TIMEOUT;
+
+/// The port of a Sentinel, when none is said.
+const SENTINEL_PORT: u16 = 26_379;
+const FORMS: &str =
+    "set redis://host:port, rediss://host:port, redis-sentinel://host:port,host:port/name or unix:/path";
+
+/// Where Redis is.
+pub(crate) enum Address {
+    /// Here.
+    Server(Client),
+    /// Where these say.
+    Sentinels(Sentinels),
+}
+
+/// Who knows the primary of a name.
+pub(crate) struct Sentinels {
+    /// Without a login.
+    hosts: Vec<ConnectionInfo>,
+    name: String,
+    /// For the servers; Sentinels that want a login get this one.
+    login: RedisConnectionInfo,
+}
+
+impl Address {
+    /// The URL in its forms, with what the defaults of the client library get wrong.
+    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
+        let wrong = |text: String| Error::Settings(format!("redis.url: {text}"));
+        let (scheme, rest) = url.split_once(':').unwrap_or_default();
+        match scheme {
+            "redis" | "rediss" | "unix" => {
+                let info = url.into_connection_info().map_err(|error| wrong(error.to_string()))?;
+                let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+                let info = info.set_tcp_settings(tcp()).set_redis_settings(redis);
+                Client::open(info).map(Self::Server).map_err(|error| wrong(error.to_string()))
+            }
+            "redis-sentinel" => Sentinels::parse(rest).map(Self::Sentinels).map_err(wrong),
+            "redis-cluster" => Err(wrong(format!("{scheme}:// is not available in this version"))),
+            _ => Err(wrong(FORMS.to_owned())),
+        }
+    }
+
+    /// The way to the primary, as far as is known now. The error is for the operator.
+    pub(crate) async fn primary(&self) -> Result<Client, String> {
+        match self {
+            Self::Server(client) => Ok(client.clone()),
+            Self::Sentinels(sentinels) => sentinels.primary().await,
+        }
+    }
+}
+
+impl Sentinels {
+    /// `//[user[:password]@]host[:port][,host[:port]…]/name[/database]`.
+    fn parse(rest: &str) -> Result<Self, String> {
+        let rest = rest.trim_start_matches('/');
+        let (login, rest) = rest.rsplit_once('@').map_or(("", rest), |(login, rest)| (login, rest));
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (name, database) = path.split_once('/').unwrap_or((path, ""));
+        if name.is_empty() {
+            return Err("say which primary the Sentinels know: redis-sentinel://host:port,host:port/name".to_owned());
+        }
+        let parsed = |url: String| url.into_connection_info().map_err(|error| error.to_string());
+        // The library reads the login and the number of the database as it does in the URL of a server.
+        let at = if login.is_empty() { "" } else { "@" };
+        let login = parsed(format!("redis://{login}{at}localhost/{database}"))?;
+        let hosts = hosts.split(',').map(|host| {
+            let has_port = host.rsplit_once(']').map_or(host, |(_, port)| port).contains(':');
+            let port = if has_port { String::new() } else { format!(":{SENTINEL_PORT}") };
+            Ok(parsed(format!("redis://{host}{port}"))?.set_tcp_settings(tcp()))
+        });
+        let hosts = hosts.collect::<Result<_, String>>()?;
+        let login = login.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        Ok(Self { hosts, name: name.to_owned(), login })
+    }
+
+    async fn primary(&self) -> Result<Client, String> {
+        match self.ask(&RedisConnectionInfo::default()).await {
+            Err(error) if error.code() == Some("NOAUTH") && self.login.password().is_some() => {
+                self.ask(&self.login.clone().set_db(0)).await
+            }
+            answer => answer,
+        }
+        .map_err(|error| format!("no Sentinel names a primary for {:?}: {error}", self.name))
+    }
+
+    async fn ask(&self, login: &RedisConnectionInfo) -> redis::RedisResult<Client> {
+        let hosts = self.hosts.iter().map(|host| host.clone().set_redis_settings(login.clone())).collect();
+        let server =
+            SentinelNodeConnectionInfo::default().set_redis_connection_info(self.login.clone()).set_tcp_settings(tcp());
+        Sentinel::build(hosts)?.async_master_for(&self.name, Some(&server)).await
+    }
+}
+
+fn tcp() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true).set_user_timeout(RESPONSE_TIMEOUT)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use redis::ConnectionAddr;
+
+    use super::*;
+
+    fn server(url: &str) -> ConnectionInfo {
+        match Address::parse(url).unwrap() {
+            Address::Server(client) => client.get_connection_info().clone(),
+            Address::Sentinels(_) => panic!("{url}"),
+        }
+    }
+
+    #[test]
+    fn urls_of_the_manual_are_understood() {
+        for url in ["redis://127.0.0.1:6379", "rediss://redis.example", "unix:/run/redis/redis.sock"] {
+            server(url);
+        }
+        let info = server("redis://user:s%40cret@redis.example:6380/3");
+        assert_eq!((info.redis_settings().db(), info.redis_settings().password()), (3, Some("s@cret")));
+        for url in ["unix:/a/b", "unix:///a/b"] {
+            assert!(matches!(server(url).addr(), ConnectionAddr::Unix(path) if path.ends_with("a/b")), "{url}");
+        }
+    }
+
+    #[test]
+    fn sentinels_have_hosts_a_name_and_the_login_of_the_servers() {
+        let parsed = |url: &str| match Address::parse(url).unwrap() {
+            Address::Sentinels(sentinels) => sentinels,
+            Address::Server(_) => panic!("{url}"),
+        };
+        let plain = parsed("redis-sentinel://a.example:26380,b.example,[::1],[::2]:7/mymaster");
+        let hosts: Vec<String> = plain.hosts.iter().map(|host| host.addr().to_string()).collect();
+        assert_eq!(hosts, ["a.example:26380", "b.example:26379", "::1:26379", "::2:7"]);
+        assert_eq!((&*plain.name, plain.login.password(), plain.login.db()), ("mymaster", None, 0));
+        let login = parsed("redis-sentinel://mail:s%2Fcret@a.example/mymaster/2");
+        assert_eq!(login.login.username(), Some("mail"));
+        assert_eq!((login.login.password(), login.login.db()), (Some("s/cret"), 2));
+        assert!(login.hosts.iter().all(|host| host.redis_settings().password().is_none()));
+    }
+
+    #[test]
+    fn urls_that_cannot_work_say_so() {
+        for (url, text) in [
+            ("redis-sentinel://a:26379,b:26379", "say which primary"),
+            ("redis-sentinel://a:26379/mymaster/x", "redis.url"),
+            ("redis-sentinel://a:port/mymaster", "redis.url"),
+            ("redis-sentinel:///mymaster", "redis.url"),
+            ("redis-cluster://a,b", "not available in this version"),
+            ("http://a", "set redis://"),
+            ("", "set redis://"),
+            ("redis://a/x", "redis.url"),
+        ] {
+            let error = Address::parse(url).err().unwrap();
+            assert!(error.to_string().contains(text), "{url}: {error}");
+        }
+    }
+}
