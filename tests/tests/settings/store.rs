@@ -6,7 +6,7 @@ use super::{MESSAGE, client};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_queue_has_as_many_partitions_as_the_file_says_and_all_are_used() -> anyhow::Result<()> {
-    let mut world = World::new().await?.set("redis.partitions", "3").start().await?;
+    let mut world = World::new().await?.set("redis.partitions", "4").start().await?;
     world.dns.mx("example.com", 10, "mx.example.com");
     world.kill(Service::Delivery);
     let mut client = client(&world).await?;
@@ -15,8 +15,8 @@ async fn the_queue_has_as_many_partitions_as_the_file_says_and_all_are_used() ->
         assert_eq!(client.send("a@example.org", &[&to], MESSAGE).await?.code, 250);
     }
     let mut store = world.store()?;
-    assert_eq!(store.ask(&["HGET", "{kq:cfg}", "partitions"])?, Value::Octets(b"3".to_vec()));
-    assert_eq!(store.keys("*}ids")?.len(), 3, "{:?}", store.keys("*")?);
+    assert_eq!(store.ask(&["HGET", "{kq:cfg}", "partitions"])?, Value::Octets(b"4".to_vec()));
+    assert_eq!(store.keys("*}ids")?.len(), 4, "{:?}", store.keys("*")?);
     assert_eq!(world.queue().await?.counts().await?.messages, 12);
     Ok(())
 }
