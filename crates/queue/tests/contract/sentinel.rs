@@ -114,7 +114,8 @@ async fn the_queue_follows_its_primary_and_what_was_accepted_is_there() {
     })
     .await;
     let mut there: Vec<_> = claim(&queue, "x.example").await.into_iter().map(|job| job.lease.id).collect();
-    (there.sort(), accepted.sort());
+    there.sort();
+    accepted.sort();
     assert_eq!(there, accepted);
 }
 
