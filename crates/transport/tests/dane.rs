@@ -2,6 +2,7 @@
 //! plays its part.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use staffetta_config::Dnssec;
 use staffetta_policy::tls::Dane;
@@ -141,5 +142,18 @@ fn a_trust_anchor_that_is_none_is_refused_with_its_path() -> anyhow::Result<()> 
         };
         assert!(error.to_string().contains("root.key"), "{error}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn that_there_is_nothing_is_remembered_when_we_have_proven_it_too() -> anyhow::Result<()> {
+    let (dns, resolver, _dir) = world(Dnssec::Validate).await?;
+    dns.host("none.test", ADDRESS);
+    for _ in 0..2 {
+        assert_eq!(found(&resolver, "none.test").await, "absent");
+        // Longer than an answer lives that nobody wants to keep.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(dns.asked("_25._tcp.none.test", "TLSA"), 1);
     Ok(())
 }

@@ -42,6 +42,8 @@ use upstream::Upstream;
 const CACHE_SIZE: u64 = 200_000;
 /// "No such name" is believed at most this long, whatever its SOA says.
 const NEGATIVE_TTL: Duration = Duration::from_secs(300);
+/// "No such name" is believed for so long when we have proven it ourselves.
+const PROVEN_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 /// Requests that may be under way on one connection to a server.
 const ACTIVE_REQUESTS: usize = 1024;
 
@@ -142,6 +144,8 @@ impl Resolver {
         options.preserve_intermediates = settings.dnssec != Dnssec::Off;
         options.edns0 |= settings.dnssec != Dnssec::Off;
         if settings.dnssec == Dnssec::Validate {
+            // The validator forgets how long a zone wants its "no" to be believed.
+            options.negative_min_ttl = Some(PROVEN_NEGATIVE_TTL);
             builder = builder.with_trust_anchor(Arc::new(trust_anchors(settings.trust_anchor.as_ref())?));
         }
         let inner = builder.build().map_err(|e| SetupError::System(e.to_string()))?;
