@@ -147,6 +147,16 @@ pub enum Trust {
     Dane(Arc<Pins>),
 }
 
+impl Trust {
+    /// Postfix' word for a certificate that was taken for this reason.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Any => "Untrusted",
+            Self::WebPki { .. } | Self::Dane(_) => "Verified",
+        }
+    }
+}
+
 /// Whose word counted, for metrics and log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Label {

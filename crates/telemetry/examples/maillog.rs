@@ -49,6 +49,8 @@ fn journey(number: u32) {
         relay: Some(Relay { host: "mx.example.com".into(), address: ([203, 0, 113, 25], 25).into() }),
         protocol: "smtp",
         tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384"),
+        tls_trust: Some("Verified"),
+        tls_policy: Some("dane"),
         conn_use: 2,
         delays: Delays { connection: Duration::from_millis(250), ..Delays::default() },
         dsn: Status::new(2, 0, 0),

@@ -34,6 +34,8 @@ pub(crate) fn outcome(
         relay: connection.map(|c| Relay { host: c.peer.host.as_ref().into(), address: c.peer.address }),
         protocol: hop.protocol_name(),
         tls: connection.and_then(|c| c.tls.as_deref()),
+        tls_trust: connection.filter(|c| c.tls.is_some()).map(|c| c.security.trust.as_str()),
+        tls_policy: connection.map(|c| c.security.label.as_str()),
         conn_use,
         delays,
         dsn: status,

@@ -159,3 +159,18 @@ fn rfc8689_what_a_demand_cannot_get_is_final_for_it_and_says_nothing_about_other
     assert_eq!(Need::Nothing.unmet(broken.clone()), broken);
     assert!(!Need::Nothing.is_why(&lost));
 }
+
+#[test]
+fn a_certificate_is_verified_when_something_was_asked_of_it() {
+    let host = host();
+    for (dane, level, word) in [
+        (Dane::Absent, Level::May, "Untrusted"),
+        (Dane::Absent, Level::Encrypt, "Untrusted"),
+        (Dane::Unusable, Level::May, "Untrusted"),
+        (Dane::Absent, Level::Verify, "Verified"),
+        (records(), Level::May, "Verified"),
+    ] {
+        let published = published(dane, Sts::Off);
+        assert_eq!(allowed(&Facts { published: &published, ..facts(&host, level) }).trust.as_str(), word, "{level:?}");
+    }
+}

@@ -56,6 +56,10 @@ pub struct Attempt<'a> {
     pub protocol: &'static str,
     /// Protocol and cipher: `TLSv1.3 TLS_AES_256_GCM_SHA384`; `None` in clear.
     pub tls: Option<&'a str>,
+    /// What is known of the server's certificate: `Verified` or `Untrusted`, as Postfix says it; `None` in clear.
+    pub tls_trust: Option<&'static str>,
+    /// By whose word the connection is as it is: `opportunistic`, `dane` and so on; `None` without one.
+    pub tls_policy: Option<&'static str>,
     /// Which message on its connection this was, from 1.
     pub conn_use: u32,
     /// Where the time went.
@@ -94,7 +98,11 @@ impl<const S: usize> Event for Outcome<'_, S> {
                 .display("relay_ip", relay.address.ip().to_canonical())
                 .number("relay_port", u64::from(relay.address.port()));
         }
-        json.str("protocol", self.0.protocol).opt("tls", self.0.tls).number("conn_use", u64::from(self.0.conn_use));
+        json.str("protocol", self.0.protocol)
+            .opt("tls", self.0.tls)
+            .opt("tls_trust", self.0.tls_trust)
+            .opt("tls_policy", self.0.tls_policy)
+            .number("conn_use", u64::from(self.0.conn_use));
         json.seconds("delay", delays.total())
             .seconds("delay_reception", delays.reception)
             .seconds("delay_queue", delays.queue)
