@@ -1,4 +1,5 @@
-//! Real programs at the other end: swaks and Python's smtplib as clients, Postfix as the MX.
+//! Real programs at the other end: Python, which reads what we write, and Postfix as the MX. Those that submit are in
+//! `clients.rs`.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -16,25 +17,6 @@ async fn world() -> anyhow::Result<World> {
 /// Runs a client to its end without blocking the test's own servers.
 async fn run(mut command: Command) -> anyhow::Result<Output> {
     Ok(tokio::task::spawn_blocking(move || command.output()).await??)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn swaks_submits_with_starttls_and_with_implicit_tls() -> anyhow::Result<()> {
-    let mut world = world().await?.start().await?;
-    let mut mx = world.mx("example.com", Scenario::default()).await?;
-    for (server, tls, mechanism) in
-        [(world.submission(), "--tls", "PLAIN"), (world.submissions(), "--tls-on-connect", "LOGIN")]
-    {
-        let mut swaks = Command::new("swaks");
-        swaks.args(["--server", &server.to_string(), tls, "--auth", mechanism, "--auth-user", "john@example.org"]);
-        swaks.args(["--auth-password", "summersun", "--from", "john@example.org", "--to", "lisa@example.com"]);
-        let output = run(swaks).await?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        ensure!(output.status.success(), "{said}");
-        ensure!(said.contains("queued as"), "{said}");
-        assert_eq!(next(&mut mx).await?.recipients, ["lisa@example.com"]);
-    }
-    world.until_empty().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
