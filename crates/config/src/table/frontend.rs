@@ -72,9 +72,10 @@ settings! {
         /// AUTH as this user is answered by `454 4.7.0`, the same whether there is such a user or not, and the auth service
         /// is not asked. A login that succeeds does not count; and where one has succeeded within 30 days (in the same IPv4
         /// /24 or IPv6 /64; the last 32 of them are known) only `auth_failures_per_client` holds, so that strangers cannot
-        /// lock a user out. Trusted networks are not counted. The default is twice that of a client: one device with an
-        /// old password, which tries once a minute, leaves its user room. While Redis is away each pod counts by itself.
-        value auth_failures_per_login: Option<Rate> as Maybe<Limit> = "20/10m",
+        /// lock a user out. Trusted networks are not counted. The default stops guesses from thousands of addresses, and
+        /// leaves a user room whose devices all try an old password behind one new address. While Redis is away each pod
+        /// counts by itself.
+        value auth_failures_per_login: Option<Rate> as Maybe<Limit> = "300/1h",
         /// Networks of load balancers that begin every connection with a PROXY header, version 1 or 2, on every
         /// listener; `proxy_from` of a listener adds to them. From these networks the header is required, within
         /// three seconds, and the client that it names is who counts for trust, limits, log and trace. From anywhere
