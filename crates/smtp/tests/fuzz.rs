@@ -1,13 +1,14 @@
 //! Mutated conversations and addresses: what must hold whatever a client sends. `fuzz/README.md` says how to run it for longer.
-#![expect(clippy::expect_used, clippy::print_stderr, reason = "tests")]
+#![expect(clippy::expect_used, reason = "tests")]
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
+use staffetta_mail::trace::{HeaderScan, Part};
 use staffetta_mail::{Address, QueueId};
 use staffetta_smtp::server::{Action, Answer, Link, Question, SaslStep, Session, Settings};
+use staffetta_testkit::fuzz::fuzz;
 
 /// Words that a mutation puts in.
 const WORDS: &[&[u8]] = &[
@@ -41,76 +42,7 @@ const WORDS: &[&[u8]] = &[
     b"\0",
     b"18446744073709551615",
 ];
-/// Mutations in an ordinary run of the tests.
-const FEW: u64 = 4_000;
 const SIZE_LIMIT: u64 = 64;
-
-/// xorshift64*: the same everywhere.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        if n == 0 { 0 } else { (self.next() >> 16) as usize % n }
-    }
-}
-
-fn corpus(folder: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz").join(folder);
-    let mut files: Vec<_> =
-        std::fs::read_dir(folder).expect("corpus").map(|entry| entry.expect("file").path()).collect();
-    files.sort();
-    files.iter().map(|path| std::fs::read(path).expect("file")).collect()
-}
-
-fn mutate(corpus: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
-    let mut input = corpus[chance.below(corpus.len())].clone();
-    for _ in 0..=chance.below(6) {
-        let (at, to) = (chance.below(input.len() + 1), chance.below(input.len() + 1));
-        let (from, to) = (at.min(to), at.max(to));
-        match chance.below(6) {
-            0 => drop(input.drain(from..to.min(from + 8))),
-            1 => input.splice(at..at, WORDS[chance.below(WORDS.len())].iter().copied()).for_each(drop),
-            2 => {
-                let copy = input[from..to].to_vec();
-                input.splice(at..at, copy).for_each(drop);
-            }
-            3 => {
-                let other = &corpus[chance.below(corpus.len())];
-                let cut = chance.below(other.len() + 1);
-                input.truncate(at);
-                input.extend_from_slice(&other[cut..]);
-            }
-            4 if at < input.len() => input[at] = chance.next() as u8,
-            _ if at < input.len() => input[at] ^= 1 << chance.below(8),
-            _ => {}
-        }
-    }
-    input.truncate(4096);
-    input
-}
-
-/// Runs the target for `FUZZ_SECONDS`, or a few times with a fixed seed.
-fn fuzz(folder: &str, target: impl Fn(&[u8])) {
-    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seed = variable("FUZZ_SEED").unwrap_or(0x5741_4646).max(1);
-    let end = variable("FUZZ_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let (corpus, mut chance, mut runs) = (corpus(folder), Chance(seed), 0_u64);
-    corpus.iter().for_each(|input| target(input));
-    while end.map_or(runs < FEW, |end| Instant::now() < end) {
-        let input = mutate(&corpus, &mut chance);
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| target(&input)));
-        assert!(outcome.is_ok(), "seed {seed}, run {runs}: {:?}", String::from_utf8_lossy(&input));
-        runs += 1;
-    }
-    eprintln!("{folder}: {runs} mutations, seed {seed}");
-}
 
 /// What came of a conversation.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -170,7 +102,7 @@ fn no_bare(text: &[u8]) -> bool {
 /// recipient and fits; and packets do not matter, unless somebody talked out of turn.
 #[test]
 fn a_conversation_never_breaks_the_session() {
-    fuzz("session", |input| {
+    fuzz("session", WORDS, |input| {
         let whole = play(input, input.len().max(1));
         assert!(whole.replies.is_ascii() && no_bare(whole.replies.as_bytes()), "{:?}", whole.replies);
         assert!(whole.replies.split("\r\n").all(|line| line.len() <= 510));
@@ -186,12 +118,101 @@ fn a_conversation_never_breaks_the_session() {
 
 #[test]
 fn an_address_is_kept_or_refused() {
-    fuzz("address", |input| {
+    fuzz("address", WORDS, |input| {
         let Ok(text) = std::str::from_utf8(input) else { return };
         let Ok(address) = Address::parse(text) else { return };
         assert_eq!(address.as_str(), text);
         assert!(!text.chars().any(char::is_control), "{text:?}");
         let key = address.domain_key().unwrap_or_default();
         assert!(key.is_ascii() && !key.chars().any(|c| c.is_ascii_uppercase()), "{key:?}");
+    });
+}
+
+/// What stands in header sections, and what looks as if it did.
+const FIELDS: &[&[u8]] = &[
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\r\n\r\n",
+    b":",
+    b" :",
+    b" ",
+    b"\t",
+    b"From x\r\n",
+    b">From x\r\n",
+    b"From: a@b.c\r\n",
+    b"Bcc: d@e.f\r\n",
+    b"bCC:",
+    b"Resent-Bcc: d@e.f,\r\n\tg@h.i\r\n",
+    b"Return-Path: <>\r\n",
+    b"Content-Length: 5\r\n",
+    b"Date: x\r\n",
+    b"Message-ID: <x@y>\r\n",
+    b"Received: x\r\n",
+    b"\0",
+    b"\xff",
+];
+const DROPPED: &[&str] = &["Bcc", "Resent-Bcc", "Return-Path", "Content-Length"];
+
+/// What came of a message.
+#[derive(Debug, PartialEq, Eq)]
+struct Scanned {
+    octets: Vec<u8>,
+    /// Where the header section ends, and if a blank line follows.
+    end: Option<(usize, bool)>,
+    facts: (u32, bool, bool, Option<String>),
+}
+
+fn scan(mut header: HeaderScan, input: &[u8], step: usize) -> Scanned {
+    let (mut octets, mut end) = (Vec::new(), None);
+    let mut take = |part, piece: &[u8]| match part {
+        Part::Held(held) => octets.extend_from_slice(&held),
+        Part::Chunk(range) => octets.extend_from_slice(&piece[range]),
+        Part::End { blank_follows } => {
+            assert_eq!(end, None, "a header section has one end");
+            end = Some((octets.len(), blank_follows));
+        }
+    };
+    for piece in input.chunks(step) {
+        header.feed(piece).for_each(|part| take(part, piece));
+    }
+    header.finish().for_each(|part| take(part, &[]));
+    let facts = (header.received(), header.has_date(), header.has_from(), header.message_id());
+    Scanned { octets, end, facts }
+}
+
+/// RFC 5322 section 2.2, and what must not leave with a message: packets do not matter, nothing is lost but what is to be,
+/// and none of that is left.
+#[test]
+fn a_header_section_is_read_the_same_however_it_is_split() {
+    const MARK: &[u8] = b"X-Mailbox-Line: ";
+    fuzz("header", FIELDS, |input| {
+        let all = input.len().max(1);
+        let whole = scan(HeaderScan::new(), input, all);
+        for step in [1, 7, 130] {
+            assert_eq!(scan(HeaderScan::new(), input, step), whole, "in pieces of {step}");
+        }
+        // A line of a mailbox file becomes a field; nothing else changes.
+        let (mut rest, mut from) = (&whole.octets[..], input);
+        while from.starts_with(b"From ") || from.starts_with(b">From ") {
+            let Some(line) = rest.strip_prefix(MARK) else { break };
+            let end = from.iter().position(|octet| *octet == b'\n').map_or(from.len(), |at| at + 1);
+            assert_eq!(line[..end], from[..end]);
+            (rest, from) = (&line[end..], &from[end..]);
+        }
+        assert_eq!(rest, from);
+
+        let less = scan(HeaderScan::dropping(DROPPED), input, all);
+        for step in [1, 7, 130] {
+            assert_eq!(scan(HeaderScan::dropping(DROPPED), input, step), less, "in pieces of {step}");
+        }
+        assert_eq!(less.facts, whole.facts);
+        let ((end, blank), (whole_end, whole_blank)) = (less.end.expect("an end"), whole.end.expect("an end"));
+        assert_eq!((blank, &less.octets[end..]), (whole_blank, &whole.octets[whole_end..]), "the body stays");
+        for line in less.octets[..end].split(|octet| *octet == b'\n') {
+            let name = line.split(|octet| *octet == b':').next().unwrap_or_default();
+            let left = DROPPED.iter().find(|dropped| name.trim_ascii_end().eq_ignore_ascii_case(dropped.as_bytes()));
+            assert!(left.is_none() || name == line, "{left:?}");
+        }
     });
 }

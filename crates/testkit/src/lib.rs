@@ -7,4 +7,5 @@ pub mod child;
 pub mod dialog;
 pub mod dns;
 pub mod dovecot;
+pub mod fuzz;
 pub mod ports;

@@ -6,6 +6,8 @@
 //! own, answered by the driver in `exchange.rs`; a back end that speaks SASL itself (Dovecot) replaces the whole
 //! exchange there, as it only moves opaque messages.
 
+#[cfg(test)]
+mod fuzz;
 mod login;
 mod plain;
 

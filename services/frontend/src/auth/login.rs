@@ -58,4 +58,24 @@ mod tests {
         }
         assert_eq!(named("PLAIN", b"\0jo\xffhn\0x").as_deref(), Some("jo\u{fffd}hn"));
     }
+
+    #[test]
+    fn fuzzed_messages_name_nobody_who_is_not_in_them() {
+        const WORDS: &[&[u8]] =
+            &[b"\0", b",", b"n=", b"a=", b"n,,n=", b"user=", b"\x01", b"=2C", b"=3D", b" ", b"\xff"];
+        staffetta_testkit::fuzz::fuzz("sasl", WORDS, |input| {
+            for mechanism in ["PLAIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "X"] {
+                let Some(name) = named(mechanism, input) else { continue };
+                assert!(!name.is_empty(), "{mechanism}");
+                let text = String::from_utf8_lossy(input);
+                if !text.contains("=2C") && !text.contains("=3D") {
+                    assert!(text.contains(&name), "{mechanism}: {name:?}");
+                }
+                let parts: Vec<&[u8]> = input.split(|octet| *octet == 0).collect();
+                if let ("PLAIN", [_, login, _]) = (mechanism, &parts[..]) {
+                    assert_eq!(name.as_bytes(), String::from_utf8_lossy(login).as_bytes());
+                }
+            }
+        });
+    }
 }

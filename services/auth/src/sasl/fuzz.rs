@@ -1,0 +1,35 @@
+//! Mutated messages of PLAIN and LOGIN: what must hold whatever a client says.
+
+use secrecy::ExposeSecret as _;
+use staffetta_testkit::fuzz::fuzz;
+use zeroize::Zeroizing;
+
+use super::{MAX_LOGIN, MAX_PASSWORD, NAMES, Step, start};
+
+const WORDS: &[&[u8]] = &[b"\0", b"\0\0", b"\n", b"\r\n", b"john@example.org", b"*", b"=", b"\xc3\xa4", b"\xff", b" "];
+
+/// RFC 4616 section 2 and draft-murchison-sasl-login: an exchange is short, and what is verified could be an account's.
+#[test]
+fn fuzzed_messages_end_an_exchange_and_never_break_it() {
+    fuzz("sasl", WORDS, |input| {
+        for name in NAMES {
+            // The first octet says whether there is an initial response; messages are lines.
+            let initial = input.first().is_some_and(|octet| *octet != b'-');
+            let mut messages =
+                input.get(1..).unwrap_or_default().split(|octet| *octet == b'\n').map(|m| Zeroizing::new(m.to_vec()));
+            let Some(mut mechanism) = start(name) else { panic!("{name} is ours") };
+            let mut step = mechanism.begin(if initial { messages.next() } else { None });
+            let mut challenges = 0;
+            while let (Step::Challenge(_), Some(message)) = (&step, messages.next()) {
+                challenges += 1;
+                assert!(challenges <= 3, "{name} asks without end");
+                step = mechanism.respond(message);
+            }
+            if let Step::Verify(credentials) = step {
+                let (login, password) = (&credentials.login, credentials.password.expose_secret());
+                assert!(!login.is_empty() && login.len() <= MAX_LOGIN && !login.chars().any(char::is_control));
+                assert!(!password.is_empty() && password.len() <= MAX_PASSWORD && !password.contains('\0'));
+            }
+        }
+    });
+}
