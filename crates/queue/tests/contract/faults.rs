@@ -64,6 +64,30 @@ async fn send_until(queue: Queue, stop: CancellationToken) -> Vec<QueueId> {
     acknowledged
 }
 
+/// Room is left for what drains the queue.
+#[tokio::test]
+async fn mail_is_refused_before_redis_is_at_its_limit() {
+    let world = world_with(&[], |settings| settings.max_memory_ratio = 0.5).await;
+    let limit = |octets: &str| {
+        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(octets).exec(&mut world.redis()).unwrap();
+    };
+    let used: String = redis::cmd("INFO").arg("memory").query(&mut world.redis()).unwrap();
+    let used = used.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().parse::<u64>().unwrap();
+    let health = async |wanted: Health| {
+        let end = Instant::now() + Duration::from_secs(20);
+        while world.queue.health() != wanted {
+            assert!(Instant::now() < end, "{:?}, not {wanted:?}", world.queue.health());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    limit(&(used + used / 2).to_string());
+    health(Health::Full).await;
+    assert!(matches!(world.queue.receive().map(drop), Err(EnqueueError::Full)));
+    limit(&(used * 4).to_string());
+    health(Health::Ready).await;
+    world.put(&["a@x.example"], b"x").await;
+}
+
 /// Promise 8: a full Redis takes nothing new and drains what it has.
 #[tokio::test]
 async fn a_full_redis_refuses_mail_and_drains() {
