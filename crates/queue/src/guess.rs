@@ -13,6 +13,7 @@ use redis::{Cmd, Value};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
+use crate::inquiry::{ask, next};
 use crate::limit::{self, Limiter};
 use crate::op::unexpected;
 use crate::script::{self, Arg};
@@ -105,10 +106,10 @@ impl Guesses {
         let client = self.per_client.as_ref().zip(client).map(|(limiter, who)| limiter.command(who, 1.0));
         let login = self.per_login.as_ref().zip(usage).map(|(limiter, usage)| guess(limiter, usage));
         let asked = (client.is_some(), login.is_some());
-        let mut answers = limit::ask(&self.shared, client.into_iter().chain(login)).await?.into_iter();
+        let mut answers = ask(&self.shared, client.into_iter().chain(login)).await?.into_iter();
         Ok(Taken {
-            client: !asked.0 || limit::read(&limit::next(&mut answers)?)?.tokens > 0,
-            login: if asked.1 { permit(&limit::next(&mut answers)?)? } else { Permit::Free },
+            client: !asked.0 || limit::read(&next(&mut answers)?)?.tokens > 0,
+            login: if asked.1 { permit(&next(&mut answers)?)? } else { Permit::Free },
         })
     }
 
@@ -120,7 +121,7 @@ impl Guesses {
         let client = self.per_client.as_ref().zip(client).map(|(limiter, who)| limiter.command(who, -1.0));
         let login = self.per_login.as_ref().zip(login).map(|(limiter, who)| limiter.command(who, -1.0));
         let used = self.per_login.as_ref().zip(used).and_then(|(limiter, usage)| acquaint(limiter, usage));
-        for answer in limit::ask(&self.shared, client.into_iter().chain(login).chain(used)).await? {
+        for answer in ask(&self.shared, client.into_iter().chain(login).chain(used)).await? {
             answer?;
         }
         Ok(())

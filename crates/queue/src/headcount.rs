@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use crate::Error;
-use crate::error::Fault;
+use crate::inquiry::{ask, ask_one};
 use crate::op::unexpected;
 use crate::script;
 use crate::shared::Shared;
@@ -20,8 +20,7 @@ use crate::value;
 const LIFE: Duration = Duration::from_secs(90);
 /// Longest wait for an answer; the greeting waits for it.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Longest wait when nobody waits, and clients that are told of in one go.
-const LONG: Duration = Duration::from_secs(1);
+/// Clients that are told of in one go.
 const GROUP: usize = 500;
 
 /// One pod's part of the count. Cheap to clone.
@@ -56,9 +55,7 @@ impl Headcount {
     /// # Errors
     /// Redis is away or does not answer within 100 ms; it may be counted or not.
     pub async fn claim(&self, heads: &Heads, limit: u32) -> Result<u32, Error> {
-        let ask = self.shared.home().admin.ask(self.command(heads, limit));
-        let answer = tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(late()))?;
-        granted(&answer)
+        granted(&ask_one(PATIENCE, &self.shared, self.command(heads, limit)).await?)
     }
 
     /// Says what is so already, or still.
@@ -67,12 +64,7 @@ impl Headcount {
     /// Redis is away: some of it may be counted.
     pub async fn tell(&self, all: &[Heads]) -> Result<(), Error> {
         for group in all.chunks(GROUP) {
-            let mut pipeline = redis::Pipeline::with_capacity(group.len());
-            for heads in group {
-                pipeline.add_command(self.command(heads, 0));
-            }
-            let send = self.shared.home().admin.send(&pipeline);
-            for answer in tokio::time::timeout(LONG, send).await.unwrap_or_else(|_| Err(late()))? {
+            for answer in ask(&self.shared, group.iter().map(|heads| self.command(heads, 0))).await? {
                 granted(&answer?)?;
             }
         }
@@ -91,10 +83,6 @@ impl Headcount {
         }
         .call()
     }
-}
-
-fn late() -> Fault {
-    Fault::Unknown("no answer in time".to_owned())
 }
 
 fn granted(answer: &Value) -> Result<u32, Error> {

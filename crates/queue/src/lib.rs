@@ -30,6 +30,7 @@ mod gate;
 mod guess;
 mod headcount;
 mod incoming;
+mod inquiry;
 mod job;
 mod ledger;
 mod limit;

@@ -8,21 +8,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 use staffetta_config::Rate;
 
 use crate::Error;
-use crate::error::Fault;
+use crate::inquiry::{PATIENCE, ask_one};
 use crate::op::unexpected;
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
-
-/// Longest wait for an answer; nobody shall wait for a limit that cannot be looked up.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// To one command.
-type Answer = Result<Value, Fault>;
 
 /// The limit of one kind of event.
 #[derive(Clone)]
@@ -63,8 +57,7 @@ impl Limiter {
     }
 
     async fn call(&self, who: &str, tokens: f64) -> Result<Granted, Error> {
-        let answers = ask(&self.shared, [self.command(who, tokens)]).await?;
-        read(&next(&mut answers.into_iter())?)
+        read(&ask_one(PATIENCE, &self.shared, self.command(who, tokens)).await?)
     }
 
     /// What takes tokens; below 0: what gives them back.
@@ -84,24 +77,6 @@ impl Limiter {
         let interval = self.rate.per.as_secs_f64() * 1_000.0 / f64::from(self.rate.count);
         (Arg::Real(interval), u64::from(self.rate.count).into())
     }
-}
-
-/// Asks all of it in one go, an answer for each; nobody waits for longer than [`PATIENCE`].
-pub(crate) async fn ask(shared: &Shared, commands: impl IntoIterator<Item = Cmd>) -> Result<Vec<Answer>, Error> {
-    let mut pipeline = Pipeline::new();
-    for command in commands {
-        pipeline.add_command(command);
-    }
-    if pipeline.is_empty() {
-        return Ok(Vec::new());
-    }
-    let late = |_| Err(Fault::Unknown("no answer in time".to_owned()));
-    Ok(tokio::time::timeout(PATIENCE, shared.home().admin.send(&pipeline)).await.unwrap_or_else(late)?)
-}
-
-/// The next of some answers.
-pub(crate) fn next(answers: &mut impl Iterator<Item = Answer>) -> Answer {
-    answers.next().unwrap_or_else(|| Err(Fault::Unknown("an answer is missing".to_owned())))
 }
 
 /// What RATE answers.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use crate::Error;
-use crate::limit::{ask, next};
+use crate::inquiry::{PATIENCE, ask, ask_one, next};
 use crate::op::unexpected;
 use crate::shared::Shared;
 use crate::value;
@@ -67,9 +67,7 @@ impl KeptPolicies {
         }
         let mut command = Cmd::new();
         command.arg("SET").arg(key(domain)).arg(text).arg("PX").arg(life.as_millis().max(1) as u64);
-        let answers = ask(&self.shared, [command]).await?;
-        next(&mut answers.into_iter())?;
-        Ok(())
+        ask_one(PATIENCE, &self.shared, command).await.map(drop)
     }
 }
 

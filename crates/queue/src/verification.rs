@@ -11,7 +11,7 @@ use std::time::Duration;
 use redis::Cmd;
 use sha2::{Digest, Sha256};
 
-use crate::error::Fault;
+use crate::inquiry::{PATIENCE, ask_one};
 use crate::op::unexpected;
 use crate::script;
 use crate::shared::Shared;
@@ -28,8 +28,6 @@ const ROOM_OF_OTHERS: u64 = 16;
 const DIGEST: usize = 12;
 /// Longest text that is kept, in octets.
 const TEXT: usize = 300;
-/// Longest wait for an answer; nobody shall wait for what only spares a question.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a recipient's own server said of him.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +72,7 @@ impl Verifications {
         command.arg("HGET").arg(place).arg(&digest[..]);
         let home = self.shared.home();
         let now = home.clock.now();
-        Ok(value::str(&self.ask(command).await?).and_then(|entry| read(entry, now)))
+        Ok(value::str(&ask_one(PATIENCE, &self.shared, command).await?).and_then(|entry| read(entry, now)))
     }
 
     /// Remembers it for so long.
@@ -97,15 +95,10 @@ impl Verifications {
             room: ROOM.into(),
             room_of_others: ROOM_OF_OTHERS.into(),
         };
-        match self.ask(call.call()).await? {
+        match ask_one(PATIENCE, &self.shared, call.call()).await? {
             redis::Value::Int(1) => Ok(()),
             other => Err(unexpected("verify", &other).into()),
         }
-    }
-
-    async fn ask(&self, command: Cmd) -> Result<redis::Value, Error> {
-        let late = |_| Err(Fault::Unknown("no answer in time".to_owned()));
-        Ok(tokio::time::timeout(PATIENCE, self.shared.home().admin.ask(command)).await.unwrap_or_else(late)?)
     }
 }
 

@@ -2,12 +2,11 @@
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use staffetta_queue::{Entry, Place};
 use staffetta_testkit::certs::Authority;
 
 use crate::BODY;
-use crate::world::World;
 use crate::world::mx::{Script, Server, acceptor};
+use crate::world::{World, waiting};
 
 const FOR_LATER: &str = "retry_min = \"1h\"\nretry_max = \"2h\"\n";
 
@@ -20,18 +19,6 @@ fn proven(world: &World, dir: &tempfile::TempDir, mode: &str) -> anyhow::Result<
     let anchor = dir.path().join("root.key");
     std::fs::write(&anchor, world.dns.sign()?)?;
     Ok(format!("dnssec = \"validate\"\ntrust_anchor = \"{}\"", anchor.display()))
-}
-
-/// Domain and why it waits.
-fn waiting(entries: &[Entry]) -> Vec<String> {
-    let job = |entry: &Entry| {
-        let job = entry.jobs.first()?;
-        let attempted = job.attempts > 0 && matches!(job.place, Place::Waiting(_));
-        attempted.then(|| format!("{}: {}", job.destination.as_str(), job.reason.clone().unwrap_or_default()))
-    };
-    let mut waiting: Vec<_> = entries.iter().filter_map(job).collect();
-    waiting.sort();
-    waiting
 }
 
 #[tokio::test(flavor = "multi_thread")]

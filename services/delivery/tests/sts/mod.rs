@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use staffetta_queue::{Entry, Place};
 use staffetta_testkit::certs::Authority;
 
 use crate::BODY;
-use crate::world::World;
 use crate::world::mx::{Script, Server, acceptor};
 use crate::world::web::Web;
+use crate::world::{World, waiting};
 
 /// A CA that workers trust, a mail server and a web server with its certificates.
 struct Scene {
@@ -63,18 +62,6 @@ impl Scene {
     async fn send(&self, domain: &str) -> anyhow::Result<()> {
         self.world.send("john@home.test", &[&format!("a@{domain}")], BODY).await.map(drop)
     }
-}
-
-/// Domain and why it waits.
-fn waiting(entries: &[Entry]) -> Vec<String> {
-    let job = |entry: &Entry| {
-        let job = entry.jobs.first()?;
-        let attempted = job.attempts > 0 && matches!(job.place, Place::Waiting(_));
-        attempted.then(|| format!("{}: {}", job.destination.as_str(), job.reason.clone().unwrap_or_default()))
-    };
-    let mut waiting: Vec<_> = entries.iter().filter_map(job).collect();
-    waiting.sort();
-    waiting
 }
 
 fn recipients(server: &Server) -> Vec<String> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use staffetta_config::Config;
 use staffetta_mail::{Address, Envelope, Notify, QueueId, Recipient, ReversePath};
 use staffetta_queue::server::LocalServer;
-use staffetta_queue::{Accept, Durability, Entry, Filter, Incoming, Origin, Queue, Settings};
+use staffetta_queue::{Accept, Durability, Entry, Filter, Incoming, Origin, Place, Queue, Settings};
 use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::ports::Port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -264,4 +264,16 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Of what was attempted: domain and why it waits.
+pub(crate) fn waiting(entries: &[Entry]) -> Vec<String> {
+    let job = |entry: &Entry| {
+        let job = entry.jobs.first()?;
+        let attempted = job.attempts > 0 && matches!(job.place, Place::Waiting(_));
+        attempted.then(|| format!("{}: {}", job.destination.as_str(), job.reason.clone().unwrap_or_default()))
+    };
+    let mut waiting: Vec<_> = entries.iter().filter_map(job).collect();
+    waiting.sort();
+    waiting
 }
