@@ -21,7 +21,7 @@ pub use hand::{Content, Hand, Visit};
 pub use http::{Metrics, get};
 pub use postfix::Postfix;
 pub use redis::{Redis, Value};
-pub use world::{Service, World, program};
+pub use world::{Service, World, program, queue_of};
 
 use std::time::Duration;
 

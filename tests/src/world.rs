@@ -375,10 +375,7 @@ impl World {
     /// # Errors
     /// If Redis is away.
     pub async fn queue(&self) -> anyhow::Result<Queue> {
-        let config = Config::load(&self.config_file())?;
-        let queue = Queue::open((&config).into(), CancellationToken::new())?;
-        queue.ready(SOON).await?;
-        Ok(queue)
+        queue_of(&self.config_file()).await
     }
 
     /// Waits until nothing is queued.
@@ -490,4 +487,15 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 /// Tests of one process share the provider.
 fn transport_provider() {
     staffetta_transport::tls::install_provider();
+}
+
+/// A connection to the queue of a configuration, as a worker has it.
+///
+/// # Errors
+/// If the file is wrong or Redis is away.
+pub async fn queue_of(file: &Path) -> anyhow::Result<Queue> {
+    let config = Config::load_for(file, staffetta_config::Service::Delivery)?;
+    let queue = Queue::open((&config).into(), CancellationToken::new())?;
+    queue.ready(SOON).await?;
+    Ok(queue)
 }

@@ -11,10 +11,9 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
 use staffetta_queue::server::LocalServer;
-use staffetta_queue::{Accept, Body, Destination, Durability, Job, Origin, Queue, Settings, Settlement};
-use staffetta_tests::program;
+use staffetta_queue::{Accept, Body, Destination, Job, Origin, Queue, Settlement};
+use staffetta_tests::{program, queue_of};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 struct Desk {
     queue: Queue,
@@ -32,17 +31,7 @@ impl Desk {
         let redis = LocalServer::start(&folder.path().join("redis"))?;
         let config = folder.path().join("staffetta.toml");
         fs::write(&config, format!("redis.url = \"{}\"\nredis.partitions = 2\n", redis.url()))?;
-        let settings = Settings {
-            url: redis.url(),
-            partitions: 2,
-            durability: Durability::Fsync,
-            replicas: 0,
-            max_memory_ratio: 0.85,
-            inline_limit: 16 * 1024,
-            lease: Duration::from_secs(60),
-        };
-        let queue = Queue::open(settings, CancellationToken::new())?;
-        queue.ready(Duration::from_secs(10)).await?;
+        let queue = queue_of(&config).await?;
         Ok(Self { queue, config, redis, _folder: folder })
     }
 

@@ -8,15 +8,13 @@ use std::time::Duration;
 use anyhow::ensure;
 use serde_json::{Value, json};
 use staffetta_queue::server::LocalServer;
-use staffetta_queue::{Durability, Queue, Settings};
 use staffetta_testkit::dns::FakeDns;
-use staffetta_tests::program;
+use staffetta_tests::{program, queue_of};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 struct Desk {
     dns: FakeDns,
-    redis: LocalServer,
+    _redis: LocalServer,
     config: PathBuf,
     _folder: TempDir,
 }
@@ -33,7 +31,7 @@ impl Desk {
             dns.address()
         );
         fs::write(&config, text)?;
-        Ok(Self { dns, redis, config, _folder: folder })
+        Ok(Self { dns, _redis: redis, config, _folder: folder })
     }
 
     /// Exit code, standard output, standard error.
@@ -142,17 +140,7 @@ async fn what_a_host_has_published_is_told_as_a_delivery_would_obey_it() -> anyh
     ensure!(code == Some(1) && out.contains("not used now: TLSA lookup error for mx.late.example:25"), "{out}");
 
     // A policy that the cluster has kept, and the domain hides.
-    let settings = Settings {
-        url: desk.redis.url(),
-        partitions: 2,
-        durability: Durability::Fsync,
-        replicas: 0,
-        max_memory_ratio: 0.85,
-        inline_limit: 16 * 1024,
-        lease: Duration::from_secs(60),
-    };
-    let queue = Queue::open(settings, CancellationToken::new())?;
-    queue.ready(Duration::from_secs(10)).await?;
+    let queue = queue_of(&desk.config).await?;
     let policy = |host: &str| format!("a1\nversion: STSv1\nmode: enforce\nmx: {host}\nmax_age: 86400\n");
     let day = Duration::from_secs(86_400);
     queue.policies().keep("sts.example", &policy("mx.sts.example"), day).await?;
