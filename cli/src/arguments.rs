@@ -5,7 +5,7 @@ mod queue;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use queue::{Act, Cat, Delete, Flush, List, Queue, Selection, Show, Summary};
 
@@ -35,6 +35,9 @@ pub(crate) enum Command {
     Queue(Queue),
     /// Tell what a delivery to a domain would do, and why
     Resolve(Resolve),
+    /// Make DKIM keys, show their records, see whether the DNS has them
+    #[command(subcommand)]
+    Dkim(Dkim),
     /// Run a test MX that keeps what it gets
     Sink(Sink),
 }
@@ -106,6 +109,53 @@ pub(crate) struct Resolve {
     pub(crate) file: ConfigFile,
 }
 
+/// `staffetta dkim`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dkim {
+    /// Make a key in a new file and print the record to publish
+    Keygen(Keygen),
+    /// Print the records to publish for the keys of the configuration
+    Dns(Records),
+    /// Look up whether the keys of the configuration are published
+    Check(Records),
+}
+
+/// `staffetta dkim keygen`
+#[derive(Debug, Args)]
+pub(crate) struct Keygen {
+    /// The domain that signs
+    #[arg(long, value_name = "DOMAIN", value_parser = parse_domain)]
+    pub(crate) domain: String,
+    /// A name for the key, such as s2026; a new key gets a new one
+    #[arg(long, value_name = "NAME", value_parser = parse_domain)]
+    pub(crate) selector: String,
+    /// What verifiers must know; not all know ed25519
+    #[arg(long, value_enum, default_value = "rsa")]
+    pub(crate) algorithm: KeyKind,
+    /// The file for the private key; it must not be there [default: DOMAIN.NAME.pem]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// The kinds of DKIM keys.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum KeyKind {
+    /// 2048 bits
+    Rsa,
+    /// RFC 8463
+    Ed25519,
+}
+
+/// `staffetta dkim dns` and `check`
+#[derive(Debug, Args)]
+pub(crate) struct Records {
+    /// Write one JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
 /// `staffetta sink`
 #[derive(Debug, Args)]
 pub(crate) struct Sink {
@@ -118,6 +168,13 @@ pub(crate) struct Sink {
     /// Where messages are written, one .eml each; without it they are only counted
     #[arg(long, value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
+}
+
+/// In lower case and A-labels.
+fn parse_domain(text: &str) -> Result<String, String> {
+    let name = staffetta_mail::Address::parse(&format!("postmaster@{text}")).ok();
+    let name = name.filter(|_| !text.starts_with('[')).and_then(|address| address.domain_key());
+    name.ok_or_else(|| format!("\"{text}\" is no domain name; allowed: letters, digits and hyphens between dots"))
 }
 
 /// `90s`, `5m`, `2h`, `1d`.

@@ -4,6 +4,7 @@ use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use staffetta_cli::sink::{Scenario, Stage};
+use staffetta_dkim::{Algorithm, Key};
 use staffetta_tests::{Client, SOON, Service, World, eventually};
 
 /// John's password, a wrong one, one for a smart host, and content.
@@ -27,8 +28,19 @@ fn encoded(text: &str) -> String {
     BASE64_STANDARD.encode(text)
 }
 
-async fn world(format: &str) -> anyhow::Result<World> {
+/// Signs John's mail; the lines of its file that are secret.
+fn dkim(world: &World) -> anyhow::Result<(String, Vec<String>)> {
+    let (_, pem) = Key::generate(Algorithm::Ed25519)?;
+    let path = world.folder().join("dkim.pem");
+    std::fs::write(&path, pem.as_bytes())?;
+    let table =
+        format!("[[delivery.dkim]]\ndomain = \"example.org\"\nselector = \"s\"\nkey = \"{}\"\n", path.display());
+    Ok((table, pem.lines().filter(|line| !line.starts_with('-')).map(str::to_owned).collect()))
+}
+
+async fn world(format: &str) -> anyhow::Result<(World, Vec<String>)> {
     let world = World::new().await?;
+    let (key, secret) = dkim(&world)?;
     let smart_host = format!(
         "[[delivery.route]]\ndomain = \"smart.test\"\nvia = \"smtp://mx1.smart.test:{}\"\n\
          username = \"relay\"\npassword = \"{UPSTREAM}\"\n",
@@ -36,7 +48,7 @@ async fn world(format: &str) -> anyhow::Result<World> {
     );
     let world = world.set("log.level", "\"trace\"").set("log.format", format!("{format:?}"));
     let world = world.set("frontend.size_limit", "\"4KiB\"").set("delivery.lifetime", "\"3s\"");
-    world.tables(&smart_host).user(JOHN, RIGHT).await?.start().await
+    Ok((world.tables(&smart_host).tables(&key).user(JOHN, RIGHT).await?.start().await?, secret))
 }
 
 /// Every way in which a password can be told to us and not be accepted.
@@ -83,7 +95,7 @@ async fn contents(world: &World, client: &mut Client) -> anyhow::Result<()> {
 }
 
 async fn no_secret_is_logged(format: &str) -> anyhow::Result<()> {
-    let mut world = world(format).await?;
+    let (mut world, key) = world(format).await?;
     let smart = world.mx("smart.test", Scenario::default()).await?;
     let mx = world.mx("takes.test", Scenario::default()).await?;
     let _refuses = world.mx("refuses.test", Scenario::default().reply(Stage::End, "550 5.7.1 No thanks")).await?;
@@ -115,7 +127,7 @@ async fn no_secret_is_logged(format: &str) -> anyhow::Result<()> {
     ] {
         let log = world.log(service);
         assert!(log.contains(told), "{service:?} says nothing of {told:?}: {log}");
-        for word in [RIGHT, WRONG, UPSTREAM, CONTENT] {
+        for word in [RIGHT, WRONG, UPSTREAM, CONTENT].into_iter().chain(key.iter().map(String::as_str)) {
             for trace in traces(word) {
                 let line = log.lines().find(|line| line.contains(&trace));
                 assert!(line.is_none(), "{service:?}: {word} in {}", line.unwrap_or_default());

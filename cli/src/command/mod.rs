@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod check;
+mod dkim;
 mod hash;
 mod queue;
 mod resolve;
@@ -29,6 +30,7 @@ pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Hash(hash) => hash::run(&hash),
         Command::Queue(queue) => queue::run(queue).await,
         Command::Resolve(resolve) => resolve::run(&resolve).await,
+        Command::Dkim(dkim) => dkim::run(dkim).await,
         Command::Sink(sink) => sink::run(sink).await,
     }
 }

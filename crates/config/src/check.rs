@@ -1,14 +1,17 @@
 //! What can only be judged over several keys, and what this version does not have.
 
 use std::collections::HashSet;
+use std::os::unix::fs::PermissionsExt;
 
 use secrecy::ExposeSecret;
+use staffetta_dkim::Algorithm;
 use staffetta_policy::tls::Level;
 
+use crate::files::dkim_key;
 use crate::kind::{Kind, RedisUrl};
 use crate::reader::Reader;
 use crate::table::DEFAULT_URL;
-use crate::{Backend, Config, DovecotAddress, Durability, ListenerKind, ListenerTls};
+use crate::{Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls};
 
 /// Notes everything that does not go together.
 pub(crate) fn check(config: &Config, reader: &mut Reader) {
@@ -19,6 +22,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     listeners(config, &mut check);
     delivery(config, &mut check);
     routes(config, &mut check);
+    dkim(config, &mut check);
     not_in_this_version(config, &mut check);
 }
 
@@ -143,11 +147,24 @@ fn routes(config: &Config, check: &mut Check<'_>) {
     }
 }
 
+fn dkim(config: &Config, check: &mut Check<'_>) {
+    let mut names = HashSet::new();
+    for (index, row) in config.delivery.dkim.iter().enumerate() {
+        if !names.insert((&row.domain, &row.selector)) {
+            let what = format!("{:?} is used twice for {}", row.selector, row.domain);
+            check.refuse(
+                &format!("delivery.dkim[{index}].selector"),
+                what,
+                "a name of its own for each key of a domain",
+            );
+        }
+    }
+}
+
 fn not_in_this_version(config: &Config, check: &mut Check<'_>) {
     let url = config.redis.url.expose_secret();
     check.unavailable(url.starts_with("redis-cluster:"), "redis.url", &RedisUrl::allowed());
     check.unavailable(!config.spool.url.starts_with("file://"), "spool.url", &format!("{DEFAULT_URL:?}"));
-    check.unavailable(!config.delivery.dkim.is_empty(), "delivery.dkim", "leave it out");
 }
 
 /// What works but is probably not meant.
@@ -189,6 +206,30 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         }
     }
     warnings.extend(unreachable_routes(config));
+    warnings.extend(keys(config));
+    warnings
+}
+
+/// Of the DKIM keys that are here to be read.
+fn keys(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut algorithms: Vec<(&str, bool)> = Vec::new();
+    for (index, Dkim { domain, key: path, .. }) in config.delivery.dkim.iter().enumerate() {
+        let Ok(key) = dkim_key(path) else { continue };
+        let is_rsa = key.algorithm() == Algorithm::Rsa;
+        match algorithms.iter_mut().find(|(known, _)| known == domain) {
+            Some((_, any)) => *any |= is_rsa,
+            None => algorithms.push((domain, is_rsa)),
+        }
+        if std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
+            let what = format!("\"{}\" can be read by every user of this machine", path.display());
+            warnings.push(format!("delivery.dkim[{index}].key: {what}; set its mode to 0600"));
+        }
+    }
+    for (domain, _) in algorithms.into_iter().filter(|(_, any)| !any) {
+        let what = "has no RSA key: to servers that do not know Ed25519 its mail is unsigned";
+        warnings.push(format!("delivery.dkim: {domain} {what}"));
+    }
     warnings
 }
 

@@ -4,6 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use staffetta_dkim::Key;
+use zeroize::Zeroizing;
+
 use crate::problem::Place;
 use crate::reader::Reader;
 use crate::{Config, ListenerTls, Service};
@@ -21,6 +24,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader, service: Service) {
     }
     if service.reads("delivery") {
         pem("delivery.ca", config.delivery.ca.as_ref(), reader);
+        dkim(config, reader);
     }
 }
 
@@ -39,6 +43,25 @@ fn tls(config: &Config, reader: &mut Reader) {
         pem(&format!("tls.sni[{index}].certificate"), Some(&sni.certificate), reader);
         pem(&format!("tls.sni[{index}].key"), Some(&sni.key), reader);
     }
+}
+
+/// Without its key a domain's mail would go out unsigned, so a bad one is found now.
+fn dkim(config: &Config, reader: &mut Reader) {
+    for (index, row) in config.delivery.dkim.iter().enumerate() {
+        if let Err(what) = dkim_key(&row.key) {
+            let key = format!("delivery.dkim[{index}].key");
+            let allowed =
+                "a PEM file that this process may read, with an RSA key of 2048 to 8192 bits or an Ed25519 key";
+            reader.problem(reader.place(&key), &key, what, Some(allowed.into()));
+        }
+    }
+}
+
+/// The key of a file, or what is wrong with it.
+pub(crate) fn dkim_key(path: &Path) -> Result<Key, String> {
+    let shown = path.display();
+    let pem = std::fs::read(path).map_err(|error| format!("\"{shown}\" cannot be read: {error}"))?;
+    Key::from_pem(&Zeroizing::new(pem)).map_err(|error| format!("\"{shown}\" {error}"))
 }
 
 fn pem(key: &str, path: Option<&PathBuf>, reader: &mut Reader) {

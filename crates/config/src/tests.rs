@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::os::unix::fs::PermissionsExt;
+
 use secrecy::ExposeSecret;
+use staffetta_dkim::{Algorithm, Key};
 
 use super::*;
 
@@ -196,6 +199,48 @@ fn passwords_in_clear_to_another_machine_are_warned_of() {
         let warnings = warnings(away);
         assert!(matches!(&warnings[..], [one] if one.contains("auth.dovecot.socket")), "{away}: {warnings:?}");
     }
+}
+
+#[test]
+fn a_dkim_key_that_cannot_be_used_is_an_error_and_one_that_everybody_can_read_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let [rsa, ed25519] = [Algorithm::Rsa, Algorithm::Ed25519].map(|kind| Key::generate(kind).unwrap().1);
+    write("rsa.pem", &rsa, 0o640);
+    write("ed25519.pem", &ed25519, 0o600);
+    write("open.pem", &ed25519, 0o644);
+    write("none.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0o600);
+    let path = folder.path().join("staffetta.toml");
+    let load = |rows: &[(&str, &str)]| {
+        let mut text = "hostname = \"mail.test\"\n".to_owned();
+        for (number, (domain, key)) in rows.iter().enumerate() {
+            let key = folder.path().join(key).display().to_string();
+            text += &format!("[[delivery.dkim]]\ndomain = {domain:?}\nselector = \"s{number}\"\nkey = {key:?}\n");
+        }
+        std::fs::write(&path, text).unwrap();
+        Config::load_for(&path, Service::Delivery)
+    };
+    let good = load(&[("a.test", "rsa.pem"), ("a.test", "ed25519.pem"), ("b.test", "rsa.pem")]).unwrap();
+    assert_eq!(good.warnings(), Vec::<String>::new());
+    let warnings = load(&[("a.test", "rsa.pem"), ("b.test", "open.pem")]).unwrap().warnings();
+    assert!(warnings.len() == 2, "{warnings:?}");
+    assert!(warnings[0].starts_with("delivery.dkim[1].key: ") && warnings[0].contains("every user"), "{warnings:?}");
+    assert!(warnings[1].starts_with("delivery.dkim: b.test has no RSA key"), "{warnings:?}");
+
+    let errors = load(&[("a.test", "missing.pem"), ("a.test", "none.pem")]).map(|_| ()).unwrap_err();
+    let lines = errors.lines().to_vec();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].contains("staffetta.toml:5: delivery.dkim[0].key: ")
+            && lines[0].contains("missing.pem\" cannot be read: ")
+    );
+    assert!(lines[1].contains("staffetta.toml:9: delivery.dkim[1].key: "), "{lines:?}");
+    assert!(lines[1].contains("none.pem\" holds no private key in PEM form; allowed: a PEM file"), "{lines:?}");
+    assert!(Config::load_for(&path, Service::Auth).is_ok(), "the keys are not in its pods");
 }
 
 /// The auth service may have a file of its own, in which there is nothing of the frontend.

@@ -232,7 +232,7 @@ fn check_domain(text: &str) -> Result<(), AddressError> {
 }
 
 /// The domain in A-labels and lower case; `None` if it has none (RFC 5891, with the mapping of UTS 46).
-fn a_labels(text: &str) -> Option<String> {
+pub fn a_labels(text: &str) -> Option<String> {
     let ascii = idna::domain_to_ascii(text).ok()?;
     (ascii.len() <= MAX_DOMAIN && is_domain_name(&ascii)).then_some(ascii)
 }

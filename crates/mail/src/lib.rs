@@ -17,7 +17,7 @@ pub mod report;
 mod status;
 pub mod trace;
 
-pub use address::{Address, AddressError, Domain, ReversePath, address_literal};
+pub use address::{Address, AddressError, Domain, ReversePath, a_labels, address_literal};
 pub use envelope::{BodyType, Envelope, Notify, Recipient, Return};
 pub use queue_id::{QueueId, QueueIdError};
 pub use status::{RemoteReply, Status, StatusError};

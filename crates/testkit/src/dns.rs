@@ -103,9 +103,10 @@ impl FakeDns {
         self.add(name, RData::TLSA(TLSA::new(usage, selector, matching, data.to_vec())))
     }
 
-    /// Adds a text.
+    /// Adds a text, in strings that fit.
     pub fn txt(&self, name: &str, text: &str) -> &Self {
-        self.add(name, RData::TXT(TXT::new(vec![text.to_owned()])))
+        let strings = text.as_bytes().chunks(255).map(|string| String::from_utf8_lossy(string).into_owned());
+        self.add(name, RData::TXT(TXT::new(strings.collect())))
     }
 
     /// Adds `name MX preference exchange`.

@@ -1,10 +1,11 @@
-//! What tests share: a fake DNS, certificates, free ports, child processes, transcripts.
+//! What tests share: a fake DNS, certificates, DKIM signatures, free ports, child processes, transcripts.
 //!
 //! Everything here is hermetic: loopback addresses, scratch folders, own children ended by pid.
 
 pub mod certs;
 pub mod child;
 pub mod dialog;
+pub mod dkim;
 pub mod dns;
 pub mod dovecot;
 pub mod fuzz;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
 use staffetta_mail::QueueId;
 use staffetta_policy::classify::Failure;
@@ -191,14 +192,24 @@ impl Carrier {
     /// Sends the content. False: the connection must be dropped as it is, without a final dot.
     async fn send_body(&mut self, connection: &mut Connection, talk: &mut Talk, id: TransactionId) -> bool {
         let Some(Task { job, .. }) = talk.task(id) else { return false };
+        let opening = match self.worker.signing.open(&self.worker.queue, job).await {
+            Ok(opening) => opening,
+            Err(error) => {
+                self.withhold(talk.take(id), error.reason(), &error);
+                return false;
+            }
+        };
         let mut stuffer = Stuffer::new();
+        if let Some(seal) = opening.seal {
+            stuffer.append(&seal.fields, &mut connection.output);
+        }
         match &job.body {
             Body::Inline(body) => stuffer.append(body, &mut connection.output),
             Body::Chunks { count, .. } => {
                 stuffer.append(&job.prefix, &mut connection.output);
-                let (message, count) = (job.message.id, *count);
-                if let Err(error) = self.send_chunks(connection, talk, message, count, &mut stuffer).await {
-                    self.unreadable(talk.take(id), &error);
+                let body = (job.message.id, *count, opening.first);
+                if let Err(error) = self.send_chunks(connection, talk, body, &mut stuffer).await {
+                    self.withhold(talk.take(id), "the content could not be read from the queue", &error);
                     return false;
                 }
             }
@@ -216,26 +227,28 @@ impl Carrier {
         true
     }
 
-    /// The content cannot be had now: the job is tried again later.
-    fn unreadable(&self, task: Option<Task>, error: &staffetta_queue::Error) {
+    /// The content cannot be had now, or not signed: the job is tried again later.
+    fn withhold(&self, task: Option<Task>, reason: &str, error: &dyn std::fmt::Display) {
         let Some(task) = task else { return };
-        tracing::warn!(qid = %task.job.message.id, %error, "failed to read the body");
-        let failure = Failure::Local { reason: "the content could not be read from the queue".to_owned() };
-        self.fail(task, &failure);
+        tracing::warn!(qid = %task.job.message.id, %error, "{reason}");
+        self.fail(task, &Failure::Local { reason: reason.to_owned() });
     }
 
-    /// Fetches a chunk while the one before is written. That the server fails is no error: the session knows.
+    /// Fetches a chunk while the one before is written; the first one may be here already. That the server fails is no
+    /// error: the session knows.
     async fn send_chunks(
         &mut self,
         connection: &mut Connection,
         talk: &mut Talk,
-        message: QueueId,
-        count: u32,
+        (message, count, first): (QueueId, u32, Option<Bytes>),
         stuffer: &mut Stuffer,
     ) -> Result<(), staffetta_queue::Error> {
         let limit = self.worker.timeouts.transfer;
         let queue = self.worker.queue.clone();
-        let mut next = Some(queue.chunk(message, 0).await);
+        let mut next = Some(match first {
+            Some(first) => Ok(first),
+            None => queue.chunk(message, 0).await,
+        });
         for index in 1..=count {
             let chunk = match next.take() {
                 Some(Ok(chunk)) => chunk,

@@ -9,10 +9,11 @@ use rand::RngExt;
 use staffetta_dispatch::{Attempt, Facts, Handle};
 use staffetta_mail::Envelope;
 use staffetta_queue::{Body, Job, Message};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
 use crate::letters::Letter;
 use crate::renew::Held;
+use crate::signing::Seal;
 
 /// A job and how far it has come.
 pub(crate) type Task = staffetta_dispatch::Task<Leased>;
@@ -26,7 +27,9 @@ pub(crate) struct Leased {
     pub(crate) prefix: Bytes,
     pub(crate) body: Body,
     /// What it has in common with other jobs of its message.
-    pub(crate) _letter: Option<Arc<Letter>>,
+    letter: Option<Arc<Letter>>,
+    /// Its signatures, if it has no letter.
+    seal: OnceCell<Option<Arc<Seal>>>,
     /// This pod's share of memory; given back when the job is settled.
     pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
@@ -53,7 +56,13 @@ impl Leased {
             Some(letter) => (letter.message.clone(), letter.body.clone()),
             None => (job.message, job.body),
         };
-        Task { job: Self { held, message, prefix: job.prefix, body, _letter: letter, _room: room }, attempt }
+        let seal = OnceCell::new();
+        Task { job: Self { held, message, prefix: job.prefix, body, letter, seal, _room: room }, attempt }
+    }
+
+    /// The place for the signatures of its message: empty, or known to be none, or those that were made.
+    pub(crate) fn seal(&self) -> &OnceCell<Option<Arc<Seal>>> {
+        self.letter.as_ref().map_or(&self.seal, |letter| &letter.seal)
     }
 }
 

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use staffetta_mail::QueueId;
 use staffetta_queue::{Body, Message};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
+
+use crate::signing::Seal;
 
 /// Entries after which those of messages that are gone are looked for, at first.
 const SWEEP: usize = 256;
@@ -18,6 +20,8 @@ const SWEEP: usize = 256;
 pub(crate) struct Letter {
     pub(crate) message: Arc<Message>,
     pub(crate) body: Body,
+    /// The signatures, once they are made.
+    pub(crate) seal: OnceCell<Option<Arc<Seal>>>,
     /// The memory that it takes, whoever read it.
     pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
@@ -61,7 +65,7 @@ mod tests {
         let origin = Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None };
         let envelope = Envelope::new(ReversePath::Null, Vec::new());
         let message = Arc::new(Message { id, arrived: 0, expires: 0, size: 1, envelope, origin });
-        Letter { message, body: Body::Inline("x".into()), _room: None }
+        Letter { message, body: Body::Inline("x".into()), seal: OnceCell::new(), _room: None }
     }
 
     #[test]

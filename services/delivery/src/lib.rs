@@ -14,6 +14,7 @@ mod bounce;
 mod carrier;
 mod connection;
 mod converse;
+mod keys;
 mod lanes;
 mod leased;
 mod letters;
@@ -26,6 +27,7 @@ mod record;
 mod renew;
 mod settle;
 mod shelf;
+mod signing;
 mod strangers;
 mod worker;
 
@@ -42,6 +44,7 @@ use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::Router;
 use staffetta_transport::itinerary::Planner;
+use staffetta_transport::shutdown::Hangup;
 use staffetta_transport::sts::Policies;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -49,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use bounce::Reporter;
+use keys::Keys;
 use lanes::Lanes;
 use letters::Letters;
 use metrics::Metrics;
@@ -56,6 +60,7 @@ use recent::Recent;
 use renew::Leases;
 use settle::{Office, Parcels, Settler};
 use shelf::InRedis;
+use signing::Signing;
 use strangers::Strangers;
 use worker::{ROOM, Worker};
 
@@ -67,8 +72,8 @@ const DOUBT: f64 = 1.1;
 /// Runs the service until `shutdown` is cancelled and the drain is over.
 ///
 /// # Errors
-/// What makes a start pointless: the HTTP port is taken, the CA bundle or the DNS configuration is unreadable, the
-/// Redis URL is malformed. Redis or DNS being away is none: the worker waits for them.
+/// What makes a start pointless: the HTTP port is taken, the CA bundle, a DKIM key or the DNS configuration is unreadable,
+/// the Redis URL is malformed. Redis or DNS being away is none: the worker waits for them.
 pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
     let http = TcpListener::bind(config.delivery.http)
         .await
@@ -78,7 +83,11 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     let _end = end.clone().drop_guard();
     let queue = Queue::open((&*config).into(), end.clone()).context("cannot use redis.url")?;
     let (settler, parcels) = Settler::new();
-    let worker = Arc::new(worker(&config, queue, settler, shutdown)?);
+    let keys = Arc::new(Keys::load(&config.delivery.dkim).context("cannot use delivery.dkim")?);
+    let worker = Arc::new(worker(&config, queue, settler, keys.clone(), shutdown)?);
+    if !keys.are_none() {
+        tokio::spawn(keys.watch(Hangup::subscribe()?, end.clone()));
+    }
     tokio::spawn(staffetta_telemetry::http::serve(http, readiness(&worker), end.clone()));
     tracing::info!(partitions = worker.queue.partitions(), "delivery worker started");
     work(worker, parcels, &config).await;
@@ -134,7 +143,13 @@ async fn settle_all(worker: Arc<Worker>, parcels: Parcels, config: Config) {
     settle::run(&office, parcels, |job| worker.leases.forget(&job.held)).await;
 }
 
-fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationToken) -> anyhow::Result<Worker> {
+fn worker(
+    config: &Config,
+    queue: Queue,
+    settler: Settler,
+    keys: Arc<Keys>,
+    stop: CancellationToken,
+) -> anyhow::Result<Worker> {
     let delivery = &config.delivery;
     // First: the other parts take their handles from the recorder that this describes.
     let metrics = Metrics::new();
@@ -156,6 +171,7 @@ fn worker(config: &Config, queue: Queue, settler: Settler, stop: CancellationTok
             doubt: delivery.timeouts.r#final.mul_f64(DOUBT),
         },
         inline_limit: config.spool.inline_limit.0,
+        signing: Signing::new(keys, config.frontend.trusted_networks.clone(), &metrics),
         metrics,
         leases: Leases::new(queue.clone(), delivery.lease),
         recent: Recent::default(),

@@ -22,6 +22,7 @@ const TLS_POLICY: &str = "staffetta_tls_policy_total";
 const HANDSHAKES: &str = "staffetta_tls_handshakes_total";
 const BOUNCES: &str = "staffetta_bounces_sent_total";
 const THROTTLED: &str = "staffetta_delivery_throttled_total";
+const SIGNED: &str = "staffetta_dkim_signed_total";
 const DUPLICATES: &str = "staffetta_possible_duplicates_total";
 const MESSAGES: &str = "staffetta_queue_messages";
 const JOBS: &str = "staffetta_queue_jobs";
@@ -58,6 +59,16 @@ impl From<Notice> for maillog::Report {
     }
 }
 
+/// What came of signing a message that has keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signed {
+    Done,
+    /// It cannot be signed, and goes out without a signature.
+    Skipped,
+    /// It cannot go out now.
+    Failed,
+}
+
 /// How TLS went on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsResult {
@@ -75,6 +86,7 @@ const OUTCOMES: [&str; 4] = ["delivered", "deferred", "bounced", "expired"];
 const CLASSES: [&str; 3] = ["2", "4", "5"];
 const NOTICES: [&str; 3] = ["failure", "delay", "success"];
 const TLS_RESULTS: [&str; 4] = ["encrypted", "plaintext", "fallback", "failed"];
+const SIGNED_RESULTS: [&str; 3] = ["signed", "skipped", "failed"];
 const STATES: [&str; 4] = ["ready", "scheduled", "leased", "held"];
 /// Where an attempt ended; `ok` at [`TRANSACTION`] only.
 const STAGES: [&str; 8] = ["dns", "connect", "greeting", "tls", "auth", "mail", "data", "transaction"];
@@ -94,6 +106,8 @@ pub(crate) struct Metrics {
     handshake_failed: Counter,
     /// Reports by [`Notice`].
     pub(crate) bounces: Vec<Counter>,
+    /// Messages by [`Signed`].
+    pub(crate) signed: Vec<Counter>,
     states: Vec<Gauge>,
     pub(crate) queue_time: Histogram,
     pub(crate) connect_time: Histogram,
@@ -128,6 +142,7 @@ impl Metrics {
                 .map(|v| zero(counter!(HANDSHAKES, "side" => "client", "version" => v, "result" => "ok"))),
             handshake_failed: zero(counter!(HANDSHAKES, "side" => "client", "version" => "none", "result" => "failed")),
             bounces: row(&NOTICES, |kind| counter!(BOUNCES, "kind" => kind)),
+            signed: row(&SIGNED_RESULTS, |result| counter!(SIGNED, "result" => result)),
             states: STATES.iter().map(|&state| gauge!(JOBS, "state" => state)).collect(),
             queue_time: stage("queue"),
             connect_time: stage("connect"),
@@ -248,6 +263,7 @@ fn describe() {
     describe_counter!(TLS_POLICY, "Connections by TLS level and what came of it.");
     describe_counter!(HANDSHAKES, "TLS handshakes, by side, version and result.");
     describe_counter!(BOUNCES, "Reports to senders that were queued.");
+    describe_counter!(SIGNED, "Messages for which there are DKIM keys, by what came of signing them.");
     describe_counter!(
         DUPLICATES,
         "Deliveries that may happen twice: settled too late, or the answer to the final dot was lost."

@@ -36,6 +36,12 @@ pub(crate) fn outcome(
         tls: connection.and_then(|c| c.tls.as_deref()),
         tls_trust: connection.filter(|c| c.tls.is_some()).map(|c| c.security.trust.as_str()),
         tls_policy: connection.map(|c| c.security.label.as_str()),
+        dkim: job
+            .seal()
+            .get()
+            .and_then(Option::as_deref)
+            .filter(|_| outcome == Outcome::Delivered)
+            .map(|s| s.by.as_str()),
         conn_use,
         delays,
         dsn: status,

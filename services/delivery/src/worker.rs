@@ -14,7 +14,7 @@ use staffetta_transport::connect::TlsClient;
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::Router;
 use staffetta_transport::itinerary::Planner;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::recent::Recent;
 use crate::renew::Leases;
 use crate::settle::Settler;
+use crate::signing::Signing;
 
 /// Octets that one permit of [`Worker::room`] stands for.
 const UNIT: u64 = 1024;
@@ -54,6 +55,7 @@ pub(crate) struct Worker {
     pub(crate) settler: Settler,
     pub(crate) lanes: Lanes,
     pub(crate) letters: Letters,
+    pub(crate) signing: Signing,
     /// Memory for jobs.
     pub(crate) room: Arc<Semaphore>,
     /// No new work from now on.
@@ -149,6 +151,7 @@ impl Worker {
         let letter = || Letter {
             message: job.message.clone(),
             body: job.body.clone(),
+            seal: OnceCell::new(),
             _room: self.extra_room(envelope_units(&job.message.envelope), each),
         };
         Some(self.letters.share(job.message.id, letter))

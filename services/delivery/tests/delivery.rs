@@ -2,6 +2,7 @@
 
 mod dane;
 mod demands;
+mod dkim;
 mod hops;
 mod sts;
 mod world;

@@ -125,13 +125,18 @@ settings! {
 }
 
 settings! {
-    /// A key that signs the mail of a domain (RFC 6376). Not available in this version.
+    /// A key that signs the mail of a domain (DKIM, RFC 6376) when it is delivered. A domain may have several, such as an RSA key
+    /// and an Ed25519 key: each makes a signature of its own. Mail of trusted networks, of logins and of our own is signed, never
+    /// that of strangers.
     pub struct Dkim {
-        /// The domain of the sender, and of the signature.
+        /// The domain of the author, in the header field From, and of the signature; also for domains below it that have
+        /// no key of their own. If the author's domain has no key, that of the envelope sender counts; it counts as well when a
+        /// login names an author in a domain that is neither its own nor its envelope sender's.
         need domain: String as DomainName = "localhost",
-        /// Under which name the public key is in the DNS.
+        /// Under which name the public key is in the DNS: `selector._domainkey.domain`. `staffetta dkim dns` shows the record.
         need selector: String as DomainName = "default",
-        /// The private key, PEM: RSA or Ed25519.
+        /// The private key, PEM, not encrypted: RSA (PKCS #8 or PKCS #1) of at least 2048 bits, or Ed25519 (PKCS #8). The file is
+        /// read again when its content changes, and on SIGHUP; a bad one then leaves the last good key in use.
         need key: PathBuf as FilePath = "-",
     }
 }

@@ -60,6 +60,8 @@ pub struct Attempt<'a> {
     pub tls_trust: Option<&'static str>,
     /// By whose word the connection is as it is: `opportunistic`, `dane` and so on; `None` without one.
     pub tls_policy: Option<&'static str>,
+    /// Domain and selector of each DKIM signature that it was delivered with: `example.org/s2026`; `None` without one.
+    pub dkim: Option<&'a str>,
     /// Which message on its connection this was, from 1.
     pub conn_use: u32,
     /// Where the time went.
@@ -102,6 +104,7 @@ impl<const S: usize> Event for Outcome<'_, S> {
             .opt("tls", self.0.tls)
             .opt("tls_trust", self.0.tls_trust)
             .opt("tls_policy", self.0.tls_policy)
+            .opt("dkim", self.0.dkim)
             .number("conn_use", u64::from(self.0.conn_use));
         json.seconds("delay", delays.total())
             .seconds("delay_reception", delays.reception)

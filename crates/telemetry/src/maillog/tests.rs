@@ -67,6 +67,7 @@ fn attempt() -> Attempt<'static> {
         tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384"),
         tls_trust: Some("Verified"),
         tls_policy: Some("dane"),
+        dkim: Some("example.org/s2026"),
         conn_use: 2,
         delays: Delays {
             reception: Duration::from_millis(50),
@@ -209,7 +210,7 @@ fn connections() {
 fn a_delivery() {
     golden(
         &Outcome::<DELIVERED>(&attempt()),
-        r#""event":"delivered",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","relay":"mx.example.com","relay_ip":"203.0.113.25","relay_port":25,"protocol":"smtp","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","tls_trust":"Verified","tls_policy":"dane","conn_use":2,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"2.0.0","status":"sent","code":250,"response":"250 2.0.0 Ok: queued as 12345","attempt":1"#,
+        r#""event":"delivered",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","relay":"mx.example.com","relay_ip":"203.0.113.25","relay_port":25,"protocol":"smtp","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","tls_trust":"Verified","tls_policy":"dane","dkim":"example.org/s2026","conn_use":2,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"2.0.0","status":"sent","code":250,"response":"250 2.0.0 Ok: queued as 12345","attempt":1"#,
         &[
             "smtp[4242]: 05D21F2Y0N800001: to=<lisa@example.com>, relay=mx.example.com[203.0.113.25]:25, conn_use=2, delay=1.4, delays=0.05/0/0.25/1.1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 12345)",
         ],
@@ -223,6 +224,7 @@ fn failures() {
         tls: None,
         tls_trust: None,
         tls_policy: None,
+        dkim: None,
         conn_use: 1,
         dsn: Status::new(4, 4, 1),
         code: None,

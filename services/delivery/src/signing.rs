@@ -1,0 +1,213 @@
+//! DKIM signatures, made right before the content goes out: what is signed is what is sent, octet by octet.
+//!
+//! A body in chunks is read once more for it, since its hash stands in front of it. A message whose keys are not there costs
+//! nothing but a look at its From field.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use metrics::Counter;
+use staffetta_dkim::author::{self, Author};
+use staffetta_dkim::{Draft, Row, Signers, Standing, TooLarge, Unsigned};
+use staffetta_mail::Address;
+use staffetta_policy::client;
+use staffetta_queue::{Body, Error, Origin, Queue};
+
+use crate::keys::Keys;
+use crate::leased::Leased;
+use crate::metrics::{Metrics, Signed};
+
+/// Octets that are hashed before others get their turn.
+const SLICE: usize = 64 * 1024;
+
+/// Who signs, and for whom.
+pub(crate) struct Signing {
+    keys: Arc<Keys>,
+    trusted_networks: Vec<IpNet>,
+    /// By [`Signed`].
+    results: Vec<Counter>,
+}
+
+/// The signatures of a message.
+#[derive(Debug)]
+pub(crate) struct Seal {
+    /// Header fields, whole lines.
+    pub(crate) fields: Bytes,
+    /// `example.org/s2026`, for the log.
+    pub(crate) by: String,
+}
+
+/// What comes before the content.
+#[derive(Default)]
+pub(crate) struct Opening {
+    pub(crate) seal: Option<Arc<Seal>>,
+    /// The first chunk of the body, if it has been read on the way.
+    pub(crate) first: Option<Bytes>,
+}
+
+/// Why a message cannot go out now. It is never sent without the signature that it should have.
+#[derive(Debug)]
+pub(crate) enum Hindrance {
+    Unreadable(Error),
+    Unsigned(Unsigned),
+}
+
+impl Signing {
+    pub(crate) fn new(keys: Arc<Keys>, trusted_networks: Vec<IpNet>, metrics: &Metrics) -> Self {
+        Self { keys, trusted_networks, results: metrics.signed.clone() }
+    }
+
+    /// The signatures of a message, if anybody signs it. They are made once for each message at hand.
+    pub(crate) async fn open(&self, queue: &Queue, job: &Leased) -> Result<Opening, Hindrance> {
+        if self.keys.are_none() {
+            return Ok(Opening::default());
+        }
+        let mut first = None;
+        let making = self.seal(queue, job, &mut first);
+        let seal = job.seal().get_or_try_init(|| making).await?.clone();
+        Ok(Opening { seal, first })
+    }
+
+    async fn seal(
+        &self,
+        queue: &Queue,
+        job: &Leased,
+        first: &mut Option<Bytes>,
+    ) -> Result<Option<Arc<Seal>>, Hindrance> {
+        let standing = self.standing(&job.message.origin);
+        if standing == Standing::Stranger {
+            return Ok(None);
+        }
+        if let Body::Chunks { .. } = job.body {
+            *first = Some(queue.chunk(job.message.id, 0).await.map_err(Hindrance::Unreadable)?);
+        }
+        let Some(rows) = self.rows(job, first.as_ref(), standing) else { return Ok(None) };
+        let sealed = self.sign(queue, job, first.as_ref(), rows).await;
+        let result = match &sealed {
+            Ok(Some(_)) => Signed::Done,
+            Ok(None) => Signed::Skipped,
+            Err(_) => Signed::Failed,
+        };
+        self.results[result as usize].increment(1);
+        sealed
+    }
+
+    /// The keys that sign it.
+    fn rows(&self, job: &Leased, first: Option<&Bytes>, standing: Standing<'_>) -> Option<Signers> {
+        let author = match (&job.body, first) {
+            (Body::Inline(body), _) => author::find(body, true),
+            (Body::Chunks { count, .. }, Some(first)) => match author::find(first, *count == 1) {
+                found @ Author::Domain(_) => found,
+                // What stands in front was written after the rest, and holds what was missing in it.
+                _ => author::find(&job.prefix, true),
+            },
+            _ => Author::Unknown,
+        };
+        let sender = job.message.envelope.sender.address().and_then(Address::domain_str);
+        self.keys.ring().choose(author.domain(), sender, standing).cloned()
+    }
+
+    /// None: the header section is too large to be signed, and the message goes out as it is.
+    async fn sign(
+        &self,
+        queue: &Queue,
+        job: &Leased,
+        first: Option<&Bytes>,
+        rows: Signers,
+    ) -> Result<Option<Arc<Seal>>, Hindrance> {
+        let mut draft = Draft::default();
+        let id = job.message.id;
+        let digest = match digest(&mut draft, queue, job, first).await? {
+            Ok(()) => draft.finish(),
+            Err(error) => Err(error),
+        };
+        let digest = match digest {
+            Ok(digest) => digest,
+            Err(error) => {
+                tracing::warn!(qid = %id, %error, "the message is sent without a signature");
+                return Ok(None);
+            }
+        };
+        let by = rows.iter().map(|Row { domain, selector, .. }| format!("{domain}/{selector}"));
+        let by = by.collect::<Vec<_>>().join(",");
+        let now = now();
+        let fields = if rows.iter().any(|row| row.key.is_slow()) {
+            let signed = tokio::task::spawn_blocking(move || digest.sign(&rows, now)).await;
+            signed.unwrap_or(Err(Unsigned))
+        } else {
+            digest.sign(&rows, now)
+        };
+        let fields = fields.map_err(Hindrance::Unsigned)?.into();
+        Ok(Some(Arc::new(Seal { fields, by })))
+    }
+
+    fn standing<'a>(&self, origin: &'a Origin) -> Standing<'a> {
+        if client::stranger(origin.client, None, &self.trusted_networks).is_none() {
+            return Standing::Trusted;
+        }
+        let domain = |login: &'a str| login.rsplit_once('@').map(|(_, domain)| domain);
+        origin.login.as_deref().map_or(Standing::Stranger, |login| Standing::Login(domain(login)))
+    }
+}
+
+/// Shows the draft the whole message, as it will be sent.
+async fn digest(
+    draft: &mut Draft,
+    queue: &Queue,
+    job: &Leased,
+    first: Option<&Bytes>,
+) -> Result<Result<(), TooLarge>, Hindrance> {
+    let count = match &job.body {
+        Body::Inline(body) => return Ok(show(draft, body).await),
+        Body::Chunks { count, .. } => *count,
+    };
+    for part in std::iter::once(&job.prefix).chain(first) {
+        if let Err(error) = show(draft, part).await {
+            return Ok(Err(error));
+        }
+    }
+    for index in 1..count {
+        let chunk = queue.chunk(job.message.id, index).await.map_err(Hindrance::Unreadable)?;
+        if let Err(error) = show(draft, &chunk).await {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// In slices, so that nobody waits long for a large one.
+async fn show(draft: &mut Draft, part: &[u8]) -> Result<(), TooLarge> {
+    for slice in part.chunks(SLICE) {
+        draft.update(slice)?;
+        if part.len() > SLICE {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+/// For the `t=` of a signature: seconds since the Unix epoch, by the clock of this machine. Decides nothing.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Hindrance {
+    /// What is stored, and shown to operators.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "the content could not be read from the queue",
+            Self::Unsigned(_) => "the message could not be signed (DKIM)",
+        }
+    }
+}
+
+impl std::fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreadable(error) => error.fmt(f),
+            Self::Unsigned(error) => error.fmt(f),
+        }
+    }
+}
