@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that may wait for the accept loop; the kernel cuts it to `net.core.somaxconn`.
@@ -19,26 +19,29 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 const SHORTAGE_SILENCE: Duration = Duration::from_secs(60);
 
 /// Binds and listens. `SO_REUSEADDR` lets a restarted service take its port back at once.
+///
+/// `TCP_NODELAY` and keepalive are set here: Linux hands them down to each connection that is accepted, which saves
+/// five calls a connection.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
-/// The next connection, with `TCP_NODELAY` and keepalive set, and its peer with IPv4-mapped addresses unwrapped.
+/// The next connection, and its peer with IPv4-mapped addresses unwrapped.
 ///
 /// Never fails: a connection that is gone already is skipped; when descriptors or memory are short, the loop pauses and
 /// says so in the log. Cancel safe.
 pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match prepare(&stream) {
-                Ok(()) => return (stream, canonical(peer)),
-                Err(error) => tracing::debug!(%peer, %error, "connection was gone before it was accepted"),
-            },
+            Ok((stream, peer)) => return (stream, canonical(peer)),
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 if is_news(&LAST_SHORTAGE) {
@@ -61,12 +64,6 @@ fn is_news(last: &Mutex<Option<Instant>>) -> bool {
         *last = Some(Instant::now());
     }
     news
-}
-
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// `::ffff:192.0.2.1` is 192.0.2.1: networks in the configuration are written that way.
@@ -105,7 +102,11 @@ mod tests {
         let (stream, peer) = accept(&listener).await;
         assert_eq!(peer, client.local_addr().unwrap());
         assert!(stream.nodelay().unwrap());
-        assert!(SockRef::from(&stream).keepalive().unwrap());
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE / 3);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
     }
 
     #[tokio::test]
