@@ -13,7 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use staffetta_cli::sink::Scenario;
-use staffetta_dkim::{Algorithm, Draft, Key, Row, record, record_name};
+use staffetta_dkim::{Algorithm, Draft, Key, KeyError, Row, record, record_name};
 use staffetta_testkit::dkim::verify;
 use staffetta_testkit::dns::FakeDns;
 use staffetta_tests::{Client, SOON, Service, World, eventually, next, program};
@@ -120,6 +120,34 @@ async fn dkimpy_verifies_odd_messages_and_sees_what_was_changed() -> anyhow::Res
     }
     let found = dkimpy(records(&rows)?, changed, 2).await?;
     assert!(found.as_array().is_some_and(|all| all.iter().all(|one| !one.to_string().contains("true"))), "{found}");
+    Ok(())
+}
+
+/// Operators have keys from elsewhere.
+#[test]
+fn keys_that_openssl_made_are_taken_and_short_ones_refused() -> anyhow::Result<()> {
+    let made = |arguments: &str| {
+        let output = Command::new("openssl").args(arguments.split(' ')).output()?;
+        ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        anyhow::Ok(Key::from_pem(&output.stdout).map(|key| (key.algorithm(), key.is_slow())))
+    };
+    for (arguments, expected) in [
+        ("genpkey -algorithm ed25519", Ok((Algorithm::Ed25519, false))),
+        ("genpkey -algorithm rsa -pkeyopt rsa_keygen_bits:2048", Ok((Algorithm::Rsa, false))),
+        ("genpkey -algorithm rsa -pkeyopt rsa_keygen_bits:4096", Ok((Algorithm::Rsa, true))),
+        ("genpkey -algorithm rsa -pkeyopt rsa_keygen_bits:1024", Err(KeyError::TooSmall)),
+        ("genpkey -algorithm rsa -pkeyopt rsa_keygen_bits:2048 -aes128 -pass pass:x", Err(KeyError::Encrypted)),
+        ("genpkey -algorithm ec -pkeyopt ec_paramgen_curve:P-256", Err(KeyError::Unsupported)),
+        ("genpkey -algorithm x25519", Err(KeyError::Unsupported)),
+        ("ecparam -name prime256v1 -genkey -noout", Err(KeyError::Unsupported)),
+        ("ecparam -name prime256v1", Err(KeyError::Missing)),
+        ("genrsa 2048", Ok((Algorithm::Rsa, false))),
+    ] {
+        assert_eq!(made(arguments)?, expected, "{arguments}");
+    }
+    // PKCS #1: OpenSSL 1 writes it by default and does not know the option, OpenSSL 3 when asked.
+    let traditional = made("genrsa -traditional 2048").or_else(|_| made("genrsa 2048"))?;
+    assert_eq!(traditional, Ok((Algorithm::Rsa, false)));
     Ok(())
 }
 

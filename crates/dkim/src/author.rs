@@ -190,9 +190,19 @@ mod tests {
 
     #[test]
     fn where_nobody_is_named_there_is_no_domain() {
-        for value in
-            ["", " ", "john", "John <john>", "<>", "john@", "\"john@example.org", "(john@example.org", ";", "a@\u{b}"]
-        {
+        for value in [
+            "john@b.test <john>",
+            "",
+            " ",
+            "john",
+            "John <john>",
+            "<>",
+            "john@",
+            "\"john@example.org",
+            "(john@example.org",
+            ";",
+            "a@\u{b}",
+        ] {
             let found = domain(value.as_bytes());
             assert_eq!(found.as_deref().map(str::trim).filter(|text| !text.is_empty()), None, "{value}");
         }

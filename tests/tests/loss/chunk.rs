@@ -3,13 +3,30 @@
 use std::collections::HashMap;
 
 use staffetta_cli::sink::{Scenario, Stage};
+use staffetta_dkim::{Algorithm, Key};
 use staffetta_tests::{SOON, Service, World, eventually, next};
 
 use super::{CHUNKS, accepted, body, large, until_each};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_whose_chunk_is_gone_waits_and_no_part_of_it_is_delivered() -> anyhow::Result<()> {
-    let mut world = World::new().await?.start().await?;
+    waits_for_its_chunk(World::new().await?, false).await
+}
+
+/// Content that is signed is read twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_chunk_is_gone_waits_for_its_signature_too() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let (_, pem) = Key::generate(Algorithm::Ed25519)?;
+    let path = world.folder().join("dkim.pem");
+    std::fs::write(&path, pem.as_bytes())?;
+    let key = path.display();
+    let table = format!("[[delivery.dkim]]\ndomain = \"example.org\"\nselector = \"s\"\nkey = \"{key}\"\n");
+    waits_for_its_chunk(world.tables(&table), true).await
+}
+
+async fn waits_for_its_chunk(world: World, signed: bool) -> anyhow::Result<()> {
+    let mut world = world.start().await?;
     let mut mx = world.mx("example.com", Scenario::default()).await?;
     world.kill(Service::Delivery);
     let mut lost = HashMap::new();
@@ -26,7 +43,10 @@ async fn a_message_whose_chunk_is_gone_waits_and_no_part_of_it_is_delivered() ->
         assert!(reason.contains("could not be read"), "{reason}");
     }
     assert_eq!(mx.count(), 0, "nothing partial, nothing empty");
-    assert!(world.log(Service::Delivery).contains("failed to read the body"), "the operator is told");
+    assert!(
+        world.log(Service::Delivery).contains("the content could not be read from the queue"),
+        "the operator is told"
+    );
 
     for (key, octets) in lost {
         world.store()?.ask(&[b"SET", key.as_bytes(), &octets])?;
@@ -35,6 +55,7 @@ async fn a_message_whose_chunk_is_gone_waits_and_no_part_of_it_is_delivered() ->
         let received = next(&mut mx).await?;
         let text = String::from_utf8(received.body.to_vec())?;
         assert!(body(&text) == body(&large()), "{} octets", text.len());
+        assert_eq!(text.starts_with("DKIM-Signature:"), signed);
     }
     world.until_empty().await
 }
