@@ -57,7 +57,7 @@ mutants: ## small faults put into the code one at a time: which do the tests see
 
 .PHONY: fuzz
 fuzz: ## mutated conversations, addresses, headers and logins for a minute each target; ARGS=600 for longer
-	FUZZ_SECONDS=$(or $(ARGS),60) FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} cargo test --release -p staffetta-smtp -p staffetta-transport --test fuzz -- --nocapture
+	FUZZ_SECONDS=$(or $(ARGS),60) FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} cargo test --release -p staffetta-smtp -p staffetta-transport -p staffetta-dkim --test fuzz -- --nocapture
 	FUZZ_SECONDS=$(or $(ARGS),60) FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} cargo test --release -p staffetta-auth -p staffetta-frontend --lib fuzzed -- --nocapture
 
 .PHONY: docs

@@ -194,6 +194,31 @@ async fn what_a_login_submits_arrives_signed_in_chunks_or_not() -> anyhow::Resul
     Ok(())
 }
 
+/// Else a list of a thousand domains would cost a thousand signatures.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_to_many_domains_is_signed_a_few_times_at_most() -> anyhow::Result<()> {
+    const DOMAINS: usize = 60;
+    let world = World::new().await?.set("frontend.reject_unknown_recipient_domain", "false");
+    let (path, key) = key_file(&world, "key.pem", Algorithm::Ed25519)?;
+    let port = world.mx_port();
+    let route =
+        format!("[[delivery.route]]\ndomain = \"*\"\nvia = \"smtp://mx1.smart.test:{port}\"\nconcurrency = 1\n");
+    let mut world = world.tables(&route).tables(&table("example.org", "s1", &path)).start().await?;
+    let mut smart = world.mx("smart.test", Scenario::default()).await?;
+    let mut client = Client::connect_from("127.0.0.9", world.smtp()).await?;
+    client.expect("EHLO client.test", 250).await?;
+    let recipients: Vec<String> = (0..DOMAINS).map(|n| format!("lisa@d{n}.test")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    client.send("john@example.org", &recipients, "From: john@example.org\r\n\r\nx").await?;
+    for _ in 0..DOMAINS {
+        assert_eq!(selector(&next(&mut smart).await?.body, &key), Ok(vec!["s1".to_owned()]));
+    }
+    world.until_empty().await?;
+    let signed = world.metrics(Service::Delivery).await?.sum("staffetta_dkim_signed_total", &["result=\"signed\""]);
+    assert!((1.0..=10.0).contains(&signed), "signed {signed} times for {DOMAINS} domains");
+    Ok(())
+}
+
 /// The selector that signs a message, if its signature is good.
 fn selector(message: &[u8], key: &Key) -> Result<Vec<String>, String> {
     let record = record(key).map_err(|error| error.to_string())?;
@@ -250,14 +275,21 @@ impl Desk {
     }
 
     fn configure(&self, tables: &str) -> anyhow::Result<()> {
-        let text = format!("hostname = \"mail.example.org\"\n[dns]\nservers = [\"{}\"]\n{tables}", self.dns.address());
+        let text = format!(
+            "hostname = \"mail.example.org\"\nredis.url = \"unix:/nonexistent/redis\"\n[dns]\nservers = [\"{}\"]\n{tables}",
+            self.dns.address()
+        );
         Ok(fs::write(self.folder.path().join("staffetta.toml"), text)?)
     }
 
-    /// Exit code, standard output, standard error.
+    /// Exit code, standard output, standard error of `staffetta dkim`.
     async fn run(&self, arguments: &[&str]) -> anyhow::Result<(Option<i32>, String, String)> {
+        self.staffetta(&[&["dkim"], arguments].concat()).await
+    }
+
+    async fn staffetta(&self, arguments: &[&str]) -> anyhow::Result<(Option<i32>, String, String)> {
         let mut command = Command::new(program("staffetta")?);
-        command.current_dir(self.folder.path()).arg("dkim").args(arguments);
+        command.current_dir(self.folder.path()).args(arguments);
         command.env("STAFFETTA_CONFIG", self.folder.path().join("staffetta.toml"));
         // The DNS answers in this process.
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
@@ -315,6 +347,8 @@ async fn a_key_is_made_published_and_found() -> anyhow::Result<()> {
     let (code, told, err) = desk.run(&["check"]).await?;
     assert_eq!(code, Some(1), "{err}");
     assert_eq!(told.matches("not published: there is no TXT record").count(), 2, "{told}");
+    let (_, _, err) = desk.staffetta(&["check"]).await?;
+    assert!(err.contains("warning: delivery.dkim: r2026._domainkey.example.org: not published"), "{err}");
     let each: Vec<_> = out.lines().map(record_in).collect::<anyhow::Result<_>>()?;
     desk.dns.txt(&each[0].0, &each[0].1);
     desk.dns.txt(&each[1].0, &each[1].1.replace("p=", "p=AAAA"));
@@ -359,7 +393,7 @@ async fn what_cannot_be_done_is_said_with_a_code() -> anyhow::Result<()> {
         let (code, _, err) = desk.run(&[verb]).await?;
         assert_eq!(code, Some(1));
         assert!(
-            err.contains("staffetta.toml:7: delivery.dkim[0].key: ") && err.contains("holds no private key"),
+            err.contains("staffetta.toml:8: delivery.dkim[0].key: ") && err.contains("holds no private key"),
             "{err}"
         );
     }

@@ -11,6 +11,7 @@ use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver, SetupError};
 use tokio_util::sync::CancellationToken;
 
+use super::dkim::unpublished;
 use crate::arguments::ConfigFile;
 use crate::terminal::{complain, say};
 
@@ -25,10 +26,11 @@ pub(super) async fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
         complain(&format!("warning: {warning}"));
     }
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
-    let (redis, sql, dns) = tokio::join!(
+    let (redis, sql, dns, ()) = tokio::join!(
         try_if(examined.is_sound("redis"), try_redis(config)),
         try_if(examined.is_sound("auth"), try_accounts(config)),
         try_if(examined.is_sound("dns"), try_dns(config)),
+        warn_of_keys(config, examined.is_sound("dns")),
     );
     let certificates = examined.is_sound("tls").then(|| try_certificates(config)).flatten();
     let ca = examined.is_sound("delivery.ca").then(|| try_ca(config)).flatten();
@@ -87,6 +89,17 @@ async fn try_dns(config: &Config) -> Option<Finding> {
         Err(error) => error.to_string(),
     };
     Some(Finding::new("dns.servers", error, "reachable DNS servers, such as \"127.0.0.1:53\""))
+}
+
+/// A DKIM key that the DNS does not have is no mistake of the file; its record may be on its way.
+async fn warn_of_keys(config: &Config, sound: bool) {
+    if !sound || config.delivery.dkim.is_empty() {
+        return;
+    }
+    match tokio::time::timeout(PATIENCE, unpublished(config)).await {
+        Ok(lines) => lines.iter().for_each(|line| complain(&format!("warning: delivery.dkim: {line}"))),
+        Err(_) => complain("warning: delivery.dkim: the records cannot be looked up in time"),
+    }
 }
 
 /// The pairs, as the frontend reads them.

@@ -60,6 +60,11 @@ impl Leased {
         Task { job: Self { held, message, prefix: job.prefix, body, letter, seal, _room: room }, attempt }
     }
 
+    /// Has its message other jobs?
+    pub(crate) fn is_one_of_many(&self) -> bool {
+        self.letter.is_some()
+    }
+
     /// The place for the signatures of its message: empty, or known to be none, or those that were made.
     pub(crate) fn seal(&self) -> &OnceCell<Option<Arc<Seal>>> {
         self.letter.as_ref().map_or(&self.seal, |letter| &letter.seal)

@@ -25,6 +25,7 @@ mod recent;
 mod reclaim;
 mod record;
 mod renew;
+mod seals;
 mod settle;
 mod shelf;
 mod signing;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use metrics::Counter;
 use staffetta_dkim::author::{self, Author};
-use staffetta_dkim::{Draft, Row, Signers, Standing, TooLarge, Unsigned};
+use staffetta_dkim::{Draft, Keyring, Row, Signers, Standing, TooLarge, Unsigned};
 use staffetta_mail::Address;
 use staffetta_policy::client;
 use staffetta_queue::{Body, Error, Origin, Queue};
@@ -18,6 +18,7 @@ use staffetta_queue::{Body, Error, Origin, Queue};
 use crate::keys::Keys;
 use crate::leased::Leased;
 use crate::metrics::{Metrics, Signed};
+use crate::seals::Seals;
 
 /// Octets that are hashed before others get their turn.
 const SLICE: usize = 64 * 1024;
@@ -28,6 +29,7 @@ pub(crate) struct Signing {
     trusted_networks: Vec<IpNet>,
     /// By [`Signed`].
     results: Vec<Counter>,
+    seals: Seals,
 }
 
 /// The signatures of a message.
@@ -56,10 +58,10 @@ pub(crate) enum Hindrance {
 
 impl Signing {
     pub(crate) fn new(keys: Arc<Keys>, trusted_networks: Vec<IpNet>, metrics: &Metrics) -> Self {
-        Self { keys, trusted_networks, results: metrics.signed.clone() }
+        Self { keys, trusted_networks, results: metrics.signed.clone(), seals: Seals::default() }
     }
 
-    /// The signatures of a message, if anybody signs it. They are made once for each message at hand.
+    /// The signatures of a message, if anybody signs it. Jobs of one message share them.
     pub(crate) async fn open(&self, queue: &Queue, job: &Leased) -> Result<Opening, Hindrance> {
         if self.keys.are_none() {
             return Ok(Opening::default());
@@ -80,10 +82,16 @@ impl Signing {
         if standing == Standing::Stranger {
             return Ok(None);
         }
-        if let Body::Chunks { .. } = job.body {
-            *first = Some(queue.chunk(job.message.id, 0).await.map_err(Hindrance::Unreadable)?);
+        let (id, ring) = (job.message.id, self.keys.ring());
+        if job.is_one_of_many()
+            && let Some(seal) = self.seals.recall(id, &ring)
+        {
+            return Ok(Some(seal));
         }
-        let Some(rows) = self.rows(job, first.as_ref(), standing) else { return Ok(None) };
+        if let Body::Chunks { .. } = job.body {
+            *first = Some(queue.chunk(id, 0).await.map_err(Hindrance::Unreadable)?);
+        }
+        let Some(rows) = rows(&ring, job, first.as_ref(), standing) else { return Ok(None) };
         let sealed = self.sign(queue, job, first.as_ref(), rows).await;
         let result = match &sealed {
             Ok(Some(_)) => Signed::Done,
@@ -91,22 +99,12 @@ impl Signing {
             Err(_) => Signed::Failed,
         };
         self.results[result as usize].increment(1);
+        if job.is_one_of_many()
+            && let Ok(Some(seal)) = &sealed
+        {
+            self.seals.remember(id, ring, seal.clone());
+        }
         sealed
-    }
-
-    /// The keys that sign it.
-    fn rows(&self, job: &Leased, first: Option<&Bytes>, standing: Standing<'_>) -> Option<Signers> {
-        let author = match (&job.body, first) {
-            (Body::Inline(body), _) => author::find(body, true),
-            (Body::Chunks { count, .. }, Some(first)) => match author::find(first, *count == 1) {
-                found @ Author::Domain(_) => found,
-                // What stands in front was written after the rest, and holds what was missing in it.
-                _ => author::find(&job.prefix, true),
-            },
-            _ => Author::Unknown,
-        };
-        let sender = job.message.envelope.sender.address().and_then(Address::domain_str);
-        self.keys.ring().choose(author.domain(), sender, standing).cloned()
     }
 
     /// None: the header section is too large to be signed, and the message goes out as it is.
@@ -150,6 +148,21 @@ impl Signing {
         let domain = |login: &'a str| login.rsplit_once('@').map(|(_, domain)| domain);
         origin.login.as_deref().map_or(Standing::Stranger, |login| Standing::Login(domain(login)))
     }
+}
+
+/// The keys that sign a message; `first` is its first chunk, if it has some.
+fn rows(ring: &Keyring, job: &Leased, first: Option<&Bytes>, standing: Standing<'_>) -> Option<Signers> {
+    let author = match (&job.body, first) {
+        (Body::Inline(body), _) => author::find(body, true),
+        (Body::Chunks { count, .. }, Some(first)) => match author::find(first, *count == 1) {
+            found @ Author::Domain(_) => found,
+            // What stands in front was written after the rest, and holds what was missing in it.
+            _ => author::find(&job.prefix, true),
+        },
+        _ => Author::Unknown,
+    };
+    let sender = job.message.envelope.sender.address().and_then(Address::domain_str);
+    ring.choose(author.domain(), sender, standing).cloned()
 }
 
 /// Shows the draft the whole message, as it will be sent.

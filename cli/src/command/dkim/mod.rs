@@ -3,6 +3,8 @@
 mod keygen;
 mod records;
 
+pub(super) use records::unpublished;
+
 use std::process::ExitCode;
 
 use crate::arguments::Dkim;

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use futures_util::future::join_all;
 use serde_json::json;
 use staffetta_config::{Config, Dkim, Service};
 use staffetta_dkim::{Answer, Key, compare, record, record_name, strings};
@@ -42,26 +43,37 @@ pub(super) fn show(records: &Records) -> anyhow::Result<ExitCode> {
 pub(super) async fn check(records: &Records) -> anyhow::Result<ExitCode> {
     let (config, keys) = load(records)?;
     let resolver = Resolver::new(&DnsSettings::from(&config.dns)).map_err(|e| anyhow::anyhow!("failed to {e}"))?;
-    let mut code = some(&keys);
-    let mut each = Vec::new();
-    for key in &keys {
-        let (is_good, result) = match resolver.texts(&key.name).await {
-            Ok(texts) => verdict(&compare(&texts, &key.key)?),
-            Err(error) => (false, format!("cannot be looked up: {error}")),
-        };
-        if !is_good {
-            code = ExitCode::FAILURE;
-        }
-        if records.json {
-            each.push(json!({"name": key.name, "published": is_good, "result": result}));
-        } else {
-            say(&format!("{}: {result}", key.name));
-        }
-    }
+    let verdicts = join_all(keys.iter().map(|key| look_up(&resolver, key))).await;
+    let each = keys.iter().zip(&verdicts);
     if records.json {
-        say(&serde_json::Value::from(each).to_string());
+        let each =
+            each.map(|(key, (is_good, result))| json!({"name": key.name, "published": is_good, "result": result}));
+        say(&each.collect::<serde_json::Value>().to_string());
+    } else {
+        each.for_each(|(key, (_, result))| say(&format!("{}: {result}", key.name)));
     }
-    Ok(code)
+    let code = some(&keys);
+    Ok(if verdicts.iter().all(|(is_good, _)| *is_good) { code } else { ExitCode::FAILURE })
+}
+
+/// What is wrong with the records of the configured keys, a line each.
+pub(in crate::command) async fn unpublished(config: &Config) -> Vec<String> {
+    let Ok(resolver) = Resolver::new(&DnsSettings::from(&config.dns)) else { return Vec::new() };
+    // Keys that cannot be read have been complained of.
+    let keys: Vec<_> = config.delivery.dkim.iter().filter_map(|row| configured(row).ok()).collect();
+    let verdicts = join_all(keys.iter().map(|key| look_up(&resolver, key))).await;
+    let bad = keys.iter().zip(verdicts).filter(|(_, (is_good, _))| !is_good);
+    bad.map(|(key, (_, result))| format!("{}: {result}", key.name)).collect()
+}
+
+/// Is the record good, and what is it?
+async fn look_up(resolver: &Resolver, key: &Configured) -> (bool, String) {
+    match resolver.texts(&key.name).await {
+        Ok(texts) => {
+            compare(&texts, &key.key).map_or_else(|error| (false, error.to_string()), |answer| verdict(&answer))
+        }
+        Err(error) => (false, format!("cannot be looked up: {error}")),
+    }
 }
 
 /// Nothing to tell is no success: a script would go on with no keys at all.
@@ -87,7 +99,6 @@ fn configured(row: &Dkim) -> anyhow::Result<Configured> {
     Ok(Configured { name, row: row.clone(), key, record })
 }
 
-/// Is it good, and what is it?
 fn verdict(answer: &Answer) -> (bool, String) {
     let text = match answer {
         Answer::Matches => return (true, "published".to_owned()),
