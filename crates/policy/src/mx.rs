@@ -21,8 +21,10 @@ const ADDRESSES: usize = 5;
 /// Places among them that each address family keeps, if it has so many: one family that leads nowhere never hides the
 /// other.
 const PLACES: usize = ADDRESSES / 2;
-/// Most hosts that are looked up for one attempt.
+/// Most hosts that are looked up for one attempt, when some of them have addresses.
 const HOSTS: usize = 10;
+/// Most hosts when none has: names that lead nowhere do not hide the one that takes the mail.
+const EMPTY_HOSTS: usize = 100;
 
 /// What DNSSEC says of an answer (RFC 4035 section 4.3), the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -204,7 +206,9 @@ impl<'a> Search<'a> {
     pub fn wants_more(&self) -> bool {
         let v4 = self.found.iter().filter(|candidate| candidate.address.is_ipv4()).count();
         let v6 = self.found.len() - v4;
-        !self.looped && self.hosts < HOSTS && (self.found.len() < ADDRESSES || v4.min(v6) < PLACES)
+        let waits = matches!(self.trouble, Some(Failure::Dns { .. }));
+        let hosts = if self.found.is_empty() && !waits { EMPTY_HOSTS } else { HOSTS };
+        !self.looped && self.hosts < hosts && (self.found.len() < ADDRESSES || v4.min(v6) < PLACES)
     }
 
     /// The hosts that follow have this preference. Left out where there are no preferences.
@@ -252,6 +256,10 @@ impl<'a> Search<'a> {
             // A look-up that may still succeed outweighs what is certain about another host.
             Err(failure) => return self.trouble = Some(failure),
         };
+        if self.hosts == EMPTY_HOSTS && self.found.is_empty() {
+            // Nobody has looked at the others: that is not a reason to give the mail up.
+            self.trouble = Some(Failure::Dns { detail: format!("none of {EMPTY_HOSTS} mail hosts has an address") });
+        }
         let (blocked, usable): (Vec<IpAddr>, _) = answer.data.into_iter().partition(|&ip| is_blocked(self.blocked, ip));
         let certain = if blocked.is_empty() { not_found(host, "A") } else { Failure::Blocked };
         self.trouble.get_or_insert(certain);

@@ -14,8 +14,9 @@ use crate::op::unexpected;
 use crate::shared::Shared;
 use crate::value;
 
-/// Longest text that is kept, in octets. A policy that is longer is fetched by each pod.
-const TEXT: usize = 16 * 1024;
+/// Longest text that is kept, in octets: room for the longest that is fetched (64 KiB), as it is written here. What is not
+/// kept is forgotten when its server is silent, so nothing that is obeyed may be too long.
+const TEXT: usize = 96 * 1024;
 
 /// The memory of one cluster. Cheap to clone.
 #[derive(Clone)]

@@ -173,6 +173,38 @@ fn the_hunt_for_the_other_family_has_an_end() {
 }
 
 #[test]
+fn hosts_without_an_address_do_not_hide_the_one_that_has_one() {
+    let look = |with_address: usize| {
+        let mut search = Search::new(25, &[], Proof::Insecure);
+        let mut hosts = 0;
+        while search.wants_more() {
+            let data = if hosts == with_address { vec![ip("192.0.2.1")] } else { Vec::new() };
+            search.add(&"a".into(), Ok(Answer { data, proof: Proof::Insecure }), |_| true);
+            hosts += 1;
+        }
+        (hosts, search.finish().map(|found| found.len()))
+    };
+    assert_eq!(look(50), (51, Ok(1)));
+    let (hosts, nothing) = look(usize::MAX);
+    assert_eq!(hosts, EMPTY_HOSTS);
+    assert!(
+        matches!(nothing, Err(Failure::Dns { .. })),
+        "who has not looked at all hosts does not bounce: {nothing:?}"
+    );
+}
+
+#[test]
+fn a_look_up_that_fails_is_no_reason_to_look_up_a_hundred() {
+    let mut search = Search::new(25, &[], Proof::Insecure);
+    let mut hosts = 0;
+    while search.wants_more() {
+        search.add(&"a".into(), Err(Failure::Dns { detail: "silent".to_owned() }), |_| true);
+        hosts += 1;
+    }
+    assert_eq!(hosts, HOSTS);
+}
+
+#[test]
 fn a_family_without_a_route_is_dropped_unless_it_is_all_there_is() {
     let hosts: [(&str, &[&str]); 2] = [("a", &FIVE_V6[..]), ("b", &["192.0.2.1"])];
     assert_eq!(search(&hosts, &[], |ip| ip.is_ipv4()), Ok(vec!["b=192.0.2.1".to_owned()]));

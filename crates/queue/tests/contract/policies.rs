@@ -29,10 +29,10 @@ async fn what_is_over_or_too_long_is_not_kept() {
     let world = world().await;
     let policies = world.queue.policies();
     policies.keep("a.test", "text", Duration::ZERO).await.unwrap();
-    policies.keep("b.test", &"x".repeat(16 * 1024 + 1), DAY).await.unwrap();
+    policies.keep("b.test", &"x".repeat(96 * 1024 + 1), DAY).await.unwrap();
     for domain in ["a.test", "b.test"] {
         assert_eq!(policies.recall(domain).await.unwrap(), None, "{domain}");
     }
-    policies.keep("c.test", &"x".repeat(16 * 1024), DAY).await.unwrap();
+    policies.keep("c.test", &"x".repeat(96 * 1024), DAY).await.unwrap();
     assert!(policies.recall("c.test").await.unwrap().is_some());
 }

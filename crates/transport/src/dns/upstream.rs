@@ -13,8 +13,10 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::DnsHandle;
 use hickory_resolver::proto::dnssec::Proof;
-use hickory_resolver::proto::op::{DnsRequest, DnsResponse};
+use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Query, ResponseCode};
 use hickory_resolver::{ConnectionProvider, PoolContext};
+
+const OFF_TOPIC: &str = "the answer is about another question";
 
 /// Connects to name servers.
 #[derive(Clone)]
@@ -57,15 +59,26 @@ impl DnsHandle for Line {
     type Runtime = TokioRuntimeProvider;
 
     fn send(&self, mut request: DnsRequest) -> Self::Response {
+        let asked = request.queries.clone();
+        let to_the_point = move |response: Result<DnsResponse, NetError>| {
+            response.and_then(|response| if answers(&response, &asked) { Ok(response) } else { Err(OFF_TOPIC.into()) })
+        };
         if !self.trust_ad {
-            return Box::pin(self.inner.send(request));
+            return Box::pin(self.inner.send(request).map(to_the_point));
         }
         request.metadata.authentic_data = true;
         if let Some(edns) = &mut request.edns {
             edns.set_dnssec_ok(true);
         }
-        Box::pin(self.inner.send(request).map(|response| response.map(vouched_for)))
+        Box::pin(self.inner.send(request).map(to_the_point).map(|response| response.map(vouched_for)))
     }
+}
+
+/// An answer counts for what was asked only (RFC 5452 section 9.1). The library looks at that over UDP, and not over TCP.
+/// Errors need not repeat the question.
+fn answers(response: &DnsResponse, asked: &[Query]) -> bool {
+    let says = matches!(response.response_code, ResponseCode::NoError | ResponseCode::NXDomain);
+    !says || response.queries == asked
 }
 
 fn vouched_for(mut response: DnsResponse) -> DnsResponse {

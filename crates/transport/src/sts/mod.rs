@@ -25,8 +25,10 @@ use crate::dns::Resolver;
 pub use fetch::FetchError;
 use fetch::Fetcher;
 
-/// Domains that this pod remembers.
-const DOMAINS: u64 = 50_000;
+/// Octets that this pod remembers of policies, about: 50,000 ordinary domains, or some 50 whose files are as long as they may be.
+const MEMORY: u64 = 32 * 1024 * 1024;
+/// Failures that it remembers.
+const FAILURES: u64 = 50_000;
 /// How long it does not look again.
 const FRESH: Duration = Duration::from_secs(60);
 /// How long it does not fetch again what could not be fetched (section 3.3).
@@ -94,8 +96,8 @@ impl Policies {
             fetcher: Fetcher { resolver: resolver.clone(), tls, port, blocked },
             resolver,
             shelf,
-            known: Cache::builder().max_capacity(DOMAINS).time_to_live(FRESH).build(),
-            failed: Cache::builder().max_capacity(DOMAINS).time_to_live(REST).build(),
+            known: Cache::builder().max_capacity(MEMORY).weigher(Finding::octets).time_to_live(FRESH).build(),
+            failed: Cache::builder().max_capacity(FAILURES).time_to_live(REST).build(),
             fetched: counter("fetched"),
             fetch_failed: counter("failed"),
         }))
@@ -168,6 +170,14 @@ impl std::fmt::Debug for Policies {
 }
 
 impl Finding {
+    /// About what it takes in memory, for the domain of this name.
+    #[expect(clippy::ptr_arg, reason = "the cache lends its key as it is")]
+    fn octets(domain: &String, finding: &Self) -> u32 {
+        let hosts = finding.policy.iter().flat_map(|policy| &policy.hosts);
+        let octets = hosts.fold(512 + domain.len(), |sum, host| sum + 40 + host.len());
+        octets.try_into().unwrap_or(u32::MAX)
+    }
+
     fn of(kept: Option<Kept>, problem: Option<String>) -> Self {
         let (policy, id) = kept.map(|kept| (Arc::new(kept.policy), kept.id)).unzip();
         Self { policy, id, problem }
