@@ -9,6 +9,7 @@ mod file;
 mod name;
 mod network;
 mod number;
+mod redis_url;
 mod size;
 mod time;
 mod url;
@@ -27,9 +28,10 @@ pub(crate) use name::{Any, DomainName, Domains, HostName, LogLevel, MailAddress,
 pub use network::with_translated;
 pub(crate) use network::{DnsServer, Ip, Network, NetworkClasses, Socket};
 pub(crate) use number::{Flag, Number, Ratio};
+pub(crate) use redis_url::RedisUrl;
 pub(crate) use size::{DataRate, Size};
 pub(crate) use time::{Limit, Time};
-pub(crate) use url::{AuthUrl, RedisUrl, SpoolUrl, SqlUrl};
+pub(crate) use url::{AuthUrl, SpoolUrl, SqlUrl};
 
 /// A value before it is understood.
 #[derive(Clone, Copy)]
