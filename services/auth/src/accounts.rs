@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _};
 use staffetta_config::Sql;
+use staffetta_mail::Address;
 
 use crate::scheme::{self, SchemeError};
 use crate::sql::query::Dialect;
@@ -158,15 +159,11 @@ fn migrator() -> Migrator {
 
 /// The address and its domain, in lower case.
 fn parse(address: &str) -> Result<(String, String), AccountError> {
+    let wrong = || AccountError::Address(address.to_owned());
     let lower = address.trim().to_lowercase();
-    let sound = |text: &str| !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
-    match lower.rsplit_once('@') {
-        Some((local, domain)) if sound(local) && sound(domain) && lower.len() <= 320 => {
-            let domain = domain.to_owned();
-            Ok((lower, domain))
-        }
-        _ => Err(AccountError::Address(address.to_owned())),
-    }
+    let parsed: Address = lower.parse().map_err(|_| wrong())?;
+    let (_, domain) = parsed.as_str().rsplit_once('@').ok_or_else(wrong)?;
+    Ok((lower.clone(), domain.to_owned()))
 }
 
 async fn hashed(password: &SecretString) -> Result<String, AccountError> {

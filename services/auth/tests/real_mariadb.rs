@@ -77,6 +77,7 @@ async fn mariadb_is_a_back_end() {
     server.execute("staffetta", include_str!("../schema/mysql.sql").to_owned()).await;
     common::contract(&url, async |sql| server.execute("staffetta", sql).await).await;
     operators_types(&server).await;
+    lenient_collation(&server).await;
     let server = std::cell::RefCell::new(&mut server);
     #[expect(clippy::await_holding_refcell_ref, reason = "nobody else borrows meanwhile")]
     let start = async || server.borrow_mut().up().await;
@@ -101,5 +102,28 @@ async fn operators_types(server: &Mariadb) {
     let world = common::World::start(common::config("", &sql)).await;
     assert_eq!(world.plain("Jörg", "summersun").await, common::Outcome::Success("Jörg".to_owned()));
     assert_eq!(world.plain("jörg", "summersun").await, common::BAD);
+    world.stop().await;
+}
+
+/// The usual collations take `jöhn` and `john ` for `john`.
+async fn lenient_collation(server: &Mariadb) {
+    let stored = staffetta_auth::scheme::hash("SSHA512", &"summersun".into()).unwrap();
+    let table = "CREATE TABLE lenient (name VARCHAR(99)) CHARSET=utf8mb4 COLLATE utf8mb4_general_ci; \
+                 INSERT INTO lenient VALUES ('john@example.org'), ('jörg@example.org')";
+    server.execute("staffetta", table.to_owned()).await;
+    let query = format!("SELECT name AS login, '{stored}' AS password FROM lenient WHERE name = :login");
+    let sql = format!("url = {:?}\npassword_query = \"{query}\"", server.url("staffetta"));
+    let world = common::World::start(common::config("", &sql)).await;
+    for (login, account) in [
+        ("john@example.org", Some("john@example.org")),
+        ("John@Example.ORG", Some("john@example.org")),
+        ("JÖRG@example.org", Some("jörg@example.org")),
+        ("jöhn@example.org", None),
+        ("john@example.org ", None),
+        ("j\u{f3}rg@example.org", None),
+    ] {
+        let expected = account.map_or(common::BAD, |account| common::Outcome::Success(account.to_owned()));
+        assert_eq!(world.plain(login, "summersun").await, expected, "{login:?}");
+    }
     world.stop().await;
 }

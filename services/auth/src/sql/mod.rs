@@ -147,8 +147,9 @@ impl Store {
             return Err(StoreError::Ambiguous);
         }
         let Some(row) = rows.pop() else { return Ok(None) };
-        let [login, password] = <[Option<String>; 2]>::try_from(row).unwrap_or_default();
-        Ok(login.map(|login| Account { login, password: password.map(Into::into) }))
+        let [found, password] = <[Option<String>; 2]>::try_from(row).unwrap_or_default();
+        let found = found.filter(|found| means(login, found));
+        Ok(found.map(|login| Account { login, password: password.map(Into::into) }))
     }
 
     /// The logins that own this sender, as the back end spells them.
@@ -186,6 +187,15 @@ impl Store {
         self.metrics.sql(query.kind, started.elapsed());
         answer.map_err(|_| StoreError::Timeout)?
     }
+}
+
+/// Is the account that was found the one that was asked for? Many collations of MySQL ignore accents and blanks at the end:
+/// whoever may guess a password of `john` ten times would do so again as `jöhn`, `jóhn`, … A login in ASCII, without blanks
+/// around it, may stand for an account of any name: the query decides.
+fn means(login: &str, found: &str) -> bool {
+    let (asked, found) = (login.to_lowercase(), found.to_lowercase());
+    let is_short = || found.rsplit_once('@').is_some_and(|(local, _)| local == asked);
+    asked == found || login.is_ascii() && login.trim() == login || is_short()
 }
 
 /// What stands behind the last `@`; empty without one.
