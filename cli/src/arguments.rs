@@ -177,6 +177,14 @@ fn parse_domain(text: &str) -> Result<String, String> {
     name.ok_or_else(|| format!("\"{text}\" is no domain name; allowed: letters, digits and hyphens between dots"))
 }
 
+/// What messages are selected by. A variable of a script that is not set must not select anything.
+fn parse_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(format!("{text:?} is no name; allowed: one without blanks and control characters"));
+    }
+    Ok(text.to_owned())
+}
+
 /// `90s`, `5m`, `2h`, `1d`.
 fn parse_age(text: &str) -> Result<std::time::Duration, String> {
     let error = || format!("\"{text}\" is not an age; allowed: a number with s, m, h or d, such as 90s or 2h");
@@ -200,6 +208,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_is_selected_by_an_empty_name() {
+        assert_eq!(parse_name("<>"), Ok("<>".to_owned()));
+        for text in ["", " ", "a b", "a\nb", "\u{1b}[31m"] {
+            assert!(parse_name(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

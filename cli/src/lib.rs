@@ -34,6 +34,10 @@ pub fn run() -> ExitCode {
     let outcome = runtime.block_on(command::dispatch(arguments));
     runtime.shutdown_background();
     match outcome {
+        Ok(_) if terminal::is_result_lost() => {
+            terminal::complain("failed to write the result to standard output");
+            ExitCode::FAILURE
+        }
         Ok(code) => code,
         Err(error) => {
             terminal::complain(&format!("{error:#}"));

@@ -1,22 +1,35 @@
 //! What goes to the person: results on standard output, complaints on standard error, passwords from the terminal.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use secrecy::SecretString;
+use staffetta_telemetry::printable;
 
 /// Longest password that is read, in octets.
 const MAX_PASSWORD: usize = 1024;
 
-/// Writes one line to standard output. A closed pipe is not an error.
+/// Whether a line of a result could not be written.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Writes one line to standard output. A command goes on when that fails, since what it does is done by halves otherwise;
+/// [`is_result_lost`] tells in the end. A reader who has seen enough and closed the pipe has lost nothing.
 pub(crate) fn say(line: &str) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    if writeln!(io::stdout().lock(), "{line}").is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+        LOST.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Could a line of the result not be written, on a full disk say?
+pub(crate) fn is_result_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
 }
 
 /// Writes one line to standard error, after the program's name.
 pub(crate) fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "staffetta: {line}");
+    let _ = writeln!(io::stderr().lock(), "staffetta: {}", printable(line));
 }
 
 /// Reads a password: asked for twice without echo on a terminal, the first line of anything else.

@@ -46,16 +46,16 @@ pub(crate) struct List {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Selection {
     /// Only deliveries to this domain
-    #[arg(long, value_name = "DOMAIN")]
+    #[arg(long, value_name = "DOMAIN", value_parser = super::parse_name)]
     pub(crate) domain: Option<String>,
     /// Only deliveries to this recipient
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = super::parse_name)]
     pub(crate) recipient: Option<String>,
-    /// Only messages from this sender; "" or "<>" is the null sender
-    #[arg(long, value_name = "ADDRESS")]
+    /// Only messages from this sender; "<>" is the null sender
+    #[arg(long, value_name = "ADDRESS", value_parser = super::parse_name)]
     pub(crate) sender: Option<String>,
     /// Only messages that this login has submitted
-    #[arg(long, value_name = "LOGIN")]
+    #[arg(long, value_name = "LOGIN", value_parser = super::parse_name)]
     pub(crate) login: Option<String>,
     /// Only messages at least this old, such as 90s, 5m, 2h, 1d
     #[arg(long, value_name = "AGE", value_parser = super::parse_age)]

@@ -23,7 +23,7 @@ pub(super) async fn run(user: User) -> anyhow::Result<ExitCode> {
         }
         User::List(file) => {
             for email in open(&file).await?.list().await? {
-                terminal::say(&email);
+                terminal::say(&staffetta_telemetry::printable(&email));
             }
         }
     }

@@ -13,6 +13,9 @@ pub mod http;
 pub mod maillog;
 mod process;
 mod registry;
+mod terminal;
+
+pub use terminal::printable;
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;

@@ -28,7 +28,7 @@ where
     match start(service, file, run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{program}: {error:#}");
+            let _ = writeln!(std::io::stderr(), "{program}: {}", telemetry::printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

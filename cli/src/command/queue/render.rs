@@ -11,7 +11,7 @@ use super::Found;
 pub(super) fn found(found: &Found<'_>, json: bool) -> String {
     match (found, json) {
         (Found::Entry(entry), true) => as_json(entry).to_string(),
-        (Found::Entry(entry), false) => as_text(entry),
+        (Found::Entry(entry), false) => staffetta_telemetry::printable(&as_text(entry)),
         (Found::Unreadable(message), true) => unreadable_as_json(message).to_string(),
         (Found::Unreadable(message), false) => format!(
             "{:<16} {:>9} {:<20} unreadable: {}",

@@ -31,6 +31,7 @@ use jiff::tz::TimeZone;
 
 pub use delivery::{Administered, Attempt, Delays, Relay, Removed, Report, Reported};
 pub use reception::{Accepted, Client, Connected, Disconnected, Login, LoginFailed, Lost, Rejected, Sasl};
+pub(crate) use text::is_dangerous;
 pub use text::{MAX_TEXT, Text};
 
 use crate::LogFormat;

@@ -99,7 +99,7 @@ const fn is_plain_json(b: u8) -> bool {
 }
 
 /// Characters that end a line, drive a terminal or reorder what is read.
-const fn is_dangerous(c: char) -> bool {
+pub(crate) const fn is_dangerous(c: char) -> bool {
     matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
