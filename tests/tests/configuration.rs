@@ -84,8 +84,30 @@ fn check_tries_what_the_configuration_names() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_result_that_cannot_be_written_is_a_failure() -> anyhow::Result<()> {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let mut child = Command::new(program("staffetta")?)
+        .arg("hash")
+        .stdin(std::process::Stdio::piped())
+        .stdout(full)
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    std::io::Write::write_all(&mut child.stdin.take().context("no stdin")?, b"summersun\n")?;
+    let output = child.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("failed to write the result"));
+    Ok(())
+}
+
+#[test]
 fn a_wrong_command_line_ends_with_2() -> anyhow::Result<()> {
-    for arguments in [&["launch"][..], &["queue", "show", "not-an-id"], &["queue", "delete"], &["user", "add"]] {
+    for arguments in [
+        &["launch"][..],
+        &["queue", "show", "not-an-id"],
+        &["queue", "delete"],
+        &["queue", "list", "--sender", ""],
+        &["user", "add"],
+    ] {
         let output = Command::new(program("staffetta")?).args(arguments).output()?;
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty());

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
-use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA, TLSA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -21,6 +21,9 @@ use tokio::task::JoinSet;
 
 use crate::ports::Port;
 use proven::Proofs;
+
+/// Most links of a chain of aliases that are followed.
+const LONGEST_CHAIN: usize = 8;
 
 /// A running server; it ends when dropped.
 pub struct FakeDns {
@@ -35,6 +38,7 @@ struct Zone {
     failing: HashSet<Name>,
     failing_ipv6: HashSet<Name>,
     silent: HashSet<Name>,
+    astray: HashSet<Name>,
     proofs: Proofs,
     /// What was asked, in order: name and type.
     asked: Vec<(Name, RecordType)>,
@@ -151,6 +155,12 @@ impl FakeDns {
         self
     }
 
+    /// Every question about this name is answered as if another had been asked, about a name that does not exist.
+    pub fn astray(&self, name: &str) -> &Self {
+        lock(&self.zone).astray.insert(fqdn(name));
+        self
+    }
+
     /// Adds the name of an address, as in the reverse tree.
     pub fn pointer(&self, address: impl Into<IpAddr>, name: &str) -> &Self {
         let mut reverse = Name::from(address.into());
@@ -166,6 +176,7 @@ impl FakeDns {
         zone.failing.remove(&fqdn(name));
         zone.failing_ipv6.remove(&fqdn(name));
         zone.silent.remove(&fqdn(name));
+        zone.astray.remove(&fqdn(name));
         zone.proofs.forged.remove(&fqdn(name));
         drop(zone);
         self
@@ -191,15 +202,22 @@ impl Zone {
             reply.metadata.response_code = ResponseCode::FormErr;
             return reply;
         };
-        reply.add_query(query.clone());
         let mut name = query.name.to_lowercase();
+        let astray = self.astray.contains(&name);
+        if astray {
+            name = fqdn("elsewhere.test");
+        }
+        reply.add_query(if astray { Query::query(name.clone(), query.query_type) } else { query.clone() });
         let of_family = query.query_type == RecordType::AAAA && self.failing_ipv6.contains(&name);
         if of_family || self.failing.contains(&name) {
             reply.metadata.response_code = ResponseCode::ServFail;
             return reply;
         }
         let mut exists = false;
-        while let Some(records) = self.records.get(&name) {
+        // Aliases may go round.
+        while reply.answers.len() < LONGEST_CHAIN
+            && let Some(records) = self.records.get(&name)
+        {
             exists = true;
             let mut alias = None;
             for data in records {

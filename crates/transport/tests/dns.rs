@@ -44,6 +44,19 @@ async fn no_and_not_now_are_different_answers() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// "No such name" is about the name that was asked for, also over TCP: else mail is bounced for it.
+#[tokio::test]
+async fn rfc5452_9_1_an_answer_to_another_question_is_none() -> anyhow::Result<()> {
+    let dns = FakeDns::start().await?;
+    let patience = Some(std::time::Duration::from_millis(200));
+    let resolver = Resolver::new(&DnsSettings { servers: vec![dns.address()], patience, ..DnsSettings::default() })?;
+    dns.astray("a.test");
+    let error = resolver.mail_domain("a.test").await.err();
+    assert!(error.is_some_and(|error| error.name == "a.test"));
+    assert!(dns.asked("a.test", "MX") > 1, "it was asked again");
+    Ok(())
+}
+
 #[tokio::test]
 async fn both_families_are_found_ipv6_first() -> anyhow::Result<()> {
     let (dns, resolver) = world().await?;
