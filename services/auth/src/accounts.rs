@@ -163,7 +163,7 @@ fn parse(address: &str) -> Result<(String, String), AccountError> {
     let lower = address.trim().to_lowercase();
     let parsed: Address = lower.parse().map_err(|_| wrong())?;
     let (_, domain) = parsed.as_str().rsplit_once('@').ok_or_else(wrong)?;
-    Ok((lower.clone(), domain.to_owned()))
+    Ok((lower, domain.to_owned()))
 }
 
 async fn hashed(password: &SecretString) -> Result<String, AccountError> {
