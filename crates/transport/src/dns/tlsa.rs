@@ -49,17 +49,11 @@ impl Resolver {
         let answer = self.ask(&format!("_{port}._tcp.{base}"), Kind::Tlsa).await?;
         match answer.data {
             Found::Records(lookup) if answer.proof == Proof::Secure => {
-                let records: Vec<Tlsa> = lookup.answers().iter().filter_map(tlsa).collect();
-                // Aliases that lead to no record and to no proof that there is none: somebody may be hiding it.
-                if records.is_empty() { Err(no_end(lookup.query().name())) } else { Ok(records) }
+                Ok(lookup.answers().iter().filter_map(tlsa).collect())
             }
             Found::Records(_) | Found::NoData | Found::NoName => Ok(Vec::new()),
         }
     }
-}
-
-fn no_end(name: &Name) -> DnsError {
-    DnsError { name: host_name(name), kind: "TLSA", reason: "an alias leads nowhere".to_owned() }
 }
 
 /// Where the chain of aliases ends, if there is one.
