@@ -11,6 +11,7 @@ pub mod listen;
 mod memory;
 mod own;
 pub mod proxy;
+pub mod reload;
 pub mod shutdown;
 pub mod sts;
 pub mod tls;

@@ -1,22 +1,19 @@
 //! The DKIM keys of the configuration: read from their files at the start, and again when these change.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use staffetta_config::Dkim;
 use staffetta_dkim::{Key, KeyError, Keyring, Row};
+use staffetta_transport::reload::{self, Reloaded};
 use staffetta_transport::shutdown::Hangup;
-use staffetta_transport::tls::POLL;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 /// See the [module](self).
 pub(crate) struct Keys {
     rows: Vec<Dkim>,
-    /// What the files held when they were last looked at, good or bad, so that a bad one is reported once.
-    seen: Mutex<Vec<Zeroizing<Vec<u8>>>>,
-    ring: ArcSwap<Keyring>,
+    ring: Reloaded<Vec<Zeroizing<Vec<u8>>>, Keyring>,
 }
 
 /// Why a key cannot be used. Nothing of the file is in it.
@@ -40,14 +37,13 @@ impl std::error::Error for BadKey {}
 impl Keys {
     /// Reads all keys; any that cannot be used is an error.
     pub(crate) fn load(rows: &[Dkim]) -> Result<Self, BadKey> {
-        let contents = read_all(rows)?;
-        let ring = ring(rows, &contents)?;
-        Ok(Self { rows: rows.to_vec(), seen: Mutex::new(contents), ring: ArcSwap::from_pointee(ring) })
+        let ring = Reloaded::new(read_all(rows)?, |contents| ring(rows, contents))?;
+        Ok(Self { rows: rows.to_vec(), ring })
     }
 
     /// The keys in use.
     pub(crate) fn ring(&self) -> Arc<Keyring> {
-        self.ring.load_full()
+        self.ring.current()
     }
 
     /// Is there none, now and later?
@@ -57,46 +53,15 @@ impl Keys {
 
     /// Looks at the files again. `Ok(true)`: they changed and are in use now. On an error everything stays as it was.
     fn reload(&self) -> Result<bool, BadKey> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let contents = read_all(&self.rows)?;
-        if *seen == contents {
-            return Ok(false);
-        }
-        let ring = ring(&self.rows, &contents);
-        *seen = contents;
-        self.ring.store(Arc::new(ring?));
-        Ok(true)
+        self.ring.reload(|| read_all(&self.rows), |contents| ring(&self.rows, contents))
     }
 
     /// Reloads on SIGHUP and whenever the content of a file changes, until `shutdown`. Failures are logged, once for each
     /// content.
-    pub(crate) async fn watch(self: Arc<Self>, mut hangup: Hangup, shutdown: CancellationToken) {
-        let mut last = None;
-        loop {
-            let asked = tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = hangup.wait() => true,
-                () = tokio::time::sleep(POLL) => false,
-            };
-            let this = Arc::clone(&self);
-            match tokio::task::spawn_blocking(move || this.reload()).await {
-                Ok(Ok(true)) => tracing::info!("DKIM keys reloaded"),
-                Ok(Ok(false)) if asked => tracing::info!("DKIM keys have not changed"),
-                Ok(Ok(false)) => {}
-                Ok(Err(error)) => report(&error, asked, &mut last),
-                Err(error) => tracing::error!(%error, "the reload of the DKIM keys failed"),
-            }
-        }
+    pub(crate) async fn watch(self: Arc<Self>, hangup: Hangup, shutdown: CancellationToken) {
+        let complain = |error: &str| tracing::warn!(error, "keeping the DKIM keys in use");
+        reload::watch("DKIM keys", move || self.reload(), complain, hangup, shutdown).await;
     }
-}
-
-/// A file that stays unreadable fails at every poll; it is worth one line, or one for each SIGHUP.
-fn report(error: &BadKey, asked: bool, last: &mut Option<String>) {
-    let text = error.to_string();
-    if asked || last.as_ref() != Some(&text) {
-        tracing::warn!(error = text, "keeping the DKIM keys in use");
-    }
-    *last = Some(text);
 }
 
 fn read_all(rows: &[Dkim]) -> Result<Vec<Zeroizing<Vec<u8>>>, BadKey> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use pair::{Pair, TlsError};
 pub use rpc::{RpcContents, RpcError, RpcFiles};
-pub use store::{Certificates, POLL};
+pub use store::Certificates;
 
 /// Makes aws-lc-rs the provider of the process. Call it first in `main` and in tests; repeating it is harmless.
 pub fn install_provider() {

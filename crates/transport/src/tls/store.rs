@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -13,18 +12,14 @@ use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
 
 use super::pair::{Contents, Loaded, Pair, TlsError};
+use crate::reload::{self, Reloaded};
 use crate::shutdown::Hangup;
-
-/// How often the files are compared with what is in use.
-pub const POLL: Duration = Duration::from_secs(10);
 
 /// The certificates in use. Share it in an `Arc`.
 pub struct Certificates {
     /// The default pair first.
     pairs: Vec<Pair>,
-    /// What the files held when they were last looked at, good or bad, so that a bad one is reported once.
-    seen: Mutex<Vec<Contents>>,
-    table: ArcSwap<Table>,
+    table: Reloaded<Vec<Contents>, Table>,
 }
 
 /// One consistent set.
@@ -39,43 +34,20 @@ impl Certificates {
     /// (most mail servers) or one that is not in `sni`.
     pub fn load(default: Pair, sni: Vec<Pair>) -> Result<Arc<Self>, TlsError> {
         let pairs: Vec<Pair> = std::iter::once(default).chain(sni).collect();
-        let contents = read_all(&pairs)?;
-        let table = Table::build(&pairs, &contents)?;
-        Ok(Arc::new(Self { pairs, seen: Mutex::new(contents), table: ArcSwap::from_pointee(table) }))
+        let table = Reloaded::new(read_all(&pairs)?, |contents| Table::build(&pairs, contents))?;
+        Ok(Arc::new(Self { pairs, table }))
     }
 
     /// Looks at the files again. `Ok(true)`: they changed and are in use now. On an error everything stays as it was.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let contents = read_all(&self.pairs)?;
-        if *seen == contents {
-            return Ok(false);
-        }
-        let table = Table::build(&self.pairs, &contents);
-        *seen = contents;
-        self.table.store(Arc::new(table?));
-        Ok(true)
+        self.table.reload(|| read_all(&self.pairs), |contents| Table::build(&self.pairs, contents))
     }
 
     /// Reloads on SIGHUP and whenever the files' content changes, until `shutdown`. Failures are logged, once for
     /// each content.
-    pub async fn watch(self: Arc<Self>, mut hangup: Hangup, shutdown: CancellationToken) {
-        let mut last_failure = None;
-        loop {
-            let asked = tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = hangup.wait() => true,
-                () = tokio::time::sleep(POLL) => false,
-            };
-            let this = Arc::clone(&self);
-            match tokio::task::spawn_blocking(move || this.reload()).await {
-                Ok(Ok(true)) => tracing::info!("certificates reloaded"),
-                Ok(Ok(false)) if asked => tracing::info!("certificates have not changed"),
-                Ok(Ok(false)) => {}
-                Ok(Err(error)) => report(&error, asked, &mut last_failure),
-                Err(error) => tracing::error!(%error, "the reload of the certificates failed"),
-            }
-        }
+    pub async fn watch(self: Arc<Self>, hangup: Hangup, shutdown: CancellationToken) {
+        let complain = |error: &str| tracing::error!(error, "keeping the certificates in use");
+        reload::watch("certificates", move || self.reload(), complain, hangup, shutdown).await;
     }
 
     /// The configuration for servers: TLS 1.2 and 1.3, no client certificates, no ALPN, stateless tickets.
@@ -94,7 +66,7 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.table.load().choose(hello.server_name()))
+        Some(self.table.look().choose(hello.server_name()))
     }
 }
 
@@ -146,15 +118,6 @@ fn announce(pair: &Pair, not_after: i64) {
     }
 }
 
-/// A file that stays unreadable fails at every poll; it is worth one line, or one for each SIGHUP.
-fn report(error: &TlsError, asked: bool, last: &mut Option<String>) {
-    let text = error.to_string();
-    if asked || last.as_ref() != Some(&text) {
-        tracing::error!(error = text, "keeping the certificates in use");
-    }
-    *last = Some(text);
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -179,7 +142,7 @@ mod tests {
     }
 
     fn leaf(store: &Certificates, name: Option<&str>) -> Vec<u8> {
-        store.table.load().choose(name).cert[0].to_vec()
+        store.table.look().choose(name).cert[0].to_vec()
     }
 
     #[test]
