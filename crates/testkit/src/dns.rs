@@ -32,6 +32,13 @@ pub struct FakeDns {
     _tasks: JoinSet<()>,
 }
 
+/// How a question came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Udp,
+    Tcp,
+}
+
 #[derive(Default)]
 struct Zone {
     records: HashMap<Name, Vec<RData>>,
@@ -155,7 +162,8 @@ impl FakeDns {
         self
     }
 
-    /// Every question about this name is answered as if another had been asked, about a name that does not exist.
+    /// Every question about this name is sent on to TCP, and answered there as if another had been asked, about a name that
+    /// does not exist.
     pub fn astray(&self, name: &str) -> &Self {
         lock(&self.zone).astray.insert(fqdn(name));
         self
@@ -193,7 +201,7 @@ impl Zone {
         request.queries.first().is_some_and(|query| self.silent.contains(&query.name.to_lowercase()))
     }
 
-    fn answer(&mut self, request: &Message) -> Message {
+    fn answer(&mut self, request: &Message, transport: Transport) -> Message {
         let mut reply = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
         reply.metadata.recursion_desired = request.metadata.recursion_desired;
         reply.metadata.recursion_available = true;
@@ -204,6 +212,11 @@ impl Zone {
         };
         let mut name = query.name.to_lowercase();
         let astray = self.astray.contains(&name);
+        if astray && transport == Transport::Udp {
+            reply.metadata.truncation = true;
+            reply.add_query(query.clone());
+            return reply;
+        }
         if astray {
             name = fqdn("elsewhere.test");
         }
@@ -256,7 +269,7 @@ impl Zone {
 async fn serve_udp(socket: UdpSocket, zone: Arc<Mutex<Zone>>) {
     let mut buffer = [0u8; 4096];
     while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
-        if let Some(reply) = respond(&zone, &buffer[..length]) {
+        if let Some(reply) = respond(&zone, &buffer[..length], Transport::Udp) {
             let _ = socket.send_to(&reply, peer).await;
         }
     }
@@ -275,21 +288,21 @@ async fn serve_stream(mut stream: TcpStream, zone: Arc<Mutex<Zone>>) {
         if stream.read_exact(&mut request).await.is_err() {
             return;
         }
-        let Some(reply) = respond(&zone, &request) else { continue };
+        let Some(reply) = respond(&zone, &request, Transport::Tcp) else { continue };
         if stream.write_u16(reply.len() as u16).await.is_err() || stream.write_all(&reply).await.is_err() {
             return;
         }
     }
 }
 
-fn respond(zone: &Mutex<Zone>, request: &[u8]) -> Option<Vec<u8>> {
+fn respond(zone: &Mutex<Zone>, request: &[u8], transport: Transport) -> Option<Vec<u8>> {
     let request = Message::from_vec(request).ok()?;
     let mut zone = lock(zone);
     zone.note(&request);
     if zone.is_silent(&request) {
         return None;
     }
-    zone.answer(&request).to_vec().ok()
+    zone.answer(&request, transport).to_vec().ok()
 }
 
 fn lock(zone: &Mutex<Zone>) -> MutexGuard<'_, Zone> {
