@@ -49,8 +49,9 @@ settings! {
         /// SQLite, PostgreSQL, or MySQL and MariaDB, by scheme.
         secret url or url_file: SecretString as SqlUrl = "sqlite:///var/lib/staffetta/users.db",
         /// Gives the canonical `login` and the `password` hash for `:login`; no row is no such account. Hashes are
-        /// `{SHA512-CRYPT}`, `{SHA256-CRYPT}`, `{BLF-CRYPT}`, `{ARGON2ID}`, `{PBKDF2}`, `{SSHA256}`, `{SSHA512}`, or
-        /// begin with `$`.
+        /// `{ARGON2ID}`, `{ARGON2I}`, `{BLF-CRYPT}`, `{SHA512-CRYPT}`, `{SHA256-CRYPT}`, `{SCRAM-SHA-256}`, `{PBKDF2}`,
+        /// or begin with `$`. Of old tables, `{SSHA512}`, `{SSHA256}`, `{SSHA}`, `{SMD5}`, `{SHA512}`, `{SHA256}`,
+        /// `{SHA}`, `{MD5-CRYPT}`, `{LDAP-MD5}` and `{PLAIN-MD5}` are taken as well, and `{PLAIN}`.
         value password_query: String as Query<'l'> =
             "SELECT email AS login, password FROM virtual_users WHERE email = :login",
         /// Gives a row with `login` for every account that may send as `:sender`, or as anybody of its `:domain`; one

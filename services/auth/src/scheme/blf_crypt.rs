@@ -6,7 +6,7 @@
 use super::{Scheme, SchemeError, Stored};
 
 pub(super) const SCHEME: Scheme =
-    Scheme { name: NAME, bare: &["$2a$", "$2b$", "$2y$"], encodings: false, memory: |_| 4, verify, hash };
+    Scheme { bare: &["$2a$", "$2b$", "$2y$"], memory: |_| 4, ..Scheme::new(NAME, verify, hash) };
 
 const NAME: &str = "BLF-CRYPT";
 
@@ -37,7 +37,6 @@ fn hash(password: &[u8]) -> Result<String, SchemeError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Encoding;
     use super::*;
 
     #[test]
@@ -50,9 +49,8 @@ mod tests {
             ("$2a$05$XXXXXXXXXXXXXXXXXXXXXOAcXxm9kjPGEMsLznoKqmqw7tc8WCx4a", "U*U*U"),
             ("$2a$05$abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui", long),
         ];
-        for (text, password) in rows {
-            let stored = Stored { text, encoding: Encoding::Default };
-            assert_eq!(verify(stored, password.as_bytes()), Ok(true), "{text}");
+        for (stored, password) in rows {
+            assert_eq!(super::super::verify(stored, password.as_bytes()), Ok(true), "{stored}");
         }
     }
 

@@ -3,20 +3,35 @@
 //! A stored password says itself what it is: Dovecot's prefix (`{SHA512-CRYPT}$6$…`), or a bare crypt string (`$6$…`).
 //! One file a scheme, one row each in [`SCHEMES`]. All functions here are slow on purpose: call them off the async
 //! threads. Results are compared in constant time. Stored strings are not trusted: parameters above a scheme's ceiling
-//! are refused before any work is done. Plain text is taken only behind the prefix that says so; MD5, DES and unsalted
-//! hashes are refused. A locked hash (crypt(5): `!…`, `*`, behind a prefix too) is nobody's password.
+//! are refused before any work is done. Plain text is taken only behind the prefix that says so; DES, NTLM and the shared
+//! secrets of CRAM-MD5 and DIGEST-MD5 are refused. A locked hash (crypt(5): `!…`, `*`, behind a prefix too) is nobody's
+//! password.
 
+mod argon2;
+mod argon2i;
 mod argon2id;
 mod blf_crypt;
+mod ldap_md5;
+mod md5_crypt;
 mod pbkdf2;
 mod plain;
+mod plain_md5;
+mod salted;
+mod scram_sha_256;
+mod sha;
+mod sha256;
 mod sha256_crypt;
+mod sha512;
 mod sha512_crypt;
 mod sha_crypt;
+mod smd5;
 mod ssha;
 mod ssha256;
 mod ssha512;
+mod unsalted;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// What new passwords are stored as: tens of milliseconds and 19 MiB a verification, which the cache spares repeated
@@ -62,10 +77,14 @@ pub enum SchemeError {
 struct Scheme {
     /// Between the braces, upper case.
     name: &'static str,
+    /// Other names that say the same.
+    aliases: &'static [&'static str],
     /// How a string without braces is recognised.
     bare: &'static [&'static str],
     /// The binary part may be written in hex or base64, chosen by a suffix as in `{SSHA256.HEX}`.
     encodings: bool,
+    /// Who steals the table has most of the passwords soon.
+    weak: bool,
     /// KiB that a verification takes.
     memory: fn(stored: Stored<'_>) -> u32,
     verify: fn(stored: Stored<'_>, password: &[u8]) -> Result<bool, SchemeError>,
@@ -73,31 +92,82 @@ struct Scheme {
     hash: fn(password: &[u8]) -> Result<String, SchemeError>,
 }
 
-/// The table of schemes.
-const SCHEMES: [Scheme; 7] = [
+impl Scheme {
+    /// One that stands behind its prefix only, is written in one way, and takes no memory to speak of.
+    const fn new(
+        name: &'static str,
+        verify: fn(Stored<'_>, &[u8]) -> Result<bool, SchemeError>,
+        hash: fn(&[u8]) -> Result<String, SchemeError>,
+    ) -> Self {
+        Self { name, aliases: &[], bare: &[], encodings: false, weak: false, memory: |_| 0, verify, hash }
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name) || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The table of schemes that passwords can be stored under, the ones to choose first.
+const SCHEMES: [Scheme; 17] = [
     argon2id::SCHEME,
     blf_crypt::SCHEME,
     sha512_crypt::SCHEME,
     sha256_crypt::SCHEME,
+    scram_sha_256::SCHEME,
     pbkdf2::SCHEME,
+    argon2i::SCHEME,
     ssha512::SCHEME,
     ssha256::SCHEME,
+    ssha::SCHEME,
+    md5_crypt::SCHEME,
+    sha512::SCHEME,
+    sha256::SCHEME,
+    sha::SCHEME,
+    smd5::SCHEME,
+    ldap_md5::SCHEME,
+    plain_md5::SCHEME,
 ];
 
-/// How binary parts are written.
+/// How octets are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Encoding {
-    /// The scheme's own.
-    Default,
+    /// As they are.
+    Text,
     Base64,
     Hex,
+}
+
+impl Encoding {
+    fn read(self, text: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Text => Some(text.as_bytes().to_vec()),
+            Self::Hex => hex::decode(text).ok(),
+            Self::Base64 => STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok(),
+        }
+    }
+
+    fn write(self, octets: &[u8]) -> String {
+        match self {
+            Self::Text => String::from_utf8_lossy(octets).into_owned(),
+            Self::Hex => hex::encode(octets),
+            Self::Base64 => STANDARD.encode(octets),
+        }
+    }
 }
 
 /// What stands behind the prefix.
 #[derive(Clone, Copy)]
 struct Stored<'a> {
     text: &'a str,
-    encoding: Encoding,
+    /// As a suffix says: `{SSHA256.HEX}`.
+    encoding: Option<Encoding>,
+}
+
+impl Stored<'_> {
+    /// The binary part, written in the scheme's usual way if no suffix says another.
+    fn octets(&self, usual: Encoding) -> Option<Vec<u8>> {
+        self.encoding.unwrap_or(usual).read(self.text)
+    }
 }
 
 /// The names that [`hash`] takes.
@@ -124,6 +194,11 @@ pub fn hash(scheme: &str, password: &SecretString) -> Result<String, SchemeError
     Ok(format!("{{{}}}{}", scheme.name, (scheme.hash)(password.expose_secret().as_bytes())?))
 }
 
+/// Is it a scheme whose stolen table gives most of the passwords away soon? For a warning; an unknown one is not.
+pub fn is_weak(scheme: &str) -> bool {
+    by_name(scheme.trim_matches(['{', '}'])).is_some_and(|scheme| scheme.weak)
+}
+
 /// What a verification of this string needs, before any work is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demand {
@@ -142,7 +217,7 @@ pub(crate) fn check(stored: &str) -> Result<Demand, SchemeError> {
 /// Does the string say that nobody can log in (crypt(5), shadow(5))? Plain text may begin with anything.
 pub(crate) fn is_locked(stored: &str) -> bool {
     let text = match stored.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
-        Some((name, _)) if plain::is(name.split('.').next().unwrap_or(name)) => return false,
+        Some((name, _)) if plain::SCHEME.is(name.split('.').next().unwrap_or(name)) => return false,
         Some((_, text)) => text,
         None => stored,
     };
@@ -154,17 +229,19 @@ fn identify(stored: &str) -> Result<(&'static Scheme, Stored<'_>), SchemeError> 
         return bare(stored);
     };
     let (base, encoding) = match name.split_once('.') {
-        None => (name, Encoding::Default),
-        Some((base, suffix)) => (base, encoding(suffix).ok_or_else(|| unknown(name))?),
+        None => (name, None),
+        Some((base, suffix)) => (base, Some(encoding(suffix).ok_or_else(|| unknown(name))?)),
     };
-    if plain::is(base) {
-        return Ok((&plain::SCHEME, Stored { text, encoding }));
-    }
-    if base.eq_ignore_ascii_case("CRYPT") && encoding == Encoding::Default {
-        return bare(text);
-    }
-    let scheme = by_name(base).ok_or_else(|| unknown(name))?;
-    if encoding != Encoding::Default && !scheme.encodings {
+    let base = match base.to_ascii_uppercase().as_str() {
+        "CRYPT" if encoding.is_none() => return bare(text),
+        // Dovecot's oldest name says either.
+        "MD5" if encoding.is_none() && text.starts_with('$') => md5_crypt::SCHEME.name,
+        "MD5" => plain_md5::SCHEME.name,
+        _ => base,
+    };
+    let plain = Some(&plain::SCHEME).filter(|plain| plain.is(base));
+    let scheme = plain.or_else(|| by_name(base)).ok_or_else(|| unknown(name))?;
+    if encoding.is_some() && !scheme.encodings {
         return Err(unknown(name));
     }
     Ok((scheme, Stored { text, encoding }))
@@ -175,13 +252,13 @@ fn bare(text: &str) -> Result<(&'static Scheme, Stored<'_>), SchemeError> {
     SCHEMES
         .iter()
         .find(|scheme| scheme.bare.iter().any(|prefix| text.starts_with(prefix)))
-        .map(|scheme| (scheme, Stored { text, encoding: Encoding::Default }))
+        .map(|scheme| (scheme, Stored { text, encoding: None }))
         .ok_or_else(|| SchemeError::Unknown { name: "without a prefix".to_owned() })
 }
 
 fn by_name(name: &str) -> Option<&'static Scheme> {
     const TABLE: &[Scheme] = &SCHEMES;
-    TABLE.iter().find(|scheme| scheme.name.eq_ignore_ascii_case(name))
+    TABLE.iter().find(|scheme| scheme.is(name))
 }
 
 fn encoding(suffix: &str) -> Option<Encoding> {
@@ -203,7 +280,7 @@ mod tests {
     use super::*;
 
     /// Made with `doveadm pw -s SCHEME -p summersun` of Dovecot 2.3.19.
-    const DOVECOT: [&str; 10] = [
+    const DOVECOT: [&str; 23] = [
         "{SHA512-CRYPT}$6$.atVtpvrWCzCrrL.$DSf8UMMWp9VRxJ8zXeLcbnXUSD1cmCgAkbcWixxzlrxA4HHOS7toUz2aB/5QSdmwfWB2uI5hnyHRtRV5wh8Fe.",
         "{SHA256-CRYPT}$5$bdxzO6d4jfdGysws$VInC2iT56WAgzLZnjwTYD4GIgmBh5VydwvIjbkLn3bC",
         "{BLF-CRYPT}$2y$05$vhKC2tizxmlWK.wV4hMOt.Bcxvw2qNSt5fo3NA4ZdYkOzRHr8JgXO",
@@ -214,7 +291,23 @@ mod tests {
         "{SSHA512.HEX}4bb8799dd660a4a5674c869e60899de250d17425ef14fccf4bc541f9fd93b0a111eeb50f57944587516e0ad3c64ab94b55c907d061c5bcdbe080f7f59fc837c1e34aa80b",
         "{SSHA256.HEX}1daa9e6785c07a88ba60a6c5938419bd6b0d6d9ae1c3f40ccc167ac2ccecab8ee563320b",
         "{ssha256.b64}WmFMn6WCFxnhaiO4aoIQmjK9dwHfzFwUdGVwUfHq0uiLngBP",
+        "{ARGON2I}$argon2i$v=19$m=32768,t=4,p=1$a+iBpyvTF3uJNqJkO2LMlw$tKgBEc6zPg07eSOaborqLUnveiazDFJ5U65hLfkTBq4",
+        "{MD5-CRYPT}$1$W22ZLSia$CASJ7lwH3fazIFQ9kWme71",
+        "{MD5}$1$Pkd5yuxI$yrp9YoBy1Mu6rNmxAndIe/",
+        "{SHA}Ap5TVNW58HqFzaJttpTA9LG+U+8=",
+        "{SHA1}Ap5TVNW58HqFzaJttpTA9LG+U+8=",
+        "{SHA.HEX}029e5354d5b9f07a85cda26db694c0f4b1be53ef",
+        "{SHA256}XD3JqG8hnaiYvapXzkcbfAOhuVxX1S9GVOt3fBh1omA=",
+        "{SHA512}n/efm01oTCJXNxixfaaoMybEkhdoZ+t/XVUdC4h1+QlNvpYsITRnL7ol9Eajrb9L1zEYRPlwpRWd45/1F5iDvg==",
+        "{SSHA}LX8vuN1bgXa2tCU7unTl48cKMrayouYE",
+        "{SMD5}dkl65Np+/HVZNtcE60MqW4b8aNI=",
+        "{PLAIN-MD5}14cbfb845af1f030e372b1cb9275e6dd",
+        "{PLAIN-MD5.B64}FMv7hFrx8DDjcrHLknXm3Q==",
+        "{LDAP-MD5}FMv7hFrx8DDjcrHLknXm3Q==",
     ];
+
+    /// All others have a salt.
+    const UNSALTED: [&str; 5] = ["SHA", "SHA256", "SHA512", "PLAIN-MD5", "LDAP-MD5"];
 
     #[test]
     fn what_dovecot_stores_is_verified() {
@@ -240,7 +333,7 @@ mod tests {
         for name in names() {
             let (one, two) = (hash(name, &password).unwrap(), hash(name, &password).unwrap());
             assert!(one.starts_with(&format!("{{{name}}}")), "{one}");
-            assert_ne!(one, two, "salt");
+            assert_eq!(one == two, UNSALTED.contains(&name), "salt");
             assert_eq!(verify(&one, "pässwörd".as_bytes()), Ok(true), "{one}");
             assert_eq!(verify(&one, "passwörd".as_bytes()), Ok(false), "{one}");
         }
@@ -291,9 +384,12 @@ mod tests {
             "summersun",
             "",
             "{}",
-            "{MD5}x",
-            "$1$ab$cd",
+            "{DES-CRYPT}Wg2mbFzLqXdVo",
+            "{CRYPT}Wg2mbFzLqXdVo",
+            "{CRAM-MD5}x",
+            "{MD5-CRYPT.HEX}$1$ab$cd",
             "$2x$05$x",
+            "qZk+NkcGgWq6PiVxeFDCbJzQ2J0=",
             "{SHA512-CRYPT.HEX}$6$a$b",
             "{SSHA256.X}a",
             "{SSHA256",
@@ -309,6 +405,12 @@ mod tests {
             "{SSHA256}YWJj".to_owned(),
             "{PBKDF2}$1$a$x$00".to_owned(),
             "{PBKDF2}a".to_owned(),
+            "{MD5}x".to_owned(),
+            "{MD5}$1$ab$cd".to_owned(),
+            "{PLAIN-MD5}14cbfb845af1f030e372b1cb9275e6".to_owned(),
+            "{PLAIN-MD5}14cbfb845af1f030e372b1cb9275e6dg".to_owned(),
+            "{SHA}FMv7hFrx8DDjcrHLknXm3Q==".to_owned(),
+            "{SSHA}Ap5TVNW58HqFzaJttpTA9LG+U+8=".to_owned(),
         ];
         rows.extend(names().map(|name| format!("{{{name}}}")));
         rows.extend(DOVECOT[..3].iter().map(|stored| stored[..stored.len() - 3].to_owned()));
@@ -327,7 +429,9 @@ mod tests {
             "$argon2id$v=19$m=262145,t=1,p=1$XytAGhDXmUUJ7lJUmZNT+w$bTwHTcOdypga/Avqm0uL8NzVoaINSAGcdzUcEslwI8A",
             "$argon2id$v=19$m=65536,t=33,p=1$XytAGhDXmUUJ7lJUmZNT+w$bTwHTcOdypga/Avqm0uL8NzVoaINSAGcdzUcEslwI8A",
             "$argon2id$v=19$m=256,t=1,p=17$XytAGhDXmUUJ7lJUmZNT+w$bTwHTcOdypga/Avqm0uL8NzVoaINSAGcdzUcEslwI8A",
+            "$argon2i$v=19$m=262145,t=1,p=1$XytAGhDXmUUJ7lJUmZNT+w$bTwHTcOdypga/Avqm0uL8NzVoaINSAGcdzUcEslwI8A",
             "{PBKDF2}$1$salt$2000001$644ee1b02e022f394977a2ac22a409aabf86221e",
+            "{SCRAM-SHA-256}1000001,JvKBaqq69uL8FtR/1AlekQ==,DBBOIg3i3gvucCTSDflf7hicEvhme3KiJvW7TY1cDJw=,fbIJWBd68RxxEovZbcynfb5KntLF8SUDlpECjMI5fpg=",
         ];
         for stored in rows {
             assert!(matches!(verify(stored, b"summersun"), Err(SchemeError::TooExpensive { .. })), "{stored}");
@@ -351,6 +455,8 @@ mod tests {
     fn hashing_takes_names_as_people_write_them() {
         let password = SecretString::from("x");
         assert!(hash("{ssha512}", &password).is_ok());
-        assert!(hash("MD5", &password).unwrap_err().to_string().contains("known are ARGON2ID, BLF-CRYPT"));
+        assert!(hash("sha1", &password).unwrap().starts_with("{SHA}"));
+        assert!(is_weak("{sha1}") && is_weak("MD5-CRYPT") && !is_weak("SCRAM-SHA-256") && !is_weak(DEFAULT));
+        assert!(hash("DES-CRYPT", &password).unwrap_err().to_string().contains("known are ARGON2ID, BLF-CRYPT"));
     }
 }

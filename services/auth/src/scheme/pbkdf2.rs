@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::{Scheme, SchemeError, Stored};
 
-pub(super) const SCHEME: Scheme = Scheme { name: NAME, bare: &[], encodings: false, memory: |_| 0, verify, hash };
+pub(super) const SCHEME: Scheme = Scheme::new(NAME, verify, hash);
 
 const NAME: &str = "PBKDF2";
 

@@ -5,12 +5,12 @@ use ::sha_crypt::Algorithm;
 use super::{Scheme, sha_crypt};
 
 pub(super) const SCHEME: Scheme = Scheme {
-    name: NAME,
     bare: &[PREFIX],
-    encodings: false,
-    memory: |_| 0,
-    verify: |stored, password| sha_crypt::verify(NAME, PREFIX, stored, password),
-    hash: |password| sha_crypt::hash(NAME, Algorithm::Sha256Crypt, password),
+    ..Scheme::new(
+        NAME,
+        |stored, password| sha_crypt::verify(NAME, PREFIX, stored, password),
+        |password| sha_crypt::hash(NAME, Algorithm::Sha256Crypt, password),
+    )
 };
 
 const NAME: &str = "SHA256-CRYPT";

@@ -2,15 +2,16 @@
 
 use sha2::Sha512;
 
-use super::{Scheme, ssha};
+use super::{Scheme, salted};
 
 pub(super) const SCHEME: Scheme = Scheme {
-    name: NAME,
-    bare: &[],
     encodings: true,
-    memory: |_| 0,
-    verify: |stored, password| ssha::verify::<Sha512>(NAME, stored, password),
-    hash: |password| Ok(ssha::hash::<Sha512>(password)),
+    weak: true,
+    ..Scheme::new(
+        NAME,
+        |stored, password| salted::verify::<Sha512>(NAME, stored, password),
+        |password| Ok(salted::hash::<Sha512>(password)),
+    )
 };
 
 const NAME: &str = "SSHA512";
