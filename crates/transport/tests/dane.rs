@@ -81,7 +81,7 @@ async fn rfc7672_2_2_the_records_of_a_host_are_found_where_its_name_leads() -> a
     for mode in MODES {
         let (dns, resolver, _dir) = world(mode).await?;
         let record = |name: &str, mark: u8| dns.tlsa(&format!("_25._tcp.{name}"), [3, 1, 1], &[mark; 32]);
-        for host in ["mx", "none", "odd", "late", "forged", "away", "target"] {
+        for host in ["mx", "none", "odd", "late", "forged", "away", "target", "self", "round", "empty", "void", "far"] {
             dns.host(&format!("{host}.test"), ADDRESS);
         }
         dns.host("mx.plain.test", ADDRESS).cname("out.test", "mx.plain.test").cname("back.plain.test", "mx.test");
@@ -94,6 +94,10 @@ async fn rfc7672_2_2_the_records_of_a_host_are_found_where_its_name_leads() -> a
         record("forged.test", 6);
         dns.tlsa("_25._tcp.odd.test", [1, 1, 1], &[7; 32]).servfail("_25._tcp.late.test");
         dns.forged("_25._tcp.forged.test").cname("_25._tcp.away.test", "_25._tcp.mx.plain.test");
+        dns.cname("_25._tcp.self.test", "_25._tcp.self.test");
+        dns.cname("_25._tcp.round.test", "there.test").cname("there.test", "_25._tcp.round.test");
+        dns.txt("_25._tcp.empty.test", "no such record").cname("_25._tcp.void.test", "none.test");
+        dns.txt("txt.plain.test", "no such record").cname("_25._tcp.far.test", "txt.plain.test");
         for (host, expected) in [
             ("mx.test", "mx.test a.test: 1"),
             // An alias: where it leads, else its own name.
@@ -109,6 +113,12 @@ async fn rfc7672_2_2_the_records_of_a_host_are_found_where_its_name_leads() -> a
             ("odd.test", "unusable"),
             ("late.test", "later"),
             ("forged.test", "later"),
+            // Aliases in a circle say nothing; there may be records.
+            ("self.test", "later"),
+            ("round.test", "later"),
+            ("empty.test", "absent"),
+            ("void.test", "absent"),
+            ("far.test", "absent"),
         ] {
             assert_eq!(found(&resolver, host).await, expected, "{mode:?} {host}");
         }

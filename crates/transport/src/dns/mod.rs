@@ -117,6 +117,8 @@ pub struct Resolver {
 enum Found {
     Records(Lookup),
     NoData,
+    /// An answer without records that does not say there are none.
+    NoWord,
     NoName,
 }
 
@@ -165,7 +167,7 @@ impl Resolver {
         let Answer { data, proof } = self.ask(domain, Kind::Mx).await?;
         let data = match data {
             Found::Records(lookup) => mx::mail_domain(records_mx(&lookup)),
-            Found::NoData => None,
+            Found::NoData | Found::NoWord => None,
             Found::NoName => Some(MailDomain::NotFound),
         };
         match data {
@@ -215,7 +217,7 @@ impl Resolver {
         let Answer { data, proof } = self.ask(host, kind).await?;
         let data = match data {
             Found::Records(lookup) => lookup.answers().iter().filter_map(|r| r.data.ip_addr()).collect(),
-            Found::NoData | Found::NoName => Vec::new(),
+            Found::NoData | Found::NoWord | Found::NoName => Vec::new(),
         };
         Ok(Answer { data, proof })
     }

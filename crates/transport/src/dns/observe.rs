@@ -83,7 +83,7 @@ impl Outcome {
     pub(super) fn of(result: &Result<Answer<Found>, NetError>) -> Self {
         match result {
             Ok(Answer { data: Found::Records(_), .. }) => Self::Found,
-            Ok(Answer { data: Found::NoData, .. }) => Self::NoData,
+            Ok(Answer { data: Found::NoData | Found::NoWord, .. }) => Self::NoData,
             Ok(Answer { data: Found::NoName, .. }) => Self::NoName,
             Err(NetError::Timeout) => Self::Timeout,
             Err(NetError::Dns(DnsError::ResponseCode(_))) => Self::Refused,

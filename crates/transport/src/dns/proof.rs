@@ -29,6 +29,12 @@ pub(super) fn of_lookup(lookup: Lookup) -> Answer<Found> {
 pub(super) fn of_absence(error: &NetError) -> Option<Answer<Found>> {
     let found = |code| if code == ResponseCode::NXDomain { Found::NoName } else { Found::NoData };
     match error {
+        // Who denies something names his zone (RFC 2308 section 2.2). Aliases in a circle end without such a word.
+        NetError::Dns(DnsError::NoRecordsFound(none))
+            if none.response_code == ResponseCode::NoError && none.soa.is_none() && none.authorities.is_none() =>
+        {
+            Some(Answer { data: Found::NoWord, proof: Proof::Insecure })
+        }
         NetError::Dns(DnsError::NoRecordsFound(none)) => {
             let said = none.authorities.iter().flat_map(|records| records.iter());
             let proof = of_records(said.filter(|record| !record.record_type().is_rrsig()));

@@ -33,7 +33,7 @@ impl Resolver {
         let answer = self.ask(host, kind).await?;
         let alias = match &answer.data {
             Found::Records(lookup) => alias(lookup),
-            Found::NoData | Found::NoName => None,
+            Found::NoData | Found::NoWord | Found::NoName => None,
         };
         let first = if alias.is_some() && answer.proof == Proof::Insecure {
             // The unsigned link may be further down.
@@ -46,12 +46,27 @@ impl Resolver {
 
     /// The records that DNSSEC vouches for.
     async fn tlsa(&self, base: &str, port: u16) -> Result<Vec<Tlsa>, DnsError> {
-        let answer = self.ask(&format!("_{port}._tcp.{base}"), Kind::Tlsa).await?;
+        let name = format!("_{port}._tcp.{base}");
+        let answer = self.ask(&name, Kind::Tlsa).await?;
         match answer.data {
+            // An alias that leads to itself looks like this, and would open the way to clear text.
+            Found::NoWord => self.no_alias(&name).await,
             Found::Records(lookup) if answer.proof == Proof::Secure => {
                 Ok(lookup.answers().iter().filter_map(tlsa).collect())
             }
             Found::Records(_) | Found::NoData | Found::NoName => Ok(Vec::new()),
+        }
+    }
+
+    /// There are no records at this name, and no alias to where they may be.
+    async fn no_alias(&self, name: &str) -> Result<Vec<Tlsa>, DnsError> {
+        match self.ask(name, Kind::Cname).await?.data {
+            Found::Records(_) => Err(DnsError {
+                name: name.to_owned(),
+                kind: Kind::Tlsa.name(),
+                reason: "its aliases lead nowhere".to_owned(),
+            }),
+            Found::NoData | Found::NoWord | Found::NoName => Ok(Vec::new()),
         }
     }
 }
