@@ -25,7 +25,7 @@ pub use kind::{DovecotAddress, with_translated};
 pub use problem::Errors;
 pub use table::{
     Auth, Backend, BareLf, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener, ListenerKind,
-    ListenerTls, Log, LogFormat, Redis, Route, Rpc, Sni, Spool, Sql, Timeouts, Tls,
+    ListenerTls, Log, LogFormat, Mechanism, Redis, Route, Rpc, Sni, Spool, Sql, Timeouts, Tls,
 };
 
 use kind::HostName;

@@ -13,10 +13,10 @@ use staffetta_config::{Auth, Backend};
 
 use crate::address;
 use crate::cache::Verified;
+use crate::decoys::Decoys;
 use crate::dovecot::{Dovecot, Unavailable};
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
-use crate::sasl;
 use crate::sql::{Store, StoreError};
 
 /// How long an owned sender is believed, if `cache_ttl` is not shorter: spares a query for each message of a busy
@@ -58,8 +58,8 @@ impl NotReady {
 
 /// Who knows the accounts.
 pub(crate) enum Logins {
-    /// Hashes in the database.
-    Sql(Arc<Passwords>),
+    /// Hashes in the database, and the mechanisms that are offered for them.
+    Sql(Arc<Passwords>, Vec<&'static str>),
     /// Dovecot; senders and the rest are in the database, if there is one.
     Dovecot(Dovecot, Option<Box<Store>>),
 }
@@ -79,8 +79,10 @@ impl Directory {
         let logins = match config.backend {
             Backend::Sql => {
                 let store = Store::new(&config.sql, metrics.clone())?;
-                let passwords = Passwords::new(store, verified.clone(), metrics.clone()).context("auth.sql")?;
-                Logins::Sql(Arc::new(passwords))
+                let decoys = Decoys::new(config.scram_secret.as_ref());
+                let passwords = Passwords::new(store, verified.clone(), decoys, metrics.clone()).context("auth.sql")?;
+                let offered = config.mechanisms.iter().map(|mechanism| mechanism.name()).collect();
+                Logins::Sql(Arc::new(passwords), offered)
             }
             Backend::Dovecot => {
                 let store =
@@ -105,7 +107,7 @@ impl Directory {
     /// The mechanisms that can be used; `None` as long as nobody knows.
     pub(crate) fn mechanisms(&self) -> Option<Vec<String>> {
         match &self.logins {
-            Logins::Sql(_) => Some(sasl::NAMES.map(str::to_owned).into()),
+            Logins::Sql(_, offered) => Some(offered.iter().map(|name| (*name).to_owned()).collect()),
             Logins::Dovecot(dovecot, _) => dovecot.mechanisms().map(|offered| offered.to_vec()),
         }
     }
@@ -130,7 +132,7 @@ impl Directory {
 
     fn store(&self) -> Option<&Store> {
         match &self.logins {
-            Logins::Sql(passwords) => Some(passwords.store()),
+            Logins::Sql(passwords, _) => Some(passwords.store()),
             Logins::Dovecot(_, store) => store.as_deref(),
         }
     }

@@ -61,13 +61,15 @@ impl Exchange {
                 let told = dovecot.start(directory.verified().clone(), name, initial, client).await;
                 context.told(told)
             }
-            Logins::Sql(passwords) => match sasl::start(&context.name) {
-                Some(mut mechanism) => {
-                    let step = mechanism.begin(initial);
-                    context.perform(Ours { mechanism, passwords: Arc::clone(passwords) }, step).await
+            Logins::Sql(passwords, offered) => {
+                match offered.iter().find(|name| **name == context.name).and_then(|name| sasl::start(name)) {
+                    Some(mut mechanism) => {
+                        let step = mechanism.begin(initial);
+                        context.perform(Ours { mechanism, passwords: Arc::clone(passwords) }, step).await
+                    }
+                    None => Progress::Closed(context.refused(Reason::Mechanism, "", "unknown mechanism")),
                 }
-                None => Progress::Closed(context.refused(Reason::Mechanism, "", "unknown mechanism")),
-            },
+            }
         }
     }
 
@@ -89,12 +91,21 @@ impl Exchange {
 
 impl Context {
     /// What a mechanism of ours wants done.
-    async fn perform(self, ours: Ours, step: Step) -> Progress {
+    async fn perform(self, mut ours: Ours, mut step: Step) -> Progress {
+        if let Step::Recall(login) = step {
+            step = match ours.passwords.recall(&login).await {
+                Ok(recalled) => ours.mechanism.recall(recalled),
+                Err(refusal) => return Progress::Closed(self.refused(reason(&refusal), &login, &refusal.to_string())),
+            };
+        }
         match step {
             Step::Challenge(text) => {
                 Progress::Open(Exchange { side: Side::Ours(ours), context: self }, response(Reply::Challenge(text)))
             }
             Step::Verify(credentials) => Progress::Closed(self.verify(&ours.passwords, &credentials).await),
+            Step::Accept(login) => Progress::Closed(self.accepted(&login)),
+            // It has been given what it asked for.
+            Step::Recall(login) => Progress::Closed(self.refused(Reason::Temporary, &login, "asked twice")),
             Step::Malformed(detail) => Progress::Closed(self.refused(Reason::Malformed, "", detail)),
             Step::Refuse { login, detail } => Progress::Closed(self.refused(Reason::Credentials, &login, detail)),
         }

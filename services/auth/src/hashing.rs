@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
-use crate::scheme::{self, SchemeError};
+use crate::scheme::{self, SchemeError, Verifier};
 
 /// The longest wait for a result, the wait for a core included.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -88,8 +88,29 @@ impl Hashing {
         tokio::time::timeout(DEADLINE, self.verify_in_turn(stored, password)).await.map_err(|_| HashError::Timeout)?
     }
 
+    /// What SCRAM needs of a password.
+    pub(crate) async fn derive(
+        &self,
+        password: SecretString,
+        salt: Vec<u8>,
+        iterations: u32,
+    ) -> Result<Verifier, HashError> {
+        let work = self.in_turn(0, move || scheme::derived(password.expose_secret().as_bytes(), &salt, iterations));
+        tokio::time::timeout(DEADLINE, work).await.map_err(|_| HashError::Timeout)?
+    }
+
     async fn verify_in_turn(&self, stored: SecretString, password: SecretString) -> Result<bool, HashError> {
         let asked = scheme::check(stored.expose_secret())?.memory;
+        let verify = move || scheme::verify(stored.expose_secret(), password.expose_secret().as_bytes());
+        Ok(self.in_turn(asked, verify).await??)
+    }
+
+    /// Works once there is a core for it, and this much memory (KiB).
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        asked: u32,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, HashError> {
         if asked > self.memory_limit {
             return Err(HashError::Memory { asked, limit: self.memory_limit });
         }
@@ -102,11 +123,11 @@ impl Hashing {
             // Held until the work is done, also when nobody waits for it any more.
             let _permits = (permit, room);
             let started = Instant::now();
-            let result = scheme::verify(stored.expose_secret(), password.expose_secret().as_bytes());
+            let result = work();
             metrics.hash(started.elapsed());
             result
         });
-        Ok(task.await.map_err(|_| HashError::Aborted)??)
+        task.await.map_err(|_| HashError::Aborted)
     }
 }
 

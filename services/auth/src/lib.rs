@@ -11,6 +11,7 @@
 pub mod accounts;
 mod address;
 mod cache;
+mod decoys;
 mod directory;
 mod dovecot;
 mod exchange;

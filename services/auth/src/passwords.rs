@@ -10,10 +10,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::address;
 use crate::cache::Verified;
+use crate::decoys::{self, Decoys};
 use crate::hashing::{HashError, Hashing};
 use crate::metrics::Metrics;
-use crate::sasl::Credentials;
-use crate::scheme::{self, SchemeError};
+use crate::sasl::{Credentials, Recalled};
+use crate::scheme::{self, SchemeError, Scram};
 use crate::sql::{Account, Store, StoreError};
 
 /// Why credentials were not accepted.
@@ -56,14 +57,16 @@ pub(crate) struct Passwords {
     verified: Verified,
     /// What an unknown login is measured against.
     seen: Mutex<SecretString>,
+    decoys: Decoys,
     metrics: Metrics,
 }
 
 impl Passwords {
     /// Over this database. Hashes one password.
-    pub(crate) fn new(store: Store, verified: Verified, metrics: Metrics) -> Result<Self, SchemeError> {
+    pub(crate) fn new(store: Store, verified: Verified, decoys: Decoys, metrics: Metrics) -> Result<Self, SchemeError> {
         let decoy = scheme::hash(scheme::DEFAULT, &SecretString::from(rand::random::<u64>().to_string()))?;
-        Ok(Self { store, hashing: Hashing::new(metrics.clone()), verified, seen: Mutex::new(decoy.into()), metrics })
+        let hashing = Hashing::new(metrics.clone());
+        Ok(Self { store, hashing, verified, seen: Mutex::new(decoy.into()), decoys, metrics })
     }
 
     /// The database.
@@ -102,6 +105,30 @@ impl Passwords {
         if right { Ok(login.into()) } else { Err(Refusal::WrongPassword) }
     }
 
+    /// What a proof by this login is checked by. Who does not exist, is locked, or has another kind of hash gets a decoy,
+    /// after the same work: a verifier is made of a password in every case, since some are stored in clear.
+    pub(crate) async fn recall(&self, login: &str) -> Result<Recalled, Refusal> {
+        let (canonical, found) = match self.account(login).await? {
+            None => (login.to_owned(), Err("unknown login")),
+            Some(Account { login, password }) => (login, usable(password)?),
+        };
+        let password = match &found {
+            Ok(Scram::Password(password)) => password.clone(),
+            _ => SecretString::from("x"),
+        };
+        let derived = self.hashing.derive(password, self.decoys.salt(&canonical), decoys::ITERATIONS).await?;
+        let (verifier, refused) = match found {
+            Ok(Scram::Verifier(verifier)) => (verifier, None),
+            Ok(Scram::Password(_)) => (derived, None),
+            Ok(Scram::Nothing) => (self.decoys.verifier(&canonical), Some("the stored hash is not one for SCRAM")),
+            Err(detail) => (self.decoys.verifier(&canonical), Some(detail)),
+        };
+        if refused.is_none() {
+            self.decoys.remember(verifier.iterations);
+        }
+        Ok(Recalled { login: canonical, verifier, refused })
+    }
+
     async fn account(&self, login: &str) -> Result<Option<Account>, StoreError> {
         for login in address::spellings(login) {
             if let Some(account) = self.store.account(&login).await? {
@@ -121,6 +148,15 @@ impl Passwords {
 
     fn remember(&self, stored: SecretString) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stored;
+    }
+}
+
+/// What SCRAM can do with what is stored, or why nobody can log in.
+fn usable(stored: Option<SecretString>) -> Result<Result<Scram, &'static str>, HashError> {
+    match stored {
+        Some(stored) if scheme::is_locked(stored.expose_secret()) => Ok(Err("the account is locked")),
+        Some(stored) if !stored.expose_secret().is_empty() => Ok(Ok(scheme::scram(stored.expose_secret())?)),
+        _ => Ok(Err("the account has no password")),
     }
 }
 
@@ -153,7 +189,7 @@ mod tests {
         let mut connection = SqliteConnection::connect(&url).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(rows)).execute(&mut connection).await.unwrap();
         let store = Store::new(&sql, Metrics::new()).unwrap();
-        (Passwords::new(store, Verified::new(Duration::ZERO), Metrics::new()).unwrap(), cheap)
+        (Passwords::new(store, Verified::new(Duration::ZERO), Decoys::new(None), Metrics::new()).unwrap(), cheap)
     }
 
     fn seen(passwords: &Passwords) -> String {

@@ -8,12 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use common::{BAD, Outcome, World, client, dovecot};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use rustix::process::Signal;
-use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use staffetta_auth::accounts::Accounts;
 use staffetta_auth::{Server, scheme};
@@ -91,34 +87,6 @@ async fn without_a_database_a_login_is_its_own_sender_and_no_domain_is_known() {
     world.stop().await;
 }
 
-/// The client's side of SCRAM-SHA-256 (RFC 5802): what it answers to each challenge.
-fn scram(password: &'static str) -> impl FnMut(&[u8]) -> Vec<u8> {
-    let mac = |key: &[u8], text: &[u8]| -> Vec<u8> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
-        mac.update(text);
-        mac.finalize().into_bytes().to_vec()
-    };
-    let mut verifier = None::<Vec<u8>>;
-    move |challenge| {
-        let challenge = std::str::from_utf8(challenge).unwrap();
-        if let Some(expected) = verifier.take() {
-            assert_eq!(challenge, format!("v={}", STANDARD.encode(expected)), "the server proves itself");
-            return Vec::new();
-        }
-        let field = |name: &str| challenge.split(',').find_map(|field| field.strip_prefix(name)).unwrap();
-        let salt = STANDARD.decode(field("s=")).unwrap();
-        let mut salted = [0; 32];
-        pbkdf2::pbkdf2::<Hmac<Sha256>>(password.as_bytes(), &salt, field("i=").parse().unwrap(), &mut salted).unwrap();
-        let last = format!("c=biws,r={}", field("r="));
-        let whole = format!("n=john@example.org,r=rOprNGfwEbeRWgbNEkqO,{challenge},{last}");
-        let client_key = mac(&salted, b"Client Key");
-        let signature = mac(&Sha256::digest(&client_key), whole.as_bytes());
-        let proof: Vec<u8> = client_key.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
-        verifier = Some(mac(&mac(&salted, b"Server Key"), whole.as_bytes()));
-        format!("{last},p={}", STANDARD.encode(proof)).into_bytes()
-    }
-}
-
 #[tokio::test]
 async fn mechanisms_are_those_of_dovecot_and_go_through_in_all_their_steps() {
     let mechanisms = "plain scram-sha-256 anonymous external cram-md5";
@@ -127,7 +95,9 @@ async fn mechanisms_are_those_of_dovecot_and_go_through_in_all_their_steps() {
     assert_eq!(one.mechanisms().await.unwrap(), ["PLAIN", "SCRAM-SHA-256", "CRAM-MD5"]);
     let first = b"n,,n=john@example.org,r=rOprNGfwEbeRWgbNEkqO";
     for (password, expected) in [("summersun", success()), ("moonlight", BAD)] {
-        let outcome = one.converse("SCRAM-SHA-256", Some(first), client("192.0.2.1"), scram(password)).await;
+        let outcome = one
+            .converse("SCRAM-SHA-256", Some(first), client("192.0.2.1"), common::scram("john@example.org", password))
+            .await;
         assert_eq!(outcome.unwrap(), expected, "{password}");
     }
     for mechanism in ["LOGIN", "ANONYMOUS", "EXTERNAL", "SCRAM-SHA-256-PLUS", "plain", "PLAIN\tresp=x", ""] {

@@ -17,6 +17,7 @@ const SERVICE: &str = "services/frontend/tests/service/main.rs";
 const PROXY: &str = "services/frontend/tests/service/proxy.rs";
 const WORKER: &str = "services/delivery/tests/delivery.rs";
 const AUTH: &str = "services/auth/tests/service.rs";
+const SCRAM: &str = "services/auth/tests/scram.rs";
 
 /// Two services find each other by what the world of these tests writes for it.
 const WORLD: Test = ("tests/tests/journey.rs", "one_message_reaches_all_its_destinations_once");
@@ -57,6 +58,8 @@ const KEYS: &[(&str, Test)] = &[
     ("auth.http", WORLD),
     ("auth.backend", DOVECOT),
     ("auth.dovecot.socket", DOVECOT),
+    ("auth.mechanisms", (SCRAM, "scram_is_offered_when_it_is_asked_for_and_not_before")),
+    ("auth.scram_secret", (SCRAM, "a_login_that_does_not_exist_looks_like_one_that_does")),
     ("auth.cache_ttl", (AUTH, "what_was_verified_or_owned_is_believed_for_cache_ttl_and_no_longer")),
     ("auth.sql.url", (AUTH, "a_back_end_that_is_not_there_yet_is_waited_for")),
     ("auth.sql.password_query", QUERIES),

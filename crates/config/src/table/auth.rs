@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::DovecotAddress;
-use crate::kind::{Choice, DovecotSocket, Query, Socket, SqlUrl, Time};
+use crate::kind::{Any, Choice, DovecotSocket, List, Query, Socket, SqlUrl, Time};
 use crate::settings::{choices, settings};
 
 settings! {
@@ -22,6 +22,14 @@ settings! {
         /// with a connection for each message does not cost a password hash each time. It is also how long a changed
         /// password goes on working. Kept in memory under a keyed hash. `"0s"` turns it off.
         value cache_ttl: Duration as Time<0, 86400000> = "5m",
+        /// What AUTH offers, best first, with the accounts in a database; Dovecot has a list of its own. Offer
+        /// SCRAM-SHA-256 only when the accounts are stored for it, as `{SCRAM-SHA-256}` or, worse, `{PLAIN}`: clients
+        /// that know it try nothing else, and accounts under other schemes are refused by it as with a wrong password.
+        value mechanisms: Vec<Mechanism> as List<Choice<Mechanism>> = "PLAIN, LOGIN",
+        /// Any long text, the same on all pods. SCRAM tells the salt of every account that is asked for; of this, one is
+        /// made up for logins that do not exist, so that nobody learns which do. Without it, each process draws its own,
+        /// and with two of them, or after a restart, such a login can be told by its two salts.
+        hidden scram_secret or scram_secret_file: Option<SecretString> as Any = "",
         /// `[auth.sql]`
         table sql: Sql,
         /// Whether `[auth.sql]` is given at all: beside Dovecot, it need not be.
@@ -38,6 +46,32 @@ choices! {
         Sql = "sql",
         /// Behind a Dovecot auth socket, see `[auth.dovecot]`.
         Dovecot = "dovecot",
+    }
+}
+
+choices! {
+    /// How a client says who it is.
+    pub enum Mechanism {
+        /// Name and password in one message (RFC 4616).
+        Plain = "PLAIN",
+        /// Name and password, asked for one by one; for old clients.
+        Login = "LOGIN",
+        /// A proof of the password, which does not cross the wire (RFC 7677).
+        ScramSha256 = "SCRAM-SHA-256",
+    }
+}
+
+impl Mechanism {
+    /// All of them, by name.
+    pub const NAMES: [&str; 3] = ["PLAIN", "LOGIN", "SCRAM-SHA-256"];
+
+    /// As SASL has it registered.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+        }
     }
 }
 

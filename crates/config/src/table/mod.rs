@@ -10,7 +10,7 @@ mod rpc;
 mod spool;
 mod tls;
 
-pub use auth::{Auth, Backend, Dovecot, Sql};
+pub use auth::{Auth, Backend, Dovecot, Mechanism, Sql};
 pub use delivery::{Delivery, Dkim, Route, Timeouts};
 pub use dns::{Dns, Dnssec};
 pub use frontend::{BareLf, Frontend, Listener, ListenerKind, ListenerTls};

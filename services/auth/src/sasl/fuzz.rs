@@ -1,18 +1,34 @@
-//! Mutated messages of PLAIN and LOGIN: what must hold whatever a client says.
+//! Mutated messages of all mechanisms: what must hold whatever a client says.
 
 use secrecy::ExposeSecret as _;
 use staffetta_testkit::fuzz::fuzz;
 use zeroize::Zeroizing;
 
-use super::{MAX_LOGIN, MAX_PASSWORD, NAMES, Step, start};
+use super::{MAX_LOGIN, MAX_PASSWORD, Recalled, Step, start};
 
-const WORDS: &[&[u8]] = &[b"\0", b"\0\0", b"\n", b"\r\n", b"john@example.org", b"*", b"=", b"\xc3\xa4", b"\xff", b" "];
+const WORDS: &[&[u8]] = &[
+    b"\0",
+    b"\0\0",
+    b"\n",
+    b"\r\n",
+    b"john@example.org",
+    b"*",
+    b"=",
+    b"\xc3\xa4",
+    b"\xff",
+    b" ",
+    b"n,,n=",
+    b",r=",
+    b"c=biws,r=",
+    b",p=",
+    b"=2C",
+];
 
 /// RFC 4616 section 2 and draft-murchison-sasl-login: an exchange is short, and what is verified could be an account's.
 #[test]
 fn fuzzed_messages_end_an_exchange_and_never_break_it() {
     fuzz("sasl", WORDS, |input| {
-        for name in NAMES {
+        for name in staffetta_config::Mechanism::NAMES {
             // The first octet says whether there is an initial response; messages are lines.
             let initial = input.first().is_some_and(|octet| *octet != b'-');
             let mut messages =
@@ -20,11 +36,18 @@ fn fuzzed_messages_end_an_exchange_and_never_break_it() {
             let Some(mut mechanism) = start(name) else { panic!("{name} is ours") };
             let mut step = mechanism.begin(if initial { messages.next() } else { None });
             let mut challenges = 0;
-            while let (Step::Challenge(_), Some(message)) = (&step, messages.next()) {
+            loop {
+                if let Step::Recall(login) = &step {
+                    assert!(!login.is_empty() && login.len() <= MAX_LOGIN && !login.chars().any(char::is_control));
+                    let verifier = crate::scheme::derived(b"x", b"salt", 1);
+                    step = mechanism.recall(Recalled { login: login.clone(), verifier, refused: None });
+                }
+                let (Step::Challenge(_), Some(message)) = (&step, messages.next()) else { break };
                 challenges += 1;
                 assert!(challenges <= 3, "{name} asks without end");
                 step = mechanism.respond(message);
             }
+            assert!(!matches!(step, Step::Accept(_)), "{name}: nobody guesses a nonce");
             if let Step::Verify(credentials) = step {
                 let (login, password) = (&credentials.login, credentials.password.expose_secret());
                 assert!(!login.is_empty() && login.len() <= MAX_LOGIN && !login.chars().any(char::is_control));

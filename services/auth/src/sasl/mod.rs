@@ -1,21 +1,20 @@
 //! SASL (RFC 4422) on the server's side, without I/O: a mechanism eats the client's messages and says what has to
 //! happen next.
 //!
-//! One file a mechanism, one row each in [`start`] and [`NAMES`]. A mechanism never sees a back end. PLAIN and LOGIN
-//! end with [`Step::Verify`]; a mechanism that needs the stored verifier (SCRAM) will ask for it with a step of its
-//! own, answered by the driver in `exchange.rs`; a back end that speaks SASL itself (Dovecot) replaces the whole
-//! exchange there, as it only moves opaque messages.
+//! One file a mechanism, one row each in [`start`]. A mechanism never sees a back end. PLAIN and LOGIN end with
+//! [`Step::Verify`]; SCRAM asks for the stored verifier with [`Step::Recall`], which the driver in `exchange.rs` answers;
+//! a back end that speaks SASL itself (Dovecot) replaces the whole exchange there, as it only moves opaque messages.
 
 #[cfg(test)]
 mod fuzz;
 mod login;
 mod plain;
+mod scram;
 
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-/// The mechanisms that we have.
-pub(crate) const NAMES: [&str; 2] = ["PLAIN", "LOGIN"];
+use crate::scheme::Verifier;
 
 /// Longest login: a local part of 64 octets, `@` and a domain of 255.
 const MAX_LOGIN: usize = 320;
@@ -35,6 +34,15 @@ pub(crate) struct Credentials {
     pub(crate) password: SecretString,
 }
 
+/// What a proof of a password is checked by.
+pub(crate) struct Recalled {
+    /// As the back end spells it.
+    pub(crate) login: String,
+    pub(crate) verifier: Verifier,
+    /// Why no proof will do, for the log: there is no such account, or none with such a verifier.
+    pub(crate) refused: Option<&'static str>,
+}
+
 /// What happens next.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -42,6 +50,10 @@ pub(crate) enum Step {
     Challenge(Vec<u8>),
     /// The exchange is complete: the result is that of this verification.
     Verify(Credentials),
+    /// Give the mechanism what is stored of this login.
+    Recall(String),
+    /// The exchange is complete: this login has proven itself.
+    Accept(String),
     /// Not what the mechanism's grammar allows.
     Malformed(&'static str),
     /// Well-formed, and refused without looking at the password.
@@ -60,6 +72,11 @@ pub(crate) trait Mechanism: Send {
 
     /// The answer to the last challenge.
     fn respond(&mut self, message: Message) -> Step;
+
+    /// The answer to [`Step::Recall`], for those that ask.
+    fn recall(&mut self, _: Recalled) -> Step {
+        Step::Malformed("nothing was asked for")
+    }
 }
 
 /// Starts an exchange; `None` for a mechanism that we do not have. Names compare exactly: the contract has them in
@@ -68,6 +85,7 @@ pub(crate) fn start(mechanism: &str) -> Option<Box<dyn Mechanism>> {
     match mechanism {
         "PLAIN" => Some(Box::new(plain::Plain)),
         "LOGIN" => Some(Box::<login::Login>::default()),
+        "SCRAM-SHA-256" => Some(Box::<scram::Scram>::default()),
         _ => None,
     }
 }
@@ -102,7 +120,7 @@ mod tests {
 
     #[test]
     fn every_name_has_a_mechanism_and_no_other_has() {
-        assert!(NAMES.iter().all(|name| start(name).is_some()));
+        assert!(staffetta_config::Mechanism::NAMES.iter().all(|name| start(name).is_some()));
         for name in ["", "plain", "CRAM-MD5", "ANONYMOUS", "PLAIN "] {
             assert!(start(name).is_none(), "{name}");
         }

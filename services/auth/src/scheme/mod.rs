@@ -34,6 +34,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub(crate) use self::scram_sha_256::{Key, Verifier, mac};
+
 /// What new passwords are stored as: tens of milliseconds and 19 MiB a verification, which the cache spares repeated
 /// logins.
 pub const DEFAULT: &str = argon2id::SCHEME.name;
@@ -212,6 +214,35 @@ pub(crate) struct Demand {
 pub(crate) fn check(stored: &str) -> Result<Demand, SchemeError> {
     let (scheme, stored) = identify(stored)?;
     Ok(Demand { memory: (scheme.memory)(stored), slow: scheme.name != plain::SCHEME.name })
+}
+
+/// What SCRAM-SHA-256 can do with a stored string.
+pub(crate) enum Scram {
+    /// It is what SCRAM needs.
+    Verifier(Verifier),
+    /// A password in clear, prepared as clients do (RFC 4013): [`derived`] makes a verifier of it.
+    Password(SecretString),
+    /// Nothing: of a digest, no verifier can be made.
+    Nothing,
+}
+
+/// What SCRAM-SHA-256 can do with this string. Cheap.
+pub(crate) fn scram(stored: &str) -> Result<Scram, SchemeError> {
+    let (scheme, stored) = identify(stored)?;
+    match scheme.name {
+        scram_sha_256::NAME => scram_sha_256::verifier(stored).map(Scram::Verifier),
+        plain::NAME => {
+            let text = plain::text(stored)?;
+            let text = scram_sha_256::prepared(&text).unwrap_or(text);
+            Ok(std::str::from_utf8(&text).map_or(Scram::Nothing, |text| Scram::Password(text.into())))
+        }
+        _ => Ok(Scram::Nothing),
+    }
+}
+
+/// The verifier of a password. Slow, as the iterations say.
+pub(crate) fn derived(password: &[u8], salt: &[u8], iterations: u32) -> Verifier {
+    Verifier::new(password, salt.to_vec(), iterations)
 }
 
 /// Does the string say that nobody can log in (crypt(5), shadow(5))? Plain text may begin with anything.

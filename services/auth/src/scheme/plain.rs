@@ -10,12 +10,16 @@ use super::{Encoding, Scheme, SchemeError, Stored};
 pub(super) const SCHEME: Scheme =
     Scheme { aliases: &["CLEARTEXT", "CLEAR"], encodings: true, weak: true, ..Scheme::new(NAME, verify, hash) };
 
-const NAME: &str = "PLAIN";
+pub(super) const NAME: &str = "PLAIN";
 
 fn verify(stored: Stored<'_>, password: &[u8]) -> Result<bool, SchemeError> {
+    Ok(text(stored)?.as_slice().ct_eq(password).into())
+}
+
+/// The password.
+pub(super) fn text(stored: Stored<'_>) -> Result<Zeroizing<Vec<u8>>, SchemeError> {
     let text = stored.octets(Encoding::Text).map(Zeroizing::new).filter(|text| !text.is_empty());
-    let text = text.ok_or(SchemeError::Malformed { scheme: NAME })?;
-    Ok(text.as_slice().ct_eq(password).into())
+    text.ok_or(SchemeError::Malformed { scheme: NAME })
 }
 
 fn hash(_: &[u8]) -> Result<String, SchemeError> {

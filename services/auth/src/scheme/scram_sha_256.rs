@@ -13,7 +13,7 @@ use super::{Scheme, SchemeError, Stored};
 
 pub(super) const SCHEME: Scheme = Scheme::new(NAME, verify, hash);
 
-const NAME: &str = "SCRAM-SHA-256";
+pub(super) const NAME: &str = "SCRAM-SHA-256";
 
 /// Octets of SHA-256.
 const LENGTH: usize = 32;
@@ -23,14 +23,15 @@ const ITERATIONS_CEILING: u32 = 1_000_000;
 const ITERATIONS: u32 = 100_000;
 
 /// A key as SCRAM has them.
-type Key = [u8; LENGTH];
+pub(crate) type Key = [u8; LENGTH];
 
 /// What is stored of a password: enough to check a proof of it, and to prove that it was known here.
-struct Verifier {
-    iterations: u32,
-    salt: Vec<u8>,
-    stored_key: Key,
-    server_key: Key,
+#[derive(Clone)]
+pub(crate) struct Verifier {
+    pub(crate) iterations: u32,
+    pub(crate) salt: Vec<u8>,
+    pub(crate) stored_key: Key,
+    pub(crate) server_key: Key,
 }
 
 impl Verifier {
@@ -45,7 +46,7 @@ impl Verifier {
     }
 
     /// Takes as long as the iterations say.
-    fn new(password: &[u8], salt: Vec<u8>, iterations: u32) -> Self {
+    pub(super) fn new(password: &[u8], salt: Vec<u8>, iterations: u32) -> Self {
         let salted = Zeroizing::new(pbkdf2_hmac_array::<Sha256, LENGTH>(password, &salt, iterations));
         let client_key = Zeroizing::new(mac(&salted, b"Client Key"));
         let stored_key = Sha256::digest(*client_key).into();
@@ -54,7 +55,7 @@ impl Verifier {
 }
 
 /// HMAC-SHA-256.
-fn mac(key: &Key, message: &[u8]) -> Key {
+pub(crate) fn mac(key: &Key, message: &[u8]) -> Key {
     // RFC 2104: a key shorter than a block is followed by zeros.
     let mut block = [0; 2 * LENGTH];
     block[..LENGTH].copy_from_slice(key);
@@ -65,7 +66,7 @@ fn mac(key: &Key, message: &[u8]) -> Key {
 }
 
 /// The verifier of a stored string.
-fn verifier(stored: Stored<'_>) -> Result<Verifier, SchemeError> {
+pub(super) fn verifier(stored: Stored<'_>) -> Result<Verifier, SchemeError> {
     let verifier = Verifier::parse(stored.text).ok_or(SchemeError::Malformed { scheme: NAME })?;
     if verifier.iterations > ITERATIONS_CEILING {
         return Err(SchemeError::TooExpensive { scheme: NAME, what: "iterations", ceiling: ITERATIONS_CEILING });
@@ -92,7 +93,7 @@ fn hash(password: &[u8]) -> Result<String, SchemeError> {
 }
 
 /// RFC 4013. Nothing for what cannot be prepared.
-fn prepared(password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn prepared(password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let text = std::str::from_utf8(password).ok()?;
     stringprep::saslprep(text).ok().map(|prepared| Zeroizing::new(prepared.into_owned().into_bytes()))
 }

@@ -5,6 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
 use staffetta_auth::accounts::Accounts;
 use staffetta_auth::{Server, scheme};
 use staffetta_config::{Config, Sql};
@@ -361,4 +365,33 @@ pub(crate) async fn outage(url: &str, stop: impl AsyncFnOnce(), start: impl Asyn
     assert_eq!(world.plain("old@example.org", "wintermoon").await, Outcome::Success("old@example.org".to_owned()));
     assert_eq!(world.owns("john@example.org", "john@example.org").await, Ok(true));
     Arc::into_inner(world).unwrap().stop().await;
+}
+
+/// The client's side of SCRAM-SHA-256 (RFC 5802): what it answers to each challenge.
+pub(crate) fn scram(login: &str, password: &'static str) -> impl FnMut(&[u8]) -> Vec<u8> {
+    let login = login.to_owned();
+    let mac = |key: &[u8], text: &[u8]| -> Vec<u8> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+        mac.update(text);
+        mac.finalize().into_bytes().to_vec()
+    };
+    let mut verifier = None::<Vec<u8>>;
+    move |challenge| {
+        let challenge = std::str::from_utf8(challenge).unwrap();
+        if let Some(expected) = verifier.take() {
+            assert_eq!(challenge, format!("v={}", STANDARD.encode(expected)), "the server proves itself");
+            return Vec::new();
+        }
+        let field = |name: &str| challenge.split(',').find_map(|field| field.strip_prefix(name)).unwrap();
+        let salt = STANDARD.decode(field("s=")).unwrap();
+        let mut salted = [0; 32];
+        pbkdf2::pbkdf2::<Hmac<Sha256>>(password.as_bytes(), &salt, field("i=").parse().unwrap(), &mut salted).unwrap();
+        let last = format!("c=biws,r={}", field("r="));
+        let whole = format!("n={login},r=rOprNGfwEbeRWgbNEkqO,{challenge},{last}");
+        let client_key = mac(&salted, b"Client Key");
+        let signature = mac(&Sha256::digest(&client_key), whole.as_bytes());
+        let proof: Vec<u8> = client_key.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
+        verifier = Some(mac(&mac(&salted, b"Server Key"), whole.as_bytes()));
+        format!("{last},p={}", STANDARD.encode(proof)).into_bytes()
+    }
 }
