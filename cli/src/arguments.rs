@@ -1,6 +1,7 @@
 //! The command line.
 
 mod queue;
+mod user;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use queue::{Act, Cat, Delete, Flush, List, Queue, Selection, Show, Summary};
+pub(crate) use user::{Alias, NewPassword, Shown, User, Users};
 
 /// Staffetta: an SMTP relay that runs as a cluster.
 #[derive(Debug, Parser)]
@@ -65,28 +67,6 @@ pub(crate) struct Up {
     /// Added to every port, so that several can run side by side
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "config")]
     pub(crate) port_offset: u16,
-}
-
-/// `staffetta user`
-#[derive(Debug, Subcommand)]
-pub(crate) enum User {
-    /// Add an account; the password is read from the terminal or standard input
-    Add(OneUser),
-    /// Remove an account
-    Remove(OneUser),
-    /// List the accounts
-    List(ConfigFile),
-    /// Set an account's password, read from the terminal or standard input
-    Password(OneUser),
-}
-
-/// One account.
-#[derive(Debug, Args)]
-pub(crate) struct OneUser {
-    /// The account's address, which is its login
-    pub(crate) email: String,
-    #[command(flatten)]
-    pub(crate) file: ConfigFile,
 }
 
 /// `staffetta hash`

@@ -67,6 +67,9 @@ fn read_line(input: &mut impl BufRead) -> anyhow::Result<SecretString> {
     if password.is_empty() {
         bail!("the password is empty");
     }
+    if password.contains('\0') {
+        bail!("the password has a NUL, which no client can send");
+    }
     if password.len() > MAX_PASSWORD {
         bail!("the password is longer than {MAX_PASSWORD} octets");
     }

@@ -155,6 +155,23 @@ fn tools(data: &Path) -> anyhow::Result<()> {
     ensure!(said == "ann@example.org\njohn@example.org\n", "{said}");
     let (code, said) = run(&["user", "password", "ann@example.org"], "another\n")?;
     ensure!(code == Some(0), "{said}");
+    let (code, said) = run(&["user", "password", "ann@example.org"], "nul\0l\n")?;
+    ensure!(code == Some(1) && said.contains("NUL"), "{said}");
+    let (code, said) = run(&["user", "alias", "ann@example.org", "info@example.org"], "")?;
+    ensure!(code == Some(0), "{said}");
+    let (code, said) = run(&["user", "disable", "ann@example.org"], "")?;
+    ensure!(code == Some(0), "{said}");
+    let (_, said) = run(&["user", "show", "--json", "ann@example.org"], "")?;
+    let shown: serde_json::Value = serde_json::from_str(&said)?;
+    let expected = serde_json::json!({
+        "login": "ann@example.org", "state": "disabled", "scheme": "ARGON2ID", "aliases": ["info@example.org"]
+    });
+    ensure!(shown == expected, "{said}");
+    let (code, said) = run(&["user", "enable", "ann@example.org"], "")?;
+    ensure!(code == Some(0), "{said}");
+    let (_, said) = run(&["user", "list", "--json"], "")?;
+    let listed: serde_json::Value = serde_json::from_str(&said)?;
+    ensure!(listed[0]["login"] == "ann@example.org" && listed[0]["state"] == "enabled", "{said}");
     let (code, said) = run(&["user", "remove", "ann@example.org"], "")?;
     ensure!(code == Some(0), "{said}");
     let (code, said) = run(&["user", "remove", "ann@example.org"], "")?;

@@ -2,36 +2,122 @@
 
 use std::process::ExitCode;
 
-use staffetta_auth::accounts::Accounts;
-use staffetta_config::{Backend, Service};
+use serde_json::json;
+use staffetta_auth::accounts::{self, Accounts, Record, State};
+use staffetta_auth::scheme;
+use staffetta_config::{Backend, Config, Mechanism, Service};
+use staffetta_telemetry::printable;
 
-use crate::arguments::{ConfigFile, User};
-use crate::terminal;
+use crate::arguments::{Alias, ConfigFile, NewPassword, Shown, User, Users};
+use crate::terminal::{complain, read_password, say};
 
 pub(super) async fn run(user: User) -> anyhow::Result<ExitCode> {
     match user {
-        User::Add(one) => {
-            let accounts = open(&one.file).await?;
-            let password = terminal::read_password("Password: ")?;
-            accounts.add(&one.email, &password).await?;
+        User::Init(file) => init(&file).await?,
+        User::Add(new) => add(&new).await?,
+        User::Remove(one) => existing(&one.file).await?.remove(&one.email).await?,
+        User::List(users) => list(&users).await?,
+        User::Show(shown) => show(&shown).await?,
+        User::Password(new) => password(&new).await?,
+        User::Alias(alias) => redirect(&alias).await?,
+        User::Disable(one) => {
+            let is_new = existing(&one.file).await?.disable(&one.email).await?;
+            note(is_new, &one.email, "is disabled already");
         }
-        User::Remove(one) => open(&one.file).await?.remove(&one.email).await?,
-        User::Password(one) => {
-            let accounts = open(&one.file).await?;
-            let password = terminal::read_password("New password: ")?;
-            accounts.set_password(&one.email, &password).await?;
-        }
-        User::List(file) => {
-            for email in open(&file).await?.list().await? {
-                terminal::say(&staffetta_telemetry::printable(&email));
-            }
+        User::Enable(one) => {
+            let is_new = existing(&one.file).await?.enable(&one.email).await?;
+            note(is_new, &one.email, "was not disabled");
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn open(file: &ConfigFile) -> anyhow::Result<Accounts> {
+async fn init(file: &ConfigFile) -> anyhow::Result<()> {
+    let made = accounts::init(&config(file)?.auth.sql).await?;
+    say(if made { "made virtual_domains, virtual_users and virtual_aliases" } else { "the tables are there already" });
+    Ok(())
+}
+
+async fn add(new: &NewPassword) -> anyhow::Result<()> {
+    let config = config(&new.user.file)?;
+    let accounts = storing(Accounts::open(&config.auth.sql).await?, new, &config)?;
+    accounts.add(&new.user.email, &read_password("Password: ")?).await?;
+    Ok(())
+}
+
+async fn password(new: &NewPassword) -> anyhow::Result<()> {
+    let config = config(&new.user.file)?;
+    let accounts = storing(Accounts::existing(&config.auth.sql).await?, new, &config)?;
+    let state = accounts.set_password(&new.user.email, &read_password("New password: ")?).await?;
+    note(state != State::Disabled, &new.user.email, "is still disabled");
+    Ok(())
+}
+
+/// Where SCRAM is offered, a password under any other scheme would be refused by it.
+fn storing(accounts: Accounts, new: &NewPassword, config: &Config) -> anyhow::Result<Accounts> {
+    let usual = if config.auth.mechanisms.contains(&Mechanism::ScramSha256) {
+        Mechanism::ScramSha256.name()
+    } else {
+        scheme::DEFAULT
+    };
+    let name = new.scheme.as_deref().unwrap_or(usual);
+    super::hash::warn_if_weak(name);
+    Ok(accounts.storing_as(name)?)
+}
+
+async fn list(users: &Users) -> anyhow::Result<()> {
+    let records = existing(&users.file).await?.records().await?;
+    if users.json {
+        say(&records.iter().map(in_json).collect::<serde_json::Value>().to_string());
+    } else {
+        records.iter().for_each(|record| say(&printable(&record.login)));
+    }
+    Ok(())
+}
+
+async fn show(shown: &Shown) -> anyhow::Result<()> {
+    let (record, aliases) = existing(&shown.user.file).await?.show(&shown.user.email).await?;
+    if shown.json {
+        let mut object = in_json(&record);
+        object["aliases"] = json!(aliases);
+        say(&object.to_string());
+        return Ok(());
+    }
+    say(&format!("login: {}", printable(&record.login)));
+    say(&format!("state: {}", record.state.name()));
+    say(&format!("password: {}", printable(record.scheme.as_deref().unwrap_or("none"))));
+    aliases.iter().for_each(|alias| say(&format!("alias: {}", printable(alias))));
+    Ok(())
+}
+
+fn in_json(record: &Record) -> serde_json::Value {
+    json!({"login": record.login, "state": record.state.name(), "scheme": record.scheme})
+}
+
+async fn redirect(alias: &Alias) -> anyhow::Result<()> {
+    let accounts = existing(&alias.file).await?;
+    if alias.remove {
+        accounts.remove_alias(&alias.email, &alias.alias).await?;
+    } else {
+        let is_new = accounts.add_alias(&alias.email, &alias.alias).await?;
+        note(is_new, &alias.alias, "leads there already");
+    }
+    Ok(())
+}
+
+/// Nothing is wrong, but nothing was to do, or something else than one might think.
+fn note(is_usual: bool, address: &str, what: &str) {
+    if !is_usual {
+        complain(&format!("note: {address} {what}"));
+    }
+}
+
+fn config(file: &ConfigFile) -> anyhow::Result<Config> {
     let config = file.load(Service::Auth)?;
     anyhow::ensure!(config.auth.backend == Backend::Sql, "auth.backend is \"dovecot\": Dovecot keeps these accounts");
-    Ok(Accounts::open(&config.auth.sql).await?)
+    Ok(config)
+}
+
+async fn existing(file: &ConfigFile) -> anyhow::Result<Accounts> {
+    Ok(Accounts::existing(&config(file)?.auth.sql).await?)
 }

@@ -74,7 +74,7 @@ fn user() -> Option<&'static str> {
 async fn mariadb_is_a_back_end() {
     let mut server = Mariadb::start().await;
     let url = server.url("staffetta");
-    server.execute("staffetta", include_str!("../schema/mysql.sql").to_owned()).await;
+    common::tables(&url).await;
     common::contract(&url, async |sql| server.execute("staffetta", sql).await).await;
     operators_types(&server).await;
     lenient_collation(&server).await;

@@ -110,7 +110,7 @@ impl Drop for Postgres {
 async fn postgres_is_a_back_end() {
     let mut server = Postgres::start().await;
     let url = server.url();
-    server.execute(include_str!("../schema/postgres.sql").to_owned()).await;
+    common::tables(&url).await;
     common::contract(&url, async |sql| server.execute(sql).await).await;
     operators_types(&server).await;
     let server = std::cell::RefCell::new(&mut server);

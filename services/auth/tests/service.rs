@@ -59,6 +59,36 @@ async fn sqlite_is_a_back_end() {
     common::contract(&url, async |sql| execute(&url, sql).await).await;
 }
 
+/// Looking for accounts makes no file; a schema of the operator's own is left alone.
+#[tokio::test]
+async fn nothing_is_made_that_was_not_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url(folder.path());
+    let error = Accounts::existing(&sql(&url)).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be opened"), "{error}");
+    assert!(!folder.path().join("users.db").exists());
+
+    drop(std::fs::File::create(folder.path().join("users.db")).unwrap());
+    execute(&url, "CREATE TABLE mailbox (username TEXT, password TEXT)".to_owned()).await;
+    let error = Accounts::existing(&sql(&url)).await.unwrap_err().to_string();
+    assert!(error.contains("there is no table virtual_users"), "{error}");
+    let query = "SELECT username AS login, password FROM mailbox WHERE username = :login";
+    let foreign = config("", &format!("url = {url:?}\npassword_query = \"{query}\"")).auth.sql;
+    for error in [
+        Accounts::open(&foreign).await.unwrap_err(),
+        Accounts::existing(&foreign).await.unwrap_err(),
+        staffetta_auth::accounts::init(&foreign).await.unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("touches no others"), "{error}");
+    }
+    execute(&url, "CREATE TABLE virtual_aliases (a INT)".to_owned()).await;
+    let error = staffetta_auth::accounts::init(&sql(&url)).await.unwrap_err().to_string();
+    assert!(error.contains("only these are there: virtual_aliases"), "{error}");
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    let tables = sqlx::query("SELECT name FROM sqlite_master").fetch_all(&mut connection).await.unwrap();
+    assert_eq!(tables.len(), 2, "mailbox and virtual_aliases");
+}
+
 /// The guide's tables, made by hand and filled, are taken as they are.
 #[tokio::test]
 async fn accounts_are_kept_in_tables_that_were_made_by_hand() {
@@ -80,11 +110,14 @@ async fn accounts_are_kept_in_tables_that_were_made_by_hand() {
     let accounts = Accounts::open(&sql(&url)).await.unwrap();
     accounts.add("lisa@example.org", &"moonlight".into()).await.unwrap();
     assert_eq!(accounts.list().await.unwrap(), ["john@example.org", "lisa@example.org"]);
+    accounts.add_alias("lisa@example.org", "lisa@other.example").await.unwrap();
     accounts.close().await;
 
     let world = World::start(config("", &format!("url = {url:?}"))).await;
     world.until_ready(true).await;
     assert_eq!(world.plain("john@example.org", "summersun").await, success());
+    assert_eq!(world.has_domain("other.example").await, Ok(true), "made for the alias");
+    assert_eq!(world.has_recipient("lisa@other.example").await, Ok(true));
     world.stop().await;
 }
 

@@ -201,6 +201,24 @@ pub fn is_weak(scheme: &str) -> bool {
     by_name(scheme.trim_matches(['{', '}'])).is_some_and(|scheme| scheme.weak)
 }
 
+/// The canonical name of a scheme.
+///
+/// # Errors
+/// There is none of this name that passwords could be stored under.
+pub fn known(name: &str) -> Result<&'static str, SchemeError> {
+    let name = name.trim_matches(['{', '}']);
+    by_name(name).map(|scheme| scheme.name).ok_or_else(|| unknown(name))
+}
+
+/// Under what a stored string is kept, by its own words; "unknown" without any.
+pub(crate) fn named(stored: &str) -> String {
+    match identify(stored) {
+        Ok((scheme, _)) => scheme.name.to_owned(),
+        Err(SchemeError::Unknown { name }) => name,
+        Err(_) => "unknown".to_owned(),
+    }
+}
+
 /// What a verification of this string needs, before any work is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demand {

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
-use staffetta_auth::accounts::Accounts;
+use staffetta_auth::accounts::{self, Accounts, Record, State};
 use staffetta_auth::{Server, scheme};
 use staffetta_config::{Config, Sql};
 use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
@@ -241,8 +241,60 @@ async fn accounts(url: &str) {
         assert!(accounts.add(wrong, &"x".into()).await.is_err(), "{wrong}");
     }
     assert!(accounts.add("empty@example.org", &"".into()).await.is_err());
+    assert!(accounts.add("nul@example.org", &"a\0b".into()).await.unwrap_err().to_string().contains("NUL"));
+    assert!(accounts.set_password("john@example.org", &"a\0b".into()).await.is_err());
+    states(&accounts).await;
+    alias(&accounts).await;
     assert_eq!(accounts.list().await.unwrap(), ["john@example.org"]);
     accounts.close().await;
+}
+
+/// Disabled and enabled again; the password is the one from before.
+async fn states(accounts: &Accounts) {
+    let record = |state| Record { login: "john@example.org".to_owned(), scheme: Some("ARGON2ID".to_owned()), state };
+    assert_eq!(accounts.records().await.unwrap(), [record(State::Enabled)]);
+    assert!(!accounts.enable("john@example.org").await.unwrap(), "nothing to do");
+    assert!(accounts.disable("John@Example.org").await.unwrap());
+    assert!(!accounts.disable("john@example.org").await.unwrap(), "nothing to do");
+    assert_eq!(accounts.show("john@example.org").await.unwrap(), (record(State::Disabled), Vec::new()));
+    let state = accounts.set_password("john@example.org", &"summersun".into()).await.unwrap();
+    assert_eq!(state, State::Disabled, "a new password opens nothing");
+    assert_eq!(accounts.records().await.unwrap(), [record(State::Disabled)]);
+    assert!(accounts.enable("john@example.org").await.unwrap());
+    assert_eq!(accounts.records().await.unwrap(), [record(State::Enabled)]);
+    for unknown in ["lisa@example.org", "john%@example.org", "john"] {
+        assert!(accounts.disable(unknown).await.is_err(), "{unknown}");
+        assert!(accounts.enable(unknown).await.is_err(), "{unknown}");
+        assert!(accounts.show(unknown).await.is_err(), "{unknown}");
+    }
+    let scram = accounts.clone().storing_as("{scram-sha-256}").unwrap();
+    scram.set_password("john@example.org", &"summersun".into()).await.unwrap();
+    assert_eq!(accounts.show("john@example.org").await.unwrap().0.scheme.as_deref(), Some("SCRAM-SHA-256"));
+    accounts.set_password("john@example.org", &"summersun".into()).await.unwrap();
+    assert!(accounts.clone().storing_as("ROT13").unwrap_err().to_string().contains("ROT13"));
+}
+
+/// Added once, to who is there, and taken away again.
+async fn alias(accounts: &Accounts) {
+    assert!(accounts.add_alias("john@example.org", "Sales@Example.org").await.unwrap());
+    assert!(!accounts.add_alias("john@example.org", "sales@example.org").await.unwrap(), "it is there");
+    assert_eq!(accounts.show("john@example.org").await.unwrap().1, ["sales@example.org"]);
+    let account = accounts.add_alias("john@example.org", "john@example.org").await.unwrap_err().to_string();
+    assert!(account.contains("is an account itself"), "{account}");
+    assert!(accounts.add_alias("lisa@example.org", "info@example.org").await.is_err());
+    assert!(accounts.add_alias("john@example.org", "info").await.is_err());
+    accounts.remove_alias("John@example.org", "sales@example.org").await.unwrap();
+    let gone = accounts.remove_alias("john@example.org", "sales@example.org").await.unwrap_err().to_string();
+    assert_eq!(gone, "sales@example.org does not lead to john@example.org");
+    assert_eq!(accounts.show("john@example.org").await.unwrap().1, Vec::<String>::new());
+}
+
+/// On a server, nothing is made that was not asked for; then all tables are.
+pub(crate) async fn tables(url: &str) {
+    let error = Accounts::open(&sql(url)).await.unwrap_err().to_string();
+    assert!(error.contains("staffetta user init"), "{error}");
+    assert!(accounts::init(&sql(url)).await.unwrap());
+    assert!(!accounts::init(&sql(url)).await.unwrap(), "they are there");
 }
 
 /// What every back end says to these logins, wherever it keeps its accounts: john, old, plain, and those who cannot get

@@ -1,16 +1,20 @@
 //! Accounts in the SQL back end, for the command line: what `staffetta user` does.
 //!
-//! Works on the ISPmail tables (`virtual_domains`, `virtual_users`) in all three databases. On SQLite,
-//! [`Accounts::open`] makes the file and the tables; for the others their SQL is in `services/auth/schema/`. Addresses
-//! are stored in lower case, as Postfix and Dovecot look them up. Passwords come in clear and are hashed here under
-//! [`crate::scheme::DEFAULT`]; the call takes tens of milliseconds.
+//! Works on the ISPmail tables (`virtual_domains`, `virtual_users`, `virtual_aliases`) in all three databases, and on no
+//! others: where [`staffetta_config::Sql`] asks other tables, nothing is opened. On SQLite, [`Accounts::open`] makes the
+//! file and the tables; on a server [`init`] does. Addresses are stored in lower case, as Postfix and Dovecot look them
+//! up. Passwords come in clear and are hashed here; the call takes tens of milliseconds.
+
+mod alias;
+mod state;
+mod tables;
 
 use secrecy::SecretString;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr as _};
+use sqlx::{AssertSqlSafe, Row as _};
 use staffetta_config::Sql;
 use staffetta_mail::Address;
 
+pub use self::state::{Record, State};
 use crate::scheme::{self, SchemeError};
 use crate::sql::query::Dialect;
 use crate::sql::{Pool, SqliteFile, UrlError, each};
@@ -36,6 +40,40 @@ pub enum AccountError {
     /// An empty password would never be accepted.
     #[error("the password is empty")]
     EmptyPassword,
+    /// No client can send one with a NUL.
+    #[error("the password has a NUL, which no client can send")]
+    Nul,
+    /// The service asks other tables.
+    #[error(
+        "auth.sql.password_query does not ask virtual_users: `staffetta user` knows only the tables of the ISPmail guide \
+         (virtual_domains, virtual_users, virtual_aliases) and touches no others; `staffetta hash` makes a password for yours"
+    )]
+    Foreign,
+    /// The tables are to be made by somebody who knows that.
+    #[error("there is no table virtual_users; `staffetta user init` makes the tables of the ISPmail guide")]
+    NoTables,
+    /// There is no SQLite database yet, or not where the URL says.
+    #[error("the database file of auth.sql.url cannot be opened; `staffetta user add` makes one that is not there")]
+    NoFile,
+    /// Somebody else's tables have the same names.
+    #[error(
+        "of virtual_domains, virtual_users and virtual_aliases only these are there: {0}; all three are made, or none"
+    )]
+    Halves(String),
+    /// Nothing can be locked.
+    #[error("{0} has no password, and so cannot log in as it is")]
+    NoPassword(String),
+    /// An address cannot be both.
+    #[error("{0} is an account itself")]
+    AliasIsAccount(String),
+    /// The alias does not lead there.
+    #[error("{alias} does not lead to {address}")]
+    NoAlias {
+        /// The address that was to be taken away.
+        alias: String,
+        /// The account.
+        address: String,
+    },
     /// The tables are not those of ISPmail, or the database does not answer.
     #[error("the accounts need the ISPmail tables virtual_domains and virtual_users: {0}")]
     Database(#[from] sqlx::Error),
@@ -48,19 +86,57 @@ pub enum AccountError {
 #[derive(Clone, Debug)]
 pub struct Accounts {
     pool: Pool,
+    /// What new passwords are stored under.
+    scheme: &'static str,
+}
+
+/// Makes the tables of a server; says whether they were missing.
+///
+/// # Errors
+/// The service asks other tables, some of the three are there, or the user of the database may not make any.
+pub async fn init(sql: &Sql) -> Result<bool, AccountError> {
+    tables::are_read(sql)?;
+    let pool = Pool::new(&sql.url, SqliteFile::Create)?;
+    let made = tables::make(&pool).await;
+    pool.close().await;
+    made
 }
 
 impl Accounts {
-    /// Connects. A SQLite file is made when missing, and brought to the current schema.
+    /// Connects to add accounts. A SQLite file is made when missing, and brought to the current schema.
     ///
     /// # Errors
-    /// The URL is wrong, the database does not answer, the tables cannot be made.
+    /// The URL is wrong, the service asks other tables, the database does not answer or has no such tables.
     pub async fn open(sql: &Sql) -> Result<Self, AccountError> {
-        let pool = Pool::new(&sql.url, SqliteFile::Create)?;
-        if let Pool::Sqlite(pool) = &pool {
-            migrator().run(pool).await?;
+        Self::connect(sql, SqliteFile::Create).await
+    }
+
+    /// Connects to look at accounts or change them. Makes nothing.
+    ///
+    /// # Errors
+    /// As [`Accounts::open`]; a SQLite file that is not there is one.
+    pub async fn existing(sql: &Sql) -> Result<Self, AccountError> {
+        Self::connect(sql, SqliteFile::MustExist).await
+    }
+
+    async fn connect(sql: &Sql, file: SqliteFile) -> Result<Self, AccountError> {
+        tables::are_read(sql)?;
+        let pool = Pool::new(&sql.url, file)?;
+        if file == SqliteFile::Create {
+            tables::migrate(&pool).await?;
         }
-        Ok(Self { pool })
+        if !tables::exist(&pool).await? {
+            return Err(AccountError::NoTables);
+        }
+        Ok(Self { pool, scheme: scheme::DEFAULT })
+    }
+
+    /// Stores new passwords under this scheme.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn storing_as(self, name: &str) -> Result<Self, AccountError> {
+        Ok(Self { scheme: scheme::known(name)?, ..self })
     }
 
     /// Adds an account, and its domain when that is missing.
@@ -69,12 +145,11 @@ impl Accounts {
     /// [`AccountError::Exists`] for a duplicate; nothing is changed then.
     pub async fn add(&self, address: &str, password: &SecretString) -> Result<(), AccountError> {
         let (address, domain) = parse(address)?;
-        let hash = hashed(password).await?;
-        let insert_domain = self.sql("INSERT INTO virtual_domains (name) VALUES (?)");
+        let hash = self.hashed(password).await?;
         let insert_user = self.sql(
             "INSERT INTO virtual_users (domain_id, email, password) SELECT id, ?, ? FROM virtual_domains WHERE name = ?",
         );
-        let select_domain = self.sql("SELECT 1 FROM virtual_domains WHERE name = ?");
+        let (select_domain, insert_domain) = self.domain();
         let result = each!(&self.pool, pool => async {
             let mut transaction = pool.begin().await?;
             let select = sqlx::query(AssertSqlSafe(select_domain)).bind(&domain);
@@ -118,23 +193,45 @@ impl Accounts {
         }))
     }
 
-    /// Replaces the password. Services that cached the old one accept it until their `auth.cache_ttl` is over.
+    /// Replaces the password; an account that is disabled stays so. Services that cached the old one accept it until
+    /// their `auth.cache_ttl` is over. Gives the state that it is in.
     ///
     /// # Errors
     /// [`AccountError::Unknown`] if there is no such account.
-    pub async fn set_password(&self, address: &str, password: &SecretString) -> Result<(), AccountError> {
+    pub async fn set_password(&self, address: &str, password: &SecretString) -> Result<State, AccountError> {
         let (address, _) = parse(address)?;
-        let hash = hashed(password).await?;
+        let is_locked = self.stored(&address).await?.is_some_and(|stored| stored.starts_with(state::LOCK));
+        let hash = self.hashed(password).await?;
+        let (hash, state) =
+            if is_locked { (format!("{}{hash}", state::LOCK), State::Disabled) } else { (hash, State::Enabled) };
         let sql = self.sql("UPDATE virtual_users SET password = ? WHERE LOWER(email) = ?");
         let changed = each!(&self.pool, pool => {
             sqlx::query(AssertSqlSafe(sql)).bind(&hash).bind(&address).execute(pool).await?.rows_affected()
         });
-        found(changed, address)
+        found(changed, address).map(|()| state)
     }
 
     /// Ends the connections; a SQLite file is complete on disk afterwards.
     pub async fn close(self) {
         self.pool.close().await;
+    }
+
+    /// Looks for a domain, and adds it.
+    fn domain(&self) -> (String, String) {
+        let select = self.sql("SELECT 1 FROM virtual_domains WHERE name = ?");
+        (select, self.sql("INSERT INTO virtual_domains (name) VALUES (?)"))
+    }
+
+    async fn hashed(&self, password: &SecretString) -> Result<String, AccountError> {
+        use secrecy::ExposeSecret as _;
+        match password.expose_secret() {
+            "" => return Err(AccountError::EmptyPassword),
+            text if text.contains('\0') => return Err(AccountError::Nul),
+            _ => {}
+        }
+        let (scheme, password) = (self.scheme, password.clone());
+        let task = tokio::task::spawn_blocking(move || scheme::hash(scheme, &password));
+        Ok(task.await.map_err(|_| sqlx::Error::WorkerCrashed)??)
     }
 
     /// Our own texts, written with `?`, in the database's dialect.
@@ -151,12 +248,6 @@ impl Accounts {
     }
 }
 
-/// The schema of SQLite, step by step. Steps are added, never changed: databases remember their checksums.
-fn migrator() -> Migrator {
-    let ispmail = include_str!("../schema/sqlite/0001_ispmail.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(1, "ispmail".into(), MigrationType::Simple, ispmail, false)])
-}
-
 /// The address and its domain, in lower case.
 fn parse(address: &str) -> Result<(String, String), AccountError> {
     let wrong = || AccountError::Address(address.to_owned());
@@ -164,16 +255,6 @@ fn parse(address: &str) -> Result<(String, String), AccountError> {
     let parsed: Address = lower.parse().map_err(|_| wrong())?;
     let (_, domain) = parsed.as_str().rsplit_once('@').ok_or_else(wrong)?;
     Ok((lower, domain.to_owned()))
-}
-
-async fn hashed(password: &SecretString) -> Result<String, AccountError> {
-    use secrecy::ExposeSecret as _;
-    if password.expose_secret().is_empty() {
-        return Err(AccountError::EmptyPassword);
-    }
-    let password = password.clone();
-    let task = tokio::task::spawn_blocking(move || scheme::hash(scheme::DEFAULT, &password));
-    Ok(task.await.map_err(|_| sqlx::Error::WorkerCrashed)??)
 }
 
 /// Of an account, or of a domain that somebody else added at the same time.

@@ -1,0 +1,81 @@
+//! `staffetta user` and `staffetta auth`.
+
+use clap::{Args, Subcommand};
+
+use super::ConfigFile;
+
+/// `staffetta user`
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Make the tables of the ISPmail guide in an empty database; SQLite gets them with its first account
+    Init(ConfigFile),
+    /// Add an account; the password is read from the terminal or standard input
+    Add(NewPassword),
+    /// Remove an account
+    Remove(OneUser),
+    /// List the accounts
+    List(Users),
+    /// Show an account: how its password is stored, whether it can log in, which aliases lead to it
+    Show(Shown),
+    /// Set an account's password, read from the terminal or standard input
+    Password(NewPassword),
+    /// Let mail for another address go to an account
+    Alias(Alias),
+    /// Let nobody log in to an account; its password comes back with `enable`
+    Disable(OneUser),
+    /// Take back `disable`
+    Enable(OneUser),
+}
+
+/// One account.
+#[derive(Debug, Args)]
+pub(crate) struct OneUser {
+    /// The account's address, which is its login
+    pub(crate) email: String,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+/// An account and how its password is stored.
+#[derive(Debug, Args)]
+pub(crate) struct NewPassword {
+    /// What the password is stored under [default: SCRAM-SHA-256 if auth.mechanisms offers that, else ARGON2ID]
+    #[arg(long)]
+    pub(crate) scheme: Option<String>,
+    #[command(flatten)]
+    pub(crate) user: OneUser,
+}
+
+/// `staffetta user list`
+#[derive(Debug, Args)]
+pub(crate) struct Users {
+    /// Write one JSON array
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+/// `staffetta user show`
+#[derive(Debug, Args)]
+pub(crate) struct Shown {
+    /// Write one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) user: OneUser,
+}
+
+/// `staffetta user alias`
+#[derive(Debug, Args)]
+pub(crate) struct Alias {
+    /// The account's address
+    pub(crate) email: String,
+    /// The address that leads to it
+    pub(crate) alias: String,
+    /// Take the alias away
+    #[arg(long)]
+    pub(crate) remove: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
