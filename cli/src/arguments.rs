@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use queue::{Act, Cat, Delete, Flush, List, Queue, Selection, Show, Summary};
-pub(crate) use user::{Alias, NewPassword, Shown, User, Users};
+pub(crate) use user::{Alias, Auth, NewPassword, Shown, User, Users};
 
 /// Staffetta: an SMTP relay that runs as a cluster.
 #[derive(Debug, Parser)]
@@ -30,6 +30,9 @@ pub(crate) enum Command {
     /// Manage the accounts of the SQL back end
     #[command(subcommand)]
     User(User),
+    /// Try what the auth service says of a login
+    #[command(subcommand)]
+    Auth(Auth),
     /// Hash a password, read from the terminal or standard input
     Hash(Hash),
     /// Look at the queue and act on it

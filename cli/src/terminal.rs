@@ -46,6 +46,12 @@ pub(crate) fn read_password(prompt: &str) -> anyhow::Result<SecretString> {
     Ok(first)
 }
 
+/// Reads a password that is there already: asked for once.
+pub(crate) fn read_known_password(prompt: &str) -> anyhow::Result<SecretString> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() { ask(prompt) } else { read_line(&mut stdin.lock()) }
+}
+
 fn ask(prompt: &str) -> anyhow::Result<SecretString> {
     let stdin = io::stdin();
     let before = tcgetattr(&stdin).context("cannot read the terminal's settings")?;

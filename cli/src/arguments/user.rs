@@ -27,6 +27,25 @@ pub(crate) enum User {
     Enable(OneUser),
 }
 
+/// `staffetta auth`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Auth {
+    /// Try a login and its password, read from the terminal or standard input, and tell why it is refused
+    Test(Trial),
+}
+
+/// `staffetta auth test`
+#[derive(Debug, Args)]
+pub(crate) struct Trial {
+    /// The login, as a client would say it
+    pub(crate) login: String,
+    /// Write one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
 /// One account.
 #[derive(Debug, Args)]
 pub(crate) struct OneUser {

@@ -26,11 +26,12 @@ pub(super) async fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
         complain(&format!("warning: {warning}"));
     }
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
-    let (redis, sql, dns, ()) = tokio::join!(
+    let (redis, sql, dns, (), ()) = tokio::join!(
         try_if(examined.is_sound("redis"), try_redis(config)),
         try_if(examined.is_sound("auth"), try_accounts(config)),
         try_if(examined.is_sound("dns"), try_dns(config)),
         warn_of_keys(config, examined.is_sound("dns")),
+        warn_of_accounts(config, examined.is_sound("auth")),
     );
     let certificates = examined.is_sound("tls").then(|| try_certificates(config)).flatten();
     let ca = examined.is_sound("delivery.ca").then(|| try_ca(config)).flatten();
@@ -99,6 +100,17 @@ async fn warn_of_keys(config: &Config, sound: bool) {
     match tokio::time::timeout(PATIENCE, unpublished(config)).await {
         Ok(lines) => lines.iter().for_each(|line| complain(&format!("warning: delivery.dkim: {line}"))),
         Err(_) => complain("warning: delivery.dkim: the records cannot be looked up in time"),
+    }
+}
+
+/// Passwords that nobody can use, or everybody. A database that does not answer is named by [`try_accounts`].
+async fn warn_of_accounts(config: &Config, sound: bool) {
+    if !sound || config.auth.backend != Backend::Sql {
+        return;
+    }
+    match tokio::time::timeout(2 * PATIENCE, staffetta_auth::warnings(&config.auth)).await {
+        Ok(lines) => lines.iter().for_each(|line| complain(&format!("warning: {line}"))),
+        Err(_) => complain("warning: auth.sql: the accounts cannot be counted in time"),
     }
 }
 

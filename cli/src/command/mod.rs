@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod auth;
 mod check;
 mod dkim;
 mod hash;
@@ -27,6 +28,7 @@ pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Up(up) => up::run(up).await,
         Command::Check(file) => check::run(&file).await,
         Command::User(user) => user::run(user).await,
+        Command::Auth(auth) => auth::run(auth).await,
         Command::Hash(hash) => hash::run(&hash),
         Command::Queue(queue) => queue::run(queue).await,
         Command::Resolve(resolve) => resolve::run(&resolve).await,

@@ -4,7 +4,8 @@
 //! `service` (gRPC) to `exchange` (one SASL conversation). With accounts in a database, `sasl` (the mechanisms, without
 //! I/O) understands it, and `passwords` judges it with `sql` (the operator's queries) and `hashing` with [`scheme`]; with
 //! accounts in Dovecot, `dovecot` passes it on. `directory` puts them together with `cache` (credentials verified a
-//! moment ago) and answers what else is asked. [`accounts`] is for the command line: it changes what the service reads.
+//! moment ago) and answers what else is asked. For the command line, [`accounts`] changes what the service reads, `trial`
+//! and `survey` try it.
 //!
 //! Follows RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (AUTH), and Postfix and Dovecot where operators expect it.
 
@@ -24,8 +25,10 @@ pub mod scheme;
 mod server;
 mod service;
 mod sql;
+mod survey;
 mod text;
 mod tls;
+mod trial;
 
 use std::sync::Arc;
 
@@ -34,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::server::Server;
 pub use self::sql::{ConfigError, QueryError, UrlError};
+pub use self::survey::warnings;
+pub use self::trial::{Trial, Verdict, try_login};
 
 /// Serves until `shutdown` is cancelled and the calls under way have ended.
 ///

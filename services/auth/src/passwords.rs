@@ -87,7 +87,7 @@ impl Passwords {
     }
 
     async fn verify(&self, credentials: &Credentials) -> Result<Arc<str>, Refusal> {
-        let account = self.account(&credentials.login).await?;
+        let account = account(&self.store, &credentials.login).await?;
         let Some(Account { login, password: stored }) = account else {
             return self.pretend(credentials, Refusal::UnknownLogin).await;
         };
@@ -108,7 +108,7 @@ impl Passwords {
     /// What a proof by this login is checked by. Who does not exist, is locked, or has another kind of hash gets a decoy,
     /// after the same work: a verifier is made of a password in every case, since some are stored in clear.
     pub(crate) async fn recall(&self, login: &str) -> Result<Recalled, Refusal> {
-        let (canonical, found) = match self.account(login).await? {
+        let (canonical, found) = match account(&self.store, login).await? {
             None => (login.to_owned(), Err("unknown login")),
             Some(Account { login, password }) => (login, usable(password)?),
         };
@@ -129,15 +129,6 @@ impl Passwords {
         Ok(Recalled { login: canonical, verifier, refused })
     }
 
-    async fn account(&self, login: &str) -> Result<Option<Account>, StoreError> {
-        for login in address::spellings(login) {
-            if let Some(account) = self.store.account(&login).await? {
-                return Ok(Some(account));
-            }
-        }
-        Ok(None)
-    }
-
     /// Takes the time that a wrong password takes. Whatever comes out the answer is no, unless nothing comes out: then
     /// it is the one that a login that exists would get, so that overload does not tell which logins exist.
     async fn pretend(&self, credentials: &Credentials, refusal: Refusal) -> Result<Arc<str>, Refusal> {
@@ -149,6 +140,16 @@ impl Passwords {
     fn remember(&self, stored: SecretString) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stored;
     }
+}
+
+/// The account of a login, as it is spelt or in lower case.
+pub(crate) async fn account(store: &Store, login: &str) -> Result<Option<Account>, StoreError> {
+    for login in address::spellings(login) {
+        if let Some(account) = store.account(&login).await? {
+            return Ok(Some(account));
+        }
+    }
+    Ok(None)
 }
 
 /// What SCRAM can do with what is stored, or why nobody can log in.

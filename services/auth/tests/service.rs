@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use common::{BAD, Outcome, World, config, sql};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
-use staffetta_auth::Server;
 use staffetta_auth::accounts::Accounts;
+use staffetta_auth::{Server, Verdict};
 use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
 use staffetta_proto::auth::v1::authenticate_request::{Start, Step};
 use staffetta_proto::auth::v1::authenticate_response::{Reason, Step as Reply};
@@ -57,6 +57,38 @@ async fn sqlite_is_a_back_end() {
     let folder = tempfile::tempdir().unwrap();
     let url = url(folder.path());
     common::contract(&url, async |sql| execute(&url, sql).await).await;
+}
+
+#[tokio::test]
+async fn a_login_is_tried_as_a_client_would_try_it_and_the_reason_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = john(folder.path()).await;
+    let insert = "INSERT INTO virtual_users (domain_id, email, password) VALUES";
+    execute(
+        &url,
+        format!(
+            "{insert} (1, 'odd@example.org', '{{WHIRLPOOL}}x'), (1, 'barred@example.org', '!x'), (1, 'no@example.org', NULL), \
+             (1, 'plain@example.org', '{{PLAIN}}summersun')"
+        ),
+    )
+    .await;
+    let config = config("mechanisms = [\"SCRAM-SHA-256\"]", &format!("url = {url:?}")).auth;
+    for (login, password, verdict) in [
+        ("John@Example.org", "summersun", Verdict::Accepted),
+        ("john@example.org", "summersum", Verdict::Refused("wrong password".to_owned())),
+        ("nobody@example.org", "summersun", Verdict::Refused("unknown login".to_owned())),
+        ("barred@example.org", "summersun", Verdict::Refused("the account is locked".to_owned())),
+        ("no@example.org", "summersun", Verdict::Refused("the account has no password".to_owned())),
+    ] {
+        let trial = staffetta_auth::try_login(&config, login, &password.into()).await.unwrap();
+        assert_eq!(trial.verdict, verdict, "{login}");
+    }
+    let odd = staffetta_auth::try_login(&config, "odd@example.org", &"x".into()).await.unwrap();
+    assert!(matches!(odd.verdict, Verdict::Temporary(why) if why.contains("{WHIRLPOOL}")));
+    let warnings = staffetta_auth::warnings(&config).await;
+    let ends = ["454 4.7.0: 1 × {WHIRLPOOL}", "can use: 1 × PLAIN", "cannot use: 1 × ARGON2ID"];
+    assert_eq!(warnings.len(), ends.len(), "{warnings:?}");
+    assert!(warnings.iter().zip(ends).all(|(warning, end)| warning.ends_with(end)), "{warnings:?}");
 }
 
 /// Looking for accounts makes no file; a schema of the operator's own is left alone.

@@ -211,6 +211,10 @@ impl Accounts {
         found(changed, address).map(|()| state)
     }
 
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// Ends the connections; a SQLite file is complete on disk afterwards.
     pub async fn close(self) {
         self.pool.close().await;

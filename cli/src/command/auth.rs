@@ -1,0 +1,38 @@
+//! `staffetta auth test`: a login, tried in the database as the auth service would.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use staffetta_auth::{Trial, Verdict};
+use staffetta_config::{Backend, Service};
+use staffetta_telemetry::printable;
+
+use crate::arguments::Auth;
+use crate::terminal::{read_known_password, say};
+
+pub(super) async fn run(auth: Auth) -> anyhow::Result<ExitCode> {
+    let Auth::Test(asked) = auth;
+    let config = asked.file.load(Service::Auth)?;
+    anyhow::ensure!(
+        config.auth.backend == Backend::Sql,
+        "auth.backend is \"dovecot\": ask it with `doveadm auth test {}`",
+        asked.login
+    );
+    let password = read_known_password("Password: ")?;
+    let trial = staffetta_auth::try_login(&config.auth, &asked.login, &password).await?;
+    let (result, detail) = match &trial.verdict {
+        Verdict::Accepted => ("accepted", None),
+        Verdict::Refused(detail) => ("refused", Some(detail)),
+        Verdict::Temporary(detail) => ("temporary", Some(detail)),
+    };
+    if asked.json {
+        let Trial { login, scheme, .. } = &trial;
+        say(&json!({"login": login, "scheme": scheme, "result": result, "detail": detail}).to_string());
+    } else {
+        let login = trial.login.as_ref().unwrap_or(&asked.login);
+        let scheme = trial.scheme.map(|scheme| format!(" (stored as {scheme})")).unwrap_or_default();
+        let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+        say(&printable(&format!("{login}: {result}{detail}{scheme}")));
+    }
+    Ok(if trial.verdict == Verdict::Accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
