@@ -1,5 +1,6 @@
 //! The command line.
 
+mod block;
 mod queue;
 mod user;
 
@@ -8,8 +9,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use block::{Block, Blocks, Named, Unblock};
 pub(crate) use queue::{Act, Cat, Delete, Flush, List, Queue, Selection, Show, Summary};
-pub(crate) use user::{Alias, Auth, NewPassword, Shown, User, Users};
+pub(crate) use user::{Alias, Auth, NewPassword, OneUser, Shown, User, Users};
 
 /// Staffetta: an SMTP relay that runs as a cluster.
 #[derive(Debug, Parser)]
@@ -38,6 +40,14 @@ pub(crate) enum Command {
     /// Look at the queue and act on it
     #[command(subcommand)]
     Queue(Queue),
+    /// Stop a login, the clients of a network, or a domain, on all frontends at once
+    #[command(subcommand)]
+    Block(Block),
+    /// End a block
+    #[command(subcommand)]
+    Unblock(Unblock),
+    /// List what is blocked
+    Blocks(Blocks),
     /// Tell what a delivery to a domain would do, and why
     Resolve(Resolve),
     /// Make DKIM keys, show their records, see whether the DNS has them

@@ -198,6 +198,33 @@ impl World {
         self.spawn_with(service, self.config_file(), &self.log_file(service))
     }
 
+    /// Starts one more process of a service, with these changes to the text of its configuration, and waits until it is
+    /// ready at `http`.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub async fn another(
+        &mut self,
+        service: Service,
+        http: SocketAddr,
+        changes: &[(SocketAddr, SocketAddr)],
+    ) -> anyhow::Result<()> {
+        let mut text = fs::read_to_string(self.config_file())?;
+        for (old, new) in [&[(self.http(service), http)], changes].concat() {
+            text = text.replace(&old.to_string(), &new.to_string());
+        }
+        let name = format!("{}-{}", service.program(), self.running.len());
+        let config = self.folder.path().join(format!("{name}.toml"));
+        fs::write(&config, text)?;
+        self.spawn_with(service, config, &self.folder.path().join(format!("{name}.log")))?;
+        until_ready(http).await
+    }
+
+    /// Where the first auth pod listens.
+    pub fn auth(&self) -> SocketAddr {
+        self.ports.auth.address()
+    }
+
     /// Starts one more worker, of the same configuration but for the HTTP port, and waits until it is ready; where its
     /// metrics are.
     ///
@@ -205,12 +232,7 @@ impl World {
     /// If it does not become ready.
     pub async fn second_worker(&mut self) -> anyhow::Result<SocketAddr> {
         let http = self.ports.second_http.address();
-        let text = fs::read_to_string(self.config_file())?;
-        let (first, second) = (self.http(Service::Delivery).to_string(), http.to_string());
-        let config = self.folder.path().join("second.toml");
-        fs::write(&config, text.replace(&first, &second))?;
-        self.spawn_with(Service::Delivery, config, &self.folder.path().join("second.log"))?;
-        until_ready(http).await?;
+        self.another(Service::Delivery, http, &[]).await?;
         Ok(http)
     }
 

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod auth;
+mod block;
 mod check;
 mod dkim;
 mod hash;
@@ -31,6 +32,9 @@ pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Auth(auth) => auth::run(auth).await,
         Command::Hash(hash) => hash::run(&hash),
         Command::Queue(queue) => queue::run(queue).await,
+        Command::Block(block) => block::block(block).await,
+        Command::Unblock(unblock) => block::unblock(unblock).await,
+        Command::Blocks(blocks) => block::list(&blocks).await,
         Command::Resolve(resolve) => resolve::run(&resolve).await,
         Command::Dkim(dkim) => dkim::run(dkim).await,
         Command::Sink(sink) => sink::run(sink).await,

@@ -2,20 +2,25 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use serde_json::json;
 use staffetta_auth::accounts::{self, Accounts, Record, State};
 use staffetta_auth::scheme;
 use staffetta_config::{Backend, Config, Mechanism, Service};
 use staffetta_telemetry::printable;
 
-use crate::arguments::{Alias, ConfigFile, NewPassword, Shown, User, Users};
+use crate::arguments::{Alias, ConfigFile, NewPassword, OneUser, Shown, User, Users};
+use crate::command::block;
 use crate::terminal::{complain, read_password, say};
 
 pub(super) async fn run(user: User) -> anyhow::Result<ExitCode> {
     match user {
         User::Init(file) => init(&file).await?,
         User::Add(new) => add(&new).await?,
-        User::Remove(one) => existing(&one.file).await?.remove(&one.email).await?,
+        User::Remove(one) => {
+            existing(&one.file).await?.remove(&one.email).await?;
+            revoke(&one, "the account is removed").await?;
+        }
         User::List(users) => list(&users).await?,
         User::Show(shown) => show(&shown).await?,
         User::Password(new) => password(&new).await?,
@@ -23,6 +28,7 @@ pub(super) async fn run(user: User) -> anyhow::Result<ExitCode> {
         User::Disable(one) => {
             let is_new = existing(&one.file).await?.disable(&one.email).await?;
             note(is_new, &one.email, "is disabled already");
+            revoke(&one, "the account is disabled").await?;
         }
         User::Enable(one) => {
             let is_new = existing(&one.file).await?.enable(&one.email).await?;
@@ -50,7 +56,7 @@ async fn password(new: &NewPassword) -> anyhow::Result<()> {
     let accounts = storing(Accounts::existing(&config.auth.sql).await?, new, &config)?;
     let state = accounts.set_password(&new.user.email, &read_password("New password: ")?).await?;
     note(state != State::Disabled, &new.user.email, "is still disabled");
-    Ok(())
+    revoke(&new.user, "the password is changed").await
 }
 
 /// Where SCRAM is offered, a password under any other scheme would be refused by it.
@@ -120,4 +126,17 @@ fn config(file: &ConfigFile) -> anyhow::Result<Config> {
 
 async fn existing(file: &ConfigFile) -> anyhow::Result<Accounts> {
     Ok(Accounts::existing(&config(file)?.auth.sql).await?)
+}
+
+/// Tells the services, so that the old password is of no use at once and open sessions end. `done` is what cannot be taken
+/// back if they cannot be told.
+async fn revoke(one: &OneUser, done: &str) -> anyhow::Result<()> {
+    let config = one.file.load(Service::Auth)?;
+    let told = async { block::announcer(&config).await?.revoke(&one.email).await.map_err(anyhow::Error::from) };
+    told.await.with_context(|| {
+        format!(
+            "{done}, but the running services could not be told: they may take what they knew for auth.cache_ttl more, \
+             and open sessions go on. Do it again when Redis is back"
+        )
+    })
 }

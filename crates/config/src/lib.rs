@@ -96,7 +96,7 @@ impl Service {
         match self {
             Self::All => true,
             Self::Frontend => !matches!(table, "auth" | "delivery"),
-            Self::Auth => matches!(table, "auth" | "rpc" | "log" | "hostname"),
+            Self::Auth => matches!(table, "auth" | "rpc" | "log" | "hostname" | "redis"),
             Self::Delivery => !matches!(table, "auth" | "frontend" | "tls" | "rpc"),
         }
     }

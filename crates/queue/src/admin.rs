@@ -145,7 +145,7 @@ pub struct Filter {
     pub sender: Option<String>,
     /// Only with this recipient, who has no final state yet (the domain in any case).
     pub recipient: Option<String>,
-    /// Only from this login.
+    /// Only from this login, in any spelling ([`crate::login_key`]).
     pub login: Option<String>,
     /// Only at least this old.
     pub older_than: Option<Duration>,

@@ -128,23 +128,28 @@ impl Dialler {
 
     /// A connection that passed every check.
     async fn dial(&self) -> Result<Live, String> {
-        let client = tokio::time::timeout(RESPONSE_TIMEOUT, self.address.primary()).await;
-        let client = client.map_err(|_| "no Sentinel answers in time".to_owned())??;
-        let gone = CancellationToken::new();
-        let lost = gone.clone();
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_pipeline_buffer_size(BUFFER)
-            .set_push_sender(move |push: redis::PushInfo| -> Result<(), redis::aio::SendError> {
-                if push.kind == PushKind::Disconnection {
-                    lost.cancel();
-                }
-                Ok(())
-            });
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-        let live = Live::new(connection.map_err(|error| error.to_string())?, gone);
+        let live = open(&self.address, RESPONSE_TIMEOUT).await?;
         self.check.run(&live).await?;
         Ok(live)
     }
+}
+
+/// A connection of which nothing is known but that somebody answers; `patience` is for each answer.
+pub(crate) async fn open(address: &Address, patience: Duration) -> Result<Live, String> {
+    let client = tokio::time::timeout(RESPONSE_TIMEOUT, address.primary()).await;
+    let client = client.map_err(|_| "no Sentinel answers in time".to_owned())??;
+    let gone = CancellationToken::new();
+    let lost = gone.clone();
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(patience))
+        .set_pipeline_buffer_size(BUFFER)
+        .set_push_sender(move |push: redis::PushInfo| -> Result<(), redis::aio::SendError> {
+            if push.kind == PushKind::Disconnection {
+                lost.cancel();
+            }
+            Ok(())
+        });
+    let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+    Ok(Live::new(connection.map_err(|error| error.to_string())?, gone))
 }

@@ -45,6 +45,9 @@ pub(crate) enum Fault {
     /// Not executed.
     #[error("{0}")]
     Refused(String),
+    /// Not executed: this login of Redis must not (ACL). Waiting does not help.
+    #[error("{0}")]
+    Forbidden(String),
     /// Nobody knows.
     #[error("{0}")]
     Unknown(String),
@@ -60,7 +63,7 @@ impl From<Fault> for EnqueueError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Full => Self::Full,
-            Fault::Refused(text) | Fault::Unknown(text) => Self::Unavailable(text),
+            Fault::Refused(text) | Fault::Forbidden(text) | Fault::Unknown(text) => Self::Unavailable(text),
         }
     }
 }
@@ -93,9 +96,11 @@ impl From<RedisError> for Fault {
 fn classify(code: &str, text: String) -> Fault {
     match code {
         "OOM" => Fault::Full,
+        "NOPERM" => Fault::Forbidden(text),
         "READONLY" | "NOREPLICAS" | "MISCONF" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "ASK"
-        | "TRYAGAIN" | "CROSSSLOT" | "BUSY" | "NOSCRIPT" | "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED"
-        | "EXECABORT" => Fault::Refused(text),
+        | "TRYAGAIN" | "CROSSSLOT" | "BUSY" | "NOSCRIPT" | "NOAUTH" | "WRONGPASS" | "DENIED" | "EXECABORT" => {
+            Fault::Refused(text)
+        }
         _ => Fault::Unknown(text),
     }
 }

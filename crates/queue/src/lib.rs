@@ -16,7 +16,8 @@
 //! Beside the partitions there are the registry with what workers can read, `{kq:cfg}` and `{kq:cfg}readers`, and the
 //! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`] and [`Guesses`], and what servers said of
 //! recipients, `{V:<n>}`, see [`Verifications`], how many connections clients have, `{C:<client>}`, see [`Headcount`], and
-//! policies of domains, `{T:<domain>}`, see [`KeptPolicies`]. docs/stored-formats.md has the octets of all.
+//! policies of domains, `{T:<domain>}`, see [`KeptPolicies`], and who is blocked or was revoked, `{R}blocks` and `{R}log`, see
+//! [`Revocations`]. docs/stored-formats.md has the octets of all.
 
 mod address;
 mod admin;
@@ -44,6 +45,7 @@ mod policies;
 mod queue;
 mod readers;
 mod record;
+mod revocation;
 mod script;
 pub mod server;
 mod server_check;
@@ -62,9 +64,10 @@ pub use job::{Job, Lease, Offer, Settled, Settlement};
 pub use ledger::{Charge, Payer};
 pub use limit::{Granted, Limiter};
 pub use message::{Accept, Body, Destination, Message, Notice, Origin, UnixMillis};
-pub use metrics::{describe_metrics, describe_worker_metrics};
+pub use metrics::{describe_metrics, describe_revocation_metrics, describe_worker_metrics};
 pub use policies::{KeptPolicies, KeptPolicy};
 pub use queue::Queue;
+pub use revocation::{Announcer, Block, Position, Revocations, Target, TargetError, login_key};
 pub use settings::{Health, Settings};
 pub use staffetta_config::{Durability, Rate};
 pub use verification::{Verification, Verifications};

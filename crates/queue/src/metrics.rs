@@ -1,10 +1,14 @@
 //! What only the queue itself can count.
 
-use metrics::{Counter, counter, describe_counter};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 const AMBIGUOUS: &str = "staffetta_queue_enqueue_ambiguous_total";
 const UNREADABLE: &str = "staffetta_queue_unreadable_total";
 const WITHDRAW_FAILED: &str = "staffetta_queue_withdraw_failed_total";
+const REVOCATIONS: &str = "staffetta_revocations_total";
+const REVOCATION_GAPS: &str = "staffetta_revocation_gaps_total";
+const REVOCATIONS_CURRENT: &str = "staffetta_revocations_current";
+const BLOCKS: &str = "staffetta_blocks";
 
 /// Declares the families, so that they show as zero before anything happens. For the service that accepts mail.
 pub fn describe_metrics() {
@@ -33,4 +37,40 @@ pub(crate) fn ambiguous() -> Counter {
 /// A message was refused, may have landed, and could not be withdrawn.
 pub(crate) fn withdraw_failed() -> Counter {
     counter!(WITHDRAW_FAILED)
+}
+
+/// The families of a service that follows revocations.
+pub fn describe_revocation_metrics() {
+    describe_counter!(REVOCATIONS, "Entries of the journal of revocations that this pod has read, by what they say.");
+    describe_counter!(REVOCATION_GAPS, "How often the journal had a gap, so that every login had to be asked again.");
+    describe_gauge!(REVOCATIONS_CURRENT, "Whether this pod hears of revocations now.");
+    describe_gauge!(BLOCKS, "Logins, networks of clients and domains that are blocked, as this pod knows, by kind.");
+    for what in ["revoke", "block", "unblock", "unknown"] {
+        revocation(what).increment(0);
+    }
+    revocation_gaps().increment(0);
+    revocations_current().set(0.0);
+    for kind in ["login", "client", "domain"] {
+        blocks(kind).set(0.0);
+    }
+}
+
+/// An entry of the journal.
+pub(crate) fn revocation(what: &'static str) -> Counter {
+    counter!(REVOCATIONS, "what" => what)
+}
+
+/// Entries were missing.
+pub(crate) fn revocation_gaps() -> Counter {
+    counter!(REVOCATION_GAPS)
+}
+
+/// 1 while nothing is missed.
+pub(crate) fn revocations_current() -> Gauge {
+    gauge!(REVOCATIONS_CURRENT)
+}
+
+/// How many of a kind are blocked.
+pub(crate) fn blocks(kind: &'static str) -> Gauge {
+    gauge!(BLOCKS, "kind" => kind)
 }

@@ -137,6 +137,21 @@ scripts! {
         keys: due back_off; key_groups: ;
         args: destination rest; arg_groups: ;
     }
+    /// Tells all pods to ask again about a login.
+    Revoke(" flags=allow-oom", "common_tell.lua", "revoke.lua") {
+        keys: journal; key_groups: ;
+        args: target length; arg_groups: ;
+    }
+    /// Blocks a login, a network or a domain.
+    Block(" flags=allow-oom", "common_now.lua", "common_tell.lua", "block.lua") {
+        keys: journal blocks ends; key_groups: ;
+        args: target life reason room length; arg_groups: ;
+    }
+    /// Ends such a block.
+    Unblock(" flags=allow-oom", "common_tell.lua", "unblock.lua") {
+        keys: journal blocks ends; key_groups: ;
+        args: target length; arg_groups: ;
+    }
     /// Takes jobs out of the way.
     Hold(" flags=allow-oom", "hold.lua") {
         keys: held due back_off; key_groups: waiting;

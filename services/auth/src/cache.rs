@@ -1,21 +1,27 @@
 //! Credentials that were verified a moment ago, so that a provider's hundreds of sessions with one login cost one hash.
 //!
 //! Neither login nor password is kept: the key is an HMAC-SHA-256 of all that decided under a secret that this process
-//! made at its start, the value is the login as the back end spells it. Only successes are kept. **A changed password, or an
-//! account removed, takes effect at the latest after `auth.cache_ttl`**; "0s" turns the cache off. Identical
+//! made at its start, the value is the login as the back end spells it. Only successes are kept, for `auth.cache_ttl`; "0s"
+//! turns the cache off. **A login that is revoked (`staffetta user …`) is asked anew at once**, and while this process may be
+//! missing a revocation, because Redis is away or a frontend has read further, nothing counts that is older than a second.
+//! What is changed in the database by other means takes effect after `auth.cache_ttl`. Identical
 //! verifications that run at the same time share one result, be it yes or no: a flood with one wrong password costs one
 //! hash at a time.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use moka::future::Cache;
 use sha2::Sha256;
+use staffetta_queue::{Position, Revocations};
 
 /// Entries kept at most; each takes some 200 octets.
 const MAX_ENTRIES: u64 = 100_000;
+
+/// How old an entry may be while revocations may be missing.
+const BLIND: Duration = Duration::from_secs(1);
 
 /// What credentials are found under.
 pub(crate) type Key = [u8; 32];
@@ -24,15 +30,59 @@ pub(crate) type Key = [u8; 32];
 #[derive(Clone)]
 pub(crate) struct Verified {
     secret: zeroize::Zeroizing<[u8; 32]>,
-    entries: Cache<Key, Arc<str>>,
+    entries: Cache<Key, Entry>,
     kept: bool,
+    revocations: Revocations,
+    ahead: Arc<Mutex<Option<Ahead>>>,
+}
+
+/// Credentials that were right.
+#[derive(Clone)]
+struct Entry {
+    login: Arc<str>,
+    /// What had been heard of revocations when the back end was asked.
+    since: u64,
+    /// When that was.
+    asked: Instant,
+}
+
+/// A frontend has read further in the journal than we have.
+#[derive(Clone, Copy)]
+struct Ahead {
+    place: Position,
+    noticed: Instant,
 }
 
 impl Verified {
     /// Keeps entries for `ttl`; keeps none if it is zero.
-    pub(crate) fn new(ttl: Duration) -> Self {
+    pub(crate) fn new(ttl: Duration, revocations: Revocations) -> Self {
         let entries = Cache::builder().max_capacity(MAX_ENTRIES).time_to_live(ttl).build();
-        Self { secret: rand::random::<[u8; 32]>().into(), entries, kept: !ttl.is_zero() }
+        let secret = rand::random::<[u8; 32]>().into();
+        Self { secret, entries, kept: !ttl.is_zero(), revocations, ahead: Arc::default() }
+    }
+
+    /// A frontend that asks has read the journal up to here.
+    pub(crate) fn heard_by_others(&self, place: Position) {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        if ahead.is_none_or(|ahead| ahead.place < place) {
+            *ahead = Some(Ahead { place, noticed: Instant::now() });
+        }
+    }
+
+    /// Is what the back end said then still to be believed?
+    fn is_good(&self, entry: &Entry) -> bool {
+        if self.revocations.is_revoked(&entry.login, entry.since) {
+            return false;
+        }
+        if !self.revocations.is_current() && entry.asked.elapsed() > BLIND {
+            return false;
+        }
+        match *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Ahead { place, noticed }) if self.revocations.place().is_none_or(|here| here < place) => {
+                entry.asked > noticed
+            }
+            _ => true,
+        }
     }
 
     /// The key of credentials, made from everything on which it depends whether they are right. `None` if nothing is
@@ -51,21 +101,37 @@ impl Verified {
         Some(mac.finalize().into_bytes().into())
     }
 
-    /// The login of these credentials, if they were verified within the time to live.
+    /// The login of these credentials, if they were verified within the time to live and nothing has happened since.
     pub(crate) async fn find(&self, key: Option<&Key>) -> Option<Arc<str>> {
-        self.entries.get(key?).await
+        let entry = self.entries.get(key?).await?;
+        if self.is_good(&entry) {
+            return Some(entry.login);
+        }
+        self.entries.invalidate(key?).await;
+        None
     }
 
-    /// Verifies with `verify`, together with all who ask for the same at this moment, and keeps a success.
-    pub(crate) async fn verify<E: Send + Sync + 'static>(
+    /// Verifies with `verify`, together with all who ask for the same at this moment, and keeps a success. One that was
+    /// under way when the login was revoked may be about the password of before: it is asked once more.
+    pub(crate) async fn verify<E: Send + Sync + 'static, F>(
         &self,
         key: Option<Key>,
-        verify: impl Future<Output = Result<Arc<str>, E>>,
-    ) -> Result<Arc<str>, Arc<E>> {
-        match key {
-            Some(key) => self.entries.try_get_with(key, verify).await,
-            None => verify.await.map_err(Arc::new),
+        verify: impl Fn() -> F,
+    ) -> Result<Arc<str>, Arc<E>>
+    where
+        F: Future<Output = Result<Arc<str>, E>>,
+    {
+        let ask = || async {
+            let (since, asked) = (self.revocations.version(), Instant::now());
+            verify().await.map(|login| Entry { login, since, asked })
+        };
+        let Some(key) = key else { return ask().await.map(|entry| entry.login).map_err(Arc::new) };
+        let entry = self.entries.try_get_with(key, ask()).await?;
+        if self.is_good(&entry) {
+            return Ok(entry.login);
         }
+        self.entries.invalidate(&key).await;
+        ask().await.map(|entry| entry.login).map_err(Arc::new)
     }
 }
 
@@ -74,15 +140,24 @@ impl Verified {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use staffetta_config::Config;
+
     use super::*;
+
+    /// Without a Redis: entries count for a second.
+    fn verified(ttl: Duration) -> Verified {
+        let config = Config::parse("hostname = \"a.example\"\nredis.url = \"redis://127.0.0.1:1\"\n", "t").unwrap();
+        let revocations = Revocations::follow(&(&config).into(), tokio_util::sync::CancellationToken::new()).unwrap();
+        Verified::new(ttl, revocations)
+    }
 
     fn john(cache: &Verified, password: &str) -> Option<Key> {
         cache.key([&b"john"[..], password.as_bytes()])
     }
 
-    #[test]
-    fn no_two_lists_of_parts_have_one_key() {
-        let cache = Verified::new(Duration::from_secs(60));
+    #[tokio::test]
+    async fn no_two_lists_of_parts_have_one_key() {
+        let cache = verified(Duration::from_secs(60));
         let lists: [&[&[u8]]; 4] = [&[b"ab", b"c"], &[b"a", b"bc"], &[b"abc"], &[b"abc", b""]];
         let keys: Vec<_> = lists.iter().map(|parts| cache.key(parts.iter().copied())).collect();
         assert!((1..keys.len()).all(|at| !keys[..at].contains(&keys[at])));
@@ -90,35 +165,35 @@ mod tests {
 
     #[tokio::test]
     async fn a_success_is_found_again_under_the_same_password_only() {
-        let cache = Verified::new(Duration::from_secs(60));
-        cache.verify(john(&cache, "summersun"), async { Ok::<_, ()>("John".into()) }).await.unwrap();
+        let cache = verified(Duration::from_secs(60));
+        cache.verify(john(&cache, "summersun"), || async { Ok::<_, ()>("John".into()) }).await.unwrap();
         assert_eq!(cache.find(john(&cache, "summersun").as_ref()).await.as_deref(), Some("John"));
         assert_eq!(cache.find(john(&cache, "summersum").as_ref()).await, None);
     }
 
     #[tokio::test]
     async fn a_refusal_is_not_kept() {
-        let cache = Verified::new(Duration::from_secs(60));
-        cache.verify(john(&cache, "x"), async { Err::<Arc<str>, _>(()) }).await.unwrap_err();
+        let cache = verified(Duration::from_secs(60));
+        cache.verify(john(&cache, "x"), || async { Err::<Arc<str>, _>(()) }).await.unwrap_err();
         assert_eq!(cache.find(john(&cache, "x").as_ref()).await, None);
     }
 
     #[tokio::test]
     async fn without_a_time_to_live_nothing_is_kept() {
-        let cache = Verified::new(Duration::ZERO);
-        cache.verify(john(&cache, "x"), async { Ok::<_, ()>("John".into()) }).await.unwrap();
+        let cache = verified(Duration::ZERO);
+        cache.verify(john(&cache, "x"), || async { Ok::<_, ()>("John".into()) }).await.unwrap();
         assert_eq!(cache.find(john(&cache, "x").as_ref()).await, None);
     }
 
     #[tokio::test]
     async fn those_who_ask_at_the_same_time_share_one_verification() {
-        let cache = Verified::new(Duration::from_secs(60));
+        let cache = verified(Duration::from_secs(60));
         let (calls, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
         let asking: Vec<_> = (0..20)
             .map(|_| {
                 let (cache, calls, gate) = (cache.clone(), Arc::clone(&calls), Arc::clone(&gate));
                 tokio::spawn(async move {
-                    let verify = async {
+                    let verify = || async {
                         calls.fetch_add(1, Ordering::Relaxed);
                         gate.acquire().await.unwrap().forget();
                         Err::<Arc<str>, _>("wrong")

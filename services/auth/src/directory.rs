@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use moka::future::Cache;
 use staffetta_config::{Auth, Backend};
+use staffetta_queue::Revocations;
 
 use crate::address;
 use crate::cache::Verified;
@@ -68,14 +69,16 @@ pub(crate) enum Logins {
 pub(crate) struct Directory {
     logins: Logins,
     verified: Verified,
-    owned: Cache<(String, String), ()>,
+    /// Pairs of login and sender, with what had been heard of revocations.
+    owned: Cache<(String, String), u64>,
+    revocations: Revocations,
 }
 
 impl Directory {
     /// Over the back end of this configuration; connects in the background. Hashes one password, so call it off the
     /// async threads' hot path.
-    pub(crate) fn new(config: &Auth, metrics: &Metrics) -> anyhow::Result<Self> {
-        let verified = Verified::new(config.cache_ttl);
+    pub(crate) fn new(config: &Auth, metrics: &Metrics, revocations: Revocations) -> anyhow::Result<Self> {
+        let verified = Verified::new(config.cache_ttl, revocations.clone());
         let logins = match config.backend {
             Backend::Sql => {
                 let store = Store::new(&config.sql, metrics.clone())?;
@@ -91,7 +94,7 @@ impl Directory {
             }
         };
         let owned = Cache::builder().max_capacity(MAX_SENDERS).time_to_live(SENDER_TTL.min(config.cache_ttl)).build();
-        Ok(Self { logins, verified, owned })
+        Ok(Self { logins, verified, owned, revocations })
     }
 
     /// Who knows the accounts, for an exchange.
@@ -142,9 +145,10 @@ impl Directory {
     pub(crate) async fn owns(&self, login: &str, sender: &str) -> Result<bool, LookUpError> {
         let Some(store) = self.store() else { return Ok(login.to_lowercase() == sender.to_lowercase()) };
         let pair = (login.to_owned(), sender.to_owned());
-        if self.owned.get(&pair).await.is_some() {
+        if self.owned.get(&pair).await.is_some_and(|since| !self.revocations.is_revoked(login, since)) {
             return Ok(true);
         }
+        let since = self.revocations.version();
         for key in address::keys(sender) {
             let owners = store.owners(&key, login).await?;
             if owners.is_empty() {
@@ -152,7 +156,7 @@ impl Directory {
             }
             let owned = owners.iter().any(|owner| owner.eq_ignore_ascii_case(login));
             if owned {
-                self.owned.insert(pair, ()).await;
+                self.owned.insert(pair, since).await;
             }
             return Ok(owned);
         }

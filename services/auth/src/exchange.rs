@@ -38,7 +38,7 @@ struct Ours {
 /// Who asks, and how.
 struct Context {
     name: String,
-    client: Client,
+    client: Box<Client>,
     metrics: Metrics,
 }
 
@@ -54,10 +54,13 @@ impl Exchange {
     /// Begins with the first message of the stream.
     pub(crate) async fn start(start: Start, directory: &Directory, metrics: Metrics) -> Progress {
         let initial = start.initial_response.map(|octets| Zeroizing::new(Vec::from(octets)));
-        let context = Context { name: start.mechanism, client: start.client.unwrap_or_default(), metrics };
+        let context = Context { name: start.mechanism, client: Box::new(start.client.unwrap_or_default()), metrics };
+        if let Ok(place) = context.client.revocations.parse() {
+            directory.verified().heard_by_others(place);
+        }
         match directory.logins() {
             Logins::Dovecot(dovecot, _) => {
-                let (name, client) = (context.name.clone(), context.client.clone());
+                let (name, client) = (context.name.clone(), Client::clone(&context.client));
                 let told = dovecot.start(directory.verified().clone(), name, initial, client).await;
                 context.told(told)
             }
@@ -140,7 +143,7 @@ impl Context {
     /// Logs, counts and answers. The password is nowhere near.
     fn refused(&self, reason: Reason, login: &str, detail: &str) -> AuthenticateResponse {
         self.metrics.result(&self.name, result(reason));
-        let Client { ip, listener, session, .. } = &self.client;
+        let Client { ip, listener, session, .. } = &*self.client;
         let label = result(reason).label();
         // One event at two levels: `tracing` wants the level to be constant.
         macro_rules! log {

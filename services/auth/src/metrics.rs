@@ -186,6 +186,7 @@ fn code_name(code: tonic::Code) -> &'static str {
 }
 
 fn describe() {
+    staffetta_queue::describe_revocation_metrics();
     describe_counter!(HANDLED, "Calls answered, by method and gRPC status. A refused login is an OK.");
     describe_counter!(RESULTS, "SASL exchanges ended, by mechanism and result.");
     describe_counter!(CACHE, "Credentials found in the cache of verified ones (hit) or verified anew (miss).");

@@ -82,7 +82,7 @@ impl Passwords {
         self.metrics.cache(cached.is_some());
         match cached {
             Some(login) => Ok(login),
-            None => self.verified.verify(key, self.verify(credentials)).await,
+            None => self.verified.verify(key, || self.verify(credentials)).await,
         }
     }
 
@@ -190,7 +190,11 @@ mod tests {
         let mut connection = SqliteConnection::connect(&url).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(rows)).execute(&mut connection).await.unwrap();
         let store = Store::new(&sql, Metrics::new()).unwrap();
-        (Passwords::new(store, Verified::new(Duration::ZERO), Decoys::new(None), Metrics::new()).unwrap(), cheap)
+        let config = Config::parse("hostname = \"a.example\"\nredis.url = \"redis://127.0.0.1:1\"\n", "t").unwrap();
+        let end = tokio_util::sync::CancellationToken::new();
+        let revocations = staffetta_queue::Revocations::follow(&(&config).into(), end).unwrap();
+        let verified = Verified::new(Duration::ZERO, revocations);
+        (Passwords::new(store, verified, Decoys::new(None), Metrics::new()).unwrap(), cheap)
     }
 
     fn seen(passwords: &Passwords) -> String {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use staffetta_config::Config;
 use staffetta_proto::auth::v1::auth_service_server::AuthServiceServer;
+use staffetta_queue::Revocations;
 use staffetta_transport::shutdown::Hangup;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::directory::Directory;
@@ -28,6 +29,9 @@ const AGE_GRACE: Duration = Duration::from_secs(360);
 
 /// How often the certificate files are looked at.
 const RELOAD: Duration = Duration::from_secs(10);
+
+/// How long a start waits for the journal of revocations. Without it the pod works, and believes less.
+const JOURNAL: Duration = Duration::from_secs(1);
 
 /// The longest drain.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -47,6 +51,8 @@ pub struct Server {
     /// What the back end said at the start, if it was not there.
     problem: Option<String>,
     metrics: Metrics,
+    /// Ends what goes on beside the calls.
+    background: DropGuard,
 }
 
 impl Server {
@@ -58,7 +64,11 @@ impl Server {
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         let auth = &config.auth;
         let metrics = Metrics::new();
-        let directory = Arc::new(Directory::new(auth, &metrics)?);
+        let background = CancellationToken::new();
+        let revocations = Revocations::follow(&config.into(), background.clone()).context("redis")?;
+        // What is found out before this pod has read the journal would have to be found out again.
+        revocations.is_current_within(JOURNAL).await;
+        let directory = Arc::new(Directory::new(auth, &metrics, revocations)?);
         let tls = MutualTls::load(&config.rpc).context("[rpc]")?;
         let grpc = listen(auth.listen, "auth.listen").await?;
         let http = listen(auth.http, "auth.http").await?;
@@ -67,7 +77,7 @@ impl Server {
             Err(error) if error.is_permanent() => anyhow::bail!("{error}"),
             Err(error) => Some(error.to_string()),
         };
-        Ok(Self { grpc, http, tls, directory, problem, metrics })
+        Ok(Self { grpc, http, tls, directory, problem, metrics, background: background.drop_guard() })
     }
 
     /// Where gRPC is served; of use when the configuration leaves the port to the system.
@@ -82,7 +92,7 @@ impl Server {
 
     /// Serves until `shutdown`, lets calls under way finish, and closes the back end.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { grpc, http, tls, directory, problem, metrics } = self;
+        let Self { grpc, http, tls, directory, problem, metrics, background: _background } = self;
         let readiness = Readiness::new();
         let (health, health_service) = tonic_health::server::health_reporter();
         let probe =

@@ -17,6 +17,8 @@ use crate::limits::{Full, Guest, Slot};
 pub(crate) enum Turned {
     /// Without a word: the header was bad, late, or not to be sent. Told and counted already.
     Away,
+    /// An operator has blocked this client.
+    Blocked(SocketAddr),
     /// There is no place for the client that the header names.
     Full(SocketAddr, Full),
 }
@@ -29,6 +31,9 @@ pub(crate) async fn identify(
     slot: &mut Slot,
 ) -> Result<Peer, Turned> {
     let mut peer = locate(door, tcp, address, slot).await?;
+    if !peer.nameless && door.shared.revocations.is_client_blocked(peer.address.ip()) {
+        return Err(Turned::Blocked(peer.address));
+    }
     Box::pin(slot.confirm()).await.map_err(|full| Turned::Full(peer.address, full))?;
     if let Some(names) = door.shared.names.as_ref().filter(|_| !peer.nameless) {
         peer.name = Box::pin(names.of(peer.address.ip())).await;

@@ -72,7 +72,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     }
     let (limits, end) = (Arc::clone(&shared.limits), background.clone());
     tokio::spawn(async move { end.run_until_cancelled(limits.share()).await });
-    let readiness = Readiness::new(shared.queue.clone(), auth);
+    let readiness = Readiness::new(shared.queue.clone(), auth, shared.revocations.clone());
     let draining = readiness.draining();
     tokio::spawn(http::serve(http_listener, move || readiness.check(), background.clone()));
     // Also without certificates: SIGHUP must not end the process.

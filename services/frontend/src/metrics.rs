@@ -14,7 +14,8 @@ use staffetta_smtp::server::Activity;
 use tonic::{Code, Status};
 
 /// What a login attempt came to; values of the label `result`.
-pub(crate) const AUTH_RESULTS: [&str; 6] = ["success", "failed", "malformed", "aborted", "unavailable", "limited"];
+pub(crate) const AUTH_RESULTS: [&str; 7] =
+    ["success", "failed", "malformed", "aborted", "unavailable", "limited", "blocked"];
 
 /// Handles that belong to one listener.
 pub(crate) struct ListenerMetrics {
@@ -238,6 +239,7 @@ impl Rpc {
 
 fn describe() {
     staffetta_queue::describe_metrics();
+    staffetta_queue::describe_revocation_metrics();
     staffetta_transport::dns::describe_metrics();
     describe_counter!("staffetta_smtp_connections_total", "Connections accepted, by listener and its TLS mode.");
     describe_gauge!("staffetta_smtp_connections_active", "Connections open now.");

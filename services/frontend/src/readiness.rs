@@ -1,6 +1,6 @@
 //! May this pod take mail now? What `/readyz` says.
 
-use staffetta_queue::{Health, Queue};
+use staffetta_queue::{Health, Queue, Revocations};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
@@ -10,12 +10,13 @@ pub(crate) struct Readiness {
     queue: Queue,
     /// `None` if no listener can ask it anything.
     auth: Option<Auth>,
+    revocations: Revocations,
     draining: CancellationToken,
 }
 
 impl Readiness {
-    pub(crate) fn new(queue: Queue, auth: Option<Auth>) -> Self {
-        Self { queue, auth, draining: CancellationToken::new() }
+    pub(crate) fn new(queue: Queue, auth: Option<Auth>, revocations: Revocations) -> Self {
+        Self { queue, auth, revocations, draining: CancellationToken::new() }
     }
 
     /// Cancel it to say for good: not ready.
@@ -32,6 +33,9 @@ impl Readiness {
             Health::Ready => {}
             Health::Full => return Err("the queue is full".to_owned()),
             Health::Down(reason) => return Err(format!("the queue is not writable: {reason}")),
+        }
+        if !self.revocations.is_current() {
+            return Err("Redis does not say who is blocked".to_owned());
         }
         match &self.auth {
             Some(auth) if !auth.is_reachable() => Err("the auth service is not reachable".to_owned()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use staffetta_config::ListenerTls;
+use staffetta_smtp::Reply;
 use staffetta_telemetry::maillog;
 use staffetta_transport::listen;
 use tokio::net::{TcpListener, TcpStream};
@@ -32,7 +33,7 @@ pub(crate) async fn serve(door: Arc<Door>, listener: TcpListener, sessions: Task
             Ok(slot) => {
                 sessions.spawn(arrive(Arc::clone(&door), tcp, address, slot));
             }
-            Err(full) => refuse(&door, &tcp, address, full),
+            Err(full) => refuse_full(&door, &tcp, address, full),
         }
     }
 }
@@ -45,7 +46,10 @@ async fn arrive(door: Arc<Door>, mut tcp: TcpStream, address: SocketAddr, mut sl
     };
     match who {
         Ok(peer) => session(&door, tcp, peer, &mut slot).await,
-        Err(Turned::Full(client, full)) => refuse(&door, &tcp, client, full),
+        Err(Turned::Full(client, full)) => refuse_full(&door, &tcp, client, full),
+        Err(Turned::Blocked(client)) => {
+            refuse(&door, &tcp, client, &Reply::client_rejected(&client.ip().to_string()), "client_blocked");
+        }
         Err(Turned::Away) => {}
     }
     drop(slot);
@@ -64,10 +68,13 @@ async fn session(door: &Door, tcp: TcpStream, peer: Peer, slot: &mut Slot) {
     door.metrics.active.decrement(1.0);
 }
 
+fn refuse_full(door: &Door, tcp: &TcpStream, address: SocketAddr, full: Full) {
+    refuse(door, tcp, address, &door.over_limit(full, address.ip()), "connections");
+}
+
 /// Says why and hangs up. Never waits: the answer fits into an empty send buffer, or the client does not get it.
-fn refuse(door: &Door, tcp: &TcpStream, address: SocketAddr, full: Full) {
-    let reply = door.over_limit(full, address.ip());
-    metrics::rejection("CONNECT", reply.code(), "connections").increment(1);
+fn refuse(door: &Door, tcp: &TcpStream, address: SocketAddr, reply: &Reply, reason: &'static str) {
+    metrics::rejection("CONNECT", reply.code(), reason).increment(1);
     if door.tls != ListenerTls::Implicit {
         let mut out = BytesMut::new();
         reply.write(&mut out);

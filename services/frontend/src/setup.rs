@@ -10,7 +10,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use staffetta_config::{Config, Frontend, Listener, ListenerKind, ListenerTls};
 use staffetta_policy::relay::{self, Postmaster, Rules};
 use staffetta_policy::routing::Pattern;
-use staffetta_queue::Queue;
+use staffetta_queue::{Queue, Revocations};
 use staffetta_smtp::server::{BareLf, Kind, Settings};
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::tls::{Certificates, Pair};
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) hostname: String,
     pub(crate) queue: Queue,
     pub(crate) auth: Auth,
+    /// Who may not send any longer.
+    pub(crate) revocations: Revocations,
     pub(crate) intake: Intake,
     /// What clients are called, if that is looked up.
     pub(crate) names: Option<Names>,
@@ -73,6 +75,7 @@ impl Shared {
         background: CancellationToken,
     ) -> anyhow::Result<Self> {
         let frontend = &config.frontend;
+        let revocations = Revocations::follow(&config.into(), background.clone()).context("redis")?;
         let queue = Queue::open(config.into(), background).context("redis")?;
         let auth = Auth::new(config).context("frontend.auth")?;
         let resolver = resolver(config)?;
@@ -83,9 +86,10 @@ impl Shared {
             failures: Failures::new(&queue, frontend.auth_failures_per_client, frontend.auth_failures_per_login),
             messages: frontend.messages_per_login.map(|rate| Quota::new(&queue, "message", rate)),
             names: frontend.reverse_dns.then(|| Names::new(resolver.clone())),
-            intake: intake(config, queue.clone(), auth.clone(), resolver)?,
+            intake: intake(config, queue.clone(), auth.clone(), resolver, revocations.clone())?,
             queue,
             auth,
+            revocations,
             metrics: Metrics::new(&mechanisms),
             certificates: certificates.cloned(),
             proxies: frontend.proxy_from.clone(),
@@ -215,10 +219,16 @@ pub(crate) fn resolver(config: &Config) -> anyhow::Result<Resolver> {
 }
 
 /// What every message goes through.
-pub(crate) fn intake(config: &Config, queue: Queue, auth: Auth, resolver: Resolver) -> anyhow::Result<Intake> {
+pub(crate) fn intake(
+    config: &Config,
+    queue: Queue,
+    auth: Auth,
+    resolver: Resolver,
+    revocations: Revocations,
+) -> anyhow::Result<Intake> {
     let rules = rules(config);
     let verifier = asks(config, &rules).then(|| Verifier::new(config, &queue, resolver.clone())).transpose()?;
-    let directory = Directory::new(auth, resolver, verifier);
+    let directory = Directory::new(auth, resolver, verifier, revocations);
     if !config.frontend.verify_recipients && !config.frontend.relay_domains.is_empty() {
         tracing::warn!("frontend.verify_recipients is false: strangers' mail for relay_domains is taken unseen");
     }

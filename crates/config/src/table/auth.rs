@@ -19,8 +19,9 @@ settings! {
         /// Where the accounts are.
         value backend: Backend as Choice<Backend> = "sql",
         /// How long a password that was right is taken as right again without asking the back end, so that a client
-        /// with a connection for each message does not cost a password hash each time. It is also how long a changed
-        /// password goes on working. Kept in memory under a keyed hash. `"0s"` turns it off.
+        /// with a connection for each message does not cost a password hash each time. `staffetta user password` and
+        /// `remove` end it at once, by Redis; a password that is changed in the database by other means goes on working
+        /// for this long. Kept in memory under a keyed hash. `"0s"` turns it off.
         value cache_ttl: Duration as Time<0, 86400000> = "5m",
         /// What AUTH offers, best first, with the accounts in a database; Dovecot has a list of its own. Offer
         /// SCRAM-SHA-256 only when the accounts are stored for it, as `{SCRAM-SHA-256}` or, worse, `{PLAIN}`: clients

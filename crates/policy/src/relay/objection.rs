@@ -7,6 +7,10 @@ use super::Request;
 /// Why a recipient is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Objection {
+    /// An operator has blocked the sender's domain.
+    SenderBlocked,
+    /// An operator has blocked the recipient's domain.
+    RecipientBlocked,
     /// Submission without a login. The session already says so at MAIL; this is the second lock on the door.
     NotLoggedIn,
     /// The login uses somebody else's sender address.
@@ -39,6 +43,8 @@ impl Objection {
     pub fn reply(self, request: &Request<'_>, said: &str) -> Reply {
         let (sender, recipient) = (request.sender.as_str(), request.recipient.as_str());
         match self {
+            Self::SenderBlocked => Reply::sender_blocked(sender),
+            Self::RecipientBlocked => Reply::recipient_blocked(recipient),
             Self::NotLoggedIn => Reply::authentication_required(),
             Self::SenderNotOwned => Reply::sender_not_owned(sender, request.login.unwrap_or_default()),
             Self::SenderUnknown => Reply::lookup_failed(sender),
@@ -60,7 +66,7 @@ impl Objection {
             Self::NotLoggedIn => 530,
             Self::SenderNotOwned => 553,
             Self::SenderUnknown | Self::RecipientUnknown => 451,
-            Self::RelayDenied => 554,
+            Self::RelayDenied | Self::SenderBlocked | Self::RecipientBlocked => 554,
             Self::NotFullyQualified => 504,
             Self::NoSuchRecipient | Self::Undeliverable | Self::DomainNotFound => 550,
             Self::NullMx => 556,
@@ -71,6 +77,8 @@ impl Objection {
     /// A label for metrics.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::SenderBlocked => "sender_blocked",
+            Self::RecipientBlocked => "recipient_blocked",
             Self::NotLoggedIn => "not_logged_in",
             Self::SenderNotOwned => "sender_not_owned",
             Self::SenderUnknown | Self::RecipientUnknown => "lookup_failed",
@@ -86,7 +94,9 @@ impl Objection {
     }
 
     /// All of them, so that metrics can show zeros.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
+        Self::SenderBlocked,
+        Self::RecipientBlocked,
         Self::NotLoggedIn,
         Self::SenderNotOwned,
         Self::SenderUnknown,

@@ -12,6 +12,7 @@ use super::reclaim::parse_member;
 use crate::format::{ReadError, State};
 use crate::partition::{Partition, job_name, parse_job_name};
 use crate::record::Record;
+use crate::revocation::login_key;
 use crate::shared::{Requests, Shared};
 use crate::value::{self, count};
 use crate::{Entry, Error, Filter, Health, JobState, Page, Place, UnixMillis, Unreadable};
@@ -332,11 +333,16 @@ fn read_entry(
     Entry { message: record.message.clone(), jobs }
 }
 
+/// Is it this login, in any spelling?
+fn same(wanted: &str) -> impl Fn(&str) -> bool {
+    move |login| login == wanted || login_key(login) == login_key(wanted)
+}
+
 /// Does a message that is old enough match the rest?
 fn selected(entry: &Entry, filter: &Filter) -> bool {
     let message = &entry.message;
     filter.sender.as_deref().is_none_or(|wanted| wanted == message.envelope.sender.as_str())
-        && filter.login.as_deref().is_none_or(|wanted| message.origin.login.as_deref() == Some(wanted))
+        && filter.login.as_deref().is_none_or(|wanted| message.origin.login.as_deref().is_some_and(same(wanted)))
         && entry.selected(filter).next().is_some()
 }
 

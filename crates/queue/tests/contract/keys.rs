@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use staffetta_queue::{Durability, Filter, Heads, Queue, Rate, Settings, Settlement, Usage, Verification};
+use staffetta_queue::{
+    Announcer, Durability, Filter, Heads, Queue, Rate, Settings, Settlement, Target, Usage, Verification,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, accept, deferred, world, world_with};
@@ -90,6 +92,9 @@ async fn busy(world: &World) {
     world.queue.headcount().claim(&heads, 50).await.unwrap();
     let said = Verification::Undeliverable("no".to_owned());
     world.queue.verifications().remember("mx nobody@x.example", &said, Duration::from_secs(600)).await.unwrap();
+    let announcer = Announcer::connect(&world.settings).await.unwrap();
+    let life = Some(Duration::from_secs(600));
+    assert!(announcer.block(&Target::login("john").unwrap(), life, "a thief").await.unwrap());
     world.queue.policies().keep("x.example", "policy", Duration::from_secs(600)).await.unwrap();
 }
 

@@ -18,6 +18,7 @@ mod limit;
 mod loss;
 mod model;
 mod policies;
+mod revocation;
 mod sentinel;
 mod settle;
 mod unfinished;

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use staffetta_queue::server::{LocalServer, Options};
-use staffetta_queue::{Durability, EnqueueError, Queue};
+use staffetta_queue::{Announcer, Durability, EnqueueError, Queue, Revocations};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -100,6 +100,11 @@ async fn the_queue_follows_its_primary_and_what_was_accepted_is_there() {
         accepted.push(put(&queue, &["a@x.example"], b"x").await.unwrap());
     }
 
+    let url = format!("redis-sentinel://127.0.0.1:{}/mail", sentinel.port);
+    let pod = Revocations::follow(&settings(url.clone()), CancellationToken::new()).unwrap();
+    assert!(pod.is_current_within(PATIENCE).await);
+    let before = pod.version();
+
     first.kill().unwrap();
     until("the replica is promoted", async || sentinel.primary() == Some(two)).await;
     // Alone it confirms nothing, so nothing is accepted.
@@ -113,6 +118,9 @@ async fn the_queue_follows_its_primary_and_what_was_accepted_is_there() {
         Err(_) => false,
     })
     .await;
+    Announcer::connect(&settings(url)).await.unwrap().revoke("john").await.unwrap();
+    until("the new primary is followed", async || pod.is_revoked("john", before)).await;
+    assert!(pod.is_current());
     let mut there: Vec<_> = claim(&queue, "x.example").await.into_iter().map(|job| job.lease.id).collect();
     there.sort();
     accepted.sort();

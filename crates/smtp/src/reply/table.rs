@@ -431,6 +431,36 @@ impl Reply {
         Self::new(454, Status::new(4, 7, 0), text)
     }
 
+    /// Whatever the login was given for is no longer so: its password was changed, or the account is gone.
+    pub fn login_revoked(hostname: &str) -> Self {
+        Self::new(421, Status::new(4, 7, 0), format!("{hostname} Error: the login has changed, authenticate again"))
+    }
+
+    /// An operator has blocked the login of the session.
+    pub fn login_blocked(hostname: &str) -> Self {
+        Self::new(421, Status::new(4, 7, 0), format!("{hostname} Error: this login is blocked"))
+    }
+
+    /// An operator has blocked the client in the middle of its session.
+    pub fn client_blocked(hostname: &str) -> Self {
+        Self::new(421, Status::new(4, 7, 0), format!("{hostname} Error: this client is blocked"))
+    }
+
+    /// An operator has blocked the client, which has just connected.
+    pub fn client_rejected(client: &str) -> Self {
+        Self::new(554, Status::new(5, 7, 1), format!("<{client}>: Client host rejected: Access denied"))
+    }
+
+    /// An operator has blocked the sender's domain.
+    pub fn sender_blocked(sender: &str) -> Self {
+        Self::new(554, Status::new(5, 7, 1), format!("<{sender}>: Sender address rejected: Access denied"))
+    }
+
+    /// An operator has blocked the recipient's domain.
+    pub fn recipient_blocked(recipient: &str) -> Self {
+        Self::new(554, Status::new(5, 7, 1), format!("<{recipient}>: Recipient address rejected: Access denied"))
+    }
+
     /// The peer was silent for too long.
     pub fn timeout(hostname: &str) -> Self {
         Self::new(421, Status::new(4, 4, 2), format!("{hostname} Error: timeout exceeded"))

@@ -87,6 +87,11 @@ impl State {
         matches!(self, Self::Greeting | Self::Ready | Self::Sasl)
     }
 
+    /// Is the next thing that the client says a command, or a response within one?
+    pub(super) fn awaits_command(&self) -> bool {
+        matches!(self, Self::Ready | Self::Mail(_) | Self::Chunks(_) | Self::Sasl)
+    }
+
     /// The transaction at hand, up to the final dot.
     pub(super) fn transaction(&self) -> Option<&Transaction> {
         match self {

@@ -170,6 +170,45 @@ fn shutdown_lets_a_transaction_come_to_its_end_and_no_other_begin() {
     assert!(story.closed);
 }
 
+fn gone() -> Reply {
+    Reply::login_revoked("mx")
+}
+
+const GONE: &str = "421 4.7.0 mx Error: the login has changed, authenticate again\r\n";
+
+#[test]
+fn a_client_that_was_dismissed_hears_it_in_place_of_the_next_answer() {
+    for before in ["", "MAIL FROM:<a@b.c>\r\n", "MAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\n"] {
+        let mut story = Story::begin(Settings::default());
+        story.say("EHLO c\r\n");
+        story.say(before);
+        story.session.dismiss(gone(), ());
+        assert_eq!(story.say("NOOP\r\nDATA\r\n"), GONE, "{before:?}");
+        assert!(story.closed && !story.seen.iter().any(|seen| seen.starts_with("store")), "{before:?}");
+    }
+}
+
+#[test]
+fn who_is_dismissed_within_content_hears_it_at_its_end() {
+    let mut story = Story::in_data(Settings::default());
+    story.say("x\r\n");
+    story.session.dismiss(gone(), ());
+    assert_eq!((story.run().as_str(), story.closed), ("", false));
+    story.refuse_store = Some(gone());
+    assert_eq!(story.say(".\r\nMAIL FROM:<a@b.c>\r\n"), GONE, "once, and nothing behind it");
+    assert!(story.closed);
+}
+
+#[test]
+fn who_is_dismissed_between_chunks_leaves_the_message_unfinished() {
+    let mut story = Story::begin(Settings::default());
+    story.say("EHLO c\r\n");
+    story.say("MAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nBDAT 3\r\nx\r\n");
+    story.session.dismiss(gone(), ());
+    assert_eq!(story.say("BDAT 3 LAST\r\ny\r\n"), GONE);
+    assert!(story.closed && !story.seen.iter().any(|seen| seen.starts_with("store")));
+}
+
 #[test]
 fn shutdown_before_the_greeting_is_the_greeting() {
     let settings = Arc::new(Settings { hostname: "mx".into(), ..Settings::default() });

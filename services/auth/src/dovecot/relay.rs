@@ -118,7 +118,7 @@ impl Asker {
         if name.is_empty() {
             return refused(Reason::Malformed, String::new(), "the login is empty");
         }
-        self.verify(name, &[&message], async {
+        self.verify(name, &[&message], || async {
             let until = Instant::now() + DEADLINE;
             let (_, answer) = self.ask(Some(&message), until).await?;
             Ok(answer)
@@ -127,7 +127,7 @@ impl Asker {
     }
 
     async fn login(&self, name: Message, password: Message) -> Told {
-        self.verify(&name, &[&name, &password], async {
+        self.verify(&name, &[&name, &password], || async {
             let until = Instant::now() + DEADLINE;
             match self.ask(Some(&name), until).await? {
                 (login, Answer::Challenge(_)) => Ok(login.go_on(&password, until).await?.1),
@@ -139,7 +139,10 @@ impl Asker {
 
     /// Looks whether these secrets were right a moment ago, else asks. What Dovecot says may depend on where the client
     /// is (`allow_nets`), and so does what is remembered.
-    async fn verify(&self, name: &[u8], secrets: &[&[u8]], ask: impl Future<Output = Result<Answer, Trouble>>) -> Told {
+    async fn verify<F>(&self, name: &[u8], secrets: &[&[u8]], ask: impl Fn() -> F) -> Told
+    where
+        F: Future<Output = Result<Answer, Trouble>>,
+    {
         let Client { ip, tls, .. } = &self.client;
         let place = [self.mechanism.as_bytes(), ip.as_bytes(), &[u8::from(*tls)]];
         let key = self.verified.key(place.into_iter().chain(secrets.iter().copied()));
@@ -147,7 +150,7 @@ impl Asker {
         self.dovecot.metrics.cache(cached.is_some());
         let outcome = match cached {
             Some(login) => Ok(login),
-            None => self.verified.verify(key, async { judge(ask.await, name) }).await,
+            None => self.verified.verify(key, || async { judge(ask().await, name) }).await,
         };
         match outcome {
             Ok(login) => Told::Success(login),

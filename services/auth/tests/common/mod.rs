@@ -18,6 +18,7 @@ use staffetta_proto::auth::v1::authenticate_response::{Reason, Step as Reply};
 use staffetta_proto::auth::v1::{
     AuthenticateRequest, CheckSenderRequest, Client, GetMechanismsRequest, LookupDomainRequest, LookupRecipientRequest,
 };
+use staffetta_queue::server::LocalServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,7 @@ pub(crate) struct World {
     http: std::net::SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
+    _redis: (LocalServer, tempfile::TempDir),
 }
 
 /// A configuration for free ports; `sql` is the text of `[auth.sql]`, without a cache unless `auth` says otherwise.
@@ -84,13 +86,17 @@ pub(crate) fn dovecot(auth: &str, socket: &str, sql: Option<&str>) -> Config {
 }
 
 impl World {
-    pub(crate) async fn start(config: Config) -> Self {
+    /// With a Redis of its own, through which it would hear of revocations.
+    pub(crate) async fn start(mut config: Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let redis = LocalServer::start(folder.path()).unwrap();
+        config.redis.url = redis.url().into();
         let server = Server::bind(&config).await.unwrap();
         let (address, http) = (server.address().unwrap(), server.http_address().unwrap());
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(server.serve(shutdown.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
-        Self { client: AuthServiceClient::new(channel), address, http, shutdown, task }
+        Self { client: AuthServiceClient::new(channel), address, http, shutdown, task, _redis: (redis, folder) }
     }
 
     /// Ends the service as SIGTERM does, and waits for it.

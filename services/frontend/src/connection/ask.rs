@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::refused::{Refused, message_refused, recipient_refused};
 use super::{Dialog, flush};
 use crate::asked::NOTICEABLE;
-use crate::intake::{Bill, Principal};
+use crate::intake::{Bill, NotQueued, Principal};
 use crate::stream::Stream;
 
 /// How many recipients are looked up ahead, while the client waits for one before them.
@@ -48,9 +48,14 @@ pub(super) async fn wait_for(
 impl Dialog<'_> {
     /// Whatever leaves this process is boxed, so that an idle session stays small.
     pub(super) async fn answer(&mut self, question: Question, input: &[u8]) -> Answer<Refused> {
+        if let Some(refusal) = self.reconsider() {
+            // What came in of a message goes with its place.
+            self.opened = None;
+            return refusal;
+        }
         match question {
             Question::Sasl(step) => Box::pin(self.sasl(step)).await,
-            Question::Mail(_) => self.mail(),
+            Question::Mail(_) => self.mail().await,
             Question::Recipient(recipient) => {
                 let answer = self.recipient(&recipient.address, input).await;
                 self.charge(&recipient, answer)
@@ -63,7 +68,10 @@ impl Dialog<'_> {
         }
     }
 
-    fn mail(&mut self) -> Answer<Refused> {
+    async fn mail(&mut self) -> Answer<Refused> {
+        if !self.knows_all().await {
+            return message_refused(NotQueued::Unavailable);
+        }
         self.began = Instant::now();
         self.bill = Bill::default();
         match self.door.shared.intake.judge_sender() {
@@ -171,6 +179,12 @@ impl Dialog<'_> {
     async fn store(&mut self, envelope: Envelope) -> Answer<Refused> {
         // Without a place for the content the session's own answer is right: an internal error.
         let Some(opened) = self.opened.take() else { return Answer::Proceed };
+        if !self.knows_all().await {
+            return message_refused(NotQueued::Unavailable);
+        }
+        if let Some(refusal) = self.reconsider() {
+            return refusal;
+        }
         match self.door.shared.intake.commit(opened, &self.principal(), envelope).await {
             Ok(stored) => {
                 self.messages += 1;

@@ -26,6 +26,7 @@ impl Dialog<'_> {
             return Answer::Refuse(self.door.over_limit(full, peer.address.ip()), Refused::NoPlace);
         }
         self.peer = peer;
+        self.stand_anew();
         self.memory = Memory::default();
         self.exchange = None;
         self.attempt = None;

@@ -9,6 +9,7 @@ mod client;
 mod record;
 mod refused;
 mod sasl;
+mod standing;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ use crate::intake::{Bill, Login, Memory, Opened, Principal, Tls};
 use crate::limits::Slot;
 use crate::stream::Stream;
 use refused::Refused;
+use standing::Standing;
 
 /// Room for input while commands are expected, and while content is.
 const COMMAND_ROOM: usize = 2 * 1024;
@@ -65,6 +67,8 @@ struct Dialog<'a> {
     /// When MAIL was said.
     began: Instant,
     messages: u64,
+    /// Whether it may go on.
+    standing: Standing,
 }
 
 /// Talks to the client until one of both ends it.
@@ -93,7 +97,10 @@ async fn converse(dialog: &mut Dialog<'_>, tcp: TcpStream) -> io::Result<()> {
                 patience.as_mut().reset(dialog.session.deadline().into());
                 tokio::select! {
                     biased;
-                    read = stream.read_buf(&mut input) => more(read?)?,
+                    read = stream.read_buf(&mut input) => {
+                        more(read?)?;
+                        dialog.reconsider();
+                    }
                     () = &mut patience => dialog.session.on_timeout(&mut output),
                     () = &mut stopped, if !stopping => {
                         stopping = true;
@@ -150,6 +157,7 @@ impl<'a> Dialog<'a> {
             bill: Bill::default(),
             began: now,
             messages: 0,
+            standing: Standing::default(),
         }
     }
 
@@ -287,6 +295,6 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         let size = size(run);
-        assert!(size <= 6720, "{size}");
+        assert!(size <= 6752, "{size}");
     }
 }

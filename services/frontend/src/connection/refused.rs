@@ -26,6 +26,19 @@ pub(super) enum Refused {
     EtrnFailed,
     /// The login has sent as much as it may.
     TooMuchMail,
+    /// The session may not go on.
+    Dismissed(Dismissal),
+}
+
+/// Why a session that was good may not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dismissal {
+    /// What its login was given for has changed.
+    LoginRevoked,
+    /// Its login is blocked.
+    LoginBlocked,
+    /// Its client is blocked.
+    ClientBlocked,
 }
 
 /// Why a login failed.
@@ -43,6 +56,8 @@ pub(super) enum LoginFailure {
     Limited,
     /// Too many logins as this user failed lately.
     LoginLimited,
+    /// An operator has blocked the login.
+    Blocked,
 }
 
 impl Refused {
@@ -55,6 +70,26 @@ impl Refused {
             Self::NoPlace => "connections",
             Self::EtrnFailed => "queue_unavailable",
             Self::TooMuchMail => "messages_per_login",
+            Self::Dismissed(dismissal) => dismissal.label(),
+        }
+    }
+}
+
+impl Dismissal {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::LoginRevoked => "login_revoked",
+            Self::LoginBlocked => "login_blocked",
+            Self::ClientBlocked => "client_blocked",
+        }
+    }
+
+    /// What the client is told.
+    pub(super) fn reply(self, hostname: &str) -> Reply {
+        match self {
+            Self::LoginRevoked => Reply::login_revoked(hostname),
+            Self::LoginBlocked => Reply::login_blocked(hostname),
+            Self::ClientBlocked => Reply::client_blocked(hostname),
         }
     }
 }
@@ -68,6 +103,7 @@ impl LoginFailure {
             Self::Unavailable => "auth_unavailable",
             Self::Limited => "auth_failures",
             Self::LoginLimited => "auth_failures_per_login",
+            Self::Blocked => "login_blocked",
         }
     }
 
@@ -78,12 +114,14 @@ impl LoginFailure {
             Self::Malformed | Self::Mechanism => "malformed",
             Self::Unavailable => "unavailable",
             Self::Limited | Self::LoginLimited => "limited",
+            Self::Blocked => "blocked",
         }
     }
 
     fn reply(self, hostname: &str) -> Reply {
         match self {
-            Self::Credentials => Reply::authentication_failed(),
+            // A thief need not learn why.
+            Self::Credentials | Self::Blocked => Reply::authentication_failed(),
             Self::Malformed => Reply::malformed_credentials(),
             Self::Mechanism => Reply::unknown_mechanism(),
             Self::Unavailable => Reply::authentication_unavailable(),

@@ -14,6 +14,7 @@ impl Dialog<'_> {
         let auth = &shared.auth;
         if let SaslStep::Start { mechanism, .. } = &step {
             self.attempt = Some(mechanism.clone());
+            self.begin_login().await;
         }
         let guess = match self.may_guess(&step).await {
             Ok(guess) => guess,
@@ -30,12 +31,19 @@ impl Dialog<'_> {
                 return Answer::Proceed;
             }
         };
+        let barred = match &progress {
+            Progress::Success(login) => self.bar(login),
+            _ => None,
+        };
         match guess {
-            Some(guess) if matches!(progress, Progress::Success(_)) => guess.right().await,
+            Some(guess) if matches!(progress, Progress::Success(_)) && barred.is_none() => guess.right().await,
             Some(guess) if !progress.is_wrong_credentials() => guess.forgive().await,
             _ => {}
         }
-        self.conclude(progress)
+        match (progress, barred) {
+            (Progress::Success(login), Some(why)) => login_refused(why, Some(login), &self.door.shared.hostname),
+            (progress, _) => self.conclude(progress),
+        }
     }
 
     /// Credentials are only looked at with a token: neither the client nor those who claim to be this login have been wrong
@@ -96,6 +104,7 @@ impl Dialog<'_> {
             session: format!("{}-{}", self.door.name(), address),
             local_ip: local_ip.unwrap_or_default(),
             local_port: self.local.map_or(0, |local| u32::from(local.port())),
+            revocations: self.place(),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use staffetta_mail::Address;
 use staffetta_policy::relay::{Fact, Finding, InDns, Known, Objection, Request, Rules, Step, Verdict, evaluate};
+use staffetta_queue::Revocations;
 use staffetta_transport::dns::{MailDomain, Resolver};
 
 use super::principal::Principal;
@@ -28,6 +30,8 @@ pub(crate) struct Directory {
     domains: Asked<InDns>,
     /// Asks recipients' servers; `None` if nobody's need be asked.
     verifier: Option<Verifier>,
+    /// Which domains are blocked.
+    revocations: Revocations,
 }
 
 /// Why a recipient is not taken.
@@ -58,8 +62,8 @@ struct Recent(VecDeque<(String, Finding)>);
 
 impl Directory {
     /// `verifier`: asks recipients' servers, if somebody's must be asked.
-    pub(crate) fn new(auth: Auth, resolver: Resolver, verifier: Option<Verifier>) -> Self {
-        Self { auth, resolver, accounts: Asked::new(DEADLINE), domains: Asked::new(DEADLINE), verifier }
+    pub(crate) fn new(auth: Auth, resolver: Resolver, verifier: Option<Verifier>, revocations: Revocations) -> Self {
+        Self { auth, resolver, accounts: Asked::new(DEADLINE), domains: Asked::new(DEADLINE), verifier, revocations }
     }
 }
 
@@ -72,6 +76,9 @@ pub(super) async fn judge(
     request: &Request<'_>,
     who: &Principal<'_>,
 ) -> Result<(), Denied> {
+    if let Some(objection) = blocked(&directory.revocations, request) {
+        return Err(Denied { objection, said: None });
+    }
     let (mut known, mut said) = (Known::default(), None);
     loop {
         match evaluate(rules, request, &known) {
@@ -99,6 +106,19 @@ pub(super) async fn judge(
             }
         }
     }
+}
+
+/// An operator's block comes before everything else, for those who are trusted or logged in, too.
+fn blocked(revocations: &Revocations, request: &Request<'_>) -> Option<Objection> {
+    if !revocations.has_blocked_domains() {
+        return None;
+    }
+    let is_blocked =
+        |address: &Address| address.domain_key().is_some_and(|domain| revocations.is_domain_blocked(&domain));
+    if request.sender.address().is_some_and(is_blocked) {
+        return Some(Objection::SenderBlocked);
+    }
+    is_blocked(request.recipient).then_some(Objection::RecipientBlocked)
 }
 
 async fn owns_sender(directory: &Directory, memory: &Memory, request: &Request<'_>) -> Finding {

@@ -10,7 +10,7 @@ use staffetta_config::Config;
 use staffetta_mail::trace::Protocol;
 use staffetta_policy::relay::{Listener, Objection};
 use staffetta_queue::server::LocalServer;
-use staffetta_queue::{Body, Filter, Message};
+use staffetta_queue::{Body, Filter, Message, Revocations};
 use staffetta_testkit::dns::FakeDns;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -55,9 +55,9 @@ impl House {
         let stop = CancellationToken::new();
         let queue = Queue::open((&config).into(), stop.clone()).unwrap();
         queue.ready(PATIENCE).await.unwrap();
-        let intake =
-            setup::intake(&config, queue.clone(), Auth::new(&config).unwrap(), setup::resolver(&config).unwrap())
-                .unwrap();
+        let revocations = Revocations::follow(&(&config).into(), stop.clone()).unwrap();
+        let (auth, resolver) = (Auth::new(&config).unwrap(), setup::resolver(&config).unwrap());
+        let intake = setup::intake(&config, queue.clone(), auth, resolver, revocations).unwrap();
         Self { redis, queue, intake, _dns: dns, _stop: stop.drop_guard(), _folder: folder }
     }
 

@@ -50,6 +50,8 @@ pub struct Session<C = ()> {
     /// Octets of refused chunks since the last message that was taken.
     discarded: u64,
     draining: bool,
+    /// The shell wants the session to end, with this reply and for this cause.
+    dismissal: Option<Box<(Reply, C)>>,
     /// Refusals that the shell has not seen yet.
     refusals: Vec<Refusal<C>>,
     tally: Tally,
@@ -76,6 +78,7 @@ impl<C> Session<C> {
             junk: 0,
             discarded: 0,
             draining: false,
+            dismissal: None,
             refusals: Vec::new(),
             tally: Tally::new(),
             pace,
@@ -90,6 +93,7 @@ impl<C> Session<C> {
                 return Action::Refused(self.refusals.remove(0));
             }
             self.drain(output);
+            self.leave(output);
             let event = match &self.state {
                 State::Greeting => self.greet(!input.is_empty(), output),
                 State::Ready | State::Mail(_) | State::Chunks(_) | State::Sasl => self.on_input(input, output),
@@ -137,6 +141,17 @@ impl<C> Session<C> {
     pub fn on_shutdown(&mut self, output: &mut BytesMut) {
         self.draining = true;
         self.drain(output);
+    }
+
+    /// The client may not go on: gets this reply, a 421, in place of the answer to its next command, and the connection
+    /// closes. Content that comes in is read to its end first; the shell, which is asked to store it, must refuse.
+    pub fn dismiss(&mut self, reply: Reply, cause: C) {
+        self.dismissal = Some(Box::new((reply, cause)));
+    }
+
+    /// With what the client was dismissed, as long as it has not heard it.
+    pub fn dismissal(&self) -> Option<&(Reply, C)> {
+        self.dismissal.as_deref()
     }
 
     /// Until when the shell waits for input.

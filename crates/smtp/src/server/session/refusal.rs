@@ -73,6 +73,15 @@ impl<C> Session<C> {
         }
     }
 
+    /// A client that was dismissed leaves as soon as it waits for the answer to a command.
+    pub(super) fn leave(&mut self, output: &mut BytesMut) {
+        if self.state.awaits_command()
+            && let Some(dismissal) = self.dismissal.take()
+        {
+            self.interrupt(dismissal.0, Grounds::Shell(dismissal.1), output);
+        }
+    }
+
     /// While the server goes down, a client that rests is sent away.
     pub(super) fn drain(&mut self, output: &mut BytesMut) {
         if self.draining && self.state.is_resting() {

@@ -1,0 +1,147 @@
+//! `staffetta block`, `unblock`, `blocks`: who is stopped on all frontends at once.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde_json::json;
+use staffetta_config::{Config, Service};
+use staffetta_queue::{Announcer, Filter, Queue, Target, UnixMillis};
+use staffetta_telemetry::printable;
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::{Block, Blocks, ConfigFile, Named, Unblock};
+use crate::terminal::{complain, say};
+
+/// How long an operator waits for the queue.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// After this every pod has heard.
+const HEARD: Duration = Duration::from_secs(1);
+/// How long deliveries that are under way are waited for.
+const HOLD: Duration = Duration::from_secs(10);
+
+/// A connection through which all services can be told.
+pub(super) async fn announcer(config: &Config) -> anyhow::Result<Announcer> {
+    Ok(Announcer::connect(&config.into()).await?)
+}
+
+async fn open(file: &ConfigFile) -> anyhow::Result<(Config, Announcer)> {
+    let config = file.load(Service::Delivery)?;
+    let announcer = announcer(&config).await?;
+    Ok((config, announcer))
+}
+
+pub(super) async fn block(block: Block) -> anyhow::Result<ExitCode> {
+    let (target, terms, holds) = match block {
+        Block::Login(one) => (one.login, one.terms, !one.keep_queue),
+        Block::Client(one) => (one.network, one.terms, false),
+        Block::Domain(one) => (one.domain, one.terms, false),
+    };
+    let (config, announcer) = open(&terms.file).await?;
+    if !announcer.block(&target, terms.life, &terms.reason).await? {
+        anyhow::bail!("there are too many blocks: end some with `staffetta unblock`");
+    }
+    let held = match &target {
+        Target::Login(login) if holds => {
+            let held = hold(&config, login).await;
+            Some(held.with_context(|| format!("{target} is blocked, but its mail that waits is not held"))?)
+        }
+        _ => None,
+    };
+    report(&target, "blocked", terms.json, "held", held);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn unblock(unblock: Unblock) -> anyhow::Result<ExitCode> {
+    let (target, Named { json, file }, releases) = match unblock {
+        Unblock::Login(one) => (one.login, one.named, one.release),
+        Unblock::Client(one) => (one.network, one.named, false),
+        Unblock::Domain(one) => (one.domain, one.named, false),
+    };
+    let (config, announcer) = open(&file).await?;
+    let was = announcer.unblock(&target).await?;
+    let released = match &target {
+        Target::Login(login) if releases => Some(queue(&config).await?.release(&of(login)).await?.jobs),
+        _ => None,
+    };
+    if !was {
+        complain(&format!("{target} is not blocked"));
+    }
+    report(&target, "unblocked", json, "released", released);
+    Ok(if was { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub(super) async fn list(blocks: &Blocks) -> anyhow::Result<ExitCode> {
+    let (all, now) = open(&blocks.file).await?.1.blocks().await?;
+    for (target, block) in &all {
+        if blocks.json {
+            say(&json!({
+                "kind": target.kind(),
+                "name": target.name(),
+                "reason": block.reason,
+                "since": time(block.since),
+                "until": block.until.map(time),
+            })
+            .to_string());
+        } else {
+            let until = block.until.map_or_else(|| "until it is unblocked".to_owned(), |until| left(until, now));
+            let reason = if block.reason.is_empty() { "-" } else { &block.reason };
+            say(&printable(&format!("{target}  since {}, {until}: {reason}", time(block.since))));
+        }
+    }
+    if all.is_empty() && !blocks.json {
+        say("Nothing is blocked.");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn queue(config: &Config) -> anyhow::Result<Queue> {
+    let queue = Queue::open(config.into(), CancellationToken::new())?;
+    queue.ready(PATIENCE).await?;
+    Ok(queue)
+}
+
+fn of(login: &str) -> Filter {
+    Filter { login: Some(login.to_owned()), ..Filter::default() }
+}
+
+/// Holds what waits, twice at least: a frontend may take one more message until it has heard. What is under way now may wait
+/// again in a moment.
+async fn hold(config: &Config, login: &str) -> anyhow::Result<u64> {
+    let (queue, end) = (queue(config).await?, Instant::now() + HOLD);
+    let mut held = queue.hold(&of(login)).await?.jobs;
+    loop {
+        tokio::time::sleep(HEARD).await;
+        let moved = queue.hold(&of(login)).await?;
+        held += moved.jobs;
+        if moved.leased > 0 && Instant::now() < end {
+            continue;
+        }
+        if moved.leased > 0 {
+            complain(&format!("{} deliveries are under way still and are not held; say it again later", moved.leased));
+        }
+        return Ok(held);
+    }
+}
+
+fn report(target: &Target, done: &str, json: bool, name: &str, count: Option<u64>) {
+    if json {
+        let mut object = json!({ "kind": target.kind(), "name": target.name(), "done": done });
+        if let Some(count) = count {
+            object[name] = count.into();
+        }
+        return say(&object.to_string());
+    }
+    let deliveries = count.map(|count| format!("; {count} deliveries are {name}")).unwrap_or_default();
+    say(&printable(&format!("{target} is {done}{deliveries}")));
+}
+
+fn time(at: UnixMillis) -> String {
+    let at = i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    at.map(|at| at.to_string()).unwrap_or_default()
+}
+
+fn left(until: UnixMillis, now: UnixMillis) -> String {
+    format!("for {} s more", until.saturating_sub(now).div_ceil(1000))
+}

@@ -1,0 +1,138 @@
+//! Tells all pods: for operators' commands.
+
+use std::time::Duration;
+
+use redis::{Cmd, Pipeline, Value};
+
+use super::block::Block;
+use super::follow::each_block;
+use super::target::Target;
+use super::{BLOCKS, ENDS, JOURNAL};
+use crate::address::Address;
+use crate::connection;
+use crate::error::Fault;
+use crate::live::Live;
+use crate::script;
+use crate::value;
+use crate::{Error, Settings, UnixMillis};
+
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Entries that the journal keeps: who was away for more of them begins anew.
+const LENGTH: u64 = 10_000;
+/// Blocks that hold at a time.
+const ROOM: u64 = 100_000;
+
+/// A connection through which everybody can be told.
+pub struct Announcer {
+    live: Live,
+    /// How many replicas must have heard it.
+    replicas: Option<u32>,
+}
+
+impl Announcer {
+    /// Connects. Creates no queue and does not need one.
+    ///
+    /// # Errors
+    /// Redis is away, or the URL is wrong.
+    pub async fn connect(settings: &Settings) -> Result<Self, Error> {
+        let address = Address::parse(&settings.url)?;
+        let live = tokio::time::timeout(PATIENCE, connection::open(&address, PATIENCE)).await;
+        let live = live.map_err(|_| Error::Unavailable("no answer in time".to_owned()))?.map_err(Error::Unavailable)?;
+        Ok(Self { live, replicas: settings.wait_for() })
+    }
+
+    /// What pods believe of this login must be asked again: credentials that were verified, sessions that are open.
+    ///
+    /// # Errors
+    /// Redis is away or too few replicas heard it: it may be told or not. To tell it twice is no harm.
+    pub async fn revoke(&self, login: &str) -> Result<(), Error> {
+        let target = Target::login(login).map_err(|error| Error::Settings(error.to_string()))?;
+        let target = target.to_string();
+        self.call(script::Revoke { journal: JOURNAL, target: (&*target).into(), length: LENGTH.into() }.call()).await?;
+        Ok(())
+    }
+
+    /// Blocks it for so long, or until it is unblocked; a block that there is gets this end and this reason. False: there
+    /// are too many blocks.
+    ///
+    /// # Errors
+    /// As [`Self::revoke`].
+    pub async fn block(&self, target: &Target, life: Option<Duration>, reason: &str) -> Result<bool, Error> {
+        let target = target.to_string();
+        let command = script::Block {
+            journal: JOURNAL,
+            blocks: BLOCKS,
+            ends: ENDS,
+            target: (&*target).into(),
+            life: life.unwrap_or_default().into(),
+            reason: reason.into(),
+            room: ROOM.into(),
+            length: LENGTH.into(),
+        };
+        Ok(value::count(&self.call(command.call()).await?) == 1)
+    }
+
+    /// Ends a block. False: there was none.
+    ///
+    /// # Errors
+    /// As [`Self::revoke`].
+    pub async fn unblock(&self, target: &Target) -> Result<bool, Error> {
+        let target = target.to_string();
+        let command = script::Unblock {
+            journal: JOURNAL,
+            blocks: BLOCKS,
+            ends: ENDS,
+            target: (&*target).into(),
+            length: LENGTH.into(),
+        };
+        Ok(value::count(&self.call(command.call()).await?) == 1)
+    }
+
+    /// All that hold now, by kind and name, and what time it is by the clock of Redis.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn blocks(&self) -> Result<(Vec<(Target, Block)>, UnixMillis), Error> {
+        let mut command = Cmd::new();
+        command.arg("TIME");
+        let now = value::time(&self.ask(command).await?).unwrap_or_else(crate::clock::wall);
+        let mut all = Vec::new();
+        each_block(&self.live, |target, block| {
+            if block.holds(now) {
+                all.push((target, block));
+            }
+        })
+        .await?;
+        all.sort_by_cached_key(|(target, _)| (target.kind(), target.name()));
+        // A scan may show what has moved meanwhile twice.
+        all.dedup_by(|one, other| one.0 == other.0);
+        Ok((all, now))
+    }
+
+    async fn ask(&self, command: Cmd) -> Result<Value, Error> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command);
+        let mut answers = self.live.send(&pipeline).await?;
+        Ok(answers.pop().unwrap_or_else(|| Err(Fault::Unknown("no answer".to_owned())))?)
+    }
+
+    /// One script, heard by as many replicas as must hear it.
+    async fn call(&self, script: Cmd) -> Result<Value, Error> {
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(script);
+        if let Some(replicas) = self.replicas {
+            pipeline.cmd("WAIT").arg(replicas).arg(PATIENCE.as_millis() as u64 / 2);
+        }
+        let mut answers = self.live.send(&pipeline).await?.into_iter();
+        let answer = answers.next().unwrap_or_else(|| Err(Fault::Unknown("no answer".to_owned())))?;
+        if let Some(replicas) = self.replicas {
+            let heard = answers.next().and_then(Result::ok).map_or(0, |heard| value::count(&heard));
+            if heard < u64::from(replicas) {
+                let text = format!("{heard} replicas have heard it, {replicas} are needed: check the replicas");
+                return Err(Error::Unavailable(text));
+            }
+        }
+        Ok(answer)
+    }
+}

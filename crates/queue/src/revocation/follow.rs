@@ -1,0 +1,238 @@
+//! Reads the journal, for ever: one connection that waits for the next entry, and says once a second that it still does.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, Pipeline, Value};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::block::Block;
+use super::known::{Blocks, Change, Known, Position};
+use super::target::Target;
+use super::{BLOCKS, Hearing, JOURNAL};
+use crate::address::Address;
+use crate::connection;
+use crate::error::Fault;
+use crate::live::Live;
+use crate::metrics;
+use crate::value;
+
+/// How long Redis holds the question back when there is nothing new.
+const WAIT: Duration = Duration::from_secs(1);
+/// A connection that does not answer within this time is given up.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Entries read at a time, and blocks.
+const PAGE: usize = 1_000;
+/// Short: no mail is taken until it is read on.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// How long it takes to ask again what Redis does not allow to ask.
+const BARRED: Duration = Duration::from_secs(10);
+
+/// One pod's reader.
+pub(super) struct Follower {
+    address: Address,
+    known: Arc<Known>,
+    hearing: watch::Sender<Hearing>,
+}
+
+/// Why reading has ended.
+enum End {
+    /// The connection is of no use; another may be.
+    Lost(String),
+    /// Redis forbids it (NOPERM): only its operator can help.
+    Barred(String),
+}
+
+impl From<Fault> for End {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Forbidden(text) => Self::Barred(text),
+            fault => Self::Lost(fault.to_string()),
+        }
+    }
+}
+
+impl Follower {
+    pub(super) fn new(address: Address, known: Arc<Known>, hearing: watch::Sender<Hearing>) -> Self {
+        Self { address, known, hearing }
+    }
+
+    pub(super) async fn run(self) {
+        let mut pause = BACK_OFF.0;
+        let mut last = String::new();
+        loop {
+            let end = match connection::open(&self.address, RESPONSE_TIMEOUT).await {
+                Ok(live) => {
+                    let Err(end) = self.follow(&live).await;
+                    pause = BACK_OFF.0;
+                    end
+                }
+                Err(reason) => End::Lost(reason),
+            };
+            metrics::revocations_current().set(0.0);
+            let (hearing, reason, rest) = match end {
+                End::Lost(reason) => (Hearing::Away, reason, pause.mul_f64(rand::random_range(0.5..1.0))),
+                End::Barred(reason) => (Hearing::Barred, reason, BARRED),
+            };
+            if reason != last {
+                tracing::warn!(%reason, "revocations cannot be followed");
+                last = reason;
+            }
+            self.hearing.send_replace(hearing);
+            tokio::time::sleep(rest).await;
+            pause = BACK_OFF.1.min(pause * 2);
+        }
+    }
+
+    async fn follow(&self, live: &Live) -> Result<Infallible, End> {
+        loop {
+            match self.known.place() {
+                None => self.begin(live).await?,
+                Some(place) => self.read_on(live, place).await?,
+            }
+        }
+    }
+
+    /// The end of the journal first, then all blocks: what changes meanwhile is read afterwards, and is no harm twice.
+    async fn begin(&self, live: &Live) -> Result<(), End> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("TIME");
+        pipeline.cmd("ROLE");
+        pipeline.cmd("XREVRANGE").arg(JOURNAL).arg("+").arg("-").arg("COUNT").arg(1);
+        let [time, role, last] = answers(live, &pipeline).await?;
+        self.check(&time, &role)?;
+        let place = entries(&last?).next().map_or(Ok(Position::default()), |(place, _)| place)?;
+        let mut blocks = Blocks::default();
+        each_block(live, |target, block| blocks.put(target, block)).await?;
+        self.known.begin(place, blocks);
+        self.heard();
+        Ok(())
+    }
+
+    /// What comes behind this place, as soon as there is something. The entry at the place must be there still: a Redis that
+    /// was emptied or replaced does not have it.
+    async fn read_on(&self, live: &Live, place: Position) -> Result<(), End> {
+        let at = place.to_string();
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("TIME");
+        pipeline.cmd("ROLE");
+        pipeline.cmd("XRANGE").arg(JOURNAL).arg(&at).arg(&at);
+        pipeline.cmd("XREAD").arg("COUNT").arg(PAGE).arg("BLOCK").arg(WAIT.as_millis() as u64);
+        pipeline.arg("STREAMS").arg(JOURNAL).arg(&at);
+        let [time, role, here, news] = answers(live, &pipeline).await?;
+        self.check(&time, &role)?;
+        if place != Position::default() && entries(&here?).next().is_none() {
+            return self.begin_anew(live).await;
+        }
+        let mut last = place;
+        for (place, fields) in entries(of_journal(&news?)) {
+            let place = place?;
+            if field(fields, "after").and_then(|after| after.parse().ok()) != Some(last) {
+                return self.begin_anew(live).await;
+            }
+            let (what, change) = change(fields);
+            metrics::revocation(what).increment(1);
+            self.known.apply(place, change);
+            last = place;
+        }
+        self.heard();
+        Ok(())
+    }
+
+    async fn begin_anew(&self, live: &Live) -> Result<(), End> {
+        tracing::warn!("the journal of revocations has a gap: every login is asked again");
+        metrics::revocation_gaps().increment(1);
+        self.begin(live).await
+    }
+
+    /// A server that is no primary (any longer) would be silent for ever.
+    fn check(&self, time: &Result<Value, Fault>, role: &Result<Value, Fault>) -> Result<(), End> {
+        if let Ok(Some(now)) = time.as_ref().map(value::time) {
+            self.known.tick(now);
+        }
+        match role.as_ref().ok().and_then(|role| value::array(role).first()).and_then(value::str) {
+            Some("master") | None => Ok(()),
+            Some(role) => Err(End::Lost(format!("its role is {role}"))),
+        }
+    }
+
+    fn heard(&self) {
+        metrics::revocations_current().set(1.0);
+        for (kind, count) in self.known.counts() {
+            metrics::blocks(kind).set(u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        self.hearing.send_replace(Hearing::Heard(Instant::now()));
+    }
+}
+
+/// One answer for each command.
+async fn answers<const N: usize>(live: &Live, pipeline: &Pipeline) -> Result<[Result<Value, Fault>; N], End> {
+    let answers = live.send(pipeline).await?;
+    answers.try_into().map_err(|_| End::Lost("an answer is missing".to_owned()))
+}
+
+/// All blocks that are written down, page by page.
+pub(super) async fn each_block(live: &Live, mut visit: impl FnMut(Target, Block)) -> Result<(), Fault> {
+    let mut cursor = 0u64;
+    loop {
+        let mut command = Cmd::new();
+        command.arg("HSCAN").arg(BLOCKS).arg(cursor).arg("COUNT").arg(PAGE);
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command);
+        let missing = || Err(Fault::Unknown("no answer".to_owned()));
+        let page = live.send(&pipeline).await?.pop().unwrap_or_else(missing)?;
+        let [next, fields] = value::array(&page) else { return Err(Fault::Unknown(format!("{page:?}"))) };
+        for pair in value::array(fields).chunks_exact(2) {
+            let target = value::str(&pair[0]).and_then(Target::parse);
+            let block = value::str(&pair[1]).and_then(Block::parse);
+            if let Some((target, block)) = target.zip(block) {
+                visit(target, block);
+            }
+        }
+        cursor = value::integer(next).and_then(|next| u64::try_from(next).ok()).unwrap_or(0);
+        if cursor == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Of what XREAD answers, in either protocol; nothing new is nothing.
+fn of_journal(news: &Value) -> &Value {
+    match news {
+        Value::Map(streams) => streams.first().map_or(&Value::Nil, |(_, entries)| entries),
+        streams => value::array(streams).first().and_then(|stream| value::array(stream).get(1)).unwrap_or(&Value::Nil),
+    }
+}
+
+/// Places and fields.
+fn entries(entries: &Value) -> impl Iterator<Item = (Result<Position, Fault>, &[Value])> {
+    value::array(entries).iter().map(|entry| match value::array(entry) {
+        [place, fields] => {
+            let read = value::str(place).and_then(|place| place.parse().ok());
+            (read.ok_or_else(|| Fault::Unknown(format!("{place:?} is no place"))), value::array(fields))
+        }
+        _ => (Err(Fault::Unknown(format!("{entry:?} is no entry"))), &[][..]),
+    })
+}
+
+fn field<'a>(fields: &'a [Value], name: &str) -> Option<&'a str> {
+    let pair = fields.chunks_exact(2).find(|pair| value::str(&pair[0]) == Some(name))?;
+    value::str(&pair[1])
+}
+
+/// What an entry says, and its label.
+fn change(fields: &[Value]) -> (&'static str, Change) {
+    let target = field(fields, "of").and_then(Target::parse);
+    let block = field(fields, "block").and_then(Block::parse);
+    match (field(fields, "what"), target) {
+        (Some("revoke"), Some(Target::Login(login))) => ("revoke", Change::Revoked(login)),
+        (Some("block"), Some(target)) => match block {
+            Some(block) => ("block", Change::Blocked(target, block)),
+            None => ("unknown", Change::Unknown),
+        },
+        (Some("unblock"), Some(target)) => ("unblock", Change::Unblocked(target)),
+        _ => ("unknown", Change::Unknown),
+    }
+}

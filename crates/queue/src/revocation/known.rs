@@ -1,0 +1,361 @@
+//! What a pod knows, in memory. No I/O: the follower tells it, the service asks it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ipnet::IpNet;
+
+use super::block::Block;
+use super::target::{Target, login_key};
+use crate::UnixMillis;
+use crate::clock::Clock;
+
+/// Revoked logins that are remembered by name. Beyond it all logins count as revoked, and the list begins anew.
+const REVOKED: usize = 50_000;
+
+/// Where in the journal somebody is: an id of the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    millis: u64,
+    number: u64,
+}
+
+impl FromStr for Position {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (millis, number) = text.split_once('-').ok_or(())?;
+        Ok(Self { millis: millis.parse().map_err(|_| ())?, number: number.parse().map_err(|_| ())? })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.number)
+    }
+}
+
+/// One thing that has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Ask again about this login, by its key.
+    Revoked(String),
+    /// Somebody is blocked.
+    Blocked(Target, Block),
+    /// He no longer is.
+    Unblocked(Target),
+    /// Only a newer program knows.
+    Unknown,
+}
+
+/// The memory. See the module.
+pub(super) struct Known {
+    state: RwLock<State>,
+    /// That of the state, for those who only want to see whether it has changed.
+    version: AtomicU64,
+    /// Is any domain blocked?
+    has_domains: AtomicBool,
+    clock: Clock,
+}
+
+#[derive(Default)]
+struct State {
+    version: u64,
+    place: Option<Position>,
+    /// By key: at which version.
+    revoked: HashMap<Box<str>, u64>,
+    /// All logins were revoked at this version.
+    floor: u64,
+    blocks: Blocks,
+}
+
+/// The blocks that hold, and some that are over.
+#[derive(Default)]
+pub(super) struct Blocks {
+    logins: HashMap<Box<str>, Block>,
+    domains: HashMap<Box<str>, Block>,
+    clients: HashMap<IpNet, Block>,
+    /// How many networks of clients have a prefix of this length, by whether they are IPv4.
+    lengths: BTreeMap<(bool, u8), usize>,
+    /// When the next of them is over.
+    next_end: Option<UnixMillis>,
+}
+
+impl Known {
+    /// Knows nothing. `wall`: what time it is, until Redis says it.
+    pub(super) fn new(wall: UnixMillis) -> Self {
+        Self {
+            state: RwLock::default(),
+            version: AtomicU64::new(0),
+            has_domains: AtomicBool::new(false),
+            clock: Clock::new(wall),
+        }
+    }
+
+    /// Begins, or begins anew: whatever was believed before must be asked again.
+    pub(super) fn begin(&self, place: Position, blocks: Blocks) {
+        let mut state = self.write();
+        state.version += 1;
+        state.floor = state.version;
+        state.revoked.clear();
+        state.blocks = blocks;
+        state.place = Some(place);
+        self.publish(&state);
+    }
+
+    /// One thing more has happened.
+    pub(super) fn apply(&self, place: Position, change: Change) {
+        let mut state = self.write();
+        state.version += 1;
+        state.place = Some(place);
+        let version = state.version;
+        match change {
+            Change::Revoked(login) => {
+                if state.revoked.len() >= REVOKED && !state.revoked.contains_key(login.as_str()) {
+                    state.floor = version;
+                    state.revoked.clear();
+                } else {
+                    state.revoked.insert(login.into(), version);
+                }
+            }
+            Change::Blocked(target, block) => state.blocks.put(target, block),
+            Change::Unblocked(target) => state.blocks.remove(&target),
+            Change::Unknown => {}
+        }
+        self.publish(&state);
+    }
+
+    /// What Redis says that the time is. Blocks that are over are forgotten.
+    pub(super) fn tick(&self, now: UnixMillis) {
+        self.clock.adjust(now);
+        if self.read().blocks.next_end.is_some_and(|end| end <= now) {
+            let mut state = self.write();
+            state.blocks.forget_over(now);
+            self.publish(&state);
+        }
+    }
+
+    fn publish(&self, state: &State) {
+        self.has_domains.store(!state.blocks.domains.is_empty(), Ordering::Release);
+        self.version.store(state.version, Ordering::Release);
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(super) fn place(&self) -> Option<Position> {
+        self.read().place
+    }
+
+    pub(super) fn is_revoked(&self, login: &str, since: u64) -> bool {
+        if since == self.version() {
+            return false;
+        }
+        let state = self.read();
+        since < state.floor
+            || (!state.revoked.is_empty()
+                && state.revoked.get(login_key(login).as_str()).is_some_and(|version| *version > since))
+    }
+
+    pub(super) fn is_login_blocked(&self, login: &str) -> bool {
+        let blocks = &self.read().blocks;
+        !blocks.logins.is_empty() && self.holds(blocks.logins.get(login_key(login).as_str()))
+    }
+
+    pub(super) fn is_domain_blocked(&self, domain: &str) -> bool {
+        self.has_blocked_domains() && self.holds(self.read().blocks.domains.get(domain))
+    }
+
+    pub(super) fn has_blocked_domains(&self) -> bool {
+        self.has_domains.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_client_blocked(&self, client: IpAddr) -> bool {
+        let blocks = &self.read().blocks;
+        let client = client.to_canonical();
+        let lengths = blocks.lengths.keys().filter(|(v4, _)| *v4 == client.is_ipv4());
+        let mut networks = lengths.filter_map(|&(_, length)| IpNet::new(client, length).ok());
+        networks.any(|network| self.holds(blocks.clients.get(&network.trunc())))
+    }
+
+    /// How many blocks of each kind there are.
+    pub(super) fn counts(&self) -> [(&'static str, usize); 3] {
+        let blocks = &self.read().blocks;
+        [("login", blocks.logins.len()), ("client", blocks.clients.len()), ("domain", blocks.domains.len())]
+    }
+
+    fn holds(&self, block: Option<&Block>) -> bool {
+        block.is_some_and(|block| block.holds(self.clock.now()))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Blocks {
+    pub(super) fn put(&mut self, target: Target, block: Block) {
+        self.next_end = [self.next_end, block.until].into_iter().flatten().min();
+        match target {
+            Target::Login(login) => drop(self.logins.insert(login.into(), block)),
+            Target::Domain(domain) => drop(self.domains.insert(domain.into(), block)),
+            Target::Client(network) => {
+                if self.clients.insert(network, block).is_none() {
+                    *self.lengths.entry(length(&network)).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, target: &Target) {
+        match target {
+            Target::Login(login) => drop(self.logins.remove(login.as_str())),
+            Target::Domain(domain) => drop(self.domains.remove(domain.as_str())),
+            Target::Client(network) => {
+                if self.clients.remove(network).is_some() {
+                    self.count_lengths();
+                }
+            }
+        }
+    }
+
+    fn forget_over(&mut self, now: UnixMillis) {
+        fn forget<K: Eq + Hash>(blocks: &mut HashMap<K, Block>, now: UnixMillis) -> Option<UnixMillis> {
+            blocks.retain(|_, block| block.holds(now));
+            blocks.values().filter_map(|block| block.until).min()
+        }
+        let ends = [forget(&mut self.logins, now), forget(&mut self.domains, now), forget(&mut self.clients, now)];
+        self.next_end = ends.into_iter().flatten().min();
+        self.count_lengths();
+    }
+
+    fn count_lengths(&mut self) {
+        self.lengths.clear();
+        for network in self.clients.keys() {
+            *self.lengths.entry(length(network)).or_default() += 1;
+        }
+    }
+}
+
+fn length(network: &IpNet) -> (bool, u8) {
+    (matches!(network, IpNet::V4(_)), network.prefix_len())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn begun() -> Known {
+        let known = Known::new(1_000);
+        known.tick(1_000);
+        known.begin(Position::default(), Blocks::default());
+        known
+    }
+
+    fn at(number: u64) -> Position {
+        Position { millis: 1, number }
+    }
+
+    fn block(target: Target, until: u64) -> Change {
+        Change::Blocked(target, Block { since: 0, until: (until > 0).then_some(until), reason: String::new() })
+    }
+
+    #[test]
+    fn what_was_believed_before_is_revoked_and_what_is_found_out_later_is_not() {
+        let known = begun();
+        let before = known.version();
+        known.apply(at(1), Change::Revoked("john@example.org".into()));
+        let after = known.version();
+        assert_eq!(known.place(), Some(at(1)));
+        for login in ["john@example.org", "JOHN@Example.org"] {
+            assert!(known.is_revoked(login, before), "{login}");
+            assert!(!known.is_revoked(login, after), "{login}");
+        }
+        assert!(!known.is_revoked("lisa@example.org", before));
+        known.apply(at(2), Change::Revoked("lisa@example.org".into()));
+        assert!(!known.is_revoked("john@example.org", after), "somebody else's");
+    }
+
+    #[test]
+    fn to_begin_anew_revokes_all() {
+        let known = begun();
+        let before = known.version();
+        known.begin(at(7), Blocks::default());
+        assert!(known.is_revoked("john", before) && !known.is_revoked("john", known.version()));
+    }
+
+    #[test]
+    fn a_flood_of_revocations_takes_bounded_memory_and_loses_none() {
+        let known = begun();
+        let before = known.version();
+        known.apply(at(1), Change::Revoked("john".into()));
+        for number in 0..REVOKED as u64 {
+            known.apply(at(number + 2), Change::Revoked(format!("login{number}")));
+        }
+        assert!(known.read().revoked.len() <= REVOKED);
+        assert!(known.is_revoked("john", before), "his place was needed, and all count as revoked");
+        assert!(known.is_revoked(&format!("login{}", REVOKED - 1), before));
+    }
+
+    #[test]
+    fn blocks_hold_until_they_end_or_are_taken_back() {
+        let known = begun();
+        let john = Target::login("john").unwrap();
+        known.apply(at(1), block(john.clone(), 100_000));
+        known.apply(at(2), block(Target::domain("Example.com").unwrap(), 0));
+        assert!(known.is_login_blocked("JOHN") && !known.is_login_blocked("lisa"));
+        assert!(known.has_blocked_domains() && known.is_domain_blocked("example.com"));
+        assert!(!known.is_domain_blocked("a.example.com"));
+        known.tick(100_000);
+        assert!(!known.is_login_blocked("john") && known.read().blocks.logins.is_empty());
+        known.apply(at(3), block(john.clone(), 0));
+        assert!(known.is_login_blocked("john"));
+        known.apply(at(4), Change::Unblocked(john));
+        known.apply(at(5), Change::Unblocked(Target::domain("example.com").unwrap()));
+        assert!(!known.is_login_blocked("john") && !known.has_blocked_domains());
+    }
+
+    #[test]
+    fn a_client_is_blocked_by_any_network_that_it_is_in() {
+        let known = begun();
+        for (number, network) in ["192.0.2.0/24", "198.51.100.7", "2001:db8:5::/48"].into_iter().enumerate() {
+            known.apply(at(number as u64), block(Target::client(network).unwrap(), 0));
+        }
+        for (client, blocked) in [
+            ("192.0.2.9", true),
+            ("::ffff:192.0.2.9", true),
+            ("192.0.3.1", false),
+            ("198.51.100.7", true),
+            ("198.51.100.8", false),
+            ("2001:db8:5:1::1", true),
+            ("2001:db8:6::1", false),
+            ("::", false),
+        ] {
+            assert_eq!(known.is_client_blocked(client.parse().unwrap()), blocked, "{client}");
+        }
+        known.apply(at(9), Change::Unblocked(Target::client("192.0.2.0/24").unwrap()));
+        assert!(!known.is_client_blocked("192.0.2.9".parse().unwrap()));
+        assert!(known.is_client_blocked("198.51.100.7".parse().unwrap()));
+    }
+
+    #[test]
+    fn places_are_in_the_order_of_the_journal() {
+        let place = |text: &str| text.parse::<Position>().unwrap();
+        assert!(place("9-0") < place("10-0") && place("10-9") < place("10-10"));
+        assert_eq!(place("1795903000123-4").to_string(), "1795903000123-4");
+        for nonsense in ["", "5", "a-1", "1-", "-1"] {
+            assert!(nonsense.parse::<Position>().is_err(), "{nonsense:?}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Whom a block is about, in the one spelling under which everybody finds it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use staffetta_mail::Address;
+use unicode_normalization::UnicodeNormalization as _;
+
+/// Longest login that can be named, in octets.
+const MAX_LOGIN: usize = 512;
+/// Networks that are larger than these are nearly everybody, and most likely a slip.
+const MIN_PREFIX: (u8, u8) = (8, 16);
+
+/// A login, the clients of a network, or a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// As [`login_key`] spells it.
+    Login(String),
+    /// An address is a network of one.
+    Client(IpNet),
+    /// In lower case and A-labels.
+    Domain(String),
+}
+
+/// Why a text names nobody.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Not a login.
+    #[error("{0:?} is no login; allowed: up to 512 octets without control characters")]
+    Login(String),
+    /// Not a network.
+    #[error(
+        "{0:?} is no network; allowed: an address such as 192.0.2.1, or a network such as 192.0.2.0/24 or 2001:db8::/48"
+    )]
+    Network(String),
+    /// Bits are set behind the prefix: which network is meant?
+    #[error("{0} has bits behind its prefix; {1} would be the network")]
+    HostBits(String, IpNet),
+    /// A network of nearly everybody.
+    #[error("{0} is too large; allowed: IPv4 networks from /8 on, IPv6 networks from /16 on")]
+    TooLarge(IpNet),
+    /// Not a domain.
+    #[error("{0:?} is no domain name; allowed: letters, digits and hyphens between dots")]
+    Domain(String),
+}
+
+/// The spelling by which a login is found, whoever writes it: back ends keep one of `John@Example.org`, `john@example.org`
+/// and `john@EXAMPLE.ORG`, people type any of them, and a domain may be in Unicode or in A-labels. To take two accounts
+/// for one costs the second a new login; to take one for two lets a thief go on.
+pub fn login_key(login: &str) -> String {
+    let login = login.trim();
+    if login.is_ascii() {
+        return login.to_ascii_lowercase();
+    }
+    let lower: String = login.nfc().flat_map(char::to_lowercase).nfc().collect();
+    let Some((local, domain)) = lower.rsplit_once('@') else { return lower };
+    match domain_key(domain) {
+        Some(domain) => format!("{local}@{domain}"),
+        None => lower,
+    }
+}
+
+fn domain_key(domain: &str) -> Option<String> {
+    let address = Address::parse(&format!("postmaster@{domain}")).ok()?;
+    address.domain_key().filter(|domain| !domain.starts_with('['))
+}
+
+impl Target {
+    /// A login, as anybody writes it.
+    ///
+    /// # Errors
+    /// It cannot be one.
+    pub fn login(text: &str) -> Result<Self, TargetError> {
+        let login = login_key(text);
+        let good = !login.is_empty() && login.len() <= MAX_LOGIN && !login.chars().any(char::is_control);
+        if good { Ok(Self::Login(login)) } else { Err(TargetError::Login(text.to_owned())) }
+    }
+
+    /// An address or a network of clients. IPv4 that is mapped into IPv6 is IPv4.
+    ///
+    /// # Errors
+    /// It is no network, or one of nearly everybody.
+    pub fn client(text: &str) -> Result<Self, TargetError> {
+        let wrong = || TargetError::Network(text.to_owned());
+        let network = match text.parse::<IpAddr>() {
+            Ok(ip) => IpNet::from(ip.to_canonical()),
+            Err(_) => text.parse::<IpNet>().map_err(|_| wrong())?,
+        };
+        if network.trunc() != network {
+            return Err(TargetError::HostBits(text.to_owned(), network.trunc()));
+        }
+        let network = match network {
+            IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.network().to_canonical() {
+                IpAddr::V4(v4) => IpNet::new(v4.into(), v6.prefix_len() - 96).map_err(|_| wrong())?,
+                IpAddr::V6(_) => network,
+            },
+            _ => network,
+        };
+        let least = if matches!(network, IpNet::V4(_)) { MIN_PREFIX.0 } else { MIN_PREFIX.1 };
+        if network.prefix_len() < least { Err(TargetError::TooLarge(network)) } else { Ok(Self::Client(network)) }
+    }
+
+    /// A domain, in any spelling.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn domain(text: &str) -> Result<Self, TargetError> {
+        domain_key(text).map(Self::Domain).ok_or_else(|| TargetError::Domain(text.to_owned()))
+    }
+
+    /// `login`, `client` or `domain`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Login(_) => "login",
+            Self::Client(_) => "client",
+            Self::Domain(_) => "domain",
+        }
+    }
+
+    /// The name without its kind.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Login(name) | Self::Domain(name) => name.clone(),
+            Self::Client(network) if network.prefix_len() == network.max_prefix_len() => network.addr().to_string(),
+            Self::Client(network) => network.to_string(),
+        }
+    }
+
+    /// What [`fmt::Display`] has written; kinds of newer programs are `None`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once(' ')?;
+        match kind {
+            "login" => Self::login(name).ok(),
+            "client" => Self::client(name).ok(),
+            "domain" => Self::domain(name).ok(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind(), self.name())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_has_one_spelling() {
+        for (login, key) in [
+            ("john@example.org", "john@example.org"),
+            (" John@EXAMPLE.org ", "john@example.org"),
+            ("john", "john"),
+            ("Jörg@bücher.example", "jörg@xn--bcher-kva.example"),
+            ("JO\u{308}RG@xn--BCHER-kva.example", "jörg@xn--bcher-kva.example"),
+            ("Ω\u{2126}@x", "ωω@x"),
+            ("jo hn\\/%*?[]\"'{R}@x", "jo hn\\/%*?[]\"'{r}@x"),
+            ("a@b@bücher.example", "a@b@xn--bcher-kva.example"),
+            ("jörg@-nonsense-", "jörg@-nonsense-"),
+        ] {
+            assert_eq!(login_key(login), key, "{login:?}");
+            assert_eq!(login_key(key), key, "{login:?}: the key of the key is the key");
+        }
+    }
+
+    #[test]
+    fn targets_are_read_as_they_are_written() {
+        for target in [
+            Target::login("J\u{f6}rg Doe@example.org").unwrap(),
+            Target::client("192.0.2.1").unwrap(),
+            Target::client("192.0.2.0/24").unwrap(),
+            Target::client("2001:db8::/48").unwrap(),
+            Target::domain("B\u{fc}cher.Example").unwrap(),
+        ] {
+            assert_eq!(Target::parse(&target.to_string()), Some(target.clone()), "{target}");
+        }
+        assert_eq!(Target::client("::ffff:192.0.2.0/120").unwrap(), Target::client("192.0.2.0/24").unwrap());
+        assert_eq!(Target::client("::ffff:192.0.2.1").unwrap().name(), "192.0.2.1");
+        for nonsense in ["", "login", "login ", "client x", "comet 1", "domain a b"] {
+            assert_eq!(Target::parse(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn what_names_nobody_or_everybody_is_refused() {
+        for text in ["", "  ", "a\nb", "a\u{1b}[31m", &"x".repeat(513)] {
+            assert!(Target::login(text).is_err(), "{text:?}");
+        }
+        for (text, says) in [
+            ("0.0.0.0/0", "too large"),
+            ("10.0.0.0/7", "too large"),
+            ("::/0", "too large"),
+            ("::ffff:0:0/96", "too large"),
+            ("192.0.2.1/24", "192.0.2.0/24 would be the network"),
+            ("192.0.2", "is no network"),
+            ("", "is no network"),
+            ("192.0.2.0/33", "is no network"),
+        ] {
+            let error = Target::client(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+        for text in ["", "a b", "[192.0.2.1]", "-", "a@b"] {
+            assert!(Target::domain(text).is_err(), "{text:?}");
+        }
+    }
+}
