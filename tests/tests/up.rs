@@ -55,6 +55,12 @@ fn redis_pid(said: &str) -> anyhow::Result<u32> {
     Ok(rest.split(',').next().context("no pid")?.parse()?)
 }
 
+/// What the last EHLO of a dialog is answered with.
+fn extensions(dialog: &str) -> anyhow::Result<Vec<&str>> {
+    let (_, answer) = dialog.rsplit_once("C: EHLO ").context("no EHLO")?;
+    Ok(answer.lines().skip(1).map(str::trim).take_while(|line| line.starts_with("S: 250")).collect())
+}
+
 /// Accounts, mail and keys are the owner's, whatever the umask.
 fn assert_private(folder: &Path) -> anyhow::Result<()> {
     let mode = |path: &Path| anyhow::Ok(std::fs::symlink_metadata(path)?.permissions().mode() & 0o077);
@@ -92,6 +98,7 @@ async fn the_demonstration_runs_twice_and_cleans_up_after_itself() -> anyhow::Re
         ensure!(said.contains(part), "no {part:?} in\n{said}");
     }
     ensure!(!said.contains("summersun\0"), "a password is shown");
+    ensure!(extensions(&said)? == extensions(include_str!("../../README.md"))?, "README promises another list");
     ensure!(std::fs::read_dir(data.join("sink"))?.count() == 1, "no .eml");
 
     assert_private(&data)?;
@@ -109,6 +116,8 @@ async fn the_demonstration_runs_twice_and_cleans_up_after_itself() -> anyhow::Re
     first.signal(Signal::TERM)?;
     ensure!(first.wait(SOON)? == Some(0), "{}", std::fs::read_to_string(&log)?);
     until_gone(redis).await?;
+    let said = std::fs::read_to_string(&log)?;
+    ensure!(said.trim_end().ends_with("Stopped.") && !said.contains("WARN"), "{said}");
 
     // Again; and this time it crashes.
     let mut again = up(&data, &log)?;

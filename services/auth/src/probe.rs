@@ -58,20 +58,25 @@ impl Probe {
                 result = self.directory.probe() => self.tell(result.err().map(|error| error.to_string())).await,
             }
         }
-        self.tell(Some("shutting down".to_owned())).await;
+        tracing::info!("shutting down");
+        self.set(Some("shutting down".to_owned())).await;
     }
 
     async fn tell(&self, problem: Option<String>) {
-        let up = problem.is_none();
-        self.metrics.backend_up(up);
-        let before = self.readiness.0.swap(problem.clone().map(Arc::new));
-        if before.as_deref() == problem.as_ref() {
+        if self.readiness.0.load().as_deref() == problem.as_ref() {
             return;
         }
         match &problem {
             None => tracing::info!("the back end answers"),
             Some(reason) => tracing::warn!(%reason, "not ready"),
         }
+        self.set(problem).await;
+    }
+
+    async fn set(&self, problem: Option<String>) {
+        let up = problem.is_none();
+        self.metrics.backend_up(up);
+        self.readiness.0.store(problem.map(Arc::new));
         let status = if up { ServingStatus::Serving } else { ServingStatus::NotServing };
         self.health.set_service_status("", status).await;
         self.health.set_service_status(<AuthServiceServer<Service> as tonic::server::NamedService>::NAME, status).await;

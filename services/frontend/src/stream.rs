@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::{AlertDescription, PeerIncompatible, ProtocolVersion, ServerConfig};
+use staffetta_transport::tls::cipher_name;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -135,8 +136,7 @@ impl Stream {
     pub(crate) fn tls(&self) -> Option<Tls> {
         let Self::Tls(stream) = self else { return None };
         let suite = stream.get_ref().1.negotiated_cipher_suite()?;
-        // rustls writes TLS13_AES_…; the registry's name is TLS_AES_…
-        let cipher = format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1);
+        let cipher = cipher_name(suite.suite());
         let version = version(stream);
         Some(Tls { version, text: format!("{version} {cipher}"), cipher })
     }

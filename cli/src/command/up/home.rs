@@ -160,6 +160,7 @@ http = "{frontend_http}"
 auth = "http://{auth}"
 drain_delay = "0s"
 reject_unknown_recipient_domain = {check_domains}
+{postmaster}
 
 [[frontend.listener]]
 name = "smtp"
@@ -185,6 +186,7 @@ format = "postfix"
 level = "warn"
 "#,
             check_domains = !demo,
+            postmaster = if demo { "postmaster = \"john@example.org\"" } else { "# postmaster = \"you@example.org\"" },
             auth = self.ports.address(4250),
             frontend_http = self.ports.address(9101),
             auth_http = self.ports.address(9102),

@@ -65,6 +65,9 @@ async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<(
         }
     };
     home.close();
+    if outcome.is_ok() {
+        say("Stopped.");
+    }
     outcome
 }
 

@@ -127,7 +127,7 @@ impl Intake {
             client_ip: who.client.ip(),
             by: &self.hostname,
             protocol: who.protocol,
-            tls: who.tls.map(|tls| (tls.version, tls.cipher.as_str())),
+            tls: who.tls.map(|tls| (tls.version, tls.cipher)),
             id: incoming.id(),
             recipient: match recipients {
                 [only] => Some(&only.address),

@@ -55,7 +55,7 @@ pub(crate) struct Tls {
     /// `TLSv1.3`
     pub(crate) version: &'static str,
     /// `TLS_AES_256_GCM_SHA384`
-    pub(crate) cipher: String,
+    pub(crate) cipher: &'static str,
     /// Both with a blank between them.
     pub(crate) text: String,
 }
