@@ -46,10 +46,10 @@ pub(super) async fn start(scratch: &Path, sink: u16, load: Load, binaries: &Path
 /// Makes the database that the auth service wants to see, with nobody in it: the load needs no login.
 fn make_accounts(file: &Path, binaries: &Path) -> Result<()> {
     let mut command = Command::new(binaries.join("staffetta"));
-    command.args(["user", "list", "--config"]).arg(file);
+    command.args(["user", "init", "--config"]).arg(file);
     let output = command.output().context(BUILD_FIRST)?;
     let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "staffetta user list failed: {}", complaint.trim());
+    ensure!(output.status.success(), "staffetta user init failed: {}", complaint.trim());
     Ok(())
 }
 
