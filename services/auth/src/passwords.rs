@@ -91,12 +91,10 @@ impl Passwords {
         let Some(Account { login, password: stored }) = account else {
             return self.pretend(credentials, Refusal::UnknownLogin).await;
         };
-        let Some(stored) = stored.filter(|stored| !stored.expose_secret().is_empty()) else {
-            return self.pretend(credentials, Refusal::NoPassword).await;
+        let stored = match usable(stored) {
+            Ok(stored) => stored,
+            Err(refusal) => return self.pretend(credentials, refusal).await,
         };
-        if scheme::is_locked(stored.expose_secret()) {
-            return self.pretend(credentials, Refusal::Locked).await;
-        }
         let demand = scheme::check(stored.expose_secret()).map_err(HashError::from)?;
         let right = self.hashing.verify(stored.clone(), credentials.password.clone()).await?;
         if demand.slow {
@@ -110,7 +108,11 @@ impl Passwords {
     pub(crate) async fn recall(&self, login: &str) -> Result<Recalled, Refusal> {
         let (canonical, found) = match account(&self.store, login).await? {
             None => (login.to_owned(), Err("unknown login")),
-            Some(Account { login, password }) => (login, usable(password)?),
+            Some(Account { login, password }) => match usable(password) {
+                Ok(stored) => (login, Ok(scheme::scram(stored.expose_secret()).map_err(HashError::from)?)),
+                Err(Refusal::Locked) => (login, Err("the account is locked")),
+                Err(_) => (login, Err("the account has no password")),
+            },
         };
         let password = match &found {
             Ok(Scram::Password(password)) => password.clone(),
@@ -152,12 +154,12 @@ pub(crate) async fn account(store: &Store, login: &str) -> Result<Option<Account
     Ok(None)
 }
 
-/// What SCRAM can do with what is stored, or why nobody can log in.
-fn usable(stored: Option<SecretString>) -> Result<Result<Scram, &'static str>, HashError> {
-    match stored {
-        Some(stored) if scheme::is_locked(stored.expose_secret()) => Ok(Err("the account is locked")),
-        Some(stored) if !stored.expose_secret().is_empty() => Ok(Ok(scheme::scram(stored.expose_secret())?)),
-        _ => Ok(Err("the account has no password")),
+/// What a password can be compared with, or why nobody can log in.
+pub(crate) fn usable(stored: Option<SecretString>) -> Result<SecretString, Refusal> {
+    match stored.filter(|stored| !stored.expose_secret().is_empty()) {
+        Some(stored) if scheme::is_locked(stored.expose_secret()) => Err(Refusal::Locked),
+        Some(stored) => Ok(stored),
+        None => Err(Refusal::NoPassword),
     }
 }
 

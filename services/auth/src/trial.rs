@@ -7,7 +7,7 @@ use staffetta_config::Auth;
 use crate::BackendProblem;
 use crate::hashing::{HashError, Hashing};
 use crate::metrics::Metrics;
-use crate::passwords::{Refusal, account};
+use crate::passwords::{Refusal, account, usable};
 use crate::scheme;
 use crate::sql::Store;
 
@@ -44,12 +44,11 @@ pub async fn try_login(config: &Auth, login: &str, password: &SecretString) -> R
     let Some(found) = found? else {
         return Ok(Trial { login: None, scheme: None, verdict: refused(&Refusal::UnknownLogin) });
     };
-    let stored = found.password.filter(|stored| !stored.expose_secret().is_empty());
-    let scheme = stored.as_ref().map(|stored| scheme::named(stored.expose_secret()));
-    let verdict = match stored {
-        None => refused(&Refusal::NoPassword),
-        Some(stored) if scheme::is_locked(stored.expose_secret()) => refused(&Refusal::Locked),
-        Some(stored) => verify(stored, password.clone()).await,
+    let text = found.password.as_ref().map(|stored| stored.expose_secret()).filter(|text| !text.is_empty());
+    let scheme = text.map(scheme::named);
+    let verdict = match usable(found.password) {
+        Ok(stored) => verify(stored, password.clone()).await,
+        Err(refusal) => refused(&refusal),
     };
     Ok(Trial { login: Some(found.login), scheme, verdict })
 }

@@ -194,7 +194,7 @@ impl Accounts {
     }
 
     /// Replaces the password; an account that is disabled stays so. Services that cached the old one accept it until
-    /// their `auth.cache_ttl` is over. Gives the state that it is in.
+    /// they are told ([`staffetta_queue::Announcer::revoke`]) or their `auth.cache_ttl` is over. Gives the state that it is in.
     ///
     /// # Errors
     /// [`AccountError::Unknown`] if there is no such account.
