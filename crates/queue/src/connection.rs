@@ -82,9 +82,7 @@ impl Link {
 
     /// Sends one command.
     pub(crate) async fn ask(&self, command: redis::Cmd) -> Result<Value, Fault> {
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.add_command(command);
-        self.send(&pipeline).await?.pop().unwrap_or_else(|| Err(Fault::Unknown("no answer".into())))
+        self.live()?.ask(command).await
     }
 }
 

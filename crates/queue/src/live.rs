@@ -35,6 +35,13 @@ impl Live {
         Ok(values.into_iter().map(|value| self.judge(value)).collect())
     }
 
+    /// Sends one command.
+    pub(crate) async fn ask(&self, command: redis::Cmd) -> Result<Value, Fault> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command);
+        self.send(&pipeline).await?.pop().unwrap_or_else(|| Err(Fault::Unknown("no answer".into())))
+    }
+
     /// The outcome is unknown for all or known for each.
     async fn send_once(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
         let mut connection = self.connection.clone();

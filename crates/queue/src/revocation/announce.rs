@@ -96,7 +96,7 @@ impl Announcer {
     pub async fn blocks(&self) -> Result<(Vec<(Target, Block)>, UnixMillis), Error> {
         let mut command = Cmd::new();
         command.arg("TIME");
-        let now = value::time(&self.ask(command).await?).unwrap_or_else(crate::clock::wall);
+        let now = value::time(&self.live.ask(command).await?).unwrap_or_else(crate::clock::wall);
         let mut all = Vec::new();
         each_block(&self.live, |target, block| {
             if block.holds(now) {
@@ -108,13 +108,6 @@ impl Announcer {
         // A scan may show what has moved meanwhile twice.
         all.dedup_by(|one, other| one.0 == other.0);
         Ok((all, now))
-    }
-
-    async fn ask(&self, command: Cmd) -> Result<Value, Error> {
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.add_command(command);
-        let mut answers = self.live.send(&pipeline).await?;
-        Ok(answers.pop().unwrap_or_else(|| Err(Fault::Unknown("no answer".to_owned())))?)
     }
 
     /// One script, heard by as many replicas as must hear it.

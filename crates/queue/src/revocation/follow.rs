@@ -179,10 +179,7 @@ pub(super) async fn each_block(live: &Live, mut visit: impl FnMut(Target, Block)
     loop {
         let mut command = Cmd::new();
         command.arg("HSCAN").arg(BLOCKS).arg(cursor).arg("COUNT").arg(PAGE);
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.add_command(command);
-        let missing = || Err(Fault::Unknown("no answer".to_owned()));
-        let page = live.send(&pipeline).await?.pop().unwrap_or_else(missing)?;
+        let page = live.ask(command).await?;
         let [next, fields] = value::array(&page) else { return Err(Fault::Unknown(format!("{page:?}"))) };
         for pair in value::array(fields).chunks_exact(2) {
             let target = value::str(&pair[0]).and_then(Target::parse);
