@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use staffetta_mail::{Envelope, QueueId, Status};
 use staffetta_smtp::Reply;
 use staffetta_smtp::server::{self, Answer, Link, Question, Session};
-use staffetta_transport::tls::cipher_name;
+use staffetta_transport::connect::TlsSession;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::error::TrySendError;
@@ -232,8 +232,6 @@ fn reply(text: &str) -> Reply {
 }
 
 fn describe(stream: &TlsStream<TcpStream>) -> String {
-    let connection = stream.get_ref().1;
-    let version = connection.protocol_version().and_then(|version| version.as_str()).unwrap_or("TLS");
-    let cipher = connection.negotiated_cipher_suite().map_or("unknown", |suite| cipher_name(suite.suite()));
-    format!("{}({cipher})", version.replace("TLSv1_", "TLSv1."))
+    let TlsSession { version, cipher } = TlsSession::of(stream.get_ref().1);
+    format!("{version}({cipher})")
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::{AlertDescription, PeerIncompatible, ProtocolVersion, ServerConfig};
-use staffetta_transport::tls::cipher_name;
+use rustls::{AlertDescription, PeerIncompatible, ServerConfig};
+use staffetta_transport::connect::TlsSession;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -128,16 +128,14 @@ impl Stream {
         };
         let late = |_| Err(with_reason(io::ErrorKind::TimedOut.into()));
         let stream = tokio::time::timeout(patience.min(HANDSHAKE), handshake).await.unwrap_or_else(late)?;
-        metrics::handshake(version(&stream)).increment(1);
+        metrics::handshake(TlsSession::of(stream.get_ref().1).version).increment(1);
         Ok(Self::Tls(Box::new(stream)))
     }
 
     /// What was agreed upon; `None` in clear.
     pub(crate) fn tls(&self) -> Option<Tls> {
         let Self::Tls(stream) = self else { return None };
-        let suite = stream.get_ref().1.negotiated_cipher_suite()?;
-        let cipher = cipher_name(suite.suite());
-        let version = version(stream);
+        let TlsSession { version, cipher } = TlsSession::of(stream.get_ref().1);
         Some(Tls { version, text: format!("{version} {cipher}"), cipher })
     }
 }
@@ -145,14 +143,6 @@ impl Stream {
 fn with_reason(error: io::Error) -> (io::Error, Option<Broken>) {
     let reason = Broken::from(&error);
     (error, Some(reason))
-}
-
-fn version(stream: &TlsStream<TcpStream>) -> &'static str {
-    match stream.get_ref().1.protocol_version() {
-        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "none",
-    }
 }
 
 impl AsyncRead for Stream {

@@ -14,14 +14,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, CipherSuite, ClientConfig, CommonState, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use staffetta_policy::tls::{Pins, Trust};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::dane::Matching;
-use crate::tls::cipher_name;
 
 /// What was negotiated, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +128,7 @@ impl TlsClient {
         };
         let handshake = tokio::time::timeout(timeout, connector.connect(name, tcp));
         let stream = handshake.await.map_err(|_| TlsError::Timeout)?.map_err(TlsError::Handshake)?;
-        let session = TlsSession::of(&stream);
+        let session = TlsSession::of(stream.get_ref().1);
         Ok((stream, session))
     }
 }
@@ -147,8 +148,8 @@ impl TlsClient {
 }
 
 impl TlsSession {
-    fn of(stream: &TlsStream<TcpStream>) -> Self {
-        let connection = stream.get_ref().1;
+    /// Of a connection of either side, after its handshake.
+    pub fn of(connection: &CommonState) -> Self {
         let version = match connection.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
             Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -156,6 +157,16 @@ impl TlsSession {
         };
         let cipher = connection.negotiated_cipher_suite().map_or("unknown", |suite| cipher_name(suite.suite()));
         Self { version, cipher }
+    }
+}
+
+/// The registry's name of a cipher suite; rustls puts the version into those of TLS 1.3.
+fn cipher_name(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other.as_str().unwrap_or("unknown"),
     }
 }
 

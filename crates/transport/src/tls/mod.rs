@@ -15,8 +15,6 @@ mod store;
 
 use std::sync::Arc;
 
-use rustls::CipherSuite;
-
 pub use pair::{Pair, TlsError};
 pub use rpc::{RpcContents, RpcError, RpcFiles};
 pub use store::Certificates;
@@ -25,16 +23,6 @@ pub use store::Certificates;
 pub fn install_provider() {
     // The only error is "one is installed already", and ours is the only one that is linked.
     let _already = rustls::crypto::aws_lc_rs::default_provider().install_default();
-}
-
-/// The registry's name of a cipher suite; rustls puts the version into those of TLS 1.3.
-pub fn cipher_name(suite: CipherSuite) -> &'static str {
-    match suite {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
-        other => other.as_str().unwrap_or("unknown"),
-    }
 }
 
 /// The provider itself, for configurations that name it.
