@@ -60,11 +60,8 @@ pub(crate) struct Terms {
     /// For how long, such as 90s, 5m, 2h, 1d [default: until it is unblocked]
     #[arg(long = "for", value_name = "DURATION", value_parser = life)]
     pub(crate) life: Option<Duration>,
-    /// A JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) file: ConfigFile,
+    pub(crate) named: Named,
 }
 
 /// `staffetta unblock`
@@ -111,7 +108,7 @@ pub(crate) struct UnblockDomain {
     pub(crate) named: Named,
 }
 
-/// What every form of unblock takes.
+/// What every form of block and unblock takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Named {
     /// A JSON object

@@ -38,7 +38,7 @@ pub(super) async fn block(block: Block) -> anyhow::Result<ExitCode> {
         Block::Client(one) => (one.network, one.terms, false),
         Block::Domain(one) => (one.domain, one.terms, false),
     };
-    let (config, announcer) = open(&terms.file).await?;
+    let (config, announcer) = open(&terms.named.file).await?;
     if !announcer.block(&target, terms.life, &terms.reason).await? {
         anyhow::bail!("there are too many blocks: end some with `staffetta unblock`");
     }
@@ -49,7 +49,7 @@ pub(super) async fn block(block: Block) -> anyhow::Result<ExitCode> {
         }
         _ => None,
     };
-    report(&target, "blocked", terms.json, "held", held);
+    report(&target, "blocked", terms.named.json, "held", held);
     Ok(ExitCode::SUCCESS)
 }
 
