@@ -173,6 +173,17 @@ async fn changed_removed_and_blocked_logins_are_refused_on_every_pod_within_a_se
     }
     ensure!(metrics.sum("staffetta_blocks", &["kind=\"login\""]) == 1.0);
 
+    // Said again because nobody could be told the first time: there is no such account, and everybody is told.
+    let again = cluster.staffetta(&["user", "remove", "lisa@example.org"], "").map_err(|error| error.to_string());
+    ensure!(again.as_ref().is_err_and(|said| said.contains("there is no account")), "{again:?}");
+    eventually(SOON, async || {
+        let heard = cluster.world.metrics(Service::Frontend).await?;
+        let told = heard.sum("staffetta_revocations_total", &["what=\"revoke\""]);
+        ensure!(told == 3.0, "{told}");
+        Ok(())
+    })
+    .await?;
+
     let listed = cluster.staffetta(&["blocks"], "")?;
     ensure!(listed.contains("login anna@example.org") && listed.contains("a thief"), "{listed}");
     cluster.staffetta(&["unblock", "login", "anna@example.org"], "")?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::json;
-use staffetta_auth::accounts::{self, Accounts, Record, State};
+use staffetta_auth::accounts::{self, AccountError, Accounts, Record, State};
 use staffetta_auth::scheme;
 use staffetta_config::{Backend, Config, Mechanism, Service};
 use staffetta_telemetry::printable;
@@ -17,18 +17,16 @@ pub(super) async fn run(user: User) -> anyhow::Result<ExitCode> {
     match user {
         User::Init(file) => init(&file).await?,
         User::Add(new) => add(&new).await?,
-        User::Remove(one) => {
-            existing(&one.file).await?.remove(&one.email).await?;
-            revoke(&one, "the account is removed").await?;
-        }
+        User::Remove(one) => remove(&one).await?,
         User::List(users) => list(&users).await?,
         User::Show(shown) => show(&shown).await?,
         User::Password(new) => password(&new).await?,
         User::Alias(alias) => redirect(&alias).await?,
         User::Disable(one) => {
-            let is_new = existing(&one.file).await?.disable(&one.email).await?;
+            let config = config(&one.file)?;
+            let is_new = Accounts::existing(&config.auth.sql).await?.disable(&one.email).await?;
             note(is_new, &one.email, "is disabled already");
-            revoke(&one, "the account is disabled").await?;
+            revoke(&config, &one.email, "the account is disabled").await?;
         }
         User::Enable(one) => {
             let is_new = existing(&one.file).await?.enable(&one.email).await?;
@@ -51,12 +49,22 @@ async fn add(new: &NewPassword) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One that is gone already is told all the same: the time before, nobody may have been reached.
+async fn remove(one: &OneUser) -> anyhow::Result<()> {
+    let config = config(&one.file)?;
+    let removed = Accounts::existing(&config.auth.sql).await?.remove(&one.email).await;
+    if matches!(removed, Ok(()) | Err(AccountError::Unknown(_))) {
+        revoke(&config, &one.email, "the account is removed").await?;
+    }
+    Ok(removed?)
+}
+
 async fn password(new: &NewPassword) -> anyhow::Result<()> {
     let config = config(&new.user.file)?;
     let accounts = storing(Accounts::existing(&config.auth.sql).await?, new, &config)?;
     let state = accounts.set_password(&new.user.email, &read_password("New password: ")?).await?;
     note(state != State::Disabled, &new.user.email, "is still disabled");
-    revoke(&new.user, "the password is changed").await
+    revoke(&config, &new.user.email, "the password is changed").await
 }
 
 /// Where SCRAM is offered, a password under any other scheme would be refused by it.
@@ -130,9 +138,8 @@ async fn existing(file: &ConfigFile) -> anyhow::Result<Accounts> {
 
 /// Tells the services, so that the old password is of no use at once and open sessions end. `done` is what cannot be taken
 /// back if they cannot be told.
-async fn revoke(one: &OneUser, done: &str) -> anyhow::Result<()> {
-    let config = one.file.load(Service::Auth)?;
-    let told = async { block::announcer(&config).await?.revoke(&one.email).await.map_err(anyhow::Error::from) };
+async fn revoke(config: &Config, login: &str, done: &str) -> anyhow::Result<()> {
+    let told = async { block::announcer(config).await?.revoke(login).await.map_err(anyhow::Error::from) };
     told.await.with_context(|| {
         format!(
             "{done}, but the running services could not be told: they may take what they knew for auth.cache_ttl more, \
