@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::address::Address;
 use crate::error::Fault;
-use crate::live::Live;
+use crate::live::{Live, alone, only};
 use crate::server_check::ServerCheck;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -82,7 +82,7 @@ impl Link {
 
     /// Sends one command.
     pub(crate) async fn ask(&self, command: redis::Cmd) -> Result<Value, Fault> {
-        self.live()?.ask(command).await
+        only(self.send(&alone(command)).await?)
     }
 }
 

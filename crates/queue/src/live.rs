@@ -37,9 +37,7 @@ impl Live {
 
     /// Sends one command.
     pub(crate) async fn ask(&self, command: redis::Cmd) -> Result<Value, Fault> {
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.add_command(command);
-        self.send(&pipeline).await?.pop().unwrap_or_else(|| Err(Fault::Unknown("no answer".into())))
+        only(self.send(&alone(command)).await?)
     }
 
     /// The outcome is unknown for all or known for each.
@@ -80,6 +78,18 @@ impl Live {
             value => Ok(value),
         }
     }
+}
+
+/// A pipeline of one command.
+pub(crate) fn alone(command: redis::Cmd) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(1);
+    pipeline.add_command(command);
+    pipeline
+}
+
+/// What that one is answered with.
+pub(crate) fn only(mut answers: Vec<Result<Value, Fault>>) -> Result<Value, Fault> {
+    answers.pop().unwrap_or_else(|| Err(Fault::Unknown("no answer".into())))
 }
 
 fn is_wait(command: &redis::Cmd) -> bool {
