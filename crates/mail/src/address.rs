@@ -247,13 +247,20 @@ fn is_invisible(c: char) -> bool {
 /// Letters, digits, hyphens within labels of 1 to 63 octets. The underscore is tolerated because real host names
 /// carry it.
 pub(crate) fn is_domain_name(text: &str) -> bool {
-    text.split('.').all(|label| {
-        let bytes = label.as_bytes();
-        (1..=63).contains(&bytes.len())
-            && bytes.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && bytes[0] != b'-'
-            && bytes[bytes.len() - 1] != b'-'
-    })
+    let (mut length, mut last) = (0, b'-');
+    for &b in text.as_bytes() {
+        match b {
+            b'.' if length > 0 && last != b'-' => length = 0,
+            b'-' if length > 0 => length += 1,
+            b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => length += 1,
+            _ => return false,
+        }
+        if length > 63 {
+            return false;
+        }
+        last = b;
+    }
+    length > 0 && last != b'-'
 }
 
 /// The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 section 4.1.3); `None` for anything else. General

@@ -39,15 +39,26 @@ impl QueueId {
     pub const fn unix_millis(self) -> u64 {
         (self.0 >> 28) as u64 & ((1 << 42) - 1)
     }
+
+    /// Appends the text, as `{id}` would, but without a formatter: names of keys are made of it.
+    pub fn push_to(self, text: &mut String) {
+        text.push_str(as_text(&self.octets()));
+    }
+
+    /// The text: 16 characters of ASCII.
+    pub fn octets(self) -> [u8; LENGTH] {
+        let halves = [(self.0 >> 40) as u64, self.0 as u64];
+        std::array::from_fn(|at| ALPHABET[(halves[at / 8] >> (35 - 5 * (at % 8))) as usize & 31])
+    }
+}
+
+fn as_text(octets: &[u8; LENGTH]) -> &str {
+    std::str::from_utf8(octets).unwrap_or_default()
 }
 
 impl fmt::Display for QueueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0u8; LENGTH];
-        for (i, slot) in text.iter_mut().enumerate() {
-            *slot = ALPHABET[(self.0 >> (75 - 5 * i)) as usize & 31];
-        }
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        f.write_str(as_text(&self.octets()))
     }
 }
 

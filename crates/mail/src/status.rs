@@ -38,27 +38,41 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
+        // Backwards, into room for the largest numbers; codes stand in every reply and every log line.
+        let (mut text, mut at) = ([b'.'; 16], 16);
+        for mut number in [self.detail, self.subject, u16::from(self.class)] {
+            loop {
+                at -= 1;
+                text[at] = b'0' + (number % 10) as u8;
+                number /= 10;
+                if number == 0 {
+                    break;
+                }
+            }
+            at -= 1;
+        }
+        f.write_str(std::str::from_utf8(&text[at + 1..]).unwrap_or_default())
     }
 }
 
 impl FromStr for Status {
     type Err = StatusError;
     fn from_str(text: &str) -> Result<Self, StatusError> {
-        let mut parts = text.split('.');
-        let mut next = |max: usize| -> Result<u16, StatusError> {
-            let part = parts.next().ok_or(StatusError)?;
-            if part.is_empty() || part.len() > max || !part.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(StatusError);
-            }
-            part.parse().map_err(|_| StatusError)
+        let (class, rest) = match *text.as_bytes() {
+            [class @ (b'2' | b'4' | b'5'), b'.', ref rest @ ..] => (class - b'0', rest),
+            _ => return Err(StatusError),
         };
-        let (class, subject, detail) = (next(1)?, next(3)?, next(3)?);
-        match (class, parts.next()) {
-            (2 | 4 | 5, None) => Ok(Self::new(class as u8, subject, detail)),
-            _ => Err(StatusError),
-        }
+        let dot = rest.iter().position(|&b| b == b'.').ok_or(StatusError)?;
+        Ok(Self::new(class, component(&rest[..dot])?, component(&rest[dot + 1..])?))
     }
+}
+
+/// One to three digits.
+fn component(text: &[u8]) -> Result<u16, StatusError> {
+    if !matches!(text.len(), 1..=3) || !text.iter().all(u8::is_ascii_digit) {
+        return Err(StatusError);
+    }
+    Ok(text.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0')))
 }
 
 /// A reply that a remote server gave, as it goes into logs and reports.

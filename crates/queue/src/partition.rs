@@ -69,19 +69,29 @@ impl Partition {
         format!("{}hb", self.tag)
     }
 
+    fn named(&self, kind: &str, id: QueueId) -> String {
+        let mut key = String::with_capacity(self.tag.len() + 32);
+        key.push_str(&self.tag);
+        key.push_str(kind);
+        id.push_to(&mut key);
+        key
+    }
+
     /// The record (STRING).
     pub(crate) fn record(&self, id: QueueId) -> String {
-        format!("{}m:{id}", self.tag)
+        self.named("m:", id)
     }
 
     /// What attempts have left behind for a job (STRING), only after a deferral or a reclaim.
     pub(crate) fn state(&self, id: QueueId, job: u16) -> String {
-        format!("{}s:{id}.{job}", self.tag)
+        let mut key = self.named("s:", id);
+        push_job(&mut key, job);
+        key
     }
 
     /// The open jobs of a message with several destinations (SET).
     pub(crate) fn open_jobs(&self, id: QueueId) -> String {
-        format!("{}o:{id}", self.tag)
+        self.named("o:", id)
     }
 
     /// A piece of the body (STRING), with a TTL until the message is queued.
@@ -96,7 +106,7 @@ impl Partition {
 
     /// Jobs that wait for a destination, by the time they are due (ZSET).
     pub(crate) fn waiting(&self, destination: &str) -> String {
-        format!("{}w:{destination}", self.tag)
+        [&self.tag, "w:", destination].concat()
     }
 
     /// Messages finished or withdrawn that arrived in the same minute (SET): a late enqueue of them is refused.
@@ -107,7 +117,17 @@ impl Partition {
 
 /// The member that stands for a job in `w:*` and `held`.
 pub(crate) fn job_name(id: QueueId, job: u16) -> String {
-    format!("{id}.{job}")
+    let mut name = String::with_capacity(24);
+    id.push_to(&mut name);
+    push_job(&mut name, job);
+    name
+}
+
+fn push_job(name: &mut String, job: u16) {
+    match job {
+        0 => name.push_str(".0"),
+        job => name.push_str(&format!(".{job}")),
+    }
 }
 
 /// The reverse of [`job_name`].

@@ -160,6 +160,9 @@ impl Record {
 
 /// Distributes the recipients over jobs: one for each destination, in order of first appearance.
 fn jobs(envelope: &Envelope) -> (Vec<Destination>, Vec<u16>) {
+    if let [only] = &*envelope.recipients {
+        return (vec![Destination::of(&only.address)], Vec::new());
+    }
     let mut destinations: Vec<Destination> = Vec::with_capacity(1);
     let mut known = std::collections::HashMap::new();
     let mut assignment = Vec::with_capacity(envelope.recipients.len());

@@ -10,6 +10,7 @@
 
 mod layout;
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
 use std::sync::LazyLock;

@@ -111,8 +111,9 @@ impl HeaderScan {
     /// The text of the first Message-ID field, unfolded, for the log; at most 1 KiB. Peer text: not verified.
     pub fn message_id(&self) -> Option<String> {
         let field = self.message_id.as_deref()?;
-        let value = field.splitn(2, |&b| b == b':').nth(1).unwrap_or_default();
-        let text: String = String::from_utf8_lossy(value).chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+        let value = memchr::memchr(b':', field).map_or(&[][..], |colon| field[colon + 1..].trim_ascii());
+        let mut text = String::from_utf8_lossy(value).into_owned();
+        text.retain(|c| !matches!(c, '\r' | '\n'));
         Some(text.trim().to_owned())
     }
 

@@ -46,11 +46,16 @@ pub(super) fn put_numbers(out: &mut Vec<u8>, key: u64, numbers: impl IntoIterato
 pub(super) fn put_nested(out: &mut Vec<u8>, key: u64, write: impl FnOnce(&mut Vec<u8>)) {
     put_number(out, key);
     let start = out.len();
+    out.push(0);
     write(out);
-    let length = out.len() - start;
-    put_number(out, length as u64);
-    // The length goes in front of what it counts.
-    out[start..].rotate_left(length);
+    let length = out.len() - start - 1;
+    if length < 0x80 {
+        out[start] = length as u8;
+        return;
+    }
+    let mut long = Vec::with_capacity(10);
+    put_number(&mut long, length as u64);
+    out.splice(start..=start, long);
 }
 
 /// Takes a number off the front.

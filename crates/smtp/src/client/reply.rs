@@ -139,6 +139,9 @@ fn append(to: &mut String, text: &str) {
     if !to.is_empty() && !text.is_empty() && to.len() < MAX_TEXT {
         to.push(' ');
     }
+    if text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return to.push_str(&text[..text.len().min(MAX_TEXT.saturating_sub(to.len()))]);
+    }
     for c in text.chars().map(printable) {
         if to.len() + c.len_utf8() > MAX_TEXT {
             return;

@@ -78,7 +78,9 @@ impl<'a> Json<'a> {
     /// A string of our own making, which needs no escapes.
     pub(super) fn display(&mut self, key: &str, value: impl std::fmt::Display) -> &mut Self {
         self.key(key);
-        push_display(self.out, format_args!("\"{value}\""));
+        self.out.push(b'"');
+        push_display(self.out, format_args!("{value}"));
+        self.out.push(b'"');
         self
     }
 

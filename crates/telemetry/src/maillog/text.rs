@@ -42,7 +42,7 @@ impl<'a> Text<'a> {
         self.push(out, is_plain, push_classic_char, b"?");
     }
 
-    fn push(self, out: &mut Vec<u8>, plain: fn(u8) -> bool, push_char: fn(&mut Vec<u8>, char), invalid: &[u8]) {
+    fn push(self, out: &mut Vec<u8>, plain: impl Fn(u8) -> bool, push_char: fn(&mut Vec<u8>, char), invalid: &[u8]) {
         let (bytes, cut) = self.capped();
         if bytes.iter().all(|&b| plain(b)) {
             out.extend_from_slice(bytes);
