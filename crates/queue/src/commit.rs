@@ -58,6 +58,8 @@ pub(crate) struct Lane {
 }
 
 struct Call {
+    /// What must have happened before; its own answer is nobody's concern.
+    before: Option<Cmd>,
     command: Cmd,
     bytes: usize,
     answer: oneshot::Sender<Result<Value, Fault>>,
@@ -84,10 +86,19 @@ impl Lane {
 
     /// Sends one command with the next batch; `bytes` is its rough size.
     pub(crate) async fn call(&self, command: Cmd, bytes: usize) -> Result<Value, Fault> {
+        self.send(None, command, bytes).await
+    }
+
+    /// Sends a command right behind another, whose success it tells by its own answer.
+    pub(crate) async fn call_behind(&self, before: Cmd, command: Cmd, bytes: usize) -> Result<Value, Fault> {
+        self.send(Some(before), command, bytes).await
+    }
+
+    async fn send(&self, before: Option<Cmd>, command: Cmd, bytes: usize) -> Result<Value, Fault> {
         let _pending = self.pending.clone();
         let (answer, reply) = oneshot::channel();
         let stopped = || Fault::Refused("shutting down".into());
-        self.calls.send(Call { command, bytes, answer }).await.map_err(|_| stopped())?;
+        self.calls.send(Call { before, command, bytes, answer }).await.map_err(|_| stopped())?;
         reply.await.unwrap_or_else(|_| Err(Fault::Unknown("shutting down".into())))
     }
 }
@@ -111,7 +122,7 @@ impl Worker {
             };
             let mut batch = Batch::default();
             batch.add(first);
-            while batch.answers.len() < BATCH_CALLS {
+            while batch.calls < BATCH_CALLS {
                 match self.queue.try_recv() {
                     Ok(call) if batch.bytes + call.bytes > BATCH_BYTES => {
                         held = Some(call);
@@ -131,11 +142,11 @@ impl Worker {
         match outcome {
             Ok(values) => {
                 for (answer, value) in batch.answers.into_iter().zip(values) {
-                    let _ = answer.send(value);
+                    let _ = answer.map(|answer| answer.send(value));
                 }
             }
             Err(fault) => {
-                for answer in batch.answers {
+                for answer in batch.answers.into_iter().flatten() {
                     let _ = answer.send(Err(fault.clone()));
                 }
             }
@@ -156,14 +167,21 @@ impl Worker {
 #[derive(Default)]
 struct Batch {
     pipeline: Pipeline,
-    answers: Vec<oneshot::Sender<Result<Value, Fault>>>,
+    /// Who waits for the answer to each command, if anybody does.
+    answers: Vec<Option<oneshot::Sender<Result<Value, Fault>>>>,
+    calls: usize,
     bytes: usize,
 }
 
 impl Batch {
     fn add(&mut self, call: Call) {
+        if let Some(before) = call.before {
+            self.pipeline.add_command(before);
+            self.answers.push(None);
+        }
         self.pipeline.add_command(call.command);
-        self.answers.push(call.answer);
+        self.answers.push(Some(call.answer));
+        self.calls += 1;
         self.bytes += call.bytes;
     }
 }

@@ -315,8 +315,8 @@ impl Shared {
         }
     }
 
-    /// In milliseconds.
-    fn life(&self) -> u64 {
+    /// How long what is not queued yet lives, in milliseconds.
+    pub(crate) fn life(&self) -> u64 {
         u64::try_from(self.chunk_life.as_millis()).unwrap_or(u64::MAX)
     }
 }

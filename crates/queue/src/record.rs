@@ -80,6 +80,11 @@ impl Encoded {
         let bytes = draft.encode(version, rand::random())?;
         Ok(Self { id, arrived, destinations, chunks, bytes })
     }
+
+    /// How the record begins: version and stamp, which no other has.
+    pub(crate) fn stamp(&self) -> &[u8] {
+        &self.bytes[..self.bytes.len().min(9)]
+    }
 }
 
 impl Record {

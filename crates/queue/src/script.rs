@@ -58,9 +58,9 @@ macro_rules! scripts {
 
 scripts! {
     /// Queues a message.
-    Enqueue("", "common_now.lua", "common_put.lua", "enqueue.lua") {
+    Enqueue("", "common_now.lua", "common_wait.lua", "enqueue.lua") {
         keys: record tombstones ids due extra; key_groups: waiting open chunks;
-        args: id arrived ends octets; arg_groups: destinations;
+        args: id arrived ends stamp; arg_groups: destinations;
     }
     /// Destinations with work.
     Offer(" flags=allow-oom", "common_now.lua", "offer.lua") {
@@ -78,13 +78,13 @@ scripts! {
         args: term; arg_groups: members;
     }
     /// Ends a job.
-    Finish(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_bury.lua", "common_discard.lua", "finish.lua") {
+    Finish(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_wait.lua", "common_bury.lua", "common_discard.lua", "finish.lua") {
         keys: lease ids tombstones record state due extra garbage;
         key_groups: open body notice_records notice_waiting notice_chunks;
         args: member id job chunks remember; arg_groups: notice_ids notice_octets notice_destinations;
     }
     /// Puts a job back.
-    Defer(" flags=allow-oom", "common_now.lua", "common_put.lua", "defer.lua") {
+    Defer(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_wait.lua", "defer.lua") {
         keys: lease state waiting due back_off ids; key_groups: notice_records notice_waiting notice_chunks;
         args: member job destination delay expires left rest; arg_groups: notice_ids notice_octets notice_destinations;
     }

@@ -89,27 +89,32 @@ impl Shared {
 
     async fn try_enqueue(&self, record: &Encoded, ends: UnixMillis) -> Result<EnqueueAnswer, Fault> {
         let lane = self.node(record.id.partition()).enqueue_lane()?;
-        let answer = lane.call(self.enqueue_call(record, ends), record.bytes.len() + 512).await?;
+        let [place, enqueue] = self.enqueue_calls(record, ends);
+        let answer = lane.call_behind(place, enqueue, record.bytes.len() + 512).await?;
         match value::str(&answer) {
             Some("OK" | "DUP") => Ok(EnqueueAnswer::Queued),
             Some("DONE") => Ok(EnqueueAnswer::Over),
             Some("LATE") => Ok(EnqueueAnswer::Late),
             Some("CONFLICT") => Err(Fault::Refused("another message has the same id".into())),
-            Some("NOBODY") => Err(Fault::Refused("a part of the body has expired".into())),
+            Some("NOBODY") => Err(Fault::Refused("a part of it has expired".into())),
             _ => Err(unexpected("enqueue", &answer)),
         }
     }
 
-    /// `ends`: when it may take effect at the latest, by the clock of Redis.
-    pub(super) fn enqueue_call(&self, record: &Encoded, ends: UnixMillis) -> redis::Cmd {
+    /// The record is put in its place, with a life, unless it is there; then the script queues it. Apart, because a script
+    /// pays for each octet that it is given. `ends`: when it may take effect at the latest, by the clock of Redis.
+    pub(super) fn enqueue_calls(&self, record: &Encoded, ends: UnixMillis) -> [redis::Cmd; 2] {
         let id = record.id;
         let partition = self.partition(id.partition());
         let waiting: Vec<String> = record.destinations.iter().map(|name| partition.waiting(name.as_str())).collect();
         let open = (record.destinations.len() > 1).then(|| partition.open_jobs(id));
         let chunks = partition.chunks(id, 0..record.chunks);
         let destinations: Vec<Arg<'_>> = record.destinations.iter().map(|name| name.as_str().into()).collect();
-        script::Enqueue {
-            record: &partition.record(id),
+        let key = partition.record(id);
+        let mut place = redis::Cmd::with_capacity(6, record.bytes.len() + 128);
+        place.arg("SET").arg(&key).arg(&record.bytes).arg("NX").arg("PX").arg(self.life());
+        let enqueue = script::Enqueue {
+            record: &key,
             tombstones: &partition.tombstones(record.arrived),
             ids: &partition.ids,
             due: &partition.due,
@@ -120,10 +125,10 @@ impl Shared {
             id: Arg::Id(id),
             arrived: record.arrived.into(),
             ends: ends.into(),
-            octets: record.bytes.as_slice().into(),
+            stamp: record.stamp().into(),
             destinations: &destinations,
-        }
-        .call()
+        };
+        [place, enqueue.call()]
     }
 
     /// As at the end of a patience in which nobody answered.

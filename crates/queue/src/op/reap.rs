@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use redis::Pipeline;
+use redis::{Pipeline, Value};
 use staffetta_mail::QueueId;
 
 use crate::Error;
@@ -14,7 +14,7 @@ use crate::error::Fault;
 use crate::partition::Partition;
 use crate::script;
 use crate::shared::Shared;
-use crate::value::{self, count};
+use crate::value;
 
 /// Entries in one round.
 const GROUP: usize = 32;
@@ -46,12 +46,13 @@ impl Shared {
         }
         let mut pipeline = Pipeline::new();
         for (_, id, _) in due {
-            pipeline.cmd("EXISTS").arg(keys.record(*id));
+            // A record alone may be what a repeated enqueue has put there again.
+            pipeline.cmd("ZSCORE").arg(&keys.ids).arg(id.to_string());
         }
         let alive = self.node(keys.number).bodies.send(&pipeline).await?;
         let mut pipeline = Pipeline::new();
         for ((name, id, chunks), alive) in due.iter().zip(alive) {
-            if count(&alive?) > 0 {
+            if alive? != Value::Nil {
                 // Whatever has made this entry: a body outlives it.
                 tracing::error!(%id, "the body of a message that is queued was among the garbage, and stays");
             } else {

@@ -31,8 +31,27 @@ impl Inside {
     }
 
     async fn enqueue(&self, record: &Encoded) -> String {
-        let answer = self.shared.home().admin.ask(self.shared.enqueue_call(record, u64::MAX)).await.unwrap();
-        value::str(&answer).unwrap().to_owned()
+        self.place(record).await;
+        self.follow(record).await
+    }
+
+    /// The record arrives.
+    async fn place(&self, record: &Encoded) {
+        let [place, _] = self.shared.enqueue_calls(record, u64::MAX);
+        self.shared.home().admin.ask(place).await.unwrap();
+    }
+
+    /// The script arrives.
+    async fn follow(&self, record: &Encoded) -> String {
+        let [_, enqueue] = self.shared.enqueue_calls(record, u64::MAX);
+        value::str(&self.shared.home().admin.ask(enqueue).await.unwrap()).unwrap().to_owned()
+    }
+
+    /// How long the record is still there, in seconds; -1 for ever, -2 not at all.
+    async fn life(&self, record: &Encoded) -> i64 {
+        let mut command = redis::Cmd::new();
+        command.arg("TTL").arg(self.shared.partition(record.id.partition()).record(record.id));
+        value::integer(&self.shared.home().admin.ask(command).await.unwrap()).unwrap()
     }
 
     async fn abort(&self, record: &Encoded) -> String {
@@ -78,6 +97,30 @@ async fn a_withdrawn_enqueue_cannot_arrive_later() {
     assert_eq!(inside.abort(&queued).await, "REMOVED");
     assert_eq!(inside.enqueue(&queued).await, "DONE");
     assert_eq!(inside.shared.counts().await.unwrap().messages, 0);
+}
+
+#[tokio::test]
+async fn a_record_is_no_message_until_the_script_has_followed() {
+    let inside = inside().await;
+    let [alone, queued, withdrawn, late] = [0, 0, 0, 61_000].map(|age| inside.record(age));
+    inside.place(&alone).await;
+    assert!((100..=120).contains(&inside.life(&alone).await), "it goes by itself");
+    assert_eq!(inside.shared.counts().await.unwrap().messages, 0);
+    assert_eq!(inside.enqueue(&queued).await, "OK");
+    assert_eq!(inside.life(&queued).await, -1, "it lives as long as its jobs");
+    inside.place(&queued).await;
+    assert_eq!(inside.life(&queued).await, -1, "and a repetition does not change that");
+    assert_eq!(inside.follow(&queued).await, "DUP");
+
+    // Nothing is left of what was refused, whichever of the two came late.
+    inside.place(&withdrawn).await;
+    assert_eq!(inside.abort(&withdrawn).await, "GONE");
+    assert_eq!(inside.life(&withdrawn).await, -2);
+    assert_eq!(inside.enqueue(&withdrawn).await, "DONE");
+    assert_eq!(inside.life(&withdrawn).await, -2);
+    assert_eq!(inside.enqueue(&late).await, "LATE");
+    assert_eq!(inside.life(&late).await, -2);
+    assert_eq!(inside.follow(&inside.record(0)).await, "NOBODY", "the record has never arrived, or has expired");
 }
 
 #[tokio::test]

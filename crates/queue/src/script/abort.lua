@@ -3,7 +3,9 @@
 -- and deletes the others; 0 leaves all of them as they are when one is leased.
 -- act: what to note of an operator.
 -- Answers DONE (it is over already), GONE (it never arrived, and never will), LEASED, REMOVED.
-if redis.call('EXISTS', record) == 0 then
+if not redis.call('ZSCORE', ids, id) then
+  -- A record that no enqueue has followed yet may be there.
+  redis.call('UNLINK', record)
   if redis.call('SISMEMBER', tombstones, id) == 1 then return 'DONE' end
   bury(tombstones, id)
   discard(garbage, id, chunks)

@@ -1,19 +1,30 @@
 -- ENQ: queues a message with all its jobs, or does nothing. No allow-oom: this is what a full Redis refuses.
--- With several jobs there is `open`. octets: the record.
+-- The record has been put in its place right before, with a life: what a script is given is hashed octet by octet.
+-- With several jobs there is `open`. stamp: how the record begins: equal for a repetition, different for everybody else.
 -- Answers OK, DUP (this very message is queued), DONE (it was, and is over), CONFLICT (another has its id),
 -- LATE (arrived is more than a minute off, or it is later than `ends`: whoever asked has said no to the client by now),
--- NOBODY (chunks are missing).
-if redis.call('SISMEMBER', tombstones, id) == 1 then return 'DONE' end
-if redis.call('EXISTS', record) == 1 then
-  -- Version and stamp: equal for a repetition, different for everybody else.
-  if redis.call('GETRANGE', record, 0, 8) == string.sub(octets, 1, 9) then return 'DUP' end
-  return 'CONFLICT'
+-- NOBODY (the record or chunks are missing).
+if redis.call('SISMEMBER', tombstones, id) == 1 then
+  redis.call('UNLINK', record)
+  return 'DONE'
 end
+local found = redis.call('GETRANGE', record, 0, 8)
+if found ~= stamp then return found == '' and 'NOBODY' or 'CONFLICT' end
 local now = clock()
-if math.abs(now - tonumber(arrived)) > 60000 or now > tonumber(ends) then return 'LATE' end
-if missing(chunks) > 0 then return 'NOBODY' end
+local refusal
+if math.abs(now - tonumber(arrived)) > 60000 or now > tonumber(ends) then
+  refusal = 'LATE'
+elseif missing(chunks) > 0 then
+  refusal = 'NOBODY'
+end
+if refusal then
+  if redis.call('ZSCORE', ids, id) then return 'DUP' end
+  redis.call('UNLINK', record)
+  return refusal
+end
 
-put(record, octets, ids, id)
+if redis.call('ZADD', ids, 'NX', 0, id) == 0 then return 'DUP' end
+redis.call('PERSIST', record)
 keep(chunks)
 for i, queue in ipairs(waiting) do wait(queue, id .. '.' .. (i - 1), due, destinations[i], now) end
 if open[1] then

@@ -44,14 +44,14 @@ async fn a_reaper_that_dies_between_taking_and_deleting_loses_its_turn() {
     let world = world().await;
     let id = world.put(&["a@x.example"], LARGE).await;
     world.finish(&world.claim_one("x.example").await).await;
-    // It gets no further than taking the entry: that is its own for a minute.
+    // It gets no further than taking the entry, and not to the question what is queued: that is its own for a minute.
     let garbage = keys(&world, "*}gc").remove(0);
-    let allow = |exists: &str| {
-        redis::cmd("ACL").arg(&["SETUSER", "default", exists]).exec(&mut world.redis()).unwrap();
+    let allow = |zscore: &str| {
+        redis::cmd("ACL").arg(&["SETUSER", "default", zscore]).exec(&mut world.redis()).unwrap();
     };
-    allow("-exists");
+    allow("-zscore");
     world.queue.reclaim(id.partition()).await.unwrap();
-    allow("+exists");
+    allow("+zscore");
     let due: u64 = redis::cmd("ZSCORE").arg(&garbage).arg(format!("{id} 6")).query(&mut world.redis()).unwrap();
     let now: (u64, u64) = redis::cmd("TIME").query(&mut world.redis()).unwrap();
     let left = due.saturating_sub(now.0 * 1_000);
