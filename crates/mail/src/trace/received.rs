@@ -1,6 +1,6 @@
 //! The Received field, as Postfix writes it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -72,54 +72,58 @@ pub struct Protocol {
     pub utf8: bool,
 }
 
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Protocol {
+    /// Appends the keyword.
+    fn push_to(self, text: &mut String) {
         if !self.extended {
-            return f.write_str("SMTP");
+            return text.push_str("SMTP");
         }
-        f.write_str(if self.utf8 { "UTF8SMTP" } else { "ESMTP" })?;
-        f.write_str(if self.encrypted { "S" } else { "" })?;
-        f.write_str(if self.authenticated { "A" } else { "" })
+        text.push_str(if self.utf8 { "UTF8SMTP" } else { "ESMTP" });
+        text.push_str(if self.encrypted { "S" } else { "" });
+        text.push_str(if self.authenticated { "A" } else { "" });
     }
 }
 
-/// The whole field with its CRLF, folded.
-impl fmt::Display for Received<'_> {
+impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::with_capacity(10);
+        self.push_to(&mut text);
+        f.write_str(&text)
+    }
+}
+
+impl Received<'_> {
+    /// The whole field with its CRLF, folded.
+    pub fn field(&self) -> String {
+        let mut field = String::with_capacity(320);
         let name = self.client_name.unwrap_or("unknown");
-        let ipv6 = if self.client_ip.is_ipv6() { "IPv6:" } else { "" };
-        write!(
-            f,
-            "Received: from {} ({} [{ipv6}{}])",
-            Harmless(self.helo.unwrap_or(name)),
-            Harmless(name),
-            self.client_ip
-        )?;
+        field.push_str("Received: from ");
+        push_harmless(&mut field, self.helo.unwrap_or(name));
+        field.push_str(" (");
+        push_harmless(&mut field, name);
+        field.push_str(if self.client_ip.is_ipv6() { " [IPv6:" } else { " [" });
+        // Writing to a string cannot fail.
+        let _ = write!(field, "{}", self.client_ip);
+        field.push_str("])");
         if let Some((version, cipher)) = self.tls {
-            write!(f, "\r\n\t(using {version} with cipher {cipher})")?;
+            field.extend(["\r\n\t(using ", version, " with cipher ", cipher, ")"]);
         }
-        write!(f, "\r\n\tby {} (Staffetta) with {} id {}", self.by, self.protocol, self.id)?;
+        field.extend(["\r\n\tby ", self.by, " (Staffetta) with "]);
+        self.protocol.push_to(&mut field);
+        field.push_str(" id ");
+        self.id.push_to(&mut field);
         if let Some(recipient) = self.recipient {
-            write!(f, "\r\n\tfor <{recipient}>")?;
+            field.extend(["\r\n\tfor <", recipient.as_str(), ">"]);
         }
-        write!(f, ";\r\n\t{} (UTC)\r\n", date(self.when))
+        field.extend([";\r\n\t", &date(self.when), " (UTC)\r\n"]);
+        field
     }
 }
 
 /// Peer text in a field: printable ASCII without what could upset the syntax around it, and not endless.
-struct Harmless<'a>(&'a str);
-
-impl fmt::Display for Harmless<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let harmless = |c| matches!(c, '!'..='~') && !matches!(c, '(' | ')' | ';' | '\\' | '"' | '<' | '>');
-        if self.0.len() <= 255 && self.0.bytes().all(|b| harmless(char::from(b))) {
-            return f.write_str(self.0);
-        }
-        for c in self.0.chars().take(255) {
-            fmt::Write::write_char(f, if harmless(c) { c } else { '?' })?;
-        }
-        Ok(())
-    }
+fn push_harmless(field: &mut String, text: &str) {
+    let harmless = |c| matches!(c, '!'..='~') && !matches!(c, '(' | ')' | ';' | '\\' | '"' | '<' | '>');
+    field.extend(text.chars().take(255).map(|c| if harmless(c) { c } else { '?' }));
 }
 
 #[cfg(test)]
@@ -144,7 +148,7 @@ mod tests {
     #[test]
     fn rfc5321_4_4_the_field_as_postfix_writes_it() {
         assert_eq!(
-            received().to_string(),
+            received().field(),
             "Received: from client.example (unknown [192.0.2.7])\r\n\
              \tby mail.example.org (Staffetta) with ESMTP id 0000000000000007;\r\n\
              \tTue, 24 Nov 2026 04:29:44 +0000 (UTC)\r\n"
@@ -159,7 +163,7 @@ mod tests {
             ..received()
         };
         assert_eq!(
-            full.to_string(),
+            full.field(),
             "Received: from client.example (pool.example.net [IPv6:2001:db8::7])\r\n\
              \t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384)\r\n\
              \tby mail.example.org (Staffetta) with ESMTPSA id 0000000000000007\r\n\
@@ -180,7 +184,7 @@ mod tests {
     fn a_hostile_name_cannot_leave_its_place() {
         let long = "x".repeat(3000);
         for helo in ["a (b) ; c", "a\u{1}\u{e9}\\\"<>", &long] {
-            let text = Received { helo: Some(helo), ..received() }.to_string();
+            let text = Received { helo: Some(helo), ..received() }.field();
             let first = text.lines().next().unwrap();
             assert!(first.ends_with(" (unknown [192.0.2.7])") && first.len() < 320, "{first}");
             assert!(text.is_ascii() && first.matches(['(', ')', ';', '<', '"']).count() == 2, "{first}");

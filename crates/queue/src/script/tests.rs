@@ -140,7 +140,10 @@ fn names_get_their_places_by_their_order() {
         Layout { flags: " x", keys: &["a", "b"], key_groups: &["c"], args: &["d"], arg_groups: &["e"], text: "!" };
     let source = layout.source();
     assert!(source.starts_with("#!lua x\nlocal a, b = KEYS[1], KEYS[2]\nlocal d = ARGV[2]\n"), "{source}");
-    assert!(source.contains("local high1, middle1, low1, high2, middle2, low2 = string.byte(ARGV[1], 1, -1)\n"), "{source}");
+    assert!(
+        source.contains("local high1, middle1, low1, high2, middle2, low2 = string.byte(ARGV[1], 1, -1)\n"),
+        "{source}"
+    );
     assert!(source.contains("local key_at, arg_at = 2, 2\n"), "{source}");
     assert!(source.ends_with(
         "local c = none; if high1 then c, key_at = group(KEYS, key_at, high1 * 65536 + middle1 * 256 + low1) end\n\
@@ -163,13 +166,16 @@ fn groups_of_every_size_arrive_whole_and_apart() {
     let mut redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
     let digest: String = redis::cmd("SCRIPT").arg("LOAD").arg(layout.source()).query(&mut redis).unwrap();
     let names = |letter: char, size: usize| (1..=size).map(|n| format!("{letter}{n}")).collect::<Vec<_>>();
-    for sizes in [[0, 0, 0, 0], [1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 3], [2, 0, 1, 0], [255, 256, 257, 1], [70_000, 1, 1, 2]] {
+    for sizes in
+        [[0, 0, 0, 0], [1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 3], [2, 0, 1, 0], [255, 256, 257, 1], [70_000, 1, 1, 2]]
+    {
         let [a, b, c, d] = [('a', 0), ('b', 1), ('c', 2), ('d', 3)].map(|(letter, at)| names(letter, sizes[at]));
         let [c, d] = [&c, &d].map(|group| group.iter().map(|text| Arg::from(text.as_str())).collect::<Vec<_>>());
         let call = call(&digest, &["k"], &[&a, &b], &[Arg::from(7)], &[&c, &d]);
         let answer: Vec<String> = call.query(&mut redis).unwrap();
         let groups = ['a', 'b', 'c', 'd'].into_iter().zip(sizes);
-        let expected = groups.flat_map(|(letter, n)| [n.to_string(), if n > 0 { format!("{letter}{n}") } else { String::new() }]);
+        let expected =
+            groups.flat_map(|(letter, n)| [n.to_string(), if n > 0 { format!("{letter}{n}") } else { String::new() }]);
         assert_eq!(answer, ["k".to_owned(), "7".to_owned()].into_iter().chain(expected).collect::<Vec<_>>());
     }
 }

@@ -53,7 +53,7 @@ impl Opened {
         completion: Option<Completion>,
     ) -> Result<Self, EnqueueError> {
         let id = incoming.id();
-        incoming.write(received.to_string().as_bytes()).await?;
+        incoming.write(received.field().as_bytes()).await?;
         Ok(Self {
             incoming: Ok(incoming),
             id,
