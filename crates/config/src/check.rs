@@ -8,10 +8,10 @@ use staffetta_dkim::Algorithm;
 use staffetta_policy::tls::Level;
 
 use crate::files::dkim_key;
-use crate::kind::{Kind, RedisUrl};
+use crate::kind::{Choice, Kind, List, RedisUrl};
 use crate::reader::Reader;
 use crate::table::DEFAULT_URL;
-use crate::{Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls};
+use crate::{Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism};
 
 /// Notes everything that does not go together.
 pub(crate) fn check(config: &Config, reader: &mut Reader) {
@@ -19,6 +19,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     queue(config, &mut check);
     rpc(config, &mut check);
     accounts(config, &mut check);
+    certificates(config, &mut check);
     listeners(config, &mut check);
     delivery(config, &mut check);
     routes(config, &mut check);
@@ -84,6 +85,9 @@ fn rpc(config: &Config, check: &mut Check<'_>) {
 
 fn accounts(config: &Config, check: &mut Check<'_>) {
     let auth = &config.auth;
+    if auth.mechanisms.is_empty() {
+        check.refuse("auth.mechanisms", "is empty: nobody could log in", List::<Choice<Mechanism>>::allowed());
+    }
     // Frontends may not be told where the database is.
     if !check.reader.service.reads("auth") || auth.backend == Backend::Sql {
         return;
@@ -95,6 +99,16 @@ fn accounts(config: &Config, check: &mut Check<'_>) {
     if check.reader.places.contains_key("auth.sql.password_query") {
         let what = "has no effect with auth.backend = \"dovecot\"";
         check.refuse("auth.sql.password_query", what, "leave it out");
+    }
+}
+
+fn certificates(config: &Config, check: &mut Check<'_>) {
+    let mut names = HashSet::new();
+    for (index, row) in config.tls.sni.iter().enumerate() {
+        if !names.insert(&row.name) {
+            let key = format!("tls.sni[{index}].name");
+            check.refuse(&key, format!("{:?} is used twice", row.name), "one certificate for each name");
+        }
     }
 }
 
