@@ -94,11 +94,13 @@ impl Lane {
         self.send(Some(before), command, bytes).await
     }
 
+    /// The place is waited for before the call is moved there: while a session waits, its commands are kept once.
     async fn send(&self, before: Option<Cmd>, command: Cmd, bytes: usize) -> Result<Value, Fault> {
         let _pending = self.pending.clone();
-        let (answer, reply) = oneshot::channel();
         let stopped = || Fault::Refused("shutting down".into());
-        self.calls.send(Call { before, command, bytes, answer }).await.map_err(|_| stopped())?;
+        let place = self.calls.reserve().await.map_err(|_| stopped())?;
+        let (answer, reply) = oneshot::channel();
+        place.send(Call { before, command, bytes, answer });
         reply.await.unwrap_or_else(|_| Err(Fault::Unknown("shutting down".into())))
     }
 }
