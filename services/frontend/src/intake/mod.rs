@@ -188,13 +188,12 @@ fn key(address: &Address) -> (String, Option<String>) {
 }
 
 fn log(who: &Principal<'_>, stored: &Stored, from: &ReversePath, nrcpt: usize) {
-    let proto = who.protocol.to_string();
     maillog::accepted(&maillog::Accepted {
         qid: stored.id,
         listener: &who.source.name,
         client: who.for_log(),
         helo: who.helo.unwrap_or_default().into(),
-        proto: &proto,
+        proto: who.protocol.keyword(),
         tls: who.tls.map(|tls| tls.text.as_str()),
         sasl: who.sasl(),
         from: from.as_str().into(),
