@@ -279,6 +279,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rfc1123_2_1_labels_have_1_to_63_octets_and_no_hyphen_at_an_end() {
+        let label = |octets: usize| "a".repeat(octets);
+        for text in ["a", "a.b", "a-b.c", "_a._b", "4.2", "A.b9", &label(63), &format!("a.{}.b", label(63))] {
+            assert!(is_domain_name(text), "{text:?}");
+        }
+        let long = [label(64), format!("{}.b", label(64)), format!("a.{}", label(64)), format!("{}-.b", label(62))];
+        let long = long.iter().map(String::as_str);
+        for text in ["", ".", "a.", ".a", "a..b", "-", "-a", "a-", "a-.b", "a.-b", "a.b-", "a b", "a\n", "\u{e9}"]
+            .into_iter()
+            .chain(long)
+        {
+            assert!(!is_domain_name(text), "{text:?}");
+        }
+    }
+
+    #[test]
     fn rfc5321_4_1_2_valid_addresses_are_kept_byte_for_byte() {
         let long_local = format!("{}@example.org", "a".repeat(255));
         for text in [

@@ -1,6 +1,6 @@
 //! What a server answers: enhanced status codes (RFC 3463) and replies (RFC 5321 section 4.2).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 /// An enhanced status code: class 2, 4 or 5, subject and detail 0 to 999.
@@ -38,20 +38,12 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Backwards, into room for the largest numbers; codes stand in every reply and every log line.
-        let (mut text, mut at) = ([b'.'; 16], 16);
-        for mut number in [self.detail, self.subject, u16::from(self.class)] {
-            loop {
-                at -= 1;
-                text[at] = b'0' + (number % 10) as u8;
-                number /= 10;
-                if number == 0 {
-                    break;
-                }
-            }
-            at -= 1;
-        }
-        f.write_str(std::str::from_utf8(&text[at + 1..]).unwrap_or_default())
+        // Without a format string: codes stand in every line of the mail log.
+        fmt::Display::fmt(&self.class, f)?;
+        f.write_char('.')?;
+        fmt::Display::fmt(&self.subject, f)?;
+        f.write_char('.')?;
+        fmt::Display::fmt(&self.detail, f)
     }
 }
 
