@@ -85,7 +85,7 @@ fn rpc(config: &Config, check: &mut Check<'_>) {
 
 fn accounts(config: &Config, check: &mut Check<'_>) {
     let auth = &config.auth;
-    if auth.mechanisms.is_empty() {
+    if auth.backend == Backend::Sql && auth.mechanisms.is_empty() {
         check.refuse("auth.mechanisms", "is empty: nobody could log in", List::<Choice<Mechanism>>::allowed());
     }
     // Frontends may not be told where the database is.
