@@ -124,10 +124,8 @@ pub(crate) fn job_name(id: QueueId, job: u16) -> String {
 }
 
 fn push_job(name: &mut String, job: u16) {
-    match job {
-        0 => name.push_str(".0"),
-        job => name.push_str(&format!(".{job}")),
-    }
+    name.push('.');
+    name.push_str(&job.to_string());
 }
 
 /// The reverse of [`job_name`].

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use staffetta_mail::{Envelope, QueueId};
 
-use crate::format::{BodyRef, Draft, Parsed, ReadError, WriteError, with_jobs};
+use crate::format::{BodyRef, Draft, HEADER, Parsed, ReadError, WriteError, with_jobs};
 use crate::{Accept, Body, Destination, Message, UnixMillis};
 
 /// A record, read.
@@ -83,7 +83,7 @@ impl Encoded {
 
     /// How the record begins: version and stamp, which no other has.
     pub(crate) fn stamp(&self) -> &[u8] {
-        &self.bytes[..self.bytes.len().min(9)]
+        &self.bytes[..self.bytes.len().min(HEADER)]
     }
 }
 
@@ -223,6 +223,18 @@ mod tests {
         let names: Vec<&str> = record.destinations.iter().map(Destination::as_str).collect();
         assert_eq!(names, ["a.example", "b.example", "localhost"]);
         assert_eq!([0, 1, 2].map(|job| record.recipients(job)), [vec![0, 2], vec![1], vec![3]]);
+    }
+
+    #[test]
+    fn a_recipient_of_any_length_round_trips() {
+        let id = QueueId::new(1, 2, 3);
+        for octets in (100..140).chain([255]) {
+            let accept = accept(&[&format!("{}@a.example", "x".repeat(octets)), "y@b.example"]);
+            let encoded = Encoded::new(2, id, &accept, 1_000, Content::inline(b"body")).unwrap();
+            let record = Record::decode(id, &encoded.bytes.into(), 2).unwrap();
+            assert_eq!(record.message.envelope, accept.envelope, "{octets}");
+            assert_eq!(record.body, Body::Inline(Bytes::from_static(b"body")), "{octets}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The Lua scripts: everything that changes the queue.
 //!
 //! Rules for all of them: every key is declared; reads and checks come before the first write; nothing after the first
-//! write can fail; repeating a script is harmless; TIME is the only clock. All but the enqueue run with `allow-oom`, so
-//! that a full Redis still drains.
+//! write can fail; repeating a script is harmless; TIME is the only clock. All but two that only remember something run with
+//! `allow-oom`, so that a full Redis still drains; of a new message it refuses the record, which goes ahead of its script.
 //!
 //! Each stands here once, with the names of its keys and arguments: `scripts!` makes of them the struct that Rust fills
 //! in and the first lines of Lua that give the names their values (see [`layout`]). So a new key is a name here and its
@@ -58,7 +58,7 @@ macro_rules! scripts {
 
 scripts! {
     /// Queues a message.
-    Enqueue("", "common_now.lua", "common_wait.lua", "enqueue.lua") {
+    Enqueue(" flags=allow-oom", "common_now.lua", "common_wait.lua", "enqueue.lua") {
         keys: record tombstones ids due extra; key_groups: waiting open chunks;
         args: id arrived ends stamp; arg_groups: destinations;
     }

@@ -30,7 +30,7 @@ pub(crate) const SAYS_PREFIX: u8 = 2;
 /// The first version that has room for demands on the next hop.
 const SAYS_DEMANDS: u8 = 2;
 /// Octets of version and stamp.
-const HEADER: usize = 9;
+pub(crate) const HEADER: usize = 9;
 
 /// What a record says, in the terms of no version.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -96,7 +96,8 @@ impl Shared {
             Some("DONE") => Ok(EnqueueAnswer::Over),
             Some("LATE") => Ok(EnqueueAnswer::Late),
             Some("CONFLICT") => Err(Fault::Refused("another message has the same id".into())),
-            Some("NOBODY") => Err(Fault::Refused("a part of it has expired".into())),
+            Some("NORECORD") => Err(Fault::Full),
+            Some("NOBODY") => Err(Fault::Refused("a part of the body has expired".into())),
             _ => Err(unexpected("enqueue", &answer)),
         }
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::inside::{Server, accept};
-use crate::Destination;
+use crate::error::Fault;
 use crate::record::{Content, Encoded};
 use crate::shared::{Process, Shared};
 use crate::value;
+use crate::{Destination, EnqueueError};
 
 struct Inside {
     shared: Arc<Shared>,
@@ -120,7 +121,24 @@ async fn a_record_is_no_message_until_the_script_has_followed() {
     assert_eq!(inside.life(&withdrawn).await, -2);
     assert_eq!(inside.enqueue(&late).await, "LATE");
     assert_eq!(inside.life(&late).await, -2);
-    assert_eq!(inside.follow(&inside.record(0)).await, "NOBODY", "the record has never arrived, or has expired");
+    assert_eq!(inside.follow(&inside.record(0)).await, "NORECORD", "the record has never arrived, or has expired");
+}
+
+#[tokio::test]
+async fn a_full_redis_refuses_the_record_and_keeps_what_has_one() {
+    let inside = inside().await;
+    let [placed, queued, refused] = [0; 3].map(|age| inside.record(age));
+    inside.enqueue(&queued).await;
+    inside.place(&placed).await;
+    let mut command = redis::Cmd::new();
+    command.arg("CONFIG").arg("SET").arg("maxmemory").arg("1mb");
+    inside.shared.home().admin.ask(command).await.unwrap();
+    let [place, _] = inside.shared.enqueue_calls(&refused, u64::MAX);
+    assert_eq!(inside.shared.home().admin.ask(place).await, Err(Fault::Full));
+    assert_eq!(inside.follow(&refused).await, "NORECORD");
+    assert!(matches!(inside.shared.enqueue(&refused).await, Err(EnqueueError::Full)), "452 and not 451");
+    assert_eq!(inside.follow(&placed).await, "OK", "no record stays alone because memory became short behind it");
+    inside.shared.enqueue(&queued).await.unwrap();
 }
 
 #[tokio::test]

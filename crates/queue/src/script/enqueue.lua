@@ -1,15 +1,16 @@
--- ENQ: queues a message with all its jobs, or does nothing. No allow-oom: this is what a full Redis refuses.
--- The record has been put in its place right before, with a life: what a script is given is hashed octet by octet.
+-- ENQ: queues a message with all its jobs, or does nothing.
+-- The record has been put in its place right before, with a life: what a script is given is hashed octet by octet. A full
+-- Redis refuses the record, never the script: nothing is left behind of what is refused.
 -- With several jobs there is `open`. stamp: how the record begins: equal for a repetition, different for everybody else.
 -- Answers OK, DUP (this very message is queued), DONE (it was, and is over), CONFLICT (another has its id),
 -- LATE (arrived is more than a minute off, or it is later than `ends`: whoever asked has said no to the client by now),
--- NOBODY (the record or chunks are missing).
+-- NORECORD (it was refused), NOBODY (chunks are missing).
 if redis.call('SISMEMBER', tombstones, id) == 1 then
   redis.call('UNLINK', record)
   return 'DONE'
 end
 local found = redis.call('GETRANGE', record, 0, 8)
-if found ~= stamp then return found == '' and 'NOBODY' or 'CONFLICT' end
+if found ~= stamp then return found == '' and 'NORECORD' or 'CONFLICT' end
 local now = clock()
 local refusal
 if math.abs(now - tonumber(arrived)) > 60000 or now > tonumber(ends) then

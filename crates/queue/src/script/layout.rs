@@ -1,8 +1,8 @@
 //! How names become numbers: the order of KEYS and ARGV, on both sides.
 //!
-//! KEYS: the keys, then the groups of keys. ARGV: the sizes of all groups, keys first, three octets each, in one argument;
-//! the arguments; then the groups of arguments. A group is a table in Lua and a slice in Rust; what a call may lack is a group of
-//! none or one. Sizes of empty groups at the end are left out: most calls need no notices.
+//! KEYS: the keys, then the groups of keys. ARGV: the sizes of all groups, keys first, three octets each, in one
+//! argument; the arguments; then the groups of arguments. A group is a table in Lua and a slice in Rust; what a call may
+//! lack is a group of none or one. Sizes of empty groups at the end are left out: most calls need no notices.
 
 use std::fmt::Write as _;
 

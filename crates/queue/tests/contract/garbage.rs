@@ -64,6 +64,18 @@ async fn a_reaper_that_dies_between_taking_and_deleting_loses_its_turn() {
 }
 
 #[tokio::test]
+async fn a_record_alone_keeps_no_body() {
+    let world = world().await;
+    let id = world.put(&["a@x.example"], LARGE).await;
+    let record = keys(&world, "*}m:*").remove(0);
+    world.finish(&world.claim_one("x.example").await).await;
+    // As when an enqueue is repeated late and its script never comes.
+    redis::cmd("SET").arg(&record).arg("x").arg("PX").arg(120_000).exec(&mut world.redis()).unwrap();
+    world.queue.reclaim(id.partition()).await.unwrap();
+    assert_eq!(world.remains(), [record]);
+}
+
+#[tokio::test]
 async fn two_reapers_at_once_delete_everything_and_nothing_else() {
     let world = world().await;
     let other = world.another().await;
