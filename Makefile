@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(or $(STAFFETTA_TARGET),$(CACHE)/target)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-clocks scripts/check-manifests
-# Options for `make test` (a filter, say) and `make bench`: make test ARGS=smtp
+# Options for `make run`, `make test` (a filter, say) and `make bench`: make test ARGS=smtp
 ARGS ?=
 
 .PHONY: help
@@ -21,7 +21,7 @@ help: ## this list
 .PHONY: run
 run: ## the whole cluster in one process, with a demonstration message
 	scripts/setup run
-	cargo run -p staffetta-cli --bin staffetta -- up --demo
+	cargo run -p staffetta-cli --bin staffetta -- up --demo $(ARGS)
 
 .PHONY: test
 test: ## every test, with real peers, and the Kubernetes manifests
