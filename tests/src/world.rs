@@ -168,6 +168,16 @@ impl World {
         Ok(self)
     }
 
+    /// The same with what SCRAM needs.
+    ///
+    /// # Errors
+    /// If the store refuses.
+    pub async fn scram_user(self, email: &str, password: &str) -> anyhow::Result<Self> {
+        let accounts = self.accounts().await?.storing_as("SCRAM-SHA-256")?;
+        accounts.add(email, &SecretString::from(password)).await?;
+        Ok(self)
+    }
+
     /// The account store; opening it makes it, with its tables.
     async fn accounts(&self) -> anyhow::Result<Accounts> {
         self.write_config()?;
@@ -335,6 +345,14 @@ impl World {
     /// If the files cannot be written.
     pub fn certificate(&self, name: &str) -> anyhow::Result<Leaf> {
         self.authority.leaf(name, &[name, "localhost"])
+    }
+
+    /// The certificate of a client, for these mail addresses or host names.
+    ///
+    /// # Errors
+    /// If the files cannot be written.
+    pub fn client_certificate(&self, file: &str, names: &[&str]) -> anyhow::Result<Leaf> {
+        self.authority.leaf(file, names)
     }
 
     /// The certificate of the world's authority, in PEM.

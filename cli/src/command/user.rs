@@ -69,7 +69,7 @@ async fn password(new: &NewPassword) -> anyhow::Result<()> {
 
 /// Where SCRAM is offered, a password under any other scheme would be refused by it.
 fn storing(accounts: Accounts, new: &NewPassword, config: &Config) -> anyhow::Result<Accounts> {
-    let usual = if config.auth.mechanisms.contains(&Mechanism::ScramSha256) {
+    let usual = if config.auth.mechanisms.iter().any(|mechanism| mechanism.is_scram()) {
         Mechanism::ScramSha256.name()
     } else {
         scheme::DEFAULT

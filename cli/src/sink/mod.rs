@@ -203,7 +203,7 @@ fn tls(settings: &Settings) -> anyhow::Result<Arc<ServerConfig>> {
 
 fn server_config(name: &str, certificate: PathBuf, key: PathBuf) -> anyhow::Result<Arc<ServerConfig>> {
     let pair = Pair { name: name.to_owned(), certificate, key };
-    Ok(Certificates::load(pair, Vec::new())?.server_config()?)
+    Ok(Certificates::load(pair, Vec::new())?.server_config(false)?)
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {

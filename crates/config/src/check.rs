@@ -88,6 +88,10 @@ fn accounts(config: &Config, check: &mut Check<'_>) {
     if auth.backend == Backend::Sql && auth.mechanisms.is_empty() {
         check.refuse("auth.mechanisms", "is empty: nobody could log in", List::<Choice<Mechanism>>::allowed());
     }
+    if auth.mechanisms.contains(&Mechanism::External) && config.tls.client_ca.is_none() {
+        let what = "offers EXTERNAL, and without tls.client_ca no certificate says who a client is";
+        check.refuse("auth.mechanisms", what, "a list without EXTERNAL, or tls.client_ca");
+    }
     // Frontends may not be told where the database is.
     if !check.reader.service.reads("auth") || auth.backend == Backend::Sql {
         return;

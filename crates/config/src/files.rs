@@ -39,6 +39,7 @@ fn tls(config: &Config, reader: &mut Reader) {
         }
         pem(key, path.as_ref(), reader);
     }
+    pem("tls.client_ca", config.tls.client_ca.as_ref(), reader);
     for (index, sni) in config.tls.sni.iter().enumerate() {
         pem(&format!("tls.sni[{index}].certificate"), Some(&sni.certificate), reader);
         pem(&format!("tls.sni[{index}].key"), Some(&sni.key), reader);

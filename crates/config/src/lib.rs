@@ -21,7 +21,7 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
-pub use kind::{DovecotAddress, with_translated};
+pub use kind::{DovecotAddress, Fingerprint, with_translated};
 pub use problem::Errors;
 pub use table::{
     Auth, Backend, BareLf, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener, ListenerKind,

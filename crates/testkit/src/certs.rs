@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 
 /// An authority that lives as long as the test.
 pub struct Authority {
@@ -36,10 +36,14 @@ impl Authority {
         self.folder.join("ca.pem")
     }
 
-    /// Issues `<name>.crt` and `<name>.key` for `names` (host names or addresses).
+    /// Issues `<name>.crt` and `<name>.key` for `names` (host names, addresses of hosts, mail addresses).
     pub fn leaf(&self, name: &str, names: &[&str]) -> anyhow::Result<Leaf> {
         let key = KeyPair::generate()?;
-        let params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())?;
+        let (people, hosts): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.contains('@'));
+        let mut params = CertificateParams::new(hosts.into_iter().map(str::to_owned).collect::<Vec<_>>())?;
+        for person in people {
+            params.subject_alt_names.push(SanType::Rfc822Name(person.try_into()?));
+        }
         let certificate = params.signed_by(&key, &self.issuer)?;
         let leaf =
             Leaf { certificate: self.folder.join(format!("{name}.crt")), key: self.folder.join(format!("{name}.key")) };

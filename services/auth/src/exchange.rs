@@ -64,15 +64,13 @@ impl Exchange {
                 let told = dovecot.start(directory.verified().clone(), name, initial, client).await;
                 context.told(told)
             }
-            Logins::Sql(passwords, offered) => {
-                match offered.iter().find(|name| **name == context.name).and_then(|name| sasl::start(name)) {
-                    Some(mut mechanism) => {
-                        let step = mechanism.begin(initial);
-                        context.perform(Ours { mechanism, passwords: Arc::clone(passwords) }, step).await
-                    }
-                    None => Progress::Closed(context.refused(Reason::Mechanism, "", "unknown mechanism")),
+            Logins::Sql(passwords, offered) => match sasl::start(&context.name, offered, &context.client) {
+                Some(mut mechanism) => {
+                    let step = mechanism.begin(initial);
+                    context.perform(Ours { mechanism, passwords: Arc::clone(passwords) }, step).await
                 }
-            }
+                None => Progress::Closed(context.refused(Reason::Mechanism, "", "unknown mechanism")),
+            },
         }
     }
 
@@ -107,6 +105,7 @@ impl Context {
             }
             Step::Verify(credentials) => Progress::Closed(self.verify(&ours.passwords, &credentials).await),
             Step::Accept(login) => Progress::Closed(self.accepted(&login)),
+            Step::Admit(names) => Progress::Closed(self.admit(&ours.passwords, &names).await),
             // It has been given what it asked for.
             Step::Recall(login) => Progress::Closed(self.refused(Reason::Temporary, &login, "asked twice")),
             Step::Malformed(detail) => Progress::Closed(self.refused(Reason::Malformed, "", detail)),
@@ -130,6 +129,16 @@ impl Context {
         match passwords.authenticate(credentials).await {
             Ok(login) => self.accepted(&login),
             Err(refusal) => self.refused(reason(&refusal), &credentials.login, &refusal.to_string()),
+        }
+    }
+
+    async fn admit(&self, passwords: &Passwords, names: &[String]) -> AuthenticateResponse {
+        match passwords.admit(names).await {
+            Ok(login) => self.accepted(&login),
+            Err(refusal) => {
+                let claimed = names.first().map(String::as_str).unwrap_or_default();
+                self.refused(reason(&refusal), claimed, &refusal.to_string())
+            }
         }
     }
 

@@ -131,6 +131,20 @@ impl Passwords {
         Ok(Recalled { login: canonical, verifier, refused })
     }
 
+    /// The login of a client that has proven by other means than a password to be each of these: the first that is an
+    /// account. One without a password will do, a locked one will not.
+    pub(crate) async fn admit(&self, names: &[String]) -> Result<String, Refusal> {
+        for name in names {
+            if let Some(Account { login, password }) = account(&self.store, name).await? {
+                return match usable(password) {
+                    Ok(_) | Err(Refusal::NoPassword) => Ok(login),
+                    Err(refusal) => Err(refusal),
+                };
+            }
+        }
+        Err(Refusal::UnknownLogin)
+    }
+
     /// Takes the time that a wrong password takes. Whatever comes out the answer is no, unless nothing comes out: then
     /// it is the one that a login that exists would get, so that overload does not tell which logins exist.
     async fn pretend(&self, credentials: &Credentials, refusal: Refusal) -> Result<Arc<str>, Refusal> {

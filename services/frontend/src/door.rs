@@ -10,7 +10,6 @@ use rustls::ServerConfig;
 use staffetta_config::{Listener, ListenerTls};
 use staffetta_smtp::Reply;
 use staffetta_smtp::server::{Link, Settings};
-use staffetta_transport::tls::Certificates;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::Source;
@@ -48,7 +47,10 @@ impl Door {
         kill: CancellationToken,
     ) -> anyhow::Result<Self> {
         let certificates = shared.certificates.as_ref().filter(|_| listener.tls != ListenerTls::Off);
-        let server_config = certificates.map(Certificates::server_config).transpose().context("tls")?;
+        let server_config = certificates
+            .map(|certificates| certificates.server_config(shared.examiner.asks()))
+            .transpose()
+            .context("tls")?;
         let tls = match listener.tls {
             ListenerTls::Starttls => "starttls",
             ListenerTls::Implicit => "implicit",

@@ -16,6 +16,7 @@ mod asked;
 mod auth;
 mod connection;
 mod door;
+mod evidence;
 mod failures;
 mod intake;
 mod limits;
@@ -80,6 +81,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     if let Some(certificates) = certificates {
         tokio::spawn(certificates.watch(hangup, background.clone()));
     }
+    let clients = Arc::clone(shared.examiner.clients());
+    tokio::spawn(clients.watch(Hangup::subscribe()?, background.clone()));
 
     let (sessions, stop, kill) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
     for (index, (listener, config)) in doors.into_iter().enumerate() {

@@ -216,6 +216,16 @@ pub(crate) fn failed_handshake(reason: &'static str) -> Counter {
     counter!("staffetta_tls_handshakes_total", "side" => "server", "version" => "none", "result" => reason)
 }
 
+/// One client that has shown a certificate.
+pub(crate) fn client_certificate(trusted: bool, proven: bool) -> Counter {
+    let result = match (trusted, proven) {
+        (true, _) => "trusted",
+        (false, true) => "proven",
+        (false, false) => "unknown",
+    };
+    counter!("staffetta_tls_client_certificates_total", "result" => result)
+}
+
 impl Rpc {
     pub(crate) fn new() -> Self {
         for method in ["Authenticate", "CheckSender", "LookupDomain", "LookupRecipient"] {
@@ -291,6 +301,11 @@ fn describe() {
     describe_counter!(
         "staffetta_tls_handshakes_total",
         "TLS handshakes, by side, version and result: ok, or why it failed."
+    );
+    describe_counter!(
+        "staffetta_tls_client_certificates_total",
+        "Clients that have shown a certificate, by what it is worth: trusted (it may relay), proven (an authority of ours \
+         signed it), unknown."
     );
     describe_counter!("staffetta_grpc_client_requests_total", "Calls to the auth service, by method and gRPC code.");
     describe_gauge!(

@@ -17,6 +17,7 @@ use staffetta_transport::tls::{Certificates, Pair};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
+use crate::evidence::Examiner;
 use crate::failures::Failures;
 use crate::intake::{Directory, Intake, Terms};
 use crate::limits::{Cluster, Limits};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) messages: Option<Quota>,
     pub(crate) metrics: Metrics,
     pub(crate) certificates: Option<Arc<Certificates>>,
+    /// What clients' certificates are compared with.
+    pub(crate) examiner: Examiner,
     /// Load balancers in front of all listeners.
     pub(crate) proxies: Vec<IpNet>,
     trusted_networks: Vec<IpNet>,
@@ -92,6 +95,7 @@ impl Shared {
             revocations,
             metrics: Metrics::new(&mechanisms),
             certificates: certificates.cloned(),
+            examiner: Examiner::new(config).context("tls.client_ca")?,
             proxies: frontend.proxy_from.clone(),
             trusted_networks: frontend.trusted_networks.clone(),
             etrn_networks: frontend.etrn_networks.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::{AlertDescription, PeerIncompatible, ServerConfig};
+use rustls::{AlertDescription, PeerIncompatible, ServerConfig, ServerConnection};
 use staffetta_transport::connect::TlsSession;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -132,10 +132,15 @@ impl Stream {
         Ok(Self::Tls(Box::new(stream)))
     }
 
+    /// The TLS connection; `None` in clear.
+    pub(crate) fn connection(&self) -> Option<&ServerConnection> {
+        let Self::Tls(stream) = self else { return None };
+        Some(stream.get_ref().1)
+    }
+
     /// What was agreed upon; `None` in clear.
     pub(crate) fn tls(&self) -> Option<Tls> {
-        let Self::Tls(stream) = self else { return None };
-        let TlsSession { version, cipher } = TlsSession::of(stream.get_ref().1);
+        let TlsSession { version, cipher } = TlsSession::of(self.connection()?);
         Some(Tls { version, text: format!("{version} {cipher}"), cipher })
     }
 }

@@ -6,6 +6,7 @@
 mod choice;
 mod dovecot;
 mod file;
+mod fingerprint;
 mod name;
 mod network;
 mod number;
@@ -24,6 +25,8 @@ pub(crate) use choice::{Choice, Choices};
 pub use dovecot::DovecotAddress;
 pub(crate) use dovecot::DovecotSocket;
 pub(crate) use file::FilePath;
+pub(crate) use fingerprint::CertificateFingerprint;
+pub use fingerprint::Fingerprint;
 pub(crate) use name::{Any, DomainName, Domains, HostName, LogLevel, MailAddress, Query, Target};
 pub use network::with_translated;
 pub(crate) use network::{DnsServer, Ip, Network, NetworkClasses, Socket};

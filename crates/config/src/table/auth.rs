@@ -59,12 +59,22 @@ choices! {
         Login = "LOGIN",
         /// A proof of the password, which does not cross the wire (RFC 7677).
         ScramSha256 = "SCRAM-SHA-256",
+        /// The same, tied to the very connection on which it is said, so that nobody in the middle can pass it on (RFC 5929,
+        /// RFC 9266). Needs what SCRAM-SHA-256 needs; list it before that one.
+        ScramSha256Plus = "SCRAM-SHA-256-PLUS",
+        /// The certificate that the client has shown (RFC 4422); needs `tls.client_ca`. Only who has shown one is offered it.
+        External = "EXTERNAL",
     }
 }
 
 impl Mechanism {
     /// All of them, by name.
-    pub const NAMES: [&str; 3] = ["PLAIN", "LOGIN", "SCRAM-SHA-256"];
+    pub const NAMES: [&str; 5] = ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "EXTERNAL"];
+
+    /// Does it need a verifier in place of a hash?
+    pub fn is_scram(self) -> bool {
+        matches!(self, Self::ScramSha256 | Self::ScramSha256Plus)
+    }
 
     /// As SASL has it registered.
     pub fn name(self) -> &'static str {
@@ -72,6 +82,8 @@ impl Mechanism {
             Self::Plain => "PLAIN",
             Self::Login => "LOGIN",
             Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
+            Self::External => "EXTERNAL",
         }
     }
 }

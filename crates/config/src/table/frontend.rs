@@ -7,11 +7,11 @@ use ipnet::IpNet;
 use staffetta_mail::Address;
 
 use crate::kind::{
-    Any, AuthUrl, Choice, DataRate, DomainName, Flag, Limit, List, MailAddress, Maybe, Network, Number, Size, Socket,
-    Time, Unset,
+    Any, AuthUrl, CertificateFingerprint, Choice, DataRate, DomainName, Flag, Limit, List, MailAddress, Maybe, Network,
+    Number, Size, Socket, Time, Unset,
 };
 use crate::settings::{choices, settings};
-use crate::{ByteSize, Rate};
+use crate::{ByteSize, Fingerprint, Rate};
 
 settings! {
     /// The SMTP server: whom it takes mail from, and how much.
@@ -23,6 +23,10 @@ settings! {
         value auth: String as AuthUrl = "http://127.0.0.1:4250",
         /// Clients that may relay without a login (Postfix: `mynetworks`).
         value trusted_networks: Vec<IpNet> as List<Network> = "127.0.0.0/8, ::1/128",
+        /// Clients that may relay without a login, from wherever they come, because they show one of these certificates
+        /// (Postfix: `permit_tls_clientcerts`): their SHA-256, as `openssl x509 -noout -fingerprint -sha256` prints it. Who
+        /// signed them, and until when they are good, does not matter.
+        value trusted_certificates: Vec<Fingerprint> as List<CertificateFingerprint> = "",
         /// Domains whose mail is accepted from anyone. Each should have a `[[delivery.route]]`, unless its MX records
         /// lead elsewhere than here.
         value relay_domains: Vec<String> as List<DomainName> = "",

@@ -13,6 +13,11 @@ settings! {
         value certificate: Option<PathBuf> as Unset<FilePath> = "",
         /// The private key of `certificate`, PEM.
         value key: Option<PathBuf> as Unset<FilePath> = "",
+        /// Who signs certificates of clients, PEM. With it, or with `frontend.trusted_certificates`, clients are asked for a
+        /// certificate; none is turned away for not having one, or for one that others signed. One that is signed by these
+        /// says who the client is, by the mail addresses and host names among its subject's alternative names: with
+        /// `EXTERNAL` in `auth.mechanisms` it logs in as the first of them that is an account. Read again when it changes.
+        value client_ca: Option<PathBuf> as Unset<FilePath> = "",
         /// `[[tls.sni]]`
         list sni: Vec<Sni> = "[]",
     }

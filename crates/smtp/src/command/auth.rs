@@ -76,7 +76,7 @@ impl Auth {
     /// The ladder of AUTH.
     pub fn check(standing: &Standing<'_>, arguments: &str) -> Result<Self, Reply> {
         standing.check_introduced()?;
-        if standing.settings.mechanisms.is_empty() {
+        if standing.mechanisms().next().is_none() {
             return Err(Reply::authentication_not_enabled());
         }
         // RFC 4954 section 4: not within a transaction, not twice.
@@ -93,7 +93,7 @@ impl Auth {
         let (Some(word), initial, None) = (words.next(), words.next(), words.next()) else {
             return Err(Reply::auth_syntax());
         };
-        let mechanism = standing.settings.mechanisms.iter().find(|name| name.eq_ignore_ascii_case(word));
+        let mechanism = standing.mechanisms().find(|name| name.eq_ignore_ascii_case(word));
         let mechanism = mechanism.ok_or_else(Reply::unknown_mechanism)?.to_ascii_uppercase();
         Ok(Self { mechanism, initial: initial.map(initial_response).transpose()? })
     }

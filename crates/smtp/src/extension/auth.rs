@@ -8,7 +8,7 @@ use crate::{Reply, xtext};
 pub(super) const EXTENSION: Extension = Extension { keyword: "AUTH", offer, mail: &[("AUTH", auth)], rcpt: &[] };
 
 fn offer(standing: &Standing<'_>) -> Offer {
-    let mechanisms = &standing.settings.mechanisms;
+    let mechanisms: Vec<&str> = standing.mechanisms().collect();
     if standing.encrypted && !mechanisms.is_empty() { Offer::With(mechanisms.join(" ")) } else { Offer::No }
 }
 
@@ -29,6 +29,17 @@ mod tests {
     use super::*;
     use crate::standing::Settings;
     use crate::standing::tests::standing;
+
+    #[test]
+    fn rfc4422_a_external_is_for_who_has_shown_a_certificate() {
+        let settings = Settings { mechanisms: vec!["EXTERNAL".into(), "PLAIN".into()], ..Settings::default() };
+        let stranger = Standing { encrypted: true, ..standing(&settings) };
+        let certified = Standing { certified: true, ..stranger };
+        assert_eq!(offer(&stranger), Offer::With("PLAIN".into()));
+        assert_eq!(offer(&certified), Offer::With("EXTERNAL PLAIN".into()));
+        let alone = Settings { mechanisms: vec!["EXTERNAL".into()], ..Settings::default() };
+        assert_eq!(offer(&Standing { settings: &alone, ..stranger }), Offer::No);
+    }
 
     #[test]
     fn rfc4954_5_the_parameter() {

@@ -9,6 +9,9 @@ use crate::Reply;
 pub use settings::{BareLf, Kind, Settings};
 pub use transaction::{Helo, MailParameters, Transaction};
 
+/// The mechanism by which a client says: I am who my certificate says.
+const EXTERNAL: &str = "EXTERNAL";
+
 /// What a ladder may look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
@@ -16,6 +19,8 @@ pub struct Standing<'a> {
     pub settings: &'a Settings,
     /// Is the connection under TLS?
     pub encrypted: bool,
+    /// Has the client shown a certificate that says who it is?
+    pub certified: bool,
     /// May the client say for whom it comes?
     pub xclient: bool,
     /// What HELO or EHLO said.
@@ -39,6 +44,12 @@ impl Standing<'_> {
         if self.chunking { Err(Reply::after_bdat(verb)) } else { Ok(()) }
     }
 
+    /// What AUTH can be asked for. EXTERNAL needs somebody who is known by other means (RFC 4422 appendix A).
+    pub(crate) fn mechanisms(&self) -> impl Iterator<Item = &str> {
+        let usable = |name: &&str| *name != EXTERNAL || self.certified;
+        self.settings.mechanisms.iter().map(String::as_str).filter(usable)
+    }
+
     /// RFC 4954 section 6: submission needs a login.
     pub(crate) fn check_login(&self) -> Result<(), Reply> {
         if self.login.is_none() && self.settings.kind == Kind::Submission {
@@ -57,6 +68,7 @@ pub(crate) mod tests {
         Standing {
             settings,
             encrypted: false,
+            certified: false,
             xclient: false,
             helo: None,
             login: None,

@@ -5,16 +5,21 @@
 //! reload needs no new configuration and touches no running session. [`Certificates::watch`] follows the files by
 //! their content (Kubernetes and certbot swap symbolic links, so a watch on the inode would go stale).
 //!
+//! Clients may be asked for certificates, too; what those are worth [`Clients`] says after the handshake.
+//!
 //! [`RpcFiles`] are the files of mutual TLS between our own services.
 //!
 //! The provider is aws-lc-rs, TLS 1.2 and 1.3 (RFC 8996), no ALPN, tickets on for resumption.
 
+mod clients;
+mod digest;
 mod pair;
 mod rpc;
 mod store;
 
 use std::sync::Arc;
 
+pub use clients::{Clients, Identity, Unproven};
 pub use pair::{Pair, TlsError};
 pub use rpc::{RpcContents, RpcError, RpcFiles};
 pub use store::Certificates;

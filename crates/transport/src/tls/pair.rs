@@ -8,6 +8,8 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use super::digest;
+
 /// Where a certificate chain and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
@@ -66,6 +68,8 @@ pub(super) struct Loaded {
     pub(super) certified: Arc<CertifiedKey>,
     /// End of the leaf's validity, seconds since the Unix epoch.
     pub(super) not_after: i64,
+    /// What it binds a channel by, see [`digest::end_point`].
+    pub(super) end_point: Option<Arc<[u8]>>,
 }
 
 impl Pair {
@@ -78,9 +82,10 @@ impl Pair {
         let chain = chain(&contents.certificate).map_err(|cause| self.bad_certificate(&pem_cause(&cause)))?;
         let leaf = chain.first().ok_or_else(|| self.bad_certificate("there is none"))?;
         let not_after = not_after(leaf).map_err(|cause| self.bad_certificate(&cause))?;
+        let end_point = digest::end_point(leaf).map(Into::into);
         let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|cause| self.bad_key(&pem_cause(&cause)))?;
         let certified = CertifiedKey::from_der(chain, key, &super::provider()).map_err(|error| self.refused(&error))?;
-        Ok(Loaded { certified: Arc::new(certified), not_after })
+        Ok(Loaded { certified: Arc::new(certified), not_after, end_point })
     }
 
     fn refused(&self, error: &rustls::Error) -> TlsError {
@@ -112,7 +117,7 @@ fn not_after(leaf: &CertificateDer<'_>) -> Result<i64, String> {
 }
 
 /// The PEM reader prints octets as numbers; operators want words.
-fn pem_cause(error: &PemError) -> String {
+pub(super) fn pem_cause(error: &PemError) -> String {
     match error {
         PemError::NoItemsFound => "there is none in PEM form".to_owned(),
         PemError::MissingSectionEnd { .. } => "a PEM section has no end".to_owned(),

@@ -11,6 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
 
+use super::clients::AnyClient;
 use super::pair::{Contents, Loaded, Pair, TlsError};
 use crate::reload::{self, Reloaded};
 use crate::shutdown::Hangup;
@@ -24,9 +25,9 @@ pub struct Certificates {
 
 /// One consistent set.
 struct Table {
-    default: Arc<CertifiedKey>,
+    default: Loaded,
     /// By name in lower case; `*.example.org` stands there as written.
-    by_name: HashMap<String, Arc<CertifiedKey>>,
+    by_name: HashMap<String, Loaded>,
 }
 
 impl Certificates {
@@ -50,23 +51,30 @@ impl Certificates {
         reload::watch("certificates", move || self.reload(), complain, hangup, shutdown).await;
     }
 
-    /// The configuration for servers: TLS 1.2 and 1.3, no client certificates, no ALPN, stateless tickets.
-    pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsError> {
+    /// The configuration for servers: TLS 1.2 and 1.3, no ALPN, stateless tickets. `ask`: clients are asked for their
+    /// certificates, and whatever they show is taken; [`super::Clients`] says what it is worth.
+    pub fn server_config(self: &Arc<Self>, ask: bool) -> Result<Arc<ServerConfig>, TlsError> {
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Self>::clone(self);
-        let mut config = ServerConfig::builder_with_provider(super::provider())
-            .with_protocol_versions(rustls::ALL_VERSIONS)?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver);
+        let builder = ServerConfig::builder_with_provider(super::provider());
+        let builder = builder.with_protocol_versions(rustls::ALL_VERSIONS)?;
+        let builder =
+            if ask { builder.with_client_cert_verifier(AnyClient::new()) } else { builder.with_no_client_auth() };
+        let mut config = builder.with_cert_resolver(resolver);
         config.ticketer = Ticketer::new()?;
         // Each ticket costs a write and an encryption; mail clients resume one session at a time.
         config.send_tls13_tickets = 1;
         Ok(Arc::new(config))
     }
+
+    /// What the certificate that clients of this name get binds a channel by (`tls-server-end-point`, RFC 5929), if it can.
+    pub fn end_point(&self, name: Option<&str>) -> Option<Arc<[u8]>> {
+        self.table.look().choose(name).end_point.clone()
+    }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.table.look().choose(hello.server_name()))
+        Some(Arc::clone(&self.table.look().choose(hello.server_name()).certified))
     }
 }
 
@@ -80,27 +88,25 @@ impl Table {
     fn build(pairs: &[Pair], contents: &[Contents]) -> Result<Self, TlsError> {
         let loaded = pairs.iter().zip(contents).map(|(pair, contents)| pair.check(contents));
         let loaded: Vec<Loaded> = loaded.collect::<Result<_, _>>()?;
-        let mut by_name = HashMap::new();
-        for (pair, loaded) in pairs.iter().zip(&loaded).skip(1) {
-            by_name.insert(pair.name.to_ascii_lowercase(), Arc::clone(&loaded.certified));
-        }
         for (pair, loaded) in pairs.iter().zip(&loaded) {
             announce(pair, loaded.not_after);
         }
+        let mut named = pairs.iter().map(|pair| pair.name.to_ascii_lowercase()).zip(loaded);
         // `load` puts the default pair first, so there is always one.
-        let default = loaded.into_iter().next().ok_or(rustls::Error::NoCertificatesPresented)?.certified;
+        let (_, default) = named.next().ok_or(rustls::Error::NoCertificatesPresented)?;
+        let by_name = named.collect();
         Ok(Self { default, by_name })
     }
 
     /// rustls hands out server names in lower case; an address, or nothing, is no name. A mail server may write the dot at
     /// the end of the name that it found in the DNS.
-    fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+    fn choose(&self, name: Option<&str>) -> &Loaded {
         let name = name.map(|name| name.strip_suffix('.').unwrap_or(name));
         let found = name.filter(|_| !self.by_name.is_empty()).and_then(|name| {
             let wildcard = || name.split_once('.').and_then(|(_, parent)| self.by_name.get(&format!("*.{parent}")));
             self.by_name.get(name).or_else(wildcard)
         });
-        Arc::clone(found.unwrap_or(&self.default))
+        found.unwrap_or(&self.default)
     }
 }
 
@@ -142,7 +148,7 @@ mod tests {
     }
 
     fn leaf(store: &Certificates, name: Option<&str>) -> Vec<u8> {
-        store.table.look().choose(name).cert[0].to_vec()
+        store.table.look().choose(name).certified.cert[0].to_vec()
     }
 
     #[test]
@@ -158,7 +164,20 @@ mod tests {
         {
             assert_eq!(leaf(&store, Some(name)), default, "{why}");
         }
-        store.server_config().unwrap();
+        for ask in [false, true] {
+            store.server_config(ask).unwrap();
+        }
+    }
+
+    #[test]
+    fn rfc5929_4_a_channel_is_bound_by_the_certificate_that_the_client_got() {
+        let dir = tempfile::tempdir().unwrap();
+        let [default, other] = ["mail.test", "mx.test"].map(|name| write(dir.path(), name));
+        let store = Certificates::load(default, vec![other]).unwrap();
+        for name in [None, Some("mx.test"), Some("unknown.test")] {
+            let own = crate::tls::digest::sha256(&leaf(&store, name).into());
+            assert_eq!(store.end_point(name).as_deref(), Some(&own[..]), "{name:?}");
+        }
     }
 
     #[test]

@@ -28,6 +28,11 @@ pub(super) fn request(mechanism: &str, client: &Client, response: Option<&[u8]>)
     if client.tls {
         line.extend_from_slice(b"\tsecured");
     }
+    // Dovecot knows one name of a certificate.
+    if let Some(name) = client.certified.first() {
+        line.extend_from_slice(b"\tvalid-client-cert");
+        parameter(&mut line, "cert_username", name);
+    }
     parameter(&mut line, "lip", &client.local_ip);
     parameter(&mut line, "rip", &client.ip);
     parameter(&mut line, "lport", &port(client.local_port));

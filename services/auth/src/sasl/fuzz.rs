@@ -1,6 +1,8 @@
 //! Mutated messages of all mechanisms: what must hold whatever a client says.
 
 use secrecy::ExposeSecret as _;
+use staffetta_config::Mechanism;
+use staffetta_proto::auth::v1::Client;
 use staffetta_testkit::fuzz::fuzz;
 use zeroize::Zeroizing;
 
@@ -19,6 +21,7 @@ const WORDS: &[&[u8]] = &[
     b" ",
     b"n,,n=",
     b",r=",
+    b"p=tls-exporter,,n=",
     b"c=biws,r=",
     b",p=",
     b"=2C",
@@ -27,13 +30,18 @@ const WORDS: &[&[u8]] = &[
 /// RFC 4616 section 2 and draft-murchison-sasl-login: an exchange is short, and what is verified could be an account's.
 #[test]
 fn fuzzed_messages_end_an_exchange_and_never_break_it() {
+    let client = Client {
+        tls_exporter: b"exporter".to_vec(),
+        certified: vec!["john@example.org".to_owned()],
+        ..Client::default()
+    };
     fuzz("sasl", WORDS, |input| {
-        for name in staffetta_config::Mechanism::NAMES {
+        for name in Mechanism::NAMES {
             // The first octet says whether there is an initial response; messages are lines.
             let initial = input.first().is_some_and(|octet| *octet != b'-');
             let mut messages =
                 input.get(1..).unwrap_or_default().split(|octet| *octet == b'\n').map(|m| Zeroizing::new(m.to_vec()));
-            let Some(mut mechanism) = start(name) else { panic!("{name} is ours") };
+            let Some(mut mechanism) = start(name, &Mechanism::NAMES, &client) else { panic!("{name} is ours") };
             let mut step = mechanism.begin(if initial { messages.next() } else { None });
             let mut challenges = 0;
             loop {
@@ -48,6 +56,9 @@ fn fuzzed_messages_end_an_exchange_and_never_break_it() {
                 step = mechanism.respond(message);
             }
             assert!(!matches!(step, Step::Accept(_)), "{name}: nobody guesses a nonce");
+            if let Step::Admit(names) = &step {
+                assert_eq!((name, names), ("EXTERNAL", &client.certified));
+            }
             if let Step::Verify(credentials) = step {
                 let (login, password) = (&credentials.login, credentials.password.expose_secret());
                 assert!(!login.is_empty() && login.len() <= MAX_LOGIN && !login.chars().any(char::is_control));

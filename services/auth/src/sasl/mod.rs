@@ -5,6 +5,7 @@
 //! [`Step::Verify`]; SCRAM asks for the stored verifier with [`Step::Recall`], which the driver in `exchange.rs` answers;
 //! a back end that speaks SASL itself (Dovecot) replaces the whole exchange there, as it only moves opaque messages.
 
+mod external;
 #[cfg(test)]
 mod fuzz;
 mod login;
@@ -12,9 +13,11 @@ mod plain;
 mod scram;
 
 use secrecy::SecretString;
+use staffetta_proto::auth::v1::Client;
 use zeroize::Zeroizing;
 
 use crate::scheme::Verifier;
+use scram::Binding;
 
 /// Longest login: a local part of 64 octets, `@` and a domain of 255.
 const MAX_LOGIN: usize = 320;
@@ -54,6 +57,8 @@ pub(crate) enum Step {
     Recall(String),
     /// The exchange is complete: this login has proven itself.
     Accept(String),
+    /// The exchange is complete: the client has proven to be each of these, and is the first that is a login.
+    Admit(Vec<String>),
     /// Not what the mechanism's grammar allows.
     Malformed(&'static str),
     /// Well-formed, and refused without looking at the password.
@@ -79,13 +84,18 @@ pub(crate) trait Mechanism: Send {
     }
 }
 
-/// Starts an exchange; `None` for a mechanism that we do not have. Names compare exactly: the contract has them in
-/// upper case.
-pub(crate) fn start(mechanism: &str) -> Option<Box<dyn Mechanism>> {
+/// Starts an exchange with this client; `None` for a mechanism that is not among those offered. Names compare exactly: the
+/// contract has them in upper case.
+pub(crate) fn start(mechanism: &str, offered: &[&str], client: &Client) -> Option<Box<dyn Mechanism>> {
+    if !offered.contains(&mechanism) {
+        return None;
+    }
     match mechanism {
         "PLAIN" => Some(Box::new(plain::Plain)),
         "LOGIN" => Some(Box::<login::Login>::default()),
-        "SCRAM-SHA-256" => Some(Box::<scram::Scram>::default()),
+        "SCRAM-SHA-256" => Some(Box::new(scram::Scram::new(Binding::without(offered.contains(&"SCRAM-SHA-256-PLUS"))))),
+        "SCRAM-SHA-256-PLUS" => Some(Box::new(scram::Scram::new(Binding::of(client)))),
+        "EXTERNAL" => Some(Box::new(external::External::new(&client.certified))),
         _ => None,
     }
 }
@@ -120,10 +130,12 @@ mod tests {
 
     #[test]
     fn every_name_has_a_mechanism_and_no_other_has() {
-        assert!(staffetta_config::Mechanism::NAMES.iter().all(|name| start(name).is_some()));
+        let (all, client) = (staffetta_config::Mechanism::NAMES, Client::default());
+        assert!(all.iter().all(|name| start(name, &all, &client).is_some()));
         for name in ["", "plain", "CRAM-MD5", "ANONYMOUS", "PLAIN "] {
-            assert!(start(name).is_none(), "{name}");
+            assert!(start(name, &all, &client).is_none(), "{name}");
         }
+        assert!(start("EXTERNAL", &["PLAIN"], &client).is_none(), "it is not offered");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677): the client proves that it knows the password and hears proof that the server has
-//! its verifier; neither sends it. Without channel binding.
+//! its verifier; neither sends it. Under the name SCRAM-SHA-256-PLUS both also prove that they are the two ends of one TLS
+//! connection (RFC 5802 section 6), by its exporter (RFC 9266) or by the server's certificate (RFC 5929 section 4).
 //!
 //! The machine asks for the verifier of a login with [`Step::Recall`] and is given one whoever that is: for a login that
 //! does not exist, a decoy that no proof fits. The server's last word is a challenge, since `235` has no room for it
@@ -8,6 +9,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
+use staffetta_proto::auth::v1::Client;
 use subtle::ConstantTimeEq as _;
 
 use super::{Mechanism, Message, Recalled, Step, login};
@@ -18,9 +20,23 @@ const CHANCE: usize = 18;
 /// Longest nonce of a client.
 const MAX_NONCE: usize = 256;
 
-/// One exchange, by what it waits for.
+/// What an exchange has to do with the connection that it is on.
+pub(super) enum Binding {
+    /// Nothing. A client that thinks so for want of an offer is right or, if there was one, has been deceived.
+    Without { offered: bool },
+    /// It is tied to the connection by either of these, where it has them.
+    With { exporter: Vec<u8>, end_point: Vec<u8> },
+}
+
+/// One exchange.
+pub(super) struct Scram {
+    binding: Binding,
+    turn: Turn,
+}
+
+/// What an exchange waits for.
 #[derive(Default)]
-pub(super) enum Scram {
+enum Turn {
     /// The client's first message, or the verifier that it asks for.
     #[default]
     First,
@@ -32,20 +48,20 @@ pub(super) enum Scram {
 }
 
 /// What the client said first.
-pub(super) struct First {
+struct First {
     login: String,
-    /// Flag of channel binding and authorisation identity, as they stood there.
-    header: String,
+    /// Flag of channel binding and authorisation identity, as they stood there, with what binds the channel.
+    header: Vec<u8>,
     /// The rest of the message, which both sides sign.
     bare: String,
     nonce: String,
 }
 
 /// What a proof is measured by.
-pub(super) struct Proof {
+struct Proof {
     recalled: Recalled,
     login: String,
-    header: String,
+    header: Vec<u8>,
     nonce: String,
     /// What was said until now.
     said: String,
@@ -61,52 +77,93 @@ impl Mechanism for Scram {
 
     fn respond(&mut self, message: Message) -> Step {
         let Ok(text) = std::str::from_utf8(&message) else { return Step::Malformed("the message is not UTF-8") };
-        match std::mem::take(self) {
-            Self::First => match First::parse(text) {
+        match std::mem::take(&mut self.turn) {
+            Turn::First => match First::parse(text, &self.binding) {
                 Ok(first) => {
                     let login = first.login.clone();
-                    *self = Self::Recalling(first);
+                    self.turn = Turn::Recalling(first);
                     Step::Recall(login)
                 }
                 Err(step) => step,
             },
-            Self::Proof(proof) => match proof.judge(text) {
+            Turn::Proof(proof) => match proof.judge(text) {
                 Ok((login, signature)) => {
-                    *self = Self::End(login);
+                    self.turn = Turn::End(login);
                     Step::Challenge(format!("v={}", STANDARD.encode(signature)).into_bytes())
                 }
                 Err(step) => step,
             },
-            Self::End(login) if text.is_empty() => Step::Accept(login),
-            Self::End(_) => Step::Malformed("something came after the proof"),
-            Self::Recalling(_) => Step::Malformed("a message out of turn"),
+            Turn::End(login) if text.is_empty() => Step::Accept(login),
+            Turn::End(_) => Step::Malformed("something came after the proof"),
+            Turn::Recalling(_) => Step::Malformed("a message out of turn"),
         }
     }
 
     fn recall(&mut self, recalled: Recalled) -> Step {
-        let Self::Recalling(first) = std::mem::take(self) else { return Step::Malformed("a message out of turn") };
+        let Turn::Recalling(first) = std::mem::take(&mut self.turn) else {
+            return Step::Malformed("a message out of turn");
+        };
         let First { login, header, bare, nonce } = first;
         let nonce = nonce + &STANDARD.encode(rand::random::<[u8; CHANCE]>());
         let Verifier { salt, iterations, .. } = &recalled.verifier;
         let challenge = format!("r={nonce},s={},i={iterations}", STANDARD.encode(salt));
         let said = format!("{bare},{challenge}");
-        *self = Self::Proof(Box::new(Proof { recalled, login, header, nonce, said }));
+        self.turn = Turn::Proof(Box::new(Proof { recalled, login, header, nonce, said }));
         Step::Challenge(challenge.into_bytes())
     }
 }
 
+impl Scram {
+    pub(super) fn new(binding: Binding) -> Self {
+        Self { binding, turn: Turn::First }
+    }
+}
+
+impl Binding {
+    pub(super) fn without(offered: bool) -> Self {
+        Self::Without { offered }
+    }
+
+    /// To this client's connection.
+    pub(super) fn of(client: &Client) -> Self {
+        Self::With { exporter: client.tls_exporter.clone(), end_point: client.tls_server_end_point.clone() }
+    }
+
+    /// What binds the channel, if the client's flag fits (RFC 5802 section 7: `gs2-cbind-flag`).
+    fn chosen(&self, flag: &str) -> Result<&[u8], Refused> {
+        match (self, flag) {
+            (Self::Without { .. }, "n") | (Self::Without { offered: false }, "y") => Ok(&[]),
+            // RFC 5802 section 6: the client can bind, and did not see that we can.
+            (Self::Without { offered: true }, "y") => Err(Refused::Deceived),
+            (Self::With { exporter, .. }, "p=tls-exporter") if !exporter.is_empty() => Ok(exporter),
+            (Self::With { end_point, .. }, "p=tls-server-end-point") if !end_point.is_empty() => Ok(end_point),
+            (Self::With { .. }, _) if flag.starts_with("p=") => Err(Refused::Unfit("no such channel binding here")),
+            (Self::With { .. }, _) => Err(Refused::Unfit("SCRAM with PLUS binds to the channel")),
+            (Self::Without { .. }, _) => Err(Refused::Unfit("SCRAM without PLUS does not bind to the channel")),
+        }
+    }
+}
+
+/// Why a flag of channel binding is not taken.
+enum Refused {
+    /// It makes no sense here.
+    Unfit(&'static str),
+    /// Somebody has taken the offer out of our list of mechanisms on the way.
+    Deceived,
+}
+
 impl First {
     /// `gs2-header client-first-message-bare` (RFC 5802 section 7).
-    fn parse(text: &str) -> Result<Self, Step> {
+    fn parse(text: &str, binding: &Binding) -> Result<Self, Step> {
         let malformed = Step::Malformed;
         let mut parts = text.splitn(3, ',');
         let (Some(flag), Some(identity), Some(bare)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(malformed("SCRAM begins with flag, identity, name and nonce"));
         };
-        // "y": the client could bind, and thinks that we cannot, which is so.
-        if !["n", "y"].contains(&flag) {
-            return Err(malformed("channel binding is not offered"));
-        }
+        let bound = match binding.chosen(flag) {
+            Err(Refused::Unfit(detail)) => return Err(malformed(detail)),
+            chosen => chosen,
+        };
         let mut fields = bare.split(',');
         let name = fields.next().and_then(|field| field.strip_prefix("n="));
         let name = name.ok_or(malformed("SCRAM wants the name first"))?;
@@ -117,7 +174,10 @@ impl First {
         if !identity.is_empty() && identity.strip_prefix("a=") != Some(name) {
             return Err(Step::Refuse { login, detail: "asks to act for another identity" });
         }
-        let header = format!("{flag},{identity},");
+        let Ok(bound) = bound else {
+            return Err(Step::Refuse { login, detail: "somebody hides from the client that we bind to the channel" });
+        };
+        let header = [format!("{flag},{identity},").as_bytes(), bound].concat();
         Ok(Self { login, header, bare: bare.to_owned(), nonce: nonce.to_owned() })
     }
 }
@@ -175,6 +235,14 @@ mod tests {
         Zeroizing::new(text.as_bytes().to_vec())
     }
 
+    fn unbound() -> Scram {
+        Scram::new(Binding::without(false))
+    }
+
+    fn bound(exporter: &[u8], end_point: &[u8]) -> Scram {
+        Scram::new(Binding::With { exporter: exporter.to_vec(), end_point: end_point.to_vec() })
+    }
+
     fn recalled(refused: Option<&'static str>) -> Recalled {
         let verifier = crate::scheme::derived(b"pencil", b"salt", 4096);
         Recalled { login: "John".to_owned(), verifier, refused }
@@ -190,7 +258,7 @@ mod tests {
 
     /// Until the challenge, which is given with what both sides sign of it.
     fn started(refused: Option<&'static str>) -> (Scram, String, String) {
-        let mut scram = Scram::default();
+        let mut scram = unbound();
         let step = scram.begin(Some(message("n,,n=john,r=abc")));
         assert!(matches!(step, Step::Recall(login) if login == "john"));
         let Step::Challenge(challenge) = scram.recall(recalled(refused)) else { panic!("no challenge") };
@@ -248,7 +316,7 @@ mod tests {
 
     #[test]
     fn rfc5802_7_first_messages() {
-        let start = |text: &str| Scram::default().begin(Some(message(text)));
+        let start = |text: &str| unbound().begin(Some(message(text)));
         for (text, login) in [
             ("n,,n=john,r=abc", "john"),
             ("y,,n=john,r=abc", "john"),
@@ -279,6 +347,47 @@ mod tests {
         ] {
             assert!(matches!(start(text), Step::Malformed(_)), "{text}");
         }
-        assert!(matches!(Scram::default().begin(None), Step::Challenge(text) if text.is_empty()));
+        assert!(matches!(unbound().begin(None), Step::Challenge(text) if text.is_empty()));
+    }
+
+    #[test]
+    fn rfc5802_6_with_plus_both_ends_are_of_one_connection() {
+        for (flag, ours, theirs, right) in [
+            ("p=tls-exporter", "exporter", "exporter", true),
+            ("p=tls-server-end-point", "end point", "end point", true),
+            ("p=tls-exporter", "exporter", "that of another connection", false),
+            ("p=tls-exporter", "exporter", "end point", false),
+        ] {
+            let mut scram = bound(b"exporter", b"end point");
+            let step = scram.begin(Some(message(&format!("{flag},,n=john,r=abc"))));
+            assert!(matches!(step, Step::Recall(_)), "{flag} {ours}");
+            let Step::Challenge(challenge) = scram.recall(recalled(None)) else { panic!("no challenge") };
+            let challenge = String::from_utf8(challenge).unwrap();
+            let nonce = challenge.split(',').next().unwrap();
+            let signed = format!("c={},{nonce}", STANDARD.encode(format!("{flag},,{theirs}")));
+            let proof = proof(&format!("n=john,r=abc,{challenge},{signed}"));
+            let step = scram.respond(message(&format!("{signed},p={proof}")));
+            assert_eq!(matches!(step, Step::Challenge(_)), right, "{flag} {theirs}: {step:?}");
+        }
+    }
+
+    #[test]
+    fn rfc5802_6_flags_that_do_not_fit() {
+        let start = |mut scram: Scram, flag: &str| scram.begin(Some(message(&format!("{flag},,n=john,r=abc"))));
+        let offered = || Scram::new(Binding::without(true));
+        assert!(matches!(start(offered(), "n"), Step::Recall(_)), "a client that cannot bind");
+        assert!(matches!(start(offered(), "y"), Step::Refuse { login, .. } if login == "john"), "the list was changed");
+        assert!(matches!(start(unbound(), "y"), Step::Recall(_)), "there was nothing to bind to");
+        for (scram, flag) in [
+            (offered(), "p=tls-exporter"),
+            (unbound(), "p=tls-exporter"),
+            (bound(b"x", b"y"), "n"),
+            (bound(b"x", b"y"), "y"),
+            (bound(b"x", b"y"), "p=tls-unique"),
+            (bound(b"", b"y"), "p=tls-exporter"),
+            (bound(b"x", b""), "p=tls-server-end-point"),
+        ] {
+            assert!(matches!(start(scram, flag), Step::Malformed(_)), "{flag}");
+        }
     }
 }

@@ -29,6 +29,7 @@ impl Dialog<'_> {
         self.stand_anew();
         self.memory = Memory::default();
         self.exchange = None;
+        self.evidence = None;
         self.attempt = None;
         self.mechanism = matches!(told.login, Told::This(_)).then(|| MECHANISM.to_owned());
         let client = maillog::Client { address: self.peer.address, name: self.peer.name.as_deref().map(Into::into) };

@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 use crate::arrival::has_spoken;
 use crate::auth::Exchange;
 use crate::door::{Door, Peer};
+use crate::evidence::Evidence;
 use crate::intake::{Bill, Login, Memory, Opened, Principal, Tls};
 use crate::limits::Slot;
 use crate::stream::Stream;
@@ -52,7 +53,9 @@ struct Dialog<'a> {
     /// Our end of the connection.
     local: Option<SocketAddr>,
     session: Session<Refused>,
-    tls: Option<Tls>,
+    tls: Option<Box<Tls>>,
+    /// What the handshake has shown beside.
+    evidence: Option<Box<Evidence>>,
     memory: Memory,
     /// An authentication that waits for the client.
     exchange: Option<Box<Exchange>>,
@@ -149,6 +152,7 @@ impl<'a> Dialog<'a> {
             slot,
             local,
             tls: None,
+            evidence: None,
             memory: Memory::default(),
             exchange: None,
             attempt: None,
@@ -169,6 +173,7 @@ impl<'a> Dialog<'a> {
     async fn open(&mut self, tcp: TcpStream, input: &mut BytesMut) -> io::Result<Stream> {
         if self.door.tls == ListenerTls::Implicit {
             let mut stream = self.encrypt(tcp).await?;
+            self.weigh(&stream);
             if let Some(read) = stream.read_buf(input).now_or_never() {
                 more(read?)?;
             }
@@ -186,6 +191,7 @@ impl<'a> Dialog<'a> {
         let Stream::Plain(tcp) = stream else { return Err(io::ErrorKind::InvalidInput.into()) };
         let stream = self.encrypt(tcp).await?;
         self.session.tls_started();
+        self.weigh(&stream);
         Ok(stream)
     }
 
@@ -194,7 +200,7 @@ impl<'a> Dialog<'a> {
         let config = self.door.server_config.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         match Box::pin(Stream::encrypt(tcp, config, self.patience())).await {
             Ok(stream) => {
-                self.tls = stream.tls();
+                self.tls = stream.tls().map(Box::new);
                 Ok(stream)
             }
             Err((error, reason)) => {
@@ -204,6 +210,18 @@ impl<'a> Dialog<'a> {
                 Err(error)
             }
         }
+    }
+
+    /// What has the client shown in the handshake?
+    fn weigh(&mut self, stream: &Stream) {
+        let Some(connection) = stream.connection() else { return };
+        let (shared, settings) = (&self.door.shared, self.session.settings());
+        let evidence = shared.examiner.examine(connection, shared.certificates.as_deref(), &settings.mechanisms);
+        self.peer.trusted |= evidence.trusted;
+        if !evidence.names.is_empty() {
+            self.session.certify();
+        }
+        self.evidence = (evidence != Evidence::default()).then(|| Box::new(evidence));
     }
 
     /// Nothing is owed for an envelope that is gone, however it went.
@@ -234,7 +252,7 @@ impl<'a> Dialog<'a> {
                 authenticated: self.session.login().is_some(),
                 utf8: self.session.transaction().is_some_and(|transaction| transaction.envelope.smtputf8),
             },
-            tls: self.tls.as_ref(),
+            tls: self.tls.as_deref(),
             login: self.session.login().map(|name| Login { name, mechanism }),
             require_tls: self.session.transaction().is_some_and(|transaction| transaction.envelope.require_tls),
         }

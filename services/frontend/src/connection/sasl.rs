@@ -94,6 +94,7 @@ impl Dialog<'_> {
 
     fn who(&self) -> Who {
         let address = self.peer.address;
+        let evidence = self.evidence.as_deref();
         let local_ip = self.local.map(|local| local.ip().to_canonical().to_string());
         Who {
             ip: address.ip().to_string(),
@@ -105,6 +106,9 @@ impl Dialog<'_> {
             local_ip: local_ip.unwrap_or_default(),
             local_port: self.local.map_or(0, |local| u32::from(local.port())),
             revocations: self.place(),
+            tls_exporter: evidence.map(|evidence| evidence.exporter.clone()).unwrap_or_default(),
+            tls_server_end_point: evidence.map(|evidence| evidence.end_point.clone()).unwrap_or_default(),
+            certified: evidence.map(|evidence| evidence.names.clone()).unwrap_or_default(),
         }
     }
 }

@@ -73,6 +73,7 @@ impl<C> Session<C> {
         let extended = told.extended == Told::This(true);
         self.helo = if let Told::This(name) = told.helo { Some(Helo { name, extended }) } else { None };
         self.login = if let Told::This(login) = told.login { Some(login) } else { None };
+        self.certified = false;
         self.normalize_bare_lf = link.normalize_bare_lf;
         self.xclient = link.xclient;
         self.activity = Activity::Connect;

@@ -37,6 +37,7 @@ pub struct Link {
 pub struct Session<C = ()> {
     settings: Arc<Settings>,
     encrypted: bool,
+    certified: bool,
     normalize_bare_lf: bool,
     xclient: bool,
     helo: Option<Helo>,
@@ -67,6 +68,7 @@ impl<C> Session<C> {
         Self {
             settings,
             encrypted: link.encrypted,
+            certified: false,
             normalize_bare_lf: link.normalize_bare_lf,
             xclient: link.xclient,
             helo: None,
@@ -129,6 +131,11 @@ impl<C> Session<C> {
         self.lines = Framer::default();
         self.state = State::Ready;
         self.stale = true;
+    }
+
+    /// The client has shown a certificate, in the handshake, that says who it is: it may refer to it (AUTH EXTERNAL).
+    pub fn certify(&mut self) {
+        self.certified = true;
     }
 
     /// The deadline passed: says 421 and closes with the next call of [`Self::next`].
@@ -212,6 +219,7 @@ impl<C> Session<C> {
         Standing {
             settings: &self.settings,
             encrypted: self.encrypted,
+            certified: self.certified,
             xclient: self.xclient,
             helo: self.helo.as_ref(),
             login: self.login.as_deref(),

@@ -1,0 +1,98 @@
+//! What a TLS handshake shows beside a cipher: whose certificate the client has, and what ties a login to this very
+//! connection (channel binding, RFC 5056).
+
+use std::sync::Arc;
+
+use rustls::{ProtocolVersion, ServerConnection};
+use staffetta_config::{Config, Fingerprint};
+use staffetta_transport::tls::{Certificates, Clients, Identity, TlsError};
+
+use crate::metrics;
+
+/// RFC 9266 section 4.2: the label of the exporter; it has no context.
+const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";
+const EXPORTER_LENGTH: usize = 32;
+/// How mechanisms end that bind to the channel.
+const BINDS: &str = "-PLUS";
+
+/// What certificates of clients are compared with.
+#[derive(Debug)]
+pub(crate) struct Examiner {
+    clients: Arc<Clients>,
+    trusted: Vec<Fingerprint>,
+    asks: bool,
+}
+
+/// What was found. Empty for most connections.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Evidence {
+    /// The client's certificate is one of those that may relay.
+    pub(crate) trusted: bool,
+    /// Whom it names, if an authority of ours vouches for it.
+    pub(crate) names: Vec<String>,
+    /// What the connection is bound by, if a mechanism wants to know: its exporter, and our own certificate.
+    pub(crate) exporter: Vec<u8>,
+    pub(crate) end_point: Vec<u8>,
+}
+
+impl Examiner {
+    /// # Errors
+    /// The file of `tls.client_ca` cannot be used.
+    pub(crate) fn new(config: &Config) -> Result<Self, TlsError> {
+        let (authorities, trusted) = (config.tls.client_ca.clone(), config.frontend.trusted_certificates.clone());
+        let asks = authorities.is_some() || !trusted.is_empty();
+        Ok(Self { clients: Clients::load(authorities)?, trusted, asks })
+    }
+
+    /// Are clients asked for a certificate?
+    pub(crate) fn asks(&self) -> bool {
+        self.asks
+    }
+
+    /// The authorities, which may change.
+    pub(crate) fn clients(&self) -> &Arc<Clients> {
+        &self.clients
+    }
+
+    /// Looks at a handshake that is done. `mechanisms` are those on offer.
+    pub(crate) fn examine(
+        &self,
+        connection: &ServerConnection,
+        certificates: Option<&Certificates>,
+        mechanisms: &[String],
+    ) -> Evidence {
+        let mut evidence = Evidence::default();
+        if mechanisms.iter().any(|name| name.ends_with(BINDS)) {
+            evidence.exporter = exporter(connection).unwrap_or_default();
+            let end_point = certificates.and_then(|certificates| certificates.end_point(connection.server_name()));
+            evidence.end_point = end_point.map(|octets| octets.to_vec()).unwrap_or_default();
+        }
+        if let Some(identity) = connection.peer_certificates().and_then(|chain| self.clients.identify(chain)) {
+            self.judge(identity, &mut evidence);
+        }
+        evidence
+    }
+
+    fn judge(&self, identity: Identity, evidence: &mut Evidence) {
+        let fingerprint = Fingerprint(identity.fingerprint);
+        evidence.trusted = self.trusted.contains(&fingerprint);
+        let proven = identity.names.is_ok();
+        let names = identity.names.as_deref().unwrap_or_default().join(" ");
+        let unproven = identity.names.as_ref().err().map(tracing::field::display);
+        metrics::client_certificate(evidence.trusted, proven).increment(1);
+        if evidence.trusted || proven {
+            tracing::info!(%fingerprint, names, trusted = evidence.trusted, "a client has shown its certificate");
+        } else {
+            tracing::debug!(%fingerprint, unproven, "a client has shown a certificate that says nothing to us");
+        }
+        evidence.names = identity.names.unwrap_or_default();
+    }
+}
+
+/// Only since TLS 1.3 can no two connections have the same.
+fn exporter(connection: &ServerConnection) -> Option<Vec<u8>> {
+    if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+        return None;
+    }
+    connection.export_keying_material(vec![0; EXPORTER_LENGTH], EXPORTER, None).ok()
+}
