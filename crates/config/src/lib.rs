@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use kind::{DovecotAddress, Fingerprint, with_translated};
 pub use problem::Errors;
 pub use table::{
-    Auth, Backend, BareLf, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener, ListenerKind,
+    Auth, Backend, BareLf, ClientShown, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener, ListenerKind,
     ListenerTls, Log, LogFormat, Mechanism, Redis, Route, Rpc, Sni, Spool, Sql, Timeouts, Tls,
 };
 

@@ -5,6 +5,7 @@
 //!
 //! - [`Address`], [`ReversePath`]: RFC 5321 section 4.1.2, kept byte for byte.
 //! - [`Envelope`], [`Recipient`]: what MAIL and RCPT said, with the DSN parameters of RFC 3461.
+//! - [`mailbox`]: whom a From field names (RFC 5322 section 3.4).
 //! - [`QueueId`]: names a message for its whole life.
 //! - [`Status`], [`RemoteReply`]: what a server answered (RFC 3463, RFC 5321 section 4.2).
 //! - [`report`]: delivery status notifications (RFC 3464).
@@ -12,6 +13,7 @@
 
 mod address;
 mod envelope;
+pub mod mailbox;
 mod queue_id;
 pub mod report;
 mod status;

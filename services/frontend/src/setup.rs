@@ -68,6 +68,10 @@ struct SessionLimits {
     timeout: Duration,
     min_data_rate: u64,
     mechanisms: Vec<String>,
+    /// After so many errors the session ends.
+    errors: u32,
+    /// So many recipients beyond the limit are no errors.
+    overshoot: usize,
 }
 
 impl Shared {
@@ -109,6 +113,8 @@ impl Shared {
                     staffetta_config::BareLf::Normalize => BareLf::Normalize,
                     staffetta_config::BareLf::Reject => BareLf::Reject,
                 },
+                errors: frontend.error_limit,
+                overshoot: frontend.recipient_overshoot_limit as usize,
                 timeout: frontend.timeout,
                 min_data_rate: frontend.min_data_rate.0,
                 mechanisms,
@@ -155,6 +161,8 @@ pub(crate) fn session(listener: &Listener, shared: &Shared) -> Settings {
         mechanisms: if listener.tls == ListenerTls::Off { Vec::new() } else { limits.mechanisms.clone() },
         size_limit: limits.size,
         recipient_limit: limits.recipients,
+        overshoot_limit: limits.overshoot,
+        error_limit: limits.errors,
         vrfy: limits.vrfy,
         bare_lf: limits.bare_lf,
         timeout: limits.timeout,
@@ -248,6 +256,8 @@ pub(crate) fn intake(
         largest: config.frontend.size_limit.0,
         listeners: config.frontend.listener.len(),
         lifetime: config.delivery.lifetime,
+        shown: config.frontend.received_client,
+        match_authors: config.frontend.header_from_must_match_login,
     };
     Ok(Intake::new(queue, directory, rules, terms))
 }

@@ -15,6 +15,8 @@ const STORE: &str = "tests/tests/settings/store.rs";
 const DELIVERY: &str = "tests/tests/settings/delivery.rs";
 const SERVICE: &str = "services/frontend/tests/service/main.rs";
 const PROXY: &str = "services/frontend/tests/service/proxy.rs";
+const CERTIFICATES: &str = "tests/tests/certificates.rs";
+const AUTHOR: &str = "services/frontend/tests/service/author.rs";
 const WORKER: &str = "services/delivery/tests/delivery.rs";
 const AUTH: &str = "services/auth/tests/service.rs";
 const SCRAM: &str = "services/auth/tests/scram.rs";
@@ -36,6 +38,7 @@ const SENDING: Test = (FRONTEND, "what_may_be_sent_is_said_by_the_file");
 const SIZES: Test = (FRONTEND, "limits_of_a_message_are_those_of_the_file");
 const BARE_LF: Test =
     ("services/frontend/tests/service/content.rs", "bare_lf_is_refused_where_the_file_says_so_but_not_from_everybody");
+const COUNTED: Test = (AUTHOR, "errors_and_recipients_beyond_the_limit_are_counted_as_the_file_says");
 const TO_ROUTE: Test = (WORKER, "a_login_is_sent_in_tls_and_never_after_a_broken_handshake");
 
 const KEYS: &[(&str, Test)] = &[
@@ -48,6 +51,7 @@ const KEYS: &[(&str, Test)] = &[
     ("spool.inline_limit", (STORE, "a_body_above_the_inline_limit_of_the_file_is_stored_beside_its_record")),
     ("tls.certificate", SNI),
     ("tls.key", SNI),
+    ("tls.client_ca", (CERTIFICATES, "curl_logs_in_by_its_certificate")),
     ("tls.sni.name", SNI),
     ("tls.sni.certificate", SNI),
     ("tls.sni.key", SNI),
@@ -75,6 +79,11 @@ const KEYS: &[(&str, Test)] = &[
         ("tests/tests/policy.rs", "our_own_domains_take_mail_from_strangers_and_know_their_recipients"),
     ),
     ("frontend.verify_recipients", ("tests/tests/verify.rs", "without_the_check_mail_is_taken_unseen")),
+    ("frontend.trusted_certificates", (CERTIFICATES, "swaks_relays_by_a_trusted_certificate")),
+    ("frontend.error_limit", COUNTED),
+    ("frontend.recipient_overshoot_limit", COUNTED),
+    ("frontend.header_from_must_match_login", (AUTHOR, "a_login_writes_only_its_own_addresses_into_from")),
+    ("frontend.received_client", (AUTHOR, "received_says_of_a_user_what_it_may")),
     ("frontend.size_limit", SIZES),
     ("frontend.recipient_limit", SIZES),
     ("frontend.reject_unknown_recipient_domain", SENDING),

@@ -48,6 +48,13 @@ settings! {
         value size_limit: ByteSize as Size<1024, 1073741824> = "40MiB",
         /// Most recipients of one message; the next is refused with `452 4.5.3`.
         value recipient_limit: u32 as Number<u32, 1, 100000> = "1000",
+        /// Recipients beyond `recipient_limit` that are refused without counting as errors (Postfix:
+        /// `smtpd_recipient_overshoot_limit`): RFC 5321 section 4.5.3.1.10 lets a client try them.
+        value recipient_overshoot_limit: u32 as Number<u32, 0, 100000> = "1000",
+        /// After so many errors the next command is answered by `421 4.7.0` and the connection closes (Postfix:
+        /// `smtpd_hard_error_limit`). Refused commands, recipients, messages and logins are errors; a message that is accepted
+        /// makes up for those before it. From the eleventh on each costs the client a second.
+        value error_limit: u32 as Number<u32, 1, 1000> = "20",
         /// Refuses a recipient whose domain does not exist in the DNS (`550 5.1.2`), also where a `"*"` route exists.
         value reject_unknown_recipient_domain: bool as Flag = "true",
         /// Lets a login use only sender addresses that the auth service says it owns (Postfix:
@@ -55,6 +62,13 @@ settings! {
         /// not log in may name any sender on a relay listener: mail that is forwarded elsewhere comes back under the
         /// addresses of one's own users.
         value sender_must_match_login: bool as Flag = "true",
+        /// Refuses a message of a login whose From field (RFC 5322 section 3.6.2) names an address that the login does not own:
+        /// `553 5.7.1`, to the end of the content. All addresses in it count; a field that cannot be understood is refused
+        /// (`550 5.7.1`). What the reader sees is the sender then; Postfix has no such rule.
+        value header_from_must_match_login: bool as Flag = "false",
+        /// What the Received field says of a client that logged in: where users are is nobody's business, and some filters
+        /// count it against a message that it came from a dial-up line. The log has it in any case.
+        value received_client: ClientShown as Choice<ClientShown> = "full",
         /// Answers VRFY; without it the reply is `502 5.5.1`.
         value enable_vrfy: bool as Flag = "true",
         /// Clients that may use ETRN.
@@ -137,6 +151,18 @@ settings! {
         /// More networks of load balancers that send a PROXY header, on this listener only; see
         /// `frontend.proxy_from`.
         value proxy_from: Vec<IpNet> as List<Network> = "",
+    }
+}
+
+choices! {
+    /// What a Received field says of a client that logged in.
+    pub enum ClientShown {
+        /// Its address, its name in the DNS, and what it calls itself.
+        Full = "full",
+        /// The first address of its network: the /24 of IPv4, the /64 of IPv6.
+        Network = "network",
+        /// Nothing; the field begins with `by`.
+        None = "none",
     }
 }
 

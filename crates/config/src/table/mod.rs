@@ -13,7 +13,7 @@ mod tls;
 pub use auth::{Auth, Backend, Dovecot, Mechanism, Sql};
 pub use delivery::{Delivery, Dkim, Route, Timeouts};
 pub use dns::{Dns, Dnssec};
-pub use frontend::{BareLf, Frontend, Listener, ListenerKind, ListenerTls};
+pub use frontend::{BareLf, ClientShown, Frontend, Listener, ListenerKind, ListenerTls};
 pub use log::{Log, LogFormat};
 pub use redis::{Durability, Redis};
 pub use rpc::Rpc;

@@ -2,10 +2,14 @@
 
 use std::ops::Range;
 
+use crate::{Address, mailbox};
+
 /// A field name longer than this is none: the line belongs to the body.
 const MAX_NAME: usize = 128;
 /// How much of a Message-ID field is kept.
 const MAX_MESSAGE_ID: usize = 1024;
+/// How much of all From fields together is kept, where they are.
+const MAX_FROM: usize = 16 * 1024;
 
 /// Watches a header section stream by.
 ///
@@ -27,12 +31,32 @@ pub struct HeaderScan {
     has_date: bool,
     has_from: bool,
     message_id: Option<Vec<u8>>,
-    /// The line at hand belongs to the Message-ID field.
-    capturing: bool,
+    /// The From fields, if they are wanted.
+    from: Option<Authors>,
+    /// What the line at hand belongs to, of what is kept.
+    capturing: Option<Kept>,
     /// Names of fields that are left out.
     dropped: &'static [&'static str],
     /// The line at hand belongs to one of them.
     dropping: bool,
+}
+
+/// All From fields; a message should have one (RFC 5322 section 3.6.2), and those who have two must not show another than was
+/// looked at.
+#[derive(Clone, Debug, Default)]
+struct Authors {
+    fields: Vec<Vec<u8>>,
+    /// Octets that may still come.
+    room: usize,
+    /// More came.
+    overflown: bool,
+}
+
+/// What is kept of a header section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    MessageId,
+    From,
 }
 
 /// What a line of a mailbox file gets in front, to be a field.
@@ -86,6 +110,25 @@ impl HeaderScan {
     /// The same, and fields of these names are left out, with all their lines.
     pub fn dropping(names: &'static [&'static str]) -> Self {
         Self { dropped: names, ..Self::default() }
+    }
+
+    /// The same, and [`Self::authors`] can be asked.
+    #[must_use]
+    pub fn keeping_authors(mut self) -> Self {
+        self.from = Some(Authors { room: MAX_FROM, ..Authors::default() });
+        self
+    }
+
+    /// Whom the From fields name, all of them; nobody without such a field. `None` if they cannot be understood, are too
+    /// long, or were not kept.
+    pub fn authors(&self) -> Option<Vec<Address>> {
+        let from = self.from.as_ref().filter(|from| !from.overflown)?;
+        let mut authors = Vec::new();
+        for field in &from.fields {
+            let (_, value) = std::str::from_utf8(field).ok()?.split_once(':')?;
+            authors.extend(mailbox::addresses(value)?);
+        }
+        Some(authors)
     }
 
     /// How many Received fields there were so far.
@@ -236,16 +279,35 @@ impl HeaderScan {
         self.received += u32::from(is("Received"));
         self.has_date |= is("Date");
         self.has_from |= is("From");
-        self.capturing = is("Message-ID") && self.message_id.is_none();
-        if self.capturing {
+        self.capturing = None;
+        if is("Message-ID") && self.message_id.is_none() {
             self.message_id = Some(Vec::new());
+            self.capturing = Some(Kept::MessageId);
+        } else if let Some(from) = self.from.as_mut().filter(|_| is("From")) {
+            from.fields.push(Vec::new());
+            self.capturing = Some(Kept::From);
         }
     }
 
     fn capture(&mut self, bytes: &[u8]) {
-        if let Some(field) = self.message_id.as_mut().filter(|_| self.capturing) {
-            let room = MAX_MESSAGE_ID.saturating_sub(field.len());
-            field.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        match (self.capturing, &mut self.message_id, &mut self.from) {
+            (Some(Kept::MessageId), Some(field), _) => {
+                let room = MAX_MESSAGE_ID.saturating_sub(field.len());
+                field.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+            (Some(Kept::From), _, Some(from)) => from.keep(bytes),
+            _ => {}
+        }
+    }
+}
+
+impl Authors {
+    fn keep(&mut self, bytes: &[u8]) {
+        self.overflown |= bytes.len() > self.room;
+        let taken = bytes.len().min(self.room);
+        self.room -= taken;
+        if let Some(field) = self.fields.last_mut() {
+            field.extend_from_slice(&bytes[..taken]);
         }
     }
 }
@@ -305,6 +367,29 @@ mod tests {
         }
         take(scan.finish(), b"");
         (header, body, end.unwrap())
+    }
+
+    #[test]
+    fn rfc5322_3_6_2_all_authors_are_kept_however_the_message_comes_in_pieces() {
+        let long = format!("From: {}a@b.test\r\n\r\n", " x,\r\n".repeat(MAX_FROM / 5));
+        for (message, authors) in [
+            ("From: a@b.test\r\nSubject: x\r\n\r\nFrom: c@d.test\r\n", Some("a@b.test")),
+            ("from : A\r\n <a@b.test>,\r\n\tc@d.test\r\nTo: e@f.test\r\n\r\n", Some("a@b.test c@d.test")),
+            ("From: a@b.test\r\nX: y\r\nFROM: c@d.test\r\n\r\n", Some("a@b.test c@d.test")),
+            ("From: a@b.test", Some("a@b.test")),
+            ("Subject: x\r\n From: a@b.test\r\n\r\n", Some("")),
+            ("From:\r\n\r\n", None),
+            ("From: a@b.test\r\nFrom: nobody\r\n\r\n", None),
+            (&long, None),
+        ] {
+            for size in [1, 2, 3, 7, message.len()] {
+                let mut scan = HeaderScan::new().keeping_authors();
+                split(&mut scan, message.as_bytes().chunks(size));
+                let found = scan.authors().map(|all| all.iter().map(Address::as_str).collect::<Vec<_>>().join(" "));
+                assert_eq!(found.as_deref(), authors, "{message:.80} in pieces of {size}");
+            }
+        }
+        assert_eq!(HeaderScan::new().authors(), None, "nobody asked for them");
     }
 
     #[test]

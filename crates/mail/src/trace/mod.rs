@@ -5,4 +5,4 @@ mod header;
 mod received;
 
 pub use header::{HeaderScan, Part, Parts};
-pub use received::{Protocol, Received, date};
+pub use received::{Client, Protocol, Received, date};

@@ -18,12 +18,8 @@ pub fn date(when: Timestamp) -> String {
 /// The parts of a Received field, as Postfix writes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
-    /// What HELO or EHLO said; `None` if nothing was said.
-    pub helo: Option<&'a str>,
-    /// The client's verified host name.
-    pub client_name: Option<&'a str>,
-    /// The client's address.
-    pub client_ip: IpAddr,
+    /// Whom it came from.
+    pub client: Client<'a>,
     /// Our name.
     pub by: &'a str,
     /// How the message came.
@@ -36,6 +32,24 @@ pub struct Received<'a> {
     pub recipient: Option<&'a Address>,
     /// When it arrived.
     pub when: Timestamp,
+}
+
+/// What a Received field says of a client.
+#[derive(Clone, Copy, Debug)]
+pub enum Client<'a> {
+    /// All that is known.
+    Full {
+        /// What HELO or EHLO said; `None` if nothing was said.
+        helo: Option<&'a str>,
+        /// Its verified host name.
+        name: Option<&'a str>,
+        /// Its address.
+        ip: IpAddr,
+    },
+    /// The network that it is in, by the first address of that.
+    Network(IpAddr),
+    /// Nothing: the field begins with us. RFC 5321 section 4.4 wants the client in it, and readers do without.
+    Hidden,
 }
 
 /// The keyword after `with` (RFC 3848, RFC 6531 section 4.3).
@@ -72,25 +86,38 @@ impl Received<'_> {
     /// The whole field with its CRLF, folded.
     pub fn field(&self) -> String {
         let mut field = String::with_capacity(320);
-        let name = self.client_name.unwrap_or("unknown");
-        field.push_str("Received: from ");
-        push_harmless(&mut field, self.helo.unwrap_or(name));
-        field.push_str(" (");
-        push_harmless(&mut field, name);
-        field.push_str(if self.client_ip.is_ipv6() { " [IPv6:" } else { " [" });
-        // Writing to a string cannot fail.
-        let _ = write!(field, "{}", self.client_ip);
-        field.push_str("])");
-        if let Some((version, cipher)) = self.tls {
-            field.extend(["\r\n\t(using ", version, " with cipher ", cipher, ")"]);
+        field.push_str("Received: ");
+        self.client.push_to(&mut field);
+        if let Some((version, cipher)) = self.tls.filter(|_| !matches!(self.client, Client::Hidden)) {
+            field.extend(["(using ", version, " with cipher ", cipher, ")\r\n\t"]);
         }
-        field.extend(["\r\n\tby ", self.by, " (Staffetta) with ", self.protocol.keyword(), " id "]);
+        field.extend(["by ", self.by, " (Staffetta) with ", self.protocol.keyword(), " id "]);
         self.id.push_to(&mut field);
         if let Some(recipient) = self.recipient {
             field.extend(["\r\n\tfor <", recipient.as_str(), ">"]);
         }
         field.extend([";\r\n\t", &date(self.when), " (UTC)\r\n"]);
         field
+    }
+}
+
+impl Client<'_> {
+    /// With the fold behind it, if there is anything.
+    fn push_to(self, field: &mut String) {
+        let (helo, name, ip) = match self {
+            Self::Full { helo, name, ip } => (helo, name, ip),
+            Self::Network(ip) => (None, None, ip),
+            Self::Hidden => return,
+        };
+        let name = name.unwrap_or("unknown");
+        field.push_str("from ");
+        push_harmless(field, helo.unwrap_or(name));
+        field.push_str(" (");
+        push_harmless(field, name);
+        field.push_str(if ip.is_ipv6() { " [IPv6:" } else { " [" });
+        // Writing to a string cannot fail.
+        let _ = write!(field, "{ip}");
+        field.push_str("])\r\n\t");
     }
 }
 
@@ -105,11 +132,13 @@ fn push_harmless(field: &mut String, text: &str) {
 mod tests {
     use super::*;
 
+    fn client(helo: &str) -> Client<'_> {
+        Client::Full { helo: Some(helo), name: None, ip: IpAddr::from([192, 0, 2, 7]) }
+    }
+
     fn received<'a>() -> Received<'a> {
         Received {
-            helo: Some("client.example"),
-            client_name: None,
-            client_ip: IpAddr::from([192, 0, 2, 7]),
+            client: client("client.example"),
             by: "mail.example.org",
             protocol: Protocol { extended: true, encrypted: false, authenticated: false, utf8: false },
             tls: None,
@@ -129,8 +158,11 @@ mod tests {
         );
         let recipient = Address::parse("lisa@example.com").unwrap();
         let full = Received {
-            client_name: Some("pool.example.net"),
-            client_ip: "2001:db8::7".parse().unwrap(),
+            client: Client::Full {
+                helo: Some("client.example"),
+                name: Some("pool.example.net"),
+                ip: "2001:db8::7".parse().unwrap(),
+            },
             protocol: Protocol { extended: true, encrypted: true, authenticated: true, utf8: false },
             tls: Some(("TLSv1.3", "TLS_AES_256_GCM_SHA384")),
             recipient: Some(&recipient),
@@ -147,6 +179,19 @@ mod tests {
     }
 
     #[test]
+    fn a_client_need_not_be_shown() {
+        let tls = Some(("TLSv1.3", "TLS_AES_256_GCM_SHA384"));
+        let network = Client::Network(IpAddr::from([192, 0, 2, 0]));
+        let field = Received { client: network, tls, ..received() }.field();
+        assert!(field.starts_with("Received: from unknown (unknown [192.0.2.0])\r\n\t(using TLSv1.3 "), "{field}");
+        assert_eq!(
+            Received { client: Client::Hidden, tls, ..received() }.field(),
+            "Received: by mail.example.org (Staffetta) with ESMTP id 0000000000000007;\r\n\
+             \tTue, 24 Nov 2026 04:29:44 +0000 (UTC)\r\n"
+        );
+    }
+
+    #[test]
     fn rfc5322_3_3_every_date_is_what_a_general_formatter_writes() {
         for second in (0..4_000_000_000).step_by(7_654_321).chain([951_782_399, 951_782_400, 1_798_761_599]) {
             let when = Timestamp::from_second(second).unwrap();
@@ -158,7 +203,7 @@ mod tests {
     fn a_hostile_name_cannot_leave_its_place() {
         let long = "x".repeat(3000);
         for helo in ["a (b) ; c", "a\u{1}\u{e9}\\\"<>", &long] {
-            let text = Received { helo: Some(helo), ..received() }.field();
+            let text = Received { client: client(helo), ..received() }.field();
             let first = text.lines().next().unwrap();
             assert!(first.ends_with(" (unknown [192.0.2.7])") && first.len() < 320, "{first}");
             assert!(text.is_ascii() && first.matches(['(', ')', ';', '<', '"']).count() == 2, "{first}");

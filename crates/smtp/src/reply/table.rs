@@ -155,6 +155,9 @@ replies! {
     /// More Received fields than the limit (RFC 5321 section 6.3).
     too_many_hops = 554 (5 . 4 . 0) "Error: too many hops";
 
+    /// Whom the From field names cannot be understood, and must be known.
+    author_unreadable = 550 (5 . 7 . 1) "From header rejected: it cannot be understood";
+
     // -- the queue -------------------------------------------------------------------------------------------------
     /// The queue cannot take the message now.
     queue_write_error = 451 (4 . 3 . 0) "Error: queue file write error";
@@ -323,6 +326,12 @@ impl Reply {
     /// The login does not own the sender address.
     pub fn sender_not_owned(sender: &str, login: &str) -> Self {
         let text = format!("<{sender}>: Sender address rejected: not owned by user {login}");
+        Self::new(553, Status::new(5, 7, 1), text)
+    }
+
+    /// The login does not own an address in the From field.
+    pub fn author_not_owned(author: &str, login: &str) -> Self {
+        let text = format!("<{author}>: From header rejected: not owned by user {login}");
         Self::new(553, Status::new(5, 7, 1), text)
     }
 

@@ -19,6 +19,9 @@ pub struct Settings {
     pub size_limit: u64,
     /// Most recipients of a message.
     pub recipient_limit: usize,
+    /// Recipients beyond the limit that are refused without counting as errors (Postfix
+    /// `smtpd_recipient_overshoot_limit`).
+    pub overshoot_limit: usize,
     /// What becomes of LF without CR in content.
     pub bare_lf: BareLf,
     /// A message with so many Received fields loops; 0: not checked.
@@ -51,6 +54,7 @@ impl Default for Settings {
             mechanisms: Vec::new(),
             size_limit: 40 << 20,
             recipient_limit: 1000,
+            overshoot_limit: 1000,
             bare_lf: BareLf::default(),
             hop_limit: 50,
             vrfy: true,

@@ -16,7 +16,7 @@ use staffetta_smtp::server::{Answer, Question};
 
 use tokio::time::timeout;
 
-use super::refused::{Refused, message_refused, recipient_refused};
+use super::refused::{author_refused, Refused, message_refused, recipient_refused};
 use super::{Dialog, flush};
 use crate::asked::NOTICEABLE;
 use crate::intake::{Bill, NotQueued, Principal};
@@ -185,7 +185,11 @@ impl Dialog<'_> {
         if let Some(refusal) = self.reconsider() {
             return refusal;
         }
-        match self.door.shared.intake.commit(opened, &self.principal(), envelope).await {
+        let (intake, who) = (&self.door.shared.intake, self.principal());
+        if let Err(misattributed) = Box::pin(intake.judge_authors(&self.memory, &who, &opened)).await {
+            return author_refused(&misattributed, self.session.login().unwrap_or_default());
+        }
+        match intake.commit(opened, &who, envelope).await {
             Ok(stored) => {
                 self.messages += 1;
                 Answer::Stored(stored.id)

@@ -5,7 +5,7 @@ use staffetta_policy::relay::Request;
 use staffetta_smtp::Reply;
 use staffetta_smtp::server::Answer;
 
-use crate::intake::{Cause, Denied, NotQueued};
+use crate::intake::{AuthorFault, Cause, Denied, Misattributed, NotQueued};
 
 /// What the session carries from the answer to the refusal that it reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +135,17 @@ impl LoginFailure {
 pub(super) fn recipient_refused(denied: &Denied, request: &Request<'_>) -> Answer<Refused> {
     let reply = denied.objection.reply(request, denied.said.as_deref().unwrap_or_default());
     Answer::Refuse(reply, Refused::Intake(Cause::Policy(denied.objection)))
+}
+
+/// The answer to a message whose From field is not this login's to write.
+pub(super) fn author_refused(misattributed: &Misattributed, login: &str) -> Answer<Refused> {
+    let Misattributed { fault, author } = misattributed;
+    let reply = match fault {
+        AuthorFault::NotOwned => Reply::author_not_owned(author, login),
+        AuthorFault::Unreadable => Reply::author_unreadable(),
+        AuthorFault::Unknown => Reply::lookup_failed(author),
+    };
+    Answer::Refuse(reply, Refused::Intake(Cause::Author(*fault)))
 }
 
 /// The answer to a question about the message.

@@ -7,6 +7,8 @@ use staffetta_policy::relay::Objection;
 pub(crate) enum Cause {
     /// The relay policy says no, or could not find out.
     Policy(Objection),
+    /// Its From field does not fit the login.
+    Author(AuthorFault),
     /// There is no place for it.
     Queue(NotQueued),
 }
@@ -20,11 +22,25 @@ pub(crate) enum NotQueued {
     Unavailable,
 }
 
+/// Why a login may not send a message with this From field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AuthorFault {
+    /// Somebody in it is not the login's to be.
+    NotOwned,
+    /// It cannot be understood.
+    Unreadable,
+    /// Nobody could say.
+    Unknown,
+}
+
 impl Cause {
     /// A label for metrics.
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Policy(objection) => objection.label(),
+            Self::Author(AuthorFault::NotOwned) => "author_not_owned",
+            Self::Author(AuthorFault::Unreadable) => "author_unreadable",
+            Self::Author(AuthorFault::Unknown) => "author_unknown",
             Self::Queue(NotQueued::Full) => "queue_full",
             Self::Queue(NotQueued::Unavailable) => "queue_unavailable",
         }

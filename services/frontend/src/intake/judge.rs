@@ -122,7 +122,11 @@ fn blocked(revocations: &Revocations, request: &Request<'_>) -> Option<Objection
 }
 
 async fn owns_sender(directory: &Directory, memory: &Memory, request: &Request<'_>) -> Finding {
-    let (login, sender) = (request.login.unwrap_or_default(), request.sender.as_str());
+    owns(directory, memory, request.login.unwrap_or_default(), request.sender.as_str()).await
+}
+
+/// May the login use this address?
+pub(super) async fn owns(directory: &Directory, memory: &Memory, login: &str, sender: &str) -> Finding {
     if let Some(answer) = memory.lock().senders.find(sender) {
         return answer;
     }

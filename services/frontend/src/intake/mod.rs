@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Principal ─▶ judge_sender ─▶ judge_recipient … ─▶ open ─▶ write … ─▶ commit ─▶ Stored: the 250 may be sent
-//!                   └──────────────────┴──────────────┴───────────────────┴────▶ Denied, NotQueued: why not
+//!                   │                  │              │       (judge_authors) │
+//!                   └──────────────────┴──────────────┴───────────────────┴────▶ Denied, Misattributed, NotQueued: why not
 //! ```
 //!
 //! A driver (the SMTP connection; one day HTTP, or a milter's answer) says who brings the message and hands octets on.
@@ -18,13 +19,16 @@ mod principal;
 mod tests;
 
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use staffetta_mail::trace::Received;
+use staffetta_config::ClientShown;
+use staffetta_mail::trace::{self, Received};
 use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
-use staffetta_policy::relay::Rules;
+use staffetta_policy::client::network;
+use staffetta_policy::relay::{Finding, Rules};
 use staffetta_queue::{Accept, Budget, EnqueueError, Health, Queue};
 use staffetta_telemetry::maillog;
 
@@ -32,7 +36,7 @@ use crate::metrics::IntakeMetrics;
 use opened::Completion;
 
 pub(crate) use bill::Bill;
-pub(crate) use cause::{Cause, NotQueued};
+pub(crate) use cause::{AuthorFault, Cause, NotQueued};
 pub(crate) use judge::{Denied, Directory, Memory};
 pub(crate) use opened::{Opened, Stored};
 pub(crate) use principal::{Login, Principal, Source, Tls};
@@ -48,6 +52,8 @@ pub(crate) struct Intake {
     queue: Queue,
     directory: Directory,
     rules: Rules,
+    shown: ClientShown,
+    match_authors: bool,
     budget: Arc<Budget>,
     /// Octets of the largest message.
     largest: u64,
@@ -66,18 +72,32 @@ pub(crate) struct Terms {
     pub(crate) listeners: usize,
     /// How long delivery of an accepted message is tried.
     pub(crate) lifetime: Duration,
+    /// What trace fields say of who logged in.
+    pub(crate) shown: ClientShown,
+    /// A login must own the addresses in From.
+    pub(crate) match_authors: bool,
+}
+
+/// A message whose From field does not fit the login.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Misattributed {
+    pub(crate) fault: AuthorFault,
+    /// The address it is about, if one could be read.
+    pub(crate) author: String,
 }
 
 impl Intake {
     /// Counts for the metrics from here on.
     pub(crate) fn new(queue: Queue, directory: Directory, rules: Rules, terms: Terms) -> Self {
-        let Terms { hostname, largest, listeners, lifetime } = terms;
+        let Terms { hostname, largest, listeners, lifetime, shown, match_authors } = terms;
         let memory = staffetta_transport::memory_limit().map_or(FALLBACK, |memory| memory as u64 / SHARE);
         Self {
             hostname,
             queue,
             directory,
             rules,
+            shown,
+            match_authors,
             budget: Budget::new(memory, largest, listeners),
             largest,
             lifetime,
@@ -122,9 +142,7 @@ impl Intake {
     ) -> Result<Opened, NotQueued> {
         let incoming = self.queue.receive_for(&self.budget, who.payer()).map_err(|error| not_queued(&error))?;
         let received = Received {
-            helo: who.helo,
-            client_name: who.name,
-            client_ip: who.client.ip(),
+            client: self.shown(who),
             by: &self.hostname,
             protocol: who.protocol,
             tls: who.tls.map(|tls| (tls.version, tls.cipher)),
@@ -139,7 +157,39 @@ impl Intake {
             hostname: self.hostname.clone(),
             author: sender.address().map(|address| address.as_str().to_owned()),
         });
-        Opened::start(incoming, &received, completion).await.map_err(|error| not_queued(&error))
+        let authors = self.match_authors && who.login.is_some();
+        Opened::start(incoming, &received, completion, authors).await.map_err(|error| not_queued(&error))
+    }
+
+    /// What the trace field says of the client. Whoever did not log in is always named: who is to blame for a message
+    /// must be seen in it.
+    fn shown<'a>(&self, who: &Principal<'a>) -> trace::Client<'a> {
+        let ip = who.client.ip();
+        match self.shown {
+            ClientShown::Network if who.login.is_some() => trace::Client::Network(first_of_network(ip)),
+            ClientShown::None if who.login.is_some() => trace::Client::Hidden,
+            _ => trace::Client::Full { helo: who.helo, name: who.name, ip },
+        }
+    }
+
+    /// May `who` send the message that came in, by what its From field says? To be asked before it is committed.
+    pub(crate) async fn judge_authors(
+        &self,
+        memory: &Memory,
+        who: &Principal<'_>,
+        opened: &Opened,
+    ) -> Result<(), Misattributed> {
+        let Some(login) = who.login.filter(|_| self.match_authors) else { return Ok(()) };
+        let misattributed = |fault, author: &str| Misattributed { fault, author: author.to_owned() };
+        let authors = opened.authors().ok_or_else(|| misattributed(AuthorFault::Unreadable, ""))?;
+        for author in authors {
+            match judge::owns(&self.directory, memory, login.name, author.as_str()).await {
+                Finding::Yes => {}
+                Finding::No => return Err(misattributed(AuthorFault::NotOwned, author.as_str())),
+                Finding::Unknown => return Err(misattributed(AuthorFault::Unknown, author.as_str())),
+            }
+        }
+        Ok(())
     }
 
     /// Makes the message durable, counts and logs it. The only place from which a 250 for a message comes.
@@ -179,6 +229,14 @@ impl Intake {
             let mut known = HashSet::with_capacity(envelope.recipients.len());
             envelope.recipients.retain(|recipient| known.insert(key(&recipient.address)));
         }
+    }
+}
+
+/// IPv4: the /24, IPv6: the /64.
+fn first_of_network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() >> 8 << 8).into(),
+        IpAddr::V6(_) => network(ip),
     }
 }
 

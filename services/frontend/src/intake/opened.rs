@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use staffetta_mail::QueueId;
+use staffetta_mail::{Address, QueueId};
 use staffetta_mail::trace::{HeaderScan, Part, Received, date};
 use staffetta_queue::{Accept, EnqueueError, Incoming};
 
@@ -46,18 +46,20 @@ pub(crate) struct Stored {
 }
 
 impl Opened {
-    /// Starts with the trace field (RFC 5321 section 4.4).
+    /// Starts with the trace field (RFC 5321 section 4.4). `authors`: [`Self::authors`] will be asked.
     pub(super) async fn start(
         mut incoming: Incoming,
         received: &Received<'_>,
         completion: Option<Completion>,
+        authors: bool,
     ) -> Result<Self, EnqueueError> {
         let id = incoming.id();
+        let header = if completion.is_some() { HeaderScan::dropping(DROPPED) } else { HeaderScan::new() };
         incoming.write(received.field().as_bytes()).await?;
         Ok(Self {
             incoming: Ok(incoming),
             id,
-            header: if completion.is_some() { HeaderScan::dropping(DROPPED) } else { HeaderScan::new() },
+            header: if authors { header.keeping_authors() } else { header },
             arrived: received.when,
             began: Instant::now(),
             completion,
@@ -68,6 +70,11 @@ impl Opened {
     /// When the client was told to go on.
     pub(super) fn began(&self) -> Instant {
         self.began
+    }
+
+    /// Whom its From fields name; see [`HeaderScan::authors`].
+    pub(super) fn authors(&self) -> Option<Vec<Address>> {
+        self.header.authors()
     }
 
     /// Takes more content. A failure shows when the message is committed.

@@ -8,10 +8,6 @@ use crate::command::Verb;
 use crate::server::action::{Activity, Grounds, Refusal};
 use crate::server::state::State;
 
-/// Recipients beyond the limit that are refused without counting as errors (Postfix
-/// `smtpd_recipient_overshoot_limit`).
-const OVERSHOOT_LIMIT: usize = 1000;
-
 impl<C> Session<C> {
     /// The protocol refuses.
     pub(super) fn refuse(&mut self, activity: Activity, reply: Reply, output: &mut BytesMut) {
@@ -63,7 +59,7 @@ impl<C> Session<C> {
             return false;
         }
         transaction.overshoot += 1;
-        transaction.overshoot <= OVERSHOOT_LIMIT
+        transaction.overshoot <= self.settings.overshoot_limit
     }
 
     pub(super) fn count_junk(&mut self, verb: Verb) {
