@@ -24,8 +24,8 @@ use std::time::Duration;
 pub use kind::{DovecotAddress, Fingerprint, with_translated};
 pub use problem::Errors;
 pub use table::{
-    Auth, Backend, BareLf, ClientShown, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener, ListenerKind,
-    ListenerTls, Log, LogFormat, Mechanism, Redis, Route, Rpc, Sni, Spool, Sql, Timeouts, Tls,
+    Auth, Backend, BareLf, ClientShown, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener,
+    ListenerKind, ListenerTls, Log, LogFormat, Mechanism, Redis, Route, Rpc, Sni, Spool, Sql, Timeouts, Tls,
 };
 
 use kind::HostName;

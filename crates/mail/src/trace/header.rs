@@ -31,8 +31,8 @@ pub struct HeaderScan {
     has_date: bool,
     has_from: bool,
     message_id: Option<Vec<u8>>,
-    /// The From fields, if they are wanted.
-    from: Option<Authors>,
+    /// The From fields, if they are wanted. Boxed: most messages go without.
+    from: Option<Box<Authors>>,
     /// What the line at hand belongs to, of what is kept.
     capturing: Option<Kept>,
     /// Names of fields that are left out.
@@ -115,7 +115,7 @@ impl HeaderScan {
     /// The same, and [`Self::authors`] can be asked.
     #[must_use]
     pub fn keeping_authors(mut self) -> Self {
-        self.from = Some(Authors { room: MAX_FROM, ..Authors::default() });
+        self.from = Some(Box::new(Authors { room: MAX_FROM, ..Authors::default() }));
         self
     }
 

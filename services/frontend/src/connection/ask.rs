@@ -16,7 +16,7 @@ use staffetta_smtp::server::{Answer, Question};
 
 use tokio::time::timeout;
 
-use super::refused::{author_refused, Refused, message_refused, recipient_refused};
+use super::refused::{Refused, author_refused, message_refused, recipient_refused};
 use super::{Dialog, flush};
 use crate::asked::NOTICEABLE;
 use crate::intake::{Bill, NotQueued, Principal};
@@ -176,7 +176,20 @@ impl Dialog<'_> {
         Some(Answer::Refuse(Reply::too_much_mail(login), Refused::TooMuchMail))
     }
 
+    /// Does the message name an author who is not the login?
+    async fn misattributed(&self) -> Option<Answer<Refused>> {
+        let (opened, login) = self.opened.as_ref().zip(self.session.login())?;
+        let judged = self.door.shared.intake.judge_authors(&self.memory, login, opened).await;
+        judged.err().map(|misattributed| author_refused(&misattributed, login))
+    }
+
     async fn store(&mut self, envelope: Envelope) -> Answer<Refused> {
+        if self.door.shared.intake.judges_authors()
+            && let Some(refusal) = Box::pin(self.misattributed()).await
+        {
+            self.opened = None;
+            return refusal;
+        }
         // Without a place for the content the session's own answer is right: an internal error.
         let Some(opened) = self.opened.take() else { return Answer::Proceed };
         if !self.knows_all().await {
@@ -185,11 +198,7 @@ impl Dialog<'_> {
         if let Some(refusal) = self.reconsider() {
             return refusal;
         }
-        let (intake, who) = (&self.door.shared.intake, self.principal());
-        if let Err(misattributed) = Box::pin(intake.judge_authors(&self.memory, &who, &opened)).await {
-            return author_refused(&misattributed, self.session.login().unwrap_or_default());
-        }
-        match intake.commit(opened, &who, envelope).await {
+        match self.door.shared.intake.commit(opened, &self.principal(), envelope).await {
             Ok(stored) => {
                 self.messages += 1;
                 Answer::Stored(stored.id)

@@ -172,18 +172,22 @@ impl Intake {
         }
     }
 
-    /// May `who` send the message that came in, by what its From field says? To be asked before it is committed.
+    /// Must what a login writes into From be judged at all?
+    pub(crate) fn judges_authors(&self) -> bool {
+        self.match_authors
+    }
+
+    /// May the login send the message that came in, by what its From field says? To be asked before it is committed.
     pub(crate) async fn judge_authors(
         &self,
         memory: &Memory,
-        who: &Principal<'_>,
+        login: &str,
         opened: &Opened,
     ) -> Result<(), Misattributed> {
-        let Some(login) = who.login.filter(|_| self.match_authors) else { return Ok(()) };
         let misattributed = |fault, author: &str| Misattributed { fault, author: author.to_owned() };
         let authors = opened.authors().ok_or_else(|| misattributed(AuthorFault::Unreadable, ""))?;
         for author in authors {
-            match judge::owns(&self.directory, memory, login.name, author.as_str()).await {
+            match judge::owns(&self.directory, memory, login, author.as_str()).await {
                 Finding::Yes => {}
                 Finding::No => return Err(misattributed(AuthorFault::NotOwned, author.as_str())),
                 Finding::Unknown => return Err(misattributed(AuthorFault::Unknown, author.as_str())),

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use staffetta_mail::{Address, QueueId};
 use staffetta_mail::trace::{HeaderScan, Part, Received, date};
+use staffetta_mail::{Address, QueueId};
 use staffetta_queue::{Accept, EnqueueError, Incoming};
 
 /// A message whose content comes in.

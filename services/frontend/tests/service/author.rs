@@ -10,7 +10,7 @@ const DATA: (&str, &str) = ("DATA", "354 ");
 
 #[tokio::test]
 async fn a_login_writes_only_its_own_addresses_into_from() {
-    let world = World::start("header_from_must_match_login = true").await;
+    let world = World::start_process("header_from_must_match_login = true", "format = \"postfix\"").await;
     let mut client = Client::encrypted(world.submission, &world.ca).await;
     client.expect(&[LOGIN]).await;
     let forged = "553 5.7.1 <ceo@bank.test>: From header rejected: not owned by user john@example.org";
