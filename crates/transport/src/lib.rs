@@ -1,10 +1,11 @@
-//! The tokio shell: the start of a service, listeners, the PROXY protocol, TLS with reload, DNS, policies of domains, next
-//! hops and the way to them, connecting, shutdown.
+//! The tokio shell: the start of a service, listeners, the PROXY protocol, TLS with reload, DNS, policies of domains, HTTPS,
+//! next hops and the way to them, connecting, shutdown.
 
 pub mod connect;
 pub mod dns;
 pub mod fallback;
 pub mod hop;
+pub mod https;
 pub mod itinerary;
 pub mod launch;
 pub mod listen;
