@@ -19,6 +19,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     queue(config, &mut check);
     rpc(config, &mut check);
     accounts(config, &mut check);
+    mechanisms(config, &mut check);
     certificates(config, &mut check);
     listeners(config, &mut check);
     delivery(config, &mut check);
@@ -103,6 +104,15 @@ fn accounts(config: &Config, check: &mut Check<'_>) {
     if check.reader.places.contains_key("auth.sql.password_query") {
         let what = "has no effect with auth.backend = \"dovecot\"";
         check.refuse("auth.sql.password_query", what, "leave it out");
+    }
+}
+
+fn mechanisms(config: &Config, check: &mut Check<'_>) {
+    let mechanisms = &config.auth.mechanisms;
+    for (index, mechanism) in mechanisms.iter().enumerate() {
+        if mechanisms[..index].contains(mechanism) {
+            check.refuse("auth.mechanisms", format!("has \"{mechanism}\" twice"), "each mechanism once");
+        }
     }
 }
 
