@@ -1,12 +1,12 @@
 //! Credentials that were verified a moment ago, so that a provider's hundreds of sessions with one login cost one hash.
 //!
 //! Neither login nor password is kept: the key is an HMAC-SHA-256 of all that decided under a secret that this process
-//! made at its start, the value is the login as the back end spells it. Only successes are kept, for `auth.cache_ttl`; "0s"
-//! turns the cache off. **A login that is revoked (`staffetta user …`) is asked anew at once**, and while this process may be
-//! missing a revocation, because Redis is away or a frontend has read further, nothing counts that is older than a second.
-//! What is changed in the database by other means takes effect after `auth.cache_ttl`. Identical
-//! verifications that run at the same time share one result, be it yes or no: a flood with one wrong password costs one
-//! hash at a time.
+//! made at its start, the value is the login as the back end spells it. Only successes are kept, for `auth.cache_ttl`, a token
+//! not beyond its own end; "0s" turns the cache off. **A login that is revoked (`staffetta user …`) is asked anew at once**,
+//! and while this process may be missing a revocation, because Redis is away or a frontend has read further, nothing counts
+//! that is older than a second. What is changed in the database by other means takes effect after `auth.cache_ttl`.
+//! Identical verifications that run at the same time share one result, be it yes or no: a flood with one wrong password
+//! costs one hash at a time.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,10 +36,19 @@ pub(crate) struct Verified {
     ahead: Arc<Mutex<Option<Ahead>>>,
 }
 
+/// What the back end says of credentials that are right.
+pub(crate) struct Right {
+    /// As the back end spells it.
+    pub(crate) login: Arc<str>,
+    /// When they end by themselves, as tokens do.
+    pub(crate) until: Option<Instant>,
+}
+
 /// Credentials that were right.
 #[derive(Clone)]
 struct Entry {
     login: Arc<str>,
+    until: Option<Instant>,
     /// What had been heard of revocations when the back end was asked.
     since: u64,
     /// When that was.
@@ -104,7 +113,8 @@ impl Verified {
     /// The login of these credentials, if they were verified within the time to live and nothing has happened since.
     pub(crate) async fn find(&self, key: Option<&Key>) -> Option<Arc<str>> {
         let entry = self.entries.get(key?).await?;
-        if self.is_good(&entry) {
+        let has_ended = entry.until.is_some_and(|until| until <= Instant::now());
+        if !has_ended && self.is_good(&entry) {
             return Some(entry.login);
         }
         self.entries.invalidate(key?).await;
@@ -121,9 +131,21 @@ impl Verified {
     where
         F: Future<Output = Result<Arc<str>, E>>,
     {
+        self.verify_ending(key, || async { verify().await.map(|login| Right { login, until: None }) }).await
+    }
+
+    /// The same for credentials that may end by themselves.
+    pub(crate) async fn verify_ending<E: Send + Sync + 'static, F>(
+        &self,
+        key: Option<Key>,
+        verify: impl Fn() -> F,
+    ) -> Result<Arc<str>, Arc<E>>
+    where
+        F: Future<Output = Result<Right, E>>,
+    {
         let ask = || async {
             let (since, asked) = (self.revocations.version(), Instant::now());
-            verify().await.map(|login| Entry { login, since, asked })
+            verify().await.map(|Right { login, until }| Entry { login, until, since, asked })
         };
         let Some(key) = key else { return ask().await.map(|entry| entry.login).map_err(Arc::new) };
         let entry = self.entries.try_get_with(key, ask()).await?;
@@ -169,6 +191,22 @@ mod tests {
         cache.verify(john(&cache, "summersun"), || async { Ok::<_, ()>("John".into()) }).await.unwrap();
         assert_eq!(cache.find(john(&cache, "summersun").as_ref()).await.as_deref(), Some("John"));
         assert_eq!(cache.find(john(&cache, "summersum").as_ref()).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_ends_by_itself_is_not_kept_beyond_its_end() {
+        let cache = verified(Duration::from_secs(60));
+        for (left, kept) in [(Duration::from_secs(30), true), (Duration::ZERO, false)] {
+            let until = Some(Instant::now() + left);
+            let key = cache.key([&b"token"[..], &left.as_nanos().to_be_bytes()]);
+            let verify = || async { Ok::<_, ()>(Right { login: "John".into(), until }) };
+            assert_eq!(
+                cache.verify_ending(key, verify).await.as_deref(),
+                Ok("John"),
+                "it was good when it was asked about"
+            );
+            assert_eq!(cache.find(key.as_ref()).await.is_some(), kept);
+        }
     }
 
     #[tokio::test]
