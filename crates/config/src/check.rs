@@ -11,7 +11,9 @@ use crate::files::dkim_key;
 use crate::kind::{Choice, Kind, List, RedisUrl};
 use crate::reader::Reader;
 use crate::table::DEFAULT_URL;
-use crate::{Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism};
+use crate::{
+    Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth, Signature,
+};
 
 /// Notes everything that does not go together.
 pub(crate) fn check(config: &Config, reader: &mut Reader) {
@@ -20,6 +22,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     rpc(config, &mut check);
     accounts(config, &mut check);
     mechanisms(config, &mut check);
+    tokens(config, &mut check);
     certificates(config, &mut check);
     listeners(config, &mut check);
     delivery(config, &mut check);
@@ -36,6 +39,11 @@ impl Check<'_> {
     fn refuse(&mut self, key: &str, what: impl Into<String>, allowed: impl Into<String>) {
         let place = self.reader.place(key);
         self.reader.problem(place, key, what.into(), Some(allowed.into()));
+    }
+
+    /// Is something below this path wrong already?
+    fn has_found(&self, path: &str) -> bool {
+        self.reader.problems.iter().any(|problem| problem.key.starts_with(path))
     }
 
     fn unavailable(&mut self, wanted: bool, key: &str, allowed: &str) {
@@ -113,6 +121,47 @@ fn mechanisms(config: &Config, check: &mut Check<'_>) {
         if mechanisms[..index].contains(mechanism) {
             check.refuse("auth.mechanisms", format!("has \"{mechanism}\" twice"), "each mechanism once");
         }
+    }
+}
+
+/// How a token is checked, if one may come.
+fn tokens(config: &Config, check: &mut Check<'_>) {
+    let (auth, oauth) = (&config.auth, &config.auth.oauth);
+    let mechanism = auth.mechanisms.iter().find(|mechanism| mechanism.is_oauth());
+    match (&oauth.keys, &oauth.introspection, mechanism) {
+        (Some(_), Some(_), _) => {
+            check.refuse("auth.oauth.introspection", "is set together with auth.oauth.keys", "one of the two");
+        }
+        (None, None, Some(mechanism)) if auth.backend == Backend::Sql && !check.has_found("auth.oauth.") => {
+            let what = format!("has \"{mechanism}\", and nothing says how a token is checked");
+            check.refuse("auth.mechanisms", what, "auth.oauth.keys or auth.oauth.introspection beside it");
+        }
+        (Some(_), None, _) => signed_tokens(oauth, check),
+        _ => {}
+    }
+    // Frontends may not have the file of the secret.
+    match (&oauth.client_id, &oauth.client_secret) {
+        (Some(_), None) if check.reader.service.reads("auth") => {
+            let allowed = "client_secret or client_secret_file";
+            check.refuse("auth.oauth.client_id", "is set without a secret", allowed);
+        }
+        (None, Some(_)) => check.refuse("auth.oauth.client_secret", "is set without a client_id", "client_id"),
+        _ => {}
+    }
+}
+
+/// A good signature says only that the provider made the token, not for whom.
+fn signed_tokens(oauth: &OAuth, check: &mut Check<'_>) {
+    if oauth.issuer.is_none() {
+        check.refuse("auth.oauth.issuer", "is not set, and auth.oauth.keys is", "the `iss` of your provider's tokens");
+    }
+    if oauth.audience.is_empty() {
+        let what = "is empty: a token for any other service would open the account";
+        check.refuse("auth.oauth.audience", what, "what the `aud` of a token for this server has");
+    }
+    if oauth.algorithms.is_empty() {
+        let allowed = List::<Choice<Signature>>::allowed();
+        check.refuse("auth.oauth.algorithms", "is empty: no token could be good", allowed);
     }
 }
 
@@ -227,6 +276,12 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         && !host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     {
         warnings.push("auth.dovecot.socket is TCP to another machine: passwords travel in clear".to_owned());
+    }
+    let oauth = &config.auth.oauth;
+    let offers_tokens = config.auth.backend == Backend::Sql && config.auth.mechanisms.iter().any(|it| it.is_oauth());
+    if !offers_tokens && (oauth.keys.is_some() || oauth.introspection.is_some()) {
+        let what = "auth.mechanisms, for accounts in a database, has neither OAUTHBEARER nor XOAUTH2";
+        warnings.push(format!("[auth.oauth] has no effect: {what}"));
     }
     for domain in &config.frontend.relay_domains {
         if !config.delivery.route.iter().any(|route| route.domain.matches(domain)) {

@@ -21,11 +21,12 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
-pub use kind::{DovecotAddress, Fingerprint, with_translated};
+pub use kind::{DovecotAddress, Fingerprint, HttpsUrl, KeySource, with_translated};
 pub use problem::Errors;
 pub use table::{
     Auth, Backend, BareLf, ClientShown, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener,
-    ListenerKind, ListenerTls, Log, LogFormat, Mechanism, Redis, Route, Rpc, Sni, Spool, Sql, Timeouts, Tls,
+    ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth, Redis, Route, Rpc, Signature, Sni, Spool, Sql,
+    Timeouts, Tls,
 };
 
 use kind::HostName;

@@ -1,7 +1,7 @@
 //! The answers of the service, from back end and caches together. Nothing here knows gRPC.
 //!
-//! Who may log in is asked of one back end: of hashes in the database ([`Passwords`]), or of a server that speaks SASL
-//! itself ([`Dovecot`]). Senders, domains and recipients are looked up in the database in both cases. Without one, beside
+//! Who may log in is asked of one back end: of hashes in the database ([`Passwords`]), where a token may stand for the
+//! password ([`Bearers`]), or of a server that speaks SASL itself ([`Dovecot`]). Senders, domains and recipients are looked up in the database in both cases. Without one, beside
 //! Dovecot, a login owns the sender that is spelt like it, and nobody knows a domain.
 
 use std::sync::Arc;
@@ -12,13 +12,16 @@ use moka::future::Cache;
 use staffetta_config::{Auth, Backend};
 use staffetta_queue::Revocations;
 
+use crate::BackendProblem;
 use crate::address;
+use crate::bearers::Bearers;
 use crate::cache::Verified;
 use crate::decoys::Decoys;
 use crate::dovecot::{Dovecot, Unavailable};
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::sql::{Store, StoreError};
+use crate::token::Tokens;
 
 /// How long an owned sender is believed, if `cache_ttl` is not shorter: spares a query for each message of a busy
 /// session.
@@ -59,8 +62,8 @@ impl NotReady {
 
 /// Who knows the accounts.
 pub(crate) enum Logins {
-    /// Hashes in the database, and the mechanisms that are offered for them.
-    Sql(Arc<Passwords>, Vec<&'static str>),
+    /// Hashes in the database, tokens for the accounts there, and the mechanisms that are offered for them.
+    Sql(Arc<Passwords>, Option<Arc<Bearers>>, Vec<&'static str>),
     /// Dovecot; senders and the rest are in the database, if there is one.
     Dovecot(Dovecot, Option<Box<Store>>),
 }
@@ -84,8 +87,11 @@ impl Directory {
                 let store = Store::new(&config.sql, metrics.clone())?;
                 let decoys = Decoys::new(config.scram_secret.as_ref());
                 let passwords = Passwords::new(store, verified.clone(), decoys, metrics.clone()).context("auth.sql")?;
+                let tokens = tokens(config, metrics)?;
+                let bearers = tokens.map(|tokens| Bearers::new(tokens, verified.clone(), metrics.clone()));
+                bearers.iter().for_each(Bearers::prepare);
                 let offered = config.mechanisms.iter().map(|mechanism| mechanism.name()).collect();
-                Logins::Sql(Arc::new(passwords), offered)
+                Logins::Sql(Arc::new(passwords), bearers.map(Arc::new), offered)
             }
             Backend::Dovecot => {
                 let store =
@@ -110,7 +116,7 @@ impl Directory {
     /// The mechanisms that can be used; `None` as long as nobody knows.
     pub(crate) fn mechanisms(&self) -> Option<Vec<String>> {
         match &self.logins {
-            Logins::Sql(_, offered) => Some(offered.iter().map(|name| (*name).to_owned()).collect()),
+            Logins::Sql(_, _, offered) => Some(offered.iter().map(|name| (*name).to_owned()).collect()),
             Logins::Dovecot(dovecot, _) => dovecot.mechanisms().map(|offered| offered.to_vec()),
         }
     }
@@ -135,7 +141,7 @@ impl Directory {
 
     fn store(&self) -> Option<&Store> {
         match &self.logins {
-            Logins::Sql(passwords, _) => Some(passwords.store()),
+            Logins::Sql(passwords, ..) => Some(passwords.store()),
             Logins::Dovecot(_, store) => store.as_deref(),
         }
     }
@@ -184,4 +190,10 @@ impl Directory {
         }
         Ok(false)
     }
+}
+
+/// Who judges tokens, if one may come.
+pub(crate) fn tokens(config: &Auth, metrics: &Metrics) -> Result<Option<Tokens>, BackendProblem> {
+    let may_come = config.backend == Backend::Sql && config.mechanisms.iter().any(|mechanism| mechanism.is_oauth());
+    if may_come { Tokens::new(&config.oauth, metrics) } else { Ok(None) }
 }

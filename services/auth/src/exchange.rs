@@ -1,7 +1,7 @@
 //! Drives one SASL exchange: gives the client's messages to who understands them, and makes the answer of what comes
 //! out.
 //!
-//! With accounts in a database that is a mechanism of ours, which says when to ask for the passwords. A back end that
+//! With accounts in a database that is a mechanism of ours, which says when to ask for passwords or to judge a token. A back end that
 //! speaks SASL itself stands in for the mechanism.
 
 use std::sync::Arc;
@@ -10,11 +10,12 @@ use staffetta_proto::auth::v1::authenticate_response::{Failure, Reason, Step as 
 use staffetta_proto::auth::v1::{AuthenticateResponse, Client, authenticate_request::Start};
 use zeroize::Zeroizing;
 
+use crate::bearers::Bearers;
 use crate::directory::{Directory, Logins};
 use crate::dovecot::{Relay, Told};
 use crate::metrics::{AuthResult, Metrics};
 use crate::passwords::{Passwords, Refusal};
-use crate::sasl::{self, Credentials, Mechanism, Message, Step};
+use crate::sasl::{self, Bearer, Credentials, Mechanism, Message, Step};
 use crate::text::Printable;
 
 /// An exchange that waits for the client, or for nothing any more.
@@ -29,10 +30,11 @@ enum Side {
     Dovecot(Box<Relay>),
 }
 
-/// A mechanism, and the passwords that it asks for.
+/// A mechanism, and what it asks for.
 struct Ours {
     mechanism: Box<dyn Mechanism>,
     passwords: Arc<Passwords>,
+    bearers: Option<Arc<Bearers>>,
 }
 
 /// Who asks, and how.
@@ -64,10 +66,11 @@ impl Exchange {
                 let told = dovecot.start(directory.verified().clone(), name, initial, client).await;
                 context.told(told)
             }
-            Logins::Sql(passwords, offered) => match sasl::start(&context.name, offered, &context.client) {
+            Logins::Sql(passwords, bearers, offered) => match sasl::start(&context.name, offered, &context.client) {
                 Some(mut mechanism) => {
                     let step = mechanism.begin(initial);
-                    context.perform(Ours { mechanism, passwords: Arc::clone(passwords) }, step).await
+                    let (passwords, bearers) = (Arc::clone(passwords), bearers.clone());
+                    context.perform(Ours { mechanism, passwords, bearers }, step).await
                 }
                 None => Progress::Closed(context.refused(Reason::Mechanism, "", "unknown mechanism")),
             },
@@ -99,6 +102,15 @@ impl Context {
                 Err(refusal) => return Progress::Closed(self.refused(reason(&refusal), &login, &refusal.to_string())),
             };
         }
+        if let Step::Redeem(bearer) = step {
+            step = match self.redeem(&mut ours, &bearer).await {
+                Ok(step) => step,
+                Err(detail) => {
+                    let login = bearer.login.unwrap_or_default();
+                    return Progress::Closed(self.refused(Reason::Temporary, &login, &detail));
+                }
+            };
+        }
         match step {
             Step::Challenge(text) => {
                 Progress::Open(Exchange { side: Side::Ours(ours), context: self }, response(Reply::Challenge(text)))
@@ -107,9 +119,26 @@ impl Context {
             Step::Accept(login) => Progress::Closed(self.accepted(&login)),
             Step::Admit(names) => Progress::Closed(self.admit(&ours.passwords, &names).await),
             // It has been given what it asked for.
-            Step::Recall(login) => Progress::Closed(self.refused(Reason::Temporary, &login, "asked twice")),
+            Step::Recall(_) | Step::Redeem(_) => Progress::Closed(self.refused(Reason::Temporary, "", "asked twice")),
+            Step::Denied { login, detail } => Progress::Closed(failure(Reason::Credentials, &login, detail)),
             Step::Malformed(detail) => Progress::Closed(self.refused(Reason::Malformed, "", detail)),
             Step::Refuse { login, detail } => Progress::Closed(self.refused(Reason::Credentials, &login, detail)),
+        }
+    }
+
+    /// What comes of a token; an error says why nobody knows. A refusal is noted here: many clients hang up when they are
+    /// told of it.
+    async fn redeem(&self, ours: &mut Ours, bearer: &Bearer) -> Result<Step, String> {
+        let bearers = ours.bearers.as_ref().ok_or("nothing says how a token is checked")?;
+        match bearers.redeem(bearer, ours.passwords.store()).await {
+            Ok(login) => Ok(Step::Accept(login.to_string())),
+            Err(refusal) => match bearers.denied(bearer, &refusal) {
+                Some(denied) => {
+                    self.note(Reason::Credentials, &denied.login, denied.detail);
+                    Ok(ours.mechanism.deny(denied))
+                }
+                None => Err(refusal.to_string()),
+            },
         }
     }
 
@@ -149,8 +178,13 @@ impl Context {
         response(Reply::Success(Success { login: login.to_owned(), data: Vec::new() }))
     }
 
-    /// Logs, counts and answers. The password is nowhere near.
     fn refused(&self, reason: Reason, login: &str, detail: &str) -> AuthenticateResponse {
+        self.note(reason, login, detail);
+        failure(reason, login, detail)
+    }
+
+    /// Logs and counts. The password is nowhere near.
+    fn note(&self, reason: Reason, login: &str, detail: &str) {
         self.metrics.result(&self.name, result(reason));
         let Client { ip, listener, session, .. } = &*self.client;
         let label = result(reason).label();
@@ -174,8 +208,11 @@ impl Context {
         } else {
             log!(info);
         }
-        response(Reply::Failure(Failure { reason: reason.into(), detail: detail.to_owned(), login: login.to_owned() }))
     }
+}
+
+fn failure(reason: Reason, login: &str, detail: &str) -> AuthenticateResponse {
+    response(Reply::Failure(Failure { reason: reason.into(), detail: detail.to_owned(), login: login.to_owned() }))
 }
 
 fn response(step: Reply) -> AuthenticateResponse {

@@ -2,15 +2,16 @@
 //!
 //! [`run`] serves the contract of `staffetta-proto` over gRPC until it is told to stop. Inside, a call passes from
 //! `service` (gRPC) to `exchange` (one SASL conversation). With accounts in a database, `sasl` (the mechanisms, without
-//! I/O) understands it, and `passwords` judges it with `sql` (the operator's queries) and `hashing` with [`scheme`]; with
-//! accounts in Dovecot, `dovecot` passes it on. `directory` puts them together with `cache` (credentials verified a
+//! I/O) understands it, and `passwords` judges it with `sql` (the operator's queries) and `hashing` with [`scheme`], or
+//! `bearers` with `token` (what an identity provider says of a token) and `sql`; with accounts in Dovecot, `dovecot` passes it on. `directory` puts them together with `cache` (credentials verified a
 //! moment ago) and answers what else is asked. For the command line, [`accounts`] changes what the service reads, `trial`
 //! and `survey` try it.
 //!
-//! Follows RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (AUTH), and Postfix and Dovecot where operators expect it.
+//! Follows RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (AUTH), RFC 7628 (OAUTHBEARER), and Postfix and Dovecot where operators expect it.
 
 pub mod accounts;
 mod address;
+mod bearers;
 mod cache;
 mod decoys;
 mod directory;
@@ -28,6 +29,7 @@ mod sql;
 mod survey;
 mod text;
 mod tls;
+mod token;
 mod trial;
 
 use std::sync::Arc;
@@ -78,4 +80,16 @@ pub async fn check(config: &Auth) -> Result<(), BackendProblem> {
     let result = store.probe().await;
     store.close().await;
     Ok(result?)
+}
+
+/// Reads the keys by which tokens are checked, or asks the identity provider about a token that nobody has, if
+/// `auth.mechanisms` lets tokens come.
+///
+/// # Errors
+/// What is wrong with a file, an address or what is there; `key` is below `auth.oauth`. Ends within 5 s.
+pub async fn check_tokens(config: &Auth) -> Result<(), BackendProblem> {
+    match directory::tokens(config, &metrics::Metrics::new())? {
+        Some(tokens) => tokens.probe().await,
+        None => Ok(()),
+    }
 }

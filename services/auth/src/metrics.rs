@@ -19,6 +19,7 @@ const HASH_WAITING: &str = "staffetta_auth_hash_waiting";
 const SQL_SECONDS: &str = "staffetta_auth_sql_duration_seconds";
 const DOVECOT_SECONDS: &str = "staffetta_auth_dovecot_duration_seconds";
 const DOVECOT_CONNECTIONS: &str = "staffetta_auth_dovecot_connections_total";
+const PROVIDER: &str = "staffetta_auth_provider_requests_total";
 const BACKEND_UP: &str = "staffetta_auth_backend_up";
 
 const SERVICE: &str = "staffetta.auth.v1.AuthService";
@@ -67,6 +68,8 @@ struct Handles {
     sql: [Histogram; 4],
     dovecot: Histogram,
     dovecot_connections: Counter,
+    provider_answered: Counter,
+    provider_failed: Counter,
     backend_up: Gauge,
 }
 
@@ -93,6 +96,11 @@ impl Metrics {
             counter.increment(0);
             counter
         };
+        let provider = |result: &'static str| {
+            let counter = counter!(PROVIDER, "result" => result);
+            counter.increment(0);
+            counter
+        };
         let connections = counter!(DOVECOT_CONNECTIONS);
         connections.increment(0);
         Self(Arc::new(Handles {
@@ -104,6 +112,8 @@ impl Metrics {
             sql: Kind::ALL.map(|kind| histogram!(SQL_SECONDS, "query" => kind.label())),
             dovecot: histogram!(DOVECOT_SECONDS),
             dovecot_connections: connections,
+            provider_answered: provider("answered"),
+            provider_failed: provider("failed"),
             backend_up: gauge!(BACKEND_UP),
         }))
     }
@@ -158,6 +168,12 @@ impl Metrics {
         self.0.dovecot_connections.increment(1);
     }
 
+    /// The identity provider was asked for keys or about a token, and has answered, or not.
+    pub(crate) fn provider(&self, answered: bool) {
+        let counter = if answered { &self.0.provider_answered } else { &self.0.provider_failed };
+        counter.increment(1);
+    }
+
     /// The last probe of the back end.
     pub(crate) fn backend_up(&self, up: bool) {
         self.0.backend_up.set(f64::from(u8::from(up)));
@@ -195,5 +211,6 @@ fn describe() {
     describe_histogram!(SQL_SECONDS, Unit::Seconds, "Time for one query, the wait for a connection included.");
     describe_histogram!(DOVECOT_SECONDS, Unit::Seconds, "Time for Dovecot's answer to one SASL message.");
     describe_counter!(DOVECOT_CONNECTIONS, "Connections made to Dovecot.");
+    describe_counter!(PROVIDER, "Requests to the identity provider, for keys or about a token.");
     describe_gauge!(BACKEND_UP, "1 if the last probe of the back end succeeded.");
 }

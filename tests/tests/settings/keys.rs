@@ -20,6 +20,7 @@ const AUTHOR: &str = "services/frontend/tests/service/author.rs";
 const WORKER: &str = "services/delivery/tests/delivery.rs";
 const AUTH: &str = "services/auth/tests/service.rs";
 const SCRAM: &str = "services/auth/tests/scram.rs";
+const OAUTH: &str = "services/auth/tests/oauth.rs";
 
 /// Two services find each other by what the world of these tests writes for it.
 const WORLD: Test = ("tests/tests/journey.rs", "one_message_reaches_all_its_destinations_once");
@@ -28,6 +29,8 @@ const DKIM: Test = ("services/delivery/tests/dkim/mod.rs", "each_key_of_the_auth
 const STS: &str = "services/delivery/tests/sts/mod.rs";
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
 const SNI: Test = (FRONTEND, "a_client_that_asks_for_a_name_gets_its_certificate");
+const SIGNED: Test = (OAUTH, "a_token_that_the_provider_has_signed_opens_the_account_that_it_names");
+const ASKED: Test = (OAUTH, "the_provider_says_whether_a_token_is_good");
 const QUERIES: Test = (AUTH, "each_parameter_of_a_query_is_what_its_name_says");
 const DOVECOT: Test = ("services/auth/tests/real_dovecot.rs", "dovecot_is_a_back_end");
 const MUTUAL: Test = (AUTH, "mutual_tls_lets_in_who_has_a_certificate");
@@ -65,6 +68,16 @@ const KEYS: &[(&str, Test)] = &[
     ("auth.mechanisms", (SCRAM, "scram_is_offered_when_it_is_asked_for_and_not_before")),
     ("auth.scram_secret", (SCRAM, "a_login_that_does_not_exist_looks_like_one_that_does")),
     ("auth.cache_ttl", (AUTH, "what_was_verified_or_owned_is_believed_for_cache_ttl_and_no_longer")),
+    ("auth.oauth.keys", SIGNED),
+    ("auth.oauth.introspection", ASKED),
+    ("auth.oauth.client_id", ASKED),
+    ("auth.oauth.client_secret", ASKED),
+    ("auth.oauth.ca", (OAUTH, "a_provider_that_is_away_is_no_refusal")),
+    ("auth.oauth.issuer", SIGNED),
+    ("auth.oauth.audience", SIGNED),
+    ("auth.oauth.algorithms", (OAUTH, "what_a_token_says_of_its_own_signature_is_not_believed")),
+    ("auth.oauth.login_claim", (OAUTH, "the_claim_of_the_file_is_the_login")),
+    ("auth.oauth.scope", SIGNED),
     ("auth.sql.url", (AUTH, "a_back_end_that_is_not_there_yet_is_waited_for")),
     ("auth.sql.password_query", QUERIES),
     ("auth.sql.sender_query", QUERIES),

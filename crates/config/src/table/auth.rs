@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use crate::DovecotAddress;
 use crate::kind::{Any, Choice, DovecotSocket, List, Query, Socket, SqlUrl, Time};
 use crate::settings::{choices, settings};
+use crate::table::OAuth;
 
 settings! {
     /// The auth service: who may log in, who owns which sender address, which domains and recipients are ours.
@@ -26,6 +27,7 @@ settings! {
         /// What AUTH offers, best first, with the accounts in a database; Dovecot has a list of its own. Offer
         /// SCRAM-SHA-256 only when the accounts are stored for it, as `{SCRAM-SHA-256}` or, worse, `{PLAIN}`: clients
         /// that know it try nothing else, and accounts under other schemes are refused by it as with a wrong password.
+        /// OAUTHBEARER and XOAUTH2 need `[auth.oauth]`.
         value mechanisms: Vec<Mechanism> as List<Choice<Mechanism>> = "PLAIN, LOGIN",
         /// Any long text, the same on all pods. SCRAM tells the salt of every account that is asked for; of this, one is
         /// made up for logins that do not exist, so that nobody learns which do. Without it, each process draws its own,
@@ -35,6 +37,8 @@ settings! {
         table sql: Sql,
         /// Whether `[auth.sql]` is given at all: beside Dovecot, it need not be.
         noted has_sql: bool = "sql",
+        /// `[auth.oauth]`
+        table oauth: OAuth,
         /// `[auth.dovecot]`
         table dovecot: Dovecot,
     }
@@ -64,12 +68,17 @@ choices! {
         ScramSha256Plus = "SCRAM-SHA-256-PLUS",
         /// The certificate that the client has shown (RFC 4422); needs `tls.client_ca`. Only who has shown one is offered it.
         External = "EXTERNAL",
+        /// A token of an identity provider (RFC 7628).
+        OAuthBearer = "OAUTHBEARER",
+        /// The same in the older form of Google and Microsoft.
+        XOAuth2 = "XOAUTH2",
     }
 }
 
 impl Mechanism {
     /// All of them, by name.
-    pub const NAMES: [&str; 5] = ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "EXTERNAL"];
+    pub const NAMES: [&str; 7] =
+        ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "EXTERNAL", "OAUTHBEARER", "XOAUTH2"];
 
     /// Does it need a verifier in place of a hash?
     pub fn is_scram(self) -> bool {
@@ -84,7 +93,14 @@ impl Mechanism {
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
             Self::External => "EXTERNAL",
+            Self::OAuthBearer => "OAUTHBEARER",
+            Self::XOAuth2 => "XOAUTH2",
         }
+    }
+
+    /// Does it carry a token?
+    pub fn is_oauth(self) -> bool {
+        matches!(self, Self::OAuthBearer | Self::XOAuth2)
     }
 }
 

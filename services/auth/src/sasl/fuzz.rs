@@ -6,7 +6,7 @@ use staffetta_proto::auth::v1::Client;
 use staffetta_testkit::fuzz::fuzz;
 use zeroize::Zeroizing;
 
-use super::{MAX_LOGIN, MAX_PASSWORD, Recalled, Step, start};
+use super::{Denied, MAX_LOGIN, MAX_PASSWORD, Recalled, Step, start};
 
 const WORDS: &[&[u8]] = &[
     b"\0",
@@ -25,6 +25,11 @@ const WORDS: &[&[u8]] = &[
     b"c=biws,r=",
     b",p=",
     b"=2C",
+    b"n,,\x01",
+    b"\x01",
+    b"\x01\x01",
+    b"user=",
+    b"auth=Bearer ",
 ];
 
 /// RFC 4616 section 2 and draft-murchison-sasl-login: an exchange is short, and what is verified could be an account's.
@@ -49,6 +54,13 @@ fn fuzzed_messages_end_an_exchange_and_never_break_it() {
                     assert!(!login.is_empty() && login.len() <= MAX_LOGIN && !login.chars().any(char::is_control));
                     let verifier = crate::scheme::derived(b"x", b"salt", 1);
                     step = mechanism.recall(Recalled { login: login.clone(), verifier, refused: None });
+                }
+                if let Step::Redeem(bearer) = &step {
+                    let login = bearer.login.clone().unwrap_or_default();
+                    assert!(login.len() <= MAX_LOGIN && !login.chars().any(char::is_control));
+                    assert!(bearer.token.expose_secret().bytes().all(|octet| octet.is_ascii_graphic()));
+                    let denied = Denied { login, detail: "no", lacks_scope: false, scope: None, discovery: None };
+                    step = mechanism.deny(denied);
                 }
                 let (Step::Challenge(_), Some(message)) = (&step, messages.next()) else { break };
                 challenges += 1;

@@ -2,13 +2,15 @@
 //! happen next.
 //!
 //! One file a mechanism, one row each in [`start`]. A mechanism never sees a back end. PLAIN and LOGIN end with
-//! [`Step::Verify`]; SCRAM asks for the stored verifier with [`Step::Recall`], which the driver in `exchange.rs` answers;
-//! a back end that speaks SASL itself (Dovecot) replaces the whole exchange there, as it only moves opaque messages.
+//! [`Step::Verify`]; SCRAM asks for the stored verifier with [`Step::Recall`], OAUTHBEARER and XOAUTH2 have their token
+//! judged with [`Step::Redeem`], both of which the driver in `exchange.rs` answers; a back end that speaks SASL itself
+//! (Dovecot) replaces the whole exchange there, as it only moves opaque messages.
 
 mod external;
 #[cfg(test)]
 mod fuzz;
 mod login;
+mod oauth;
 mod plain;
 mod scram;
 
@@ -37,6 +39,30 @@ pub(crate) struct Credentials {
     pub(crate) password: SecretString,
 }
 
+/// A token, and whom the client wants to be by it.
+#[derive(Debug)]
+pub(crate) struct Bearer {
+    /// As typed; without one it is whoever the token is for.
+    pub(crate) login: Option<String>,
+    /// Empty if the client only wants to know where to get one. Never shown by `Debug`, wiped when dropped.
+    pub(crate) token: SecretString,
+}
+
+/// Why a token opens nothing, for the log and for the client.
+#[derive(Debug)]
+pub(crate) struct Denied {
+    /// Whose it is, or is said to be.
+    pub(crate) login: String,
+    /// For the log.
+    pub(crate) detail: &'static str,
+    /// The token is good, and lacks the scope.
+    pub(crate) lacks_scope: bool,
+    /// What scope a token must have.
+    pub(crate) scope: Option<String>,
+    /// Where it is said how to get one.
+    pub(crate) discovery: Option<String>,
+}
+
 /// What a proof of a password is checked by.
 pub(crate) struct Recalled {
     /// As the back end spells it.
@@ -55,12 +81,21 @@ pub(crate) enum Step {
     Verify(Credentials),
     /// Give the mechanism what is stored of this login.
     Recall(String),
+    /// Judge the token. A good one completes the exchange; of another the mechanism is told.
+    Redeem(Bearer),
     /// The exchange is complete: this login has proven itself.
     Accept(String),
     /// The exchange is complete: the client has proven to be each of these, and is the first that is a login.
     Admit(Vec<String>),
     /// Not what the mechanism's grammar allows.
     Malformed(&'static str),
+    /// The client has heard that it was denied, and has nothing more to say.
+    Denied {
+        /// Whom the client claimed to be.
+        login: String,
+        /// For the frontend's log; ours has it.
+        detail: &'static str,
+    },
     /// Well-formed, and refused without looking at the password.
     Refuse {
         /// Whom the client claimed to be.
@@ -82,6 +117,11 @@ pub(crate) trait Mechanism: Send {
     fn recall(&mut self, _: Recalled) -> Step {
         Step::Malformed("nothing was asked for")
     }
+
+    /// The answer to [`Step::Redeem`], for those that ask, if the token is not good.
+    fn deny(&mut self, _: Denied) -> Step {
+        Step::Malformed("nothing was asked for")
+    }
 }
 
 /// Starts an exchange with this client; `None` for a mechanism that is not among those offered. Names compare exactly: the
@@ -96,6 +136,8 @@ pub(crate) fn start(mechanism: &str, offered: &[&str], client: &Client) -> Optio
         "SCRAM-SHA-256" => Some(Box::new(scram::Scram::new(Binding::without(offered.contains(&"SCRAM-SHA-256-PLUS"))))),
         "SCRAM-SHA-256-PLUS" => Some(Box::new(scram::Scram::new(Binding::of(client)))),
         "EXTERNAL" => Some(Box::new(external::External::new(&client.certified))),
+        "OAUTHBEARER" => Some(Box::new(oauth::OAuth::bearer())),
+        "XOAUTH2" => Some(Box::new(oauth::OAuth::x())),
         _ => None,
     }
 }
@@ -109,6 +151,11 @@ fn login(bytes: &[u8]) -> Result<String, Step> {
         _ if text.chars().any(char::is_control) => Err(Step::Malformed("the login has control characters")),
         _ => Ok(text.to_owned()),
     }
+}
+
+/// Can it be the login of an account?
+pub(crate) fn is_login(text: &str) -> bool {
+    login(text.as_bytes()).is_ok()
 }
 
 /// A login with a password, checked for what no account can have.

@@ -18,6 +18,7 @@ use staffetta_proto::auth::v1::authenticate_response::{Reason, Step as Reply};
 use staffetta_proto::auth::v1::{
     AuthenticateRequest, CheckSenderRequest, Client, GetMechanismsRequest, LookupDomainRequest, LookupRecipientRequest,
 };
+use staffetta_queue::Announcer;
 use staffetta_queue::server::LocalServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
@@ -45,7 +46,7 @@ pub(crate) struct World {
     http: std::net::SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
-    _redis: (LocalServer, tempfile::TempDir),
+    redis: (LocalServer, tempfile::TempDir),
 }
 
 /// A configuration for free ports; `sql` is the text of `[auth.sql]`, without a cache unless `auth` says otherwise.
@@ -96,13 +97,20 @@ impl World {
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(server.serve(shutdown.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
-        Self { client: AuthServiceClient::new(channel), address, http, shutdown, task, _redis: (redis, folder) }
+        Self { client: AuthServiceClient::new(channel), address, http, shutdown, task, redis: (redis, folder) }
     }
 
     /// Ends the service as SIGTERM does, and waits for it.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+    }
+
+    /// Says that what is known of this login may be wrong, as `staffetta user` does.
+    pub(crate) async fn revoke(&self, login: &str) {
+        let mut config = config("", "");
+        config.redis.url = self.redis.0.url().into();
+        Announcer::connect(&(&config).into()).await.unwrap().revoke(login).await.unwrap();
     }
 
     /// One PLAIN exchange.

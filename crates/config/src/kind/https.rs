@@ -1,0 +1,178 @@
+//! Addresses of web servers, and where the keys of an identity provider are.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+
+use super::{Kind, Wrong, quoted};
+
+/// The address of something on a web server, without user, password and fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpsUrl {
+    /// A name or an address; one of IPv6 has no brackets here.
+    pub host: String,
+    /// 443 if the text has none.
+    pub port: u16,
+    /// Path and query, from the slash on.
+    pub path: String,
+}
+
+/// Where the keys are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file on this machine.
+    File(PathBuf),
+    /// On the provider's web server.
+    Url(HttpsUrl),
+}
+
+impl HttpsUrl {
+    /// Host and port as the `Host` field has them (RFC 9110 section 7.2).
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == 443 { host } else { format!("{host}:{}", self.port) }
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("https://")?;
+        if !rest.bytes().all(|byte| byte.is_ascii_graphic()) || rest.contains('#') {
+            return None;
+        }
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let (host, port) = host_and_port(authority)?;
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        Some(Self { host: host.to_ascii_lowercase(), port, path: format!("{slash}{path}") })
+    }
+}
+
+impl fmt::Display for HttpsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "https://{}{}", self.authority(), self.path)
+    }
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Url(url) => url.fmt(f),
+        }
+    }
+}
+
+fn host_and_port(authority: &str) -> Option<(&str, u16)> {
+    let is_host = |host: &str| {
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+    };
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, port) = rest.split_once(']')?;
+        let port = if port.is_empty() { 443 } else { number(port.strip_prefix(':')?)? };
+        return host.parse::<Ipv6Addr>().is_ok().then_some((host, port));
+    }
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, number(port)?),
+        None => (authority, 443),
+    };
+    is_host(host).then_some((host, port))
+}
+
+fn number(port: &str) -> Option<u16> {
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+    port.parse().ok().filter(|port| *port > 0 && is_number)
+}
+
+/// `https://host/path`
+pub(crate) struct WebAddress;
+
+impl Kind for WebAddress {
+    type Value = HttpsUrl;
+    const NOUN: &'static str = "the https:// address of a web server";
+
+    fn allowed() -> String {
+        "\"https://host/path\"".into()
+    }
+
+    fn parse(text: &str) -> Result<HttpsUrl, Wrong> {
+        HttpsUrl::read(text).ok_or_else(|| Wrong::not::<Self>(text))
+    }
+
+    fn show(value: &HttpsUrl) -> String {
+        quoted(&value.to_string())
+    }
+}
+
+/// A path, or `https://host/path`.
+pub(crate) struct KeyPlace;
+
+impl Kind for KeyPlace {
+    type Value = KeySource;
+    const NOUN: &'static str = "a place of keys";
+
+    fn allowed() -> String {
+        "\"/path\", \"https://host/path\"".into()
+    }
+
+    fn parse(text: &str) -> Result<KeySource, Wrong> {
+        let url = || HttpsUrl::read(text).map(KeySource::Url);
+        let is_path = text.starts_with('/') && text.len() > 1 && !text.contains('\0');
+        let source = if is_path { Some(KeySource::File(text.into())) } else { url() };
+        source.ok_or_else(|| Wrong::not::<Self>(text))
+    }
+
+    fn show(value: &KeySource) -> String {
+        quoted(&value.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_a_port_and_a_path() {
+        for (text, host, port, path, shown) in [
+            ("https://id.example.org", "id.example.org", 443, "/", "https://id.example.org/"),
+            ("https://ID.example.org/keys?v=2", "id.example.org", 443, "/keys?v=2", "https://id.example.org/keys?v=2"),
+            ("https://keycloak:8443/a", "keycloak", 8443, "/a", "https://keycloak:8443/a"),
+            ("https://127.0.0.1:443?x", "127.0.0.1", 443, "/?x", "https://127.0.0.1/?x"),
+            ("https://[2001:db8::1]:8443/a", "2001:db8::1", 8443, "/a", "https://[2001:db8::1]:8443/a"),
+            ("https://[::1]/a", "::1", 443, "/a", "https://[::1]/a"),
+        ] {
+            let url = HttpsUrl { host: host.to_owned(), port, path: path.to_owned() };
+            assert_eq!(WebAddress::parse(text), Ok(url.clone()), "{text}");
+            assert_eq!(url.to_string(), shown);
+        }
+        for text in [
+            "",
+            "http://host/",
+            "https://",
+            "https:///keys",
+            "https://user:x@host/",
+            "https://user@host/",
+            "https://host:0/",
+            "https://host:65536/",
+            "https://host:+1/",
+            "https://host:/",
+            "https://[x]/",
+            "https://[::1]8443/",
+            "https://2001:db8::1/",
+            "https://host/a b",
+            "https://host/a\r\nb",
+            "https://host/ä",
+            "https://host/#a",
+        ] {
+            assert!(WebAddress::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_are_in_a_file_or_on_a_web_server() {
+        for text in ["/etc/staffetta/jwks.json", "https://id.example.org/keys"] {
+            assert_eq!(KeyPlace::parse(text).map(|source| source.to_string()), Ok(text.to_owned()));
+        }
+        for text in ["", "/", "jwks.json", "http://id.example.org/keys", "/a\0b"] {
+            assert!(KeyPlace::parse(text).is_err(), "{text}");
+        }
+    }
+}
