@@ -26,16 +26,17 @@ pub(super) async fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
         complain(&format!("warning: {warning}"));
     }
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
-    let (redis, sql, dns, (), ()) = tokio::join!(
+    let (redis, sql, tokens, dns, (), ()) = tokio::join!(
         try_if(examined.is_sound("redis"), try_redis(config)),
         try_if(examined.is_sound("auth"), try_accounts(config)),
+        try_if(examined.is_sound("auth"), try_tokens(config)),
         try_if(examined.is_sound("dns"), try_dns(config)),
         warn_of_keys(config, examined.is_sound("dns")),
         warn_of_accounts(config, examined.is_sound("auth")),
     );
     let certificates = examined.is_sound("tls").then(|| try_certificates(config)).flatten();
     let ca = examined.is_sound("delivery.ca").then(|| try_ca(config)).flatten();
-    examined.conclude([redis, sql, dns, certificates, ca].into_iter().flatten().collect())?;
+    examined.conclude([redis, sql, tokens, dns, certificates, ca].into_iter().flatten().collect())?;
     say(&format!("{}: no problem found", path.display()));
     Ok(ExitCode::SUCCESS)
 }
@@ -75,6 +76,17 @@ async fn try_accounts(config: &Config) -> Option<Finding> {
         _ => "a reachable SQLite, PostgreSQL, MySQL or MariaDB database that the queries fit",
     };
     Some(Finding::new(key, error, allowed))
+}
+
+/// The keys of the identity provider, or whether it answers a question about a token.
+async fn try_tokens(config: &Config) -> Option<Finding> {
+    let problem = staffetta_auth::check_tokens(&config.auth).await.err()?;
+    let allowed = match problem.key {
+        "auth.oauth.keys" => "a JWKS with keys for signatures, in a file or on a web server",
+        "auth.oauth.introspection" => "an endpoint that answers questions about tokens to client_id and client_secret",
+        _ => "a PEM bundle of certificates",
+    };
+    Some(Finding::new(problem.key, problem.problem, allowed))
 }
 
 /// Any answer will do, also that the name does not exist.
