@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::process::{Command, Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::ensure;
 use staffetta_cli::sink::{Received, Scenario, Sink};
-use staffetta_tests::{World, next};
+use staffetta_testkit::tokens::{Signer, jwks};
+use staffetta_tests::{Service, World, next};
 
 /// With line ends as editors write them, a line that must be stuffed, and a field that must not leave.
 const MESSAGE: &str = "\
@@ -34,7 +36,11 @@ struct Site {
 
 impl Site {
     async fn new() -> anyhow::Result<Self> {
-        let mut world = World::new().await?.user("john@example.org", "summersun").await?.start().await?;
+        Self::with(World::new().await?).await
+    }
+
+    async fn with(world: World) -> anyhow::Result<Self> {
+        let mut world = world.user("john@example.org", "summersun").await?.start().await?;
         let mx = world.mx("example.com", Scenario::default()).await?;
         fs::write(world.folder().join("message"), MESSAGE)?;
         Ok(Self { world, mx })
@@ -124,6 +130,62 @@ async fn curl_submits() -> anyhow::Result<()> {
             )
         })
         .await
+}
+
+/// Claims that last for an hour, or ended an hour ago.
+fn claims(good: bool) -> anyhow::Result<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let exp = if good { now + 3600 } else { now - 3600 };
+    Ok(format!(r#"{{"iss":"https://id.example.org","aud":"smtp","exp":{exp},"email":"john@example.org"}}"#))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_submits_with_a_token() -> anyhow::Result<()> {
+    // It takes the first that it knows of those that are offered.
+    with_tokens("OAUTHBEARER", "< 535 5.7.8 ").await?;
+    // Here it hangs up when it is told why.
+    with_tokens("XOAUTH2", "< 334 ey").await
+}
+
+/// A good one, and one that has expired.
+async fn with_tokens(mechanism: &str, refusal: &str) -> anyhow::Result<()> {
+    let signer = Signer::ec("k1")?;
+    let world = World::new().await?;
+    let keys = world.folder().join("jwks.json");
+    fs::write(&keys, jwks(&[&signer]))?;
+    let world = world
+        .set("auth.mechanisms", format!("[\"PLAIN\", {mechanism:?}]"))
+        .set("auth.oauth.keys", format!("{:?}", keys.display().to_string()))
+        .set("auth.oauth.issuer", "\"https://id.example.org\"")
+        .set("auth.oauth.audience", "[\"smtp\"]")
+        .set("log.level", "\"trace\"");
+    let mut site = Site::with(world).await?;
+    for (good, said) in [(true, "< 235 2.7.0 "), (false, refusal)] {
+        let token = signer.token(&claims(good)?)?;
+        let output = site.run(with_token(&site, &token)).await?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success() == good && text.contains(said), "{mechanism}: {text}");
+        ensure!(text.contains(&format!("> AUTH {mechanism}")), "{mechanism}: {text}");
+        if good {
+            arrived(&next(&mut site.mx).await?)?;
+        }
+        for service in [Service::Auth, Service::Frontend] {
+            ensure!(!site.world.log(service).contains(&token), "{service:?} shows a token");
+        }
+    }
+    ensure!(site.world.log(Service::Auth).contains("the token has expired"), "why it was refused is in the log");
+    Ok(())
+}
+
+fn with_token(site: &Site, token: &str) -> Vec<String> {
+    let url = format!("smtp://localhost:{}", site.port(Way::StartTls));
+    words(
+        &["curl", "--silent", "--verbose", "--ssl-reqd", "--mail-from", "john@example.org", "--mail-rcpt"],
+        &words(
+            &["lisa@example.com", "--user", "john@example.org", "--upload-file", "message", "--oauth2-bearer", token],
+            &["--cacert".into(), site.ca(""), "--url".into(), url],
+        ),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
