@@ -1,8 +1,8 @@
 //! Drives one SASL exchange: gives the client's messages to who understands them, and makes the answer of what comes
 //! out.
 //!
-//! With accounts in a database that is a mechanism of ours, which says when to ask for passwords or to judge a token. A back end that
-//! speaks SASL itself stands in for the mechanism.
+//! With accounts in a database that is a mechanism of ours, which says when to ask for passwords or to judge a token. A back
+//! end that speaks SASL itself stands in for the mechanism.
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{BAD, Outcome, World, config, sql};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
-use staffetta_auth::accounts::Accounts;
+use staffetta_auth::accounts::{Accounts, State};
 use staffetta_auth::{Server, Verdict};
 use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
 use staffetta_proto::auth::v1::authenticate_request::{Start, Step};
@@ -89,6 +89,24 @@ async fn a_login_is_tried_as_a_client_would_try_it_and_the_reason_is_told() {
     let ends = ["454 4.7.0: 1 × {WHIRLPOOL}", "can use: 1 × PLAIN", "cannot use: 1 × ARGON2ID"];
     assert_eq!(warnings.len(), ends.len(), "{warnings:?}");
     assert!(warnings.iter().zip(ends).all(|(warning, end)| warning.ends_with(end)), "{warnings:?}");
+}
+
+/// Who logs in by a token or a certificate needs no password, and must be kept out all the same.
+#[tokio::test]
+async fn an_account_without_a_password_is_disabled_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = john(folder.path()).await;
+    for stored in ["NULL", "''"] {
+        execute(&url, format!("UPDATE virtual_users SET password = {stored}")).await;
+        let accounts = Accounts::open(&sql(&url)).await.unwrap();
+        for (change, state) in [(true, State::Disabled), (false, State::NoPassword)] {
+            let address = "john@example.org";
+            assert!(if change { accounts.disable(address).await } else { accounts.enable(address).await }.unwrap());
+            let (record, _) = accounts.show(address).await.unwrap();
+            assert_eq!((record.scheme, record.state), (None, state), "{stored}");
+        }
+        accounts.close().await;
+    }
 }
 
 /// Looking for accounts makes no file; a schema of the operator's own is left alone.

@@ -60,9 +60,6 @@ pub enum AccountError {
         "of virtual_domains, virtual_users and virtual_aliases only these are there: {0}; all three are made, or none"
     )]
     Halves(String),
-    /// Nothing can be locked.
-    #[error("{0} has no password, and so cannot log in as it is")]
-    NoPassword(String),
     /// An address cannot be both.
     #[error("{0} is an account itself")]
     AliasIsAccount(String),

@@ -1,7 +1,7 @@
 //! What is known of accounts, and whether they may log in.
 //!
-//! A disabled account keeps its hash behind a `!`, as `passwd -l` writes it: Staffetta refuses it, and so does whatever
-//! else reads the table.
+//! A disabled account keeps its hash behind a `!`, as `passwd -l` writes it, or has that alone, if it has no password (it may
+//! log in by a token or a certificate): Staffetta refuses it, and so does whatever else reads the table.
 
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -58,7 +58,8 @@ impl Record {
             Ok(_) => State::Enabled,
             Err(_) => State::Unreadable,
         };
-        Self { login, scheme: Some(scheme::named(stored.strip_prefix(LOCK).unwrap_or(stored))), state }
+        let bare = stored.strip_prefix(LOCK).unwrap_or(stored);
+        Self { login, scheme: (!bare.is_empty()).then(|| scheme::named(bare)), state }
     }
 }
 
@@ -94,7 +95,7 @@ impl Accounts {
     /// Lets nobody log in to it until [`Accounts::enable`]; says whether that is new.
     ///
     /// # Errors
-    /// [`AccountError::Unknown`] if there is none, [`AccountError::NoPassword`] if there is nothing to lock.
+    /// [`AccountError::Unknown`] if there is none.
     pub async fn disable(&self, address: &str) -> Result<bool, AccountError> {
         self.lock(address, |stored| (!scheme::is_locked(stored)).then(|| format!("{LOCK}{stored}"))).await
     }
@@ -109,11 +110,11 @@ impl Accounts {
 
     async fn lock(&self, address: &str, change: impl Fn(&str) -> Option<String>) -> Result<bool, AccountError> {
         let (address, _) = parse(address)?;
-        let stored = self.stored(&address).await?.filter(|stored| !stored.is_empty());
-        let stored = stored.ok_or_else(|| AccountError::NoPassword(address.clone()))?;
+        let stored = self.stored(&address).await?.unwrap_or_default();
         let Some(changed) = change(&stored) else { return Ok(false) };
         // Only if nobody has set another password meanwhile.
-        let sql = self.sql("UPDATE virtual_users SET password = ? WHERE LOWER(email) = ? AND password = ?");
+        let sql =
+            self.sql("UPDATE virtual_users SET password = ? WHERE LOWER(email) = ? AND COALESCE(password, '') = ?");
         let rows = each!(&self.pool, pool => {
             let update = sqlx::query(AssertSqlSafe(sql)).bind(&changed).bind(&address).bind(&stored);
             update.execute(pool).await?.rows_affected()

@@ -64,6 +64,8 @@ struct Subject {
     mechanism: Box<str>,
     /// Once the client has said it where it can be seen.
     login: Option<Box<str>>,
+    /// It has said something.
+    has_spoken: bool,
 }
 
 /// What a message of the client holds.
@@ -95,7 +97,12 @@ pub(crate) enum Progress {
 impl Progress {
     /// Did the client have the wrong name or secret? Not so if its message made no sense, or nobody could say.
     pub(crate) fn is_wrong_credentials(&self) -> bool {
-        matches!(self, Self::Failure { reason: Reason::Credentials | Reason::Unspecified, .. })
+        match self {
+            Self::Failure { reason, .. } => matches!(reason, Reason::Credentials | Reason::Unspecified),
+            // Many clients hang up then, and say nothing to what they were told.
+            Self::Challenge(_, exchange) => exchange.is_denial(),
+            Self::Success(_) | Self::Unavailable => false,
+        }
     }
 }
 
@@ -131,15 +138,26 @@ impl Exchange {
             Missing::Name => Carried::Nothing,
             Missing::Plain => Carried::Credentials(named("PLAIN", response.expose())),
             Missing::Password(name) => Carried::Credentials(Some(String::from_utf8_lossy(name.expose()).into_owned())),
+            Missing::Answer(_) if self.is_denial() => Carried::Nothing,
             Missing::Answer(open) => Carried::Credentials(open.subject.login(response)),
         }
+    }
+
+    /// Is the challenge that is out a no? To a token it is always (RFC 7628 section 3.2.3).
+    fn is_denial(&self) -> bool {
+        matches!(&self.waits_for, Missing::Answer(open) if open.subject.has_spoken && open.subject.shows_token())
     }
 }
 
 impl Subject {
     fn new(mechanism: &str, initial: Option<&Secret>) -> Self {
         let login = initial.and_then(|initial| named(mechanism, initial.expose()));
-        Self { mechanism: mechanism.into(), login: login.map(Into::into) }
+        Self { mechanism: mechanism.into(), login: login.map(Into::into), has_spoken: initial.is_some() }
+    }
+
+    /// Is there one message, with a token in it?
+    fn shows_token(&self) -> bool {
+        matches!(&*self.mechanism, "OAUTHBEARER" | "XOAUTH2")
     }
 
     /// As it was said, or is said now.
@@ -195,6 +213,7 @@ impl Auth {
     /// A later one. It goes to the same pod.
     async fn go_on(&self, mut open: Open, response: Secret, who: Who) -> Progress {
         open.subject.login = open.subject.login(&response).map(Into::into);
+        open.subject.has_spoken = true;
         let result = in_time(async {
             let _turn = self.turns.take(&who.ip).await;
             let request = AuthenticateRequest { step: Some(Ask::Response(Wiped::lend(response))) };

@@ -117,6 +117,15 @@ impl AuthService for Users {
                         (name, _) => failure(Reason::Credentials, &String::from_utf8_lossy(name)),
                     }
                 }
+                // No token is good here, and the client is told so before it fails.
+                ("OAUTHBEARER", Some(_)) => {
+                    let _ =
+                        responses.send(Ok(response(Step::Challenge(b"{\"status\":\"invalid_token\"}".to_vec())))).await;
+                    match requests.message().await {
+                        Ok(Some(_)) => failure(Reason::Credentials, ""),
+                        _ => return,
+                    }
+                }
                 _ => failure(Reason::Mechanism, ""),
             };
             let _ = responses.send(Ok(response(step))).await;

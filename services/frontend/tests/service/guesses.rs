@@ -82,3 +82,18 @@ async fn a_client_without_guesses_takes_none_from_the_login() {
     says(&world, "127.0.2.1", WRONG, "535 ").await;
     says(&world, "127.0.3.1", AUTH, "235 ").await;
 }
+
+#[tokio::test]
+async fn a_token_that_is_no_good_is_a_guess_whether_the_client_stays_to_hear_it_or_not() {
+    const TOKEN: (&str, &str) = ("AUTH OAUTHBEARER bixhPWpvaG4sAWF1dGg9QmVhcmVyIHgBAQ==", "334 ");
+    let file = "trusted_networks = []\nauth_failures_per_client = \"3/1h\"\nreverse_dns = false";
+    let mut world = World::start(file).await;
+    world.auth_service.0.cancel();
+    (&mut world.auth_service.1).await.unwrap();
+    world.auth_service = crate::auth::start_with(world.auth, &["OAUTHBEARER"]);
+    let mut stays = crate::offered(&world, "OAUTHBEARER").await;
+    stays.expect(&[TOKEN, ("AQ==", "535 5.7.8 "), TOKEN, ("AQ==", "535 5.7.8 "), TOKEN]).await;
+    drop(stays);
+    let mut next = crate::offered(&world, "OAUTHBEARER").await;
+    next.expect(&[(TOKEN.0, "421 4.7.0 ")]).await;
+}
