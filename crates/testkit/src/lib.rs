@@ -1,4 +1,4 @@
-//! What tests share: a fake DNS, certificates, DKIM signatures, tokens, free ports, child processes, transcripts.
+//! What tests share: a fake DNS, certificates, DKIM signatures, tokens, web servers, free ports, child processes, transcripts.
 //!
 //! Everything here is hermetic: loopback addresses, scratch folders, own children ended by pid.
 
@@ -11,3 +11,4 @@ pub mod dovecot;
 pub mod fuzz;
 pub mod ports;
 pub mod tokens;
+pub mod web;

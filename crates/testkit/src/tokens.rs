@@ -10,10 +10,11 @@ use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+
+use crate::web::{self, Connection};
 
 /// A key that signs tokens.
 pub struct Signer {
@@ -144,17 +145,9 @@ impl Provider {
     /// # Errors
     /// The port is taken.
     pub async fn start(address: SocketAddr, tls: TlsAcceptor) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
         let state = Arc::<Mutex<State>>::default();
-        let mut tasks = JoinSet::new();
         let shared = state.clone();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, tls.clone(), shared.clone()));
-            }
-        });
+        let (address, tasks) = web::serve(address, tls, move |stream| serve(stream, shared.clone())).await?;
         Ok(Self { address, state, _tasks: tasks })
     }
 
@@ -174,9 +167,7 @@ impl Provider {
     }
 }
 
-async fn serve(stream: TcpStream, tls: TlsAcceptor, state: Arc<Mutex<State>>) {
-    let Ok(stream) = tls.accept(stream).await else { return };
-    let mut stream = BufReader::new(stream);
+async fn serve(mut stream: Connection, state: Arc<Mutex<State>>) {
     let Some(asked) = read(&mut stream).await else { return };
     let path = asked.line.split(' ').nth(1).unwrap_or_default().to_owned();
     let (status, body) = {
@@ -191,7 +182,7 @@ async fn serve(stream: TcpStream, tls: TlsAcceptor, state: Arc<Mutex<State>>) {
     let _ = stream.shutdown().await;
 }
 
-async fn read(stream: &mut (impl AsyncBufReadExt + AsyncReadExt + Unpin)) -> Option<Asked> {
+async fn read(stream: &mut Connection) -> Option<Asked> {
     let (mut line, mut fields) = (String::new(), HashMap::new());
     stream.read_line(&mut line).await.ok()?;
     loop {

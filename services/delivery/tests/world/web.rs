@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use staffetta_testkit::web::{self, Connection};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -31,17 +31,9 @@ impl Web {
     }
 
     pub(crate) async fn start_on(address: SocketAddr, tls: TlsAcceptor) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
         let state = Arc::<Mutex<State>>::default();
-        let mut tasks = JoinSet::new();
         let shared = state.clone();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, tls.clone(), shared.clone()));
-            }
-        });
+        let (address, tasks) = web::serve(address, tls, move |stream| serve(stream, shared.clone())).await?;
         Ok(Self { address, state, _tasks: tasks })
     }
 
@@ -71,9 +63,7 @@ impl Web {
     }
 }
 
-async fn serve(stream: TcpStream, tls: TlsAcceptor, state: Arc<Mutex<State>>) {
-    let Ok(stream) = tls.accept(stream).await else { return };
-    let mut stream = BufReader::new(stream);
+async fn serve(mut stream: Connection, state: Arc<Mutex<State>>) {
     let (mut path, mut host) = (String::new(), String::new());
     loop {
         let mut line = String::new();
