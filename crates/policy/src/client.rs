@@ -1,6 +1,6 @@
 //! Who counts as one client, and who is a stranger.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -9,6 +9,14 @@ pub fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+    }
+}
+
+/// Where somebody is at home: addresses of one line change, within the same 256 of IPv4 most of the time.
+pub fn neighbourhood(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & !0xff)),
+        IpAddr::V6(_) => network(ip),
     }
 }
 
@@ -32,6 +40,14 @@ mod tests {
             ("192.0.2.1", "192.0.2.2", false),
         ] {
             assert_eq!(network(one.parse().unwrap()) == network(other.parse().unwrap()), same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_neighbourhood_begins_with_its_first_address() {
+        for (one, first) in [("192.0.2.77", "192.0.2.0"), ("192.0.3.0", "192.0.3.0"), ("2001:db8::77:1", "2001:db8::")]
+        {
+            assert_eq!(neighbourhood(one.parse().unwrap()).to_string(), first);
         }
     }
 

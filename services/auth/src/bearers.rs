@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::cache::{Right, Verified};
 use crate::metrics::Metrics;
-use crate::passwords::{self, account, usable};
+use crate::passwords::{account, is_locked};
 use crate::sasl::{Bearer, Denied};
 use crate::sql::{Account, Store, StoreError};
 use crate::token::{Flaw, ProviderError, TokenError, Tokens};
@@ -91,7 +91,7 @@ impl Bearers {
         let Some(Account { login, password }) = account(store, &grant.login).await? else {
             return Err(Refusal::UnknownLogin(grant.login));
         };
-        if matches!(usable(password), Err(passwords::Refusal::Locked)) {
+        if is_locked(password) {
             return Err(Refusal::Locked(login));
         }
         let until = grant.left.and_then(|left| asked.checked_add(Duration::from_secs(left)));

@@ -2,7 +2,8 @@
 //!
 //! Who may log in is asked of one back end: of hashes in the database ([`Passwords`]), where a token may stand for the
 //! password ([`Bearers`]), or of a server that speaks SASL itself ([`Dovecot`]). Senders, domains and recipients are looked
-//! up in the database in both cases. Without one, beside Dovecot, a login owns the sender that is spelt like it, and nobody knows a domain.
+//! up in the database in both cases. Without one, beside Dovecot, a login owns the sender that is spelt like it, and nobody
+//! knows a domain.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,11 +3,12 @@
 //! [`run`] serves the contract of `staffetta-proto` over gRPC until it is told to stop. Inside, a call passes from
 //! `service` (gRPC) to `exchange` (one SASL conversation). With accounts in a database, `sasl` (the mechanisms, without
 //! I/O) understands it, and `passwords` judges it with `sql` (the operator's queries) and `hashing` with [`scheme`], or
-//! `bearers` with `token` (what an identity provider says of a token) and `sql`; with accounts in Dovecot, `dovecot` passes it on. `directory` puts them together with `cache` (credentials verified a
-//! moment ago) and answers what else is asked. For the command line, [`accounts`] changes what the service reads, `trial`
-//! and `survey` try it.
+//! `bearers` with `token` (what an identity provider says of a token) and `sql`; with accounts in Dovecot, `dovecot` passes
+//! it on. `directory` puts them together with `cache` (credentials verified a moment ago) and answers what else is asked.
+//! For the command line, [`accounts`] changes what the service reads, `trial` and `survey` try it.
 //!
-//! Follows RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (AUTH), RFC 7628 (OAUTHBEARER), and Postfix and Dovecot where operators expect it.
+//! Follows RFC 4422 (SASL), RFC 4616 (PLAIN), RFC 4954 (AUTH), RFC 7628 (OAUTHBEARER), and Postfix and Dovecot where
+//! operators expect it.
 
 pub mod accounts;
 mod address;

@@ -136,10 +136,7 @@ impl Passwords {
     pub(crate) async fn admit(&self, names: &[String]) -> Result<String, Refusal> {
         for name in names {
             if let Some(Account { login, password }) = account(&self.store, name).await? {
-                return match usable(password) {
-                    Ok(_) | Err(Refusal::NoPassword) => Ok(login),
-                    Err(refusal) => Err(refusal),
-                };
+                return if is_locked(password) { Err(Refusal::Locked) } else { Ok(login) };
             }
         }
         Err(Refusal::UnknownLogin)
@@ -175,6 +172,11 @@ pub(crate) fn usable(stored: Option<SecretString>) -> Result<SecretString, Refus
         Some(stored) => Ok(stored),
         None => Err(Refusal::NoPassword),
     }
+}
+
+/// May nobody come in, by whatever other proof? An account without a password is open to those.
+pub(crate) fn is_locked(stored: Option<SecretString>) -> bool {
+    matches!(usable(stored), Err(Refusal::Locked))
 }
 
 #[cfg(test)]

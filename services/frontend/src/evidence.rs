@@ -20,7 +20,6 @@ const BINDS: &str = "-PLUS";
 pub(crate) struct Examiner {
     clients: Arc<Clients>,
     trusted: Vec<Fingerprint>,
-    asks: bool,
 }
 
 /// What was found. Empty for most connections.
@@ -39,14 +38,13 @@ impl Examiner {
     /// # Errors
     /// The file of `tls.client_ca` cannot be used.
     pub(crate) fn new(config: &Config) -> Result<Self, TlsError> {
-        let (authorities, trusted) = (config.tls.client_ca.clone(), config.frontend.trusted_certificates.clone());
-        let asks = authorities.is_some() || !trusted.is_empty();
-        Ok(Self { clients: Clients::load(authorities)?, trusted, asks })
+        let clients = Clients::load(config.tls.client_ca.clone())?;
+        Ok(Self { clients, trusted: config.frontend.trusted_certificates.clone() })
     }
 
     /// Are clients asked for a certificate?
     pub(crate) fn asks(&self) -> bool {
-        self.asks
+        self.clients.has_authorities() || !self.trusted.is_empty()
     }
 
     /// The authorities, which may change.

@@ -71,6 +71,11 @@ impl Clients {
         Ok(Arc::new(Self(Some(Authorities { path, verifier }))))
     }
 
+    /// Can anybody be vouched for?
+    pub fn has_authorities(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Looks at the file again, as [`super::Certificates::reload`] does.
     pub fn reload(&self) -> Result<bool, TlsError> {
         match &self.0 {
@@ -81,7 +86,7 @@ impl Clients {
 
     /// Reloads on SIGHUP and whenever the file's content changes, until `shutdown`.
     pub async fn watch(self: Arc<Self>, hangup: Hangup, shutdown: CancellationToken) {
-        if self.0.is_some() {
+        if self.has_authorities() {
             let complain = |error: &str| tracing::error!(error, "keeping the clients' authorities in use");
             reload::watch("clients' authorities", move || self.reload(), complain, hangup, shutdown).await;
         }

@@ -158,6 +158,27 @@ pub(crate) fn is_login(text: &str) -> bool {
     login(text.as_bytes()).is_ok()
 }
 
+/// A login as SCRAM and OAUTHBEARER write it (`saslname`, RFC 5801 section 4).
+fn escaped_login(name: &str) -> Result<String, Step> {
+    let name = Some(name).filter(|name| name.len() <= 3 * MAX_LOGIN).and_then(unescaped);
+    login(name.ok_or(Step::Malformed("a name has = as =3D and a comma as =2C"))?.as_bytes())
+}
+
+fn unescaped(name: &str) -> Option<String> {
+    let mut parts = name.split('=');
+    let mut text = parts.next()?.to_owned();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        text.push(match code {
+            "2C" => ',',
+            "3D" => '=',
+            _ => return None,
+        });
+        text.push_str(rest);
+    }
+    Some(text)
+}
+
 /// A login with a password, checked for what no account can have.
 fn credentials(login: String, password: &[u8]) -> Step {
     if password.len() > MAX_PASSWORD {

@@ -6,7 +6,7 @@
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use super::{Bearer, Denied, MAX_LOGIN, Mechanism, Message, Step, login};
+use super::{Bearer, Denied, Mechanism, Message, Step, escaped_login, login};
 
 /// Ends a field, and the message.
 const SEPARATOR: char = '\x01';
@@ -95,24 +95,7 @@ fn identity(header: &str) -> Result<Option<String>, Step> {
     if identity.is_empty() {
         return Ok(None);
     }
-    let name = identity.strip_prefix("a=").filter(|name| name.len() <= 3 * MAX_LOGIN).and_then(unescaped);
-    login(name.ok_or(Step::Malformed("a name has = as =3D and a comma as =2C"))?.as_bytes()).map(Some)
-}
-
-/// `saslname`
-fn unescaped(name: &str) -> Option<String> {
-    let mut parts = name.split('=');
-    let mut text = parts.next()?.to_owned();
-    for part in parts {
-        let (code, rest) = part.split_at_checked(2)?;
-        text.push(match code {
-            "2C" => ',',
-            "3D" => '=',
-            _ => return None,
-        });
-        text.push_str(rest);
-    }
-    Some(text)
+    escaped_login(identity.strip_prefix("a=").ok_or(Step::Malformed("whom to act for begins with a="))?).map(Some)
 }
 
 /// The fields that matter here; all others are passed over, as section 3.1 wants it.

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use staffetta_proto::auth::v1::Client;
 use subtle::ConstantTimeEq as _;
 
-use super::{Mechanism, Message, Recalled, Step, login};
+use super::{Mechanism, Message, Recalled, Step, escaped_login};
 use crate::scheme::{Key, Verifier, mac};
 
 /// Octets of chance in our part of the nonce.
@@ -170,7 +170,7 @@ impl First {
         let nonce = fields.next().and_then(|field| field.strip_prefix("r="));
         let nonce = nonce.filter(|nonce| (1..=MAX_NONCE).contains(&nonce.len()) && is_printable(nonce));
         let nonce = nonce.ok_or(malformed("SCRAM wants a nonce of printable characters"))?;
-        let login = login(decoded(name).ok_or(malformed("a name has = as =3D and a comma as =2C"))?.as_bytes())?;
+        let login = escaped_login(name)?;
         if !identity.is_empty() && identity.strip_prefix("a=") != Some(name) {
             return Err(Step::Refuse { login, detail: "asks to act for another identity" });
         }
@@ -204,19 +204,6 @@ impl Proof {
             Some(detail) => Err(Step::Refuse { login, detail }),
         }
     }
-}
-
-/// RFC 5802 section 5.1.
-fn decoded(name: &str) -> Option<String> {
-    let mut parts = name.split('=');
-    let mut text = parts.next()?.to_owned();
-    for part in parts {
-        let (character, rest) =
-            part.strip_prefix("2C").map(|rest| (',', rest)).or(part.strip_prefix("3D").map(|rest| ('=', rest)))?;
-        text.push(character);
-        text.push_str(rest);
-    }
-    Some(text)
 }
 
 /// RFC 5802 section 7: `printable`.

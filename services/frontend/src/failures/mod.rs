@@ -10,12 +10,12 @@
 mod desk;
 mod known;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::metrics::Counter;
-use staffetta_policy::client::network;
+use staffetta_policy::client::{neighbourhood, network};
 use staffetta_queue::{Guesses, Permit, Queue, Rate, Taken, Usage};
 
 use crate::metrics;
@@ -128,14 +128,6 @@ impl Failures {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Where somebody is at home: addresses of one line change, within the same 256 most of the time.
-fn neighbourhood(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & !0xff)),
-        IpAddr::V6(_) => network(ip),
     }
 }
 

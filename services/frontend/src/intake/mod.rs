@@ -19,7 +19,6 @@ mod principal;
 mod tests;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,7 @@ use jiff::Timestamp;
 use staffetta_config::ClientShown;
 use staffetta_mail::trace::{self, Received};
 use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
-use staffetta_policy::client::network;
+use staffetta_policy::client::neighbourhood;
 use staffetta_policy::relay::{Finding, Rules};
 use staffetta_queue::{Accept, Budget, EnqueueError, Health, Queue};
 use staffetta_telemetry::maillog;
@@ -166,7 +165,7 @@ impl Intake {
     fn shown<'a>(&self, who: &Principal<'a>) -> trace::Client<'a> {
         let ip = who.client.ip();
         match self.shown {
-            ClientShown::Network if who.login.is_some() => trace::Client::Network(first_of_network(ip)),
+            ClientShown::Network if who.login.is_some() => trace::Client::Network(neighbourhood(ip)),
             ClientShown::None if who.login.is_some() => trace::Client::Hidden,
             _ => trace::Client::Full { helo: who.helo, name: who.name, ip },
         }
@@ -233,14 +232,6 @@ impl Intake {
             let mut known = HashSet::with_capacity(envelope.recipients.len());
             envelope.recipients.retain(|recipient| known.insert(key(&recipient.address)));
         }
-    }
-}
-
-/// IPv4: the /24, IPv6: the /64.
-fn first_of_network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() >> 8 << 8).into(),
-        IpAddr::V6(_) => network(ip),
     }
 }
 
