@@ -16,9 +16,10 @@ use arguments::Arguments;
 
 /// Parses the command line and does what it says. Exit codes: 0 done, 1 failed, 2 the command line is wrong.
 pub fn run() -> ExitCode {
+    let memory = staffetta_transport::launch::settle_memory();
     let arguments = Arguments::parse();
-    if let Err(error) = staffetta_transport::launch::keep_memory_private() {
-        terminal::complain(&format!("cannot switch core dumps off: {error}"));
+    if let Err(error) = memory {
+        terminal::complain(&format!("cannot switch core dumps and huge pages off: {error}"));
     }
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         terminal::complain("a TLS provider is installed already");

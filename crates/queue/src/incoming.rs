@@ -197,12 +197,21 @@ impl Incoming {
         if let Some(keeper) = &self.keeper {
             keeper.chunks.store(self.chunks, Relaxed);
         }
-        drop(chunk);
-        self.buffer = rest;
+        self.buffer = self.emptied(chunk, rest);
         if let Some(purse) = &mut self.purse {
             purse.hold(self.buffer.capacity());
         }
         Ok(())
+    }
+
+    /// The buffer for what comes after a chunk. The chunk's own serves again while few messages come in, or each would
+    /// be allocated anew, in steps; while many do, those that pause now shall hold next to nothing.
+    fn emptied(&self, mut chunk: Vec<u8>, rest: Vec<u8>) -> Vec<u8> {
+        if rest.is_empty() && self.chunk_size() == CHUNK {
+            chunk.clear();
+            return chunk;
+        }
+        rest
     }
 
     async fn store(&mut self, chunk: &[u8]) -> Result<(), EnqueueError> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Arg, Command, value_parser};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::disable_transparent_huge_pages;
 use staffetta_config::{Config, LogFormat, Service};
 use staffetta_telemetry as telemetry;
 use tokio_util::sync::CancellationToken;
@@ -22,10 +23,12 @@ where
     R: FnOnce(Arc<Config>, CancellationToken) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
+    // First, before anything is allocated that lasts.
+    let memory = settle_memory();
     let program = program(service);
     let arguments = command(program, about).get_matches();
     let Some(file) = arguments.get_one::<PathBuf>("config") else { return ExitCode::FAILURE };
-    match start(service, file, run) {
+    match start(service, file, memory, run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{program}: {}", telemetry::printable(&format!("{error:#}")));
@@ -34,12 +37,16 @@ where
     }
 }
 
-/// Passwords pass through the memory of this process: it leaves no core dump, not even to a program that collects them, and
-/// no other process of the same user may look into it.
+/// What the kernel is told of this process' memory.
+///
+/// Passwords pass through it: it leaves no core dump, not even to a program that collects them, and no other process of the
+/// same user may look into it. And no huge pages: the allocator asks for them, and each first octet of a size and a
+/// thread would take two megabytes.
 ///
 /// # Errors
 /// Of the system. Nothing else depends on it.
-pub fn keep_memory_private() -> std::io::Result<()> {
+pub fn settle_memory() -> std::io::Result<()> {
+    disable_transparent_huge_pages(true)?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
@@ -57,7 +64,7 @@ pub fn start_telemetry(config: &Config, service: &'static str) -> Result<telemet
     telemetry::init(format, &config.log.level, service)
 }
 
-fn start<R, F>(service: Service, file: &Path, run: R) -> anyhow::Result<()>
+fn start<R, F>(service: Service, file: &Path, memory: std::io::Result<()>, run: R) -> anyhow::Result<()>
 where
     R: FnOnce(Arc<Config>, CancellationToken) -> F,
     F: Future<Output = anyhow::Result<()>>,
@@ -65,10 +72,9 @@ where
     let config = Arc::new(Config::load_for(file, service)?);
     tls::install_provider();
     let program = program(service);
-    let private = keep_memory_private();
     let _telemetry = start_telemetry(&config, program.strip_prefix("staffetta-").unwrap_or(program))?;
-    if let Err(error) = private {
-        tracing::warn!(%error, "cannot switch core dumps off");
+    if let Err(error) = memory {
+        tracing::warn!(%error, "cannot switch core dumps and huge pages off");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
@@ -102,13 +108,16 @@ const fn program(service: Service) -> &'static str {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use rustix::thread::transparent_huge_pages_are_disabled;
+
     use super::*;
 
     #[test]
-    fn no_core_is_dumped_and_nobody_looks_in() {
-        keep_memory_private().unwrap();
+    fn no_core_is_dumped_nobody_looks_in_and_pages_are_small() {
+        settle_memory().unwrap();
         assert_eq!(rustix::process::getrlimit(Resource::Core), Rlimit { current: Some(0), maximum: Some(0) });
         assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        assert!(transparent_huge_pages_are_disabled().unwrap());
     }
 
     #[test]
