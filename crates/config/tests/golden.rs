@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use staffetta_config::Config;
 
+/// Tests run in the folder of their package.
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+    Path::new(".").join(name)
 }
 
 /// Compares with a file; `GOLDEN=write` writes it instead.

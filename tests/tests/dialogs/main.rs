@@ -77,7 +77,7 @@ async fn a_real_postfix_says_the_same_but_where_a_dialog_tells_why_not() -> anyh
 
 #[test]
 fn the_specifications_name_each_difference_from_postfix_and_no_other() -> anyhow::Result<()> {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/specifications.md"))?;
+    let page = std::fs::read_to_string("../docs/specifications.md")?;
     let section = page.split("\n## ").find(|section| section.starts_with("Departures from Postfix\n"));
     let rows = section.expect("a section").lines().filter_map(|line| line.strip_prefix("| it ")?.split(" | ").next());
     let named: BTreeSet<String> = rows.map(|row| format!("it {row}")).collect();
@@ -90,7 +90,7 @@ fn the_specifications_name_each_difference_from_postfix_and_no_other() -> anyhow
 }
 
 fn dialogs() -> anyhow::Result<Vec<(PathBuf, Dialog)>> {
-    Dialog::in_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("dialogs"))
+    Dialog::in_folder(Path::new("dialogs"))
 }
 
 /// The same on a listener on which TLS comes first.
