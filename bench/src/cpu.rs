@@ -43,6 +43,13 @@ pub(crate) fn of_ended_children() -> f64 {
     seconds_of(number(&fields, 13) + number(&fields, 14))
 }
 
+/// Seconds used by this program itself.
+pub(crate) fn own() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = fields_after_name(&stat);
+    seconds_of(number(&fields, 11) + number(&fields, 12))
+}
+
 /// Seconds for which the CPUs of the machine were not idle, stolen time included, and how many CPUs there are.
 pub(crate) fn machine() -> (f64, f64) {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
 use serde::Serialize;
 use tokio::process::Command;
 
@@ -20,12 +21,24 @@ pub(crate) struct Load {
     pub(crate) sessions: u32,
     /// Many messages over one connection.
     pub(crate) reuse: bool,
+    /// The load comes from mail clients that log in, see [`crate::submission`].
+    pub(crate) login: Option<Login>,
+}
+
+/// Whether the relay may remember that a password was right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Login {
+    Cached,
+    Uncached,
 }
 
 pub(crate) struct Sent {
     pub(crate) started: Instant,
     pub(crate) took: Duration,
     pub(crate) cpu_seconds: f64,
+    /// How long each AUTH took, shortest first.
+    pub(crate) logins: Vec<Duration>,
 }
 
 impl Load {
@@ -47,6 +60,6 @@ impl Load {
         let took = started.elapsed();
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "smtp-source failed ({}): {}", output.status, complaint.trim());
-        Ok(Sent { started, took, cpu_seconds: cpu::of_ended_children() - cpu_before })
+        Ok(Sent { started, took, cpu_seconds: cpu::of_ended_children() - cpu_before, logins: Vec::new() })
     }
 }

@@ -7,10 +7,12 @@
 //! - accepted/s: messages over the time until `smtp-source` ended, that is, until each had its `250`;
 //! - relayed/s: messages over the time from the same start until `smtp-sink` counted the last one;
 //! - CPU ms/msg: user and system time of all processes of the peer, children that have ended included ([`cpu`]);
+//! - AUTH p99: with `--login`, in how many milliseconds 99 of 100 logins were answered;
 //! - other: the share of the machine that neither the peer nor the load nor the sink took. A run with much of it is
 //!   worth little.
 //!
-//! Staffetta is its three binaries and a `redis-server` with `appendfsync always`; Postfix is a private instance.
+//! Staffetta is its three binaries and a `redis-server` with `appendfsync always`; Postfix is a private instance, with a
+//! private Dovecot if there are logins to check.
 
 mod child;
 mod cpu;
@@ -19,6 +21,7 @@ mod peer;
 mod report;
 mod run;
 mod sink;
+mod submission;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -28,7 +31,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::load::Load;
+use crate::load::{Load, Login};
 use crate::peer::Kind;
 use crate::report::Report;
 
@@ -51,6 +54,9 @@ struct Arguments {
     /// A new connection for every message, instead of as many messages over one as the load has.
     #[arg(long)]
     no_reuse: bool,
+    /// Each message from a mail client of its own, with STARTTLS and AUTH PLAIN; Postfix asks a Dovecot.
+    #[arg(long, value_enum)]
+    login: Option<Login>,
     /// Runs of each peer.
     #[arg(long, default_value_t = 3)]
     repetitions: u32,
@@ -67,7 +73,13 @@ struct Arguments {
 
 impl Arguments {
     fn load(&self) -> Load {
-        Load { messages: self.messages, size: self.size, sessions: self.sessions, reuse: !self.no_reuse }
+        Load {
+            messages: self.messages,
+            size: self.size,
+            sessions: self.sessions,
+            reuse: !self.no_reuse,
+            login: self.login,
+        }
     }
 
     fn binaries(&self) -> Result<PathBuf> {
@@ -91,6 +103,8 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &Arguments) -> Result<()> {
+    let ceiling = arguments.login.is_some() && arguments.only.contains(&Kind::Ceiling);
+    ensure!(!ceiling, "--login cannot be used with --only ceiling: nobody would check it");
     ensure!(arguments.messages > 0 && arguments.sessions > 0, "--messages and --sessions must be positive");
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

@@ -8,9 +8,10 @@ use tokio::time::sleep;
 
 use crate::cpu;
 use crate::load::Load;
-use crate::peer::{Kind, Peer};
+use crate::peer::{AUTHORITY, Kind, Peer};
 use crate::report::Outcome;
 use crate::sink::Sink;
+use crate::submission::Clients;
 
 /// What a peer still does after the last message left (removing queue files, logs) belongs to its work.
 const BOOKKEEPING: Duration = Duration::from_secs(1);
@@ -34,7 +35,10 @@ pub(crate) async fn once(kind: Kind, load: Load, binaries: &Path, keep: bool) ->
     let before = Usage::now(&peer, &sink);
     let arrived_before = sink.count();
     sink.expect(load.messages);
-    let sent = load.send(peer.port()).await?;
+    let sent = match load.login {
+        None => load.send(peer.port()).await?,
+        Some(_) => Clients::new(load, peer.port(), &scratch.path().join(AUTHORITY))?.send(load.sessions).await?,
+    };
     let last = sink.complete().await?;
     sleep(BOOKKEEPING).await;
     let after = Usage::now(&peer, &sink);
@@ -49,6 +53,7 @@ pub(crate) async fn once(kind: Kind, load: Load, binaries: &Path, keep: bool) ->
         load,
         accepted_per_second: load.messages as f64 / sent.took.as_secs_f64(),
         relayed_per_second: load.messages as f64 / relayed.as_secs_f64(),
+        login_p99_ms: percentile(&sent.logins, 99).map(|took| took.as_secs_f64() * 1000.0),
         cpu_ms_per_message: peer_total * 1000.0 / load.messages as f64,
         cpu_ms_by_process: peer_cpu
             .into_iter()
@@ -57,6 +62,11 @@ pub(crate) async fn once(kind: Kind, load: Load, binaries: &Path, keep: bool) ->
         duplicates: (sink.count() - arrived_before).saturating_sub(load.messages),
         other_share: (other / (after.at - before.at).as_secs_f64() / after.cpus).max(0.0),
     })
+}
+
+/// The smallest value that so many in a hundred do not exceed, of sorted ones.
+fn percentile(sorted: &[Duration], hundredths: usize) -> Option<Duration> {
+    sorted.get((sorted.len() * hundredths).div_ceil(100).checked_sub(1)?).copied()
 }
 
 /// CPU seconds so far.

@@ -10,11 +10,17 @@ use std::path::Path;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
+use staffetta_testkit::certs::{Authority, Leaf};
+use staffetta_testkit::dovecot::Dovecot;
 
 use crate::child::Child;
 use crate::cpu;
 use crate::load::Load;
 use crate::sink::Sink;
+use crate::submission::HOSTNAME;
+
+/// The certificate authority of a relay with TLS, in its scratch directory.
+pub(crate) const AUTHORITY: &str = "ca.pem";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -39,6 +45,13 @@ impl fmt::Display for Kind {
 pub(crate) struct Peer {
     port: u16,
     processes: Vec<Child>,
+    /// Who checks logins for it.
+    dovecot: Option<Dovecot>,
+}
+
+/// The relay's certificate, signed by [`AUTHORITY`].
+fn certificate(scratch: &Path) -> Result<Leaf> {
+    Authority::new(scratch)?.leaf("relay", &[HOSTNAME])
 }
 
 impl Peer {
@@ -47,7 +60,7 @@ impl Peer {
         match kind {
             Kind::Staffetta => staffetta::start(scratch, sink.port(), load, binaries).await,
             Kind::Postfix => postfix::start(scratch, sink.port(), load).await,
-            Kind::Ceiling => Ok(Self { port: sink.port(), processes: Vec::new() }),
+            Kind::Ceiling => Ok(Self { port: sink.port(), processes: Vec::new(), dovecot: None }),
         }
     }
 
@@ -57,7 +70,8 @@ impl Peer {
 
     /// CPU seconds so far, by process started (with its descendants).
     pub(crate) fn cpu_seconds(&self) -> Vec<(&'static str, f64)> {
-        self.processes.iter().map(|child| (child.name(), cpu::seconds(child.pid()))).collect()
+        let dovecot = self.dovecot.iter().filter_map(|dovecot| Some(("dovecot", cpu::seconds(dovecot.pid()?))));
+        self.processes.iter().map(|child| (child.name(), cpu::seconds(child.pid()))).chain(dovecot).collect()
     }
 }
 

@@ -9,9 +9,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Peer;
+use staffetta_testkit::certs::Leaf;
+use staffetta_testkit::dovecot::Dovecot;
+
+use super::{Peer, certificate};
 use crate::child::{Child, free_ports};
-use crate::load::Load;
+use crate::load::{Load, Login};
+use crate::submission::{HASH, LOGIN};
 
 pub(super) async fn start(scratch: &Path, sink: u16, load: Load) -> Result<Peer> {
     ensure!(rustix::process::geteuid().is_root(), "Postfix needs root; --only staffetta does not");
@@ -24,14 +28,49 @@ pub(super) async fn start(scratch: &Path, sink: u16, load: Load) -> Result<Peer>
     let owned =
         Command::new("chown").arg("postfix").arg(scratch.join("data")).status().context("failed to run chown")?;
     ensure!(owned.success(), "failed to give the data directory to the user postfix");
-    fs::write(scratch.join("etc/main.cf"), main_cf(scratch, sink))?;
+    let dovecot = load.login.map(dovecot).transpose()?;
+    let mut text = main_cf(scratch, sink);
+    if let Some(dovecot) = &dovecot {
+        text.push_str(&submission(&certificate(scratch)?, &dovecot.socket()));
+    }
+    fs::write(scratch.join("etc/main.cf"), text)?;
     fs::write(scratch.join("etc/master.cf"), master_cf(port, load.sessions))?;
 
     let mut command = Command::new("postfix");
     command.arg("-c").arg(scratch.join("etc")).arg("start-fg");
     let mut master = Child::start("postfix", scratch, command)?;
     master.answers(port, "", "220").await?;
-    Ok(Peer { port, processes: vec![master] })
+    Ok(Peer { port, processes: vec![master], dovecot })
+}
+
+/// Who checks the logins; with as large a cache as Dovecot's guides say, or with none, as by default.
+fn dovecot(login: Login) -> Result<Dovecot> {
+    let settings = match login {
+        Login::Cached => "auth_cache_size = 10M\nauth_cache_ttl = 5 mins",
+        Login::Uncached => "",
+    };
+    Dovecot::start("plain login", &[&format!("{LOGIN}:{HASH}")], settings)
+}
+
+/// What main.cf says besides where clients log in: who does may relay, and nobody else.
+fn submission(certificate: &Leaf, socket: &Path) -> String {
+    format!(
+        "\
+mynetworks =
+smtpd_relay_restrictions = permit_sasl_authenticated, reject
+smtpd_tls_security_level = encrypt
+smtpd_tls_chain_files = {}, {}
+smtpd_tls_auth_only = yes
+smtpd_tls_session_cache_database =
+tls_random_source = dev:/dev/urandom
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = {}
+",
+        certificate.key.display(),
+        certificate.certificate.display(),
+        socket.display()
+    )
 }
 
 fn main_cf(scratch: &Path, sink: u16) -> String {

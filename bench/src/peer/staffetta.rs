@@ -1,14 +1,18 @@
 //! Staffetta as a cluster has it: three binaries that read one file, and a Redis that syncs every write.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Peer;
+use staffetta_testkit::certs::Leaf;
+
+use super::{Peer, certificate};
 use crate::child::{Child, free_ports};
-use crate::load::Load;
+use crate::load::{Load, Login};
+use crate::submission::{HOSTNAME, LOGIN, PASSWORD};
 
 const BUILD_FIRST: &str = "build the programs first: cargo build --release --bins";
 
@@ -25,9 +29,10 @@ pub(super) async fn start(scratch: &Path, sink: u16, load: Load, binaries: &Path
     let [smtp, redis, grpc, frontend_http, auth_http, delivery_http] = free_ports().await?;
     let ports = Ports { smtp, redis, grpc, frontend_http, auth_http, delivery_http };
     let file = scratch.join("staffetta.toml");
-    fs::write(&file, configuration(scratch, &ports, sink, load))?;
+    let certificate = load.login.map(|_| certificate(scratch)).transpose()?;
+    fs::write(&file, configuration(scratch, &ports, sink, load, certificate.as_ref()))?;
 
-    make_accounts(&file, binaries)?;
+    make_accounts(&file, binaries, load.login.is_some())?;
 
     let mut processes = vec![start_redis(scratch, redis).await?];
     for (name, http) in
@@ -40,16 +45,30 @@ pub(super) async fn start(scratch: &Path, sink: u16, load: Load, binaries: &Path
         child.answers(http, "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n", "HTTP/1.1 200").await?;
         processes.push(child);
     }
-    Ok(Peer { port: smtp, processes })
+    Ok(Peer { port: smtp, processes, dovecot: None })
 }
 
-/// Makes the database that the auth service wants to see, with nobody in it: the load needs no login.
-fn make_accounts(file: &Path, binaries: &Path) -> Result<()> {
+/// Makes the database that the auth service wants to see, and in it the account of those who log in.
+fn make_accounts(file: &Path, binaries: &Path, log_in: bool) -> Result<()> {
+    manage(file, binaries, &["init"], "")?;
+    if log_in {
+        manage(file, binaries, &["add", LOGIN, "--scheme", "SHA512-CRYPT"], PASSWORD)?;
+    }
+    Ok(())
+}
+
+/// `staffetta user …`, with a password on its standard input.
+fn manage(file: &Path, binaries: &Path, arguments: &[&str], password: &str) -> Result<()> {
     let mut command = Command::new(binaries.join("staffetta"));
-    command.args(["user", "init", "--config"]).arg(file);
-    let output = command.output().context(BUILD_FIRST)?;
+    command.arg("user").args(arguments).arg("--config").arg(file);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().context(BUILD_FIRST)?;
+    if let Some(mut input) = child.stdin.take() {
+        writeln!(input, "{password}")?;
+    }
+    let output = child.wait_with_output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "staffetta user init failed: {}", complaint.trim());
+    ensure!(output.status.success(), "staffetta user {} failed: {}", arguments[0], complaint.trim());
     Ok(())
 }
 
@@ -65,20 +84,30 @@ async fn start_redis(scratch: &Path, port: u16) -> Result<Child> {
     Ok(child)
 }
 
-/// Relaying for loopback to the sink, everything else as by default. Nothing is looked up in DNS.
-fn configuration(scratch: &Path, ports: &Ports, sink: u16, load: Load) -> String {
+/// Relaying to the sink, for loopback or for whoever logs in; everything else as by default. Nothing is looked up in DNS.
+fn configuration(scratch: &Path, ports: &Ports, sink: u16, load: Load, certificate: Option<&Leaf>) -> String {
     let Ports { smtp, redis, grpc, frontend_http, auth_http, delivery_http } = ports;
     let scratch = scratch.display();
     let clients = load.sessions + 20;
+    let cache_ttl = if load.login == Some(Login::Uncached) { "0s" } else { "5m" };
+    let (trusted, kind) = if certificate.is_some() {
+        ("", "kind = \"submission\"")
+    } else {
+        ("\"127.0.0.0/8\"", "kind = \"relay\"\ntls = \"off\"")
+    };
+    let tls = certificate.map_or_else(String::new, |pair| {
+        format!("[tls]\ncertificate = {:?}\nkey = {:?}\n", pair.certificate, pair.key)
+    });
     format!(
-        r#"hostname = "relay.bench.test"
-
+        r#"hostname = "{HOSTNAME}"
+{tls}
 [redis]
 url = "redis://127.0.0.1:{redis}"
 
 [auth]
 listen = "127.0.0.1:{grpc}"
 http = "127.0.0.1:{auth_http}"
+cache_ttl = "{cache_ttl}"
 
 [auth.sql]
 url = "sqlite://{scratch}/users.db"
@@ -86,15 +115,14 @@ url = "sqlite://{scratch}/users.db"
 [frontend]
 http = "127.0.0.1:{frontend_http}"
 auth = "http://127.0.0.1:{grpc}"
-trusted_networks = ["127.0.0.0/8"]
+trusted_networks = [{trusted}]
 reject_unknown_recipient_domain = false
 connections_per_client = {clients}
 
 [[frontend.listener]]
 name = "smtp"
 bind = "127.0.0.1:{smtp}"
-kind = "relay"
-tls = "off"
+{kind}
 
 [delivery]
 http = "127.0.0.1:{delivery_http}"
@@ -115,9 +143,13 @@ mod tests {
     #[test]
     fn the_configuration_is_one_that_the_services_read() {
         let ports = Ports { smtp: 1, redis: 2, grpc: 3, frontend_http: 4, auth_http: 5, delivery_http: 6 };
-        let load = Load { messages: 1, size: 1, sessions: 20, reuse: true };
-        let text = configuration(Path::new("/tmp/bench"), &ports, 7, load);
-        let config = staffetta_config::Config::parse(&text, "staffetta.toml").expect("it parses");
-        assert_eq!(config.frontend.connections_per_client, 40);
+        let load = Load { messages: 1, size: 1, sessions: 20, reuse: true, login: None };
+        let leaf = Leaf { certificate: "/tmp/bench/relay.crt".into(), key: "/tmp/bench/relay.key".into() };
+        for (login, leaf) in [(None, None), (Some(Login::Cached), Some(&leaf)), (Some(Login::Uncached), Some(&leaf))] {
+            let text = configuration(Path::new("/tmp/bench"), &ports, 7, Load { login, ..load }, leaf);
+            let config = staffetta_config::Config::parse(&text, "staffetta.toml").expect("it parses");
+            assert_eq!(config.frontend.connections_per_client, 40);
+            assert_eq!(config.frontend.trusted_networks.is_empty(), login.is_some());
+        }
     }
 }

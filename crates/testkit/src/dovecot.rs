@@ -84,6 +84,11 @@ impl Dovecot {
         self.folder.path().join("auth")
     }
 
+    /// Its master process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Running::pid)
+    }
+
     /// A socket for look-ups of users, which is not for clients.
     pub fn user_socket(&self) -> PathBuf {
         self.folder.path().join("auth-userdb")
