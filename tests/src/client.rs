@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use rustls::HandshakeKind;
 use staffetta_transport::connect::{Stream, TlsClient, Trust};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
 
 /// A reply of the server, all lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +132,25 @@ impl Client {
     /// # Errors
     /// If the handshake fails or the greeting is not 220.
     pub async fn connect_tls(address: SocketAddr) -> anyhow::Result<Self> {
-        let mut client = Self::wrap(Stream::Plain(TcpStream::connect(address).await?)).await?;
+        Self::greet_tls(Self::wrap(Stream::Plain(TcpStream::connect(address).await?)).await?).await
+    }
+
+    /// The same with a TLS client of the caller's.
+    ///
+    /// # Errors
+    /// As [`Client::connect_tls`].
+    pub async fn connect_with(tls: &TlsConnector, address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = tls.connect("localhost".try_into()?, TcpStream::connect(address).await?).await?;
+        Self::greet_tls(Self { stream: BufReader::new(Stream::Tls(Box::new(stream))) }).await
+    }
+
+    /// Was the TLS session one that this client had before?
+    pub fn is_resumed(&self) -> bool {
+        let Stream::Tls(stream) = self.stream.get_ref() else { return false };
+        stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    async fn greet_tls(mut client: Self) -> anyhow::Result<Self> {
         if client.reply().await?.code != 220 {
             bail!("no greeting");
         }

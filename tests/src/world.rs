@@ -293,6 +293,18 @@ impl World {
         Ok(())
     }
 
+    /// Asks a service to read its files again (SIGHUP).
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn hang_up(&self, service: Service) -> anyhow::Result<()> {
+        let all = || self.running.iter().filter(move |(s, _)| *s == service);
+        if all().next().is_none() {
+            bail!("{} does not run", service.program());
+        }
+        all().try_for_each(|(_, running)| Ok(running.signal(Signal::HUP)?))
+    }
+
     /// The process ids of a service.
     pub fn pids(&self, service: Service) -> Vec<u32> {
         self.running.iter().filter(|(s, _)| *s == service).map(|(_, r)| r.pid()).collect()

@@ -3,11 +3,16 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use staffetta_cli::sink::{Scenario, Sink};
 use staffetta_testkit::certs::{Authority, Leaf};
-use staffetta_tests::{Service, World, next};
+use staffetta_tests::{Client, SOON, Service, World, eventually, next};
+use tokio_rustls::TlsConnector;
 
 const MESSAGE: &str = "From: john@example.org\nTo: lisa@example.com\nSubject: hello\n\nhello\n";
 
@@ -142,6 +147,60 @@ async fn gsasl_ties_its_login_to_the_connection() -> anyhow::Result<()> {
     ] {
         let said = gsasl(&world, mechanism, password).await?;
         ensure!(said.contains(answer), "{mechanism:?}: {said}");
+    }
+    Ok(())
+}
+
+/// A client that keeps its TLS sessions.
+fn keeping_sessions(
+    ca: &Path,
+    leaf: &Leaf,
+    version: &'static SupportedProtocolVersion,
+) -> anyhow::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca)?)?;
+    let chain = vec![CertificateDer::from_pem_file(&leaf.certificate)?];
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    let builder = builder.with_protocol_versions(&[version])?.with_root_certificates(roots);
+    Ok(Arc::new(builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&leaf.key)?)?).into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_session_shows_the_certificate_that_it_began_with() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let authorities = world.folder().join("authorities.pem");
+    std::fs::copy(world.ca(), &authorities)?;
+    let world = world.set("tls.client_ca", format!("{authorities:?}")).set("auth.mechanisms", "[\"EXTERNAL\"]");
+    let world = world.user("john@example.org", "summersun").await?.start().await?;
+    let john = world.client_certificate("john", &["john@example.org"])?;
+    let clients = [
+        keeping_sessions(&world.ca(), &john, &rustls::version::TLS12)?,
+        keeping_sessions(&world.ca(), &john, &rustls::version::TLS13)?,
+    ];
+    for resumed in [false, true, true] {
+        for tls in &clients {
+            let mut client = Client::connect_with(tls, world.submissions()).await?;
+            ensure!(client.is_resumed() == resumed);
+            client.expect("AUTH EXTERNAL =", 235).await?;
+            client.expect("QUIT", 221).await?;
+        }
+    }
+
+    // Whoever signed it is not believed any longer: a session from before is worth no more than a new one.
+    let elsewhere = world.folder().join("elsewhere");
+    std::fs::create_dir(&elsewhere)?;
+    std::fs::copy(Authority::new(&elsewhere)?.ca(), &authorities)?;
+    world.hang_up(Service::Frontend)?;
+    let log = &world;
+    eventually(SOON, move || async move {
+        ensure!(log.log(Service::Frontend).contains("clients' authorities reloaded"));
+        Ok(())
+    })
+    .await?;
+    for tls in &clients {
+        let mut client = Client::connect_with(tls, world.submissions()).await?;
+        ensure!(client.is_resumed());
+        ensure!(client.command("AUTH EXTERNAL =").await?.code != 235);
     }
     Ok(())
 }

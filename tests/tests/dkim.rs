@@ -10,7 +10,6 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use staffetta_cli::sink::Scenario;
 use staffetta_dkim::{Algorithm, Draft, Key, KeyError, Row, record, record_name};
@@ -238,11 +237,6 @@ async fn a_new_key_is_used_after_a_hangup_and_a_bad_file_leaves_the_last_good_on
     let (path, first) = key_file(&world, "key.pem", Algorithm::Ed25519)?;
     let mut world = world.tables(&table("example.org", "s1", &path)).start().await?;
     let mut mx = world.mx("takes.test", Scenario::default()).await?;
-    let hangup = |world: &World| {
-        let pid =
-            world.pids(Service::Delivery).first().and_then(|pid| Pid::from_raw(*pid as i32)).context("no worker")?;
-        anyhow::Ok(kill_process(pid, Signal::HUP)?)
-    };
     let mut client = Client::connect_from("127.0.0.9", world.smtp()).await?;
     client.expect("EHLO client.test", 250).await?;
     let text = "From: john@example.org\r\n\r\nx";
@@ -250,7 +244,7 @@ async fn a_new_key_is_used_after_a_hangup_and_a_bad_file_leaves_the_last_good_on
     assert_eq!(selector(&next(&mut mx).await?.body, &first), Ok(vec!["s1".to_owned()]));
 
     let (_, second) = key_file(&world, "key.pem", Algorithm::Ed25519)?;
-    hangup(&world)?;
+    world.hang_up(Service::Delivery)?;
     let told = |what: &'static str| {
         let world = &world;
         eventually(SOON, move || async move {
@@ -263,7 +257,7 @@ async fn a_new_key_is_used_after_a_hangup_and_a_bad_file_leaves_the_last_good_on
     assert_eq!(selector(&next(&mut mx).await?.body, &second), Ok(vec!["s1".to_owned()]));
 
     fs::write(&path, "no key")?;
-    hangup(&world)?;
+    world.hang_up(Service::Delivery)?;
     told("keeping the DKIM keys in use").await?;
     client.send("john@example.org", &["lisa@takes.test"], text).await?;
     assert_eq!(selector(&next(&mut mx).await?.body, &second), Ok(vec!["s1".to_owned()]));

@@ -39,9 +39,15 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Never fails: a connection that is gone already is skipped; when descriptors or memory are short, the loop pauses and
 /// says so in the log. Cancel safe.
 pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let (stream, peer) = persist(|| listener.accept()).await;
+    (stream, canonical(peer))
+}
+
+/// Tries until it works out. What belongs to one connection costs no pause, a shortage does.
+async fn persist<T, F: Future<Output = io::Result<T>>>(mut attempt: impl FnMut() -> F) -> T {
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => return (stream, canonical(peer)),
+        match attempt().await {
+            Ok(accepted) => return accepted,
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 if is_news(&LAST_SHORTAGE) {
@@ -93,6 +99,17 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shortage_of_descriptors_does_not_make_the_loop_spin() {
+        const EMFILE: i32 = 24;
+        let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
+        let mut outcomes = vec![Ok("at last"), Err(io::Error::from_raw_os_error(EMFILE)), Err(reset())];
+        outcomes.extend((0..2).map(|_| Err(io::Error::from_raw_os_error(EMFILE))));
+        let began = tokio::time::Instant::now();
+        assert_eq!(persist(|| std::future::ready(outcomes.pop().unwrap())).await, "at last");
+        assert_eq!(began.elapsed(), SHORTAGE_PAUSE * 3);
+    }
 
     #[tokio::test]
     async fn an_accepted_connection_has_nodelay_and_keepalive() {

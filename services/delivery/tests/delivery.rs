@@ -547,9 +547,10 @@ async fn rfc3461_success_is_reported_by_us_when_the_server_does_not() -> anyhow:
 
 /// He may never have heard of the message.
 #[tokio::test(flavor = "multi_thread")]
-async fn whom_a_stranger_names_as_sender_hears_of_failures_only() -> anyhow::Result<()> {
+async fn whom_a_stranger_names_as_sender_hears_of_five_failures_and_nothing_else() -> anyhow::Result<()> {
     let world = World::start().await?;
-    let server = Server::start(Script { replies: vec![("RCPT TO:<no@", "550 5.1.1 no")], ..Script::default() }).await?;
+    let replies = vec![("RCPT TO:<no@", "550 5.1.1 no"); 8];
+    let server = Server::start(Script { replies, ..Script::default() }).await?;
     let inbox = Server::start(Script::default()).await?;
     let worker = world.worker("", &(home(&inbox) + &everything_to(&server)))?;
     let client = Some("192.0.2.1".parse()?);
@@ -559,7 +560,13 @@ async fn whom_a_stranger_names_as_sender_hears_of_failures_only() -> anyhow::Res
     world.drained().await?;
     assert_eq!(inbox.mails().len(), 0, "{:?}", inbox.mails());
     world.send_from(client, "no@x.test", |envelope| envelope.recipients[0].notify = all).await?;
-    assert!(report(&world, &inbox).await?.contains("Action: failed\r\n"));
+    let report = report(&world, &inbox).await?;
+    assert!(report.contains("Action: failed\r\n") && !report.contains("Hello") && !report.contains("Subject: test"));
+    for _ in 0..7 {
+        world.send_from(client, "no@x.test", |_| {}).await?;
+    }
+    world.drained().await?;
+    assert_eq!(inbox.mails().len(), 5);
     worker.stop().await
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Desk {
 struct Party {
     /// All of them; with the last one it goes.
     present: usize,
+    /// Those who have asked for a token and do not know yet whether they have it.
+    asking: usize,
     /// Those who have a token and no outcome yet.
     open: usize,
     /// How often a token came back: who was refused one before sees by it that another try is worth it.
@@ -31,6 +33,7 @@ pub(super) struct Stay {
     name: Box<str>,
     /// What had come back when he asked last.
     seen: u64,
+    asking: bool,
     open: bool,
 }
 
@@ -47,7 +50,7 @@ impl Desk {
         let mut parties = self.parties();
         let party = parties.entry(name.into()).or_default();
         party.present += 1;
-        Stay { desk: Arc::clone(self), name: name.into(), seen: party.given_back, open: false }
+        Stay { desk: Arc::clone(self), name: name.into(), seen: party.given_back, asking: false, open: false }
     }
 
     fn parties(&self) -> MutexGuard<'_, HashMap<Box<str>, Party>> {
@@ -60,7 +63,7 @@ impl Party {
         if self.given_back != seen {
             return Hope::Again;
         }
-        if self.open == 0 {
+        if self.is_idle() {
             return Hope::None;
         }
         let (call, turn) = oneshot::channel();
@@ -80,7 +83,17 @@ impl Party {
                 }
             }
         }
-        if self.open == 0 {
+        self.dismiss();
+    }
+
+    /// Nobody has a token, nor may have one by now.
+    fn is_idle(&self) -> bool {
+        self.open == 0 && self.asking == 0
+    }
+
+    /// When nobody is left whose token could come back, those who wait are refused.
+    fn dismiss(&mut self) {
+        if self.is_idle() {
             self.waiting.clear();
         }
     }
@@ -97,15 +110,24 @@ impl Stay {
         self.open
     }
 
-    /// To be called before each wish for a token.
-    pub(super) fn look(&mut self) {
-        self.seen = self.party(|party| party.given_back);
+    /// A token is asked for.
+    pub(super) fn ask(&mut self) {
+        self.asking = true;
+        self.seen = self.party(|party| {
+            party.asking += 1;
+            party.given_back
+        });
     }
 
-    /// A token was granted.
-    pub(super) fn open(&mut self) {
-        self.party(|party| party.open += 1);
-        self.open = true;
+    /// This is the answer.
+    pub(super) fn told(&mut self, granted: bool) {
+        let asked = std::mem::take(&mut self.asking);
+        self.open = granted;
+        self.party(|party| {
+            party.asking -= usize::from(asked);
+            party.open += usize::from(granted);
+            party.dismiss();
+        });
     }
 
     /// The token is back.
@@ -133,9 +155,11 @@ impl Drop for Stay {
     fn drop(&mut self) {
         let mut parties = self.desk.parties();
         let Some(party) = parties.get_mut(&self.name) else { return };
+        party.asking -= usize::from(self.asking);
         if self.open {
             party.end(false);
         }
+        party.dismiss();
         party.present -= 1;
         if party.present == 0 {
             parties.remove(&self.name);
@@ -150,7 +174,8 @@ mod tests {
 
     fn opened(desk: &Arc<Desk>) -> Stay {
         let mut stay = desk.enter("a");
-        stay.open();
+        stay.ask();
+        stay.told(true);
         stay
     }
 
@@ -181,14 +206,45 @@ mod tests {
         let desk = Arc::new(Desk::default());
         let mut other = opened(&desk);
         let mut refused = desk.enter("a");
-        refused.look();
+        refused.ask();
+        refused.told(false);
         let mut elsewhere = desk.enter("b");
-        elsewhere.open();
+        elsewhere.ask();
+        elsewhere.told(true);
         elsewhere.close();
         assert!(matches!(refused.party(|party| party.hope(refused.seen)), Hope::Wait(_)), "what is others' is not his");
         other.close();
         assert!(matches!(refused.party(|party| party.hope(refused.seen)), Hope::Again));
-        refused.look();
+        refused.ask();
+        refused.told(false);
         assert!(matches!(refused.party(|party| party.hope(refused.seen)), Hope::None), "nobody is under way");
+    }
+
+    #[test]
+    fn an_answer_that_is_on_its_way_may_be_a_token() {
+        for granted in [true, false] {
+            let desk = Arc::new(Desk::default());
+            let [mut refused, mut other] = [desk.enter("a"), desk.enter("a")];
+            other.ask();
+            refused.ask();
+            refused.told(false);
+            let mut turn = wait(&refused);
+            other.told(granted);
+            if granted {
+                assert_eq!(turn.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+                other.close();
+                turn.try_recv().unwrap();
+            } else {
+                assert_eq!(turn.try_recv(), Err(oneshot::error::TryRecvError::Closed), "nobody has one");
+            }
+        }
+        let desk = Arc::new(Desk::default());
+        let [mut refused, mut other] = [desk.enter("a"), desk.enter("a")];
+        other.ask();
+        refused.ask();
+        refused.told(false);
+        let mut turn = wait(&refused);
+        drop(other);
+        assert_eq!(turn.try_recv(), Err(oneshot::error::TryRecvError::Closed), "whoever asked is gone");
     }
 }

@@ -169,15 +169,12 @@ impl Guess {
     async fn obtain(&mut self, spent: &mut Spent) -> bool {
         loop {
             for stay in self.client.iter_mut().chain(&mut self.login) {
-                stay.look();
+                stay.ask();
             }
             let client = self.client.as_ref().map(Stay::name);
             let taken = self.failures.take(client, self.usage.as_ref()).await;
-            if let Some(client) = self.client.as_mut().filter(|_| taken.client) {
-                client.open();
-            }
-            if let Some(login) = self.login.as_mut().filter(|_| taken.login == Permit::Token) {
-                login.open();
+            for (stay, granted) in [(&mut self.client, taken.client), (&mut self.login, taken.login == Permit::Token)] {
+                stay.iter_mut().for_each(|stay| stay.told(granted));
             }
             *spent = match (taken.client, taken.login) {
                 (true, Permit::Free | Permit::Token) => return true,
