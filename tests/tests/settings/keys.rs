@@ -17,6 +17,7 @@ const SERVICE: &str = "services/frontend/tests/service/main.rs";
 const PROXY: &str = "services/frontend/tests/service/proxy.rs";
 const CERTIFICATES: &str = "tests/tests/certificates.rs";
 const AUTHOR: &str = "services/frontend/tests/service/author.rs";
+const ALLOWANCE: &str = "services/frontend/tests/service/allowance.rs";
 const WORKER: &str = "services/delivery/tests/delivery.rs";
 const AUTH: &str = "services/auth/tests/service.rs";
 const SCRAM: &str = "services/auth/tests/scram.rs";
@@ -129,6 +130,7 @@ const KEYS: &[(&str, Test)] = &[
         ),
     ),
     ("frontend.messages_per_login", (SERVICE, "a_login_sends_no_more_than_it_may")),
+    ("frontend.recipients_per_login", (ALLOWANCE, "a_login_names_no_more_recipients_than_it_may")),
     (
         "frontend.reverse_dns",
         ("services/frontend/tests/service/names.rs", "a_client_has_the_name_that_the_dns_confirms_in_log_and_trace"),

@@ -108,6 +108,12 @@ settings! {
         /// Above it DATA is answered by `450 4.7.1`. A message counts once its content is asked for, whatever becomes
         /// of it. While Redis is away each pod counts by itself.
         value messages_per_login: Option<Rate> as Maybe<Limit> = "",
+        /// How many recipients a login may name, counted over all pods, such as `10000/1h`; `""`: as many as it likes. The
+        /// next is refused with `450 4.7.1`, and the message goes to those before. A recipient counts once it is accepted,
+        /// whatever becomes of the message. Each pod takes a 64th of the limit at a time and gives back what it does not
+        /// need, so that a recipient may be refused a little early where a login uses several pods. While Redis is away each
+        /// pod counts by itself.
+        value recipients_per_login: Option<Rate> as Maybe<Limit> = "",
         /// Looks up what clients are called, for the log and the Received field: `client.example.org[192.0.2.7]` instead of
         /// `unknown[192.0.2.7]`. A name counts when its addresses include the client's. A greeting waits for it for a second
         /// at most; nobody is let in or kept out for a name.

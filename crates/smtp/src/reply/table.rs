@@ -318,6 +318,11 @@ impl Reply {
         Self::new(450, Status::new(4, 7, 1), format!("Error: too much mail from {client}"))
     }
 
+    /// The login has named as many recipients as it may for now.
+    pub fn too_many_recipients_of(login: &str) -> Self {
+        Self::new(450, Status::new(4, 7, 1), format!("Error: too many recipients from {login}"))
+    }
+
     /// A stranger wants to relay.
     pub fn relay_denied(recipient: &str) -> Self {
         Self::new(554, Status::new(5, 7, 1), format!("<{recipient}>: Relay access denied"))

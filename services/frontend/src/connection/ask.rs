@@ -58,7 +58,10 @@ impl Dialog<'_> {
             Question::Mail(_) => self.mail().await,
             Question::Recipient(recipient) => {
                 let answer = self.recipient(&recipient.address, input).await;
-                self.charge(&recipient, answer)
+                match self.charge(&recipient, answer) {
+                    Answer::Proceed => self.count(input).await,
+                    refusal => refusal,
+                }
             }
             Question::Verify(address) => self.recipient(&address, &[]).await,
             Question::Etrn(domain) => Box::pin(self.etrn(&domain)).await,
@@ -132,6 +135,16 @@ impl Dialog<'_> {
         charged.map_or_else(message_refused, |()| answer)
     }
 
+    /// A recipient who is good counts for the login. One who is beyond its limit does not keep the message from the others.
+    async fn count(&self, input: &[u8]) -> Answer<Refused> {
+        let Some(login) = self.session.login() else { return Answer::Proceed };
+        let ahead = || u32::try_from(self.session.recipients_ahead(input).take(AHEAD).count()).unwrap_or_default();
+        if Box::pin(self.door.shared.allowance.recipient(login, ahead)).await {
+            return Answer::Proceed;
+        }
+        Answer::Refuse(Reply::too_many_recipients_of(login), Refused::TooManyRecipients)
+    }
+
     async fn etrn(&mut self, domain: &str) -> Answer<Refused> {
         let shared = &self.door.shared;
         if !shared.may_etrn(self.peer.address.ip()) {
@@ -168,12 +181,9 @@ impl Dialog<'_> {
 
     /// Has the login sent as much as it may?
     async fn over_quota(&self) -> Option<Answer<Refused>> {
-        let (login, quota) = self.session.login().zip(self.door.shared.messages.as_ref())?;
-        if Box::pin(quota.acquire(login)).await {
-            return None;
-        }
-        quota.refused();
-        Some(Answer::Refuse(Reply::too_much_mail(login), Refused::TooMuchMail))
+        let login = self.session.login()?;
+        let granted = Box::pin(self.door.shared.allowance.message(login)).await;
+        (!granted).then(|| Answer::Refuse(Reply::too_much_mail(login), Refused::TooMuchMail))
     }
 
     /// Does the message name an author who is not the login?
