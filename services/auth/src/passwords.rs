@@ -12,6 +12,7 @@ use crate::address;
 use crate::cache::Verified;
 use crate::decoys::{self, Decoys};
 use crate::hashing::{HashError, Hashing};
+use crate::limits::{Admitted, Limits};
 use crate::metrics::Metrics;
 use crate::sasl::{Credentials, Recalled};
 use crate::scheme::{self, SchemeError, Scram};
@@ -74,21 +75,21 @@ impl Passwords {
         &self.store
     }
 
-    /// The login of these credentials, as the back end spells it.
-    pub(crate) async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<str>, Arc<Refusal>> {
+    /// Whom these credentials let in.
+    pub(crate) async fn authenticate(&self, credentials: &Credentials) -> Result<Admitted, Arc<Refusal>> {
         let Credentials { login, password } = credentials;
         let key = self.verified.key([login.as_bytes(), password.expose_secret().as_bytes()]);
         let cached = self.verified.find(key.as_ref()).await;
         self.metrics.cache(cached.is_some());
         match cached {
-            Some(login) => Ok(login),
+            Some(admitted) => Ok(admitted),
             None => self.verified.verify(key, || self.verify(credentials)).await,
         }
     }
 
-    async fn verify(&self, credentials: &Credentials) -> Result<Arc<str>, Refusal> {
+    async fn verify(&self, credentials: &Credentials) -> Result<Admitted, Refusal> {
         let account = account(&self.store, &credentials.login).await?;
-        let Some(Account { login, password: stored }) = account else {
+        let Some(Account { login, password: stored, limits }) = account else {
             return self.pretend(credentials, Refusal::UnknownLogin).await;
         };
         let stored = match usable(stored) {
@@ -100,15 +101,17 @@ impl Passwords {
         if demand.slow {
             self.remember(stored);
         }
-        if right { Ok(login.into()) } else { Err(Refusal::WrongPassword) }
+        if right { Ok(Admitted { login: login.into(), limits }) } else { Err(Refusal::WrongPassword) }
     }
 
-    /// What a proof by this login is checked by. Who does not exist, is locked, or has another kind of hash gets a decoy,
+    /// What a proof by this login is checked by, and what it may send. Who does not exist, is locked, or has another kind of hash gets a decoy,
     /// after the same work: a verifier is made of a password in every case, since some are stored in clear.
-    pub(crate) async fn recall(&self, login: &str) -> Result<Recalled, Refusal> {
-        let (canonical, found) = match account(&self.store, login).await? {
+    pub(crate) async fn recall(&self, login: &str) -> Result<(Recalled, Limits), Refusal> {
+        let account = account(&self.store, login).await?;
+        let limits = account.as_ref().map(|account| account.limits).unwrap_or_default();
+        let (canonical, found) = match account {
             None => (login.to_owned(), Err("unknown login")),
-            Some(Account { login, password }) => match usable(password) {
+            Some(Account { login, password, .. }) => match usable(password) {
                 Ok(stored) => (login, Ok(scheme::scram(stored.expose_secret()).map_err(HashError::from)?)),
                 Err(Refusal::Locked) => (login, Err("the account is locked")),
                 Err(_) => (login, Err("the account has no password")),
@@ -128,15 +131,15 @@ impl Passwords {
         if refused.is_none() {
             self.decoys.remember(verifier.iterations);
         }
-        Ok(Recalled { login: canonical, verifier, refused })
+        Ok((Recalled { login: canonical, verifier, refused }, limits))
     }
 
-    /// The login of a client that has proven by other means than a password to be each of these: the first that is an
-    /// account. One without a password will do, a locked one will not.
-    pub(crate) async fn admit(&self, names: &[String]) -> Result<String, Refusal> {
+    /// Lets a client in that has proven by other means than a password to be each of these: as the first that is an account. One without a password will do, a locked one will not.
+    pub(crate) async fn admit(&self, names: &[String]) -> Result<Admitted, Refusal> {
         for name in names {
-            if let Some(Account { login, password }) = account(&self.store, name).await? {
-                return if is_locked(password) { Err(Refusal::Locked) } else { Ok(login) };
+            if let Some(Account { login, password, limits }) = account(&self.store, name).await? {
+                let admitted = Admitted { login: login.into(), limits };
+                return if is_locked(password) { Err(Refusal::Locked) } else { Ok(admitted) };
             }
         }
         Err(Refusal::UnknownLogin)
@@ -144,7 +147,7 @@ impl Passwords {
 
     /// Takes the time that a wrong password takes. Whatever comes out the answer is no, unless nothing comes out: then
     /// it is the one that a login that exists would get, so that overload does not tell which logins exist.
-    async fn pretend(&self, credentials: &Credentials, refusal: Refusal) -> Result<Arc<str>, Refusal> {
+    async fn pretend(&self, credentials: &Credentials, refusal: Refusal) -> Result<Admitted, Refusal> {
         let decoy = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.hashing.verify(decoy, credentials.password.clone()).await?;
         Err(refusal)

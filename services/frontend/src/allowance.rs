@@ -1,6 +1,10 @@
-//! How much a login may send, counted over all pods: messages, at DATA, and recipients, at RCPT.
+//! How much a login may send, counted over all pods: messages, at DATA, and recipients, at RCPT. What the auth service says
+//! of one account goes before what the configuration says of all.
+
+use std::time::Duration;
 
 use staffetta_config::Frontend;
+use staffetta_proto::auth::v1::authenticate_response::{Allowance as Said, Limits as Told};
 use staffetta_queue::{Queue, Rate};
 
 use crate::advance::Advance;
@@ -13,11 +17,16 @@ pub(crate) struct Allowance {
     standard: Limits,
 }
 
+/// The time of a number without one.
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// What one login may send; absent: as much as it likes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    pub(crate) messages: Option<Rate>,
-    pub(crate) recipients: Option<Rate>,
+    messages: Option<Rate>,
+    recipients: Option<Rate>,
+    /// Octets of its largest message, if those of the listener are too many.
+    pub(crate) size: Option<u64>,
 }
 
 impl Allowance {
@@ -25,13 +34,26 @@ impl Allowance {
         Self {
             messages: Quota::new(queue, "message"),
             recipients: Advance::new(queue, "recipient"),
-            standard: Limits { messages: frontend.messages_per_login, recipients: frontend.recipients_per_login },
+            standard: Limits {
+                messages: frontend.messages_per_login,
+                recipients: frontend.recipients_per_login,
+                size: None,
+            },
         }
     }
 
-    /// May the login send one more message? It counts from now on.
-    pub(crate) async fn message(&self, login: &str) -> bool {
-        let Some(rate) = self.standard.messages else { return true };
+    /// What holds for an account of which this is told.
+    pub(crate) fn limits(&self, told: Told) -> Limits {
+        Limits {
+            messages: rate(told.messages, self.standard.messages),
+            recipients: rate(told.recipients, self.standard.recipients),
+            size: told.size.filter(|octets| *octets > 0),
+        }
+    }
+
+    /// May the login send one more message? It counts from now on. `own`: what holds for it and not for all.
+    pub(crate) async fn message(&self, login: &str, own: Option<&Limits>) -> bool {
+        let Some(rate) = own.unwrap_or(&self.standard).messages else { return true };
         let granted = self.messages.acquire(login, rate).await;
         if !granted {
             self.messages.refused();
@@ -40,8 +62,8 @@ impl Allowance {
     }
 
     /// May it name one more recipient? He counts from now on. `ahead`: how many it has named behind him.
-    pub(crate) async fn recipient(&self, login: &str, ahead: impl FnOnce() -> u32) -> bool {
-        let Some(rate) = self.standard.recipients else { return true };
+    pub(crate) async fn recipient(&self, login: &str, own: Option<&Limits>, ahead: impl FnOnce() -> u32) -> bool {
+        let Some(rate) = own.unwrap_or(&self.standard).recipients else { return true };
         let granted = self.recipients.acquire(login, rate, ahead).await;
         if !granted {
             self.recipients.refused();
@@ -57,5 +79,39 @@ impl Allowance {
     /// Gives back what is left, when no session is.
     pub(crate) async fn end(&self) {
         self.recipients.end().await;
+    }
+}
+
+/// What is said of one account, or what holds for all.
+fn rate(said: Option<Said>, standard: Option<Rate>) -> Option<Rate> {
+    match said {
+        None => standard,
+        Some(Said { count: 0, .. }) => None,
+        Some(Said { count, period: 0 }) => Some(Rate { count, per: standard.map_or(HOUR, |rate| rate.per) }),
+        Some(Said { count, period }) => Some(Rate { count, per: Duration::from_millis(period) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_an_account_goes_before_what_holds_for_all() {
+        let day = Duration::from_secs(24 * 3600);
+        let standard = Some(Rate { count: 10, per: day });
+        for (said, all, expected) in [
+            (None, None, None),
+            (None, standard, standard),
+            (Some((0, 0)), standard, None),
+            (Some((0, 5)), standard, None),
+            (Some((7, 0)), standard, Some(Rate { count: 7, per: day })),
+            (Some((7, 0)), None, Some(Rate { count: 7, per: HOUR })),
+            (Some((7, 60_000)), standard, Some(Rate { count: 7, per: Duration::from_secs(60) })),
+            (Some((7, 60_000)), None, Some(Rate { count: 7, per: Duration::from_secs(60) })),
+        ] {
+            let said = said.map(|(count, period)| Said { count, period });
+            assert_eq!(rate(said, all), expected, "{said:?} {all:?}");
+        }
     }
 }

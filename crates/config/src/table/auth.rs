@@ -114,7 +114,11 @@ settings! {
         /// Gives the canonical `login` and the `password` hash for `:login`; no row is no such account. Hashes are
         /// `{ARGON2ID}`, `{ARGON2I}`, `{BLF-CRYPT}`, `{SHA512-CRYPT}`, `{SHA256-CRYPT}`, `{SCRAM-SHA-256}`, `{PBKDF2}`,
         /// or begin with `$`. Of old tables, `{SSHA512}`, `{SSHA256}`, `{SSHA}`, `{SMD5}`, `{SHA512}`, `{SHA256}`,
-        /// `{SHA}`, `{MD5-CRYPT}`, `{LDAP-MD5}` and `{PLAIN-MD5}` are taken as well, and `{PLAIN}`.
+        /// `{SHA}`, `{MD5-CRYPT}`, `{LDAP-MD5}` and `{PLAIN-MD5}` are taken as well, and `{PLAIN}`. Three more columns may
+        /// say what the account may send: `message_limit` and `recipient_limit` go before `frontend.messages_per_login` and
+        /// `recipients_per_login`, as `500/1h`, as a number in the time that those have (or an hour), or as `unlimited`;
+        /// `size_limit`, in octets or as `10MiB`, holds where it is below `frontend.size_limit`. NULL and what cannot be
+        /// read (0 is such a value, and logged) leave it at the configuration's. They are kept with the login for `cache_ttl`.
         value password_query: String as Query<'l'> =
             "SELECT email AS login, password FROM virtual_users WHERE email = :login",
         /// Gives a row with `login` for every account that may send as `:sender`, or as anybody of its `:domain`; one

@@ -17,6 +17,7 @@ pub(crate) use self::pool::{Pool, SqliteFile, each};
 pub use self::query::QueryError;
 use self::query::{Kind, Query, Values};
 use crate::BackendProblem;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 
 /// Connections of one process to the database.
@@ -103,6 +104,8 @@ pub(crate) struct Account {
     pub(crate) login: String,
     /// With its scheme; absent: no login is possible.
     pub(crate) password: Option<secrecy::SecretString>,
+    /// What it may send, if the query says so.
+    pub(crate) limits: Limits,
 }
 
 /// The database and the four queries, shared by all calls.
@@ -147,9 +150,10 @@ impl Store {
             return Err(StoreError::Ambiguous);
         }
         let Some(row) = rows.pop() else { return Ok(None) };
-        let [found, password] = <[Option<String>; 2]>::try_from(row).unwrap_or_default();
-        let found = found.filter(|found| means(login, found));
-        Ok(found.map(|login| Account { login, password: password.map(Into::into) }))
+        let [found, password, messages, recipients, size] = <[Option<String>; 5]>::try_from(row).unwrap_or_default();
+        let Some(found) = found.filter(|found| means(login, found)) else { return Ok(None) };
+        let limits = Limits::read(&found, [messages, recipients, size]);
+        Ok(Some(Account { login: found, password: password.map(Into::into), limits }))
     }
 
     /// The logins that own this sender, as the back end spells them.

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::lexer::{Piece, pieces};
+use crate::limits;
 
 /// Whose SQL it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,16 @@ impl Kind {
             Self::Password => &["login", "password"],
             Self::Sender => &["login"],
             Self::Domain | Self::Recipient => &[],
+        }
+    }
+}
+
+impl Kind {
+    /// The columns that may be there beside, by name; of what type does not matter.
+    pub(crate) fn optional(self) -> &'static [&'static str] {
+        match self {
+            Self::Password => &limits::COLUMNS,
+            Self::Sender | Self::Domain | Self::Recipient => &[],
         }
     }
 }

@@ -139,7 +139,7 @@ impl Dialog<'_> {
     async fn count(&self, input: &[u8]) -> Answer<Refused> {
         let Some(login) = self.session.login() else { return Answer::Proceed };
         let ahead = || u32::try_from(self.session.recipients_ahead(input).take(AHEAD).count()).unwrap_or_default();
-        if Box::pin(self.door.shared.allowance.recipient(login, ahead)).await {
+        if Box::pin(self.door.shared.allowance.recipient(login, self.limits.as_deref(), ahead)).await {
             return Answer::Proceed;
         }
         Answer::Refuse(Reply::too_many_recipients_of(login), Refused::TooManyRecipients)
@@ -182,7 +182,7 @@ impl Dialog<'_> {
     /// Has the login sent as much as it may?
     async fn over_quota(&self) -> Option<Answer<Refused>> {
         let login = self.session.login()?;
-        let granted = Box::pin(self.door.shared.allowance.message(login)).await;
+        let granted = Box::pin(self.door.shared.allowance.message(login, self.limits.as_deref())).await;
         (!granted).then(|| Answer::Refuse(Reply::too_much_mail(login), Refused::TooMuchMail))
     }
 

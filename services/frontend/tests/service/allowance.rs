@@ -99,3 +99,41 @@ async fn those_who_did_not_log_in_are_not_counted() {
     let own = ("RCPT TO:<john@example.org>", "250 2.1.5");
     client.expect(&[("MAIL FROM:<a@b.test>", "250 "), own, own, own]).await;
 }
+
+const LISA: (&str, &str) = ("AUTH PLAIN AGxpc2FAZXhhbXBsZS5vcmcAbW9vbmxpZ2h0", "235 ");
+
+/// Three messages, six recipients, 2,000 octets.
+#[tokio::test]
+async fn what_is_said_of_an_account_goes_before_the_file() {
+    let world = World::start("messages_per_login = \"1/1h\"\nrecipients_per_login = \"100/1h\"").await;
+    let mut lisa = Client::encrypted(world.submission, &world.ca).await;
+    assert!(lisa.say("EHLO client.test").await.contains("SIZE 41943040\r\n"), "before it is known who comes");
+    lisa.expect(&[LISA]).await;
+    assert!(lisa.say("EHLO client.test").await.contains("SIZE 2000\r\n"));
+    let large = format!("Subject: x\r\n\r\n{}\r\n.", "x".repeat(900) + "\r\n" + &"y".repeat(900) + "\r\n" + &"z".repeat(900));
+    let mail = ("MAIL FROM:<lisa@example.org>", "250 ");
+    lisa.expect(&[("MAIL FROM:<lisa@example.org> SIZE=2001", "552 5.3.4 ")]).await;
+    lisa.expect(&[mail, RCPT, ("DATA", "354 "), (&large, "552 5.3.4 ")]).await;
+    lisa.expect(&[mail, RCPT, RCPT]).await;
+    lisa.expect(&CONTENT).await;
+    lisa.expect(&[("MAIL FROM:<lisa@example.org> SIZE=2000", "250 "), RCPT, RCPT]).await;
+    lisa.expect(&CONTENT).await;
+    lisa.expect(&[mail, RCPT, ("DATA", "450 4.7.1 Error: too much mail from lisa@example.org\r\n")]).await;
+    lisa.expect(&[("RCPT TO:<b@example.com>", "450 4.7.1 Error: too many recipients from lisa@example.org\r\n")]).await;
+    // The configuration's hold for everybody else.
+    let mut john = log_in(&world).await;
+    assert!(john.say("EHLO client.test").await.contains("SIZE 41943040\r\n"));
+    john.expect(&[MAIL, RCPT, ("DATA", "354 "), (&large, "250 ")]).await;
+    john.expect(&[MAIL, RCPT, ("DATA", "450 4.7.1 Error: too much mail from john@example.org\r\n")]).await;
+}
+
+#[tokio::test]
+async fn limits_of_an_account_end_with_its_login() {
+    let world = World::start("xclient_from = [\"127.0.0.1/32\"]").await;
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    client.expect(&[LISA]).await;
+    assert!(client.say("EHLO client.test").await.contains("SIZE 2000\r\n"));
+    client.expect(&[("XCLIENT LOGIN=john@example.org", "220 ")]).await;
+    assert!(client.say("EHLO client.test").await.contains("SIZE 41943040\r\n"));
+    client.expect(&[MAIL, RCPT, RCPT, RCPT, RCPT, RCPT, RCPT]).await;
+}
