@@ -15,7 +15,7 @@ use crate::directory::{Directory, Logins};
 use crate::dovecot::{Relay, Told};
 use crate::limits::Limits;
 use crate::metrics::{AuthResult, Metrics};
-use crate::passwords::{Passwords, Refusal};
+use crate::passwords::{Known, Passwords, Refusal};
 use crate::sasl::{self, Bearer, Credentials, Mechanism, Message, Step};
 use crate::text::Printable;
 
@@ -36,8 +36,8 @@ struct Ours {
     mechanism: Box<dyn Mechanism>,
     passwords: Arc<Passwords>,
     bearers: Option<Arc<Bearers>>,
-    /// What the login may send that the mechanism is about to accept.
-    limits: Limits,
+    /// What is known of the login that the mechanism is about to accept.
+    known: Known,
 }
 
 /// Who asks, and how.
@@ -73,7 +73,7 @@ impl Exchange {
                 Some(mut mechanism) => {
                     let step = mechanism.begin(initial);
                     let (passwords, bearers) = (Arc::clone(passwords), bearers.clone());
-                    context.perform(Ours { mechanism, passwords, bearers, limits: Limits::default() }, step).await
+                    context.perform(Ours { mechanism, passwords, bearers, known: Known::default() }, step).await
                 }
                 None => Progress::Closed(context.refused(Reason::Mechanism, "", "unknown mechanism")),
             },
@@ -101,8 +101,8 @@ impl Context {
     async fn perform(self, mut ours: Ours, mut step: Step) -> Progress {
         if let Step::Recall(login) = step {
             step = match ours.passwords.recall(&login).await {
-                Ok((recalled, limits)) => {
-                    ours.limits = limits;
+                Ok((recalled, known)) => {
+                    ours.known = known;
                     ours.mechanism.recall(recalled)
                 }
                 Err(refusal) => return Progress::Closed(self.refused(reason(&refusal), &login, &refusal.to_string())),
@@ -122,7 +122,12 @@ impl Context {
                 Progress::Open(Exchange { side: Side::Ours(ours), context: self }, response(Reply::Challenge(text)))
             }
             Step::Verify(credentials) => Progress::Closed(self.verify(&ours.passwords, &credentials).await),
-            Step::Accept(login) => Progress::Closed(self.accepted(&login, ours.limits)),
+            Step::Accept(login) => {
+                if let Some(scheme) = ours.known.scheme {
+                    self.metrics.proven(scheme);
+                }
+                Progress::Closed(self.accepted(&login, ours.known.limits))
+            }
             Step::Admit(names) => Progress::Closed(self.admit(&ours.passwords, &names).await),
             // It has been given what it asked for.
             Step::Recall(_) | Step::Redeem(_) => Progress::Closed(self.refused(Reason::Temporary, "", "asked twice")),
@@ -138,7 +143,7 @@ impl Context {
         let bearers = ours.bearers.as_ref().ok_or("nothing says how a token is checked")?;
         match bearers.redeem(bearer, ours.passwords.store()).await {
             Ok(admitted) => {
-                ours.limits = admitted.limits;
+                ours.known.limits = admitted.limits;
                 Ok(Step::Accept(admitted.login.to_string()))
             }
             Err(refusal) => match bearers.denied(bearer, &refusal) {

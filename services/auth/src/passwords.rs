@@ -51,6 +51,21 @@ impl Refusal {
     }
 }
 
+/// What is known of an account beside its verifier.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) limits: Limits,
+    /// Under what its password is stored.
+    pub(crate) scheme: Option<&'static str>,
+}
+
+impl Known {
+    fn of(account: &Account) -> Self {
+        let stored = account.password.as_ref().map(|stored| scheme::check(stored.expose_secret()));
+        Self { limits: account.limits, scheme: stored.and_then(Result::ok).map(|demand| demand.scheme) }
+    }
+}
+
 /// The accounts of a database.
 pub(crate) struct Passwords {
     store: Store,
@@ -101,14 +116,18 @@ impl Passwords {
         if demand.slow {
             self.remember(stored);
         }
-        if right { Ok(Admitted { login: login.into(), limits }) } else { Err(Refusal::WrongPassword) }
+        if !right {
+            return Err(Refusal::WrongPassword);
+        }
+        self.metrics.proven(demand.scheme);
+        Ok(Admitted { login: login.into(), limits })
     }
 
     /// What a proof by this login is checked by, and what it may send. Who does not exist, is locked, or has another kind of hash gets a decoy,
     /// after the same work: a verifier is made of a password in every case, since some are stored in clear.
-    pub(crate) async fn recall(&self, login: &str) -> Result<(Recalled, Limits), Refusal> {
+    pub(crate) async fn recall(&self, login: &str) -> Result<(Recalled, Known), Refusal> {
         let account = account(&self.store, login).await?;
-        let limits = account.as_ref().map(|account| account.limits).unwrap_or_default();
+        let known = account.as_ref().map(Known::of).unwrap_or_default();
         let (canonical, found) = match account {
             None => (login.to_owned(), Err("unknown login")),
             Some(Account { login, password, .. }) => match usable(password) {
@@ -131,7 +150,7 @@ impl Passwords {
         if refused.is_none() {
             self.decoys.remember(verifier.iterations);
         }
-        Ok((Recalled { login: canonical, verifier, refused }, limits))
+        Ok((Recalled { login: canonical, verifier, refused }, known))
     }
 
     /// Lets a client in that has proven by other means than a password to be each of these: as the first that is an account. One without a password will do, a locked one will not.
