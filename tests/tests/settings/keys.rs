@@ -80,6 +80,7 @@ const KEYS: &[(&str, Test)] = &[
     ("auth.oauth.login_claim", (OAUTH, "the_claim_of_the_file_is_the_login")),
     ("auth.oauth.scope", SIGNED),
     ("auth.sql.url", (AUTH, "a_back_end_that_is_not_there_yet_is_waited_for")),
+    ("auth.sql.schema", ("services/auth/tests/backends/main.rs", "sqlite_passes")),
     ("auth.sql.password_query", QUERIES),
     ("auth.sql.sender_query", QUERIES),
     ("auth.sql.domain_query", QUERIES),

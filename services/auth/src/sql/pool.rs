@@ -262,6 +262,9 @@ impl TextRow for MySqlRow {
     }
 
     fn any(&self, column: &str) -> Option<String> {
+        if let Ok(octets) = self.try_get::<Option<Vec<u8>>, _>(column) {
+            return octets.map(|octets| String::from_utf8(octets).unwrap_or_else(|_| OTHER.to_owned()));
+        }
         first!(self, column, String, i64, u64)
     }
 }
