@@ -185,6 +185,18 @@ pub(crate) fn needs_auth(config: &Config) -> bool {
     frontend.relay_domains_from_auth || frontend.listener.iter().any(|l| l.tls != ListenerTls::Off)
 }
 
+/// Whom the policy asks for what of a sender address.
+fn sender_login(choice: staffetta_config::SenderLogin) -> relay::SenderLogin {
+    use staffetta_config::SenderLogin::{Authenticated, Mismatch, Off, On, Unauthenticated};
+    relay::SenderLogin {
+        authenticated: matches!(choice, On | Mismatch | Authenticated),
+        unauthenticated: match choice {
+            Mismatch | Unauthenticated => true,
+            On | Off | Authenticated => false,
+        },
+    }
+}
+
 /// Takes as many file descriptors as the system gives, and warns if that is not enough for all connections.
 pub(crate) fn raise_descriptor_limit(connections: u32) {
     let mut limit = getrlimit(Resource::Nofile);
@@ -282,7 +294,7 @@ fn rules(config: &Config) -> Rules {
         verify_recipients: frontend.verify_recipients,
         reject_unknown_recipient_domain: frontend.reject_unknown_recipient_domain,
         routed_domains: explicit.collect(),
-        sender_must_match_login: frontend.sender_must_match_login,
+        sender_login: sender_login(frontend.sender_must_match_login),
         postmaster: Postmaster { hostname: config.hostname.clone(), destination: frontend.postmaster.clone() },
     }
 }

@@ -313,6 +313,11 @@ impl Reply {
         Self::new(535, Status::new(5, 7, 8), format!("Error: authentication failed: {reason}"))
     }
 
+    /// A sender that has an owner, named by who did not log in.
+    pub fn sender_not_logged_in(sender: &str) -> Self {
+        Self::new(553, Status::new(5, 7, 1), format!("<{sender}>: Sender address rejected: not logged in"))
+    }
+
     /// More messages than this client or login may send.
     pub fn too_much_mail(client: &str) -> Self {
         Self::new(450, Status::new(4, 7, 1), format!("Error: too much mail from {client}"))
@@ -338,11 +343,6 @@ impl Reply {
     pub fn author_not_owned(author: &str, login: &str) -> Self {
         let text = format!("<{author}>: From header rejected: not owned by user {login}");
         Self::new(553, Status::new(5, 7, 1), text)
-    }
-
-    /// The sender address has an owner, and the client did not log in.
-    pub fn sender_not_logged_in(sender: &str) -> Self {
-        Self::new(553, Status::new(5, 7, 1), format!("<{sender}>: Sender address rejected: not logged in"))
     }
 
     /// A sender without a full domain.
