@@ -446,3 +446,38 @@ async fn a_check_says_what_is_wrong_with_keys_and_provider() {
     nobody.auth.mechanisms = vec![staffetta_config::Mechanism::Plain];
     assert_eq!(check(&nobody).await, "", "without the mechanisms nothing is asked");
 }
+
+#[tokio::test]
+async fn metrics_show_what_the_provider_was_asked() {
+    let _guard = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "error", "auth").unwrap();
+    let scene = Scene::new().await;
+    scene.says(&json!({"active": true, "username": JOHN, "email": JOHN, "exp": now() + 600}));
+    let world = start(scene.by_introspection("cache_ttl = \"1h\"")).await;
+    let asked = async |result: &str| {
+        let metrics = world.http("/metrics").await;
+        let line = format!("staffetta_auth_provider_requests_total{{result=\"{result}\"}} ");
+        metrics.lines().find_map(|each| each.strip_prefix(&line)).unwrap().to_owned()
+    };
+    assert_eq!((asked("answered").await, asked("failed").await), ("0".to_owned(), "0".to_owned()), "from the start");
+    assert_eq!(bearer(&world, "one").await, is(JOHN));
+    assert_eq!(bearer(&world, "one").await, is(JOHN));
+    assert_eq!(
+        (asked("answered").await, asked("failed").await),
+        ("1".to_owned(), "0".to_owned()),
+        "the second was kept"
+    );
+    scene.provider.answer(INTROSPECT, "503 Sorry", "");
+    assert_eq!(bearer(&world, "two").await, TEMPORARY);
+    assert_eq!((asked("answered").await, asked("failed").await), ("1".to_owned(), "1".to_owned()));
+    let metrics = world.http("/metrics").await;
+    assert!(
+        metrics.contains("staffetta_auth_results_total{mechanism=\"OAUTHBEARER\",result=\"success\"} 2"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("staffetta_auth_results_total{mechanism=\"OAUTHBEARER\",result=\"temporary\"} 1"),
+        "{metrics}"
+    );
+    assert!(!metrics.contains("john"), "{metrics}");
+    world.stop().await;
+}

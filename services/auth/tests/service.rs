@@ -53,13 +53,6 @@ fn success() -> Outcome {
 }
 
 #[tokio::test]
-async fn sqlite_is_a_back_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = url(folder.path());
-    common::contract(&url, async |sql| execute(&url, sql).await).await;
-}
-
-#[tokio::test]
 async fn a_login_is_tried_as_a_client_would_try_it_and_the_reason_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let url = john(folder.path()).await;
