@@ -30,6 +30,14 @@ pub(crate) struct Advance {
     blocks: Mutex<Blocks>,
 }
 
+/// A token that is not here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    rate: Rate,
+    /// A block may be asked for.
+    alone: bool,
+}
+
 /// What is left of blocks.
 #[derive(Default)]
 struct Blocks(HashMap<Box<str>, Block>);
@@ -48,11 +56,18 @@ impl Advance {
         Self { quota: Quota::new(queue, scope), blocks: Mutex::default() }
     }
 
+    /// Draws one of `who`'s tokens that are here; else there is a wish to be fulfilled.
+    pub(crate) fn draw(&self, who: &str, rate: Rate) -> Result<(), Wish> {
+        match self.blocks().draw(who, rate, Instant::now()) {
+            None => Ok(()),
+            Some(alone) => Err(Wish { rate, alone }),
+        }
+    }
+
     /// Takes one of `who`'s tokens, if there is one. `ahead`: how many more are about to be asked for.
-    pub(crate) async fn acquire(&self, who: &str, rate: Rate, ahead: impl FnOnce() -> u32) -> bool {
-        let now = Instant::now();
-        let Some(alone) = self.blocks().draw(who, rate, now) else { return true };
-        let wanted = if alone { block(rate).max(ahead().saturating_add(1)) } else { 1 };
+    pub(crate) async fn acquire(&self, who: &str, wish: Wish, ahead: u32) -> bool {
+        let Wish { rate, alone } = wish;
+        let wanted = if alone { block(rate).max(ahead.saturating_add(1)) } else { 1 };
         let granted = self.quota.take(who, rate, wanted).await;
         if alone {
             self.blocks().put(who, granted.saturating_sub(1));

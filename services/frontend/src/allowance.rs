@@ -7,7 +7,7 @@ use staffetta_config::Frontend;
 use staffetta_proto::auth::v1::authenticate_response::{Allowance as Said, Limits as Told};
 use staffetta_queue::{Queue, Rate};
 
-use crate::advance::Advance;
+use crate::advance::{Advance, Wish};
 use crate::quota::Quota;
 
 /// What is counted for logins.
@@ -61,10 +61,15 @@ impl Allowance {
         granted
     }
 
-    /// May it name one more recipient? He counts from now on. `ahead`: how many it has named behind him.
-    pub(crate) async fn recipient(&self, login: &str, own: Option<&Limits>, ahead: impl FnOnce() -> u32) -> bool {
-        let Some(rate) = own.unwrap_or(&self.standard).recipients else { return true };
-        let granted = self.recipients.acquire(login, rate, ahead).await;
+    /// May it name one more recipient, as far as that is known here? Then he counts from now on; else ask.
+    pub(crate) fn recipient_at_hand(&self, login: &str, own: Option<&Limits>) -> Result<(), Wish> {
+        let Some(rate) = own.unwrap_or(&self.standard).recipients else { return Ok(()) };
+        self.recipients.draw(login, rate)
+    }
+
+    /// May it name the recipient? `ahead`: how many it has named behind him.
+    pub(crate) async fn recipient(&self, login: &str, wish: Wish, ahead: u32) -> bool {
+        let granted = self.recipients.acquire(login, wish, ahead).await;
         if !granted {
             self.recipients.refused();
         }

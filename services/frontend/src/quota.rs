@@ -82,12 +82,14 @@ pub(crate) struct Buckets {
 impl Buckets {
     /// Takes up to so many tokens; says how many there were.
     pub(crate) fn take(&mut self, who: &str, rate: Rate, tokens: u32, now: Instant) -> u32 {
-        let full_at = self.full_at.get(who).map_or(now, |at| (*at).clamp(now, now + rate.per));
+        let stored = self.full_at.get(who).copied();
+        let full_at = stored.map_or(now, |at| at.clamp(now, now + rate.per));
         let interval = interval(rate);
         // Rounded down: of seven in an hour the seventh must not miss some nanoseconds.
         let there = (now + rate.per - full_at).as_nanos() / interval.as_nanos();
         let taken = u32::try_from(there).unwrap_or(u32::MAX).min(rate.count).min(tokens);
-        if taken > 0 {
+        // What was empty for longer than a bucket lasts now had another size: from here on it fills as this one does.
+        if taken > 0 || stored.is_some_and(|stored| stored > full_at) {
             if self.full_at.len() >= BUCKETS && !self.full_at.contains_key(who) {
                 self.make_room(now);
             }
@@ -155,7 +157,12 @@ mod tests {
         assert_eq!(buckets.take("a", rate(100), u32::MAX, now), 50, "half of the time is left, at another pace");
         assert_eq!(buckets.take("a", rate(1000), 1, now), 0);
         let short = Rate { count: 10, per: Duration::from_secs(1) };
-        assert_eq!(buckets.take("a", short, 1, now + Duration::from_millis(150)), 1, "nothing lasts longer than a bucket");
+        assert_eq!(buckets.take("a", short, 1, now), 0, "it was empty");
+        assert_eq!(
+            buckets.take("a", short, 9, now + Duration::from_millis(150)),
+            1,
+            "and does not stay so for an hour"
+        );
     }
 
     #[test]

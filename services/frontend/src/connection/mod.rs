@@ -63,7 +63,7 @@ struct Dialog<'a> {
     /// The mechanism of an authentication that has no result yet.
     attempt: Option<String>,
     /// The mechanism of the login.
-    mechanism: Option<String>,
+    mechanism: Option<Box<str>>,
     /// What its account may send, if that is its own.
     limits: Option<Box<Limits>>,
     /// The message that comes in.

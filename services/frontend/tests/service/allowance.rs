@@ -35,7 +35,7 @@ async fn left(world: &World) -> u32 {
 
 #[tokio::test]
 async fn a_login_names_no_more_recipients_than_it_may() {
-    let world = World::start("recipients_per_login = \"4/1h\"\nerror_limit = 3").await;
+    let world = World::start_process("recipients_per_login = \"4/1h\"\nerror_limit = 3", "level = \"error\"").await;
     let mut client = log_in(&world).await;
     client.expect(&[MAIL, RCPT, ("RCPT TO:<nobody@null.test>", "556 "), RCPT]).await;
     client.expect(&[("VRFY lisa@example.com", "252 ")]).await;
@@ -54,7 +54,7 @@ async fn a_login_names_no_more_recipients_than_it_may() {
 
 #[tokio::test]
 async fn without_redis_a_pod_counts_what_it_has_granted() {
-    let mut world = World::start("recipients_per_login = \"4/1h\"").await;
+    let mut world = World::start_process("recipients_per_login = \"4/1h\"", "level = \"error\"").await;
     let mut client = log_in(&world).await;
     client.expect(&[MAIL, RCPT, RCPT]).await;
     world.redis.kill().unwrap();
@@ -110,7 +110,8 @@ async fn what_is_said_of_an_account_goes_before_the_file() {
     assert!(lisa.say("EHLO client.test").await.contains("SIZE 41943040\r\n"), "before it is known who comes");
     lisa.expect(&[LISA]).await;
     assert!(lisa.say("EHLO client.test").await.contains("SIZE 2000\r\n"));
-    let large = format!("Subject: x\r\n\r\n{}\r\n.", "x".repeat(900) + "\r\n" + &"y".repeat(900) + "\r\n" + &"z".repeat(900));
+    let large =
+        format!("Subject: x\r\n\r\n{}\r\n.", "x".repeat(900) + "\r\n" + &"y".repeat(900) + "\r\n" + &"z".repeat(900));
     let mail = ("MAIL FROM:<lisa@example.org>", "250 ");
     lisa.expect(&[("MAIL FROM:<lisa@example.org> SIZE=2001", "552 5.3.4 ")]).await;
     lisa.expect(&[mail, RCPT, ("DATA", "354 "), (&large, "552 5.3.4 ")]).await;
