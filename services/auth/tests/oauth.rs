@@ -447,6 +447,24 @@ async fn a_check_says_what_is_wrong_with_keys_and_provider() {
     assert_eq!(check(&nobody).await, "", "without the mechanisms nothing is asked");
 }
 
+/// Also from the cache.
+#[tokio::test]
+async fn a_token_brings_the_limits_of_its_account() {
+    let scene = Scene::new().await;
+    scene.says(&json!({"active": true, "email": JOHN, "exp": now() + 600}));
+    let mut config = scene.by_introspection("cache_ttl = \"1h\"");
+    let query = "SELECT email AS login, password, '7/1h' AS message_limit FROM virtual_users WHERE email = :login";
+    query.clone_into(&mut config.auth.sql.password_query);
+    let world = start(config).await;
+    for _ in 0..2 {
+        let message = b"n,,\x01auth=Bearer one\x01\x01";
+        let limits = world.limits_by("OAUTHBEARER", message, client("192.0.2.1"), |_| Vec::new()).await.unwrap();
+        assert_eq!(limits.messages.map(|limit| (limit.count, limit.period)), Some((7, 3_600_000)));
+    }
+    assert_eq!(scene.asked(), 1);
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn metrics_show_what_the_provider_was_asked() {
     let _guard = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "error", "auth").unwrap();

@@ -1,9 +1,11 @@
 //! What a database does beside, with the operator's own queries.
 
 use staffetta_auth::{Allowance, Server};
+use staffetta_config::Mechanism;
+use staffetta_proto::auth::v1::Client;
 use staffetta_proto::auth::v1::authenticate_response::{Allowance as Said, Limits, Reason};
 
-use crate::common::{BAD, Outcome};
+use crate::common::{BAD, Outcome, World, client, scram};
 use crate::peer::Database;
 
 const JOHN: &str = "john@example.org";
@@ -82,6 +84,16 @@ pub(crate) async fn limits_of_one_account(peer: &mut impl Database) {
     let empty = Limits { messages: None, recipients: said(2, 0), size: Some(3) };
     assert_eq!(world.limits("empty@example.org", "x").await, Some(empty));
     assert_eq!(world.plain(JOHN, "x").await, BAD);
+    let first = format!("n,,n={JOHN},r=rOprNGfwEbeRWgbNEkqO");
+    let proven = world.limits_by("SCRAM-SHA-256", first.as_bytes(), client("192.0.2.1"), scram(JOHN, "summersun"));
+    assert_eq!(proven.await, Some(all));
+    world.stop().await;
+    let mut config = peer.config("", &query("words AS message_limit, usual AS recipient_limit, large AS size_limit"));
+    config.auth.mechanisms.push(Mechanism::External);
+    let world = World::start(config).await;
+    world.until_ready(true).await;
+    let certified = Client { certified: vec![JOHN.to_owned()], ..client("192.0.2.1") };
+    assert_eq!(world.limits_by("EXTERNAL", b"", certified, |_| Vec::new()).await, Some(all));
     world.stop().await;
 
     let world = peer.world_with(&query("small AS message_limit, odd AS recipient_limit, words AS size_limit")).await;
@@ -105,7 +117,7 @@ pub(crate) async fn limits_of_one_account(peer: &mut impl Database) {
 
 /// They are as old as the login in the cache, and end with it.
 async fn kept_with_the_login(peer: &mut impl Database, query: &str) {
-    let world = crate::common::World::start(peer.config("cache_ttl = \"1h\"", query)).await;
+    let world = World::start(peer.config("cache_ttl = \"1h\"", query)).await;
     world.until_ready(true).await;
     let messages = async || world.limits(JOHN, "summersun").await.and_then(|limits| limits.messages);
     let before = Some(Said { count: 500, period: 3_600_000 });

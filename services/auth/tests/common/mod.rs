@@ -186,9 +186,20 @@ impl World {
     /// What a login may send, if anything is said of it.
     pub(crate) async fn limits(&self, login: &str, password: &str) -> Option<Limits> {
         let initial = format!("\0{login}\0{password}");
-        match self.speak("PLAIN", Some(initial.as_bytes()), client("192.0.2.1"), |_| Vec::new()).await.unwrap() {
+        self.limits_by("PLAIN", initial.as_bytes(), client("192.0.2.1"), |_| Vec::new()).await
+    }
+
+    /// The same by another mechanism.
+    pub(crate) async fn limits_by(
+        &self,
+        mechanism: &str,
+        initial: &[u8],
+        client: Client,
+        answer: impl FnMut(&[u8]) -> Vec<u8>,
+    ) -> Option<Limits> {
+        match self.speak(mechanism, Some(initial), client, answer).await.unwrap() {
             Reply::Success(success) => success.limits,
-            end => panic!("{login}: {end:?}"),
+            end => panic!("{mechanism}: {end:?}"),
         }
     }
 
