@@ -38,6 +38,14 @@ pub(crate) struct Wish {
     alone: bool,
 }
 
+/// Somebody asks for a block. Dropped, whatever came of it: the next may.
+struct Question<'a> {
+    advance: &'a Advance,
+    who: &'a str,
+    /// For others.
+    left: u32,
+}
+
 /// What is left of blocks.
 #[derive(Default)]
 struct Blocks(HashMap<Box<str>, Block>);
@@ -67,11 +75,12 @@ impl Advance {
     /// Takes one of `who`'s tokens, if there is one. `ahead`: how many more are about to be asked for.
     pub(crate) async fn acquire(&self, who: &str, wish: Wish, ahead: u32) -> bool {
         let Wish { rate, alone } = wish;
-        let wanted = if alone { block(rate).max(ahead.saturating_add(1)) } else { 1 };
-        let granted = self.quota.take(who, rate, wanted).await;
-        if alone {
-            self.blocks().put(who, granted.saturating_sub(1));
+        if !alone {
+            return self.quota.take(who, rate, 1).await > 0;
         }
+        let mut question = Question { advance: self, who, left: 0 };
+        let granted = self.quota.take(who, rate, block(rate).max(ahead.saturating_add(1))).await;
+        question.left = granted.saturating_sub(1);
         granted > 0
     }
 
@@ -110,6 +119,12 @@ impl Advance {
 
     fn blocks(&self) -> MutexGuard<'_, Blocks> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.advance.blocks().put(self.who, self.left);
     }
 }
 

@@ -51,9 +51,13 @@ impl Allowance {
         }
     }
 
-    /// May the login send one more message? It counts from now on. `own`: what holds for it and not for all.
-    pub(crate) async fn message(&self, login: &str, own: Option<&Limits>) -> bool {
-        let Some(rate) = own.unwrap_or(&self.standard).messages else { return true };
+    /// How many messages a login may send. `own`: what holds for it and not for all.
+    pub(crate) fn messages(&self, own: Option<&Limits>) -> Option<Rate> {
+        own.unwrap_or(&self.standard).messages
+    }
+
+    /// May the login send one more message? It counts from now on.
+    pub(crate) async fn message(&self, login: &str, rate: Rate) -> bool {
         let granted = self.messages.acquire(login, rate).await;
         if !granted {
             self.messages.refused();

@@ -192,8 +192,9 @@ impl Dialog<'_> {
 
     /// Has the login sent as much as it may?
     async fn over_quota(&self) -> Option<Answer<Refused>> {
-        let login = self.session.login()?;
-        let granted = Box::pin(self.door.shared.allowance.message(login, self.limits.as_deref())).await;
+        let allowance = &self.door.shared.allowance;
+        let (login, rate) = self.session.login().zip(allowance.messages(self.limits.as_deref()))?;
+        let granted = Box::pin(allowance.message(login, rate)).await;
         (!granted).then(|| Answer::Refuse(Reply::too_much_mail(login), Refused::TooMuchMail))
     }
 
