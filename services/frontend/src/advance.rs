@@ -168,7 +168,14 @@ fn block(rate: Rate) -> u32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::pin::pin;
+
+    use futures_util::poll;
+    use staffetta_config::Config;
+    use staffetta_queue::server::LocalServer;
+
     use super::*;
 
     const RATE: Rate = Rate { count: 640, per: Duration::from_secs(3600) };
@@ -189,6 +196,27 @@ mod tests {
         assert_eq!([0; 3].map(|_| blocks.draw("a", RATE, now)), [None, None, Some(true)]);
         blocks.put("a", 0);
         assert_eq!(blocks.draw("a", RATE, now), Some(true), "an empty answer ends the question, too");
+    }
+
+    /// Its client has hung up, say.
+    #[tokio::test]
+    async fn a_question_that_is_given_up_lets_the_next_ask() {
+        let folder = tempfile::tempdir().unwrap();
+        let redis = LocalServer::start(folder.path()).unwrap();
+        let text = format!("hostname = \"mail.test\"\nredis.url = {:?}\n", redis.url());
+        let config = Config::parse(&text, "test.toml").unwrap();
+        let queue = Queue::open((&config).into(), tokio_util::sync::CancellationToken::new()).unwrap();
+        queue.ready(Duration::from_secs(30)).await.unwrap();
+        let advance = Advance::new(&queue, "recipient");
+        let wish = advance.draw("a", RATE).unwrap_err();
+        {
+            let mut asking = pin!(advance.acquire("a", wish, 0));
+            assert!(poll!(asking.as_mut()).is_pending());
+            assert!(!advance.draw("a", RATE).unwrap_err().alone);
+        }
+        let wish = advance.draw("a", RATE).unwrap_err();
+        assert!(wish.alone && advance.acquire("a", wish, 0).await);
+        assert!(advance.draw("a", RATE).is_ok());
     }
 
     #[test]
