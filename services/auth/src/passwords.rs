@@ -123,8 +123,9 @@ impl Passwords {
         Ok(Admitted { login: login.into(), limits })
     }
 
-    /// What a proof by this login is checked by, and what it may send. Who does not exist, is locked, or has another kind of hash gets a decoy,
-    /// after the same work: a verifier is made of a password in every case, since some are stored in clear.
+    /// What a proof by this login is checked by, and what it may send. Who does not exist, is locked, or has another
+    /// kind of hash gets a decoy, after the same work: a verifier is made of a password in every case, since some are
+    /// stored in clear.
     pub(crate) async fn recall(&self, login: &str) -> Result<(Recalled, Known), Refusal> {
         let account = account(&self.store, login).await?;
         let known = account.as_ref().map(Known::of).unwrap_or_default();
@@ -153,7 +154,8 @@ impl Passwords {
         Ok((Recalled { login: canonical, verifier, refused }, known))
     }
 
-    /// Lets a client in that has proven by other means than a password to be each of these: as the first that is an account. One without a password will do, a locked one will not.
+    /// Lets a client in that has proven by other means than a password to be each of these: as the first that is an
+    /// account. One without a password will do, a locked one will not.
     pub(crate) async fn admit(&self, names: &[String]) -> Result<Admitted, Refusal> {
         for name in names {
             if let Some(Account { login, password, limits }) = account(&self.store, name).await? {
