@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use staffetta_auth::{Trial, Verdict};
-use staffetta_config::{Backend, Service};
+use staffetta_auth::{Limits, Trial, Verdict};
+use staffetta_config::{Backend, ByteSize, Service};
 use staffetta_telemetry::printable;
 
 use crate::arguments::Auth;
@@ -26,13 +26,30 @@ pub(super) async fn run(auth: Auth) -> anyhow::Result<ExitCode> {
         Verdict::Temporary(detail) => ("temporary", Some(detail)),
     };
     if asked.json {
-        let Trial { login, scheme, .. } = &trial;
-        say(&json!({"login": login, "scheme": scheme, "result": result, "detail": detail}).to_string());
+        let Trial { login, scheme, limits, .. } = &trial;
+        let limits = json!({
+            "messages": limits.messages.map(|limit| limit.to_string()),
+            "recipients": limits.recipients.map(|limit| limit.to_string()),
+            "size": limits.size,
+        });
+        let line = json!({"login": login, "scheme": scheme, "limits": limits, "result": result, "detail": detail});
+        say(&line.to_string());
     } else {
         let login = trial.login.as_ref().unwrap_or(&asked.login);
         let scheme = trial.scheme.map(|scheme| format!(" (stored as {scheme})")).unwrap_or_default();
         let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
-        say(&printable(&format!("{login}: {result}{detail}{scheme}")));
+        let limits = limits(&trial.limits);
+        say(&printable(&format!("{login}: {result}{detail}{scheme}{limits}")));
     }
     Ok(if trial.verdict == Verdict::Accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the account may send, if that is its own.
+fn limits(limits: &Limits) -> String {
+    let said = [
+        limits.messages.map(|limit| format!("; messages {limit}")),
+        limits.recipients.map(|limit| format!("; recipients {limit}")),
+        limits.size.map(|octets| format!("; size {}", ByteSize(octets))),
+    ];
+    said.into_iter().flatten().collect()
 }

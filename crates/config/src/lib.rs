@@ -12,6 +12,7 @@ mod kind;
 mod problem;
 mod reader;
 mod reference;
+mod schema;
 mod settings;
 mod suggest;
 mod table;
@@ -25,8 +26,8 @@ pub use kind::{DovecotAddress, Fingerprint, HttpsUrl, KeySource, with_translated
 pub use problem::Errors;
 pub use table::{
     Auth, Backend, BareLf, ClientShown, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener,
-    ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth, Redis, Route, Rpc, Signature, Sni, Spool, Sql,
-    Timeouts, Tls,
+    ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth, Redis, Route, Rpc, Schema, SenderLogin, Signature,
+    Sni, Spool, Sql, Timeouts, Tls,
 };
 
 use kind::HostName;
@@ -203,7 +204,8 @@ impl Config {
 
     fn read_text(text: &str, variables: Vec<(String, String)>, service: Service) -> (Self, Reader) {
         let mut reader = Reader::new(text, variables, service);
-        let config: Self = reader.document(text);
+        let mut config: Self = reader.document(text);
+        schema::apply(&mut config.auth.sql, &reader);
         check::check(&config, &mut reader);
         (config, reader)
     }

@@ -61,7 +61,9 @@ fn key_section(key: &KeyEntry) -> String {
         text += &format!("- Allowed: {}.\n", key.allowed);
     }
     for (word, doc) in &key.words {
-        text += &format!("- `\"{word}\"`: {}", paragraph(doc));
+        // As it stands in the file.
+        let word = if word.parse::<bool>().is_ok() { (*word).to_owned() } else { format!("\"{word}\"") };
+        text += &format!("- `{word}`: {}", paragraph(doc));
     }
     if let Some(twin) = &key.twin {
         text += &format!("- A secret; its file: `{twin}`.\n");

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use secrecy::ExposeSecret as _;
 
 use crate::cache::{Right, Verified};
+use crate::limits::Admitted;
 use crate::metrics::Metrics;
 use crate::passwords::{account, is_locked};
 use crate::sasl::{Bearer, Denied};
@@ -68,8 +69,8 @@ impl Bearers {
         self.tokens.prepare();
     }
 
-    /// The login of this token, as the back end spells it.
-    pub(crate) async fn redeem(&self, bearer: &Bearer, store: &Store) -> Result<Arc<str>, Arc<Refusal>> {
+    /// Whom this token lets in.
+    pub(crate) async fn redeem(&self, bearer: &Bearer, store: &Store) -> Result<Admitted, Arc<Refusal>> {
         let token = bearer.token.expose_secret();
         if token.is_empty() {
             return Err(Arc::new(Refusal::Flaw(Flaw::Missing)));
@@ -77,25 +78,26 @@ impl Bearers {
         let key = self.verified.key([KIND, b"", token.as_bytes()]);
         let cached = self.verified.find(key.as_ref()).await;
         self.metrics.cache(cached.is_some());
-        let login = match cached {
-            Some(login) => login,
+        let admitted = match cached {
+            Some(admitted) => admitted,
             None => self.verified.verify_ending(key, || self.verify(token, store)).await?,
         };
-        let is_other = bearer.login.as_ref().is_some_and(|named| named.to_lowercase() != login.to_lowercase());
-        if is_other { Err(Arc::new(Refusal::Other(login))) } else { Ok(login) }
+        let login = admitted.login.to_lowercase();
+        let is_other = bearer.login.as_ref().is_some_and(|named| named.to_lowercase() != login);
+        if is_other { Err(Arc::new(Refusal::Other(admitted.login))) } else { Ok(admitted) }
     }
 
     async fn verify(&self, token: &str, store: &Store) -> Result<Right, Refusal> {
         let asked = Instant::now();
         let grant = self.tokens.judge(token).await?;
-        let Some(Account { login, password }) = account(store, &grant.login).await? else {
+        let Some(Account { login, password, limits }) = account(store, &grant.login).await? else {
             return Err(Refusal::UnknownLogin(grant.login));
         };
         if is_locked(password) {
             return Err(Refusal::Locked(login));
         }
         let until = grant.left.and_then(|left| asked.checked_add(Duration::from_secs(left)));
-        Ok(Right { login: login.into(), until })
+        Ok(Right { admitted: Admitted { login: login.into(), limits }, until })
     }
 
     /// What the mechanism has to know of a refusal, or that nobody knows whether it is one.

@@ -1,12 +1,12 @@
 //! Credentials that were verified a moment ago, so that a provider's hundreds of sessions with one login cost one hash.
 //!
 //! Neither login nor password is kept: the key is an HMAC-SHA-256 of all that decided under a secret that this process
-//! made at its start, the value is the login as the back end spells it. Only successes are kept, for `auth.cache_ttl`, a token
-//! not beyond its own end; "0s" turns the cache off. **A login that is revoked (`staffetta user …`) is asked anew at once**,
-//! and while this process may be missing a revocation, because Redis is away or a frontend has read further, nothing counts
-//! that is older than a second. What is changed in the database by other means takes effect after `auth.cache_ttl`.
-//! Identical verifications that run at the same time share one result, be it yes or no: a flood with one wrong password
-//! costs one hash at a time.
+//! made at its start, the value is the login as the back end spells it, with its limits. Only successes are kept, for
+//! `auth.cache_ttl`, a token not beyond its own end; "0s" turns the cache off. **A login that is revoked (`staffetta
+//! user …`) is asked anew at once**, and while this process may be missing a revocation, because Redis is away or a
+//! frontend has read further, nothing counts that is older than a second. What is changed in the database by other
+//! means takes effect after `auth.cache_ttl`. Identical verifications that run at the same time share one result, be it
+//! yes or no: a flood with one wrong password costs one hash at a time.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use moka::future::Cache;
 use sha2::Sha256;
 use staffetta_queue::{Position, Revocations};
+
+use crate::limits::Admitted;
 
 /// Entries kept at most; each takes some 200 octets.
 const MAX_ENTRIES: u64 = 100_000;
@@ -38,8 +40,7 @@ pub(crate) struct Verified {
 
 /// What the back end says of credentials that are right.
 pub(crate) struct Right {
-    /// As the back end spells it.
-    pub(crate) login: Arc<str>,
+    pub(crate) admitted: Admitted,
     /// When they end by themselves, as tokens do.
     pub(crate) until: Option<Instant>,
 }
@@ -47,7 +48,7 @@ pub(crate) struct Right {
 /// Credentials that were right.
 #[derive(Clone)]
 struct Entry {
-    login: Arc<str>,
+    admitted: Admitted,
     until: Option<Instant>,
     /// What had been heard of revocations when the back end was asked.
     since: u64,
@@ -80,7 +81,7 @@ impl Verified {
 
     /// Is what the back end said then still to be believed?
     fn is_good(&self, entry: &Entry) -> bool {
-        if self.revocations.is_revoked(&entry.login, entry.since) {
+        if self.revocations.is_revoked(&entry.admitted.login, entry.since) {
             return false;
         }
         if !self.revocations.is_current() && entry.asked.elapsed() > BLIND {
@@ -111,11 +112,11 @@ impl Verified {
     }
 
     /// The login of these credentials, if they were verified within the time to live and nothing has happened since.
-    pub(crate) async fn find(&self, key: Option<&Key>) -> Option<Arc<str>> {
+    pub(crate) async fn find(&self, key: Option<&Key>) -> Option<Admitted> {
         let entry = self.entries.get(key?).await?;
         let has_ended = entry.until.is_some_and(|until| until <= Instant::now());
         if !has_ended && self.is_good(&entry) {
-            return Some(entry.login);
+            return Some(entry.admitted);
         }
         self.entries.invalidate(key?).await;
         None
@@ -127,11 +128,11 @@ impl Verified {
         &self,
         key: Option<Key>,
         verify: impl Fn() -> F,
-    ) -> Result<Arc<str>, Arc<E>>
+    ) -> Result<Admitted, Arc<E>>
     where
-        F: Future<Output = Result<Arc<str>, E>>,
+        F: Future<Output = Result<Admitted, E>>,
     {
-        self.verify_ending(key, || async { verify().await.map(|login| Right { login, until: None }) }).await
+        self.verify_ending(key, || async { verify().await.map(|admitted| Right { admitted, until: None }) }).await
     }
 
     /// The same for credentials that may end by themselves.
@@ -139,21 +140,21 @@ impl Verified {
         &self,
         key: Option<Key>,
         verify: impl Fn() -> F,
-    ) -> Result<Arc<str>, Arc<E>>
+    ) -> Result<Admitted, Arc<E>>
     where
         F: Future<Output = Result<Right, E>>,
     {
         let ask = || async {
             let (since, asked) = (self.revocations.version(), Instant::now());
-            verify().await.map(|Right { login, until }| Entry { login, until, since, asked })
+            verify().await.map(|Right { admitted, until }| Entry { admitted, until, since, asked })
         };
-        let Some(key) = key else { return ask().await.map(|entry| entry.login).map_err(Arc::new) };
+        let Some(key) = key else { return ask().await.map(|entry| entry.admitted).map_err(Arc::new) };
         let entry = self.entries.try_get_with(key, ask()).await?;
         if self.is_good(&entry) {
-            return Ok(entry.login);
+            return Ok(entry.admitted);
         }
         self.entries.invalidate(&key).await;
-        ask().await.map(|entry| entry.login).map_err(Arc::new)
+        ask().await.map(|entry| entry.admitted).map_err(Arc::new)
     }
 }
 
@@ -173,6 +174,10 @@ mod tests {
         Verified::new(ttl, revocations)
     }
 
+    async fn found(cache: &Verified, key: Option<Key>) -> Option<String> {
+        cache.find(key.as_ref()).await.map(|admitted| admitted.login.to_string())
+    }
+
     fn john(cache: &Verified, password: &str) -> Option<Key> {
         cache.key([&b"john"[..], password.as_bytes()])
     }
@@ -188,9 +193,9 @@ mod tests {
     #[tokio::test]
     async fn a_success_is_found_again_under_the_same_password_only() {
         let cache = verified(Duration::from_secs(60));
-        cache.verify(john(&cache, "summersun"), || async { Ok::<_, ()>("John".into()) }).await.unwrap();
-        assert_eq!(cache.find(john(&cache, "summersun").as_ref()).await.as_deref(), Some("John"));
-        assert_eq!(cache.find(john(&cache, "summersum").as_ref()).await, None);
+        cache.verify(john(&cache, "summersun"), || async { Ok::<_, ()>(Admitted::plain("John")) }).await.unwrap();
+        assert_eq!(found(&cache, john(&cache, "summersun")).await.as_deref(), Some("John"));
+        assert_eq!(found(&cache, john(&cache, "summersum")).await, None);
     }
 
     #[tokio::test]
@@ -199,10 +204,10 @@ mod tests {
         for (left, kept) in [(Duration::from_secs(30), true), (Duration::ZERO, false)] {
             let until = Some(Instant::now() + left);
             let key = cache.key([&b"token"[..], &left.as_nanos().to_be_bytes()]);
-            let verify = || async { Ok::<_, ()>(Right { login: "John".into(), until }) };
+            let verify = || async { Ok::<_, ()>(Right { admitted: Admitted::plain("John"), until }) };
             assert_eq!(
-                cache.verify_ending(key, verify).await.as_deref(),
-                Ok("John"),
+                cache.verify_ending(key, verify).await.map(|admitted| admitted.login),
+                Ok("John".into()),
                 "it was good when it was asked about"
             );
             assert_eq!(cache.find(key.as_ref()).await.is_some(), kept);
@@ -212,15 +217,15 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_not_kept() {
         let cache = verified(Duration::from_secs(60));
-        cache.verify(john(&cache, "x"), || async { Err::<Arc<str>, _>(()) }).await.unwrap_err();
-        assert_eq!(cache.find(john(&cache, "x").as_ref()).await, None);
+        cache.verify(john(&cache, "x"), || async { Err::<Admitted, _>(()) }).await.unwrap_err();
+        assert_eq!(found(&cache, john(&cache, "x")).await, None);
     }
 
     #[tokio::test]
     async fn without_a_time_to_live_nothing_is_kept() {
         let cache = verified(Duration::ZERO);
-        cache.verify(john(&cache, "x"), || async { Ok::<_, ()>("John".into()) }).await.unwrap();
-        assert_eq!(cache.find(john(&cache, "x").as_ref()).await, None);
+        cache.verify(john(&cache, "x"), || async { Ok::<_, ()>(Admitted::plain("John")) }).await.unwrap();
+        assert_eq!(found(&cache, john(&cache, "x")).await, None);
     }
 
     #[tokio::test]
@@ -234,7 +239,7 @@ mod tests {
                     let verify = || async {
                         calls.fetch_add(1, Ordering::Relaxed);
                         gate.acquire().await.unwrap().forget();
-                        Err::<Arc<str>, _>("wrong")
+                        Err::<Admitted, _>("wrong")
                     };
                     cache.verify(john(&cache, "x"), verify).await
                 })

@@ -61,6 +61,15 @@ impl NotReady {
     }
 }
 
+/// Who owns a sender address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The login that was asked about.
+    Login,
+    Somebody,
+    Nobody,
+}
+
 /// Who knows the accounts.
 pub(crate) enum Logins {
     /// Hashes in the database, tokens for the accounts there, and the mechanisms that are offered for them.
@@ -147,13 +156,16 @@ impl Directory {
         }
     }
 
-    /// May the login use this sender? The first key that the back end knows decides, as in Postfix's
+    /// Who owns this sender, this login, another or nobody? The first key that the back end knows decides, as in Postfix's
     /// `smtpd_sender_login_maps`.
-    pub(crate) async fn owns(&self, login: &str, sender: &str) -> Result<bool, LookUpError> {
-        let Some(store) = self.store() else { return Ok(login.to_lowercase() == sender.to_lowercase()) };
+    pub(crate) async fn owner(&self, login: &str, sender: &str) -> Result<Owner, LookUpError> {
+        let Some(store) = self.store() else {
+            let own = login.to_lowercase() == sender.to_lowercase();
+            return Ok(if own { Owner::Login } else { Owner::Nobody });
+        };
         let pair = (login.to_owned(), sender.to_owned());
         if self.owned.get(&pair).await.is_some_and(|since| !self.revocations.is_revoked(login, since)) {
-            return Ok(true);
+            return Ok(Owner::Login);
         }
         let since = self.revocations.version();
         for key in address::keys(sender) {
@@ -161,13 +173,13 @@ impl Directory {
             if owners.is_empty() {
                 continue;
             }
-            let owned = owners.iter().any(|owner| owner.eq_ignore_ascii_case(login));
-            if owned {
-                self.owned.insert(pair, since).await;
+            if !owners.iter().any(|owner| owner.eq_ignore_ascii_case(login)) {
+                return Ok(Owner::Somebody);
             }
-            return Ok(owned);
+            self.owned.insert(pair, since).await;
+            return Ok(Owner::Login);
         }
-        Ok(false)
+        Ok(Owner::Nobody)
     }
 
     /// Is it one of our domains?

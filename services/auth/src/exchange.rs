@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 use crate::bearers::Bearers;
 use crate::directory::{Directory, Logins};
 use crate::dovecot::{Relay, Told};
+use crate::limits::Limits;
 use crate::metrics::{AuthResult, Metrics};
-use crate::passwords::{Passwords, Refusal};
+use crate::passwords::{Known, Passwords, Refusal};
 use crate::sasl::{self, Bearer, Credentials, Mechanism, Message, Step};
 use crate::text::Printable;
 
@@ -35,6 +36,8 @@ struct Ours {
     mechanism: Box<dyn Mechanism>,
     passwords: Arc<Passwords>,
     bearers: Option<Arc<Bearers>>,
+    /// What is known of the login that the mechanism is about to accept.
+    known: Known,
 }
 
 /// Who asks, and how.
@@ -70,7 +73,7 @@ impl Exchange {
                 Some(mut mechanism) => {
                     let step = mechanism.begin(initial);
                     let (passwords, bearers) = (Arc::clone(passwords), bearers.clone());
-                    context.perform(Ours { mechanism, passwords, bearers }, step).await
+                    context.perform(Ours { mechanism, passwords, bearers, known: Known::default() }, step).await
                 }
                 None => Progress::Closed(context.refused(Reason::Mechanism, "", "unknown mechanism")),
             },
@@ -98,7 +101,10 @@ impl Context {
     async fn perform(self, mut ours: Ours, mut step: Step) -> Progress {
         if let Step::Recall(login) = step {
             step = match ours.passwords.recall(&login).await {
-                Ok(recalled) => ours.mechanism.recall(recalled),
+                Ok((recalled, known)) => {
+                    ours.known = known;
+                    ours.mechanism.recall(recalled)
+                }
                 Err(refusal) => return Progress::Closed(self.refused(reason(&refusal), &login, &refusal.to_string())),
             };
         }
@@ -116,7 +122,12 @@ impl Context {
                 Progress::Open(Exchange { side: Side::Ours(ours), context: self }, response(Reply::Challenge(text)))
             }
             Step::Verify(credentials) => Progress::Closed(self.verify(&ours.passwords, &credentials).await),
-            Step::Accept(login) => Progress::Closed(self.accepted(&login)),
+            Step::Accept(login) => {
+                if let Some(scheme) = ours.known.scheme {
+                    self.metrics.proven(scheme);
+                }
+                Progress::Closed(self.accepted(&login, ours.known.limits))
+            }
             Step::Admit(names) => Progress::Closed(self.admit(&ours.passwords, &names).await),
             // It has been given what it asked for.
             Step::Recall(_) | Step::Redeem(_) => Progress::Closed(self.refused(Reason::Temporary, "", "asked twice")),
@@ -131,7 +142,10 @@ impl Context {
     async fn redeem(&self, ours: &mut Ours, bearer: &Bearer) -> Result<Step, String> {
         let bearers = ours.bearers.as_ref().ok_or("nothing says how a token is checked")?;
         match bearers.redeem(bearer, ours.passwords.store()).await {
-            Ok(login) => Ok(Step::Accept(login.to_string())),
+            Ok(admitted) => {
+                ours.known.limits = admitted.limits;
+                Ok(Step::Accept(admitted.login.to_string()))
+            }
             Err(refusal) => match bearers.denied(bearer, &refusal) {
                 Some(denied) => {
                     self.note(Reason::Credentials, &denied.login, denied.detail);
@@ -149,21 +163,21 @@ impl Context {
                 let side = Side::Dovecot(relay);
                 Progress::Open(Exchange { side, context: self }, response(Reply::Challenge(text)))
             }
-            Told::Success(login) => Progress::Closed(self.accepted(&login)),
+            Told::Success(login) => Progress::Closed(self.accepted(&login, Limits::default())),
             Told::Refused(refused) => Progress::Closed(self.refused(refused.reason, &refused.login, &refused.detail)),
         }
     }
 
     async fn verify(&self, passwords: &Passwords, credentials: &Credentials) -> AuthenticateResponse {
         match passwords.authenticate(credentials).await {
-            Ok(login) => self.accepted(&login),
+            Ok(admitted) => self.accepted(&admitted.login, admitted.limits),
             Err(refusal) => self.refused(reason(&refusal), &credentials.login, &refusal.to_string()),
         }
     }
 
     async fn admit(&self, passwords: &Passwords, names: &[String]) -> AuthenticateResponse {
         match passwords.admit(names).await {
-            Ok(login) => self.accepted(&login),
+            Ok(admitted) => self.accepted(&admitted.login, admitted.limits),
             Err(refusal) => {
                 let claimed = names.first().map(String::as_str).unwrap_or_default();
                 self.refused(reason(&refusal), claimed, &refusal.to_string())
@@ -171,11 +185,11 @@ impl Context {
         }
     }
 
-    fn accepted(&self, login: &str) -> AuthenticateResponse {
+    fn accepted(&self, login: &str, limits: Limits) -> AuthenticateResponse {
         self.metrics.result(&self.name, AuthResult::Success);
         let session = Printable(&self.client.session);
         tracing::debug!(login = %Printable(login), %session, "authenticated");
-        response(Reply::Success(Success { login: login.to_owned(), data: Vec::new() }))
+        response(Reply::Success(Success { login: login.to_owned(), data: Vec::new(), limits: limits.told() }))
     }
 
     fn refused(&self, reason: Reason, login: &str, detail: &str) -> AuthenticateResponse {

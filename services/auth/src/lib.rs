@@ -19,6 +19,7 @@ mod directory;
 mod dovecot;
 mod exchange;
 mod hashing;
+mod limits;
 mod metrics;
 mod passwords;
 mod probe;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use staffetta_config::{Auth, Backend, Config};
 use tokio_util::sync::CancellationToken;
 
+pub use self::limits::{Allowance, Limits};
 pub use self::server::Server;
 pub use self::sql::{ConfigError, QueryError, UrlError};
 pub use self::survey::warnings;

@@ -9,11 +9,13 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
+use crate::scheme;
 use crate::sql::query::Kind;
 
 const HANDLED: &str = "staffetta_grpc_server_handled_total";
 const RESULTS: &str = "staffetta_auth_results_total";
 const CACHE: &str = "staffetta_auth_cache_total";
+const SCHEMES: &str = "staffetta_auth_password_scheme_total";
 const HASH_SECONDS: &str = "staffetta_auth_hash_duration_seconds";
 const HASH_WAITING: &str = "staffetta_auth_hash_waiting";
 const SQL_SECONDS: &str = "staffetta_auth_sql_duration_seconds";
@@ -63,6 +65,7 @@ struct Handles {
     results: HashMap<(&'static str, AuthResult), Counter>,
     hit: Counter,
     miss: Counter,
+    schemes: Vec<(&'static str, Counter)>,
     hash: Histogram,
     waiting: Gauge,
     sql: [Histogram; 4],
@@ -96,6 +99,11 @@ impl Metrics {
             counter.increment(0);
             counter
         };
+        let schemes = scheme::all_names().map(|scheme| {
+            let counter = counter!(SCHEMES, "scheme" => scheme);
+            counter.increment(0);
+            (scheme, counter)
+        });
         let provider = |result: &'static str| {
             let counter = counter!(PROVIDER, "result" => result);
             counter.increment(0);
@@ -107,6 +115,7 @@ impl Metrics {
             results,
             hit: cache("hit"),
             miss: cache("miss"),
+            schemes: schemes.collect(),
             hash: histogram!(HASH_SECONDS),
             waiting: gauge!(HASH_WAITING),
             sql: Kind::ALL.map(|kind| histogram!(SQL_SECONDS, "query" => kind.label())),
@@ -134,6 +143,13 @@ impl Metrics {
     /// A credential was known from before, or was not.
     pub(crate) fn cache(&self, hit: bool) {
         if hit { self.0.hit.increment(1) } else { self.0.miss.increment(1) }
+    }
+
+    /// A login has proven its password, which is stored under this scheme.
+    pub(crate) fn proven(&self, scheme: &str) {
+        if let Some((_, counter)) = self.0.schemes.iter().find(|(name, _)| *name == scheme) {
+            counter.increment(1);
+        }
     }
 
     /// A password was hashed.
@@ -206,6 +222,10 @@ fn describe() {
     describe_counter!(HANDLED, "Calls answered, by method and gRPC status. A refused login is an OK.");
     describe_counter!(RESULTS, "SASL exchanges ended, by mechanism and result.");
     describe_counter!(CACHE, "Credentials found in the cache of verified ones (hit) or verified anew (miss).");
+    describe_counter!(
+        SCHEMES,
+        "Passwords that were right and not in the cache, by the scheme under which they are stored; PLAIN is in clear."
+    );
     describe_histogram!(HASH_SECONDS, Unit::Seconds, "Time to hash one password, without the wait for a core.");
     describe_gauge!(HASH_WAITING, "Password verifications that wait for a core.");
     describe_histogram!(SQL_SECONDS, Unit::Seconds, "Time for one query, the wait for a connection included.");

@@ -12,6 +12,7 @@ use crate::address;
 use crate::cache::Verified;
 use crate::decoys::{self, Decoys};
 use crate::hashing::{HashError, Hashing};
+use crate::limits::{Admitted, Limits};
 use crate::metrics::Metrics;
 use crate::sasl::{Credentials, Recalled};
 use crate::scheme::{self, SchemeError, Scram};
@@ -50,6 +51,21 @@ impl Refusal {
     }
 }
 
+/// What is known of an account beside its verifier.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) limits: Limits,
+    /// Under what its password is stored.
+    pub(crate) scheme: Option<&'static str>,
+}
+
+impl Known {
+    fn of(account: &Account) -> Self {
+        let stored = account.password.as_ref().map(|stored| scheme::check(stored.expose_secret()));
+        Self { limits: account.limits, scheme: stored.and_then(Result::ok).map(|demand| demand.scheme) }
+    }
+}
+
 /// The accounts of a database.
 pub(crate) struct Passwords {
     store: Store,
@@ -74,21 +90,21 @@ impl Passwords {
         &self.store
     }
 
-    /// The login of these credentials, as the back end spells it.
-    pub(crate) async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<str>, Arc<Refusal>> {
+    /// Whom these credentials let in.
+    pub(crate) async fn authenticate(&self, credentials: &Credentials) -> Result<Admitted, Arc<Refusal>> {
         let Credentials { login, password } = credentials;
         let key = self.verified.key([login.as_bytes(), password.expose_secret().as_bytes()]);
         let cached = self.verified.find(key.as_ref()).await;
         self.metrics.cache(cached.is_some());
         match cached {
-            Some(login) => Ok(login),
+            Some(admitted) => Ok(admitted),
             None => self.verified.verify(key, || self.verify(credentials)).await,
         }
     }
 
-    async fn verify(&self, credentials: &Credentials) -> Result<Arc<str>, Refusal> {
+    async fn verify(&self, credentials: &Credentials) -> Result<Admitted, Refusal> {
         let account = account(&self.store, &credentials.login).await?;
-        let Some(Account { login, password: stored }) = account else {
+        let Some(Account { login, password: stored, limits }) = account else {
             return self.pretend(credentials, Refusal::UnknownLogin).await;
         };
         let stored = match usable(stored) {
@@ -100,15 +116,22 @@ impl Passwords {
         if demand.slow {
             self.remember(stored);
         }
-        if right { Ok(login.into()) } else { Err(Refusal::WrongPassword) }
+        if !right {
+            return Err(Refusal::WrongPassword);
+        }
+        self.metrics.proven(demand.scheme);
+        Ok(Admitted { login: login.into(), limits })
     }
 
-    /// What a proof by this login is checked by. Who does not exist, is locked, or has another kind of hash gets a decoy,
-    /// after the same work: a verifier is made of a password in every case, since some are stored in clear.
-    pub(crate) async fn recall(&self, login: &str) -> Result<Recalled, Refusal> {
-        let (canonical, found) = match account(&self.store, login).await? {
+    /// What a proof by this login is checked by, and what it may send. Who does not exist, is locked, or has another
+    /// kind of hash gets a decoy, after the same work: a verifier is made of a password in every case, since some are
+    /// stored in clear.
+    pub(crate) async fn recall(&self, login: &str) -> Result<(Recalled, Known), Refusal> {
+        let account = account(&self.store, login).await?;
+        let known = account.as_ref().map(Known::of).unwrap_or_default();
+        let (canonical, found) = match account {
             None => (login.to_owned(), Err("unknown login")),
-            Some(Account { login, password }) => match usable(password) {
+            Some(Account { login, password, .. }) => match usable(password) {
                 Ok(stored) => (login, Ok(scheme::scram(stored.expose_secret()).map_err(HashError::from)?)),
                 Err(Refusal::Locked) => (login, Err("the account is locked")),
                 Err(_) => (login, Err("the account has no password")),
@@ -128,15 +151,16 @@ impl Passwords {
         if refused.is_none() {
             self.decoys.remember(verifier.iterations);
         }
-        Ok(Recalled { login: canonical, verifier, refused })
+        Ok((Recalled { login: canonical, verifier, refused }, known))
     }
 
-    /// The login of a client that has proven by other means than a password to be each of these: the first that is an
+    /// Lets a client in that has proven by other means than a password to be each of these: as the first that is an
     /// account. One without a password will do, a locked one will not.
-    pub(crate) async fn admit(&self, names: &[String]) -> Result<String, Refusal> {
+    pub(crate) async fn admit(&self, names: &[String]) -> Result<Admitted, Refusal> {
         for name in names {
-            if let Some(Account { login, password }) = account(&self.store, name).await? {
-                return if is_locked(password) { Err(Refusal::Locked) } else { Ok(login) };
+            if let Some(Account { login, password, limits }) = account(&self.store, name).await? {
+                let admitted = Admitted { login: login.into(), limits };
+                return if is_locked(password) { Err(Refusal::Locked) } else { Ok(admitted) };
             }
         }
         Err(Refusal::UnknownLogin)
@@ -144,7 +168,7 @@ impl Passwords {
 
     /// Takes the time that a wrong password takes. Whatever comes out the answer is no, unless nothing comes out: then
     /// it is the one that a login that exists would get, so that overload does not tell which logins exist.
-    async fn pretend(&self, credentials: &Credentials, refusal: Refusal) -> Result<Arc<str>, Refusal> {
+    async fn pretend(&self, credentials: &Credentials, refusal: Refusal) -> Result<Admitted, Refusal> {
         let decoy = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.hashing.verify(decoy, credentials.password.clone()).await?;
         Err(refusal)

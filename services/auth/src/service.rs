@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
-use crate::directory::{Directory, LookUpError};
+use crate::directory::{Directory, LookUpError, Owner};
 use crate::exchange::{Exchange, Progress};
 use crate::metrics::Metrics;
 use crate::text::Printable;
@@ -50,12 +50,12 @@ impl Service {
     }
 
     /// Admits, answers and counts one look-up.
-    async fn look_up(
+    async fn look_up<T>(
         &self,
         method: &'static str,
         asked: &str,
-        answer: impl Future<Output = Result<bool, LookUpError>>,
-    ) -> Result<bool, Status> {
+        answer: impl Future<Output = Result<T, LookUpError>>,
+    ) -> Result<T, Status> {
         let mut handled = Handled::new(&self.metrics, method);
         let result = match admit(&self.lookups) {
             Err(status) => Err(status),
@@ -122,8 +122,8 @@ impl AuthService for Service {
         request: Request<CheckSenderRequest>,
     ) -> Result<Response<CheckSenderResponse>, Status> {
         let CheckSenderRequest { login, sender } = request.into_inner();
-        let owned = self.look_up("CheckSender", &sender, self.directory.owns(&login, &sender)).await?;
-        Ok(Response::new(CheckSenderResponse { owned }))
+        let owner = self.look_up("CheckSender", &sender, self.directory.owner(&login, &sender)).await?;
+        Ok(Response::new(CheckSenderResponse { owned: owner == Owner::Login, known: owner != Owner::Nobody }))
     }
 
     async fn lookup_domain(

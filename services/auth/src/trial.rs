@@ -6,6 +6,7 @@ use staffetta_config::Auth;
 
 use crate::BackendProblem;
 use crate::hashing::{HashError, Hashing};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::passwords::{Refusal, account, usable};
 use crate::scheme;
@@ -18,6 +19,8 @@ pub struct Trial {
     pub login: Option<String>,
     /// What its password is stored under.
     pub scheme: Option<String>,
+    /// What the account may send, where its row says so.
+    pub limits: Limits,
     /// The answer that a client would get.
     pub verdict: Verdict,
 }
@@ -42,7 +45,12 @@ pub async fn try_login(config: &Auth, login: &str, password: &SecretString) -> R
     let found = account(&store, login).await;
     store.close().await;
     let Some(found) = found? else {
-        return Ok(Trial { login: None, scheme: None, verdict: refused(&Refusal::UnknownLogin) });
+        return Ok(Trial {
+            login: None,
+            scheme: None,
+            limits: Limits::default(),
+            verdict: refused(&Refusal::UnknownLogin),
+        });
     };
     let text = found.password.as_ref().map(|stored| stored.expose_secret()).filter(|text| !text.is_empty());
     let scheme = text.map(scheme::named);
@@ -50,7 +58,7 @@ pub async fn try_login(config: &Auth, login: &str, password: &SecretString) -> R
         Ok(stored) => verify(stored, password.clone()).await,
         Err(refusal) => refused(&refusal),
     };
-    Ok(Trial { login: Some(found.login), scheme, verdict })
+    Ok(Trial { login: Some(found.login), scheme, limits: found.limits, verdict })
 }
 
 async fn verify(stored: SecretString, password: SecretString) -> Verdict {

@@ -446,3 +446,56 @@ async fn a_check_says_what_is_wrong_with_keys_and_provider() {
     nobody.auth.mechanisms = vec![staffetta_config::Mechanism::Plain];
     assert_eq!(check(&nobody).await, "", "without the mechanisms nothing is asked");
 }
+
+/// Also from the cache.
+#[tokio::test]
+async fn a_token_brings_the_limits_of_its_account() {
+    let scene = Scene::new().await;
+    scene.says(&json!({"active": true, "email": JOHN, "exp": now() + 600}));
+    let mut config = scene.by_introspection("cache_ttl = \"1h\"");
+    let query = "SELECT email AS login, password, '7/1h' AS message_limit FROM virtual_users WHERE email = :login";
+    query.clone_into(&mut config.auth.sql.password_query);
+    let world = start(config).await;
+    for _ in 0..2 {
+        let message = b"n,,\x01auth=Bearer one\x01\x01";
+        let limits = world.limits_by("OAUTHBEARER", message, client("192.0.2.1"), |_| Vec::new()).await.unwrap();
+        assert_eq!(limits.messages.map(|limit| (limit.count, limit.period)), Some((7, 3_600_000)));
+    }
+    assert_eq!(scene.asked(), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_show_what_the_provider_was_asked() {
+    let _guard = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "error", "auth").unwrap();
+    let scene = Scene::new().await;
+    scene.says(&json!({"active": true, "username": JOHN, "email": JOHN, "exp": now() + 600}));
+    let world = start(scene.by_introspection("cache_ttl = \"1h\"")).await;
+    let asked = async |result: &str| {
+        let metrics = world.http("/metrics").await;
+        let line = format!("staffetta_auth_provider_requests_total{{result=\"{result}\"}} ");
+        metrics.lines().find_map(|each| each.strip_prefix(&line)).unwrap().to_owned()
+    };
+    assert_eq!((asked("answered").await, asked("failed").await), ("0".to_owned(), "0".to_owned()), "from the start");
+    assert_eq!(bearer(&world, "one").await, is(JOHN));
+    assert_eq!(bearer(&world, "one").await, is(JOHN));
+    assert_eq!(
+        (asked("answered").await, asked("failed").await),
+        ("1".to_owned(), "0".to_owned()),
+        "the second was kept"
+    );
+    scene.provider.answer(INTROSPECT, "503 Sorry", "");
+    assert_eq!(bearer(&world, "two").await, TEMPORARY);
+    assert_eq!((asked("answered").await, asked("failed").await), ("1".to_owned(), "1".to_owned()));
+    let metrics = world.http("/metrics").await;
+    assert!(
+        metrics.contains("staffetta_auth_results_total{mechanism=\"OAUTHBEARER\",result=\"success\"} 2"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("staffetta_auth_results_total{mechanism=\"OAUTHBEARER\",result=\"temporary\"} 1"),
+        "{metrics}"
+    );
+    assert!(!metrics.contains("john"), "{metrics}");
+    world.stop().await;
+}

@@ -34,12 +34,6 @@ async fn start(url: &str, auth: &str) -> World {
 
 const OFFERED: &str = "mechanisms = [\"SCRAM-SHA-256\", \"PLAIN\"]";
 
-async fn login(world: &World, login: &str, password: &'static str) -> Outcome {
-    let first = format!("n,,n={login},r={NONCE}");
-    let answers = common::scram(login, password);
-    world.converse("SCRAM-SHA-256", Some(first.as_bytes()), client("192.0.2.1"), answers).await.unwrap()
-}
-
 /// What the service says of this login: salt and iterations.
 async fn shown(world: &World, login: &str) -> String {
     let mut seen = String::new();
@@ -68,16 +62,16 @@ async fn a_proof_is_as_good_as_the_password_where_the_stored_string_allows_it() 
     let world = start(&url, OFFERED).await;
     assert_eq!(world.mechanisms().await.unwrap(), ["SCRAM-SHA-256", "PLAIN"]);
     for known in ["scram@example.org", "plain@example.org"] {
-        assert_eq!(login(&world, known, "summersun").await, Outcome::Success(known.to_owned()));
-        assert_eq!(login(&world, known, "summersum").await, BAD, "{known}");
+        assert_eq!(world.scram(known, "summersun").await, Outcome::Success(known.to_owned()));
+        assert_eq!(world.scram(known, "summersum").await, BAD, "{known}");
         assert_eq!(world.plain(known, "summersun").await, Outcome::Success(known.to_owned()));
     }
     // As the back end spells it.
-    assert_eq!(login(&world, "Scram@Example.ORG", "summersun").await, Outcome::Success("scram@example.org".to_owned()));
+    assert_eq!(world.scram("Scram@Example.ORG", "summersun").await, Outcome::Success("scram@example.org".to_owned()));
     for unknown in ["john@example.org", "locked@example.org", "nobody@example.org"] {
-        assert_eq!(login(&world, unknown, "moonlight").await, BAD, "{unknown}");
+        assert_eq!(world.scram(unknown, "moonlight").await, BAD, "{unknown}");
     }
-    let broken = login(&world, "broken@example.org", "summersun").await;
+    let broken = world.scram("broken@example.org", "summersun").await;
     assert_eq!(broken, Outcome::Failure(Reason::Temporary));
     assert_eq!(world.exchange("LOGIN", None, &[]).await, Outcome::Failure(Reason::Mechanism), "it is not offered");
     world.stop().await;

@@ -11,6 +11,8 @@
 //!
 //! Stateless: everything that must survive is in the queue before it is acknowledged. [`run`] is the whole service.
 
+mod advance;
+mod allowance;
 mod arrival;
 mod asked;
 mod auth;
@@ -73,6 +75,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     }
     let (limits, end) = (Arc::clone(&shared.limits), background.clone());
     tokio::spawn(async move { end.run_until_cancelled(limits.share()).await });
+    let (allowance, end) = (Arc::clone(&shared.allowance), background.clone());
+    tokio::spawn(async move { end.run_until_cancelled(allowance.settle()).await });
     let readiness = Readiness::new(shared.queue.clone(), auth, shared.revocations.clone());
     let draining = readiness.draining();
     tokio::spawn(http::serve(http_listener, move || readiness.check(), background.clone()));
@@ -102,6 +106,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
         kill.cancel();
         sessions.wait().await;
     }
+    shared.allowance.end().await;
     tracing::info!("drained");
     Ok(())
 }

@@ -269,7 +269,7 @@ fn describe() {
     describe_counter!(
         "staffetta_rate_limited_total",
         "What cluster-wide limits refused, by scope (auth: logins of a client, login: logins as one user, message: \
-         messages of a login, probe: questions about recipients)."
+         messages of a login, recipient: recipients of a login, probe: questions about recipients)."
     );
     describe_counter!(
         "staffetta_rate_limit_unavailable_total",

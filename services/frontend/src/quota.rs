@@ -9,16 +9,17 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::metrics::Counter;
-use staffetta_queue::{Limiter, Queue, Rate};
+use staffetta_queue::{Queue, Rate};
 
 use crate::metrics;
 
 /// Buckets that a pod keeps at most; beyond it those go that are nearest to full.
 const BUCKETS: usize = 16 * 1024;
 
-/// One limit.
+/// One kind of limit. How much each may have is said with each question.
 pub(crate) struct Quota {
-    limiter: Limiter,
+    queue: Queue,
+    scope: &'static str,
     own: Mutex<Buckets>,
     limited: Counter,
     unavailable: Counter,
@@ -26,31 +27,40 @@ pub(crate) struct Quota {
 
 impl Quota {
     /// `scope` names it in Redis and in the metrics.
-    pub(crate) fn new(queue: &Queue, scope: &'static str, rate: Rate) -> Self {
+    pub(crate) fn new(queue: &Queue, scope: &'static str) -> Self {
         Self {
-            limiter: queue.limiter(scope, rate),
-            own: Mutex::new(Buckets::new(rate)),
+            queue: queue.clone(),
+            scope,
+            own: Mutex::default(),
             limited: metrics::rate_limited(scope),
             unavailable: metrics::rate_limit_unavailable(scope),
         }
     }
 
     /// Takes one of `who`'s tokens, if there is one.
-    pub(crate) async fn acquire(&self, who: &str) -> bool {
-        match self.limiter.acquire(who, 1).await {
+    pub(crate) async fn acquire(&self, who: &str, rate: Rate) -> bool {
+        self.take(who, rate, 1).await > 0
+    }
+
+    /// Takes up to so many of them; says how many there were.
+    pub(crate) async fn take(&self, who: &str, rate: Rate, tokens: u32) -> u32 {
+        match self.queue.limiter(self.scope, rate).acquire(who, tokens).await {
             Ok(granted) => {
-                let granted = granted.tokens > 0;
-                if granted {
-                    self.own().take(who, Instant::now());
-                }
-                granted
+                self.own().take(who, rate, granted.tokens, Instant::now());
+                granted.tokens
             }
             Err(error) => {
                 self.unavailable.increment(1);
                 tracing::debug!(%error, "a limit is counted by this pod alone now");
-                self.own().take(who, Instant::now())
+                self.own().take(who, rate, tokens, Instant::now())
             }
         }
+    }
+
+    /// Puts back what was taken and not used; false: Redis did not hear of it, and time brings the tokens back.
+    pub(crate) async fn give_back(&self, who: &str, rate: Rate, tokens: u32) -> bool {
+        self.own().give_back(who, rate, tokens, Instant::now());
+        self.queue.limiter(self.scope, rate).give_back(who, tokens).await.is_ok()
     }
 
     /// Somebody was refused for want of a token.
@@ -64,35 +74,34 @@ impl Quota {
 }
 
 /// The buckets of one pod: when each will be full again. One that is full is not kept.
+#[derive(Default)]
 pub(crate) struct Buckets {
-    interval: Duration,
-    span: Duration,
     full_at: HashMap<Box<str>, Instant>,
 }
 
 impl Buckets {
-    pub(crate) fn new(rate: Rate) -> Self {
-        Self { interval: rate.per / rate.count, span: rate.per, full_at: HashMap::new() }
+    /// Takes up to so many tokens; says how many there were.
+    pub(crate) fn take(&mut self, who: &str, rate: Rate, tokens: u32, now: Instant) -> u32 {
+        let stored = self.full_at.get(who).copied();
+        let full_at = stored.map_or(now, |at| at.clamp(now, now + rate.per));
+        let interval = interval(rate);
+        // Rounded down: of seven in an hour the seventh must not miss some nanoseconds.
+        let there = (now + rate.per - full_at).as_nanos() / interval.as_nanos();
+        let taken = u32::try_from(there).unwrap_or(u32::MAX).min(rate.count).min(tokens);
+        // What was empty for longer than a bucket lasts now had another size: from here on it fills as this one does.
+        if taken > 0 || stored.is_some_and(|stored| stored > full_at) {
+            if self.full_at.len() >= BUCKETS && !self.full_at.contains_key(who) {
+                self.make_room(now);
+            }
+            self.full_at.insert(who.into(), full_at + interval * taken);
+        }
+        taken
     }
 
-    /// Takes a token, if there is one.
-    pub(crate) fn take(&mut self, who: &str, now: Instant) -> bool {
-        let full_at = self.full_at.get(who).copied().unwrap_or(now).max(now) + self.interval;
-        // A bucket of seven in an hour misses some nanoseconds of its seventh token.
-        if full_at > now + self.span + self.interval / 1000 {
-            return false;
-        }
-        if self.full_at.len() >= BUCKETS && !self.full_at.contains_key(who) {
-            self.make_room(now);
-        }
-        self.full_at.insert(who.into(), full_at);
-        true
-    }
-
-    /// Puts a token back.
-    pub(crate) fn give_back(&mut self, who: &str, now: Instant) {
+    /// Puts tokens back.
+    pub(crate) fn give_back(&mut self, who: &str, rate: Rate, tokens: u32, now: Instant) {
         if let Some(full_at) = self.full_at.get_mut(who) {
-            match full_at.checked_sub(self.interval).filter(|at| *at > now) {
+            match full_at.checked_sub(interval(rate).saturating_mul(tokens)).filter(|at| *at > now) {
                 Some(earlier) => *full_at = earlier,
                 None => drop(self.full_at.remove(who)),
             }
@@ -111,6 +120,11 @@ impl Buckets {
     }
 }
 
+/// How long it takes until a token is back; at least a nanosecond.
+fn interval(rate: Rate) -> Duration {
+    (rate.per / rate.count.max(1)).max(Duration::from_nanos(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,26 +134,46 @@ mod tests {
     #[test]
     fn a_pod_alone_grants_what_the_rate_says_and_takes_back() {
         for count in [1, 3, 7, 10, 1000] {
-            let mut buckets = Buckets::new(Rate { count, per: HOUR });
+            let (mut buckets, rate) = (Buckets::default(), Rate { count, per: HOUR });
             let now = Instant::now();
-            let granted = (0..2 * count).filter(|_| buckets.take("a", now)).count();
-            assert_eq!(granted, count as usize);
-            assert!(buckets.take("b", now), "each has its own");
-            buckets.give_back("a", now);
-            assert!(buckets.take("a", now) && !buckets.take("a", now));
-            assert!(buckets.take("a", now + HOUR / count + Duration::from_secs(1)), "time brings one back");
+            let granted: u32 = (0..2 * count).map(|_| buckets.take("a", rate, 1, now)).sum();
+            assert_eq!(granted, count);
+            assert_eq!(buckets.take("b", rate, u32::MAX, now), count, "each has its own");
+            buckets.give_back("a", rate, 1, now);
+            assert_eq!(buckets.take("a", rate, 5, now), 1);
+            assert_eq!(buckets.take("a", rate, 1, now), 0);
+            buckets.give_back("b", rate, u32::MAX, now);
+            assert_eq!(buckets.take("b", rate, u32::MAX, now), count, "full is full");
+            let later = now + HOUR / count + Duration::from_secs(1);
+            assert_eq!(buckets.take("a", rate, 1, later), 1, "time brings one back");
         }
     }
 
     #[test]
+    fn a_rate_may_change_between_two_questions() {
+        let (mut buckets, now) = (Buckets::default(), Instant::now());
+        let rate = |count| Rate { count, per: HOUR };
+        assert_eq!(buckets.take("a", rate(10), 5, now), 5);
+        assert_eq!(buckets.take("a", rate(100), u32::MAX, now), 50, "half of the time is left, at another pace");
+        assert_eq!(buckets.take("a", rate(1000), 1, now), 0);
+        let short = Rate { count: 10, per: Duration::from_secs(1) };
+        assert_eq!(buckets.take("a", short, 1, now), 0, "it was empty");
+        assert_eq!(
+            buckets.take("a", short, 9, now + Duration::from_millis(150)),
+            1,
+            "and does not stay so for an hour"
+        );
+    }
+
+    #[test]
     fn a_flood_of_names_costs_bounded_memory_and_keeps_the_worst() {
-        let mut buckets = Buckets::new(Rate { count: 10, per: HOUR });
+        let (mut buckets, rate) = (Buckets::default(), Rate { count: 10, per: HOUR });
         let now = Instant::now();
-        while buckets.take("guesser", now) {}
+        buckets.take("guesser", rate, u32::MAX, now);
         for n in 0..3 * BUCKETS {
-            buckets.take(&n.to_string(), now);
+            buckets.take(&n.to_string(), rate, 1, now);
         }
         assert!(buckets.full_at.len() <= BUCKETS);
-        assert!(!buckets.take("guesser", now));
+        assert_eq!(buckets.take("guesser", rate, 1, now), 0);
     }
 }

@@ -16,6 +16,7 @@ use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::tls::{Certificates, Pair};
 use tokio_util::sync::CancellationToken;
 
+use crate::allowance::Allowance;
 use crate::auth::Auth;
 use crate::evidence::Examiner;
 use crate::failures::Failures;
@@ -23,7 +24,6 @@ use crate::intake::{Directory, Intake, Terms};
 use crate::limits::{Cluster, Limits};
 use crate::metrics::Metrics;
 use crate::names::Names;
-use crate::quota::Quota;
 use crate::verify::Verifier;
 
 /// Descriptors for anything but SMTP clients: listeners, Redis, the auth service, DNS, HTTP.
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<Limits>,
     pub(crate) failures: Arc<Failures>,
     /// How much a login may send.
-    pub(crate) messages: Option<Quota>,
+    pub(crate) allowance: Arc<Allowance>,
     pub(crate) metrics: Metrics,
     pub(crate) certificates: Option<Arc<Certificates>>,
     /// What clients' certificates are compared with.
@@ -91,7 +91,7 @@ impl Shared {
             hostname: config.hostname.clone(),
             limits: limits(frontend, Cluster::new(&queue)),
             failures: Failures::new(&queue, frontend.auth_failures_per_client, frontend.auth_failures_per_login),
-            messages: frontend.messages_per_login.map(|rate| Quota::new(&queue, "message", rate)),
+            allowance: Arc::new(Allowance::new(&queue, frontend)),
             names: frontend.reverse_dns.then(|| Names::new(resolver.clone())),
             intake: intake(config, queue.clone(), auth.clone(), resolver, revocations.clone())?,
             queue,
@@ -183,6 +183,18 @@ pub(crate) fn kind(listener: &Listener) -> relay::Listener {
 pub(crate) fn needs_auth(config: &Config) -> bool {
     let frontend = &config.frontend;
     frontend.relay_domains_from_auth || frontend.listener.iter().any(|l| l.tls != ListenerTls::Off)
+}
+
+/// Whom the policy asks for what of a sender address.
+fn sender_login(choice: staffetta_config::SenderLogin) -> relay::SenderLogin {
+    use staffetta_config::SenderLogin::{Authenticated, Mismatch, Off, On, Unauthenticated};
+    relay::SenderLogin {
+        authenticated: matches!(choice, On | Mismatch | Authenticated),
+        unauthenticated: match choice {
+            Mismatch | Unauthenticated => true,
+            On | Off | Authenticated => false,
+        },
+    }
 }
 
 /// Takes as many file descriptors as the system gives, and warns if that is not enough for all connections.
@@ -282,7 +294,7 @@ fn rules(config: &Config) -> Rules {
         verify_recipients: frontend.verify_recipients,
         reject_unknown_recipient_domain: frontend.reject_unknown_recipient_domain,
         routed_domains: explicit.collect(),
-        sender_must_match_login: frontend.sender_must_match_login,
+        sender_login: sender_login(frontend.sender_must_match_login),
         postmaster: Postmaster { hostname: config.hostname.clone(), destination: frontend.postmaster.clone() },
     }
 }

@@ -5,6 +5,7 @@
 //! what lies in Redis, without the fields that the relay puts in itself.
 #![expect(clippy::expect_used, reason = "tests")]
 
+mod mismatch;
 mod reference;
 mod store;
 mod wire;
@@ -68,7 +69,8 @@ async fn a_real_postfix_says_the_same_but_where_a_dialog_tells_why_not() -> anyh
     let folder = tempfile::tempdir()?;
     let authority = staffetta_testkit::certs::Authority::new(folder.path())?;
     let leaf = authority.leaf("relay", &["mail.example.org"])?;
-    let (postfix, place) = reference::start(&leaf, &authority.ca())?;
+    let senders = "reject_authenticated_sender_login_mismatch";
+    let (postfix, place) = reference::start(&leaf, &authority.ca(), senders)?;
     let playable = dialogs()?.into_iter().filter(|(_, dialog)| !matches!(dialog.postfix, Postfix::Not(_)));
     let failures = play_all(&Arc::new(place), playable, Dialog::play_as_postfix).await?;
     assert!(failures.is_empty(), "{}\n{}", failures.join("\n"), postfix.log());

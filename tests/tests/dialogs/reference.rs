@@ -21,7 +21,6 @@ mynetworks = 127.9.0.0/16
 smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination
 smtpd_recipient_restrictions = reject_non_fqdn_recipient
 smtpd_sender_login_maps = inline:{john@example.org=john@example.org, lisa@example.org=lisa@example.org}
-smtpd_sender_restrictions = reject_authenticated_sender_login_mismatch
 smtpd_helo_required = yes
 smtpd_forbid_bare_newline = normalize
 smtpd_forbid_bare_newline_exclusions =
@@ -50,7 +49,8 @@ impl Reference {
     }
 }
 
-pub(crate) fn start(leaf: &Leaf, authority: &Path) -> anyhow::Result<(Reference, Place)> {
+/// `senders`: its restriction of sender addresses.
+pub(crate) fn start(leaf: &Leaf, authority: &Path, senders: &str) -> anyhow::Result<(Reference, Place)> {
     let users = ["john@example.org:{PLAIN}summersun", "lisa@example.org:{PLAIN}winterrain"];
     let dovecot = Dovecot::start("plain login", &users, NO_PENALTY)?;
     let ports = [Port::reserve()?, Port::reserve()?, Port::reserve()?, Port::reserve()?];
@@ -63,7 +63,7 @@ pub(crate) fn start(leaf: &Leaf, authority: &Path) -> anyhow::Result<(Reference,
         (submissions, format!("-o smtpd_tls_wrappermode=yes {submit}")),
     ];
     let rules = format!(
-        "{RULES}smtpd_sasl_path = {}\nmessage_size_limit = {SIZE_LIMIT}\nsmtpd_recipient_limit = {RECIPIENT_LIMIT}\n",
+        "{RULES}smtpd_sender_restrictions = {senders}\nsmtpd_sasl_path = {}\nmessage_size_limit = {SIZE_LIMIT}\nsmtpd_recipient_limit = {RECIPIENT_LIMIT}\n",
         dovecot.socket().display()
     );
     let postfix = Postfix::start(&listeners, leaf, &rules)?;

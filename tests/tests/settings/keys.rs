@@ -17,6 +17,7 @@ const SERVICE: &str = "services/frontend/tests/service/main.rs";
 const PROXY: &str = "services/frontend/tests/service/proxy.rs";
 const CERTIFICATES: &str = "tests/tests/certificates.rs";
 const AUTHOR: &str = "services/frontend/tests/service/author.rs";
+const ALLOWANCE: &str = "services/frontend/tests/service/allowance.rs";
 const WORKER: &str = "services/delivery/tests/delivery.rs";
 const AUTH: &str = "services/auth/tests/service.rs";
 const SCRAM: &str = "services/auth/tests/scram.rs";
@@ -32,7 +33,7 @@ const SNI: Test = (FRONTEND, "a_client_that_asks_for_a_name_gets_its_certificate
 const SIGNED: Test = (OAUTH, "a_token_that_the_provider_has_signed_opens_the_account_that_it_names");
 const ASKED: Test = (OAUTH, "the_provider_says_whether_a_token_is_good");
 const QUERIES: Test = (AUTH, "each_parameter_of_a_query_is_what_its_name_says");
-const DOVECOT: Test = ("services/auth/tests/real_dovecot.rs", "dovecot_is_a_back_end");
+const DOVECOT: Test = ("services/auth/tests/backends/main.rs", "real_dovecot_passes");
 const MUTUAL: Test = (AUTH, "mutual_tls_lets_in_who_has_a_certificate");
 const REPLICA: Test = ("tests/tests/loss/store.rs", "without_the_word_of_its_replica_nothing_is_accepted");
 const PLACES: Test = ("tests/tests/places.rs", "clients_that_end_in_every_way_leave_nothing_behind_in_the_frontend");
@@ -79,6 +80,7 @@ const KEYS: &[(&str, Test)] = &[
     ("auth.oauth.login_claim", (OAUTH, "the_claim_of_the_file_is_the_login")),
     ("auth.oauth.scope", SIGNED),
     ("auth.sql.url", (AUTH, "a_back_end_that_is_not_there_yet_is_waited_for")),
+    ("auth.sql.schema", ("services/auth/tests/backends/main.rs", "sqlite_passes")),
     ("auth.sql.password_query", QUERIES),
     ("auth.sql.sender_query", QUERIES),
     ("auth.sql.domain_query", QUERIES),
@@ -129,6 +131,7 @@ const KEYS: &[(&str, Test)] = &[
         ),
     ),
     ("frontend.messages_per_login", (SERVICE, "a_login_sends_no_more_than_it_may")),
+    ("frontend.recipients_per_login", (ALLOWANCE, "a_login_names_no_more_recipients_than_it_may")),
     (
         "frontend.reverse_dns",
         ("services/frontend/tests/service/names.rs", "a_client_has_the_name_that_the_dns_confirms_in_log_and_trace"),

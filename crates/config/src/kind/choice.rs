@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Kind, Wrong, quoted};
+use super::{Kind, Shape, Wrong, quoted};
 use crate::suggest::nearest;
 
 /// An enum whose variants have names in the file; made by `choices!`.
@@ -39,5 +39,31 @@ impl<E: Choices> Kind for Choice<E> {
 
     fn show(value: &E) -> String {
         E::ALL.iter().find(|(_, each)| each == value).map(|(name, _)| quoted(name)).unwrap_or_default()
+    }
+}
+
+/// Yes, no, or one of the words of `E`, which has `true` and `false` among them.
+pub(crate) struct FlagOr<E>(PhantomData<E>);
+
+impl<E: Choices> Kind for FlagOr<E> {
+    type Value = E;
+    const NOUN: &'static str = "true, false or one of the words";
+    const SHAPE: Shape = Shape::StringOrBoolean;
+
+    fn allowed() -> String {
+        let names: Vec<String> = E::ALL.iter().map(|(name, _)| Self::SHAPE.literal(name)).collect();
+        names.join(", ")
+    }
+
+    fn words() -> Vec<(&'static str, &'static [&'static str])> {
+        Choice::<E>::words()
+    }
+
+    fn parse(text: &str) -> Result<E, Wrong> {
+        Choice::<E>::parse(text).map_err(|wrong| Wrong { allowed: Self::allowed(), ..wrong })
+    }
+
+    fn show(value: &E) -> String {
+        E::ALL.iter().find(|(_, each)| each == value).map(|(name, _)| Self::SHAPE.literal(name)).unwrap_or_default()
     }
 }

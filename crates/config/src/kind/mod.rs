@@ -22,7 +22,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
 
-pub(crate) use choice::{Choice, Choices};
+pub(crate) use choice::{Choice, Choices, FlagOr};
 pub use dovecot::DovecotAddress;
 pub(crate) use dovecot::DovecotSocket;
 pub(crate) use file::FilePath;
@@ -78,19 +78,22 @@ pub(crate) enum Shape {
     Float,
     Boolean,
     StringOrInteger,
+    StringOrBoolean,
 }
 
 impl Shape {
     /// The text of a scalar of this shape; `None` for any other value.
     fn text(self, value: &DeValue<'_>) -> Option<String> {
         match (self, value) {
-            (Self::String | Self::StringOrInteger, DeValue::String(text)) => Some(text.to_string()),
+            (Self::String | Self::StringOrInteger | Self::StringOrBoolean, DeValue::String(text)) => {
+                Some(text.to_string())
+            }
             (Self::Integer | Self::StringOrInteger | Self::Float, DeValue::Integer(number)) => {
                 let digits = number.as_str().replace('_', "");
                 i64::from_str_radix(&digits, number.radix()).ok().map(|n| n.to_string()).or(Some(digits))
             }
             (Self::Float, DeValue::Float(number)) => Some(number.as_str().replace('_', "")),
-            (Self::Boolean, DeValue::Boolean(flag)) => Some(flag.to_string()),
+            (Self::Boolean | Self::StringOrBoolean, DeValue::Boolean(flag)) => Some(flag.to_string()),
             _ => None,
         }
     }
@@ -101,7 +104,7 @@ impl Shape {
             Self::String => false,
             Self::Integer | Self::StringOrInteger => text.parse::<i128>().is_ok(),
             Self::Float => text.parse::<f64>().is_ok(),
-            Self::Boolean => text.parse::<bool>().is_ok(),
+            Self::Boolean | Self::StringOrBoolean => text.parse::<bool>().is_ok(),
         };
         if is_bare { text.to_owned() } else { quoted(text) }
     }

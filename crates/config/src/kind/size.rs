@@ -63,6 +63,13 @@ fn parse(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+impl ByteSize {
+    /// Reads `40MiB` or `1000`, as the configuration has it, without its bounds.
+    pub fn parse(text: &str) -> Option<Self> {
+        parse(text).map(Self)
+    }
+}
+
 impl std::fmt::Display for ByteSize {
     /// In the largest unit that divides it; plain octets without one.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

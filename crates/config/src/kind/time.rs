@@ -55,7 +55,20 @@ impl Kind for Limit {
     }
 
     fn show(value: &Rate) -> String {
-        quoted(&format!("{}/{}", value.count, show(value.per)))
+        quoted(&value.to_string())
+    }
+}
+
+impl Rate {
+    /// Reads `10/10m`, as the configuration has it.
+    pub fn parse(text: &str) -> Option<Self> {
+        Limit::parse(text).ok()
+    }
+}
+
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.count, show(self.per))
     }
 }
 

@@ -104,21 +104,41 @@ impl Mechanism {
     }
 }
 
+choices! {
+    /// Whose tables they are.
+    pub enum Schema {
+        /// Those of the ISPmail guide: `virtual_domains`, `virtual_users`, `virtual_aliases`.
+        IspMail = "ispmail",
+        /// Those of PostfixAdmin: `mailbox`, `alias`, `domain`, `alias_domain`. Rows that are not `active`, and those of a
+        /// domain that is not, are as good as absent. A login may send as an active alias whose `goto` names it, and as
+        /// both by the name of an alias domain. Accounts are changed in PostfixAdmin; `staffetta user` touches none there.
+        PostfixAdmin = "postfixadmin",
+    }
+}
+
 settings! {
     /// Accounts in a database. The queries are yours; their defaults fit the schema of the ISPmail guide
-    /// (`virtual_domains`, `virtual_users`, `virtual_aliases`). Parameters are named and are passed to the database
-    /// apart from the statement.
+    /// (`virtual_domains`, `virtual_users`, `virtual_aliases`), or that of `schema`. Parameters are named and are passed to
+    /// the database apart from the statement: `:domain` is what stands behind the last `@` of what is asked about,
+    /// `:local` what stands before it.
     pub struct Sql {
         /// SQLite, PostgreSQL, or MySQL and MariaDB, by scheme.
         secret url or url_file: SecretString as SqlUrl = "sqlite:///var/lib/staffetta/users.db",
+        /// Whose tables they are: what each query is that is not given here.
+        value schema: Schema as Choice<Schema> = "ispmail",
         /// Gives the canonical `login` and the `password` hash for `:login`; no row is no such account. Hashes are
         /// `{ARGON2ID}`, `{ARGON2I}`, `{BLF-CRYPT}`, `{SHA512-CRYPT}`, `{SHA256-CRYPT}`, `{SCRAM-SHA-256}`, `{PBKDF2}`,
         /// or begin with `$`. Of old tables, `{SSHA512}`, `{SSHA256}`, `{SSHA}`, `{SMD5}`, `{SHA512}`, `{SHA256}`,
-        /// `{SHA}`, `{MD5-CRYPT}`, `{LDAP-MD5}` and `{PLAIN-MD5}` are taken as well, and `{PLAIN}`.
+        /// `{SHA}`, `{MD5-CRYPT}`, `{LDAP-MD5}` and `{PLAIN-MD5}` are taken as well, and `{PLAIN}`. Three more columns may
+        /// say what the account may send: `message_limit` and `recipient_limit` go before `frontend.messages_per_login` and
+        /// `recipients_per_login`, as `500/1h`, as a number in the time that those have (or an hour), or as `unlimited`;
+        /// `size_limit`, in octets or as `10MiB`, holds where it is below `frontend.size_limit`. NULL and what cannot be
+        /// read (0 is such a value, and logged) leave it at the configuration's. They are kept with the login for `cache_ttl`.
         value password_query: String as Query<'l'> =
             "SELECT email AS login, password FROM virtual_users WHERE email = :login",
         /// Gives a row with `login` for every account that may send as `:sender`, or as anybody of its `:domain`; one
-        /// of the two must be used. `:login` may be.
+        /// of the two must be used. `:login` may be. A row may name several, with commas between them, as Postfix's
+        /// `smtpd_sender_login_maps` do.
         value sender_query: String as Query<'s'> = "SELECT email AS login FROM virtual_users WHERE email = :sender",
         /// Gives a row if `:domain` is one of ours; used with `frontend.relay_domains_from_auth`.
         value domain_query: String as Query<'d'> = "SELECT name FROM virtual_domains WHERE name = :domain",

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use staffetta_mail::Address;
 
 use crate::kind::{
-    Any, AuthUrl, CertificateFingerprint, Choice, DataRate, DomainName, Flag, Limit, List, MailAddress, Maybe, Network,
-    Number, Size, Socket, Time, Unset,
+    Any, AuthUrl, CertificateFingerprint, Choice, DataRate, DomainName, Flag, FlagOr, Limit, List, MailAddress, Maybe,
+    Network, Number, Size, Socket, Time, Unset,
 };
 use crate::settings::{choices, settings};
 use crate::{ByteSize, Fingerprint, Rate};
@@ -57,11 +57,9 @@ settings! {
         value error_limit: u32 as Number<u32, 1, 1000> = "20",
         /// Refuses a recipient whose domain does not exist in the DNS (`550 5.1.2`), also where a `"*"` route exists.
         value reject_unknown_recipient_domain: bool as Flag = "true",
-        /// Lets a login use only sender addresses that the auth service says it owns (Postfix:
-        /// `reject_sender_login_mismatch` on submission, `reject_authenticated_sender_login_mismatch` on port 25). Who did
-        /// not log in may name any sender on a relay listener: mail that is forwarded elsewhere comes back under the
-        /// addresses of one's own users.
-        value sender_must_match_login: bool as Flag = "true",
+        /// Which sender addresses may be named, by what the auth service says of who owns them: `553 5.7.1`. The names of
+        /// Postfix mean what they mean there in `smtpd_sender_restrictions`, on every listener and for trusted networks, too.
+        value sender_must_match_login: SenderLogin as FlagOr<SenderLogin> = "true",
         /// Refuses a message of a login whose From field (RFC 5322 section 3.6.2) names an address that the login does not own:
         /// `553 5.7.1`, to the end of the content. All addresses in it count; a field that cannot be understood is refused
         /// (`550 5.7.1`). What the reader sees is the sender then; Postfix has no such rule.
@@ -108,6 +106,12 @@ settings! {
         /// Above it DATA is answered by `450 4.7.1`. A message counts once its content is asked for, whatever becomes
         /// of it. While Redis is away each pod counts by itself.
         value messages_per_login: Option<Rate> as Maybe<Limit> = "",
+        /// How many recipients a login may name, counted over all pods, such as `10000/1h`; `""`: as many as it likes. The
+        /// next is refused with `450 4.7.1`, and the message goes to those before. A recipient counts once it is accepted,
+        /// whatever becomes of the message. Each pod takes a 64th of the limit at a time and gives back what it does not
+        /// need, so that a recipient may be refused a little early where a login uses several pods. While Redis is away each
+        /// pod counts by itself.
+        value recipients_per_login: Option<Rate> as Maybe<Limit> = "",
         /// Looks up what clients are called, for the log and the Received field: `client.example.org[192.0.2.7]` instead of
         /// `unknown[192.0.2.7]`. A name counts when its addresses include the client's. A greeting waits for it for a second
         /// at most; nobody is let in or kept out for a name.
@@ -151,6 +155,26 @@ settings! {
         /// More networks of load balancers that send a PROXY header, on this listener only; see
         /// `frontend.proxy_from`.
         value proxy_from: Vec<IpNet> as List<Network> = "",
+    }
+}
+
+choices! {
+    /// Who may name which sender address.
+    pub enum SenderLogin {
+        /// A login only addresses that it owns; who did not log in, on a relay listener, any: mail that is forwarded
+        /// elsewhere comes back under the addresses of one's own users. On a submission listener nobody comes without a
+        /// login, so that it is `reject_sender_login_mismatch` there.
+        On = "true",
+        /// Anybody any.
+        Off = "false",
+        /// A login only addresses that it owns, who did not log in only those that nobody owns. It refuses strangers' mail
+        /// under addresses of ours, forwarded mail and that of mailing lists among it, and asks the auth service about each
+        /// sender.
+        Mismatch = "reject_sender_login_mismatch",
+        /// A login only addresses that it owns; who did not log in any.
+        Authenticated = "reject_authenticated_sender_login_mismatch",
+        /// Who did not log in only addresses that nobody owns; a login any.
+        Unauthenticated = "reject_unauthenticated_sender_login_mismatch",
     }
 }
 

@@ -11,10 +11,10 @@ mod rpc;
 mod spool;
 mod tls;
 
-pub use auth::{Auth, Backend, Dovecot, Mechanism, Sql};
+pub use auth::{Auth, Backend, Dovecot, Mechanism, Schema, Sql};
 pub use delivery::{Delivery, Dkim, Route, Timeouts};
 pub use dns::{Dns, Dnssec};
-pub use frontend::{BareLf, ClientShown, Frontend, Listener, ListenerKind, ListenerTls};
+pub use frontend::{BareLf, ClientShown, Frontend, Listener, ListenerKind, ListenerTls, SenderLogin};
 pub use log::{Log, LogFormat};
 pub use oauth::{OAuth, Signature};
 pub use redis::{Durability, Redis};

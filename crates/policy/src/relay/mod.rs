@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! sender     logged in and the sender is not <>     owned by the login?            553 5.7.1 · 451 4.3.0
+//!            not logged in, the same, if asked for  has it no owner?               553 5.7.1 · 451 4.3.0
 //! relay      not trusted, not logged in             a domain of ours?              554 5.7.1 · 451 4.3.0
 //!            the same, in a relay domain            no way on in the local part?   554 5.7.1
 //! recipient  postmaster of this host                has it a destination?          550 5.1.1
@@ -50,10 +51,19 @@ pub struct Rules {
     pub reject_unknown_recipient_domain: bool,
     /// Domains with a route of their own (not `*`): not looked up in the DNS.
     pub routed_domains: DomainSet,
-    /// A login may only use sender addresses that it owns.
-    pub sender_must_match_login: bool,
+    /// Who may name which sender address.
+    pub sender_login: SenderLogin,
     /// Where this host's own postmaster is.
     pub postmaster: Postmaster,
+}
+
+/// What is asked of who names a sender address. Both together are Postfix's `reject_sender_login_mismatch`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SenderLogin {
+    /// A login must own it (`reject_authenticated_sender_login_mismatch`).
+    pub authenticated: bool,
+    /// Who did not log in must leave it alone if somebody owns it (`reject_unauthenticated_sender_login_mismatch`).
+    pub unauthenticated: bool,
 }
 
 /// The mailbox that every host has (RFC 5321 section 4.5.1): `postmaster` alone and at the host's own name.
@@ -95,6 +105,8 @@ pub struct Request<'a> {
 pub struct Known {
     /// Answers [`Fact::SenderOwned`].
     pub sender_owned: Option<Finding>,
+    /// Answers [`Fact::SenderHasOwner`].
+    pub sender_has_owner: Option<Finding>,
     /// Answers [`Fact::DomainOurs`].
     pub domain_ours: Option<Finding>,
     /// Answers [`Fact::RecipientExists`].
@@ -147,6 +159,8 @@ pub enum InDns {
 pub enum Fact {
     /// Does the login own the sender address?
     SenderOwned,
+    /// Does anybody own the sender address?
+    SenderHasOwner,
     /// Does the auth service know the recipient's domain?
     DomainOurs,
     /// Does the auth service know the recipient?
@@ -199,15 +213,27 @@ fn sender(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Hal
     if request.login.is_none() {
         return match request.listener {
             Listener::Submission => Err(Halt::No(Objection::NotLoggedIn)),
-            Listener::Relay => Ok(()),
+            Listener::Relay => nobodys(rules, request, known),
         };
     }
-    if !rules.sender_must_match_login || request.sender.is_null() {
+    if !rules.sender_login.authenticated || request.sender.is_null() {
         return Ok(());
     }
     match known.sender_owned.ok_or(Halt::Need(Fact::SenderOwned))? {
         Finding::Yes => Ok(()),
         Finding::No => Err(Halt::No(Objection::SenderNotOwned)),
+        Finding::Unknown => Err(Halt::No(Objection::SenderUnknown)),
+    }
+}
+
+/// Whoever did not log in is not the owner.
+fn nobodys(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
+    if !rules.sender_login.unauthenticated || request.sender.is_null() {
+        return Ok(());
+    }
+    match known.sender_has_owner.ok_or(Halt::Need(Fact::SenderHasOwner))? {
+        Finding::No => Ok(()),
+        Finding::Yes => Err(Halt::No(Objection::SenderNotLoggedIn)),
         Finding::Unknown => Err(Halt::No(Objection::SenderUnknown)),
     }
 }

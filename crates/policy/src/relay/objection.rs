@@ -15,6 +15,8 @@ pub enum Objection {
     NotLoggedIn,
     /// The login uses somebody else's sender address.
     SenderNotOwned,
+    /// The sender address has an owner, and nobody logged in.
+    SenderNotLoggedIn,
     /// The auth service could not say who owns the sender.
     SenderUnknown,
     /// A stranger wants to reach a domain that is not ours.
@@ -47,6 +49,7 @@ impl Objection {
             Self::RecipientBlocked => Reply::recipient_blocked(recipient),
             Self::NotLoggedIn => Reply::authentication_required(),
             Self::SenderNotOwned => Reply::sender_not_owned(sender, request.login.unwrap_or_default()),
+            Self::SenderNotLoggedIn => Reply::sender_not_logged_in(sender),
             Self::SenderUnknown => Reply::lookup_failed(sender),
             Self::RelayDenied => Reply::relay_denied(recipient),
             Self::RecipientUnknown => Reply::lookup_failed(recipient),
@@ -64,7 +67,7 @@ impl Objection {
     pub const fn code(self) -> u16 {
         match self {
             Self::NotLoggedIn => 530,
-            Self::SenderNotOwned => 553,
+            Self::SenderNotOwned | Self::SenderNotLoggedIn => 553,
             Self::SenderUnknown | Self::RecipientUnknown => 451,
             Self::RelayDenied | Self::SenderBlocked | Self::RecipientBlocked => 554,
             Self::NotFullyQualified => 504,
@@ -81,6 +84,7 @@ impl Objection {
             Self::RecipientBlocked => "recipient_blocked",
             Self::NotLoggedIn => "not_logged_in",
             Self::SenderNotOwned => "sender_not_owned",
+            Self::SenderNotLoggedIn => "sender_not_logged_in",
             Self::SenderUnknown | Self::RecipientUnknown => "lookup_failed",
             Self::RelayDenied => "relay_denied",
             Self::NotFullyQualified => "not_fully_qualified",
@@ -94,11 +98,12 @@ impl Objection {
     }
 
     /// All of them, so that metrics can show zeros.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::SenderBlocked,
         Self::RecipientBlocked,
         Self::NotLoggedIn,
         Self::SenderNotOwned,
+        Self::SenderNotLoggedIn,
         Self::SenderUnknown,
         Self::RelayDenied,
         Self::RecipientUnknown,

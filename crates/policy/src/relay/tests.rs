@@ -10,6 +10,7 @@ const JOHN: &str = "john@example.org";
 #[derive(Clone, Copy)]
 struct World {
     owned: Finding,
+    has_owner: Finding,
     ours: Finding,
     exists: Finding,
     at_route: AtRoute,
@@ -18,6 +19,7 @@ struct World {
 
 const FINE: World = World {
     owned: Finding::Yes,
+    has_owner: Finding::Yes,
     ours: Finding::No,
     exists: Finding::Yes,
     at_route: AtRoute::Takes,
@@ -32,7 +34,7 @@ fn rules() -> Rules {
         verify_recipients: true,
         reject_unknown_recipient_domain: true,
         routed_domains: DomainSet::from_iter(["routed.test"]),
-        sender_must_match_login: true,
+        sender_login: SenderLogin { authenticated: true, unauthenticated: false },
         postmaster: Postmaster {
             hostname: "mail.test".to_owned(),
             destination: Some("admin@elsewhere.test".parse().unwrap()),
@@ -63,6 +65,7 @@ fn play(rules: &Rules, client: Client, sender: &str, recipient: &str, world: Wor
         asked.push(fact);
         match fact {
             Fact::SenderOwned => known.sender_owned = Some(world.owned),
+            Fact::SenderHasOwner => known.sender_has_owner = Some(world.has_owner),
             Fact::DomainOurs => known.domain_ours = Some(world.ours),
             Fact::RecipientExists => known.recipient_exists = Some(world.exists),
             Fact::RecipientAtRoute => known.recipient_at_route = Some(world.at_route),
@@ -324,6 +327,46 @@ fn what_is_switched_off_is_not_asked() {
     assert_eq!((reply.as_str(), asked.len()), ("554 5.7.1 <lisa@example.com>: Relay access denied", 0));
 }
 
+/// Postfix's postconf(5), `reject_…_sender_login_mismatch`.
+#[test]
+fn who_may_name_which_sender_is_said_by_two_rules() {
+    use Fact::{SenderHasOwner, SenderOwned};
+    const NOT_OWNED: &str = "553 5.7.1 <lisa@mine.test>: Sender address rejected: not owned by user john@example.org";
+    const NOT_LOGGED_IN: &str = "553 5.7.1 <lisa@mine.test>: Sender address rejected: not logged in";
+    const AWAY: &str = "451 4.3.0 <lisa@mine.test>: Temporary lookup failure";
+    let facts = |owned, has_owner| World { owned, has_owner, ..OURS };
+    let (own, others) = (facts(Finding::Yes, Finding::Yes), facts(Finding::No, Finding::Yes));
+    let (nobodys, unknown) = (facts(Finding::No, Finding::No), facts(Finding::Unknown, Finding::Unknown));
+    for (client, world, rule, reply, fact) in [
+        // a login, by the first rule
+        (USER_25, own, (true, false), "", Some(SenderOwned)),
+        (USER_25, others, (true, false), NOT_OWNED, Some(SenderOwned)),
+        (USER_25, nobodys, (true, false), NOT_OWNED, Some(SenderOwned)),
+        (USER_587, nobodys, (true, true), NOT_OWNED, Some(SenderOwned)),
+        (USER_587, unknown, (true, true), AWAY, Some(SenderOwned)),
+        (USER_25, others, (false, true), "", None),
+        (USER_587, nobodys, (false, false), "", None),
+        // nobody has logged in, by the second
+        (STRANGER, own, (false, true), NOT_LOGGED_IN, Some(SenderHasOwner)),
+        (STRANGER, others, (true, true), NOT_LOGGED_IN, Some(SenderHasOwner)),
+        (TRUSTED, others, (false, true), NOT_LOGGED_IN, Some(SenderHasOwner)),
+        (STRANGER, nobodys, (true, true), "", Some(SenderHasOwner)),
+        (TRUSTED, nobodys, (true, true), "", Some(SenderHasOwner)),
+        (STRANGER, unknown, (false, true), AWAY, Some(SenderHasOwner)),
+        (STRANGER, others, (true, false), "", None),
+        (STRANGER, others, (false, false), "", None),
+    ] {
+        let (authenticated, unauthenticated) = rule;
+        let rules = Rules { sender_login: SenderLogin { authenticated, unauthenticated }, ..rules() };
+        let (answered, asked) = play(&rules, client, "lisa@mine.test", "x@mine.test", world);
+        let asked = asked.into_iter().find(|fact| matches!(fact, SenderOwned | SenderHasOwner));
+        assert_eq!((answered.as_str(), asked), (reply, fact), "{client:?} {rule:?}");
+        let (answered, asked) = play(&rules, client, "", "x@mine.test", world);
+        assert_eq!(answered, "", "nobody owns the null sender");
+        assert!(!asked.contains(&SenderOwned) && !asked.contains(&SenderHasOwner));
+    }
+}
+
 #[test]
 fn a_wildcard_is_below_its_name_only() {
     let set = DomainSet::from_iter(["*.Example.org"]);
@@ -340,7 +383,7 @@ proptest::proptest! {
         let answer = |n| [Finding::Yes, Finding::No, Finding::Unknown][usize::from(n)];
         let dns = [InDns::Exists, InDns::NotFound, InDns::NullMx, InDns::Unknown][usize::from(dns)];
         let at_route = AtRoute::Takes;
-        let world = World { owned: answer(owned), ours: answer(ours), exists: answer(exists), at_route, dns };
+        let world = World { owned: answer(owned), has_owner: answer(owned), ours: answer(ours), exists: answer(exists), at_route, dns };
         let listener = if submission { Listener::Submission } else { Listener::Relay };
         let rules = Rules { relay_domains_from_auth: from_auth, ..rules() };
         let (reply, _) = play(&rules, (listener, false, None), JOHN, "lisa@example.com", world);

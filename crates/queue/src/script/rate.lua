@@ -6,11 +6,13 @@
 local now = clock()
 tokens, interval = tonumber(tokens), tonumber(interval)
 local span = interval * size
-local full = math.min(math.max(tonumber(redis.call('GET', bucket) or 0), now), now + span)
+local stored = tonumber(redis.call('GET', bucket) or 0)
+local full = math.min(math.max(stored, now), now + span)
 -- The bucket's time is kept to a thousandth: a token that is there must not be lost to rounding.
 local there = math.floor((now + span - full) / interval + 0.002)
 local taken = math.min(tokens, there)
-if taken ~= 0 then
+-- What was empty for longer than a bucket lasts now had another size: from here on it fills as this one does.
+if taken ~= 0 or stored > full then
   full = math.min(full + taken * interval, now + span)
   if full > now then
     redis.call('SET', bucket, string.format('%.3f', full), 'PX', math.ceil(full - now))

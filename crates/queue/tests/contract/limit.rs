@@ -73,6 +73,24 @@ async fn tokens_come_back_with_time() {
     }
 }
 
+/// A limit that is raised for somebody who has reached it is not empty for as long as the old one was.
+#[tokio::test]
+async fn a_bucket_of_another_size_fills_at_its_own_pace() {
+    let world = world().await;
+    let limiter = |count, per| world.queue.limiter("auth", Rate { count, per });
+    let day = 24 * HOUR;
+    assert_eq!(limiter(10, day).acquire("x", 10).await.unwrap().tokens, 10);
+    let short = limiter(10, Duration::from_millis(500));
+    let wait = short.acquire("x", 1).await.unwrap();
+    assert_eq!(wait.tokens, 0, "it was empty");
+    assert!(wait.empty_for <= Duration::from_millis(50), "{wait:?}");
+    while take(&short, "x").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    let ttl: i64 = redis::cmd("PTTL").arg("{L:auth:x}").query(&mut world.redis()).unwrap();
+    assert!(ttl <= 500, "{ttl}");
+}
+
 #[tokio::test]
 async fn a_full_redis_still_counts_and_one_that_is_away_is_an_error() {
     let mut world = world().await;

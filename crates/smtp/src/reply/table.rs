@@ -313,9 +313,19 @@ impl Reply {
         Self::new(535, Status::new(5, 7, 8), format!("Error: authentication failed: {reason}"))
     }
 
+    /// A sender that has an owner, named by who did not log in.
+    pub fn sender_not_logged_in(sender: &str) -> Self {
+        Self::new(553, Status::new(5, 7, 1), format!("<{sender}>: Sender address rejected: not logged in"))
+    }
+
     /// More messages than this client or login may send.
     pub fn too_much_mail(client: &str) -> Self {
         Self::new(450, Status::new(4, 7, 1), format!("Error: too much mail from {client}"))
+    }
+
+    /// The login has named as many recipients as it may for now.
+    pub fn too_many_recipients_of(login: &str) -> Self {
+        Self::new(450, Status::new(4, 7, 1), format!("Error: too many recipients from {login}"))
     }
 
     /// A stranger wants to relay.
@@ -333,11 +343,6 @@ impl Reply {
     pub fn author_not_owned(author: &str, login: &str) -> Self {
         let text = format!("<{author}>: From header rejected: not owned by user {login}");
         Self::new(553, Status::new(5, 7, 1), text)
-    }
-
-    /// The sender address has an owner, and the client did not log in.
-    pub fn sender_not_logged_in(sender: &str) -> Self {
-        Self::new(553, Status::new(5, 7, 1), format!("<{sender}>: Sender address rejected: not logged in"))
     }
 
     /// A sender without a full domain.

@@ -49,6 +49,13 @@ pub enum AccountError {
          (virtual_domains, virtual_users, virtual_aliases) and touches no others; `staffetta hash` makes a password for yours"
     )]
     Foreign,
+    /// The accounts are somebody else's to change.
+    #[error(
+        "auth.sql.schema is \"postfixadmin\": accounts are changed in PostfixAdmin, and `staffetta user` touches none of its \
+         tables (mailbox, alias, domain, alias_domain); `staffetta hash` makes a password for them, `staffetta block login` \
+         stops one at once"
+    )]
+    PostfixAdmin,
     /// The tables are to be made by somebody who knows that.
     #[error("there is no table virtual_users; `staffetta user init` makes the tables of the ISPmail guide")]
     NoTables,

@@ -3,7 +3,7 @@
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
-use staffetta_config::Sql;
+use staffetta_config::{Schema, Sql};
 
 use super::AccountError;
 use crate::sql::{Pool, each};
@@ -16,6 +16,9 @@ const TABLES: [&str; 3] = ["virtual_domains", "virtual_users", "virtual_aliases"
 /// Does the service read the tables that are changed here? An operator with a schema of their own would get three more
 /// tables, and an account that nobody looks up.
 pub(super) fn are_read(sql: &Sql) -> Result<(), AccountError> {
+    if sql.schema == Schema::PostfixAdmin {
+        return Err(AccountError::PostfixAdmin);
+    }
     let query = sql.password_query.to_lowercase();
     let mut words = query.split(|character: char| !character.is_alphanumeric() && character != '_');
     if words.any(|word| word == TABLES[1]) { Ok(()) } else { Err(AccountError::Foreign) }

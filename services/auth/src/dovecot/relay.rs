@@ -12,6 +12,7 @@ use super::requests::{Answer, Trouble};
 use super::wire::{self, Failure};
 use super::{DEADLINE, Dovecot, Login};
 use crate::cache::Verified;
+use crate::limits::Admitted;
 use crate::sasl::Message;
 
 const USERNAME: &[u8] = b"Username:";
@@ -149,11 +150,11 @@ impl Asker {
         let cached = self.verified.find(key.as_ref()).await;
         self.dovecot.metrics.cache(cached.is_some());
         let outcome = match cached {
-            Some(login) => Ok(login),
-            None => self.verified.verify(key, || async { judge(ask().await, name) }).await,
+            Some(admitted) => Ok(admitted),
+            None => self.verified.verify(key, || async { judge(ask().await, name).map(Admitted::plain) }).await,
         };
         match outcome {
-            Ok(login) => Told::Success(login),
+            Ok(admitted) => Told::Success(admitted.login),
             Err(refused) => Told::Refused(Refused::clone(&refused)),
         }
     }

@@ -177,6 +177,11 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     SCHEMES.iter().map(|scheme| scheme.name)
 }
 
+/// All names that a stored password can have, [`plain`] among them.
+pub(crate) fn all_names() -> impl Iterator<Item = &'static str> {
+    names().chain([plain::NAME])
+}
+
 /// Is this the password? Takes as long as the stored parameters say.
 ///
 /// # Errors
@@ -222,6 +227,8 @@ pub(crate) fn named(stored: &str) -> String {
 /// What a verification of this string needs, before any work is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demand {
+    /// Under which scheme it is stored.
+    pub(crate) scheme: &'static str,
     /// KiB of memory.
     pub(crate) memory: u32,
     /// It is slow on purpose, as all but plain text are.
@@ -231,7 +238,7 @@ pub(crate) struct Demand {
 /// Can this stored string be verified at all, and what does that need? Cheap.
 pub(crate) fn check(stored: &str) -> Result<Demand, SchemeError> {
     let (scheme, stored) = identify(stored)?;
-    Ok(Demand { memory: (scheme.memory)(stored), slow: scheme.name != plain::SCHEME.name })
+    Ok(Demand { scheme: scheme.name, memory: (scheme.memory)(stored), slow: scheme.name != plain::SCHEME.name })
 }
 
 /// What SCRAM-SHA-256 can do with a stored string.

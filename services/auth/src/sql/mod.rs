@@ -17,6 +17,7 @@ pub(crate) use self::pool::{Pool, SqliteFile, each};
 pub use self::query::QueryError;
 use self::query::{Kind, Query, Values};
 use crate::BackendProblem;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 
 /// Connections of one process to the database.
@@ -103,6 +104,8 @@ pub(crate) struct Account {
     pub(crate) login: String,
     /// With its scheme; absent: no login is possible.
     pub(crate) password: Option<secrecy::SecretString>,
+    /// What it may send, if the query says so.
+    pub(crate) limits: Limits,
 }
 
 /// The database and the four queries, shared by all calls.
@@ -141,21 +144,25 @@ impl Store {
     /// The account with this login, if there is one.
     pub(crate) async fn account(&self, login: &str) -> Result<Option<Account>, StoreError> {
         let Some(query) = &self.password else { return Ok(None) };
-        let values = Values { login, domain: domain_of(login), ..Values::default() };
+        let (local, domain) = parts(login);
+        let values = Values { login, local, domain, ..Values::default() };
         let mut rows = self.ask(query, &values).await?;
         if rows.len() > 1 {
             return Err(StoreError::Ambiguous);
         }
         let Some(row) = rows.pop() else { return Ok(None) };
-        let [found, password] = <[Option<String>; 2]>::try_from(row).unwrap_or_default();
-        let found = found.filter(|found| means(login, found));
-        Ok(found.map(|login| Account { login, password: password.map(Into::into) }))
+        let [found, password, messages, recipients, size] = <[Option<String>; 5]>::try_from(row).unwrap_or_default();
+        let Some(found) = found.filter(|found| means(login, found)) else { return Ok(None) };
+        let limits = Limits::read(&found, [messages, recipients, size]);
+        Ok(Some(Account { login: found, password: password.map(Into::into), limits }))
     }
 
-    /// The logins that own this sender, as the back end spells them.
+    /// The logins that own this sender, as the back end spells them; a row may have several of them.
     pub(crate) async fn owners(&self, sender: &str, login: &str) -> Result<Vec<String>, StoreError> {
-        let values = Values { login, sender, domain: domain_of(sender), ..Values::default() };
-        Ok(self.ask(&self.sender, &values).await?.into_iter().flatten().flatten().collect())
+        let (local, domain) = parts(sender);
+        let values = Values { login, sender, local, domain, ..Values::default() };
+        let rows = self.ask(&self.sender, &values).await?;
+        Ok(rows.iter().flatten().flatten().flat_map(|names| named(names)).map(str::to_owned).collect())
     }
 
     /// Is it one of our domains?
@@ -166,7 +173,8 @@ impl Store {
 
     /// Does it lead to a mailbox or an alias of ours?
     pub(crate) async fn has_recipient(&self, recipient: &str) -> Result<bool, StoreError> {
-        let values = Values { recipient, domain: domain_of(recipient), ..Values::default() };
+        let (local, domain) = parts(recipient);
+        let values = Values { recipient, local, domain, ..Values::default() };
         Ok(!self.ask(&self.recipient, &values).await?.is_empty())
     }
 
@@ -198,7 +206,13 @@ fn means(login: &str, found: &str) -> bool {
     asked == found || login.is_ascii() && login.trim() == login || is_short()
 }
 
-/// What stands behind the last `@`; empty without one.
-fn domain_of(address: &str) -> &str {
-    address.rsplit_once('@').map_or("", |(_, domain)| domain)
+/// Whom a row of owners names: one login, which may have a comma in it, or several with commas between them.
+fn named(row: &str) -> impl Iterator<Item = &str> {
+    let several = row.contains(',').then(|| row.split(',').map(str::trim).filter(|name| !name.is_empty()));
+    std::iter::once(row).chain(several.into_iter().flatten())
+}
+
+/// What stands before and behind the last `@`; without one there is no domain.
+fn parts(address: &str) -> (&str, &str) {
+    address.rsplit_once('@').unwrap_or((address, ""))
 }

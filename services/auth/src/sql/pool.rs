@@ -109,7 +109,7 @@ impl Pool {
     }
 
     /// Executes the query and gives the wanted columns of at most `limit` rows, in the order of
-    /// [`super::query::Kind::columns`].
+    /// [`super::query::Kind::columns`], then those of [`super::query::Kind::optional`].
     pub(crate) async fn rows(
         &self,
         query: &Query,
@@ -206,12 +206,31 @@ fn columns<R: TextRow>(row: &R, query: &Query) -> Result<Vec<Option<String>>, St
             error => StoreError::Query { kind: query.kind, error },
         })
     };
-    query.kind.columns().iter().map(read).collect()
+    let required = query.kind.columns().iter().map(read);
+    required.chain(query.kind.optional().iter().map(|column| Ok(row.any(column)))).collect()
 }
+
+/// What stands for a value that is there and is neither text nor a whole number.
+const OTHER: &str = "?";
 
 /// Reads a column as text, whatever text type the database gives it.
 trait TextRow {
     fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
+
+    /// Text, or a whole number of any size; `None`: NULL, or no such column.
+    fn any(&self, column: &str) -> Option<String>;
+}
+
+/// The first of these that can be read; of a column that is not there, nothing.
+macro_rules! first {
+    ($row:expr, $column:expr, $($kind:ty),+) => {{
+        $(match $row.try_get::<Option<$kind>, _>($column) {
+            Ok(value) => return value.map(|value| value.to_string()),
+            Err(sqlx::Error::ColumnNotFound(_)) => return None,
+            Err(_) => {}
+        })+
+        Some(OTHER.to_owned())
+    }};
 }
 
 impl TextRow for SqliteRow {
@@ -219,11 +238,19 @@ impl TextRow for SqliteRow {
         // SQLite types values, not columns.
         self.try_get_unchecked(column)
     }
+
+    fn any(&self, column: &str) -> Option<String> {
+        self.text(column).unwrap_or_default()
+    }
 }
 
 impl TextRow for PgRow {
     fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
         self.try_get(column)
+    }
+
+    fn any(&self, column: &str) -> Option<String> {
+        first!(self, column, String, i64, i32, i16)
     }
 }
 
@@ -232,5 +259,12 @@ impl TextRow for MySqlRow {
     fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
         let bytes: Option<Vec<u8>> = self.try_get_unchecked(column)?;
         bytes.map(String::from_utf8).transpose().map_err(|error| sqlx::Error::Decode(error.into()))
+    }
+
+    fn any(&self, column: &str) -> Option<String> {
+        if let Ok(octets) = self.try_get::<Option<Vec<u8>>, _>(column) {
+            return octets.map(|octets| String::from_utf8(octets).unwrap_or_else(|_| OTHER.to_owned()));
+        }
+        first!(self, column, String, i64, u64)
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::lexer::{Piece, pieces};
+use crate::limits;
 
 /// Whose SQL it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +55,10 @@ impl Kind {
     /// everybody alike.
     fn parameters(self) -> &'static [Parameter] {
         match self {
-            Self::Password => &[Parameter::Login, Parameter::Domain],
-            Self::Sender => &[Parameter::Sender, Parameter::Domain, Parameter::Login],
+            Self::Password => &[Parameter::Login, Parameter::Domain, Parameter::Local],
+            Self::Sender => &[Parameter::Sender, Parameter::Domain, Parameter::Local, Parameter::Login],
             Self::Domain => &[Parameter::Domain],
-            Self::Recipient => &[Parameter::Recipient, Parameter::Domain],
+            Self::Recipient => &[Parameter::Recipient, Parameter::Domain, Parameter::Local],
         }
     }
 
@@ -81,12 +82,23 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The columns that may be there beside, by name; of what type does not matter.
+    pub(crate) fn optional(self) -> &'static [&'static str] {
+        match self {
+            Self::Password => &limits::COLUMNS,
+            Self::Sender | Self::Domain | Self::Recipient => &[],
+        }
+    }
+}
+
 /// A named parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parameter {
     Login,
     Sender,
     Domain,
+    Local,
     Recipient,
 }
 
@@ -96,17 +108,20 @@ impl Parameter {
             Self::Login => "login",
             Self::Sender => "sender",
             Self::Domain => "domain",
+            Self::Local => "local",
             Self::Recipient => "recipient",
         }
     }
 }
 
-/// What the parameters stand for in one execution. `:domain` is the part behind the last `@` of the address asked for.
+/// What the parameters stand for in one execution. `:domain` is the part behind the last `@` of the address asked for,
+/// `:local` the part before it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Values<'a> {
     pub(crate) login: &'a str,
     pub(crate) sender: &'a str,
     pub(crate) domain: &'a str,
+    pub(crate) local: &'a str,
     pub(crate) recipient: &'a str,
 }
 
@@ -117,6 +132,7 @@ impl Values<'_> {
             Parameter::Login => self.login,
             Parameter::Sender => self.sender,
             Parameter::Domain => self.domain,
+            Parameter::Local => self.local,
             Parameter::Recipient => self.recipient,
         }
     }
@@ -236,7 +252,7 @@ mod tests {
             (
                 Kind::Password,
                 "SELECT 1 WHERE x = :user",
-                "auth.sql.password_query: unknown parameter `:user`; allowed are :login, :domain",
+                "auth.sql.password_query: unknown parameter `:user`; allowed are :login, :domain, :local",
             ),
             (Kind::Password, "SELECT 1", "auth.sql.password_query: uses none of :login"),
             (Kind::Sender, "SELECT 1 WHERE x = :login", "auth.sql.sender_query: uses none of :sender, :domain"),
@@ -245,7 +261,7 @@ mod tests {
             (
                 Kind::Recipient,
                 "SELECT ?1, :recipient",
-                "auth.sql.recipient_query: `?1` is not a parameter; use :recipient, :domain",
+                "auth.sql.recipient_query: `?1` is not a parameter; use :recipient, :domain, :local",
             ),
             (Kind::Domain, "SELECT 'x = :domain", "auth.sql.domain_query: a ' is not closed"),
         ];

@@ -1,20 +1,18 @@
-//! The service on free ports, a client for it, and the cases that every back end must pass.
+//! The service on free ports, a client for it, and the answers of a client of SCRAM.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
-use staffetta_auth::accounts::{self, Accounts, Record, State};
-use staffetta_auth::{Server, scheme};
+use staffetta_auth::Server;
 use staffetta_config::{Config, Sql};
 use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
 use staffetta_proto::auth::v1::authenticate_request::{Start, Step};
-use staffetta_proto::auth::v1::authenticate_response::{Reason, Step as Reply};
+use staffetta_proto::auth::v1::authenticate_response::{Limits, Reason, Step as Reply};
 use staffetta_proto::auth::v1::{
     AuthenticateRequest, CheckSenderRequest, Client, GetMechanismsRequest, LookupDomainRequest, LookupRecipientRequest,
 };
@@ -140,8 +138,23 @@ impl World {
         mechanism: &str,
         initial: Option<&[u8]>,
         client: Client,
-        mut answer: impl FnMut(&[u8]) -> Vec<u8>,
+        answer: impl FnMut(&[u8]) -> Vec<u8>,
     ) -> Result<Outcome, Status> {
+        Ok(match self.speak(mechanism, initial, client, answer).await? {
+            Reply::Success(success) => Outcome::Success(success.login),
+            Reply::Failure(failure) => Outcome::Failure(failure.reason()),
+            Reply::Challenge(_) => unreachable!("it was answered"),
+        })
+    }
+
+    /// The same, with all that is said at the end.
+    pub(crate) async fn speak(
+        &self,
+        mechanism: &str,
+        initial: Option<&[u8]>,
+        client: Client,
+        mut answer: impl FnMut(&[u8]) -> Vec<u8>,
+    ) -> Result<Reply, Status> {
         let start = Start {
             mechanism: mechanism.to_owned(),
             initial_response: initial.map(|octets| octets.to_vec().into()),
@@ -158,10 +171,43 @@ impl World {
                     let step = Some(Step::Response(answer(&text).into()));
                     sender.send(AuthenticateRequest { step }).await.unwrap();
                 }
-                Reply::Success(success) => return Ok(Outcome::Success(success.login)),
-                Reply::Failure(failure) => return Ok(Outcome::Failure(failure.reason())),
+                end => return Ok(end),
             }
         }
+    }
+
+    /// One SCRAM-SHA-256 exchange.
+    pub(crate) async fn scram(&self, login: &str, password: &'static str) -> Outcome {
+        let first = format!("n,,n={login},r=rOprNGfwEbeRWgbNEkqO");
+        let answers = scram(login, password);
+        self.converse("SCRAM-SHA-256", Some(first.as_bytes()), client("192.0.2.1"), answers).await.unwrap()
+    }
+
+    /// What a login may send, if anything is said of it.
+    pub(crate) async fn limits(&self, login: &str, password: &str) -> Option<Limits> {
+        let initial = format!("\0{login}\0{password}");
+        self.limits_by("PLAIN", initial.as_bytes(), client("192.0.2.1"), |_| Vec::new()).await
+    }
+
+    /// The same by another mechanism.
+    pub(crate) async fn limits_by(
+        &self,
+        mechanism: &str,
+        initial: &[u8],
+        client: Client,
+        answer: impl FnMut(&[u8]) -> Vec<u8>,
+    ) -> Option<Limits> {
+        match self.speak(mechanism, Some(initial), client, answer).await.unwrap() {
+            Reply::Success(success) => success.limits,
+            end => panic!("{mechanism}: {end:?}"),
+        }
+    }
+
+    /// May this login use the sender, and does anybody?
+    pub(crate) async fn owner(&self, login: &str, sender: &str) -> (bool, bool) {
+        let request = CheckSenderRequest { login: login.to_owned(), sender: sender.to_owned() };
+        let answer = self.client.clone().check_sender(request).await.unwrap().into_inner();
+        (answer.owned, answer.known)
     }
 
     pub(crate) async fn mechanisms(&self) -> Result<Vec<String>, Code> {
@@ -208,229 +254,6 @@ impl World {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-}
-
-/// What every back end must do with the ISPmail tables and the default queries. `execute` runs SQL there as an
-/// administrator.
-pub(crate) async fn contract(url: &str, execute: impl AsyncFn(String)) {
-    accounts(url).await;
-    aliases(&execute).await;
-    execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'locked@example.org', NULL FROM virtual_domains".to_owned()).await;
-    execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'plain@example.org', '{PLAIN}summersun' FROM virtual_domains".to_owned()).await;
-    execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'barred@example.org', '{SHA512-CRYPT}!$6$x$y' FROM virtual_domains".to_owned()).await;
-    execute("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'odd@example.org', '{WHIRLPOOL}x' FROM virtual_domains".to_owned()).await;
-    let old = scheme::hash("SHA512-CRYPT", &"wintermoon".into()).unwrap();
-    execute(format!("INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'old@example.org', '{old}' FROM virtual_domains")).await;
-
-    let world = World::start(config("cache_ttl = \"0s\"", &format!("url = {url:?}"))).await;
-    world.until_ready(true).await;
-    logins(&world).await;
-    // A hash that cannot be read may be right.
-    assert_eq!(world.plain("odd@example.org", "summersun").await, Outcome::Failure(Reason::Temporary));
-    look_ups(&world).await;
-    world.stop().await;
-    catch_all(url).await;
-    refused_queries(url).await;
-}
-
-/// Addresses without an account.
-pub(crate) async fn aliases(execute: &impl AsyncFn(String)) {
-    execute("INSERT INTO virtual_aliases (domain_id, source, destination) SELECT id, 'info@example.org', 'john@example.org' FROM virtual_domains".to_owned()).await;
-    execute("INSERT INTO virtual_aliases (domain_id, source, destination) SELECT id, '@catch.example', 'john@example.org' FROM virtual_domains".to_owned()).await;
-}
-
-async fn accounts(url: &str) {
-    let accounts = Accounts::open(&sql(url)).await.unwrap();
-    assert_eq!(accounts.list().await.unwrap(), Vec::<String>::new());
-    accounts.add("John@Example.org", &"first".into()).await.unwrap();
-    accounts.add("lisa@example.org", &"moonlight".into()).await.unwrap();
-    let error = accounts.add("john@example.org", &"x".into()).await.unwrap_err().to_string();
-    assert!(error.starts_with("john@example.org exists already"), "{error}");
-    assert_eq!(accounts.list().await.unwrap(), ["john@example.org", "lisa@example.org"]);
-    accounts.set_password("john@example.org", &"summersun".into()).await.unwrap();
-    accounts.remove("lisa@example.org").await.unwrap();
-    assert!(accounts.remove("lisa@example.org").await.unwrap_err().to_string().contains("no account"));
-    assert!(accounts.set_password("lisa@example.org", &"x".into()).await.is_err());
-    for wrong in ["john", "@example.org", "john@", "jo hn@example.org", ""] {
-        assert!(accounts.add(wrong, &"x".into()).await.is_err(), "{wrong}");
-    }
-    assert!(accounts.add("empty@example.org", &"".into()).await.is_err());
-    assert!(accounts.add("nul@example.org", &"a\0b".into()).await.unwrap_err().to_string().contains("NUL"));
-    assert!(accounts.set_password("john@example.org", &"a\0b".into()).await.is_err());
-    states(&accounts).await;
-    alias(&accounts).await;
-    assert_eq!(accounts.list().await.unwrap(), ["john@example.org"]);
-    accounts.close().await;
-}
-
-/// Disabled and enabled again; the password is the one from before.
-async fn states(accounts: &Accounts) {
-    let record = |state| Record { login: "john@example.org".to_owned(), scheme: Some("ARGON2ID".to_owned()), state };
-    assert_eq!(accounts.records().await.unwrap(), [record(State::Enabled)]);
-    assert!(!accounts.enable("john@example.org").await.unwrap(), "nothing to do");
-    assert!(accounts.disable("John@Example.org").await.unwrap());
-    assert!(!accounts.disable("john@example.org").await.unwrap(), "nothing to do");
-    assert_eq!(accounts.show("john@example.org").await.unwrap(), (record(State::Disabled), Vec::new()));
-    let state = accounts.set_password("john@example.org", &"summersun".into()).await.unwrap();
-    assert_eq!(state, State::Disabled, "a new password opens nothing");
-    assert_eq!(accounts.records().await.unwrap(), [record(State::Disabled)]);
-    assert!(accounts.enable("john@example.org").await.unwrap());
-    assert_eq!(accounts.records().await.unwrap(), [record(State::Enabled)]);
-    for unknown in ["lisa@example.org", "john%@example.org", "john"] {
-        assert!(accounts.disable(unknown).await.is_err(), "{unknown}");
-        assert!(accounts.enable(unknown).await.is_err(), "{unknown}");
-        assert!(accounts.show(unknown).await.is_err(), "{unknown}");
-    }
-    let scram = accounts.clone().storing_as("{scram-sha-256}").unwrap();
-    scram.set_password("john@example.org", &"summersun".into()).await.unwrap();
-    assert_eq!(accounts.show("john@example.org").await.unwrap().0.scheme.as_deref(), Some("SCRAM-SHA-256"));
-    accounts.set_password("john@example.org", &"summersun".into()).await.unwrap();
-    assert!(accounts.clone().storing_as("ROT13").unwrap_err().to_string().contains("ROT13"));
-}
-
-/// Added once, to who is there, and taken away again.
-async fn alias(accounts: &Accounts) {
-    assert!(accounts.add_alias("john@example.org", "Sales@Example.org").await.unwrap());
-    assert!(!accounts.add_alias("john@example.org", "sales@example.org").await.unwrap(), "it is there");
-    assert_eq!(accounts.show("john@example.org").await.unwrap().1, ["sales@example.org"]);
-    let account = accounts.add_alias("john@example.org", "john@example.org").await.unwrap_err().to_string();
-    assert!(account.contains("is an account itself"), "{account}");
-    assert!(accounts.add_alias("lisa@example.org", "info@example.org").await.is_err());
-    assert!(accounts.add_alias("john@example.org", "info").await.is_err());
-    accounts.remove_alias("John@example.org", "sales@example.org").await.unwrap();
-    let gone = accounts.remove_alias("john@example.org", "sales@example.org").await.unwrap_err().to_string();
-    assert_eq!(gone, "sales@example.org does not lead to john@example.org");
-    assert_eq!(accounts.show("john@example.org").await.unwrap().1, Vec::<String>::new());
-}
-
-/// On a server, nothing is made that was not asked for; then all tables are.
-pub(crate) async fn tables(url: &str) {
-    let error = Accounts::open(&sql(url)).await.unwrap_err().to_string();
-    assert!(error.contains("staffetta user init"), "{error}");
-    assert!(accounts::init(&sql(url)).await.unwrap());
-    assert!(!accounts::init(&sql(url)).await.unwrap(), "they are there");
-}
-
-/// What every back end says to these logins, wherever it keeps its accounts: john, old, plain, and those who cannot get
-/// in.
-pub(crate) async fn logins(world: &World) {
-    let john = || Outcome::Success("john@example.org".to_owned());
-    assert_eq!(world.plain("john@example.org", "summersun").await, john());
-    assert_eq!(world.plain("John@Example.ORG", "summersun").await, john(), "as the back end spells it");
-    assert_eq!(world.exchange("PLAIN", None, &["\0john@example.org\0summersun"]).await, john());
-    assert_eq!(world.exchange("LOGIN", None, &["john@example.org", "summersun"]).await, john());
-    assert_eq!(world.exchange("LOGIN", Some(b"john@example.org"), &["summersun"]).await, john());
-    assert_eq!(world.plain("old@example.org", "wintermoon").await, Outcome::Success("old@example.org".to_owned()));
-
-    assert_eq!(world.plain("john@example.org", "first").await, BAD);
-    assert_eq!(world.plain("john@example.org", "").await, BAD);
-    assert_eq!(world.plain("nobody@example.org", "summersun").await, BAD);
-    assert_eq!(world.plain("locked@example.org", "summersun").await, BAD);
-    assert_eq!(world.plain("' OR ''='", "summersun").await, BAD);
-    assert_eq!(world.exchange("PLAIN", Some(b"root\0john@example.org\0summersun"), &[]).await, BAD);
-    assert_eq!(world.exchange("PLAIN", Some(b"john"), &[]).await, Outcome::Failure(Reason::Malformed));
-    assert_eq!(world.exchange("LOGIN", None, &["", "x"]).await, Outcome::Failure(Reason::Malformed));
-    assert_eq!(world.exchange("CRAM-MD5", None, &[]).await, Outcome::Failure(Reason::Mechanism));
-    // Plain text, as its prefix says.
-    assert_eq!(world.plain("plain@example.org", "summersun").await, Outcome::Success("plain@example.org".to_owned()));
-    assert_eq!(world.plain("plain@example.org", "summersum").await, Outcome::Failure(Reason::Credentials));
-    // A locked hash is nobody's.
-    assert_eq!(world.plain("barred@example.org", "summersun").await, Outcome::Failure(Reason::Credentials));
-}
-
-/// What is known of senders, domains and recipients, which are in the database whoever has the accounts.
-pub(crate) async fn look_ups(world: &World) {
-    let senders = [
-        ("john@example.org", "john@example.org", true),
-        ("JOHN@example.org", "john@example.org", true),
-        ("john@example.org", "John@Example.org", true),
-        ("john@example.org", "john+news@example.org", true),
-        ("john@example.org", "old@example.org", false),
-        ("john@example.org", "lisa@example.com", false),
-        ("john@example.org", "@example.org", false),
-    ];
-    for (login, sender, owned) in senders {
-        assert_eq!(world.owns(login, sender).await, Ok(owned), "{login} {sender}");
-    }
-    assert_eq!(world.owns("john@example.org", "").await, Err(Code::InvalidArgument));
-    let long = format!("{}@example.org", "x".repeat(1100));
-    assert_eq!(world.owns("john@example.org", &long).await, Err(Code::InvalidArgument));
-    assert_eq!(world.has_recipient(&long).await, Err(Code::InvalidArgument));
-    for (domain, known) in [("example.org", true), ("Example.ORG", true), ("example.com", false), ("org", false)] {
-        assert_eq!(world.has_domain(domain).await, Ok(known), "{domain}");
-    }
-    let recipients = [
-        ("john@example.org", true),
-        ("JOHN@example.org", true),
-        ("john+list@example.org", true),
-        ("info@example.org", true),
-        ("anybody@catch.example", true),
-        ("nobody@example.org", false),
-        ("postmaster", false),
-    ];
-    for (recipient, known) in recipients {
-        assert_eq!(world.has_recipient(recipient).await, Ok(known), "{recipient}");
-    }
-}
-
-/// A sender query of the operator's own: whole domains, more than one owner, a parameter used twice.
-async fn catch_all(url: &str) {
-    let query = "SELECT destination AS login FROM virtual_aliases WHERE source = :sender OR (source = :sender AND source = ':no')";
-    let world = World::start(config("", &format!("url = {url:?}\nsender_query = \"{query}\""))).await;
-    assert_eq!(world.owns("john@example.org", "sales@catch.example").await, Ok(true));
-    assert_eq!(world.owns("old@example.org", "sales@catch.example").await, Ok(false));
-    assert_eq!(world.owns("john@example.org", "john@example.org").await, Ok(false));
-    world.stop().await;
-}
-
-/// What the database says to the queries at the start ends the start.
-async fn refused_queries(url: &str) {
-    staffetta_auth::check(&config("", &format!("url = {url:?}")).auth).await.unwrap();
-    let rows = [
-        (Query::Password, "SELECT email, password FROM virtual_users WHERE email = :login", "no column `login`"),
-        (
-            Query::Password,
-            "SELECT email AS login, password FROM users WHERE email = :login",
-            "auth.sql.password_query: ",
-        ),
-        (Query::Domain, "SELEKT 1 WHERE 'a' = :domain", "auth.sql.domain_query: "),
-        (Query::Domain, "SELECT 1 WHERE 'a' = :dom", "unknown parameter `:dom`; allowed are :domain"),
-    ];
-    for (key, query, expected) in rows {
-        let mut config = config("", &format!("url = {url:?}"));
-        match key {
-            Query::Password => config.auth.sql.password_query = query.to_owned(),
-            Query::Domain => config.auth.sql.domain_query = query.to_owned(),
-        }
-        let problem = staffetta_auth::check(&config.auth).await.unwrap_err();
-        assert!(problem.to_string().contains(expected), "{query}: {problem}");
-        let error = Server::bind(&config).await.err().unwrap();
-        assert!(format!("{error:#}").contains(expected), "{query}: {error:#}");
-    }
-}
-
-enum Query {
-    Password,
-    Domain,
-}
-
-/// The back end goes away and comes back: temporary failures, not ready, and recovery without a restart.
-pub(crate) async fn outage(url: &str, stop: impl AsyncFnOnce(), start: impl AsyncFnOnce()) {
-    let world = Arc::new(World::start(config("cache_ttl = \"1h\"", &format!("url = {url:?}"))).await);
-    let john = || Outcome::Success("john@example.org".to_owned());
-    world.until_ready(true).await;
-    assert_eq!(world.plain("john@example.org", "summersun").await, john());
-    stop().await;
-    assert_eq!(world.plain("old@example.org", "wintermoon").await, Outcome::Failure(Reason::Temporary));
-    assert_eq!(world.owns("john@example.org", "john@example.org").await, Err(Code::Unavailable));
-    assert_eq!(world.has_domain("example.org").await, Err(Code::Unavailable));
-    assert_eq!(world.plain("john@example.org", "summersun").await, john(), "known from before");
-    world.until_ready(false).await;
-    start().await;
-    world.until_ready(true).await;
-    assert_eq!(world.plain("old@example.org", "wintermoon").await, Outcome::Success("old@example.org".to_owned()));
-    assert_eq!(world.owns("john@example.org", "john@example.org").await, Ok(true));
-    Arc::into_inner(world).unwrap().stop().await;
 }
 
 /// The client's side of SCRAM-SHA-256 (RFC 5802): what it answers to each challenge.

@@ -69,6 +69,16 @@ impl Auth {
         self.answer("CheckSender", call, |response| response.owned).await
     }
 
+    /// Does anybody own `sender`? A service that does not say so yet knows of nobody.
+    pub(crate) async fn has_owner(&self, sender: &str) -> Finding {
+        let message = CheckSenderRequest { login: String::new(), sender: sender.to_owned() };
+        let call = self.pool.call(|mut client| {
+            let request = timed(message.clone());
+            async move { client.check_sender(request).await }
+        });
+        self.answer("CheckSender", call, |response| response.known).await
+    }
+
     /// Is `domain` one of ours?
     pub(crate) async fn knows_domain(&self, domain: &str) -> Finding {
         let message = LookupDomainRequest { domain: domain.to_owned() };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
 use staffetta_proto::auth::v1::authenticate_request::{Start, Step as Ask};
-use staffetta_proto::auth::v1::authenticate_response::{Reason, Step};
+use staffetta_proto::auth::v1::authenticate_response::{Limits, Reason, Step};
 use staffetta_proto::auth::v1::{AuthenticateRequest, AuthenticateResponse, Client};
 use staffetta_smtp::server::Secret;
 use tokio::sync::mpsc;
@@ -82,7 +82,11 @@ pub(crate) enum Progress {
     /// To be passed to the client; the exchange goes on.
     Challenge(Vec<u8>, Box<Exchange>),
     /// The client is this login.
-    Success(String),
+    Success {
+        login: String,
+        /// What is said of this account alone.
+        limits: Option<Limits>,
+    },
     /// It is not, or its message made no sense.
     Failure {
         /// Which of both.
@@ -101,7 +105,7 @@ impl Progress {
             Self::Failure { reason, .. } => matches!(reason, Reason::Credentials | Reason::Unspecified),
             // Many clients hang up then, and say nothing to what they were told.
             Self::Challenge(_, exchange) => exchange.is_denial(),
-            Self::Success(_) | Self::Unavailable => false,
+            Self::Success { .. } | Self::Unavailable => false,
         }
     }
 }
@@ -302,7 +306,7 @@ async fn next(responses: &mut Streaming<AuthenticateResponse>) -> Result<Step, S
 fn progress(step: Step) -> Progress {
     match step {
         Step::Challenge(_) => away(&Status::internal("a challenge after everything was said")),
-        Step::Success(success) => Progress::Success(success.login),
+        Step::Success(success) => Progress::Success { login: success.login, limits: success.limits },
         Step::Failure(failure) => {
             let reason = failure.reason();
             if reason == Reason::Temporary {

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::refused::{Refused, author_refused, message_refused, recipient_refused};
 use super::{Dialog, flush};
+use crate::advance::Wish;
 use crate::asked::NOTICEABLE;
 use crate::intake::{Bill, NotQueued, Principal};
 use crate::stream::Stream;
@@ -56,10 +57,7 @@ impl Dialog<'_> {
         match question {
             Question::Sasl(step) => Box::pin(self.sasl(step)).await,
             Question::Mail(_) => self.mail().await,
-            Question::Recipient(recipient) => {
-                let answer = self.recipient(&recipient.address, input).await;
-                self.charge(&recipient, answer)
-            }
+            Question::Recipient(recipient) => self.named(recipient, input).await,
             Question::Verify(address) => self.recipient(&address, &[]).await,
             Question::Etrn(domain) => Box::pin(self.etrn(&domain)).await,
             Question::Client(told) => Box::pin(self.client(*told)).await,
@@ -77,6 +75,16 @@ impl Dialog<'_> {
         match self.door.shared.intake.judge_sender() {
             Ok(()) => Answer::Proceed,
             Err(not_queued) => message_refused(not_queued),
+        }
+    }
+
+    /// One more recipient of the message.
+    async fn named(&mut self, recipient: Recipient, input: &[u8]) -> Answer<Refused> {
+        let answer = self.recipient(&recipient.address, input).await;
+        let answer = self.charge(&recipient, answer);
+        match self.uncounted(&answer) {
+            Some(wish) => Box::pin(self.count(wish, input)).await,
+            None => answer,
         }
     }
 
@@ -132,6 +140,22 @@ impl Dialog<'_> {
         charged.map_or_else(message_refused, |()| answer)
     }
 
+    /// A recipient who is good counts for the login. Usually that is done here and now.
+    fn uncounted(&self, answer: &Answer<Refused>) -> Option<Wish> {
+        let login = self.session.login().filter(|_| matches!(answer, Answer::Proceed))?;
+        self.door.shared.allowance.recipient_at_hand(login, self.limits.as_deref()).err()
+    }
+
+    /// One who is beyond the login's limit does not keep the message from the others.
+    async fn count(&self, wish: Wish, input: &[u8]) -> Answer<Refused> {
+        let login = self.session.login().unwrap_or_default();
+        let ahead = u32::try_from(self.session.recipients_ahead(input).take(AHEAD).count()).unwrap_or_default();
+        if self.door.shared.allowance.recipient(login, wish, ahead).await {
+            return Answer::Proceed;
+        }
+        Answer::Refuse(Reply::too_many_recipients_of(login), Refused::TooManyRecipients)
+    }
+
     async fn etrn(&mut self, domain: &str) -> Answer<Refused> {
         let shared = &self.door.shared;
         if !shared.may_etrn(self.peer.address.ip()) {
@@ -168,12 +192,10 @@ impl Dialog<'_> {
 
     /// Has the login sent as much as it may?
     async fn over_quota(&self) -> Option<Answer<Refused>> {
-        let (login, quota) = self.session.login().zip(self.door.shared.messages.as_ref())?;
-        if Box::pin(quota.acquire(login)).await {
-            return None;
-        }
-        quota.refused();
-        Some(Answer::Refuse(Reply::too_much_mail(login), Refused::TooMuchMail))
+        let allowance = &self.door.shared.allowance;
+        let (login, rate) = self.session.login().zip(allowance.messages(self.limits.as_deref()))?;
+        let granted = Box::pin(allowance.message(login, rate)).await;
+        (!granted).then(|| Answer::Refuse(Reply::too_much_mail(login), Refused::TooMuchMail))
     }
 
     /// Does the message name an author who is not the login?

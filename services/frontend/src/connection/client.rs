@@ -27,11 +27,12 @@ impl Dialog<'_> {
         }
         self.peer = peer;
         self.stand_anew();
+        self.unlimit();
         self.memory = Memory::default();
         self.exchange = None;
         self.evidence = None;
         self.attempt = None;
-        self.mechanism = matches!(told.login, Told::This(_)).then(|| MECHANISM.to_owned());
+        self.mechanism = matches!(told.login, Told::This(_)).then(|| MECHANISM.into());
         let client = maillog::Client { address: self.peer.address, name: self.peer.name.as_deref().map(Into::into) };
         maillog::connected(&maillog::Connected { listener: self.door.name(), client });
         Answer::Client(self.door.link(&self.peer))

@@ -24,6 +24,7 @@ use staffetta_smtp::server::{Action, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::allowance::Limits;
 use crate::arrival::has_spoken;
 use crate::auth::Exchange;
 use crate::door::{Door, Peer};
@@ -62,7 +63,9 @@ struct Dialog<'a> {
     /// The mechanism of an authentication that has no result yet.
     attempt: Option<String>,
     /// The mechanism of the login.
-    mechanism: Option<String>,
+    mechanism: Option<Box<str>>,
+    /// What its account may send, if that is its own.
+    limits: Option<Box<Limits>>,
     /// The message that comes in.
     opened: Option<Opened>,
     /// What its envelope takes.
@@ -157,6 +160,7 @@ impl<'a> Dialog<'a> {
             exchange: None,
             attempt: None,
             mechanism: None,
+            limits: None,
             opened: None,
             bill: Bill::default(),
             began: now,

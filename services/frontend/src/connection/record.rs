@@ -54,7 +54,7 @@ impl Dialog<'_> {
         let sasl = Sasl { method: &mechanism, username: login.into() };
         let client = self.principal().for_log();
         maillog::login(&maillog::Login { listener: self.door.name(), client, sasl });
-        self.mechanism = Some(mechanism);
+        self.mechanism = Some(mechanism.into());
     }
 
     pub(super) fn log_end(&self) {

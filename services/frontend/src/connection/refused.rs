@@ -26,6 +26,8 @@ pub(super) enum Refused {
     EtrnFailed,
     /// The login has sent as much as it may.
     TooMuchMail,
+    /// The login has named as many recipients as it may.
+    TooManyRecipients,
     /// The session may not go on.
     Dismissed(Dismissal),
 }
@@ -70,6 +72,7 @@ impl Refused {
             Self::NoPlace => "connections",
             Self::EtrnFailed => "queue_unavailable",
             Self::TooMuchMail => "messages_per_login",
+            Self::TooManyRecipients => "recipients_per_login",
             Self::Dismissed(dismissal) => dismissal.label(),
         }
     }

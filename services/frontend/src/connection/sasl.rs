@@ -1,7 +1,9 @@
 //! AUTH: passes the exchange through to the auth service (RFC 4954). Credentials go by; nothing keeps them.
 
-use staffetta_proto::auth::v1::authenticate_response::Reason;
-use staffetta_smtp::server::{Answer, SaslStep};
+use std::sync::Arc;
+
+use staffetta_proto::auth::v1::authenticate_response::{Limits, Reason};
+use staffetta_smtp::server::{Answer, SaslStep, Settings};
 
 use super::Dialog;
 use super::refused::{LoginFailure, Refused, login_refused};
@@ -32,16 +34,16 @@ impl Dialog<'_> {
             }
         };
         let barred = match &progress {
-            Progress::Success(login) => self.bar(login),
+            Progress::Success { login, .. } => self.bar(login),
             _ => None,
         };
         match guess {
-            Some(guess) if matches!(progress, Progress::Success(_)) && barred.is_none() => guess.right().await,
+            Some(guess) if matches!(progress, Progress::Success { .. }) && barred.is_none() => guess.right().await,
             Some(guess) if !progress.is_wrong_credentials() => guess.forgive().await,
             _ => {}
         }
         match (progress, barred) {
-            (Progress::Success(login), Some(why)) => login_refused(why, Some(login), &self.door.shared.hostname),
+            (Progress::Success { login, .. }, Some(why)) => login_refused(why, Some(login), &self.door.shared.hostname),
             (progress, _) => self.conclude(progress),
         }
     }
@@ -75,8 +77,9 @@ impl Dialog<'_> {
                 self.exchange = Some(exchange);
                 Answer::Challenge(octets)
             }
-            Progress::Success(login) => {
+            Progress::Success { login, limits } => {
                 self.logged_in(&login);
+                self.limit(limits);
                 Answer::Success { login }
             }
             Progress::Failure { reason, login } => {
@@ -89,6 +92,24 @@ impl Dialog<'_> {
                 login_refused(why, login, hostname)
             }
             Progress::Unavailable => login_refused(LoginFailure::Unavailable, None, hostname),
+        }
+    }
+
+    /// What holds for this account alone, from here on.
+    fn limit(&mut self, told: Option<Limits>) {
+        let limits = told.map(|told| self.door.shared.allowance.limits(told));
+        let octets = limits.and_then(|limits| limits.size);
+        if let Some(octets) = octets.filter(|octets| *octets < self.session.settings().size_limit) {
+            let settings = Settings { size_limit: octets, ..self.session.settings().clone() };
+            self.session.adopt(Arc::new(settings));
+        }
+        self.limits = limits.map(Box::new);
+    }
+
+    /// Nothing holds that was said of a login before.
+    pub(super) fn unlimit(&mut self) {
+        if self.limits.take().is_some() {
+            self.session.adopt(self.door.settings());
         }
     }
 

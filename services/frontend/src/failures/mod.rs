@@ -37,6 +37,7 @@ pub(crate) struct Failures {
 
 /// What this pod counts of a limit, to decide while Redis is away.
 struct Own {
+    rate: Rate,
     buckets: Mutex<Buckets>,
     limited: Counter,
     unavailable: Counter,
@@ -134,7 +135,8 @@ impl Failures {
 impl Own {
     fn new(scope: &'static str, rate: Rate) -> Self {
         Self {
-            buckets: Mutex::new(Buckets::new(rate)),
+            rate,
+            buckets: Mutex::default(),
             limited: metrics::rate_limited(scope),
             unavailable: metrics::rate_limit_unavailable(scope),
         }
@@ -145,18 +147,18 @@ impl Own {
         match granted {
             Some(false) => false,
             Some(true) => {
-                self.buckets().take(who, Instant::now());
+                self.buckets().take(who, self.rate, 1, Instant::now());
                 true
             }
             None => {
                 self.unavailable.increment(1);
-                self.buckets().take(who, Instant::now())
+                self.buckets().take(who, self.rate, 1, Instant::now()) > 0
             }
         }
     }
 
     fn give_back(&self, who: &str) {
-        self.buckets().give_back(who, Instant::now());
+        self.buckets().give_back(who, self.rate, 1, Instant::now());
     }
 
     fn buckets(&self) -> MutexGuard<'_, Buckets> {

@@ -50,6 +50,8 @@ pub(crate) struct Memory(Mutex<Remembered>);
 struct Remembered {
     /// By sender: does the session's login own it?
     senders: Recent,
+    /// By sender: does anybody own it?
+    owners: Recent,
     /// By domain in lower case: is it ours?
     domains: Recent,
     /// Until when the auth service need not be asked, because it let the session wait.
@@ -86,6 +88,9 @@ pub(super) async fn judge(
             Step::Verdict(Verdict::Refuse(objection)) => return Err(Denied { objection, said }),
             Step::Ask(Fact::SenderOwned) => {
                 known.sender_owned = Some(Box::pin(owns_sender(directory, memory, request)).await);
+            }
+            Step::Ask(Fact::SenderHasOwner) => {
+                known.sender_has_owner = Some(Box::pin(has_owner(directory, memory, request)).await);
             }
             Step::Ask(Fact::DomainOurs) => {
                 known.domain_ours = Some(Box::pin(knows_domain(directory, memory, request)).await);
@@ -137,6 +142,18 @@ pub(super) async fn owns(directory: &Directory, memory: &Memory, login: &str, se
     });
     let answer = answer.await;
     memory.lock().senders.keep(sender, answer)
+}
+
+/// Does anybody own the sender address?
+async fn has_owner(directory: &Directory, memory: &Memory, request: &Request<'_>) -> Finding {
+    let sender = request.sender.as_str();
+    if let Some(answer) = memory.lock().owners.find(sender) {
+        return answer;
+    }
+    let asked = sender.to_owned();
+    let key = format!("\0{sender}");
+    let answer = ask(directory, memory, &key, |auth| async move { auth.has_owner(&asked).await }).await;
+    memory.lock().owners.keep(sender, answer)
 }
 
 async fn knows_domain(directory: &Directory, memory: &Memory, request: &Request<'_>) -> Finding {

@@ -85,7 +85,7 @@ impl Verifier {
             known: queue.verifications(),
             flights: Arc::default(),
             hops: Hops::default(),
-            clients: Quota::new(queue, "probe", PER_CLIENT),
+            clients: Quota::new(queue, "probe"),
             metrics: VerifyMetrics::new(),
         })))
     }
@@ -108,7 +108,7 @@ impl Verifier {
             inner.metrics.from_flight.increment(1);
             return flight.answer().await;
         }
-        if !inner.clients.acquire(&client::network(client).to_string()).await {
+        if !inner.clients.acquire(&client::network(client).to_string(), PER_CLIENT).await {
             inner.clients.refused();
             return Answer::Busy;
         }

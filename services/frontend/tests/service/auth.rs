@@ -1,4 +1,4 @@
-//! An auth service of one screen: john and lisa, each owning the address that is the login.
+//! An auth service of one screen: john and lisa, each owning the address that is the login. Lisa has limits of her own.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use staffetta_proto::auth::v1::auth_service_server::{AuthService, AuthServiceServer};
 use staffetta_proto::auth::v1::authenticate_request::Step as Ask;
-use staffetta_proto::auth::v1::authenticate_response::{Failure, Reason, Step, Success};
+use staffetta_proto::auth::v1::authenticate_response::{Allowance, Failure, Limits, Reason, Step, Success};
 use staffetta_proto::auth::v1::{
     AuthenticateRequest, AuthenticateResponse, CheckSenderRequest, CheckSenderResponse, GetMechanismsRequest,
     GetMechanismsResponse, LookupDomainRequest, LookupDomainResponse, LookupRecipientRequest, LookupRecipientResponse,
@@ -25,6 +25,7 @@ pub(crate) const STREAMS: u32 = 8;
 pub(crate) const SLOW: Duration = Duration::from_millis(700);
 
 pub(crate) const JOHN: (&str, &str) = ("john@example.org", "summersun");
+const LISA: (&str, &str) = ("lisa@example.org", "moonlight");
 
 /// A running service: cancel the token, await its end.
 pub(crate) type Running = (CancellationToken, tokio::task::JoinHandle<()>);
@@ -113,7 +114,7 @@ impl AuthService for Users {
                         }
                     }
                     match (&said[0][..], said[1].is_empty()) {
-                        (b"john", true) => Step::Success(Success { login: JOHN.0.to_owned(), data: Vec::new() }),
+                        (b"john", true) => success(JOHN.0),
                         (name, _) => failure(Reason::Credentials, &String::from_utf8_lossy(name)),
                     }
                 }
@@ -147,7 +148,8 @@ impl AuthService for Users {
         request: Request<CheckSenderRequest>,
     ) -> Result<Response<CheckSenderResponse>, Status> {
         let request = request.into_inner();
-        Ok(Response::new(CheckSenderResponse { owned: request.login == request.sender }))
+        let known = request.sender.ends_with("@example.org");
+        Ok(Response::new(CheckSenderResponse { owned: request.login == request.sender, known }))
     }
 
     async fn lookup_domain(
@@ -177,15 +179,26 @@ async fn dawdle(address: &str) {
 }
 
 fn plain(response: &[u8]) -> Step {
-    let expected = format!("\0{}\0{}", JOHN.0, JOHN.1);
+    let is = |(login, password): (&str, &str)| response.ends_with(format!("\0{login}\0{password}").as_bytes());
     match response {
-        r if r.ends_with(expected.as_bytes()) => Step::Success(Success { login: JOHN.0.to_owned(), data: Vec::new() }),
+        _ if is(JOHN) => success(JOHN.0),
+        _ if is(LISA) => success(LISA.0),
         r if r.iter().filter(|&&b| b == 0).count() == 2 => {
             let login = r.split(|&b| b == 0).nth(1).unwrap_or_default();
             failure(Reason::Credentials, &String::from_utf8_lossy(login))
         }
         _ => failure(Reason::Malformed, ""),
     }
+}
+
+fn success(login: &str) -> Step {
+    let limits = Limits {
+        messages: Some(Allowance { count: 3, period: 3_600_000 }),
+        recipients: Some(Allowance { count: 6, period: 0 }),
+        size: Some(2000),
+    };
+    let limits = (login == LISA.0).then_some(limits);
+    Step::Success(Success { login: login.to_owned(), data: Vec::new(), limits })
 }
 
 fn failure(reason: Reason, login: &str) -> Step {

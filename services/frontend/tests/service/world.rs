@@ -183,6 +183,11 @@ tls = "implicit"
 
     /// A second client of the queue, as a worker would be.
     pub(crate) async fn queue(&self) -> Queue {
+        self.queue_until(self.shutdown.child_token()).await
+    }
+
+    /// One that may outlive the frontend.
+    pub(crate) async fn queue_until(&self, end: CancellationToken) -> Queue {
         let settings = Settings {
             url: self.redis.url(),
             partitions: 2,
@@ -192,7 +197,7 @@ tls = "implicit"
             inline_limit: 16 * 1024,
             lease: Duration::from_secs(60),
         };
-        let queue = Queue::open(settings, self.shutdown.child_token()).unwrap();
+        let queue = Queue::open(settings, end).unwrap();
         queue.ready(PATIENCE).await.unwrap();
         queue
     }

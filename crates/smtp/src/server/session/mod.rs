@@ -166,6 +166,11 @@ impl<C> Session<C> {
         self.pace.deadline()
     }
 
+    /// What holds from here on, instead of what held for all: one login may have less room than others.
+    pub fn adopt(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
     /// How this listener is set up.
     pub fn settings(&self) -> &Settings {
         &self.settings

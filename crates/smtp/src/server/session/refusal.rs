@@ -52,10 +52,12 @@ impl<C> Session<C> {
         self.refusals.push(Refusal { activity: self.activity, reply, grounds, sender: None, recipient: None });
     }
 
-    /// RFC 5321 section 4.5.3.1.10: a client may try more recipients than fit, within reason.
+    /// RFC 5321 section 4.5.3.1.10: a client may try more recipients than fit, within reason. So may a login whose limit is
+    /// reached, or a message to more than are left would end the session each time, and never go to any.
     fn is_forgiven(&mut self, reply: &Reply) -> bool {
         let State::Mail(transaction) = &mut self.state else { return false };
-        if *reply != Reply::too_many_recipients() {
+        let limited = || self.login.as_deref().is_some_and(|login| *reply == Reply::too_many_recipients_of(login));
+        if *reply != Reply::too_many_recipients() && !limited() {
             return false;
         }
         transaction.overshoot += 1;

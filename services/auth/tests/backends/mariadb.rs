@@ -1,23 +1,23 @@
-//! The service on a real MariaDB server.
-
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-mod common;
+//! A real MariaDB server.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
+use staffetta_config::Config;
 use staffetta_testkit::child::Running;
 
+use crate::common::{BAD, Outcome};
+use crate::peer::{self, Database, Peer};
+
 /// A server in a scratch folder, on a unix socket only.
-struct Mariadb {
+pub(crate) struct Mariadb {
     folder: tempfile::TempDir,
     running: Option<Running>,
 }
 
 impl Mariadb {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("my").tempdir().unwrap();
         let data = format!("--datadir={}", folder.path().join("data").display());
         let mut install = vec!["--no-defaults", &data, "--auth-root-authentication-method=normal", "--skip-test-db"];
@@ -28,7 +28,9 @@ impl Mariadb {
         assert!(output.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&output.stderr));
         let mut server = Self { folder, running: None };
         server.up().await;
-        server.execute("", "CREATE DATABASE staffetta".to_owned()).await;
+        run(&server.url(""), "CREATE DATABASE staffetta").await;
+        let url = server.url("staffetta");
+        peer::fill(&url, true, async |sql| run(&url, &sql).await).await;
         server
     }
 
@@ -58,11 +60,6 @@ impl Mariadb {
     fn url(&self, database: &str) -> String {
         format!("mysql://root@localhost/{database}?socket={}", self.folder.path().join("sock").display())
     }
-
-    async fn execute(&self, database: &str, sql: String) {
-        let mut connection = MySqlConnection::connect(&self.url(database)).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-    }
 }
 
 /// It does not run as root unless told so.
@@ -70,27 +67,45 @@ fn user() -> Option<&'static str> {
     rustix::process::geteuid().is_root().then_some("--user=root")
 }
 
-#[tokio::test]
-async fn mariadb_is_a_back_end() {
-    let mut server = Mariadb::start().await;
-    let url = server.url("staffetta");
-    common::tables(&url).await;
-    common::contract(&url, async |sql| server.execute("staffetta", sql).await).await;
-    operators_types(&server).await;
-    lenient_collation(&server).await;
-    let server = std::cell::RefCell::new(&mut server);
-    #[expect(clippy::await_holding_refcell_ref, reason = "nobody else borrows meanwhile")]
-    let start = async || server.borrow_mut().up().await;
-    common::outage(&url, async || server.borrow_mut().running.take().unwrap().kill(), start).await;
+async fn run(url: &str, sql: &str) {
+    let mut connection = MySqlConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+}
+
+impl Peer for Mariadb {
+    fn name(&self) -> &'static str {
+        "MariaDB"
+    }
+
+    fn config(&self, auth: &str, sql: &str) -> Config {
+        peer::config(&self.url("staffetta"), auth, sql)
+    }
+
+    fn has_look_ups(&self) -> bool {
+        true
+    }
+
+    async fn stop(&mut self) {
+        self.running.take().unwrap().kill();
+    }
+
+    async fn start_again(&mut self) {
+        self.up().await;
+    }
+}
+
+impl Database for Mariadb {
+    async fn execute(&self, sql: &str) {
+        run(&self.url("staffetta"), sql).await;
+    }
 }
 
 /// Binary collations and blobs hold text as well; quotes and comments of MySQL hide names.
-async fn operators_types(server: &Mariadb) {
+pub(crate) async fn types_of_operators(server: &Mariadb) {
     let stored = staffetta_auth::scheme::hash("SSHA512", &"summersun".into()).unwrap();
     server
         .execute(
-            "staffetta",
-            format!(
+            &format!(
                 "CREATE TABLE people (name VARCHAR(99) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin, secret BLOB) DEFAULT CHARSET=utf8mb4; \
                  INSERT INTO people VALUES ('Jörg', '{stored}')"
             ),
@@ -98,22 +113,20 @@ async fn operators_types(server: &Mariadb) {
         .await;
     let query =
         "SELECT `name` AS login, secret AS password FROM people WHERE name = :login AND ':x' <> 'a\\\\':y' # :z";
-    let sql = format!("url = {:?}\npassword_query = \"{query}\"", server.url("staffetta"));
-    let world = common::World::start(common::config("", &sql)).await;
-    assert_eq!(world.plain("Jörg", "summersun").await, common::Outcome::Success("Jörg".to_owned()));
-    assert_eq!(world.plain("jörg", "summersun").await, common::BAD);
+    let world = server.world_with(&format!("password_query = \"{query}\"")).await;
+    assert_eq!(world.plain("Jörg", "summersun").await, Outcome::Success("Jörg".to_owned()));
+    assert_eq!(world.plain("jörg", "summersun").await, BAD);
     world.stop().await;
 }
 
 /// The usual collations take `jöhn` and `john ` for `john`.
-async fn lenient_collation(server: &Mariadb) {
+pub(crate) async fn lenient_collations(server: &Mariadb) {
     let stored = staffetta_auth::scheme::hash("SSHA512", &"summersun".into()).unwrap();
     let table = "CREATE TABLE lenient (name VARCHAR(99)) CHARSET=utf8mb4 COLLATE utf8mb4_general_ci; \
                  INSERT INTO lenient VALUES ('john@example.org'), ('jörg@example.org')";
-    server.execute("staffetta", table.to_owned()).await;
+    server.execute(table).await;
     let query = format!("SELECT name AS login, '{stored}' AS password FROM lenient WHERE name = :login");
-    let sql = format!("url = {:?}\npassword_query = \"{query}\"", server.url("staffetta"));
-    let world = common::World::start(common::config("", &sql)).await;
+    let world = server.world_with(&format!("password_query = \"{query}\"")).await;
     for (login, account) in [
         ("john@example.org", Some("john@example.org")),
         ("John@Example.ORG", Some("john@example.org")),
@@ -122,7 +135,7 @@ async fn lenient_collation(server: &Mariadb) {
         ("john@example.org ", None),
         ("j\u{f3}rg@example.org", None),
     ] {
-        let expected = account.map_or(common::BAD, |account| common::Outcome::Success(account.to_owned()));
+        let expected = account.map_or(BAD, |account| Outcome::Success(account.to_owned()));
         assert_eq!(world.plain(login, "summersun").await, expected, "{login:?}");
     }
     world.stop().await;

@@ -1,18 +1,18 @@
-//! The service on a real PostgreSQL server.
-
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-mod common;
+//! A real PostgreSQL server.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use staffetta_config::Config;
 use staffetta_testkit::child::Running;
 
+use crate::common::{BAD, Outcome};
+use crate::peer::{self, Database, Peer};
+
 /// A server in a scratch folder, on a unix socket only. It does not run as root, so root lends it another user.
-struct Postgres {
+pub(crate) struct Postgres {
     folder: tempfile::TempDir,
     running: Option<Running>,
 }
@@ -49,7 +49,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 impl Postgres {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).unwrap();
@@ -64,6 +64,8 @@ impl Postgres {
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         let mut server = Self { folder, running: None };
         server.up().await;
+        let url = server.url();
+        peer::fill(&url, true, async |sql| server.execute(&sql).await).await;
         server
     }
 
@@ -80,20 +82,8 @@ impl Postgres {
         }
     }
 
-    /// Ends the server without asking its sessions.
-    fn down(&mut self) {
-        let mut running = self.running.take().unwrap();
-        running.signal(rustix::process::Signal::QUIT).unwrap();
-        running.wait(Duration::from_secs(20)).unwrap();
-    }
-
     fn url(&self) -> String {
         format!("postgres://staffetta@localhost/postgres?host={}", self.folder.path().display())
-    }
-
-    async fn execute(&self, sql: String) {
-        let mut connection = PgConnection::connect(&self.url()).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     }
 }
 
@@ -106,32 +96,49 @@ impl Drop for Postgres {
     }
 }
 
-#[tokio::test]
-async fn postgres_is_a_back_end() {
-    let mut server = Postgres::start().await;
-    let url = server.url();
-    common::tables(&url).await;
-    common::contract(&url, async |sql| server.execute(sql).await).await;
-    operators_types(&server).await;
-    let server = std::cell::RefCell::new(&mut server);
-    #[expect(clippy::await_holding_refcell_ref, reason = "nobody else borrows meanwhile")]
-    let start = async || server.borrow_mut().up().await;
-    common::outage(&url, async || server.borrow_mut().down(), start).await;
+impl Peer for Postgres {
+    fn name(&self) -> &'static str {
+        "PostgreSQL"
+    }
+
+    fn config(&self, auth: &str, sql: &str) -> Config {
+        peer::config(&self.url(), auth, sql)
+    }
+
+    fn has_look_ups(&self) -> bool {
+        true
+    }
+
+    /// Ends the server without asking its sessions.
+    async fn stop(&mut self) {
+        let mut running = self.running.take().unwrap();
+        running.signal(rustix::process::Signal::QUIT).unwrap();
+        running.wait(Duration::from_secs(20)).unwrap();
+    }
+
+    async fn start_again(&mut self) {
+        self.up().await;
+    }
+}
+
+impl Database for Postgres {
+    async fn execute(&self, sql: &str) {
+        let mut connection = PgConnection::connect(&self.url()).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+    }
 }
 
 /// Casts, other text types, and names that are no parameters.
-async fn operators_types(server: &Postgres) {
+pub(crate) async fn types_of_operators(server: &Postgres) {
     let stored = staffetta_auth::scheme::hash("SSHA512", &"summersun".into()).unwrap();
     server
-        .execute(format!(
+        .execute(&format!(
             "CREATE TABLE people (name TEXT, secret CHAR(200)); INSERT INTO people VALUES ('Jörg', '{stored}')"
         ))
         .await;
     let query = "SELECT name::varchar AS login, rtrim(secret) AS password FROM people WHERE name = :login::text AND ':x' <> $$:y$$";
-    let world =
-        common::World::start(common::config("", &format!("url = {:?}\npassword_query = \"{query}\"", server.url())))
-            .await;
-    assert_eq!(world.plain("Jörg", "summersun").await, common::Outcome::Success("Jörg".to_owned()));
-    assert_eq!(world.plain("Jörg", "x").await, common::BAD);
+    let world = server.world_with(&format!("password_query = \"{query}\"")).await;
+    assert_eq!(world.plain("Jörg", "summersun").await, Outcome::Success("Jörg".to_owned()));
+    assert_eq!(world.plain("Jörg", "x").await, BAD);
     world.stop().await;
 }
