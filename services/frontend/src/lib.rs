@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_config::Config;
-use staffetta_telemetry::http;
+use staffetta_telemetry::{http, maillog};
 use staffetta_transport::listen;
 use staffetta_transport::shutdown::Hangup;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     }
     let (limits, end) = (Arc::clone(&shared.limits), background.clone());
     tokio::spawn(async move { end.run_until_cancelled(limits.share()).await });
+    let (conduct, end) = (Arc::clone(&shared.conduct), background.clone());
+    tokio::spawn(async move { end.run_until_cancelled(conduct.run(true, maillog::conspicuous)).await });
     let readiness = Readiness::new(shared.queue.clone(), auth, shared.revocations.clone());
     let draining = readiness.draining();
     tokio::spawn(http::serve(http_listener, move || readiness.check(), background.clone()));
@@ -102,6 +104,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
         kill.cancel();
         sessions.wait().await;
     }
+    // What the last second has brought.
+    shared.conduct.flush(&maillog::conspicuous).await;
     tracing::info!("drained");
     Ok(())
 }

@@ -35,9 +35,13 @@ impl Dialog<'_> {
             Progress::Success(login) => self.bar(login),
             _ => None,
         };
-        match guess {
-            Some(guess) if matches!(progress, Progress::Success(_)) && barred.is_none() => guess.right().await,
-            Some(guess) if !progress.is_wrong_credentials() => guess.forgive().await,
+        match (guess, &progress) {
+            (Some(guess), Progress::Success(login)) if barred.is_none() => {
+                if guess.right().await {
+                    shared.conduct.seen_elsewhere(login);
+                }
+            }
+            (Some(guess), progress) if !progress.is_wrong_credentials() => guess.forgive().await,
             _ => {}
         }
         match (progress, barred) {
