@@ -138,6 +138,7 @@ async fn a_login_that_sends_too_much_is_told_of_then_slow_then_held() -> anyhow:
     let world = world.set("frontend.abuse.slow", "2").set("frontend.abuse.hold", "3");
     let mut cluster = Cluster::start(world).await?;
     let mut mx = cluster.world.mx("example.com", Scenario::default()).await?;
+    cluster.world.dns.mx("example.net", 10, "mx.example.net");
     let (mut here, mut there) = (cluster.login(0).await?, cluster.login(1).await?);
     // Neither has seen two.
     send(&mut here, &["lisa@example.com"]).await?;
@@ -151,7 +152,7 @@ async fn a_login_that_sends_too_much_is_told_of_then_slow_then_held() -> anyhow:
     eventually(SOON, async || {
         let mut client = cluster.login(0).await?;
         let began = Instant::now();
-        client.write(format!("NOOP\r\nMAIL FROM:<{JOHN}>\r\nNOOP\r\n").as_bytes()).await?;
+        client.write(format!("RSET\r\nMAIL FROM:<{JOHN}>\r\nRCPT TO:<lisa@example.com>\r\n").as_bytes()).await?;
         let mut times = Vec::new();
         for _ in 0..3 {
             let reply = client.reply().await?;

@@ -86,16 +86,14 @@ impl Counted {
 pub(super) fn read(fields: &Value) -> (Counts, Vec<(Signal, Step)>) {
     let (mut counts, mut taken) = (Counts::default(), Vec::new());
     let mut note = |name: &Value, count: &Value| {
-        let (name, step) = value::str(name).map_or(("", None), |name| match name.split_once(':') {
-            Some((signal, step)) => (signal, Some(step)),
-            None => (name, None),
-        });
+        let name = value::str(name).unwrap_or_default();
+        let (name, step) = name.split_once(':').map_or((name, None), |(signal, step)| (signal, Some(step)));
         let Some(signal) = Signal::ALL.into_iter().find(|signal| signal.name() == name) else { return };
-        match step {
-            None => counts[signal] = value::count(count),
-            Some(name) => {
-                taken.extend(Step::ALL.into_iter().find(|step| step.name() == name).map(|step| (signal, step)))
-            }
+        if let Some(name) = step {
+            let step = Step::ALL.into_iter().find(|step| step.name() == name);
+            taken.extend(step.map(|step| (signal, step)));
+        } else {
+            counts[signal] = value::count(count);
         }
     };
     match fields {
