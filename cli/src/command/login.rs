@@ -1,5 +1,6 @@
 //! `staffetta login`: what logins do, by the hour, as all pods have counted it together.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
@@ -32,7 +33,7 @@ async fn list(top: &Top) -> anyhow::Result<()> {
     } else if records.is_empty() {
         say("Nobody has done anything of that.");
     } else {
-        say(&format!("{:<40}{} Steps", "Login", columns(Signal::ALL.map(|signal| heading(signal).to_owned()))));
+        say(&format!("{:<40}{} Steps", "Login", columns(heading)));
         records.iter().for_each(|record| say(&printable(&row(record))));
     }
     Ok(())
@@ -95,14 +96,14 @@ fn heading(signal: Signal) -> &'static str {
     }
 }
 
-fn columns(cells: [String; Signal::ALL.len()]) -> String {
-    cells.iter().map(|cell| format!(" {cell:>10}")).collect()
+/// A cell for each signal.
+fn columns<T: Display>(cell: impl Fn(Signal) -> T) -> String {
+    Signal::ALL.map(|signal| format!(" {:>10}", cell(signal))).concat()
 }
 
 fn row(record: &Record) -> String {
-    let cells = Signal::ALL.map(|signal| record.counts[signal].to_string());
     let steps = record.taken.iter().map(|(signal, step)| format!(" {}:{}", signal.name(), step.name()));
-    format!("{:<40}{}{}", record.login, columns(cells), steps.collect::<String>())
+    format!("{:<40}{}{}", record.login, columns(|signal| record.counts[signal]), steps.collect::<String>())
 }
 
 /// A signal of one login.

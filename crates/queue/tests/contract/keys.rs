@@ -96,7 +96,7 @@ async fn busy(world: &World) {
     let announcer = Announcer::connect(&world.settings).await.unwrap();
     let life = Some(Duration::from_secs(600));
     assert!(announcer.block(&Target::login("john").unwrap(), life, "a thief").await.unwrap());
-    let conduct = world.queue.conduct(Ladder::default(), life.unwrap());
+    let conduct = world.queue.conduct(Ladder::default(), Duration::from_secs(600));
     conduct.sent("john", &Sending::of(&accept(&to).envelope));
     conduct.flush(&|_| {}).await;
     world.queue.policies().keep("x.example", "policy", Duration::from_secs(600)).await.unwrap();
