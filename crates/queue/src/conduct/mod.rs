@@ -17,12 +17,13 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::Pipeline;
 use staffetta_policy::conduct::{Counts, Crossing, Ladder, Signal, Stance, Step};
 
+use crate::error::Fault;
 use crate::inquiry::{ask, next};
 use crate::metrics;
 use crate::shared::Shared;
@@ -61,12 +62,19 @@ pub struct Conduct {
     /// Of the last call; never 0.
     number: AtomicU64,
     table: Mutex<Table>,
-    /// What was told, or is about to be, and has no answer. Empty most of the time.
+    /// What was told, or is about to be, and has no answer. Nothing is added before it is empty: so it is as large as the
+    /// table at most, and there is one call of a login.
     told: tokio::sync::Mutex<Vec<Call>>,
-    /// What sessions of logins meet, with the hour for which that holds.
-    stances: RwLock<HashMap<Box<str>, (u64, Stance)>>,
+    stances: RwLock<Stances>,
     /// Is there any of these?
     has_stances: AtomicBool,
+}
+
+/// What sessions of logins meet in an hour, as sessions spell them. Who meets nothing is not among them.
+#[derive(Default)]
+struct Stances {
+    hour: u64,
+    logins: HashMap<Box<str>, Stance>,
 }
 
 impl Conduct {
@@ -113,8 +121,9 @@ impl Conduct {
         if !self.has_stances.load(Ordering::Relaxed) {
             return Stance::default();
         }
-        let now = self.hour();
-        self.stances().get(login).filter(|(hour, _)| *hour == now).map(|(_, stance)| *stance).unwrap_or_default()
+        let stances = self.stances.read().unwrap_or_else(PoisonError::into_inner);
+        let known = stances.logins.get(login).filter(|_| stances.hour == self.hour());
+        known.copied().unwrap_or_default()
     }
 
     /// Tells Redis every second, for ever, and takes the steps that are due; `tell` hears of each. `shows`: the gauges are
@@ -135,7 +144,7 @@ impl Conduct {
     /// Tells Redis now what was gathered. What has no answer within a second is told again the next time.
     pub async fn flush(&self, tell: &impl Fn(&Crossing)) {
         let mut told = self.told.lock().await;
-        if told.len() < table::LOGINS {
+        if told.is_empty() {
             self.gather(&mut told);
         }
         let (mut done, mut again) = (0, Vec::new());
@@ -144,13 +153,10 @@ impl Conduct {
             let Ok(answers) = ask(&self.shared, group.iter().map(|call| call.command(&self.pod))).await else { break };
             done += group.len();
             let mut answers = answers.into_iter();
-            for call in &told[done - group.len()..done] {
+            for call in group {
                 match next(&mut answers).and_then(|answer| Counted::read(&answer)) {
                     Ok(counted) => self.learn(call, counted, tell).await,
-                    Err(fault) => {
-                        tracing::debug!(%fault, "what a login does could not be counted");
-                        again.push(call.clone());
-                    }
+                    Err(fault) => again.extend(is_worth_repeating(&fault).then(|| call.clone())),
                 }
             }
         }
@@ -180,19 +186,23 @@ impl Conduct {
     }
 
     fn stand(&self, call: &Call, stance: Stance) {
-        if stance == Stance::default() && !self.has_stances.load(Ordering::Relaxed) {
+        let nothing = stance == Stance::default();
+        if nothing && !self.has_stances.load(Ordering::Relaxed) {
             return;
         }
-        let mut stances = self.stances_mut();
-        if stance == Stance::default() {
-            stances.remove(&call.login);
-        } else {
-            stances.retain(|_, (hour, _)| *hour == call.hour);
-            if stances.len() < table::LOGINS || stances.contains_key(&call.login) {
-                stances.insert(call.login.clone(), (call.hour, stance));
-            }
+        let mut stances = self.stances.write().unwrap_or_else(PoisonError::into_inner);
+        if stances.hour < call.hour {
+            *stances = Stances { hour: call.hour, logins: HashMap::new() };
         }
-        self.has_stances.store(!stances.is_empty(), Ordering::Relaxed);
+        if stances.hour > call.hour {
+            return;
+        }
+        if nothing {
+            stances.logins.remove(&call.login);
+        } else if stances.logins.len() < table::LOGINS {
+            stances.logins.insert(call.login.clone(), stance);
+        }
+        self.has_stances.store(!stances.logins.is_empty(), Ordering::Relaxed);
     }
 
     /// A block comes before its field: who dies between the two leaves it to others, and to block twice is no harm.
@@ -269,14 +279,14 @@ impl Conduct {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn stances(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, (u64, Stance)>> {
-        self.stances.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stances_mut(&self) -> RwLockWriteGuard<'_, HashMap<Box<str>, (u64, Stance)>> {
-        self.stances.write().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Was nothing done, and may it be done another time? What Redis cannot make sense of is lost.
+fn is_worth_repeating(fault: &Fault) -> bool {
+    tracing::debug!(%fault, "what a login does could not be counted");
+    let repeated = !matches!(fault, Fault::Unknown(_));
+    remembered(repeated);
+    repeated
 }
 
 fn remembered(there_was_room: bool) {
