@@ -141,12 +141,21 @@ impl Conduct {
         }
     }
 
-    /// Tells Redis now what was gathered. What has no answer within a second is told again the next time.
+    /// Tells Redis now what was gathered, and before it what is left of the last time. What has no answer within a second is
+    /// told again the next time.
     pub async fn flush(&self, tell: &impl Fn(&Crossing)) {
         let mut told = self.told.lock().await;
+        if !told.is_empty() {
+            self.tell(&mut told, tell).await;
+        }
         if told.is_empty() {
             self.gather(&mut told);
+            self.tell(&mut told, tell).await;
         }
+    }
+
+    /// Leaves what is to be told again.
+    async fn tell(&self, told: &mut Vec<Call>, tell: &impl Fn(&Crossing)) {
         let (mut done, mut again) = (0, Vec::new());
         while done < told.len() {
             let group = &told[done..told.len().min(done + GROUP)];
