@@ -94,6 +94,23 @@ async fn a_step_is_told_once_by_whoever_sees_it_first() {
 }
 
 #[tokio::test]
+async fn pods_that_see_it_at_the_same_time_tell_it_once() {
+    let world = world().await;
+    hour(&world).await;
+    let ladder = Ladder { thresholds: Counts::new([1, 0, 0, 0, 0, 0]), multiples: [1, 2, 0, 0] };
+    let mut pods = Vec::new();
+    for _ in 0..6 {
+        pods.push(pod(&world.another().await, ladder));
+    }
+    for round in 0..10 {
+        pods.iter().for_each(|pod| pod.sent(&format!("login{round}"), &message(&["a@x.example"])));
+        let told = futures_util::future::join_all(pods.iter().map(|pod| flushed(pod))).await.concat();
+        let steps: Vec<Step> = told.iter().map(|crossing| crossing.step).collect();
+        assert!(steps.len() == 2 && steps.contains(&Step::Notify) && steps.contains(&Step::Slow), "{told:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_login_that_comes_to_its_block_is_blocked_and_its_waiting_mail_held() {
     let world = world().await;
     hour(&world).await;
