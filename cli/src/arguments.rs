@@ -1,6 +1,7 @@
 //! The command line.
 
 mod block;
+mod login;
 mod queue;
 mod user;
 
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use block::{Block, Blocks, Named, Unblock};
+pub(crate) use login::{By, Hour, Login, ShowLogin, Top};
 pub(crate) use queue::{Act, Cat, Delete, Flush, List, Queue, Selection, Show, Summary};
 pub(crate) use user::{Alias, Auth, NewPassword, OneUser, Shown, User, Users};
 
@@ -40,6 +42,9 @@ pub(crate) enum Command {
     /// Look at the queue and act on it
     #[command(subcommand)]
     Queue(Queue),
+    /// See what logins do: who sends most, whose mail comes back
+    #[command(subcommand)]
+    Login(Login),
     /// Stop a login, the clients of a network, or a domain, on all frontends at once
     #[command(subcommand)]
     Block(Block),

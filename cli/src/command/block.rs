@@ -96,7 +96,7 @@ pub(super) async fn list(blocks: &Blocks) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn queue(config: &Config) -> anyhow::Result<Queue> {
+pub(super) async fn queue(config: &Config) -> anyhow::Result<Queue> {
     let queue = Queue::open(config.into(), CancellationToken::new())?;
     queue.ready(PATIENCE).await?;
     Ok(queue)
@@ -137,11 +137,11 @@ fn report(target: &Target, done: &str, json: bool, name: &str, count: Option<u64
     say(&printable(&format!("{target} is {done}{deliveries}")));
 }
 
-fn time(at: UnixMillis) -> String {
+pub(super) fn time(at: UnixMillis) -> String {
     let at = i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
     at.map(|at| at.to_string()).unwrap_or_default()
 }
 
-fn left(until: UnixMillis, now: UnixMillis) -> String {
+pub(super) fn left(until: UnixMillis, now: UnixMillis) -> String {
     format!("for {} s more", until.saturating_sub(now).div_ceil(1000))
 }

@@ -5,6 +5,7 @@ mod block;
 mod check;
 mod dkim;
 mod hash;
+mod login;
 mod queue;
 mod resolve;
 mod sink;
@@ -32,6 +33,7 @@ pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Auth(auth) => auth::run(auth).await,
         Command::Hash(hash) => hash::run(&hash),
         Command::Queue(queue) => queue::run(queue).await,
+        Command::Login(login) => login::run(login).await,
         Command::Block(block) => block::block(block).await,
         Command::Unblock(unblock) => block::unblock(unblock).await,
         Command::Blocks(blocks) => block::list(&blocks).await,

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use secrecy::ExposeSecret;
 use staffetta_dkim::Algorithm;
+use staffetta_policy::conduct::Step;
 use staffetta_policy::tls::Level;
 
 use crate::files::dkim_key;
@@ -25,6 +26,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     tokens(config, &mut check);
     certificates(config, &mut check);
     listeners(config, &mut check);
+    ladder(config, &mut check);
     delivery(config, &mut check);
     routes(config, &mut check);
     dkim(config, &mut check);
@@ -197,6 +199,21 @@ fn listeners(config: &Config, check: &mut Check<'_>) {
     if config.frontend.listener.is_empty() {
         check.refuse("frontend.listener", "is empty", "at least one [[frontend.listener]]");
     }
+}
+
+/// A harder step below a milder one would be taken first.
+fn ladder(config: &Config, check: &mut Check<'_>) {
+    let ladder = config.frontend.abuse.ladder();
+    let Some((lower, upper)) = ladder.misstep() else { return };
+    let multiple = |step: Step| ladder.multiples[step as usize];
+    let what = format!(
+        "is {}, and the milder step {} is {}: the ladder does not ascend",
+        multiple(upper),
+        lower.name(),
+        multiple(lower)
+    );
+    let allowed = format!("0, or more than frontend.abuse.{}", lower.name());
+    check.refuse(&format!("frontend.abuse.{}", upper.name()), what, allowed);
 }
 
 fn delivery(config: &Config, check: &mut Check<'_>) {

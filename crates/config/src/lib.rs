@@ -25,7 +25,7 @@ use std::time::Duration;
 pub use kind::{DovecotAddress, Fingerprint, HttpsUrl, KeySource, with_translated};
 pub use problem::Errors;
 pub use table::{
-    Auth, Backend, BareLf, ClientShown, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener,
+    Abuse, Auth, Backend, BareLf, ClientShown, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener,
     ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth, Redis, Route, Rpc, Schema, SenderLogin, Signature,
     Sni, Spool, Sql, Timeouts, Tls,
 };

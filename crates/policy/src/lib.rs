@@ -1,8 +1,9 @@
 //! Decisions as pure functions: relay rules, retry schedule, failure classification, routing, MX order and addresses, TLS
-//! policy, who is one client and who a stranger.
+//! policy, who is one client and who a stranger, how logins behave.
 
 pub mod classify;
 pub mod client;
+pub mod conduct;
 pub mod mx;
 pub mod relay;
 pub mod routing;

@@ -20,6 +20,10 @@ use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
 
+/// Of what is kept of logins.
+pub(crate) const SCOPE: &str = "login";
+/// What ACQUAINT answers of a network that was not known.
+const NEW: i64 = 2;
 /// How long a network is known.
 const LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// What was noted within this time is not noted again: a client that logs in for each message costs no writes.
@@ -113,18 +117,21 @@ impl Guesses {
         })
     }
 
-    /// Gives back what was taken of the client and of the login, and remembers from where a login was used.
+    /// Gives back what was taken of the client and of the login, and remembers from where a login was used. True: that
+    /// network was not known.
     ///
     /// # Errors
     /// As [`Self::take`]. Do not repeat it then: time brings the tokens back, and twice would be too many.
-    pub async fn settle(&self, client: Option<&str>, login: Option<&str>, used: Option<&Usage>) -> Result<(), Error> {
+    pub async fn settle(&self, client: Option<&str>, login: Option<&str>, used: Option<&Usage>) -> Result<bool, Error> {
         let client = self.per_client.as_ref().zip(client).map(|(limiter, who)| limiter.command(who, -1.0));
         let login = self.per_login.as_ref().zip(login).map(|(limiter, who)| limiter.command(who, -1.0));
-        let used = self.per_login.as_ref().zip(used).and_then(|(limiter, usage)| acquaint(limiter, usage));
+        let used = used.and_then(acquaint);
+        let asked = used.is_some();
+        let mut last = None;
         for answer in ask(&self.shared, client.into_iter().chain(login).chain(used)).await? {
-            answer?;
+            last = value::integer(&answer?);
         }
-        Ok(())
+        Ok(asked && last == Some(NEW))
     }
 }
 
@@ -133,7 +140,7 @@ fn guess(limiter: &Limiter, usage: &Usage) -> Cmd {
     let (interval, size) = limiter.measure();
     script::Guess {
         bucket: &bucket,
-        known: &known(limiter, usage),
+        known: &known(usage),
         network: usage.network.as_ref().map_or(&[][..], |network| network).into(),
         life: LIFE.into(),
         tokens: Arg::Real(1.0),
@@ -143,16 +150,16 @@ fn guess(limiter: &Limiter, usage: &Usage) -> Cmd {
     .call()
 }
 
-fn acquaint(limiter: &Limiter, usage: &Usage) -> Option<Cmd> {
+fn acquaint(usage: &Usage) -> Option<Cmd> {
     let network = usage.network.as_ref()?;
-    let known = known(limiter, usage);
+    let known = known(usage);
     let (life, fresh) = (LIFE.into(), FRESH.into());
     Some(script::Acquaint { known: &known, network: network[..].into(), life, fresh, room: ROOM.into() }.call())
 }
 
 /// The key of the networks that a login was used from, beside its bucket.
-fn known(limiter: &Limiter, usage: &Usage) -> String {
-    limiter.bucket(&usage.login) + "known"
+fn known(usage: &Usage) -> String {
+    limit::bucket(SCOPE, &usage.login) + "known"
 }
 
 /// What GUESS answers.

@@ -59,6 +59,8 @@ pub struct Incoming {
     /// What it has taken of the budgets; `None`: it is one of ours.
     purse: Option<Box<Purse>>,
     keeper: Option<Keeper>,
+    /// Nothing of it is delivered before an operator says so.
+    held: bool,
     /// Set once the enqueue may have made the chunks part of a message.
     handed_over: bool,
 }
@@ -82,6 +84,7 @@ impl Incoming {
             size: 0,
             purse: purse.map(Box::new),
             keeper: None,
+            held: false,
             handed_over: false,
         })
     }
@@ -94,6 +97,12 @@ impl Incoming {
     /// Octets so far.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Once it is committed its deliveries are held until they are released, or until the end of its life: from the first
+    /// moment on, so that no worker gets one of them.
+    pub fn hold(&mut self) {
+        self.held = true;
     }
 
     /// Appends; sends a chunk to Redis whenever one is full.
@@ -151,7 +160,8 @@ impl Incoming {
             }
             content.body = BodyRef::Chunks { count: self.chunks, size };
         }
-        let record = Encoded::new(version, self.id, &accept, now, content).map_err(Fault::from)?;
+        let mut record = Encoded::new(version, self.id, &accept, now, content).map_err(Fault::from)?;
+        record.held_until = self.held.then(|| record.expires(accept.lifetime));
         drop(std::mem::take(&mut self.buffer));
         self.handed_over = true;
         let queued = self.shared.enqueue(&record).await;

@@ -17,13 +17,14 @@
 //! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`] and [`Guesses`], and what servers said of
 //! recipients, `{V:<n>}`, see [`Verifications`], how many connections clients have, `{C:<client>}`, see [`Headcount`], and
 //! policies of domains, `{T:<domain>}`, see [`KeptPolicies`], and who is blocked or was revoked, `{R}blocks` and `{R}log`, see
-//! [`Revocations`]. docs/stored-formats.md has the octets of all.
+//! [`Revocations`], and what logins do, `{A}…`, see [`Conduct`]. docs/stored-formats.md has the octets of all.
 
 mod address;
 mod admin;
 mod budget;
 mod clock;
 mod commit;
+mod conduct;
 mod connection;
 mod error;
 mod format;
@@ -56,6 +57,7 @@ mod verification;
 
 pub use admin::{Act, Counts, Deleted, Entry, Filter, JobState, Moved, Page, Place, Unreadable};
 pub use budget::Budget;
+pub use conduct::{Conduct, Hour, Record, Records, Sending};
 pub use error::{EnqueueError, Error};
 pub use guess::{Guesses, Permit, Taken, Usage};
 pub use headcount::{Headcount, Heads};
@@ -64,7 +66,7 @@ pub use job::{Job, Lease, Offer, Settled, Settlement};
 pub use ledger::{Charge, Payer};
 pub use limit::{Granted, Limiter};
 pub use message::{Accept, Body, Destination, Message, Notice, Origin, UnixMillis};
-pub use metrics::{describe_metrics, describe_revocation_metrics, describe_worker_metrics};
+pub use metrics::{describe_conduct_metrics, describe_metrics, describe_revocation_metrics, describe_worker_metrics};
 pub use policies::{KeptPolicies, KeptPolicy};
 pub use queue::Queue;
 pub use revocation::{Announcer, Block, Position, Revocations, Target, TargetError, login_key};

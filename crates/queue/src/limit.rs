@@ -69,7 +69,7 @@ impl Limiter {
 
     /// The key of `who`'s bucket.
     pub(crate) fn bucket(&self, who: &str) -> String {
-        format!("{{L:{}:{who}}}", self.scope)
+        bucket(self.scope, who)
     }
 
     /// How many ms it takes until a token is back, and how many tokens there are.
@@ -77,6 +77,11 @@ impl Limiter {
         let interval = self.rate.per.as_secs_f64() * 1_000.0 / f64::from(self.rate.count);
         (Arg::Real(interval), u64::from(self.rate.count).into())
     }
+}
+
+/// The key of a bucket.
+pub(crate) fn bucket(scope: &str, who: &str) -> String {
+    format!("{{L:{scope}:{who}}}")
 }
 
 /// What RATE answers.

@@ -1,5 +1,7 @@
 //! What only the queue itself can count.
 
+use staffetta_policy::conduct::{Signal, Step};
+
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 const AMBIGUOUS: &str = "staffetta_queue_enqueue_ambiguous_total";
@@ -9,6 +11,9 @@ const REVOCATIONS: &str = "staffetta_revocations_total";
 const REVOCATION_GAPS: &str = "staffetta_revocation_gaps_total";
 const REVOCATIONS_CURRENT: &str = "staffetta_revocations_current";
 const BLOCKS: &str = "staffetta_blocks";
+const STEPS: &str = "staffetta_login_steps_total";
+const OVER_THRESHOLD: &str = "staffetta_logins_over_threshold";
+const UNCOUNTED: &str = "staffetta_login_signals_lost_total";
 
 /// Declares the families, so that they show as zero before anything happens. For the service that accepts mail.
 pub fn describe_metrics() {
@@ -73,4 +78,47 @@ pub(crate) fn revocations_current() -> Gauge {
 /// How many of a kind are blocked.
 pub(crate) fn blocks(kind: &'static str) -> Gauge {
     gauge!(BLOCKS, "kind" => kind)
+}
+
+/// The families of a service that sees how logins behave.
+pub fn describe_conduct_metrics() {
+    describe_counter!(
+        STEPS,
+        "Steps that this pod has taken against logins, by the signal that had come to its threshold and the step; each is \
+         taken once in the cluster, so sum over the pods."
+    );
+    describe_counter!(UNCOUNTED, "What logins did and this pod had no room to remember, Redis being away or slow.");
+    uncounted().increment(0);
+    for signal in Signal::ALL {
+        for step in Step::ALL {
+            self::step(signal, step).increment(0);
+        }
+    }
+}
+
+/// The family of a service that shows how many logins are over a threshold.
+pub(crate) fn describe_logins_over_threshold() {
+    describe_gauge!(
+        OVER_THRESHOLD,
+        "Logins that are over their threshold in this hour, up to 10,000, by signal. All frontends show the same number: \
+         use max, not sum."
+    );
+    for signal in Signal::ALL {
+        logins_over_threshold(signal).set(0.0);
+    }
+}
+
+/// A step was taken.
+pub(crate) fn step(signal: Signal, step: Step) -> Counter {
+    counter!(STEPS, "signal" => signal.name(), "step" => step.name())
+}
+
+/// Something is not remembered.
+pub(crate) fn uncounted() -> Counter {
+    counter!(UNCOUNTED)
+}
+
+/// How many logins are over a threshold now.
+pub(crate) fn logins_over_threshold(signal: Signal) -> Gauge {
+    gauge!(OVER_THRESHOLD, "signal" => signal.name())
 }

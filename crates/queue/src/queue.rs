@@ -6,16 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Cmd;
 use staffetta_mail::QueueId;
+use staffetta_policy::conduct::Ladder;
 use tokio_util::sync::CancellationToken;
 
+use crate::guess;
 use crate::op::note;
 use crate::partition::REGISTRY;
 use crate::shared::Shared;
 use crate::value;
 use crate::{
-    Act, Body, Budget, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Guesses, Headcount, Health,
-    Incoming, Job, KeptPolicies, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Settings, Settled, Settlement,
-    UnixMillis, Verifications,
+    Act, Body, Budget, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Guesses, Headcount,
+    Health, Incoming, Job, KeptPolicies, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Records, Settings, Settled,
+    Settlement, UnixMillis, Verifications,
 };
 
 /// How often [`Queue::ready`] looks.
@@ -171,7 +173,18 @@ impl Queue {
     /// The limits of guesses at passwords: `auth` of each client, `login` of each login.
     pub fn guesses(&self, per_client: Option<Rate>, per_login: Option<Rate>) -> Guesses {
         let limiter = |scope, rate: Option<Rate>| rate.map(|rate| self.limiter(scope, rate));
-        Guesses::new(self.shared.clone(), limiter("auth", per_client), limiter("login", per_login))
+        Guesses::new(self.shared.clone(), limiter("auth", per_client), limiter(guess::SCOPE, per_login))
+    }
+
+    /// How logins behave, for the whole cluster; one for each pod. `block_for`: how long a login is blocked that has come to
+    /// that step.
+    pub fn conduct(&self, ladder: Ladder, block_for: Duration) -> Arc<Conduct> {
+        Arc::new(Conduct::new(self.shared.clone(), ladder, block_for))
+    }
+
+    /// What was counted of logins.
+    pub fn records(&self) -> Records {
+        Records::new(self.shared.clone())
     }
 
     /// How many connections clients have, for the whole cluster; one for each pod.

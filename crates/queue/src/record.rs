@@ -1,6 +1,7 @@
 //! A record as the program uses it: what [`crate::format`] has read, with the body as a slice of the same octets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use staffetta_mail::{Envelope, QueueId};
@@ -27,6 +28,8 @@ pub(crate) struct Encoded {
     pub(crate) destinations: Vec<Destination>,
     pub(crate) chunks: u32,
     pub(crate) bytes: Vec<u8>,
+    /// The end of its life, if its jobs are to be held.
+    pub(crate) held_until: Option<UnixMillis>,
 }
 
 /// What a message consists of, and where that is.
@@ -78,7 +81,12 @@ impl Encoded {
         };
         let chunks = if let BodyRef::Chunks { count, .. } = draft.body { count } else { 0 };
         let bytes = draft.encode(version, rand::random())?;
-        Ok(Self { id, arrived, destinations, chunks, bytes })
+        Ok(Self { id, arrived, destinations, chunks, bytes, held_until: None })
+    }
+
+    /// When a message that lives so long ends.
+    pub(crate) fn expires(&self, lifetime: Duration) -> UnixMillis {
+        self.arrived.saturating_add(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// How the record begins: version and stamp, which no other has.

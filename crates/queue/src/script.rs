@@ -1,7 +1,7 @@
 //! The Lua scripts: everything that changes the queue.
 //!
 //! Rules for all of them: every key is declared; reads and checks come before the first write; nothing after the first
-//! write can fail; repeating a script is harmless; TIME is the only clock. All but two that only remember something run with
+//! write can fail; repeating a script is harmless; TIME is the only clock. All but three that only remember something run with
 //! `allow-oom`, so that a full Redis still drains; of a new message it refuses the record, which goes ahead of its script.
 //!
 //! Each stands here once, with the names of its keys and arguments: `scripts!` makes of them the struct that Rust fills
@@ -59,8 +59,8 @@ macro_rules! scripts {
 scripts! {
     /// Queues a message.
     Enqueue(" flags=allow-oom", "common_now.lua", "common_wait.lua", "enqueue.lua") {
-        keys: record tombstones ids due extra; key_groups: waiting open chunks;
-        args: id arrived ends stamp; arg_groups: destinations;
+        keys: record tombstones ids due extra; key_groups: waiting open chunks held;
+        args: id arrived ends stamp; arg_groups: destinations until_held;
     }
     /// Destinations with work.
     Offer(" flags=allow-oom", "common_now.lua", "offer.lua") {
@@ -132,6 +132,11 @@ scripts! {
     Verify("", "common_now.lua", "verify.lua") {
         keys: place; key_groups: ;
         args: who kind life text room room_of_others; arg_groups: ;
+    }
+    /// Counts what a login does.
+    Count("", "common_now.lua", "count.lua") {
+        keys: login seen; key_groups: tops;
+        args: hour name pod number room life; arg_groups: fields amounts domains;
     }
     /// Lets a destination rest.
     Park(" flags=allow-oom", "common_now.lua", "park.lua") {

@@ -67,6 +67,8 @@ impl ServerCheck {
             pipeline.cmd("GET").arg(&partition.identity);
         }
         let say = |fault: Fault| fault.to_string();
+        // Before the question: another connection may make the identity while the answer without one is under way.
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut answers = live.send(&pipeline).await.map_err(say)?.into_iter();
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
         // CONFIG may be forbidden; an error in place of a mark must not look like a missing mark.
@@ -85,17 +87,22 @@ impl ServerCheck {
         if let Some(now) = value::time(time) {
             self.clock.adjust(now);
         }
-        self.identify(live, registry, &marks).await
+        self.identify(live, registry, &marks, seen).await
     }
 
-    /// Compares the identity with what is expected; marks a server at its first start.
-    async fn identify(&self, live: &Live, registry: &Value, marks: &[Option<String>]) -> Result<(), String> {
+    /// Compares the identity with what is expected, `seen` when it was asked for; marks a server at its first start.
+    async fn identify(
+        &self,
+        live: &Live,
+        registry: &Value,
+        marks: &[Option<String>],
+        seen: Option<String>,
+    ) -> Result<(), String> {
         let fields: Vec<Option<String>> = value::array(registry).iter().map(gate::text).collect();
         let registered = match fields.as_slice() {
             [Some(partitions), Some(id)] => partitions.parse().ok().map(|partitions| (partitions, id.as_str())),
             _ => None,
         };
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let seen = seen.filter(|_| self.settings.durability != Durability::None);
         let id = match gate::identity(registered, marks, seen.as_deref())? {
             Identity::Known(id) => id,

@@ -41,6 +41,7 @@ fn journey(number: u32) {
         size: 5120,
         nrcpt: 1,
         message_id: Some("20261124041727.1@client.example.org".into()),
+        held: false,
     });
     let attempt = Attempt {
         qid,

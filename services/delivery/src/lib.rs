@@ -40,6 +40,7 @@ use staffetta_config::Config;
 use staffetta_dispatch::Rules;
 use staffetta_policy::schedule::Schedule;
 use staffetta_queue::{Health, Queue};
+use staffetta_telemetry::maillog;
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::fallback::Fallback;
@@ -105,6 +106,8 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) {
     let keep = background.clone();
     tokio::spawn(async move { keeper.leases.keep(keep).await });
     tokio::spawn(reclaim::watch(worker.clone(), background.clone()));
+    let (conduct, end) = (worker.conduct.clone(), background.clone());
+    tokio::spawn(async move { end.run_until_cancelled(conduct.run(false, maillog::conspicuous)).await });
     let pollers = TaskTracker::new();
     for partition in 0..worker.queue.partitions() {
         pollers.spawn(poller::poll(worker.clone(), partition));
@@ -123,6 +126,8 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) {
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("connections are cut; their messages are delivered by others once the leases end");
     }
+    // What the last second has brought.
+    worker.conduct.flush(&maillog::conspicuous).await;
 }
 
 async fn settle_all(worker: Arc<Worker>, parcels: Parcels, config: Config) {
@@ -174,6 +179,7 @@ fn worker(
         inline_limit: config.spool.inline_limit.0,
         signing: Signing::new(keys, config.frontend.trusted_networks.clone(), &metrics),
         metrics,
+        conduct: queue.conduct(config.frontend.abuse.ladder(), config.frontend.abuse.block_for),
         leases: Leases::new(queue.clone(), delivery.lease),
         recent: Recent::default(),
         fallback: Fallback::default(),

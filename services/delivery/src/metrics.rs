@@ -249,6 +249,7 @@ fn grid(
 
 fn describe() {
     staffetta_queue::describe_worker_metrics();
+    staffetta_queue::describe_conduct_metrics();
     staffetta_transport::dns::describe_metrics();
     describe_counter!(DELIVERIES, "Attempts by outcome, counted per recipient.");
     describe_counter!(ATTEMPTS, "Transactions that the server took, and attempts by the stage at which they failed.");

@@ -12,6 +12,9 @@ use crate::leased::Task;
 use crate::metrics::{Outcome, record};
 use crate::worker::Worker;
 
+/// RFC 3463: bad destination mailbox address.
+const NO_SUCH_USER: Status = Status::new(5, 1, 1);
+
 /// Writes the outcome of recipient `index`; with the connection, if there was one, and which message on it this was.
 pub(crate) fn outcome(
     worker: &Worker,
@@ -60,6 +63,9 @@ pub(crate) fn outcome(
         Outcome::Expired => maillog::expired(&event),
     }
     worker.metrics.delivery(outcome, status);
+    if let (Outcome::Bounced, Some(login)) = (outcome, &job.message.origin.login) {
+        worker.conduct.bounced(login, status == NO_SUCH_USER);
+    }
     if outcome == Outcome::Delivered {
         record(&worker.metrics.queue_time, delays.queue);
         record(&worker.metrics.transaction_time, delays.transfer);

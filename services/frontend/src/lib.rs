@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_config::Config;
-use staffetta_telemetry::http;
+use staffetta_telemetry::{http, maillog};
 use staffetta_transport::listen;
 use staffetta_transport::shutdown::Hangup;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +77,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     tokio::spawn(async move { end.run_until_cancelled(limits.share()).await });
     let (allowance, end) = (Arc::clone(&shared.allowance), background.clone());
     tokio::spawn(async move { end.run_until_cancelled(allowance.settle()).await });
+    let (conduct, end) = (Arc::clone(&shared.conduct), background.clone());
+    tokio::spawn(async move { end.run_until_cancelled(conduct.run(true, maillog::conspicuous)).await });
     let readiness = Readiness::new(shared.queue.clone(), auth, shared.revocations.clone());
     let draining = readiness.draining();
     tokio::spawn(http::serve(http_listener, move || readiness.check(), background.clone()));
@@ -107,6 +109,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
         sessions.wait().await;
     }
     shared.allowance.end().await;
+    // What the last second has brought.
+    shared.conduct.flush(&maillog::conspicuous).await;
     tracing::info!("drained");
     Ok(())
 }

@@ -40,11 +40,15 @@ pub(crate) struct Metrics {
     pub(crate) commands: Commands,
     /// MAIL to DATA.
     pub(crate) envelope: Histogram,
+    /// MAIL that was answered late on purpose.
+    pub(crate) slowed: Counter,
 }
 
 /// Handles of the intake.
 pub(crate) struct IntakeMetrics {
     recipients: Counter,
+    /// Messages that wait for an operator.
+    held: Counter,
     bytes: Counter,
     size: Histogram,
     commit: Histogram,
@@ -115,6 +119,7 @@ impl Metrics {
         Self {
             commands: Commands::new(),
             envelope: histogram!("staffetta_smtp_transaction_duration_seconds", "stage" => "envelope"),
+            slowed: counter!("staffetta_smtp_slowed_total"),
         }
     }
 }
@@ -123,11 +128,17 @@ impl IntakeMetrics {
     pub(crate) fn new() -> Self {
         Self {
             recipients: counter!("staffetta_recipients_accepted_total"),
+            held: counter!("staffetta_messages_held_total"),
             bytes: counter!("staffetta_messages_accepted_bytes_total"),
             size: histogram!("staffetta_message_size_bytes"),
             commit: histogram!("staffetta_queue_commit_duration_seconds"),
             content: histogram!("staffetta_smtp_transaction_duration_seconds", "stage" => "content"),
         }
+    }
+
+    /// The message is held.
+    pub(crate) fn held(&self) {
+        self.held.increment(1);
     }
 
     /// A message is in the queue: its octets, its recipients, how long its content took to come and to become durable.
@@ -250,6 +261,7 @@ impl Rpc {
 fn describe() {
     staffetta_queue::describe_metrics();
     staffetta_queue::describe_revocation_metrics();
+    staffetta_queue::describe_conduct_metrics();
     staffetta_transport::dns::describe_metrics();
     describe_counter!("staffetta_smtp_connections_total", "Connections accepted, by listener and its TLS mode.");
     describe_gauge!("staffetta_smtp_connections_active", "Connections open now.");
@@ -286,6 +298,8 @@ fn describe() {
     );
     describe_counter!("staffetta_messages_accepted_total", "Messages answered with 250 after their content.");
     describe_counter!("staffetta_recipients_accepted_total", "Recipients of accepted messages.");
+    describe_counter!("staffetta_messages_held_total", "Accepted messages that are held: frontend.abuse.hold.");
+    describe_counter!("staffetta_smtp_slowed_total", "MAIL commands that were answered late: frontend.abuse.slow.");
     describe_counter!("staffetta_messages_accepted_bytes_total", Unit::Bytes, "Octets of accepted messages as queued.");
     describe_histogram!("staffetta_message_size_bytes", Unit::Bytes, "Size of accepted messages as queued.");
     describe_histogram!(

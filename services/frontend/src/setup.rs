@@ -8,9 +8,10 @@ use anyhow::{Context, bail};
 use ipnet::IpNet;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use staffetta_config::{Config, Frontend, Listener, ListenerKind, ListenerTls};
+use staffetta_policy::conduct::Signal;
 use staffetta_policy::relay::{self, Postmaster, Rules};
 use staffetta_policy::routing::Pattern;
-use staffetta_queue::{Queue, Revocations};
+use staffetta_queue::{Conduct, Queue, Revocations};
 use staffetta_smtp::server::{BareLf, Kind, Settings};
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::tls::{Certificates, Pair};
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) names: Option<Names>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) failures: Arc<Failures>,
+    /// How logins behave.
+    pub(crate) conduct: Arc<Conduct>,
     /// How much a login may send.
     pub(crate) allowance: Arc<Allowance>,
     pub(crate) metrics: Metrics,
@@ -87,13 +90,20 @@ impl Shared {
         let auth = Auth::new(config).context("frontend.auth")?;
         let resolver = resolver(config)?;
         let mechanisms = auth.mechanisms().to_vec();
+        let conduct = conduct(config, &queue);
         Ok(Self {
             hostname: config.hostname.clone(),
             limits: limits(frontend, Cluster::new(&queue)),
-            failures: Failures::new(&queue, frontend.auth_failures_per_client, frontend.auth_failures_per_login),
+            failures: Failures::new(
+                &queue,
+                frontend.auth_failures_per_client,
+                frontend.auth_failures_per_login,
+                conduct.watches(Signal::NewNetworks),
+            ),
             allowance: Arc::new(Allowance::new(&queue, frontend)),
             names: frontend.reverse_dns.then(|| Names::new(resolver.clone())),
-            intake: intake(config, queue.clone(), auth.clone(), resolver, revocations.clone())?,
+            intake: intake(config, queue.clone(), auth.clone(), resolver, revocations.clone(), conduct.clone())?,
+            conduct,
             queue,
             auth,
             revocations,
@@ -242,6 +252,12 @@ pub(crate) fn resolver(config: &Config) -> anyhow::Result<Resolver> {
     Resolver::new(&settings).context("dns")
 }
 
+/// How logins behave, and what is done about it.
+pub(crate) fn conduct(config: &Config, queue: &Queue) -> Arc<Conduct> {
+    let abuse = &config.frontend.abuse;
+    queue.conduct(abuse.ladder(), abuse.block_for)
+}
+
 /// What every message goes through.
 pub(crate) fn intake(
     config: &Config,
@@ -249,6 +265,7 @@ pub(crate) fn intake(
     auth: Auth,
     resolver: Resolver,
     revocations: Revocations,
+    conduct: Arc<Conduct>,
 ) -> anyhow::Result<Intake> {
     let rules = rules(config);
     let verifier = asks(config, &rules).then(|| Verifier::new(config, &queue, resolver.clone())).transpose()?;
@@ -271,7 +288,7 @@ pub(crate) fn intake(
         shown: config.frontend.received_client,
         match_authors: config.frontend.header_from_must_match_login,
     };
-    Ok(Intake::new(queue, directory, rules, terms))
+    Ok(Intake::new(queue, directory, rules, terms, conduct))
 }
 
 /// Can there be a recipient whose own server must be asked?

@@ -21,6 +21,7 @@ const ALLOWANCE: &str = "services/frontend/tests/service/allowance.rs";
 const WORKER: &str = "services/delivery/tests/delivery.rs";
 const AUTH: &str = "services/auth/tests/service.rs";
 const SCRAM: &str = "services/auth/tests/scram.rs";
+const ABUSE: &str = "tests/tests/abuse.rs";
 const OAUTH: &str = "services/auth/tests/oauth.rs";
 
 /// Two services find each other by what the world of these tests writes for it.
@@ -44,6 +45,11 @@ const BARE_LF: Test =
     ("services/frontend/tests/service/content.rs", "bare_lf_is_refused_where_the_file_says_so_but_not_from_everybody");
 const COUNTED: Test = (AUTHOR, "errors_and_recipients_beyond_the_limit_are_counted_as_the_file_says");
 const TO_ROUTE: Test = (WORKER, "a_login_is_sent_in_tls_and_never_after_a_broken_handshake");
+
+const SLOW: Test = (ABUSE, "a_login_that_sends_too_much_is_told_of_then_slow_then_held");
+const BLOCKED: Test = (ABUSE, "a_login_that_comes_to_its_block_is_thrown_out_until_it_is_over");
+const BOUNCES: Test = (ABUSE, "mail_that_comes_back_is_counted_by_workers_and_acted_on_by_frontends");
+const NETWORKS: Test = (ABUSE, "many_networks_and_many_domains_are_told_of");
 
 const KEYS: &[(&str, Test)] = &[
     ("hostname", (FRONTEND, "hostname_is_the_name_in_greeting_and_trace")),
@@ -140,6 +146,17 @@ const KEYS: &[(&str, Test)] = &[
     ("frontend.bare_lf_from", BARE_LF),
     ("frontend.min_data_rate", ("services/frontend/tests/service/tls.rs", "content_that_only_drips_is_given_up")),
     ("frontend.timeout", (SERVICE, "limits_of_connections_and_patience")),
+    ("frontend.abuse.messages", SLOW),
+    ("frontend.abuse.recipients", BLOCKED),
+    ("frontend.abuse.domains", NETWORKS),
+    ("frontend.abuse.bounces", BOUNCES),
+    ("frontend.abuse.unknown_recipients", BOUNCES),
+    ("frontend.abuse.new_networks", NETWORKS),
+    ("frontend.abuse.notify", SLOW),
+    ("frontend.abuse.slow", SLOW),
+    ("frontend.abuse.hold", SLOW),
+    ("frontend.abuse.block", BLOCKED),
+    ("frontend.abuse.block_for", BLOCKED),
     ("frontend.drain_delay", (FRONTEND, "a_drain_lets_new_clients_in_for_its_delay")),
     ("frontend.listener.name", (FRONTEND, "a_listener_without_tls_offers_none")),
     ("frontend.listener.bind", WORLD),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use staffetta_mail::Address;
 
+use super::Abuse;
 use crate::kind::{
     Any, AuthUrl, CertificateFingerprint, Choice, DataRate, DomainName, Flag, FlagOr, Limit, List, MailAddress, Maybe,
     Network, Number, Size, Socket, Time, Unset,
@@ -129,6 +130,8 @@ settings! {
         /// After `SIGTERM`: how long connections are still taken while `/readyz` already says no, so that the load
         /// balancer can take notice.
         value drain_delay: Duration as Time<0, 3600000> = "10s",
+        /// `[frontend.abuse]`
+        table abuse: Abuse,
         /// `[[frontend.listener]]`
         list listener: Vec<Listener> = r#"[
             { name = "smtp", bind = "0.0.0.0:25", kind = "relay" },

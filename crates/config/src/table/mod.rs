@@ -1,5 +1,6 @@
 //! The tables of the file, one file each. Their documentation is the reference.
 
+mod abuse;
 mod auth;
 mod delivery;
 mod dns;
@@ -11,6 +12,7 @@ mod rpc;
 mod spool;
 mod tls;
 
+pub use abuse::Abuse;
 pub use auth::{Auth, Backend, Dovecot, Mechanism, Schema, Sql};
 pub use delivery::{Delivery, Dkim, Route, Timeouts};
 pub use dns::{Dns, Dnssec};

@@ -110,6 +110,8 @@ impl Shared {
         let waiting: Vec<String> = record.destinations.iter().map(|name| partition.waiting(name.as_str())).collect();
         let open = (record.destinations.len() > 1).then(|| partition.open_jobs(id));
         let chunks = partition.chunks(id, 0..record.chunks);
+        let held = record.held_until.map(|until| (partition.held.clone(), Arg::from(until)));
+        let (held, until_held): (Vec<String>, Vec<Arg<'_>>) = held.into_iter().unzip();
         let destinations: Vec<Arg<'_>> = record.destinations.iter().map(|name| name.as_str().into()).collect();
         let key = partition.record(id);
         let mut place = redis::Cmd::with_capacity(6, record.bytes.len() + 128);
@@ -123,11 +125,13 @@ impl Shared {
             waiting: &waiting,
             open: open.as_slice(),
             chunks: &chunks,
+            held: &held,
             id: Arg::Id(id),
             arrived: record.arrived.into(),
             ends: ends.into(),
             stamp: record.stamp().into(),
             destinations: &destinations,
+            until_held: &until_held,
         };
         [place, enqueue.call()]
     }

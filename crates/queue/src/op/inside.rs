@@ -10,14 +10,14 @@ use crate::server::LocalServer;
 use crate::shared::{Process, Shared};
 use crate::{Accept, Durability, EnqueueError, Health, Incoming, Origin, Settings};
 
-pub(super) struct Server {
+pub(crate) struct Server {
     settings: Settings,
     server: LocalServer,
     _dir: tempfile::TempDir,
 }
 
 impl Server {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let server = LocalServer::start(dir.path()).unwrap();
         let settings = settings(server.url());
@@ -25,22 +25,22 @@ impl Server {
     }
 
     /// One more process.
-    pub(super) async fn open(&self, process: Process) -> Arc<Shared> {
+    pub(crate) async fn open(&self, process: Process) -> Arc<Shared> {
         open(&self.settings, process).await
     }
 
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         signal(name, self.server.pid());
     }
 }
 
 /// Sends a process a signal, such as `-STOP`.
-pub(super) fn signal(name: &str, pid: u32) {
+pub(crate) fn signal(name: &str, pid: u32) {
     assert!(std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
 /// A process on a server that is there.
-pub(super) async fn open(settings: &Settings, process: Process) -> Arc<Shared> {
+pub(crate) async fn open(settings: &Settings, process: Process) -> Arc<Shared> {
     let shared = Shared::open_as(settings.clone(), CancellationToken::new(), process).unwrap();
     while shared.health() != Health::Ready || shared.home().admin.trouble().is_some() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -48,7 +48,7 @@ pub(super) async fn open(settings: &Settings, process: Process) -> Arc<Shared> {
     shared
 }
 
-pub(super) fn settings(url: String) -> Settings {
+pub(crate) fn settings(url: String) -> Settings {
     Settings {
         url,
         partitions: 2,
@@ -60,7 +60,7 @@ pub(super) fn settings(url: String) -> Settings {
     }
 }
 
-pub(super) fn accept(recipients: &[&str]) -> Accept {
+pub(crate) fn accept(recipients: &[&str]) -> Accept {
     Accept {
         envelope: Envelope::new(
             ReversePath::Null,
@@ -71,7 +71,7 @@ pub(super) fn accept(recipients: &[&str]) -> Accept {
     }
 }
 
-pub(super) async fn put(shared: &Arc<Shared>, recipients: &[&str]) -> Result<QueueId, EnqueueError> {
+pub(crate) async fn put(shared: &Arc<Shared>, recipients: &[&str]) -> Result<QueueId, EnqueueError> {
     let mut incoming = Incoming::new(shared.clone(), None)?;
     incoming.write(b"body").await?;
     incoming.commit(accept(recipients), b"").await

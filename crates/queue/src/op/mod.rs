@@ -12,7 +12,7 @@ mod flush;
 mod hold;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
-mod inside;
+pub(crate) mod inside;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod late_tests;

@@ -1,7 +1,8 @@
 -- ENQ: queues a message with all its jobs, or does nothing.
 -- The record has been put in its place right before, with a life: what a script is given is hashed octet by octet. A full
 -- Redis refuses the record, never the script: nothing is left behind of what is refused.
--- With several jobs there is `open`. stamp: how the record begins: equal for a repetition, different for everybody else.
+-- With several jobs there is `open`. With `held` its jobs do not wait but are held, until the end of their life in `until_held`.
+-- stamp: how the record begins: equal for a repetition, different for everybody else.
 -- Answers OK, DUP (this very message is queued), DONE (it was, and is over), CONFLICT (another has its id),
 -- LATE (arrived is more than a minute off, or it is later than `ends`: whoever asked has said no to the client by now),
 -- NORECORD (it was refused), NOBODY (chunks are missing).
@@ -27,7 +28,10 @@ end
 if redis.call('ZADD', ids, 'NX', 0, id) == 0 then return 'DUP' end
 redis.call('PERSIST', record)
 keep(chunks)
-for i, queue in ipairs(waiting) do wait(queue, id .. '.' .. (i - 1), due, destinations[i], now) end
+for i, queue in ipairs(waiting) do
+  local job = id .. '.' .. (i - 1)
+  if held[1] then redis.call('ZADD', held[1], until_held[1], job) else wait(queue, job, due, destinations[i], now) end
+end
 if open[1] then
   for i = 1, #waiting do redis.call('SADD', open[1], i - 1) end
   redis.call('INCRBY', extra, #waiting - 1)

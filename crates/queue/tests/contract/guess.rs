@@ -58,6 +58,26 @@ async fn client_and_login_are_asked_at_once_and_told_apart() {
 }
 
 #[tokio::test]
+async fn a_network_is_new_once_and_again_when_it_was_forgotten() {
+    let world = world().await;
+    for guesses in [world.queue.guesses(None, RATE), world.queue.guesses(None, None)] {
+        let used = async |network| guesses.settle(Some("a"), Some("b"), Some(&john(network))).await.unwrap();
+        assert_eq!([used(1).await, used(1).await, used(2).await], [true, false, true]);
+        assert!(!guesses.settle(None, None, None).await.unwrap());
+        let mut redis = world.redis();
+        let key: Vec<String> = redis::cmd("KEYS").arg("*known").query(&mut redis).unwrap();
+        let [(network, at), _]: [(Vec<u8>, u64); 2] =
+            redis::cmd("ZRANGE").arg(&key[0]).arg(0).arg(-1).arg("WITHSCORES").query(&mut redis).unwrap();
+        for (days, new) in [(29, false), (30, true)] {
+            let old = at - days * 86_400_000 - 1;
+            redis::cmd("ZADD").arg(&key[0]).arg(old).arg(&network[..]).exec(&mut redis).unwrap();
+            assert_eq!(used(1).await, new, "{days} days ago");
+        }
+        redis::cmd("DEL").arg(&key[0]).exec(&mut redis).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_login_is_known_from_few_networks_and_not_for_ever() {
     const KEY: &str = "{L:login:96d9632f363564cc30325214}known";
     let world = world().await;

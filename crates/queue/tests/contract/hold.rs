@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use staffetta_mail::QueueId;
-use staffetta_queue::{Body, Deleted, Destination, Filter, Moved, Place, Settlement};
+use staffetta_queue::{Accept, Body, Deleted, Destination, Filter, Moved, Place, Settled, Settlement};
 
 use crate::world::{World, accept, world, world_with};
 
@@ -65,6 +65,42 @@ async fn a_hold_means_the_selected_deliveries_until_they_are_released() {
     assert_eq!(leased, moved(0, 1), "nobody stops what is under way");
     assert_eq!(world.queue.release(&Filter::default()).await.unwrap(), moved(1, 1));
     assert_eq!(world.claim_one("x.example").await.lease.id, first);
+}
+
+#[tokio::test]
+async fn a_message_that_is_held_from_the_first_moment_on_waits_for_its_release_or_its_end() {
+    let world = world().await;
+    for (recipients, destinations) in [(&["a@x.example"][..], 1), (&["a@x.example", "b@y.example"], 2)] {
+        let mut incoming = world.queue.receive().unwrap();
+        incoming.hold();
+        incoming.write(b"x").await.unwrap();
+        let id = incoming.commit(accept(recipients), b"").await.unwrap();
+        assert_eq!(places(&world, id).await, vec![Place::Held; destinations]);
+        assert_eq!(world.queue.offer(id.partition(), 10).await.unwrap().destinations, []);
+        assert_eq!((world.claim("x.example").await.len(), world.claim("y.example").await.len()), (0, 0));
+        let held = world.queue.counts().await.unwrap();
+        assert_eq!((held.held, held.messages), (destinations as u64, 1));
+        assert_eq!(world.queue.release(&by_id(id)).await.unwrap(), moved(destinations as u64, 0));
+        for address in recipients {
+            let destination = address.split_once('@').unwrap().1;
+            let settled = world.finish(&world.claim_one(destination).await).await;
+            assert!(matches!(settled, Settled::Done { .. }), "{settled:?}");
+        }
+        assert_eq!(world.remains(), Vec::<String>::new());
+    }
+    let mut incoming = world.queue.receive().unwrap();
+    incoming.hold();
+    let short = Accept { lifetime: Duration::ZERO, ..accept(&["a@x.example"]) };
+    let id = incoming.commit(short, b"").await.unwrap();
+    assert_eq!(places(&world, id).await, [Place::Held]);
+    while reclaim(&world).await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(world.claim_one("x.example").await.lease.id, id, "its sender must hear of the end");
+    let mut incoming = world.queue.receive().unwrap();
+    incoming.hold();
+    let id = incoming.commit(accept(&["a@x.example"]), b"").await.unwrap();
+    assert_eq!(world.queue.delete(id).await.unwrap(), Deleted::Removed);
 }
 
 #[tokio::test]

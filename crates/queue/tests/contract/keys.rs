@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use staffetta_policy::conduct::Ladder;
 use staffetta_queue::{
-    Announcer, Durability, Filter, Heads, Queue, Rate, Settings, Settlement, Target, Usage, Verification,
+    Announcer, Durability, Filter, Heads, Queue, Rate, Sending, Settings, Settlement, Target, Usage, Verification,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -31,10 +32,10 @@ fn matches(pattern: &str, key: &str) -> bool {
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
         let id = |text: &str| text.len() == 16 && text.bytes().all(|octet| octet.is_ascii_alphanumeric());
         match name {
-            "p" | "i" | "n" | "minute" => digits(text),
+            "p" | "i" | "n" | "minute" | "hour" => digits(text),
             "id" => id(text),
             "job" => text.split_once('.').is_some_and(|(of, number)| id(of) && digits(number)),
-            "destination" | "domain" | "scope" | "who" | "client" => !text.is_empty(),
+            "destination" | "domain" | "scope" | "who" | "client" | "login" | "signal" => !text.is_empty(),
             other => panic!("what is <{other}>?"),
         }
     };
@@ -95,6 +96,9 @@ async fn busy(world: &World) {
     let announcer = Announcer::connect(&world.settings).await.unwrap();
     let life = Some(Duration::from_secs(600));
     assert!(announcer.block(&Target::login("john").unwrap(), life, "a thief").await.unwrap());
+    let conduct = world.queue.conduct(Ladder::default(), Duration::from_secs(600));
+    conduct.sent("john", &Sending::of(&accept(&to).envelope));
+    conduct.flush(&|_| {}).await;
     world.queue.policies().keep("x.example", "policy", Duration::from_secs(600)).await.unwrap();
 }
 

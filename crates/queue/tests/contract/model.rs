@@ -25,10 +25,11 @@ const SEEDS: [u8; 3] = [1, 2, 3];
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Which destinations, and whether the body needs chunks.
+    /// Which destinations, whether the body needs chunks, and whether it is held from the first moment on.
     Put {
         destinations: u8,
         chunks: u32,
+        held: bool,
     },
     Claim {
         destination: usize,
@@ -77,7 +78,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(How::Release),
     ];
     let step = prop_oneof![
-        5 => (1..8_u8, prop_oneof![12 => Just(0), 1 => Just(2), 1 => Just(5)]).prop_map(|(destinations, chunks)| Step::Put { destinations, chunks }),
+        5 => (1..8_u8, prop_oneof![12 => Just(0), 1 => Just(2), 1 => Just(5)], prop::bool::weighted(0.1))
+            .prop_map(|(destinations, chunks, held)| Step::Put { destinations, chunks, held }),
         6 => (0..4_usize, 0..2_u16, 1..4_usize)
             .prop_map(|(destination, partition, limit)| Step::Claim { destination, partition, limit }),
         6 => (any::<usize>(), how).prop_map(|(lease, how)| Step::Settle { lease, how }),
@@ -125,10 +127,10 @@ struct Model {
 }
 
 impl Model {
-    fn open(&mut self, id: QueueId, destinations: &[&str], chunks: u32) {
+    fn open(&mut self, id: QueueId, destinations: &[&str], chunks: u32, held: bool) {
         let job = |destination: &&str| ModelJob {
             destination: (*destination).to_owned(),
-            place: Place::Waiting(self.hour),
+            place: if held { Place::Held } else { Place::Waiting(self.hour) },
             attempts: 0,
             reclaims: 0,
             doomed: false,
@@ -188,7 +190,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match step {
-            Step::Put { destinations, chunks } => self.put(*destinations, *chunks).await,
+            Step::Put { destinations, chunks, held } => self.put(*destinations, *chunks, *held).await,
             Step::Claim { destination, partition, limit } => {
                 let destination = DESTINATIONS.get(*destination).copied().unwrap_or(BOUNCES);
                 self.claim(*partition, destination, *limit).await
@@ -212,15 +214,18 @@ impl Run<'_> {
         }
     }
 
-    async fn put(&mut self, destinations: u8, chunks: u32) -> Result<(), TestCaseError> {
+    async fn put(&mut self, destinations: u8, chunks: u32, held: bool) -> Result<(), TestCaseError> {
         let chosen: Vec<&str> =
             (0..3).filter(|bit| destinations & 1 << bit != 0).map(|bit| DESTINATIONS[bit]).collect();
         let recipients: Vec<String> = chosen.iter().map(|destination| format!("a@{destination}")).collect();
         let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
         let mut incoming = self.queue.receive().unwrap();
+        if held {
+            incoming.hold();
+        }
         incoming.write(&vec![b'b'; 10.max(chunks as usize * 256 * 1024)]).await.unwrap();
         let id = incoming.commit(long_lived(&recipients), b"").await.unwrap();
-        self.model.open(id, &chosen, chunks);
+        self.model.open(id, &chosen, chunks, held);
         Ok(())
     }
 
@@ -279,7 +284,7 @@ impl Run<'_> {
         if noticed {
             let new: Vec<QueueId> = self.new_ids().difference(&before).copied().collect();
             prop_assert_eq!(new.len(), 1, "one notice");
-            self.model.open(new[0], &[BOUNCES], 0);
+            self.model.open(new[0], &[BOUNCES], 0, false);
         }
         Ok(())
     }

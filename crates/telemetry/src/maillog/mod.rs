@@ -8,8 +8,9 @@
 //! Before [`crate::init`] the functions do nothing, so that libraries and unit tests can call them freely.
 //!
 //! In the Postfix format the program is `staffetta/<listener>/smtpd`, what Postfix writes with
-//! `-o syslog_name=staffetta/<listener>`; the others are `staffetta/cleanup`, `/qmgr`, `/smtp`, `/lmtp`, `/bounce`.
+//! `-o syslog_name=staffetta/<listener>`; the others are `staffetta/cleanup`, `/qmgr`, `/smtp`, `/lmtp`, `/bounce`, `/abuse`.
 
+mod conduct;
 mod delivery;
 mod line;
 mod number;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use jiff::tz::TimeZone;
+use staffetta_policy::conduct::Crossing;
 
 pub use delivery::{Administered, Attempt, Delays, Relay, Removed, Report, Reported};
 pub use reception::{Accepted, Client, Connected, Disconnected, Login, LoginFailed, Lost, Rejected, Sasl};
@@ -120,6 +122,11 @@ pub fn administered(event: &Administered<'_>) {
 
 /// A message left the queue.
 pub fn removed(event: &Removed) {
+    emit(event);
+}
+
+/// A login has come to a step of `[frontend.abuse]`.
+pub fn conspicuous(event: &Crossing) {
     emit(event);
 }
 

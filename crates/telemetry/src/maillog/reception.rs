@@ -200,6 +200,8 @@ pub struct Accepted<'a> {
     pub nrcpt: usize,
     /// The Message-ID without brackets.
     pub message_id: Option<Text<'a>>,
+    /// It is held until an operator releases it.
+    pub held: bool,
 }
 
 impl Event for Accepted<'_> {
@@ -215,7 +217,8 @@ impl Event for Accepted<'_> {
         json.str("from", self.from)
             .number("size", self.size)
             .number("nrcpt", self.nrcpt as u64)
-            .opt("message_id", self.message_id);
+            .opt("message_id", self.message_id)
+            .opt("queue", self.held.then_some("hold"));
     }
 
     /// Three lines, as Postfix's smtpd, cleanup and qmgr write them.
@@ -228,7 +231,8 @@ impl Event for Accepted<'_> {
         let line = classic.line(None, "cleanup").display(self.qid);
         line.path(": message-id=", self.message_id.unwrap_or_default()).end();
         let line = classic.line(None, "qmgr").display(self.qid).path(": from=", self.from);
-        line.raw(", size=").number(self.size).raw(", nrcpt=").number(self.nrcpt as u64).raw(" (queue active)").end();
+        let queue = if self.held { " (queue hold)" } else { " (queue active)" };
+        line.raw(", size=").number(self.size).raw(", nrcpt=").number(self.nrcpt as u64).raw(queue).end();
     }
 }
 

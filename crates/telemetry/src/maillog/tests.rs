@@ -5,6 +5,7 @@
 use std::time::UNIX_EPOCH;
 
 use staffetta_mail::Status;
+use staffetta_policy::conduct::{Signal, Step};
 
 use super::*;
 
@@ -54,6 +55,7 @@ fn accepted_event() -> Accepted<'static> {
         size: 4711,
         nrcpt: 2,
         message_id: Some("1@example.org".into()),
+        held: false,
     }
 }
 
@@ -115,6 +117,32 @@ fn accepted_mail_of_a_stranger_without_a_message_id() {
             "smtp/smtpd[4242]: 05D21F2Y0N800001: client=unknown[198.51.100.9]",
             "cleanup[4242]: 05D21F2Y0N800001: message-id=<>",
             "qmgr[4242]: 05D21F2Y0N800001: from=<>, size=4711, nrcpt=2 (queue active)",
+        ],
+    );
+}
+
+#[test]
+fn mail_that_is_held_says_so() {
+    let held = Accepted { held: true, ..accepted_event() };
+    assert!(written(&held, LogFormat::Json).ends_with("\"message_id\":\"1@example.org\",\"queue\":\"hold\"}\n"));
+    assert!(written(&held, LogFormat::Postfix).ends_with(", size=4711, nrcpt=2 (queue hold)\n"));
+}
+
+#[test]
+fn a_login_over_its_threshold_writes_one_line_whatever_it_is_called() {
+    let event = Crossing {
+        login: "john\"\nx: y".into(),
+        hour: 498_748,
+        signal: Signal::Messages,
+        count: 2_001,
+        threshold: 500,
+        step: Step::Hold,
+    };
+    golden(
+        &event,
+        r#""event":"login_over_threshold",POD,"level":"warn","login":"john\"\nx: y","hour":"2026-11-24T04:00:00Z","signal":"messages","count":2001,"threshold":500,"step":"hold""#,
+        &[
+            r#"abuse[4242]: warning: login=<john"?x: y>, hour=2026-11-24T04:00:00Z, signal=messages, count=2001, threshold=500, step=hold"#,
         ],
     );
 }

@@ -14,7 +14,7 @@ use staffetta_queue::{Destination, Filter};
 use staffetta_smtp::Reply;
 use staffetta_smtp::server::{Answer, Question};
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::refused::{Refused, author_refused, message_refused, recipient_refused};
 use super::{Dialog, flush};
@@ -25,6 +25,8 @@ use crate::stream::Stream;
 
 /// How many recipients are looked up ahead, while the client waits for one before them.
 const AHEAD: usize = 50;
+/// How long MAIL waits of a login that is to be slow (`frontend.abuse.slow`).
+const SLOW: Duration = Duration::from_secs(2);
 
 /// Waits for an answer. If that takes a while, the client gets the replies that are ready first.
 pub(super) async fn wait_for(
@@ -70,6 +72,10 @@ impl Dialog<'_> {
         if !self.knows_all().await {
             return message_refused(NotQueued::Unavailable);
         }
+        if self.is_slow() {
+            self.door.shared.metrics.slowed.increment(1);
+            Box::pin(sleep(SLOW)).await;
+        }
         self.began = Instant::now();
         self.bill = Bill::default();
         match self.door.shared.intake.judge_sender() {
@@ -86,6 +92,11 @@ impl Dialog<'_> {
             Some(wish) => Box::pin(self.count(wish, input)).await,
             None => answer,
         }
+    }
+
+    /// Has its login come to a step at which it is answered late?
+    fn is_slow(&self) -> bool {
+        self.session.login().is_some_and(|login| self.door.shared.conduct.stance(login).slow)
     }
 
     /// While one answer is waited for, those who come behind it in the same group are looked up, so that all of them

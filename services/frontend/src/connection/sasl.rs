@@ -37,10 +37,8 @@ impl Dialog<'_> {
             Progress::Success { login, .. } => self.bar(login),
             _ => None,
         };
-        match guess {
-            Some(guess) if matches!(progress, Progress::Success { .. }) && barred.is_none() => guess.right().await,
-            Some(guess) if !progress.is_wrong_credentials() => guess.forgive().await,
-            _ => {}
+        if let Some(guess) = guess {
+            self.settle(guess, &progress, barred.is_none()).await;
         }
         match (progress, barred) {
             (Progress::Success { login, .. }, Some(why)) => login_refused(why, Some(login), &self.door.shared.hostname),
@@ -68,6 +66,20 @@ impl Dialog<'_> {
             Spent::Client => login_refused(LoginFailure::Limited, login, &shared.hostname),
             Spent::Login => login_refused(LoginFailure::LoginLimited, login, &shared.hostname),
         })
+    }
+
+    /// What became of the guess. `may`: nothing is against the login itself.
+    async fn settle(&self, guess: Guess, progress: &Progress, may: bool) {
+        match progress {
+            Progress::Success { login, .. } if may => {
+                let elsewhere = guess.right().await;
+                if elsewhere {
+                    self.door.shared.conduct.seen_elsewhere(login);
+                }
+            }
+            progress if !progress.is_wrong_credentials() => guess.forgive().await,
+            _ => {}
+        }
     }
 
     fn conclude(&mut self, progress: Progress) -> Answer<Refused> {

@@ -33,6 +33,8 @@ pub(crate) struct Failures {
     logins: Option<Own>,
     known: Mutex<Known>,
     desk: Arc<Desk>,
+    /// Networks from which logins are used are noted although no login is limited.
+    notes_networks: bool,
 }
 
 /// What this pod counts of a limit, to decide while Redis is away.
@@ -60,8 +62,13 @@ pub(crate) struct Guess {
 }
 
 impl Failures {
-    /// Without a rate there is no limit.
-    pub(crate) fn new(queue: &Queue, per_client: Option<Rate>, per_login: Option<Rate>) -> Arc<Self> {
+    /// Without a rate there is no limit. `notes_networks`: somebody wants to know when a network is new.
+    pub(crate) fn new(
+        queue: &Queue,
+        per_client: Option<Rate>,
+        per_login: Option<Rate>,
+        notes_networks: bool,
+    ) -> Arc<Self> {
         let own = |scope, rate: Option<Rate>| rate.map(|rate| Own::new(scope, rate));
         Arc::new(Self {
             guesses: queue.guesses(per_client, per_login),
@@ -69,6 +76,7 @@ impl Failures {
             logins: own("login", per_login),
             known: Mutex::default(),
             desk: Arc::default(),
+            notes_networks,
         })
     }
 
@@ -82,8 +90,9 @@ impl Failures {
     ) -> Result<Guess, Spent> {
         let client = self.clients.as_ref().map(|_| self.desk.enter(&network(ip).to_string()));
         let home = (!nameless).then(|| neighbourhood(ip));
-        let usage = self.logins.as_ref().zip(login).map(|(_, login)| Usage::new(login, home));
-        let login = usage.as_ref().map(|usage| self.desk.enter(usage.login()));
+        let noted = login.filter(|_| self.logins.is_some() || self.notes_networks);
+        let usage = noted.map(|login| Usage::new(login, home));
+        let login = self.logins.as_ref().zip(usage.as_ref()).map(|(_, usage)| self.desk.enter(usage.login()));
         let mut guess = Guess { failures: Arc::clone(self), client, login, usage };
         let mut spent = Spent::Client;
         if tokio::time::timeout(PATIENCE, guess.obtain(&mut spent)).await == Ok(true) {
@@ -201,16 +210,16 @@ impl Guess {
         self.give_back(None).await;
     }
 
-    /// They were right.
-    pub(crate) async fn right(mut self) {
+    /// They were right. True: and came from a network from which the login was not used lately.
+    pub(crate) async fn right(mut self) -> bool {
         let usage = self.usage.take();
         if let Some(usage) = &usage {
             self.failures.known().note(usage, Instant::now());
         }
-        self.give_back(usage.as_ref()).await;
+        self.give_back(usage.as_ref()).await
     }
 
-    async fn give_back(&mut self, used: Option<&Usage>) {
+    async fn give_back(&mut self, used: Option<&Usage>) -> bool {
         let failures = &self.failures;
         let open = |stay: &Option<Stay>| stay.as_ref().filter(|stay| stay.is_open()).map(|stay| stay.name().to_owned());
         let (client, login) = (open(&self.client), open(&self.login));
@@ -220,11 +229,12 @@ impl Guess {
             }
         }
         let settled = failures.guesses.settle(client.as_deref(), login.as_deref(), used).await;
-        if let Err(error) = settled {
-            tracing::debug!(%error, "a token could not be put back");
-        }
         for stay in self.client.iter_mut().chain(&mut self.login) {
             stay.close();
         }
+        settled.unwrap_or_else(|error| {
+            tracing::debug!(%error, "a token could not be put back");
+            false
+        })
     }
 }

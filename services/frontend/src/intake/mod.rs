@@ -28,7 +28,7 @@ use staffetta_mail::trace::{self, Received};
 use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
 use staffetta_policy::client::neighbourhood;
 use staffetta_policy::relay::{Finding, Rules};
-use staffetta_queue::{Accept, Budget, EnqueueError, Health, Queue};
+use staffetta_queue::{Accept, Budget, Conduct, EnqueueError, Health, Queue, Sending};
 use staffetta_telemetry::maillog;
 
 use crate::metrics::IntakeMetrics;
@@ -53,6 +53,8 @@ pub(crate) struct Intake {
     rules: Rules,
     shown: ClientShown,
     match_authors: bool,
+    /// How logins behave.
+    conduct: Arc<Conduct>,
     budget: Arc<Budget>,
     /// Octets of the largest message.
     largest: u64,
@@ -87,7 +89,7 @@ pub(crate) struct Misattributed {
 
 impl Intake {
     /// Counts for the metrics from here on.
-    pub(crate) fn new(queue: Queue, directory: Directory, rules: Rules, terms: Terms) -> Self {
+    pub(crate) fn new(queue: Queue, directory: Directory, rules: Rules, terms: Terms, conduct: Arc<Conduct>) -> Self {
         let Terms { hostname, largest, listeners, lifetime, shown, match_authors } = terms;
         let memory = staffetta_transport::memory_limit().map_or(FALLBACK, |memory| memory as u64 / SHARE);
         Self {
@@ -97,6 +99,7 @@ impl Intake {
             rules,
             shown,
             match_authors,
+            conduct,
             budget: Budget::new(memory, largest, listeners),
             largest,
             lifetime,
@@ -205,12 +208,25 @@ impl Intake {
         self.settle_recipients(&mut envelope);
         let (from, nrcpt) = (envelope.sender.clone(), envelope.recipients.len());
         let (began, complete) = (opened.began(), Instant::now());
+        let login = who.login.map(|login| login.name);
+        let hold = login.is_some_and(|login| self.conduct.stance(login).hold);
+        let sending = login.map(|login| (login, Sending::of(&envelope)));
         let accept = Accept { envelope, origin: who.origin(), lifetime: self.lifetime };
-        let stored = opened.commit(accept).await.map_err(|error| not_queued(&error))?;
-        who.source.accepted.increment(1);
-        self.metrics.accepted(stored.size, nrcpt, complete - began, complete.elapsed());
+        let stored = opened.commit(accept, hold).await.map_err(|error| not_queued(&error))?;
+        if let Some((login, sending)) = sending {
+            self.conduct.sent(login, &sending);
+        }
+        self.count(who, &stored, nrcpt, complete - began, complete.elapsed());
         log(who, &stored, &from, nrcpt);
         Ok(stored)
+    }
+
+    fn count(&self, who: &Principal<'_>, stored: &Stored, nrcpt: usize, content: Duration, commit: Duration) {
+        who.source.accepted.increment(1);
+        self.metrics.accepted(stored.size, nrcpt, content, commit);
+        if stored.held {
+            self.metrics.held();
+        }
     }
 
     /// Puts the postmaster's own address in (RFC 5321 section 4.5.1), and makes one of those who are named twice.
@@ -253,6 +269,7 @@ fn log(who: &Principal<'_>, stored: &Stored, from: &ReversePath, nrcpt: usize) {
         size: stored.size,
         nrcpt,
         message_id: stored.message_id.as_deref().map(Into::into),
+        held: stored.held,
     });
 }
 

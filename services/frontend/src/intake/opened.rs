@@ -43,6 +43,8 @@ pub(crate) struct Stored {
     pub(crate) size: u64,
     /// Without brackets; the message's own or the one that was added.
     pub(crate) message_id: Option<String>,
+    /// It waits for an operator.
+    pub(crate) held: bool,
 }
 
 impl Opened {
@@ -95,8 +97,9 @@ impl Opened {
         }
     }
 
-    /// Makes the message durable; `Ok` means that the client may be told so.
-    pub(super) async fn commit(mut self, accept: Accept) -> Result<Stored, EnqueueError> {
+    /// Makes the message durable; `Ok` means that the client may be told so. `hold`: nothing is delivered of it before an
+    /// operator says so.
+    pub(super) async fn commit(mut self, accept: Accept, hold: bool) -> Result<Stored, EnqueueError> {
         for part in self.header.finish() {
             let _ = match part {
                 Part::Held(held) => self.put(&held).await,
@@ -104,11 +107,14 @@ impl Opened {
                 Part::End { blank_follows } => self.complete(blank_follows).await,
             };
         }
-        let incoming = self.incoming?;
+        let mut incoming = self.incoming?;
+        if hold {
+            incoming.hold();
+        }
         let size = incoming.size();
         let id = incoming.commit(accept, b"").await?;
         let own = || self.header.message_id().map(|text| text.trim_matches(['<', '>', ' ']).to_owned());
-        Ok(Stored { id, size, message_id: self.added.or_else(own) })
+        Ok(Stored { id, size, message_id: self.added.or_else(own), held: hold })
     }
 
     async fn put(&mut self, octets: &[u8]) -> ControlFlow<()> {

@@ -57,7 +57,8 @@ impl House {
         queue.ready(PATIENCE).await.unwrap();
         let revocations = Revocations::follow(&(&config).into(), stop.clone()).unwrap();
         let (auth, resolver) = (Auth::new(&config).unwrap(), setup::resolver(&config).unwrap());
-        let intake = setup::intake(&config, queue.clone(), auth, resolver, revocations).unwrap();
+        let conduct = setup::conduct(&config, &queue);
+        let intake = setup::intake(&config, queue.clone(), auth, resolver, revocations, conduct).unwrap();
         Self { redis, queue, intake, _dns: dns, _stop: stop.drop_guard(), _folder: folder }
     }
 

@@ -1,0 +1,33 @@
+//! Events about logins that behave as if somebody else had their password.
+
+use jiff::Timestamp;
+use staffetta_policy::conduct::Crossing;
+
+use super::line::{Classic, Event, Json};
+
+impl Event for Crossing {
+    const NAME: &'static str = "login_over_threshold";
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.str("level", "warn")
+            .str("login", &self.login)
+            .display("hour", beginning(self.hour))
+            .str("signal", self.signal.name())
+            .number("count", self.count)
+            .number("threshold", self.threshold)
+            .str("step", self.step.name());
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        let line = classic.line(None, "abuse").raw("warning: ").path("login=", &self.login);
+        line.raw(", hour=").display(beginning(self.hour)).raw(", signal=").raw(self.signal.name());
+        line.raw(", count=").number(self.count).raw(", threshold=").number(self.threshold);
+        line.raw(", step=").raw(self.step.name()).end();
+    }
+}
+
+/// When an hour begins, as RFC 3339 writes it.
+fn beginning(hour: u64) -> Timestamp {
+    let second = i64::try_from(hour).unwrap_or(i64::MAX).saturating_mul(3_600);
+    Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH)
+}
