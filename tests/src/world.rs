@@ -302,7 +302,7 @@ impl World {
         if all().next().is_none() {
             bail!("{} does not run", service.program());
         }
-        all().try_for_each(|(_, running)| Ok(running.signal(Signal::HUP)?))
+        all().try_for_each(|(_, running)| running.signal(Signal::HUP))
     }
 
     /// The process ids of a service.

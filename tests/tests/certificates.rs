@@ -110,12 +110,16 @@ async fn swaks_relays_by_a_trusted_certificate() -> anyhow::Result<()> {
     let world = World::new().await?;
     let (web, other) =
         (world.client_certificate("web", &["web.test"])?, world.client_certificate("other", &["b.test"])?);
-    let trusted = format!("[{:?}]", fingerprint(&world, &web).await?);
+    let elsewhere = world.folder().join("elsewhere");
+    std::fs::create_dir(&elsewhere)?;
+    let odd = Authority::new(&elsewhere)?.odd_leaf("odd", &["odd.test"])?;
+    let trusted = format!("[{:?}, {:?}]", fingerprint(&world, &web).await?, fingerprint(&world, &odd).await?);
     let (world, mut mx) = relay(world.set("frontend.trusted_certificates", trusted)).await?;
     let output = swaks(&world, world.smtp(), Some(&web)).await?;
     ensure!(output.status.success(), "{}", said(&output));
     ensure!(next(&mut mx).await?.recipients == ["lisa@example.com"]);
-    for certificate in [Some(&other), None] {
+    // One that proves nothing is as good as none, and does not keep its client away.
+    for certificate in [Some(&other), Some(&odd), None] {
         let output = swaks(&world, world.smtp(), certificate).await?;
         ensure!(said(&output).contains("554 5.7.1 <lisa@example.com>: Relay access denied"), "{}", said(&output));
     }

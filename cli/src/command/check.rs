@@ -9,6 +9,7 @@ use staffetta_config::{Backend, Config, Finding, Service};
 use staffetta_queue::Queue;
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver, SetupError};
+use staffetta_transport::tls::Clients;
 use tokio_util::sync::CancellationToken;
 
 use super::dkim::unpublished;
@@ -35,8 +36,9 @@ pub(super) async fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
         warn_of_accounts(config, examined.is_sound("auth")),
     );
     let certificates = examined.is_sound("tls").then(|| try_certificates(config)).flatten();
+    let clients = examined.is_sound("tls").then(|| try_client_ca(config)).flatten();
     let ca = examined.is_sound("delivery.ca").then(|| try_ca(config)).flatten();
-    examined.conclude([redis, sql, tokens, dns, certificates, ca].into_iter().flatten().collect())?;
+    examined.conclude([redis, sql, tokens, dns, certificates, clients, ca].into_iter().flatten().collect())?;
     say(&format!("{}: no problem found", path.display()));
     Ok(ExitCode::SUCCESS)
 }
@@ -134,6 +136,11 @@ fn try_certificates(config: &Config) -> Option<Finding> {
         format!("{error:#}"),
         "a PEM chain, leaf first, and the key that belongs to it",
     ))
+}
+
+fn try_client_ca(config: &Config) -> Option<Finding> {
+    let error = Clients::load(config.tls.client_ca.clone()).err()?;
+    Some(Finding::new("tls.client_ca", error.to_string(), "a PEM bundle of certificates"))
 }
 
 fn try_ca(config: &Config) -> Option<Finding> {

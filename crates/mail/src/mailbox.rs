@@ -14,17 +14,22 @@ pub fn addresses(value: &str) -> Option<Vec<Address>> {
     let mut rest = value.chars();
     while let Some(character) = rest.next() {
         match character {
-            '"' => mailbox.text().push_str(&quoted(&mut rest)?),
+            '"' if mailbox.angle.is_none() || mailbox.open => mailbox.text().push_str(&quoted(&mut rest)?),
             '(' => comment(&mut rest)?,
             ',' | ';' if !mailbox.open => mailbox.take_into(&mut found)?,
             // A group: what stands in front is its name.
-            ':' if !mailbox.open && mailbox.angle.is_none() => mailbox.plain.clear(),
+            ':' if !mailbox.open && mailbox.angle.is_none() && !mailbox.names_another => mailbox.plain.clear(),
             '<' if mailbox.angle.is_none() => (mailbox.angle, mailbox.open) = (Some(String::new()), true),
             '>' if mailbox.open => mailbox.open = false,
-            '<' | '>' => return None,
+            '<' | '>' | '\\' => return None,
             blank if blank.is_ascii_whitespace() => {}
             control if control.is_control() => return None,
-            other => mailbox.text().push(other),
+            // Readers disagree about what stands behind an address.
+            _ if mailbox.angle.is_some() && !mailbox.open => return None,
+            other => {
+                mailbox.names_another |= other == '@' && !mailbox.open;
+                mailbox.text().push(other);
+            }
         }
     }
     mailbox.take_into(&mut found)?;
@@ -39,6 +44,8 @@ struct Mailbox {
     angle: Option<String>,
     /// The angle bracket is not closed.
     open: bool,
+    /// An `@` stands outside of brackets and quotes: some readers show that as the address, whatever else there is.
+    names_another: bool,
 }
 
 impl Mailbox {
@@ -47,15 +54,14 @@ impl Mailbox {
     }
 
     fn take_into(&mut self, found: &mut Vec<Address>) -> Option<()> {
-        let Self { plain, angle, open } = std::mem::take(self);
-        let text = match angle {
-            Some(_) if open => return None,
-            Some(angle) => angle,
-            None if plain.is_empty() => return Some(()),
-            None => plain,
-        };
-        let address = Address::parse(&text).ok().filter(|address| address.domain_str().is_some())?;
-        found.push(address);
+        let Self { plain, angle, open, names_another } = std::mem::take(self);
+        if open {
+            return None;
+        }
+        let beside = (names_another || angle.is_none()).then_some(plain).filter(|plain| !plain.is_empty());
+        for text in angle.into_iter().chain(beside) {
+            found.push(Address::parse(&text).ok().filter(|address| address.domain_str().is_some())?);
+        }
         Some(())
     }
 }
@@ -113,7 +119,6 @@ mod tests {
             "john@example.org (John @ home <a@b.test> (his, own))",
             "(a@b.test) john@example.org",
             "John <john @ example.org>",
-            "ceo@bank.test <john@example.org>",
             "Team: john@example.org;",
             "=?utf-8?q?J=40b=2Etest?= <john@example.org>",
             ", john@example.org,",
@@ -132,6 +137,8 @@ mod tests {
             "John <john@example.org>,\r\n \"The, CEO\" <ceo@bank.test>",
             "Team: john@example.org, <ceo@bank.test>;",
             "A: john@example.org;, ceo@bank.test",
+            "ceo@bank.test <john@example.org>",
+            "ceo@bank.test\t(<x>) <john@example.org>",
         ] {
             assert_eq!(read(value), both, "{value}");
         }
@@ -155,6 +162,12 @@ mod tests {
             "(john@example.org",
             "<@a.test:john@example.org>",
             "john@example.org ceo@bank.test",
+            "<john@example.org> ceo@bank.test",
+            "<john@example.org> \"ceo@bank.test\"",
+            "the ceo, ceo@bank.test <john@example.org>",
+            "ceo@bank.test: john@example.org;",
+            "ceo@bank.test:;, john@example.org",
+            "John \\\" <ceo@bank.test> \" <john@example.org>",
             "john@example.org\0",
             "<john@example.org> x@y: <ceo@bank.test",
             &format!("{}john@example.org", "(".repeat(100)),

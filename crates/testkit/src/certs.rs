@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, IsCa, KeyPair, SanType};
 
 /// An authority that lives as long as the test.
 pub struct Authority {
@@ -38,9 +38,21 @@ impl Authority {
 
     /// Issues `<name>.crt` and `<name>.key` for `names` (host names, addresses of hosts, mail addresses).
     pub fn leaf(&self, name: &str, names: &[&str]) -> anyhow::Result<Leaf> {
+        self.issue(name, names, Vec::new())
+    }
+
+    /// The same, with an extension that is critical and that nobody knows.
+    pub fn odd_leaf(&self, name: &str, names: &[&str]) -> anyhow::Result<Leaf> {
+        let mut unknown = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        unknown.set_criticality(true);
+        self.issue(name, names, vec![unknown])
+    }
+
+    fn issue(&self, name: &str, names: &[&str], extensions: Vec<CustomExtension>) -> anyhow::Result<Leaf> {
         let key = KeyPair::generate()?;
         let (people, hosts): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.contains('@'));
         let mut params = CertificateParams::new(hosts.into_iter().map(str::to_owned).collect::<Vec<_>>())?;
+        params.custom_extensions = extensions;
         for person in people {
             params.subject_alt_names.push(SanType::Rfc822Name(person.try_into()?));
         }

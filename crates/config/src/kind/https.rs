@@ -1,5 +1,6 @@
 //! Addresses of web servers, and where the keys of an identity provider are.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
@@ -82,6 +83,11 @@ fn number(port: &str) -> Option<u16> {
     port.parse().ok().filter(|port| *port > 0 && is_number)
 }
 
+/// What a message may show of a text that was meant as an address.
+fn without_password(text: &str) -> Cow<'_, str> {
+    text.rsplit_once('@').map_or(text.into(), |(_, rest)| format!("…@{rest}").into())
+}
+
 /// `https://host/path`
 pub(crate) struct WebAddress;
 
@@ -94,7 +100,7 @@ impl Kind for WebAddress {
     }
 
     fn parse(text: &str) -> Result<HttpsUrl, Wrong> {
-        HttpsUrl::read(text).ok_or_else(|| Wrong::not::<Self>(text))
+        HttpsUrl::read(text).ok_or_else(|| Wrong::not::<Self>(&without_password(text)))
     }
 
     fn show(value: &HttpsUrl) -> String {
@@ -117,7 +123,7 @@ impl Kind for KeyPlace {
         let url = || HttpsUrl::read(text).map(KeySource::Url);
         let is_path = text.starts_with('/') && text.len() > 1 && !text.contains('\0');
         let source = if is_path { Some(KeySource::File(text.into())) } else { url() };
-        source.ok_or_else(|| Wrong::not::<Self>(text))
+        source.ok_or_else(|| Wrong::not::<Self>(&without_password(text)))
     }
 
     fn show(value: &KeySource) -> String {
@@ -163,6 +169,11 @@ mod tests {
             "https://host/#a",
         ] {
             assert!(WebAddress::parse(text).is_err(), "{text}");
+        }
+        for wrong in
+            [WebAddress::parse("https://u:secret@host/").err(), KeyPlace::parse("https://u:secret@host/").err()]
+        {
+            assert!(wrong.is_some_and(|wrong| wrong.value == "\"…@host/\""));
         }
     }
 

@@ -26,7 +26,8 @@ settings! {
         value trusted_networks: Vec<IpNet> as List<Network> = "127.0.0.0/8, ::1/128",
         /// Clients that may relay without a login, from wherever they come, because they show one of these certificates
         /// (Postfix: `permit_tls_clientcerts`): their SHA-256, as `openssl x509 -noout -fingerprint -sha256` prints it. Who
-        /// signed them, and until when they are good, does not matter.
+        /// signed them, and until when they are good, does not matter. But the client must prove that it has the key: of
+        /// X.509 version 3, with RSA of 2,048 bits or more, P-256, P-384, P-521 or Ed25519. Another one counts for nothing.
         value trusted_certificates: Vec<Fingerprint> as List<CertificateFingerprint> = "",
         /// Domains whose mail is accepted from anyone. Each should have a `[[delivery.route]]`, unless its MX records
         /// lead elsewhere than here.

@@ -39,6 +39,8 @@ pub struct HeaderScan {
     dropped: &'static [&'static str],
     /// The line at hand belongs to one of them.
     dropping: bool,
+    /// A line that is no field, and not the blank one, ended the header section.
+    ends_oddly: bool,
 }
 
 /// All From fields; a message should have one (RFC 5322 section 3.6.2), and those who have two must not show another than was
@@ -120,9 +122,13 @@ impl HeaderScan {
     }
 
     /// Whom the From fields name, all of them; nobody without such a field. `None` if they cannot be understood, are too
-    /// long, or were not kept.
+    /// long, or were not kept; or if a line that is no field ends the header without a blank line: many readers look for
+    /// fields behind it, too.
     pub fn authors(&self) -> Option<Vec<Address>> {
         let from = self.from.as_ref().filter(|from| !from.overflown)?;
+        if self.has_from && self.ends_oddly {
+            return None;
+        }
         let mut authors = Vec::new();
         for field in &from.fields {
             let (_, value) = std::str::from_utf8(field).ok()?.split_once(':')?;
@@ -188,6 +194,7 @@ impl HeaderScan {
             line @ (Line::Blank | Line::Other) => {
                 let held = std::mem::take(&mut self.held);
                 self.place = Place::Body;
+                self.ends_oddly = line == Line::Other;
                 parts.push(Part::End { blank_follows: line == Line::Blank });
                 parts.extend([Part::Held(held), Part::Chunk(0..chunk.len())]);
             }
@@ -234,6 +241,7 @@ impl HeaderScan {
                 }
                 line @ (Line::Blank | Line::Other) => {
                     self.place = Place::Body;
+                    self.ends_oddly = line == Line::Other;
                     parts.extend(range(kept..at).filter(|_| !dropped));
                     parts.push(Part::End { blank_follows: line == Line::Blank });
                     parts.extend(range(at..chunk.len()));
@@ -380,6 +388,10 @@ mod tests {
             ("Subject: x\r\n From: a@b.test\r\n\r\n", Some("")),
             ("From:\r\n\r\n", None),
             ("From: a@b.test\r\nFrom: nobody\r\n\r\n", None),
+            ("From: a@b.test\r\nno field\r\nFrom: c@d.test\r\n\r\n", None),
+            ("From: a@b.test\r\n: x\r\nFrom: c@d.test\r\n\r\n", None),
+            ("From: a@b.test\r\nFrom c@d.test Tue\r\n\r\n", None),
+            ("no field\r\nFrom: c@d.test\r\n\r\n", Some("")),
             (&long, None),
         ] {
             for size in [1, 2, 3, 7, message.len()] {

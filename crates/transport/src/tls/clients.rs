@@ -2,7 +2,8 @@
 //!
 //! No handshake fails for whose certificate it is: mail servers show theirs to whoever asks, whoever signed it, and their
 //! mail must not be lost for it. The handshake sees to it that the client has the key (RFC 8446 section 4.4.3);
-//! [`Clients::identify`] says what the certificate is worth then, also in a session that was resumed.
+//! [`Clients::identify`] says what the certificate is worth then, also in a session that was resumed. A certificate with
+//! which nobody can prove anything to us, such as one of version 1 or with a short key, is as good as none.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,12 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use tokio_util::sync::CancellationToken;
 use x509_parser::extensions::GeneralName;
+use x509_parser::public_key::PublicKey;
 
 use super::digest;
 use super::pair::{TlsError, pem_cause};
@@ -25,6 +27,12 @@ use crate::shutdown::Hangup;
 
 /// Names taken from one certificate.
 const MAX_NAMES: usize = 16;
+/// Bits of RSA keys whose signatures are checked.
+const RSA: std::ops::RangeInclusive<usize> = 2048..=8192;
+/// P-256, P-384 and P-521 (RFC 5480 section 2.1.1.1).
+const CURVES: [&str; 3] = ["1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"];
+/// RFC 8410 section 3.
+const ED25519: &str = "1.3.101.112";
 
 /// Who signs certificates of clients, if anybody does. Share it in an `Arc`.
 pub struct Clients(Option<Authorities>);
@@ -92,9 +100,10 @@ impl Clients {
         }
     }
 
-    /// Whose certificate is this? `chain` is what the client showed, its own first; nobody if that is nothing.
+    /// Whose certificate is this? `chain` is what the client showed, its own first; nobody if that is nothing, or proves
+    /// nothing.
     pub fn identify(&self, chain: &[CertificateDer<'_>]) -> Option<Identity> {
-        let (own, others) = chain.split_first()?;
+        let (own, others) = chain.split_first().filter(|(own, _)| is_provable(own))?;
         Some(Identity { fingerprint: digest::sha256(own), names: self.names(own, others) })
     }
 
@@ -136,7 +145,22 @@ fn names(own: &CertificateDer<'_>) -> Option<Vec<String>> {
     Some(mail.chain(hosts).take(MAX_NAMES).map(|name| (*name).to_owned()).collect())
 }
 
-/// Takes every certificate whose key the client has.
+/// Can the client prove that it has the key? If not, the handshake goes on, and the certificate counts for nothing.
+fn is_provable(own: &CertificateDer<'_>) -> bool {
+    ParsedCertificate::try_from(own).is_ok() && has_good_key(own).unwrap_or(false)
+}
+
+fn has_good_key(own: &CertificateDer<'_>) -> Option<bool> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(own).ok()?;
+    let key = certificate.public_key();
+    Some(match key.parsed() {
+        Ok(PublicKey::RSA(key)) => RSA.contains(&key.key_size()),
+        Ok(PublicKey::EC(_)) => CURVES.contains(&key.algorithm.parameters()?.as_oid().ok()?.to_id_string().as_str()),
+        _ => key.algorithm.oid().to_id_string() == ED25519,
+    })
+}
+
+/// Takes every certificate whose key the client has, and those with which that cannot be shown.
 #[derive(Debug)]
 pub(super) struct AnyClient(WebPkiSupportedAlgorithms);
 
@@ -171,6 +195,9 @@ impl ClientCertVerifier for AnyClient {
         own: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if !is_provable(own) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         verify_tls12_signature(message, own, signed, &self.0)
     }
 
@@ -180,6 +207,9 @@ impl ClientCertVerifier for AnyClient {
         own: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if !is_provable(own) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         verify_tls13_signature(message, own, signed, &self.0)
     }
 
@@ -238,6 +268,30 @@ mod tests {
         std::fs::write(&path, "nothing").unwrap();
         assert!(clients.reload().unwrap_err().to_string().contains("ca.pem"));
         assert!(clients.identify(&[foreign]).unwrap().names.is_ok());
+    }
+
+    #[test]
+    fn a_certificate_that_proves_nothing_is_nobodys() {
+        let (folder, ours) = (tempfile::tempdir().unwrap(), authority());
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, ours.pem()).unwrap();
+        let clients = Clients::load(Some(path)).unwrap();
+        for (algorithm, good) in [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, true),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, true),
+            (&rcgen::PKCS_ECDSA_P521_SHA512, true),
+            (&rcgen::PKCS_ED25519, true),
+        ] {
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let own = CertificateParams::default().signed_by(&key, &ours).unwrap().into();
+            assert_eq!(clients.identify(&[own]).is_some(), good, "{algorithm:?}");
+        }
+        let mut params = CertificateParams::default();
+        let mut unknown = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        unknown.set_criticality(true);
+        params.custom_extensions.push(unknown);
+        let odd = params.signed_by(&KeyPair::generate().unwrap(), &ours).unwrap().into();
+        assert!(clients.identify(&[odd]).is_none());
     }
 
     #[test]

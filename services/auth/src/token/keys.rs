@@ -9,6 +9,7 @@
 //! All that ask at the same time share one look. Keys that cannot be read never replace those that can. Keys of an address
 //! that nobody could ask for a day are not believed any more: one of them may have been taken back.
 
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,6 @@ use arc_swap::ArcSwapOption;
 use hyper::body::Bytes;
 use staffetta_config::KeySource;
 use staffetta_transport::connect::TlsClient;
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::Mutex;
 
 use super::jwks::Ring;
@@ -88,7 +88,7 @@ impl Keys {
         let (source, times, held) = match source {
             KeySource::File(path) => {
                 let failed = |error| ProviderError::File { path: path.clone(), error };
-                let ring = Ring::parse(&std::fs::read(path).map_err(failed)?)?;
+                let ring = Ring::parse(&contents(path).map_err(failed)?)?;
                 (Source::File(path.clone()), OF_A_FILE, Some(Held::now(ring)))
             }
             KeySource::Url(url) => (Source::Web(Web::new(url, tls, metrics)?), OF_AN_ADDRESS, None),
@@ -186,7 +186,9 @@ impl Keys {
         let text = match &self.source {
             Source::File(path) => {
                 let failed = |error| ProviderError::File { path: path.clone(), error };
-                contents(path).await.map_err(failed)?
+                let read = path.clone();
+                let text = tokio::task::spawn_blocking(move || contents(&read)).await;
+                text.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(failed)?
             }
             Source::Web(web) => web.get().await?,
         };
@@ -200,9 +202,34 @@ impl Held {
     }
 }
 
-/// Not more than an address may give.
-async fn contents(path: &Path) -> std::io::Result<Bytes> {
+/// Of a file, and not more than an address may give.
+fn contents(path: &Path) -> io::Result<Bytes> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
     let mut text = Vec::new();
-    tokio::fs::File::open(path).await?.take(SIZE as u64).read_to_end(&mut text).await?;
+    std::fs::File::open(path)?.take(SIZE as u64 + 1).read_to_end(&mut text)?;
+    if text.len() > SIZE {
+        return Err(io::Error::other(format!("more than {} KiB", SIZE / 1024)));
+    }
     Ok(text.into())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_to_a_bound_and_must_be_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jwks.json");
+        std::fs::write(&path, vec![b' '; SIZE]).unwrap();
+        assert_eq!(contents(&path).unwrap().len(), SIZE);
+        std::fs::write(&path, vec![b' '; SIZE + 1]).unwrap();
+        assert_eq!(contents(&path).unwrap_err().to_string(), "more than 256 KiB");
+        for odd in ["/dev/zero", "/"] {
+            assert_eq!(contents(Path::new(odd)).unwrap_err().to_string(), "not a file");
+        }
+    }
 }

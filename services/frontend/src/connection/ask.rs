@@ -231,7 +231,8 @@ impl Dialog<'_> {
         if let Some(refusal) = self.reconsider() {
             return refusal;
         }
-        match self.door.shared.intake.commit(opened, &self.principal(), envelope).await {
+        // Rare beside the time that a connection waits.
+        match Box::pin(self.door.shared.intake.commit(opened, &self.principal(), envelope)).await {
             Ok(stored) => {
                 self.messages += 1;
                 Answer::Stored(stored.id)

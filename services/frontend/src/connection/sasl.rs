@@ -65,6 +65,7 @@ impl Dialog<'_> {
         tried.map(Some).map_err(|spent| match spent {
             Spent::Client => login_refused(LoginFailure::Limited, login, &shared.hostname),
             Spent::Login => login_refused(LoginFailure::LoginLimited, login, &shared.hostname),
+            Spent::Unclear => login_refused(LoginFailure::Unavailable, login, &shared.hostname),
         })
     }
 

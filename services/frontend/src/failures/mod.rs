@@ -3,7 +3,7 @@
 //!
 //! Tokens are taken before credentials are looked at and given back if they were right, so that fifty connections at once
 //! have no more guesses than one. Many honest logins at once may find no token for a moment: they wait for those that are
-//! under way in this pod, and are refused when these were all wrong. Trusted networks are not counted: a webmail
+//! under way in this pod, are refused when these were all wrong, and told to come again when that takes too long. Trusted networks are not counted: a webmail
 //! stands for many users. A login's limit does not hold where it was used lately, or whoever has many addresses could
 //! lock its owner out.
 
@@ -50,6 +50,8 @@ struct Own {
 pub(crate) enum Spent {
     Client,
     Login,
+    /// None, as far as anybody knows: others have the tokens, and nobody says what became of them.
+    Unclear,
 }
 
 /// The right to have credentials looked at, once. Dropped: they were wrong, or nobody knows.
@@ -94,18 +96,17 @@ impl Failures {
         let usage = noted.map(|login| Usage::new(login, home));
         let login = self.logins.as_ref().zip(usage.as_ref()).map(|(_, usage)| self.desk.enter(usage.login()));
         let mut guess = Guess { failures: Arc::clone(self), client, login, usage };
-        let mut spent = Spent::Client;
-        if tokio::time::timeout(PATIENCE, guess.obtain(&mut spent)).await == Ok(true) {
-            return Ok(guess);
-        }
-        let own = match spent {
-            Spent::Client => &self.clients,
-            Spent::Login => &self.logins,
+        let obtained = tokio::time::timeout(PATIENCE, guess.obtain()).await.unwrap_or(Err(Spent::Unclear));
+        let own = match obtained {
+            Ok(()) => return Ok(guess),
+            Err(Spent::Client) => &self.clients,
+            Err(Spent::Login) => &self.logins,
+            Err(Spent::Unclear) => &None,
         };
         if let Some(own) = own {
             own.limited.increment(1);
         }
-        Err(spent)
+        obtained.map(|()| guess)
     }
 
     async fn take(&self, client: Option<&str>, usage: Option<&Usage>) -> Taken {
@@ -176,8 +177,8 @@ impl Own {
 }
 
 impl Guess {
-    /// Takes its tokens. `spent` is the limit that it waits for.
-    async fn obtain(&mut self, spent: &mut Spent) -> bool {
+    /// Takes its tokens.
+    async fn obtain(&mut self) -> Result<(), Spent> {
         loop {
             for stay in self.client.iter_mut().chain(&mut self.login) {
                 stay.ask();
@@ -187,20 +188,17 @@ impl Guess {
             for (stay, granted) in [(&mut self.client, taken.client), (&mut self.login, taken.login == Permit::Token)] {
                 stay.iter_mut().for_each(|stay| stay.told(granted));
             }
-            *spent = match (taken.client, taken.login) {
-                (true, Permit::Free | Permit::Token) => return true,
+            let spent = match (taken.client, taken.login) {
+                (true, Permit::Free | Permit::Token) => return Ok(()),
                 (false, _) => Spent::Client,
                 (true, Permit::No) => Spent::Login,
             };
             // Half a right is none: whoever has no guess left must not use up those of a login.
             self.give_back(None).await;
-            let waits_for = match spent {
-                Spent::Client => &self.client,
-                Spent::Login => &self.login,
-            };
-            let Some(stay) = waits_for else { return false };
+            let stay = if spent == Spent::Client { &self.client } else { &self.login };
+            let Some(stay) = stay else { return Err(spent) };
             if !stay.hope().await {
-                return false;
+                return Err(spent);
             }
         }
     }

@@ -208,12 +208,12 @@ impl Intake {
         self.settle_recipients(&mut envelope);
         let (from, nrcpt) = (envelope.sender.clone(), envelope.recipients.len());
         let (began, complete) = (opened.began(), Instant::now());
-        let login = who.login.map(|login| login.name);
-        let hold = login.is_some_and(|login| self.conduct.stance(login).hold);
-        let sending = login.map(|login| (login, Sending::of(&envelope)));
+        let login = || who.login.map(|login| login.name);
+        let hold = login().is_some_and(|login| self.conduct.stance(login).hold);
+        let sending = login().map(|_| Sending::of(&envelope));
         let accept = Accept { envelope, origin: who.origin(), lifetime: self.lifetime };
         let stored = opened.commit(accept, hold).await.map_err(|error| not_queued(&error))?;
-        if let Some((login, sending)) = sending {
+        if let Some((login, sending)) = login().zip(sending) {
             self.conduct.sent(login, &sending);
         }
         self.count(who, &stored, nrcpt, complete - began, complete.elapsed());
