@@ -62,12 +62,14 @@ async fn a_network_is_new_once_and_again_when_it_was_forgotten() {
     let world = world().await;
     for guesses in [world.queue.guesses(None, RATE), world.queue.guesses(None, None)] {
         let used = async |network| guesses.settle(Some("a"), Some("b"), Some(&john(network))).await.unwrap();
-        assert_eq!([used(1).await, used(1).await, used(2).await], [true, false, true]);
+        assert_eq!([used(1).await, used(1).await], [true, false]);
         assert!(!guesses.settle(None, None, None).await.unwrap());
         let mut redis = world.redis();
         let key: Vec<String> = redis::cmd("KEYS").arg("*known").query(&mut redis).unwrap();
-        let [(network, at), _]: [(Vec<u8>, u64); 2] =
+        // Before there is another: two of one millisecond are in the order of their digests.
+        let [(network, at)]: [(Vec<u8>, u64); 1] =
             redis::cmd("ZRANGE").arg(&key[0]).arg(0).arg(-1).arg("WITHSCORES").query(&mut redis).unwrap();
+        assert!(used(2).await);
         for (days, new) in [(29, false), (30, true)] {
             let old = at - days * 86_400_000 - 1;
             redis::cmd("ZADD").arg(&key[0]).arg(old).arg(&network[..]).exec(&mut redis).unwrap();
