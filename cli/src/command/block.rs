@@ -1,7 +1,7 @@
 //! `staffetta block`, `unblock`, `blocks`: who is stopped on all frontends at once.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -16,8 +16,6 @@ use crate::terminal::{complain, say};
 
 /// How long an operator waits for the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// After this every pod has heard.
-const HEARD: Duration = Duration::from_secs(1);
 /// How long deliveries that are under way are waited for.
 const HOLD: Duration = Duration::from_secs(10);
 
@@ -106,23 +104,13 @@ fn of(login: &str) -> Filter {
     Filter { login: Some(login.to_owned()), ..Filter::default() }
 }
 
-/// Holds what waits, twice at least: a frontend may take one more message until it has heard. What is under way now may wait
-/// again in a moment.
+/// Holds what waits; says how much.
 async fn hold(config: &Config, login: &str) -> anyhow::Result<u64> {
-    let (queue, end) = (queue(config).await?, Instant::now() + HOLD);
-    let mut held = queue.hold(&of(login)).await?.jobs;
-    loop {
-        tokio::time::sleep(HEARD).await;
-        let moved = queue.hold(&of(login)).await?;
-        held += moved.jobs;
-        if moved.leased > 0 && Instant::now() < end {
-            continue;
-        }
-        if moved.leased > 0 {
-            complain(&format!("{} deliveries are under way still and are not held; say it again later", moved.leased));
-        }
-        return Ok(held);
+    let moved = queue(config).await?.hold_blocked(login, HOLD).await?;
+    if moved.leased > 0 {
+        complain(&format!("{} deliveries are under way still and are not held; say it again later", moved.leased));
     }
+    Ok(moved.jobs)
 }
 
 fn report(target: &Target, done: &str, json: bool, name: &str, count: Option<u64>) {

@@ -14,7 +14,7 @@ pub fn addresses(value: &str) -> Option<Vec<Address>> {
     let mut rest = value.chars();
     while let Some(character) = rest.next() {
         match character {
-            '"' if mailbox.angle.is_none() || mailbox.open => mailbox.text().push_str(&quoted(&mut rest)?),
+            '"' if !mailbox.is_over() => mailbox.text().push_str(&quoted(&mut rest)?),
             '(' => comment(&mut rest)?,
             ',' | ';' if !mailbox.open => mailbox.take_into(&mut found)?,
             // A group: what stands in front is its name.
@@ -25,7 +25,7 @@ pub fn addresses(value: &str) -> Option<Vec<Address>> {
             blank if blank.is_ascii_whitespace() => {}
             control if control.is_control() => return None,
             // Readers disagree about what stands behind an address.
-            _ if mailbox.angle.is_some() && !mailbox.open => return None,
+            _ if mailbox.is_over() => return None,
             other => {
                 mailbox.names_another |= other == '@' && !mailbox.open;
                 mailbox.text().push(other);
@@ -49,6 +49,11 @@ struct Mailbox {
 }
 
 impl Mailbox {
+    /// Its angle brackets are closed.
+    fn is_over(&self) -> bool {
+        self.angle.is_some() && !self.open
+    }
+
     fn text(&mut self) -> &mut String {
         if self.open { self.angle.get_or_insert_default() } else { &mut self.plain }
     }

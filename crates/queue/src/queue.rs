@@ -243,6 +243,16 @@ impl Queue {
         self.shared.hold(filter).await
     }
 
+    /// Holds what waits of a login that was blocked a moment ago, twice at least: a frontend may take one more message until
+    /// it has heard, and what is under way may wait again. For deliveries that are under way it stays for so long; what
+    /// is said of them is what was left at the end.
+    ///
+    /// # Errors
+    /// As [`Queue::hold`].
+    pub async fn hold_blocked(&self, login: &str, patience: Duration) -> Result<Moved, Error> {
+        self.shared.hold_blocked(login, patience).await
+    }
+
     /// Makes held jobs due now, those that are held as poison too.
     ///
     /// # Errors

@@ -46,9 +46,10 @@ where
 /// # Errors
 /// Of the system. Nothing else depends on it.
 pub fn settle_memory() -> std::io::Result<()> {
-    disable_transparent_huge_pages(true)?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // Last: a sandbox that refuses this must not cost the others.
+    Ok(disable_transparent_huge_pages(true)?)
 }
 
 /// Starts telemetry as the configuration says; keep the guard until the process ends. `service` names the process in

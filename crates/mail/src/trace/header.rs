@@ -193,9 +193,7 @@ impl HeaderScan {
             Line::Undecided => self.held = probe,
             line @ (Line::Blank | Line::Other) => {
                 let held = std::mem::take(&mut self.held);
-                self.place = Place::Body;
-                self.ends_oddly = line == Line::Other;
-                parts.push(Part::End { blank_follows: line == Line::Blank });
+                parts.push(self.leave(line));
                 parts.extend([Part::Held(held), Part::Chunk(0..chunk.len())]);
             }
             line => {
@@ -240,10 +238,8 @@ impl HeaderScan {
                     break;
                 }
                 line @ (Line::Blank | Line::Other) => {
-                    self.place = Place::Body;
-                    self.ends_oddly = line == Line::Other;
                     parts.extend(range(kept..at).filter(|_| !dropped));
-                    parts.push(Part::End { blank_follows: line == Line::Blank });
+                    parts.push(self.leave(line));
                     parts.extend(range(at..chunk.len()));
                     return;
                 }
@@ -274,6 +270,13 @@ impl HeaderScan {
                 line => line,
             },
         }
+    }
+
+    /// This line ends the header section.
+    fn leave(&mut self, line: Line) -> Part {
+        self.place = Place::Body;
+        self.ends_oddly = line == Line::Other;
+        Part::End { blank_follows: line == Line::Blank }
     }
 
     /// Notes which field begins.

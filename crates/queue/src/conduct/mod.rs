@@ -28,7 +28,7 @@ use crate::inquiry::{ask, next};
 use crate::metrics;
 use crate::shared::Shared;
 use crate::value;
-use crate::{Announcer, Filter, Target, login_key};
+use crate::{Announcer, Target, login_key};
 use call::{Call, Counted};
 use table::Table;
 
@@ -45,12 +45,9 @@ const GROUP: usize = 200;
 const LIFE: Duration = Duration::from_secs(2 * 3_600);
 /// Milliseconds of an hour.
 const HOUR: u64 = 3_600_000;
-/// Longest work at the waiting mail of a login that was blocked, and how often it is looked at again while some of it is
-/// under way.
+/// How long deliveries that are under way are waited for when their login is blocked, and the longest work at its mail in all.
+const UNDER_WAY: Duration = Duration::from_secs(10);
 const HOLD: Duration = Duration::from_secs(120);
-const LOOKS: usize = 10;
-/// After this every pod has heard of a block.
-const HEARD: Duration = Duration::from_secs(1);
 
 /// One pod's part. Share it in an `Arc`.
 pub struct Conduct {
@@ -304,25 +301,11 @@ fn remembered(there_was_room: bool) {
     }
 }
 
-/// Holds what waits of a login that was blocked, twice at least: frontends may take one more message until they have heard,
-/// and what is under way may wait again in a moment.
+/// Of a login that was blocked.
 async fn hold_waiting(shared: Arc<Shared>, login: String) {
-    let filter = Filter { login: Some(login), ..Filter::default() };
-    let held = async {
-        let mut held = shared.hold(&filter).await?.jobs;
-        for _ in 0..LOOKS {
-            tokio::time::sleep(HEARD).await;
-            let moved = shared.hold(&filter).await?;
-            held += moved.jobs;
-            if moved.leased == 0 {
-                break;
-            }
-        }
-        Ok::<_, crate::Error>(held)
-    };
-    match tokio::time::timeout(HOLD, held).await {
-        Ok(Ok(held)) => tracing::info!(login = filter.login, held, "waiting mail of a blocked login is held"),
-        Ok(Err(error)) => tracing::warn!(login = filter.login, %error, "failed to hold the mail of a blocked login"),
-        Err(_) => tracing::warn!(login = filter.login, "it takes too long to hold the mail of a blocked login"),
+    match tokio::time::timeout(HOLD, shared.hold_blocked(&login, UNDER_WAY)).await {
+        Ok(Ok(moved)) => tracing::info!(login, held = moved.jobs, "waiting mail of a blocked login is held"),
+        Ok(Err(error)) => tracing::warn!(login, %error, "failed to hold the mail of a blocked login"),
+        Err(_) => tracing::warn!(login, "it takes too long to hold the mail of a blocked login"),
     }
 }

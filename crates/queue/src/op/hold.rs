@@ -5,6 +5,7 @@
 //! held as poison gets it at the next look.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use redis::Cmd;
 use staffetta_mail::QueueId;
@@ -21,6 +22,9 @@ const GROUP: usize = 200;
 const PAGE: usize = 500;
 /// When a held job that cannot be read is looked at again, in milliseconds.
 const LATER: u64 = 3_600_000;
+
+/// After this every pod has heard of a block.
+const HEARD: Duration = Duration::from_secs(1);
 
 /// Where selected jobs go.
 #[derive(Clone, Copy)]
@@ -47,6 +51,20 @@ impl Task {
 impl Shared {
     pub(crate) async fn hold(&self, filter: &Filter) -> Result<Moved, Error> {
         self.move_selected(filter, To::Held, |job| matches!(job.place, Place::Waiting(_))).await
+    }
+
+    pub(crate) async fn hold_blocked(&self, login: &str, patience: Duration) -> Result<Moved, Error> {
+        let filter = Filter { login: Some(login.to_owned()), ..Filter::default() };
+        let end = Instant::now() + patience;
+        let mut held = self.hold(&filter).await?.jobs;
+        loop {
+            tokio::time::sleep(HEARD).await;
+            let moved = self.hold(&filter).await?;
+            held += moved.jobs;
+            if moved.leased == 0 || Instant::now() >= end {
+                return Ok(Moved { jobs: held, ..moved });
+            }
+        }
     }
 
     pub(crate) async fn release(&self, filter: &Filter) -> Result<Moved, Error> {

@@ -222,28 +222,26 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_on_its_way_may_be_a_token() {
-        for granted in [true, false] {
+        let asked = || {
             let desk = Arc::new(Desk::default());
             let [mut refused, mut other] = [desk.enter("a"), desk.enter("a")];
             other.ask();
             refused.ask();
             refused.told(false);
-            let mut turn = wait(&refused);
-            other.told(granted);
-            if granted {
-                assert_eq!(turn.try_recv(), Err(oneshot::error::TryRecvError::Empty));
-                other.close();
-                turn.try_recv().unwrap();
-            } else {
-                assert_eq!(turn.try_recv(), Err(oneshot::error::TryRecvError::Closed), "nobody has one");
-            }
-        }
-        let desk = Arc::new(Desk::default());
-        let [mut refused, mut other] = [desk.enter("a"), desk.enter("a")];
-        other.ask();
-        refused.ask();
-        refused.told(false);
-        let mut turn = wait(&refused);
+            let turn = wait(&refused);
+            (other, refused, turn)
+        };
+        let (mut other, _refused, mut turn) = asked();
+        other.told(true);
+        assert_eq!(turn.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        other.close();
+        turn.try_recv().unwrap();
+
+        let (mut other, _refused, mut turn) = asked();
+        other.told(false);
+        assert_eq!(turn.try_recv(), Err(oneshot::error::TryRecvError::Closed), "nobody has one");
+
+        let (other, _refused, mut turn) = asked();
         drop(other);
         assert_eq!(turn.try_recv(), Err(oneshot::error::TryRecvError::Closed), "whoever asked is gone");
     }
