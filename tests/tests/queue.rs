@@ -156,6 +156,7 @@ async fn a_hold_a_release_and_a_flush_do_what_they_say_and_no_more() -> anyhow::
         back_off: None,
         notices: Vec::new(),
         delay_noticed: false,
+        held: false,
     };
     desk.queue.settle(&job.lease, later).await?;
     assert!(desk.says(&["flush", &text, "--dry-run"])?.contains("1 deliveries would be due now"));

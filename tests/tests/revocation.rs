@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -51,16 +51,25 @@ impl Cluster {
     }
 
     fn staffetta(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+        end(self.begin(arguments, input)?).map_err(|error| anyhow::anyhow!("{arguments:?}: {error}"))
+    }
+
+    fn begin(&self, arguments: &[&str], input: &str) -> anyhow::Result<Child> {
         let mut command = Command::new(program("staffetta")?);
         command.args(arguments).arg("--config").arg(self.world.config_file());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         child.stdin.take().context("no input")?.write_all(input.as_bytes())?;
-        let output = child.wait_with_output()?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{arguments:?}: {said}");
-        Ok(said)
+        Ok(child)
     }
+}
+
+/// What a command has said.
+fn end(child: Child) -> anyhow::Result<String> {
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{said}");
+    Ok(said)
 }
 
 /// A session in the middle of its content.
@@ -215,6 +224,45 @@ async fn the_mail_of_a_blocked_login_is_held_until_the_operator_says_more() -> a
     ensure!(said.contains("\"released\":1"), "{said}");
     let said = cluster.staffetta(&["queue", "delete", "--login", "john@example.org", "--yes"], "")?;
     ensure!(said.contains("1 messages deleted"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_under_way_is_held_once_its_attempt_has_failed_and_what_was_not_begun_is_not_sent() -> anyhow::Result<()> {
+    let mut world = World::new().await?.user("john@example.org", "summersun").await?;
+    let hand = world.hand("example.com").await?;
+    let world = world.set("delivery.destination_concurrency", "1").start().await?;
+    let cluster = Cluster { frontends: [world.submission(); 3], world, _ports: Vec::new() };
+    let mut john = cluster.login(cluster.frontends[0], "john@example.org", "summersun").await?;
+    let mut visit = None;
+    for number in 0..6 {
+        let to = format!("lisa{number}@example.com");
+        ensure!(john.send("john@example.org", &[&to], MESSAGE).await?.code == 250);
+        if number == 0 {
+            visit = Some(hand.accept().await?);
+        }
+    }
+    let mut visit = visit.context("nobody came")?;
+    visit.until_data().await?;
+
+    let block = cluster.begin(&["block", "login", "john@example.org", "--json"], "")?;
+    eventually(SOON, async || {
+        let told =
+            cluster.world.metrics(Service::Delivery).await?.sum("staffetta_revocations_total", &["what=\"hold\""]);
+        ensure!(told >= 1.0, "the worker has not heard");
+        Ok(())
+    })
+    .await?;
+    visit.say("451 4.3.0 not now").await?;
+    let mut begun = 0;
+    while let Some(line) = visit.line().await? {
+        begun += usize::from(line.starts_with("MAIL"));
+        visit.say(if line.starts_with("RSET") { "250 2.0.0 Ok" } else { "451 4.3.0 not now" }).await?;
+    }
+    // One was on its way to the server already.
+    ensure!(begun <= 1, "{begun} more were begun");
+    let said = end(block)?;
+    ensure!(said.contains("\"held\":6"), "{said}");
     Ok(())
 }
 

@@ -108,9 +108,9 @@ fn of(login: &str) -> Filter {
 async fn hold(config: &Config, login: &str) -> anyhow::Result<u64> {
     let moved = queue(config).await?.hold_blocked(login, HOLD).await?;
     if moved.leased > 0 {
-        complain(&format!("{} deliveries are under way still and are not held; say it again later", moved.leased));
+        complain(&format!("{} deliveries are under way still; they are held if this attempt fails", moved.leased));
     }
-    Ok(moved.jobs)
+    Ok(moved.jobs + moved.already)
 }
 
 fn report(target: &Target, done: &str, json: bool, name: &str, count: Option<u64>) {

@@ -115,6 +115,10 @@ impl Sink {
     /// # Errors
     /// If the address is taken, the certificate unusable or the directory cannot be made.
     pub async fn start(address: SocketAddr, settings: Settings) -> anyhow::Result<Self> {
+        Self::serve(address, settings, CONNECTIONS).await
+    }
+
+    async fn serve(address: SocketAddr, settings: Settings, most: usize) -> anyhow::Result<Self> {
         let listener = listen::bind(address).with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
         if let Some(directory) = &settings.directory {
@@ -148,7 +152,7 @@ impl Sink {
             unique: AtomicU64::new(u64::from(std::process::id()) << 32),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&shared)));
+        tasks.spawn(accept(listener, Arc::clone(&shared), most));
         Ok(Self { address, shared, messages, tasks })
     }
 
@@ -206,15 +210,50 @@ fn server_config(name: &str, certificate: PathBuf, key: PathBuf) -> anyhow::Resu
     Ok(Certificates::load(pair, Vec::new())?.server_config(false)?)
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+/// Serves `most` connections at a time.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, most: usize) {
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
-            (stream, _) = listen::accept(&listener), if sessions.len() < CONNECTIONS => {
+            (stream, _) = listen::accept(&listener), if sessions.len() < most => {
                 shared.connections.fetch_add(1, Ordering::Relaxed);
                 sessions.spawn(session::serve(stream, Arc::clone(&shared)));
             }
             Some(_) = sessions.join_next() => {}
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn is_greeted(stream: &mut TcpStream) -> bool {
+        let mut greeting = [0; 4];
+        stream.read_exact(&mut greeting).await.is_ok() && &greeting == b"220 "
+    }
+
+    #[tokio::test]
+    async fn connections_above_the_limit_wait_until_one_ends() {
+        staffetta_transport::tls::install_provider();
+        let sink = Sink::serve("127.0.0.1:0".parse().unwrap(), Settings::default(), 2).await.unwrap();
+        let mut streams = Vec::new();
+        for _ in 0..3 {
+            streams.push(TcpStream::connect(sink.address()).await.unwrap());
+        }
+        let mut last = streams.pop().unwrap();
+        for stream in &mut streams {
+            assert!(is_greeted(stream).await);
+        }
+        assert!(tokio::time::timeout(Duration::from_millis(200), last.readable()).await.is_err());
+        assert_eq!(sink.connections(), 2);
+        streams.pop();
+        assert!(is_greeted(&mut last).await);
     }
 }

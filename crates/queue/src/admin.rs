@@ -168,6 +168,8 @@ impl Filter {
 pub struct Moved {
     /// Deliveries that were moved.
     pub jobs: u64,
+    /// Deliveries that were to be held, and were already.
+    pub already: u64,
     /// Deliveries that are under way, which nobody stops.
     pub leased: u64,
     /// Messages that cannot be read, which stay where they are.

@@ -95,9 +95,13 @@ pub enum Settlement {
         notices: Vec<Notice>,
         /// One of them is (also) a delay notice; it is sent once a job.
         delay_noticed: bool,
+        /// It does not wait for another attempt but is held, until an operator releases it or its life is over.
+        held: bool,
     },
     /// Not attempted: back into the queue without counting.
     Released,
+    /// Not attempted, and held as above.
+    Held,
 }
 
 /// What a settlement did.

@@ -50,7 +50,7 @@ pub fn describe_revocation_metrics() {
     describe_counter!(REVOCATION_GAPS, "How often the journal had a gap, so that every login had to be asked again.");
     describe_gauge!(REVOCATIONS_CURRENT, "Whether this pod hears of revocations now.");
     describe_gauge!(BLOCKS, "Logins, networks of clients and domains that are blocked, as this pod knows, by kind.");
-    for what in ["revoke", "block", "unblock", "unknown"] {
+    for what in ["revoke", "hold", "block", "unblock", "unknown"] {
         revocation(what).increment(0);
     }
     revocation_gaps().increment(0);

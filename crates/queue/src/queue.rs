@@ -244,8 +244,8 @@ impl Queue {
     }
 
     /// Holds what waits of a login that was blocked a moment ago, twice at least: a frontend may take one more message until
-    /// it has heard, and what is under way may wait again. For deliveries that are under way it stays for so long; what
-    /// is said of them is what was left at the end.
+    /// it has heard. Workers are told to hold what is under way once its attempt has failed; it stays so long for them. What
+    /// is said is how it stands at the end.
     ///
     /// # Errors
     /// As [`Queue::hold`].

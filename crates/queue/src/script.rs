@@ -85,7 +85,7 @@ scripts! {
     }
     /// Puts a job back.
     Defer(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_wait.lua", "defer.lua") {
-        keys: lease state waiting due back_off ids; key_groups: notice_records notice_waiting notice_chunks;
+        keys: lease state waiting due back_off ids; key_groups: held notice_records notice_waiting notice_chunks;
         args: member job destination delay expires left rest; arg_groups: notice_ids notice_octets notice_destinations;
     }
     /// Takes expired leases back.
@@ -143,10 +143,10 @@ scripts! {
         keys: due back_off; key_groups: ;
         args: destination rest; arg_groups: ;
     }
-    /// Tells all pods to ask again about a login.
-    Revoke(" flags=allow-oom", "common_tell.lua", "revoke.lua") {
+    /// Tells all pods what to do about a login.
+    Tell(" flags=allow-oom", "common_tell.lua", "tell.lua") {
         keys: journal; key_groups: ;
-        args: target length; arg_groups: ;
+        args: what target length; arg_groups: ;
     }
     /// Blocks a login, a network or a domain.
     Block(" flags=allow-oom", "common_now.lua", "common_tell.lua", "block.lua") {

@@ -250,6 +250,7 @@ async fn what_a_token_says_of_its_own_signature_is_not_believed() {
         (with(&ec, r#"{"alg":"HS256","kid":"e1"}"#), "the public key as a secret"),
         (with(&ec, r#"{"kid":"e1"}"#), "no algorithm"),
         (with(&ec, r#"{"alg":"ES256","kid":"e1","crit":["exp"]}"#), "an extension"),
+        (with(&ec, r#"{"alg":"ES256","kid":"e1","crit":null}"#), "extensions that are none"),
         (with(&ec, r#"{"alg":"ES256","kid":"e1","typ":"logout+jwt"}"#), "of another kind"),
         (format!("{signed}."), "no signature"),
         (signed.to_owned(), "two parts"),

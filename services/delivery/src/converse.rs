@@ -76,7 +76,7 @@ impl Carrier {
             messages: announced.message_limit().unwrap_or(MESSAGES).min(MESSAGES),
         };
         let worker = self.worker.clone();
-        let ours = |job: &Leased| !worker.leases.is_lost(&job.held);
+        let ours = |job: &Leased| !worker.leases.is_lost(&job.held) && !job.is_stopped(&worker.revocations);
         while connection.session.backlog() < AHEAD && !worker.stop.is_cancelled() && !self.turn_is_over() {
             match talk.next(&mut self.jobs, &connection.security, limits, ours, Instant::now()) {
                 Next::Submit(id, transaction) => {
@@ -86,7 +86,8 @@ impl Carrier {
                         worker.metrics.reuse.increment(1);
                     }
                 }
-                Next::Disown(task) => worker.leases.forget(&task.job.held),
+                Next::Disown(task) if worker.leases.is_lost(&task.job.held) => worker.leases.forget(&task.job.held),
+                Next::Disown(task) => worker.settler.release(task.job),
                 Next::Nothing => return,
             }
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use staffetta_dispatch::{Attempt, Facts, Handle};
 use staffetta_mail::Envelope;
-use staffetta_queue::{Body, Job, Message};
+use staffetta_queue::{Body, Job, Message, Revocations, UnixMillis};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
 use crate::letters::Letter;
@@ -22,6 +22,8 @@ pub(crate) type Task = staffetta_dispatch::Task<Leased>;
 #[derive(Debug)]
 pub(crate) struct Leased {
     pub(crate) held: Arc<Held>,
+    /// When it was claimed, by the clock of Redis.
+    claimed: UnixMillis,
     pub(crate) message: Arc<Message>,
     /// Header octets in front of a body in chunks.
     pub(crate) prefix: Bytes,
@@ -52,17 +54,25 @@ impl Leased {
             jitter: rand::rng().random(),
         };
         let attempt = Attempt::new(facts, job.recipients);
+        let claimed = job.message.arrived.saturating_add(job.age.as_millis() as u64);
         let (message, body) = match &letter {
             Some(letter) => (letter.message.clone(), letter.body.clone()),
             None => (job.message, job.body),
         };
         let seal = OnceCell::new();
-        Task { job: Self { held, message, prefix: job.prefix, body, letter, seal, _room: room }, attempt }
+        Task { job: Self { held, claimed, message, prefix: job.prefix, body, letter, seal, _room: room }, attempt }
     }
 
     /// Has its message other jobs?
     pub(crate) fn is_one_of_many(&self) -> bool {
         self.letter.is_some()
+    }
+
+    /// Has its login been blocked since it was claimed? Then it is not sent if that was not begun, and held if it would wait
+    /// again.
+    pub(crate) fn is_stopped(&self, revocations: &Revocations) -> bool {
+        let login = self.message.origin.login.as_deref();
+        login.is_some_and(|login| revocations.is_held(login, self.claimed))
     }
 
     /// The place for the signatures of its message: empty, or known to be none, or those that were made.

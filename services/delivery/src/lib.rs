@@ -39,7 +39,7 @@ use anyhow::Context;
 use staffetta_config::Config;
 use staffetta_dispatch::Rules;
 use staffetta_policy::schedule::Schedule;
-use staffetta_queue::{Health, Queue};
+use staffetta_queue::{Health, Queue, Revocations};
 use staffetta_telemetry::maillog;
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
@@ -86,7 +86,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     let queue = Queue::open((&*config).into(), end.clone()).context("cannot use redis.url")?;
     let (settler, parcels) = Settler::new();
     let keys = Arc::new(Keys::load(&config.delivery.dkim).context("cannot use delivery.dkim")?);
-    let worker = Arc::new(worker(&config, queue, settler, keys.clone(), shutdown)?);
+    let revocations = Revocations::follow(&(&*config).into(), end.clone()).context("cannot use redis.url")?;
+    let worker = Arc::new(worker(&config, queue, settler, keys.clone(), revocations, shutdown)?);
     if !keys.are_none() {
         tokio::spawn(keys.watch(Hangup::subscribe()?, end.clone()));
     }
@@ -145,6 +146,7 @@ async fn settle_all(worker: Arc<Worker>, parcels: Parcels, config: Config) {
         reporter,
         duplicates: worker.metrics.duplicates.clone(),
         notices: worker.metrics.bounces.clone(),
+        revocations: worker.revocations.clone(),
     };
     settle::run(&office, parcels, |job| worker.leases.forget(&job.held)).await;
 }
@@ -154,6 +156,7 @@ fn worker(
     queue: Queue,
     settler: Settler,
     keys: Arc<Keys>,
+    revocations: Revocations,
     stop: CancellationToken,
 ) -> anyhow::Result<Worker> {
     let delivery = &config.delivery;
@@ -180,6 +183,7 @@ fn worker(
         signing: Signing::new(keys, config.frontend.trusted_networks.clone(), &metrics),
         metrics,
         conduct: queue.conduct(config.frontend.abuse.ladder(), config.frontend.abuse.block_for),
+        revocations,
         leases: Leases::new(queue.clone(), delivery.lease),
         recent: Recent::default(),
         fallback: Fallback::default(),

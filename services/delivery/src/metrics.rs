@@ -132,6 +132,7 @@ impl Metrics {
     /// Describes every family and starts every counter at zero.
     pub(crate) fn new() -> Self {
         describe();
+        staffetta_queue::describe_revocation_metrics();
         let stage = |stage: &'static str| histogram!(DURATION, "stage" => stage);
         Self {
             deliveries: grid(DELIVERIES, ("outcome", &OUTCOMES), ("dsn_class", &CLASSES)),

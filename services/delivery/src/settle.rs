@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use staffetta_dispatch::{Failed, Plan};
 use staffetta_mail::{QueueId, Status};
-use staffetta_queue::{Notice, Queue, Settled, Settlement};
+use staffetta_queue::{Notice, Queue, Revocations, Settled, Settlement};
 use staffetta_smtp::client::Protocol;
 use staffetta_telemetry::maillog;
 use tokio::sync::mpsc;
@@ -62,6 +62,8 @@ pub(crate) struct Office {
     pub(crate) duplicates: Counter,
     /// Reports queued, by kind.
     pub(crate) notices: Vec<Counter>,
+    /// Whose mail is held.
+    pub(crate) revocations: Revocations,
 }
 
 impl Settler {
@@ -122,7 +124,10 @@ impl Office {
             Parting::Plan(plan, _) => !plan.delivered.is_empty(),
             Parting::Release | Parting::Before => false,
         };
-        let (settlement, kinds) = self.settlement(&job, fate).await;
+        let (mut settlement, kinds) = self.settlement(&job, fate).await;
+        if let Settlement::Deferred { held, .. } = &mut settlement {
+            *held = job.is_stopped(&self.revocations);
+        }
         match self.queue.settle(&job.held.lease, settlement).await {
             Ok(Settled::Done { ended, notices }) => self.settled(&job, kinds.into_iter().zip(notices), ended),
             Ok(Settled::Stale) if delivered => self.duplicate(&job, "the lease had passed to another worker"),
@@ -138,6 +143,7 @@ impl Office {
     async fn settlement(&self, job: &Leased, fate: Parting) -> (Settlement, Vec<metrics::Notice>) {
         let (plan, protocol) = match fate {
             Parting::Plan(plan, protocol) => (plan, protocol),
+            Parting::Release if job.is_stopped(&self.revocations) => return (Settlement::Held, Vec::new()),
             Parting::Release => return (Settlement::Released, Vec::new()),
             Parting::Before => return (Settlement::Finished { notices: Vec::new() }, Vec::new()),
         };
@@ -202,6 +208,7 @@ fn settlement(plan: Plan, notices: Vec<Notice>, delay_noticed: bool) -> Settleme
         back_off: plan.back_off,
         notices,
         delay_noticed,
+        held: false,
     }
 }
 

@@ -9,7 +9,7 @@ use staffetta_config::Timeouts;
 use staffetta_dispatch::{Advice, Handle, Rules, decide};
 use staffetta_mail::Envelope;
 use staffetta_policy::mx;
-use staffetta_queue::{Conduct, Lease, Queue};
+use staffetta_queue::{Conduct, Lease, Queue, Revocations};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::Router;
@@ -51,6 +51,8 @@ pub(crate) struct Worker {
     pub(crate) metrics: Metrics,
     /// How logins behave.
     pub(crate) conduct: Arc<Conduct>,
+    /// Whose mail is held.
+    pub(crate) revocations: Revocations,
     pub(crate) leases: Leases,
     pub(crate) recent: Recent,
     pub(crate) fallback: Fallback,

@@ -304,7 +304,10 @@ fn remembered(there_was_room: bool) {
 /// Of a login that was blocked.
 async fn hold_waiting(shared: Arc<Shared>, login: String) {
     match tokio::time::timeout(HOLD, shared.hold_blocked(&login, UNDER_WAY)).await {
-        Ok(Ok(moved)) => tracing::info!(login, held = moved.jobs, "waiting mail of a blocked login is held"),
+        Ok(Ok(moved)) => {
+            let held = moved.jobs + moved.already;
+            tracing::info!(login, held, "waiting mail of a blocked login is held");
+        }
         Ok(Err(error)) => tracing::warn!(login, %error, "failed to hold the mail of a blocked login"),
         Err(_) => tracing::warn!(login, "it takes too long to hold the mail of a blocked login"),
     }

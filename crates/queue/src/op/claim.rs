@@ -11,6 +11,7 @@ use bytes::Bytes;
 use redis::Cmd;
 use staffetta_mail::QueueId;
 
+use super::settle::Back;
 use crate::commit::Replicas;
 use crate::error::Fault;
 use crate::format::{ReadError, State};
@@ -124,9 +125,7 @@ impl Shared {
     async fn keep_decided(&self, jobs: Vec<Job>) -> Vec<Job> {
         let (young, decided): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.age < UNDECIDED);
         for job in young {
-            if let Err(error) =
-                self.defer(&job.lease, b"", UNDECIDED.saturating_sub(job.age), Duration::ZERO, &[]).await
-            {
+            if let Err(error) = self.defer(&job.lease, Back::after(UNDECIDED.saturating_sub(job.age)), &[]).await {
                 tracing::debug!(%error, "a job that is not confirmed waits for the end of its lease");
             }
         }

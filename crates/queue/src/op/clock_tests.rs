@@ -58,6 +58,7 @@ async fn wrong_clocks_of_frontend_and_worker_expire_nothing_early_or_late() {
             back_off: None,
             notices: Vec::new(),
             delay_noticed: false,
+            held: false,
         };
         worker.settle(&job.lease, settlement).await.unwrap();
         let entry = worker.entry(id).await.unwrap().unwrap();

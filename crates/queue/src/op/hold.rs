@@ -11,6 +11,7 @@ use redis::Cmd;
 use staffetta_mail::QueueId;
 
 use crate::partition::{Partition, parse_job_name};
+use crate::revocation::Announcer;
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value::{self, count};
@@ -55,15 +56,19 @@ impl Shared {
 
     pub(crate) async fn hold_blocked(&self, login: &str, patience: Duration) -> Result<Moved, Error> {
         let filter = Filter { login: Some(login.to_owned()), ..Filter::default() };
+        let announcer = Announcer::connect(&self.settings).await?;
         let end = Instant::now() + patience;
-        let mut held = self.hold(&filter).await?.jobs;
+        let mut before = self.hold(&filter).await?;
         loop {
+            if before.leased > 0 {
+                announcer.hold(login).await?;
+            }
             tokio::time::sleep(HEARD).await;
             let moved = self.hold(&filter).await?;
-            held += moved.jobs;
             if moved.leased == 0 || Instant::now() >= end {
-                return Ok(Moved { jobs: held, ..moved });
+                return Ok(moved);
             }
+            before = moved;
         }
     }
 
@@ -88,6 +93,10 @@ impl Shared {
             let movable = jobs().filter(|(entry, job)| movable(job) && !busy(entry, job));
             let tasks: Vec<Task> = movable.map(|(entry, job)| Task::of(entry, job)).collect();
             moved.jobs += self.move_tasks(to, &tasks).await?;
+            if matches!(to, To::Held) {
+                let held = jobs().filter(|(entry, job)| job.place == Place::Held && !entry.has_others(job, filter));
+                moved.already += held.count() as u64;
+            }
             moved.leased += jobs().filter(|(entry, job)| busy(entry, job)).count() as u64;
             moved.unreadable += page.unreadable.len() as u64;
             match page.next {

@@ -26,6 +26,24 @@ const BURY_BELOW: u64 = 180_000;
 /// bodies of a few chunks double what a busy queue holds. More of them would make the script long.
 const FEW: u32 = 4;
 
+/// How a job goes back. As it was and at once, if nothing else is said.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Back<'a> {
+    /// Its new state; empty: the old one.
+    state: &'a [u8],
+    after: Duration,
+    /// How long no other job of its destination is offered.
+    rest: Duration,
+    held: bool,
+}
+
+impl Back<'_> {
+    /// Not before so long.
+    pub(crate) fn after(after: Duration) -> Self {
+        Self { after, ..Self::default() }
+    }
+}
+
 /// What a settling script said.
 #[derive(PartialEq, Eq)]
 enum SettleAnswer {
@@ -43,7 +61,7 @@ impl Shared {
     pub(crate) async fn settle(&self, lease: &Lease, settlement: Settlement) -> Result<Settled, Error> {
         match settlement {
             Settlement::Finished { notices } => self.finish(lease, &notices).await,
-            Settlement::Deferred { remaining, after, reason, status, back_off, notices, delay_noticed } => {
+            Settlement::Deferred { remaining, after, reason, status, back_off, notices, delay_noticed, held } => {
                 let state = State {
                     attempts: lease.facts.attempts + 1,
                     delay_noticed: lease.facts.delay_noticed || delay_noticed,
@@ -53,9 +71,11 @@ impl Shared {
                     unknown: lease.kept.as_deref().unwrap_or_default().to_vec(),
                 };
                 let state = state.encode(self.node(lease.id.partition()).formats.writes());
-                self.defer(lease, &state, after, back_off.unwrap_or_default(), &notices).await
+                let back = Back { state: &state, after, rest: back_off.unwrap_or_default(), held };
+                self.defer(lease, back, &notices).await
             }
-            Settlement::Released => self.defer(lease, b"", Duration::ZERO, Duration::ZERO, &[]).await,
+            Settlement::Released => self.defer(lease, Back::default(), &[]).await,
+            Settlement::Held => self.defer(lease, Back { held: true, ..Back::default() }, &[]).await,
         }
     }
 
@@ -69,17 +89,8 @@ impl Shared {
         }
     }
 
-    pub(crate) async fn defer(
-        &self,
-        lease: &Lease,
-        state: &[u8],
-        after: Duration,
-        back_off: Duration,
-        notices: &[Notice],
-    ) -> Result<Settled, Error> {
-        let answer =
-            self.until_known(notices, lease, |notices| self.defer_call(lease, state, after, back_off, notices)).await?;
-        match answer {
+    pub(crate) async fn defer(&self, lease: &Lease, back: Back<'_>, notices: &[Notice]) -> Result<Settled, Error> {
+        match self.until_known(notices, lease, |notices| self.defer_call(lease, back, notices)).await? {
             (SettleAnswer::Stale, _) => Ok(Settled::Stale),
             (SettleAnswer::Abort, _) => self.finish(lease, notices).await,
             (_, notices) => Ok(Settled::Done { ended: false, notices }),
@@ -187,8 +198,9 @@ impl Shared {
         .call()
     }
 
-    fn defer_call(&self, lease: &Lease, state: &[u8], after: Duration, back_off: Duration, notices: &[Encoded]) -> Cmd {
+    fn defer_call(&self, lease: &Lease, back: Back<'_>, notices: &[Encoded]) -> Cmd {
         let partition = self.partition(lease.id.partition());
+        let held = back.held.then(|| partition.held.clone());
         let keys = NoticeKeys::new(partition, notices);
         let args = NoticeArgs::new(notices);
         script::Defer {
@@ -198,16 +210,17 @@ impl Shared {
             due: &partition.due,
             back_off: &partition.back_off,
             ids: &partition.ids,
+            held: held.as_slice(),
             notice_records: &keys.records,
             notice_waiting: &keys.waiting,
             notice_chunks: &keys.chunks,
             member: (&*lease.member).into(),
             job: Arg::Job(lease.id, lease.job),
             destination: lease.destination.as_str().into(),
-            delay: after.into(),
+            delay: back.after.into(),
             expires: lease.facts.expires.into(),
-            left: state.into(),
-            rest: back_off.into(),
+            left: back.state.into(),
+            rest: back.rest.into(),
             notice_ids: &args.ids,
             notice_octets: &args.octets,
             notice_destinations: &args.destinations,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use staffetta_mail::QueueId;
 
+use super::settle::Back;
 use crate::error::Fault;
 use crate::partition::parse_job_name;
 use crate::shared::Shared;
@@ -57,7 +58,7 @@ impl Shared {
             let member = format!("{id}.{job} {token} {destination}").into();
             let facts = self.traces(id).await?.facts(id);
             let lease = Lease { id, job, destination: destination.clone(), member, facts, kept: None };
-            self.defer(&lease, b"", Duration::ZERO, Duration::ZERO, &[]).await?;
+            self.defer(&lease, Back::default(), &[]).await?;
             tracing::debug!(%id, job, "gave back a job that was leased unheard");
         }
         Ok(())

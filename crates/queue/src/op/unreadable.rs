@@ -9,6 +9,7 @@ use redis::Pipeline;
 use staffetta_mail::QueueId;
 
 use super::reclaim::parse_member;
+use super::settle::Back;
 use crate::error::Fault;
 use crate::format::ReadError;
 use crate::job::Facts;
@@ -49,7 +50,7 @@ impl Shared {
         let rest = REST + Duration::from_millis(u64::from(rand::random::<u16>()) / 4);
         let left = async {
             let facts = self.traces(lease.id).await?.facts(lease.id);
-            self.defer(&Lease { facts, ..lease }, b"", rest, Duration::ZERO, &[]).await
+            self.defer(&Lease { facts, ..lease }, Back::after(rest), &[]).await
         };
         if let Err(error) = left.await {
             tracing::warn!(%error, "a job that cannot be read comes back when its lease ends");

@@ -57,6 +57,7 @@ fn later(job: &Job) -> Settlement {
         back_off: None,
         notices: Vec::new(),
         delay_noticed: false,
+        held: false,
     }
 }
 

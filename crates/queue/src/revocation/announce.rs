@@ -7,7 +7,7 @@ use redis::{Cmd, Pipeline, Value};
 use super::block::Block;
 use super::follow::each_block;
 use super::target::Target;
-use super::{BLOCKS, ENDS, JOURNAL};
+use super::{BLOCKS, ENDS, HOLD, JOURNAL, REVOKE};
 use crate::address::Address;
 use crate::connection;
 use crate::error::Fault;
@@ -47,9 +47,22 @@ impl Announcer {
     /// # Errors
     /// Redis is away or too few replicas heard it: it may be told or not. To tell it twice is no harm.
     pub async fn revoke(&self, login: &str) -> Result<(), Error> {
+        self.tell(REVOKE, login).await
+    }
+
+    /// What is under way of this login now, and cannot be delivered by its attempt, is held instead of waiting again.
+    ///
+    /// # Errors
+    /// As [`Self::revoke`].
+    pub async fn hold(&self, login: &str) -> Result<(), Error> {
+        self.tell(HOLD, login).await
+    }
+
+    async fn tell(&self, what: &'static str, login: &str) -> Result<(), Error> {
         let target = Target::login(login).map_err(|error| Error::Settings(error.to_string()))?;
         let target = target.to_string();
-        self.call(script::Revoke { journal: JOURNAL, target: (&*target).into(), length: LENGTH.into() }.call()).await?;
+        let (target, what) = ((&*target).into(), what.into());
+        self.call(script::Tell { journal: JOURNAL, what, target, length: LENGTH.into() }.call()).await?;
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::block::Block;
 use super::known::{Blocks, Change, Known, Position};
 use super::target::Target;
-use super::{BLOCKS, Hearing, JOURNAL};
+use super::{BLOCKS, HOLD, Hearing, JOURNAL, REVOKE};
 use crate::address::Address;
 use crate::connection;
 use crate::error::Fault;
@@ -224,7 +224,8 @@ fn change(fields: &[Value]) -> (&'static str, Change) {
     let target = field(fields, "of").and_then(Target::parse);
     let block = field(fields, "block").and_then(Block::parse);
     match (field(fields, "what"), target) {
-        (Some("revoke"), Some(Target::Login(login))) => ("revoke", Change::Revoked(login)),
+        (Some(REVOKE), Some(Target::Login(login))) => (REVOKE, Change::Revoked(login)),
+        (Some(HOLD), Some(Target::Login(login))) => (HOLD, Change::Held(login)),
         (Some("block"), Some(target)) => match block {
             Some(block) => ("block", Change::Blocked(target, block)),
             None => ("unknown", Change::Unknown),

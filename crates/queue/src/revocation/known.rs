@@ -17,6 +17,8 @@ use crate::clock::Clock;
 
 /// Revoked logins that are remembered by name. Beyond it all logins count as revoked, and the list begins anew.
 const REVOKED: usize = 50_000;
+/// Logins of which mail is to be held. Beyond it the list begins anew: what was under way waits again, as if nothing was said.
+const HELD: usize = 10_000;
 
 /// Where in the journal somebody is: an id of the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +51,8 @@ pub(super) enum Change {
     Blocked(Target, Block),
     /// He no longer is.
     Unblocked(Target),
+    /// What is under way of this login, by its key, is to be held.
+    Held(String),
     /// Only a newer program knows.
     Unknown,
 }
@@ -71,6 +75,8 @@ struct State {
     revoked: HashMap<Box<str>, u64>,
     /// All logins were revoked at this version.
     floor: u64,
+    /// By key: mail that was claimed up to then is to be held.
+    held: HashMap<Box<str>, UnixMillis>,
     blocks: Blocks,
 }
 
@@ -103,6 +109,7 @@ impl Known {
         state.version += 1;
         state.floor = state.version;
         state.revoked.clear();
+        state.held.clear();
         state.blocks = blocks;
         state.place = Some(place);
         self.publish(&state);
@@ -124,7 +131,18 @@ impl Known {
                 }
             }
             Change::Blocked(target, block) => state.blocks.put(target, block),
-            Change::Unblocked(target) => state.blocks.remove(&target),
+            Change::Unblocked(target) => {
+                if let Target::Login(login) = &target {
+                    state.held.remove(login.as_str());
+                }
+                state.blocks.remove(&target);
+            }
+            Change::Held(login) => {
+                if state.held.len() >= HELD {
+                    state.held.clear();
+                }
+                state.held.insert(login.into(), place.millis);
+            }
             Change::Unknown => {}
         }
         self.publish(&state);
@@ -166,6 +184,11 @@ impl Known {
     pub(super) fn is_login_blocked(&self, login: &str) -> bool {
         let blocks = &self.read().blocks;
         !blocks.logins.is_empty() && self.holds(blocks.logins.get(login_key(login).as_str()))
+    }
+
+    pub(super) fn is_held(&self, login: &str, claimed: UnixMillis) -> bool {
+        let held = &self.read().held;
+        !held.is_empty() && held.get(login_key(login).as_str()).is_some_and(|until| claimed <= *until)
     }
 
     pub(super) fn is_domain_blocked(&self, domain: &str) -> bool {
@@ -324,6 +347,22 @@ mod tests {
         known.apply(at(4), Change::Unblocked(john));
         known.apply(at(5), Change::Unblocked(Target::domain("example.com").unwrap()));
         assert!(!known.is_login_blocked("john") && !known.has_blocked_domains());
+    }
+
+    #[test]
+    fn mail_is_held_that_was_claimed_before_it_was_said_and_until_the_login_is_unblocked() {
+        let known = begun();
+        let said = |millis| Position { millis, number: 0 };
+        known.apply(said(5_000), Change::Held("john".into()));
+        assert!(known.is_held("JOHN", 5_000) && !known.is_held("john", 5_001) && !known.is_held("lisa", 1));
+        known.apply(said(6_000), Change::Held("john".into()));
+        assert!(known.is_held("john", 6_000));
+        known.apply(said(6_001), Change::Unblocked(Target::login("john").unwrap()));
+        assert!(!known.is_held("john", 1));
+        for number in 0..2 * HELD as u64 {
+            known.apply(said(7_000), Change::Held(number.to_string()));
+        }
+        assert!(known.read().held.len() <= HELD && known.is_held(&(2 * HELD - 1).to_string(), 1));
     }
 
     #[test]

@@ -30,11 +30,14 @@ pub use known::Position;
 pub use target::{Target, TargetError, login_key};
 
 use crate::address::Address;
-use crate::{Error, Settings};
+use crate::{Error, Settings, UnixMillis};
 use known::Known;
 
 /// The stream of what happened.
 const JOURNAL: &str = "{R}log";
+/// Words of the journal about a login.
+const REVOKE: &str = "revoke";
+const HOLD: &str = "hold";
 /// The blocks that hold.
 const BLOCKS: &str = "{R}blocks";
 /// When those of them end that do.
@@ -110,6 +113,11 @@ impl Revocations {
     /// Is this login blocked?
     pub fn is_login_blocked(&self, login: &str) -> bool {
         self.known.is_login_blocked(login)
+    }
+
+    /// Is the mail of this login that was claimed at this time, by the clock of Redis, to be held instead of waiting again?
+    pub fn is_held(&self, login: &str, claimed: UnixMillis) -> bool {
+        self.known.is_held(login, claimed)
     }
 
     /// Is this client in a network that is blocked?

@@ -1,4 +1,5 @@
--- DEFER and RELEASE: a leased job goes back to its queue; queues notices in the same step.
+-- DEFER and RELEASE: a leased job goes back to its queue, or with `held` is held until the end of its life; queues notices
+-- in the same step.
 -- delay: in ms. left: its new state ('' leaves the old one). rest: the back-off in ms (0: none).
 -- Answers OK, STALE (the lease is not ours), NOBODY (chunks of the notices are missing),
 -- ABORT (an operator wants it deleted: nothing was done, finish it instead).
@@ -13,12 +14,12 @@ rest = tonumber(rest)
 
 redis.call('ZREM', lease, member)
 if left ~= '' then redis.call('SET', state, '0' .. left) end
-redis.call('ZADD', waiting, at, job)
-if rest > 0 then
-  local head = redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
+if held[1] then redis.call('ZADD', held[1], ends, job) else redis.call('ZADD', waiting, at, job) end
+local head = rest > 0 and redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')[2]
+if head then
   redis.call('HSET', back_off, destination, now + rest)
-  redis.call('ZADD', due, math.max(now + rest, tonumber(head[2])), destination)
-else
+  redis.call('ZADD', due, math.max(now + rest, tonumber(head)), destination)
+elseif not held[1] then
   redis.call('ZADD', due, 'LT', at, destination)
 end
 keep(notice_chunks)

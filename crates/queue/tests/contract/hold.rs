@@ -5,7 +5,7 @@ use std::time::Duration;
 use staffetta_mail::QueueId;
 use staffetta_queue::{Accept, Body, Deleted, Destination, Filter, Moved, Place, Settled, Settlement};
 
-use crate::world::{World, accept, world, world_with};
+use crate::world::{World, accept, deferred, world, world_with};
 
 fn by_id(id: QueueId) -> Filter {
     Filter { id: Some(id), ..Filter::default() }
@@ -16,7 +16,7 @@ fn to(destination: &str) -> Filter {
 }
 
 fn moved(jobs: u64, leased: u64) -> Moved {
-    Moved { jobs, leased, unreadable: 0 }
+    Moved { jobs, leased, ..Moved::default() }
 }
 
 async fn places(world: &World, id: QueueId) -> Vec<Place> {
@@ -29,6 +29,28 @@ async fn reclaim(world: &World) -> u64 {
         total += world.queue.reclaim(partition).await.unwrap();
     }
     total
+}
+
+#[tokio::test]
+async fn what_is_held_after_its_attempt_keeps_its_state_and_leaves_no_trace_in_the_schedule() {
+    let world = world().await;
+    let [first, second] = [world.put(&["a@x.example"], b"x").await, world.put(&["b@y.example"], b"x").await];
+    let job = world.claim_one("x.example").await;
+    let mut settlement = deferred(vec![0], Duration::from_secs(60));
+    if let Settlement::Deferred { held, back_off, .. } = &mut settlement {
+        (*held, *back_off) = (true, Some(Duration::from_secs(60)));
+    }
+    assert!(world.queue.settle(&job.lease, settlement).await.unwrap().is_done());
+    let job = world.claim_one("y.example").await;
+    assert!(world.queue.settle(&job.lease, Settlement::Held).await.unwrap().is_done());
+    assert_eq!(world.queue.settle(&job.lease, Settlement::Held).await.unwrap(), Settled::Stale);
+    for id in [first, second] {
+        assert_eq!(places(&world, id).await, [Place::Held]);
+    }
+    let counts = world.queue.counts().await.unwrap();
+    assert_eq!((counts.held, counts.ready + counts.scheduled), (2, 0));
+    assert_eq!(world.queue.release(&Filter::default()).await.unwrap(), moved(2, 0));
+    assert_eq!([world.claim_one("x.example").await.attempts, world.claim_one("y.example").await.attempts], [1, 0]);
 }
 
 /// Five workers claim it and die.
@@ -48,7 +70,7 @@ async fn a_hold_means_the_selected_deliveries_until_they_are_released() {
     let first = world.put(&["a@x.example", "b@y.example"], b"x").await;
     let second = world.put(&["c@x.example"], b"x").await;
     assert_eq!(world.queue.hold(&to("x.example")).await.unwrap(), moved(2, 0));
-    assert_eq!(world.queue.hold(&to("x.example")).await.unwrap(), moved(0, 0), "they are held already");
+    assert_eq!(world.queue.hold(&to("x.example")).await.unwrap(), Moved { already: 2, ..Moved::default() });
     assert!(matches!(places(&world, first).await[..], [Place::Held, Place::Waiting(_)]));
     assert!(world.claim("x.example").await.is_empty());
     assert!(
@@ -128,7 +150,7 @@ async fn selections_go_by_recipient_and_login() {
     assert_eq!(found(recipient("c@y.example")).await, [], "it has its message");
     let jobs = world.claim("x.example").await;
     let of_first = jobs.iter().find(|job| job.lease.id == first).unwrap();
-    let rest = crate::world::deferred(vec![0], Duration::ZERO);
+    let rest = deferred(vec![0], Duration::ZERO);
     world.queue.settle(&of_first.lease, rest).await.unwrap();
     assert_eq!(found(recipient("b@x.example")).await, []);
 }
@@ -145,7 +167,10 @@ async fn a_hold_by_recipient_leaves_the_others_of_a_delivery_alone() {
         let body = vec![b'b'; size];
         let id = world.put(&["a@x.example", "b@x.example", "c@y.example", "d@x.example"], &body).await;
         assert_eq!(world.queue.hold(&recipient("b@x.example")).await.unwrap(), moved(1, 0));
-        assert_eq!(world.queue.hold(&recipient("b@x.example")).await.unwrap(), moved(0, 0), "it is held already");
+        assert_eq!(
+            world.queue.hold(&recipient("b@x.example")).await.unwrap(),
+            Moved { already: 1, ..Moved::default() }
+        );
         let job = world.claim_one("x.example").await;
         assert_eq!(job.recipients, [0, 3]);
         world.defer(&job, Duration::ZERO).await;

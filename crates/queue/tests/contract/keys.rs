@@ -64,19 +64,11 @@ async fn busy(world: &World) {
     }
     let mut jobs = world.claim("x.example").await;
     let (first, second) = (jobs.remove(0), jobs.remove(0));
-    let back_off = match deferred(vec![0], Duration::from_secs(60)) {
-        Settlement::Deferred { remaining, after, reason, status, notices, delay_noticed, .. } => Settlement::Deferred {
-            remaining,
-            after,
-            reason,
-            status,
-            notices,
-            delay_noticed,
-            back_off: Some(Duration::from_secs(60)),
-        },
-        other => other,
-    };
-    world.queue.settle(&first.lease, back_off).await.unwrap();
+    let mut settlement = deferred(vec![0], Duration::from_secs(60));
+    if let Settlement::Deferred { back_off, .. } = &mut settlement {
+        *back_off = Some(Duration::from_secs(60));
+    }
+    world.queue.settle(&first.lease, settlement).await.unwrap();
     world.finish(&second).await;
     let gone = world.put(&["d@z.example"], &[b'x'; 300_000]).await;
     world.queue.delete(gone).await.unwrap();

@@ -66,16 +66,16 @@ enum Step {
 #[derive(Clone, Debug)]
 enum How {
     Finish { notice: bool },
-    Defer { hours: u64, back_off: bool, notice: bool },
-    Release,
+    Defer { hours: u64, back_off: bool, notice: bool, held: bool },
+    Release { held: bool },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let how = prop_oneof![
         3 => any::<bool>().prop_map(|notice| How::Finish { notice }),
-        3 => (0..3_u64, any::<bool>(), prop::bool::weighted(0.2))
-            .prop_map(|(hours, back_off, notice)| How::Defer { hours, back_off, notice }),
-        1 => Just(How::Release),
+        3 => (0..3_u64, any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2))
+            .prop_map(|(hours, back_off, notice, held)| How::Defer { hours, back_off, notice, held }),
+        1 => prop::bool::weighted(0.2).prop_map(|held| How::Release { held }),
     ];
     let step = prop_oneof![
         5 => (1..8_u8, prop_oneof![12 => Just(0), 1 => Just(2), 1 => Just(5)], prop::bool::weighted(0.1))
@@ -127,6 +127,13 @@ struct Model {
 }
 
 impl Model {
+    /// Does anything wait in the queue that this lease is from?
+    fn waits(&self, lease: &Lease) -> bool {
+        let here = self.messages.iter().filter(|(id, _)| id.partition() == lease.id.partition());
+        let mut jobs = here.flat_map(|(_, jobs)| jobs.values());
+        jobs.any(|job| job.destination == lease.destination.as_str() && matches!(job.place, Place::Waiting(_)))
+    }
+
     fn open(&mut self, id: QueueId, destinations: &[&str], chunks: u32, held: bool) {
         let job = |destination: &&str| ModelJob {
             destination: (*destination).to_owned(),
@@ -264,15 +271,16 @@ impl Run<'_> {
         let (mut noticed, mut ended) = (false, doomed);
         match how {
             How::Finish { notice } => (noticed, ended) = (*notice, true),
-            How::Release if !doomed => job.place = Place::Waiting(hour),
-            How::Release => {}
-            How::Defer { hours, back_off, notice } => {
+            How::Release { .. } if doomed => {}
+            How::Release { held: true } => job.place = Place::Held,
+            How::Release { held: false } => job.place = Place::Waiting(hour),
+            How::Defer { hours, back_off, notice, held } => {
                 noticed = *notice;
                 if !doomed {
                     (job.attempts, job.reclaims) = (job.attempts + 1, 0);
-                    job.place = Place::Waiting(hour + hours);
+                    job.place = if *held { Place::Held } else { Place::Waiting(hour + hours) };
                 }
-                if *back_off && !doomed {
+                if *back_off && !doomed && self.model.waits(&lease) {
                     let key = (lease.id.partition(), lease.destination.as_str().to_owned());
                     self.model.back_off.insert(key, hour + 1);
                 }
@@ -554,8 +562,9 @@ fn settlement(how: &How) -> Settlement {
         How::Finish { notice: wanted } => {
             Settlement::Finished { notices: wanted.then(long_notice).into_iter().collect() }
         }
-        How::Release => Settlement::Released,
-        How::Defer { hours, back_off, notice: wanted } => Settlement::Deferred {
+        How::Release { held: false } => Settlement::Released,
+        How::Release { held: true } => Settlement::Held,
+        How::Defer { hours, back_off, notice: wanted, held } => Settlement::Deferred {
             remaining: vec![0],
             after: Duration::from_millis(hours * HOUR),
             reason: "later".into(),
@@ -563,6 +572,7 @@ fn settlement(how: &How) -> Settlement {
             back_off: back_off.then(|| Duration::from_millis(HOUR)),
             notices: wanted.then(long_notice).into_iter().collect(),
             delay_noticed: false,
+            held: *held,
         },
     }
 }

@@ -20,6 +20,7 @@ async fn a_deferral_keeps_who_is_left_and_why() {
         back_off: None,
         notices: Vec::new(),
         delay_noticed: true,
+        held: false,
     };
     assert!(world.queue.settle(&job.lease, settlement).await.unwrap().is_done());
     let entry = world.queue.entry(id).await.unwrap().unwrap();

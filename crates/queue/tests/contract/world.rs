@@ -174,6 +174,7 @@ pub(crate) fn deferred(remaining: Vec<u32>, after: Duration) -> Settlement {
         back_off: None,
         notices: Vec::new(),
         delay_noticed: false,
+        held: false,
     }
 }
 

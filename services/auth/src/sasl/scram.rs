@@ -190,9 +190,14 @@ impl Proof {
         let proof: Option<Key> = STANDARD.decode(proof).ok().and_then(|proof| proof.try_into().ok());
         let proof = proof.ok_or(Step::Malformed("the proof is not one of SHA-256"))?;
         let mut fields = signed.split(',');
-        let binding = format!("c={}", STANDARD.encode(header));
-        if fields.next() != Some(&binding) || fields.next().and_then(|field| field.strip_prefix("r=")) != Some(&nonce) {
-            return Err(Step::Malformed("header or nonce are not those of this exchange"));
+        let bound = fields.next().and_then(|field| STANDARD.decode(field.strip_prefix("c=")?).ok());
+        let bound = bound.ok_or(Step::Malformed("SCRAM wants what binds the channel first"))?;
+        if fields.next().and_then(|field| field.strip_prefix("r=")) != Some(&nonce) {
+            return Err(Step::Malformed("the nonce is not that of this exchange"));
+        }
+        // RFC 5802 section 7: channel-bindings-dont-match. Somebody may stand between the client and us.
+        if bound != header {
+            return Err(Step::Refuse { login, detail: "the client sees another channel, or has said another header" });
         }
         let whole = format!("{said},{signed}");
         let mut key = mac(&verifier.stored_key, whole.as_bytes());
@@ -281,7 +286,7 @@ mod tests {
         for (text, wrong) in [
             (format!("c=biws,{nonce},p={}", proof("x")), "another nonce"),
             (other, "a nonce of the client alone"),
-            ("c=eSws,NONCE,p=PROOF".to_owned(), "another header"),
+            ("c=####,NONCE,p=PROOF".to_owned(), "no header"),
             ("NONCE,c=biws,p=PROOF".to_owned(), "out of order"),
             ("c=biws,NONCE".to_owned(), "no proof"),
             ("c=biws,NONCE,p=".to_owned(), "an empty proof"),
@@ -296,6 +301,10 @@ mod tests {
             assert!(matches!(scram.respond(message(&text)), Step::Malformed(_)), "{wrong}");
             assert!(matches!(scram.respond(message(&text)), Step::Malformed(_)), "{wrong}: it begins anew");
         }
+        let (mut scram, said, nonce) = started(None);
+        let signed = format!("c=eSws,{nonce}");
+        let step = scram.respond(message(&format!("{signed},p={}", proof(&format!("{said},{signed}")))));
+        assert!(matches!(step, Step::Refuse { login, .. } if login == "john"), "another header");
         let (mut scram, _, nonce) = started(None);
         let step = scram.respond(message(&format!("c=biws,{nonce},p={}", proof("x"))));
         assert!(matches!(step, Step::Refuse { detail: "wrong password", .. }));
@@ -355,6 +364,7 @@ mod tests {
             let proof = proof(&format!("n=john,r=abc,{challenge},{signed}"));
             let step = scram.respond(message(&format!("{signed},p={proof}")));
             assert_eq!(matches!(step, Step::Challenge(_)), right, "{flag} {theirs}: {step:?}");
+            assert_eq!(matches!(step, Step::Refuse { .. }), !right, "{flag} {theirs}: {step:?}");
         }
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::TokenError;
@@ -33,8 +34,14 @@ struct Header {
     alg: String,
     kid: Option<String>,
     typ: Option<String>,
-    /// Extensions that must be understood; we understand none (RFC 7515 section 4.1.11).
-    crit: Option<Value>,
+    /// There are extensions that must be understood; we understand none (RFC 7515 section 4.1.11).
+    #[serde(default, deserialize_with = "is_there", rename = "crit")]
+    has_extensions: bool,
+}
+
+/// Whatever it says.
+fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
 }
 
 /// What the token claims, if it is signed by one of the keys. A key that is not known makes them be fetched once more.
@@ -62,7 +69,7 @@ impl<'a> Token<'a> {
         let header: Header = serde_json::from_slice(&decoded(header)?).map_err(|_| Flaw::Form)?;
         let kind = header.typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
         let is_ours = kind.is_none_or(|kind| TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind)));
-        if header.crit.is_some() || !is_ours || payload.contains('.') {
+        if header.has_extensions || !is_ours || payload.contains('.') {
             return Err(Flaw::Form);
         }
         Ok(Self { header, signed, payload, signature })

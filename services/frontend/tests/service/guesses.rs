@@ -88,9 +88,7 @@ async fn a_token_that_is_no_good_is_a_guess_whether_the_client_stays_to_hear_it_
     const TOKEN: (&str, &str) = ("AUTH OAUTHBEARER bixhPWpvaG4sAWF1dGg9QmVhcmVyIHgBAQ==", "334 ");
     let file = "trusted_networks = []\nauth_failures_per_client = \"3/1h\"\nreverse_dns = false";
     let mut world = World::start(file).await;
-    world.auth_service.0.cancel();
-    (&mut world.auth_service.1).await.unwrap();
-    world.auth_service = crate::auth::start_with(world.auth, &["OAUTHBEARER"]);
+    world.replace_auth(&["OAUTHBEARER"]).await;
     let mut stays = crate::offered(&world, "OAUTHBEARER").await;
     stays.expect(&[TOKEN, ("AQ==", "535 5.7.8 "), TOKEN, ("AQ==", "535 5.7.8 "), TOKEN]).await;
     drop(stays);

@@ -208,9 +208,7 @@ async fn offered(world: &World, mechanisms: &str) -> Client {
 async fn auth_offers_what_the_service_has_and_moves_what_it_says() {
     let mut world = World::start(STRANGERS).await;
     offered(&world, "PLAIN LOGIN").await;
-    world.auth_service.0.cancel();
-    (&mut world.auth_service.1).await.unwrap();
-    world.auth_service = auth::start_with(world.auth, &["SCRAM-SHA-256", "PLAIN", "NOT A NAME"]);
+    world.replace_auth(&["SCRAM-SHA-256", "PLAIN", "NOT A NAME"]).await;
     let mut client = offered(&world, "SCRAM-SHA-256 PLAIN").await;
     client
         .expect(&[

@@ -97,3 +97,19 @@ async fn silent_logins_hold_nothing_of_the_auth_service() {
     .await;
     world.until_ready(true).await;
 }
+
+/// Mechanisms of several steps hold a stream of the auth service. Look-ups and health have a connection of their own.
+#[tokio::test]
+async fn logins_that_hold_every_stream_leave_look_ups_alone() {
+    let mut world = World::start("trusted_networks = []\nrelay_domains_from_auth = true").await;
+    world.replace_auth(&["SCRAM-SHA-256"]).await;
+    let mut silent = Vec::new();
+    for _ in 0..crate::auth::STREAMS {
+        let mut client = crate::offered(&world, "SCRAM-SHA-256").await;
+        client.expect(&[("AUTH SCRAM-SHA-256 aGVsbG8=", "334 ")]).await;
+        silent.push(client);
+    }
+    let mut stranger = Client::ready(world.relay).await;
+    stranger.expect(&[("MAIL FROM:<x@y.test>", "250 "), ("RCPT TO:<john@example.org>", "250 ")]).await;
+    world.until_ready(true).await;
+}

@@ -158,6 +158,13 @@ tls = "implicit"
         }
     }
 
+    /// Puts an auth service with these mechanisms in the place of the first one.
+    pub(crate) async fn replace_auth(&mut self, mechanisms: &[&str]) {
+        self.auth_service.0.cancel();
+        (&mut self.auth_service.1).await.unwrap();
+        self.auth_service = auth::start_with(self.auth, mechanisms);
+    }
+
     /// Waits until `/readyz` says so (or says no).
     pub(crate) async fn until_ready(&self, ready: bool) -> String {
         let deadline = Instant::now() + PATIENCE;
