@@ -260,10 +260,10 @@ async fn mail_under_way_is_held_once_its_attempt_has_failed_and_what_was_not_beg
     let mut begun = 0;
     while let Some(line) = visit.line().await? {
         begun += usize::from(line.starts_with("MAIL"));
+        // One was on its way to the server already.
+        ensure!(begun <= 1, "{begun} more were begun");
         visit.say(if line.starts_with("RSET") { "250 2.0.0 Ok" } else { "451 4.3.0 not now" }).await?;
     }
-    // One was on its way to the server already.
-    ensure!(begun <= 1, "{begun} more were begun");
     let queue = cluster.world.queue().await?;
     eventually(SOON, async || {
         let counts = queue.counts().await?;
