@@ -3,7 +3,7 @@
 //! SCRAM tells the salt of an account to everybody who names it. A salt that changes from one question to the next would
 //! say that there is no account; so it is made of the name and a secret, which pods must share, since they answer in turn.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::OnceLock;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
@@ -19,20 +19,20 @@ pub(crate) const ITERATIONS: u32 = 4096;
 /// Makes up what nobody has.
 pub(crate) struct Decoys {
     secret: Zeroizing<Key>,
-    /// Of the account that was asked for last.
-    iterations: AtomicU32,
+    /// Of most accounts, or of the first that was asked for. One that followed whoever asks would tell them apart.
+    iterations: OnceLock<u32>,
 }
 
 impl Decoys {
     /// With the secret of the configuration; without one it is drawn, and holds for this process alone.
     pub(crate) fn new(secret: Option<&SecretString>) -> Self {
         let secret = secret.map_or_else(rand::random, |text| Sha256::digest(text.expose_secret()).into());
-        Self { secret: Zeroizing::new(secret), iterations: AtomicU32::new(ITERATIONS) }
+        Self { secret: Zeroizing::new(secret), iterations: OnceLock::new() }
     }
 
-    /// Other accounts look like this one.
+    /// Accounts have this many, if nobody has said otherwise before.
     pub(crate) fn remember(&self, iterations: u32) {
-        self.iterations.store(iterations, Ordering::Relaxed);
+        self.iterations.get_or_init(|| iterations);
     }
 
     /// The salt of this login, where none is stored.
@@ -43,7 +43,7 @@ impl Decoys {
     /// What no proof fits.
     pub(crate) fn verifier(&self, login: &str) -> Verifier {
         Verifier {
-            iterations: self.iterations.load(Ordering::Relaxed),
+            iterations: self.iterations.get().copied().unwrap_or(ITERATIONS),
             salt: self.salt(login),
             stored_key: rand::random(),
             server_key: rand::random(),

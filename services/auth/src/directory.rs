@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use moka::future::Cache;
-use staffetta_config::{Auth, Backend};
+use staffetta_config::{Auth, Backend, Sql};
 use staffetta_queue::Revocations;
 
 use crate::BackendProblem;
@@ -139,6 +139,15 @@ impl Directory {
         match self.store() {
             Some(store) => Ok(store.probe().await?),
             None => Ok(()),
+        }
+    }
+
+    /// Looks at the accounts, if that is of use. Where the database is away, nothing is known of them yet.
+    pub(crate) async fn look_at_accounts(&self, sql: &Sql) {
+        if let Logins::Sql(passwords, _, offered) = &self.logins
+            && offered.iter().any(|name| name.starts_with("SCRAM-"))
+        {
+            passwords.look_at(sql).await;
         }
     }
 

@@ -5,8 +5,10 @@
 //! measures long enough.)
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use staffetta_config::Sql;
 
 use crate::address;
 use crate::cache::Verified;
@@ -17,6 +19,10 @@ use crate::metrics::Metrics;
 use crate::sasl::{Credentials, Recalled};
 use crate::scheme::{self, SchemeError, Scram};
 use crate::sql::{Account, Store, StoreError};
+use crate::survey;
+
+/// Longest look at the accounts at the start.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Why credentials were not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +91,13 @@ impl Passwords {
         Ok(Self { store, hashing, verified, seen: Mutex::new(decoy.into()), decoys, metrics })
     }
 
+    /// Looks once at what accounts have, so that those who do not exist look like them from the first question on.
+    pub(crate) async fn look_at(&self, sql: &Sql) {
+        if let Ok(Some(iterations)) = tokio::time::timeout(LOOK, survey::iterations(sql)).await {
+            self.decoys.remember(iterations);
+        }
+    }
+
     /// The database.
     pub(crate) fn store(&self) -> &Store {
         &self.store
@@ -143,14 +156,14 @@ impl Passwords {
         };
         let derived = self.hashing.derive(password, self.decoys.salt(&canonical), decoys::ITERATIONS).await?;
         let (verifier, refused) = match found {
-            Ok(Scram::Verifier(verifier)) => (verifier, None),
+            Ok(Scram::Verifier(verifier)) => {
+                self.decoys.remember(verifier.iterations);
+                (verifier, None)
+            }
             Ok(Scram::Password(_)) => (derived, None),
             Ok(Scram::Nothing) => (self.decoys.verifier(&canonical), Some("the stored hash is not one for SCRAM")),
             Err(detail) => (self.decoys.verifier(&canonical), Some(detail)),
         };
-        if refused.is_none() {
-            self.decoys.remember(verifier.iterations);
-        }
         Ok((Recalled { login: canonical, verifier, refused }, known))
     }
 

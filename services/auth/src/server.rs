@@ -77,6 +77,9 @@ impl Server {
             Err(error) if error.is_permanent() => anyhow::bail!("{error}"),
             Err(error) => Some(error.to_string()),
         };
+        if problem.is_none() {
+            directory.look_at_accounts(&auth.sql).await;
+        }
         Ok(Self { grpc, http, tls, directory, problem, metrics, background: background.drop_guard() })
     }
 

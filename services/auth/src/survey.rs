@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
-use staffetta_config::{Auth, Mechanism};
+use staffetta_config::{Auth, Mechanism, Sql};
 
 use crate::accounts::{AccountError, Accounts};
 use crate::scheme::{self, Scram};
@@ -29,6 +29,30 @@ pub async fn warnings(config: &Auth) -> Vec<String> {
     accounts.close().await;
     let offers_scram = config.mechanisms.contains(&Mechanism::ScramSha256);
     survey.lines(offers_scram)
+}
+
+/// How many iterations most verifiers of SCRAM have, by a sample; `None` where there are none, or they cannot be read.
+pub(crate) async fn iterations(sql: &Sql) -> Option<u32> {
+    let accounts = Accounts::existing(sql).await.ok()?;
+    let sample = sample(accounts.pool()).await.ok();
+    accounts.close().await;
+    sample?.into_iter().max_by_key(|(_, accounts)| *accounts).map(|(iterations, _)| iterations)
+}
+
+/// Counts of iterations, and of accounts that have them.
+async fn sample(pool: &Pool) -> Result<BTreeMap<u32, u64>, AccountError> {
+    const SOME: &str = "SELECT password FROM virtual_users WHERE password LIKE '{SCRAM-SHA-256}%' LIMIT 1000";
+    let mut sample = BTreeMap::new();
+    each!(pool, pool => {
+        let mut rows = sqlx::query(SOME).fetch(pool);
+        while let Some(row) = rows.try_next().await? {
+            let stored: String = row.try_get("password")?;
+            if let Ok(Scram::Verifier(verifier)) = scheme::scram(&stored) {
+                *sample.entry(verifier.iterations).or_default() += 1;
+            }
+        }
+    });
+    Ok(sample)
 }
 
 impl Survey {

@@ -73,7 +73,7 @@ const KEYS: &[(&str, Test)] = &[
     ("auth.backend", DOVECOT),
     ("auth.dovecot.socket", DOVECOT),
     ("auth.mechanisms", (SCRAM, "scram_is_offered_when_it_is_asked_for_and_not_before")),
-    ("auth.scram_secret", (SCRAM, "a_login_that_does_not_exist_looks_like_one_that_does")),
+    ("auth.scram_secret", (SCRAM, "a_login_that_does_not_exist_looks_like_most_that_do_from_the_first_question_on")),
     ("auth.cache_ttl", (AUTH, "what_was_verified_or_owned_is_believed_for_cache_ttl_and_no_longer")),
     ("auth.oauth.keys", SIGNED),
     ("auth.oauth.introspection", ASKED),

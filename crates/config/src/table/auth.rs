@@ -31,7 +31,8 @@ settings! {
         value mechanisms: Vec<Mechanism> as List<Choice<Mechanism>> = "PLAIN, LOGIN",
         /// Any long text, the same on all pods. SCRAM tells the salt of every account that is asked for; of this, one is
         /// made up for logins that do not exist, so that nobody learns which do. Without it, each process draws its own,
-        /// and with two of them, or after a restart, such a login can be told by its two salts.
+        /// and with two of them, or after a restart, such a login can be told by its two salts. It shows as many iterations
+        /// as most accounts have: of accounts with another number it can be seen that they exist.
         hidden scram_secret or scram_secret_file: Option<SecretString> as Any = "",
         /// `[auth.sql]`
         table sql: Sql,

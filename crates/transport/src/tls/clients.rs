@@ -27,6 +27,8 @@ use crate::shutdown::Hangup;
 
 /// Names taken from one certificate.
 const MAX_NAMES: usize = 16;
+/// Octets of the longest address; what is longer is nobody's name.
+const MAX_NAME: usize = 320;
 /// Bits of RSA keys whose signatures are checked.
 const RSA: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// P-256, P-384 and P-521 (RFC 5480 section 2.1.1.1).
@@ -142,7 +144,8 @@ fn names(own: &CertificateDer<'_>) -> Option<Vec<String>> {
     let all = &alternatives.value.general_names;
     let mail = all.iter().filter_map(|name| if let GeneralName::RFC822Name(text) = name { Some(text) } else { None });
     let hosts = all.iter().filter_map(|name| if let GeneralName::DNSName(text) = name { Some(text) } else { None });
-    Some(mail.chain(hosts).take(MAX_NAMES).map(|name| (*name).to_owned()).collect())
+    let named = mail.chain(hosts).filter(|name| name.len() <= MAX_NAME);
+    Some(named.take(MAX_NAMES).map(|name| (*name).to_owned()).collect())
 }
 
 /// Can the client prove that it has the key? If not, the handshake goes on, and the certificate counts for nothing.
@@ -308,9 +311,12 @@ mod tests {
         let ours = authority();
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, ours.pem()).unwrap();
-        let names: Vec<SanType> = (0..40).map(|n| mail(&format!("u{n}@example.org"))).collect();
+        let long = mail(&format!("{}@example.org", "u".repeat(400)));
+        let names: Vec<SanType> =
+            [long].into_iter().chain((0..40).map(|n| mail(&format!("u{n}@example.org")))).collect();
         let clients = Clients::load(Some(path)).unwrap();
         let identity = clients.identify(&[signed_by(&ours, &names)]).unwrap();
-        assert_eq!(identity.names.unwrap().len(), MAX_NAMES);
+        let names = identity.names.unwrap();
+        assert_eq!((names.len(), &*names[0]), (MAX_NAMES, "u0@example.org"));
     }
 }
