@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use block::{Block, Blocks, Named, Unblock};
 pub(crate) use login::{By, Hour, Login, ShowLogin, Top};
-pub(crate) use queue::{Act, Cat, Delete, Flush, List, Queue, Selection, Show, Summary};
+pub(crate) use queue::{Act, Cat, Delete, Flush, Init, List, Queue, Selection, Show, Summary};
 pub(crate) use user::{Alias, Auth, NewPassword, OneUser, Shown, User, Users};
 
 /// Staffetta: an SMTP relay that runs as a cluster.

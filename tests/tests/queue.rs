@@ -132,6 +132,22 @@ async fn selections_find_what_they_say() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_queue_begins_where_an_operator_says_so() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    fs::write(&desk.config, fs::read_to_string(&desk.config)? + "redis.create = false\n")?;
+    assert_eq!(desk.says(&["init"])?, "The queue \"staffetta\" is there already.\n");
+    let mut redis = UnixStream::connect(desk.redis.socket())?;
+    redis.write_all(b"FLUSHALL\r\n")?;
+    BufReader::new(redis).lines().next().context("no answer")??;
+    let (code, _, complained) = desk.run(&["summary"])?;
+    assert!(code == Some(1) && complained.contains("redis.create is false"), "{complained}");
+    assert_eq!(desk.says(&["init"])?, "The queue \"staffetta\" begins, empty.\n");
+    assert!(desk.says(&["summary"])?.contains("Messages"));
+    assert_eq!(desk.says(&["init", "--accept-loss"])?, "The queue \"staffetta\" is there already.\n");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_hold_a_release_and_a_flush_do_what_they_say_and_no_more() -> anyhow::Result<()> {
     let desk = Desk::new().await?;
     let id = desk.put("a@here.example", None, &["lisa@x.example", "lea@y.example"], CONTENT).await?;

@@ -28,6 +28,18 @@ pub(crate) enum Queue {
     Shape(List),
     /// What is in the queue, on one screen
     Summary(Summary),
+    /// Make the queue in a Redis that has none
+    Init(Init),
+}
+
+/// `staffetta queue init`
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Go on although the queue, or a part of it, is lost
+    #[arg(long)]
+    pub(crate) accept_loss: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
 }
 
 /// `staffetta queue list`, `shape`

@@ -33,6 +33,8 @@ async fn main() -> Result<()> {
     let settings = Settings {
         url: server.url(),
         partitions: 16,
+        name: "staffetta".to_owned(),
+        create: true,
         durability: Durability::Fsync,
         replicas: 0,
         max_memory_ratio: 0.85,

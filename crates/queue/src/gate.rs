@@ -8,8 +8,10 @@
 //! At its first start a server is marked: `{kq:cfg}` names the number of partitions and a random id, each partition's
 //! identity key repeats the id. Later, a partition without its key, or with another id, means that data was lost or that
 //! this is the wrong server, and nothing is accepted. A server that is wholly empty looks like a first start to a process
-//! that has just begun, and is initialised; a process that has seen the old id refuses the new one until it is restarted
-//! by somebody who knows what happened. With durability `none` an empty server is taken as it comes.
+//! that has just begun, and is initialised unless `redis.create` forbids it; a process that has seen the old id refuses the
+//! new one until somebody who knows what happened says so (`staffetta queue init --accept-loss`), or restarts it. With
+//! durability `none` an empty server is taken as it comes. The registry also names whose queue it is: two clusters on one
+//! Redis do not deliver each other's mail.
 
 use std::collections::HashMap;
 
@@ -178,22 +180,57 @@ pub(crate) enum Identity {
     },
 }
 
-/// Judges the identity keys. `registered` is partitions and id from the registry, `marks` the id in each partition,
-/// `seen` the id that this process has seen before.
+/// What the registry says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Registered<'a> {
+    pub(crate) partitions: u16,
+    pub(crate) id: &'a str,
+    /// Whose queue it is; older programs did not say.
+    pub(crate) name: Option<&'a str>,
+    /// It was made by somebody who knows that another is lost.
+    pub(crate) after_loss: bool,
+}
+
+/// What is expected of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected<'a> {
+    pub(crate) name: &'a str,
+    /// The id that this process has seen before.
+    pub(crate) seen: Option<&'a str>,
+    /// May a queue be made where there is none?
+    pub(crate) create: bool,
+    /// May one go on that has lost something?
+    pub(crate) accept_loss: bool,
+}
+
+/// How an operator says that what is lost is lost.
+const ACCEPT: &str = "Restore its data or, if it is lost, say so with `staffetta queue init --accept-loss`";
+
+/// Judges the identity keys. `marks`: the id in each partition.
 pub(crate) fn identity(
-    registered: Option<(u16, &str)>,
+    registered: Option<Registered<'_>>,
     marks: &[Option<String>],
-    seen: Option<&str>,
+    expected: Expected<'_>,
 ) -> Result<Identity, String> {
-    if let Some(seen) = seen
-        && registered.is_none_or(|(_, id)| id != seen)
-    {
-        return Err("this is not the data that was here before: Redis was emptied or replaced. Restore its data, or \
-                    restart this service to begin with an empty queue"
-            .to_owned());
+    let Expected { name, seen, create, accept_loss } = expected;
+    if let Some(other) = registered.and_then(|registered| registered.name).filter(|other| *other != name) {
+        return Err(format!(
+            "the queue in this Redis is that of \"{other}\", and redis.name is \"{name}\": check the URL and the database number"
+        ));
+    }
+    let is_seen = |seen: &str| registered.is_some_and(|now| now.id == seen || now.after_loss);
+    if !accept_loss && seen.is_some_and(|seen| !is_seen(seen)) {
+        return Err(format!("this is not the data that was here before: Redis was emptied or replaced. {ACCEPT}"));
+    }
+    if registered.is_none() && !create {
+        return Err(
+            "there is no queue in this Redis, and redis.create is false. If it is new, make one with `staffetta queue \
+                    init`; if it is not, its data is gone"
+                .to_owned(),
+        );
     }
     let (partitions, id) = match registered {
-        Some((partitions, id)) => (usize::from(partitions), Some(id.to_owned())),
+        Some(registered) => (usize::from(registered.partitions), Some(registered.id.to_owned())),
         None => (0, marks.iter().flatten().next().cloned()),
     };
     if partitions > marks.len() {
@@ -205,10 +242,8 @@ pub(crate) fn identity(
     if let Some(wrong) = marks.iter().position(|mark| mark.is_some() && *mark != id) {
         return Err(format!("partition {wrong} belongs to another queue: check the URL and the database number"));
     }
-    if let Some(lost) = marks[..partitions].iter().position(Option::is_none) {
-        return Err(format!(
-            "the data of partition {lost} is gone: restore Redis from its append-only file or a backup"
-        ));
+    if let Some(lost) = marks[..partitions].iter().position(Option::is_none).filter(|_| !accept_loss) {
+        return Err(format!("the data of partition {lost} is gone. {ACCEPT}"));
     }
     let missing: Vec<usize> = (0..marks.len()).filter(|&partition| marks[partition].is_none()).collect();
     match id {
@@ -319,18 +354,40 @@ mod tests {
         let unmarked = |id: Option<&str>, partitions: &[usize]| {
             Ok(Identity::Unmarked { id: id.map(str::to_owned), partitions: partitions.to_vec() })
         };
-        assert_eq!(identity(None, &[None, None], None), unmarked(None, &[0, 1]), "first start");
-        assert_eq!(identity(None, &[mark("a"), None], None), unmarked(Some("a"), &[1]), "interrupted first start");
-        assert_eq!(identity(Some((2, "a")), &[mark("a"), mark("a")], Some("a")), known);
-        assert_eq!(identity(Some((1, "a")), &[mark("a"), None], None), unmarked(Some("a"), &[1]), "more partitions");
-        for (registered, marks, seen, text) in [
-            (Some((2, "a")), vec![mark("a")], None, "set partitions to at least 2"),
-            (Some((2, "a")), vec![mark("a"), None], None, "partition 1 is gone"),
-            (Some((1, "a")), vec![mark("b")], None, "belongs to another queue"),
-            (None, vec![None], Some("a"), "was emptied or replaced"),
-            (Some((1, "b")), vec![mark("b")], Some("a"), "was emptied or replaced"),
+        let own = Expected { name: "ours", seen: None, create: true, accept_loss: false };
+        let seen = |id| Expected { seen: Some(id), ..own };
+        let by_hand = Expected { create: false, ..own };
+        let accepting = Expected { accept_loss: true, ..own };
+        let registered = |partitions, id| Some(Registered { partitions, id, ..Registered::default() });
+        let named = |name| Some(Registered { partitions: 1, id: "a", name: Some(name), after_loss: false });
+        let anew = Some(Registered { partitions: 2, id: "a", name: None, after_loss: true });
+        let both = [mark("a"), mark("a")];
+        assert_eq!(identity(None, &[None, None], own), unmarked(None, &[0, 1]), "first start");
+        assert_eq!(identity(None, &[mark("a"), None], own), unmarked(Some("a"), &[1]), "interrupted first start");
+        assert_eq!(identity(registered(2, "a"), &both, seen("a")), known);
+        assert_eq!(identity(registered(2, "a"), &both, by_hand), known);
+        assert_eq!(identity(named("ours"), &both[..1], own), known);
+        assert_eq!(
+            identity(registered(1, "a"), &[mark("a"), None], by_hand),
+            unmarked(Some("a"), &[1]),
+            "more partitions"
+        );
+        assert_eq!(identity(anew, &both, seen("b")), known, "the loss was accepted");
+        assert_eq!(identity(registered(2, "a"), &[mark("a"), None], accepting), unmarked(Some("a"), &[1]));
+        assert_eq!(identity(registered(2, "a"), &both, Expected { seen: Some("b"), ..accepting }), known);
+        for (registered, marks, expected, text) in [
+            (registered(2, "a"), vec![mark("a")], own, "set partitions to at least 2"),
+            (registered(2, "a"), vec![mark("a"), None], own, "partition 1 is gone"),
+            (registered(1, "a"), vec![mark("b")], own, "belongs to another queue"),
+            (registered(1, "a"), vec![mark("b")], accepting, "belongs to another queue"),
+            (None, vec![None], seen("a"), "was emptied or replaced"),
+            (registered(1, "b"), vec![mark("b")], seen("a"), "was emptied or replaced"),
+            (None, vec![None], by_hand, "redis.create is false"),
+            (None, vec![mark("a")], by_hand, "redis.create is false"),
+            (named("theirs"), vec![mark("a")], own, "that of \"theirs\""),
+            (named("theirs"), vec![mark("a")], accepting, "that of \"theirs\""),
         ] {
-            let error = identity(registered, &marks, seen).unwrap_err();
+            let error = identity(registered, &marks, expected).unwrap_err();
             assert!(error.contains(text), "{error}");
         }
     }

@@ -6,6 +6,7 @@ use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 const AMBIGUOUS: &str = "staffetta_queue_enqueue_ambiguous_total";
 const UNREADABLE: &str = "staffetta_queue_unreadable_total";
+const CREATED: &str = "staffetta_queue_created_total";
 const WITHDRAW_FAILED: &str = "staffetta_queue_withdraw_failed_total";
 const REVOCATIONS: &str = "staffetta_revocations_total";
 const REVOCATION_GAPS: &str = "staffetta_revocation_gaps_total";
@@ -21,12 +22,24 @@ pub fn describe_metrics() {
     describe_counter!(WITHDRAW_FAILED, "Refused messages that may be in the queue although they were withdrawn.");
     ambiguous().increment(0);
     withdraw_failed().increment(0);
+    describe_creation();
+}
+
+fn describe_creation() {
+    describe_counter!(CREATED, "How often this pod has found no queue in Redis and made one.");
+    queue_created().increment(0);
 }
 
 /// The families of a service that takes jobs.
 pub fn describe_worker_metrics() {
     describe_counter!(UNREADABLE, "Jobs that could not be read and were left to a newer program.");
     unreadable().increment(0);
+    describe_creation();
+}
+
+/// A queue was made.
+pub(crate) fn queue_created() -> Counter {
+    counter!(CREATED)
 }
 
 /// A job was put back unread.

@@ -8,8 +8,9 @@ use redis::{Pipeline, Value};
 use crate::clock::Clock;
 use crate::error::Fault;
 use crate::format::NEWEST;
-use crate::gate::{self, Identity, Memory, ServerFacts};
+use crate::gate::{self, Expected, Identity, Memory, Registered, ServerFacts};
 use crate::live::Live;
+use crate::metrics;
 use crate::partition::{Partition, REGISTRY};
 use crate::script::load_all;
 use crate::value::{self, integer};
@@ -25,11 +26,17 @@ pub(crate) struct ServerCheck {
     clock: Arc<Clock>,
     memory: Mutex<Memory>,
     seen: Mutex<Option<String>>,
+    accept_loss: bool,
 }
 
 impl ServerCheck {
     pub(crate) fn new(settings: Arc<Settings>, partitions: Arc<[Partition]>, clock: Arc<Clock>) -> Self {
-        Self { settings, partitions, clock, memory: Mutex::default(), seen: Mutex::default() }
+        Self { settings, partitions, clock, memory: Mutex::default(), seen: Mutex::default(), accept_loss: false }
+    }
+
+    /// Takes for lost what is not there, and lets the queue go on without it.
+    pub(crate) fn accepting_loss(self) -> Self {
+        Self { accept_loss: true, ..self }
     }
 
     /// At the last look.
@@ -57,12 +64,12 @@ impl ServerCheck {
         answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(|fault| fault.to_string()))
     }
 
-    /// The part that may change while a server runs.
-    pub(crate) async fn again(&self, live: &Live) -> Result<(), String> {
+    /// The part that may change while a server runs. Was it marked?
+    pub(crate) async fn again(&self, live: &Live) -> Result<bool, String> {
         let mut pipeline = Pipeline::new();
         ServerFacts::ask(&mut pipeline);
         pipeline.cmd("TIME");
-        pipeline.cmd("HMGET").arg(REGISTRY).arg(&["partitions", "id"]);
+        pipeline.cmd("HMGET").arg(REGISTRY).arg(&["partitions", "id", "name", "after_loss"]);
         for partition in self.partitions.iter() {
             pipeline.cmd("GET").arg(&partition.identity);
         }
@@ -90,30 +97,39 @@ impl ServerCheck {
         self.identify(live, registry, &marks, seen).await
     }
 
-    /// Compares the identity with what is expected, `seen` when it was asked for; marks a server at its first start.
+    /// Compares the identity with what is expected, `seen` when it was asked for; marks a server at its first start, and
+    /// says so.
     async fn identify(
         &self,
         live: &Live,
         registry: &Value,
         marks: &[Option<String>],
         seen: Option<String>,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let fields: Vec<Option<String>> = value::array(registry).iter().map(gate::text).collect();
-        let registered = match fields.as_slice() {
-            [Some(partitions), Some(id)] => partitions.parse().ok().map(|partitions| (partitions, id.as_str())),
-            _ => None,
-        };
+        let registered =
+            match fields.as_slice() {
+                [Some(partitions), Some(id), name, after_loss] => partitions.parse().ok().map(|partitions| {
+                    Registered { partitions, id, name: name.as_deref(), after_loss: after_loss.is_some() }
+                }),
+                _ => None,
+            };
         let seen = seen.filter(|_| self.settings.durability != Durability::None);
-        let id = match gate::identity(registered, marks, seen.as_deref())? {
-            Identity::Known(id) => id,
+        let Settings { name, create, .. } = &*self.settings;
+        let expected = Expected { name, seen: seen.as_deref(), create: *create, accept_loss: self.accept_loss };
+        // A queue of an older program has no name yet.
+        let is_named = registered.is_some_and(|registered| registered.name.is_some());
+        let (id, marked) = match gate::identity(registered, marks, expected)? {
+            Identity::Known(id) if is_named && !self.accept_loss => (id, false),
+            Identity::Known(id) => (self.mark(live, &id, &[], false).await?, false),
             Identity::Unmarked { id, partitions } => {
                 let new = id.is_none();
                 let id = id.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-                self.mark(live, &id, &partitions, new).await?
+                (self.mark(live, &id, &partitions, new).await?, true)
             }
         };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
-        Ok(())
+        Ok(marked)
     }
 
     /// Marks partitions, then the registry, so that an interrupted first start can go on. Several processes may do so at
@@ -133,9 +149,19 @@ impl ServerCheck {
             pipeline.cmd("HSETNX").arg(REGISTRY).arg("format").arg(NEWEST);
             pipeline.cmd("HSETNX").arg(REGISTRY).arg("created").arg(self.clock.now());
         }
+        if self.accept_loss {
+            pipeline.cmd("HSET").arg(REGISTRY).arg("after_loss").arg(self.clock.now());
+        }
+        pipeline.cmd("HSETNX").arg(REGISTRY).arg("name").arg(&self.settings.name);
         pipeline.cmd("HSET").arg(REGISTRY).arg("partitions").arg(self.partitions.len()).arg("id").arg(&id);
         self.expect(live, &pipeline).await?;
-        tracing::info!(id, partitions = self.partitions.len(), "queue initialised");
+        let count = self.partitions.len();
+        if new {
+            metrics::queue_created().increment(1);
+            tracing::warn!(id, partitions = count, "there was no queue in Redis: a new one begins");
+        } else if !partitions.is_empty() {
+            tracing::info!(id, partitions = count, "the queue is marked");
+        }
         Ok(id)
     }
 

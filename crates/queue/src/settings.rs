@@ -16,6 +16,10 @@ pub struct Settings {
     pub url: String,
     /// 1 to 1024; never change it downwards while mail is queued.
     pub partitions: u16,
+    /// Whose queue it is.
+    pub name: String,
+    /// Is it made where there is none?
+    pub create: bool,
     /// What must be true before an enqueue counts.
     pub durability: Durability,
     /// With [`Durability::Replicated`]: how many replicas must have the message.
@@ -45,6 +49,8 @@ impl From<&Config> for Settings {
         Self {
             url: redis.url.expose_secret().to_owned(),
             partitions: redis.partitions,
+            name: redis.name.clone(),
+            create: redis.create,
             durability: redis.durability,
             replicas: redis.replicas,
             max_memory_ratio: redis.max_memory_ratio,

@@ -55,6 +55,8 @@ const KEYS: &[(&str, Test)] = &[
     ("hostname", (FRONTEND, "hostname_is_the_name_in_greeting_and_trace")),
     ("redis.url", WORLD),
     ("redis.partitions", (STORE, "the_queue_has_as_many_partitions_as_the_file_says_and_all_are_used")),
+    ("redis.name", (STORE, "a_queue_of_another_name_is_not_touched")),
+    ("redis.create", ("tests/tests/queue.rs", "a_queue_begins_where_an_operator_says_so")),
     ("redis.durability", (STORE, "a_server_without_a_synced_file_is_enough_only_when_the_file_says_so")),
     ("redis.replicas", REPLICA),
     ("redis.max_memory_ratio", (STORE, "mail_is_refused_above_the_ratio_of_the_file")),

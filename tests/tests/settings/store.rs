@@ -22,6 +22,24 @@ async fn the_queue_has_as_many_partitions_as_the_file_says_and_all_are_used() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_of_another_name_is_not_touched() -> anyhow::Result<()> {
+    let world = World::new().await?.set("redis.name", "\"ours\"").start().await?;
+    let mut store = world.store()?;
+    assert_eq!(store.ask(&["HGET", "{kq:cfg}", "name"])?, Value::Octets(b"ours".to_vec()));
+    store.ask(&["HSET", "{kq:cfg}", "name", "theirs"])?;
+    for service in [Service::Frontend, Service::Delivery] {
+        let address = world.http(service);
+        eventually(SOON, || async move {
+            let (answer, text) = get(address, "/readyz").await?;
+            anyhow::ensure!(answer == 503 && text.contains("is that of \"theirs\""), "{answer} {text}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_a_synced_file_is_enough_only_when_the_file_says_so() -> anyhow::Result<()> {
     for (durability, code) in [("none", 250), ("managed", 250), ("fsync", 451)] {
         let mut world = World::new().await?.set("redis.durability", format!("{durability:?}")).start().await?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_config::{Config, Service};
-use staffetta_queue::{Destination, Entry, Error, Filter, Page, Queue, Unreadable};
+use staffetta_queue::{Beginning, Destination, Entry, Error, Filter, Page, Queue, Unreadable};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{self, ConfigFile, Selection};
@@ -36,6 +36,7 @@ pub(super) async fn run(command: arguments::Queue) -> anyhow::Result<ExitCode> {
             bounce::bounce(&config, &connect(&config).await?, &bounce).await
         }
         arguments::Queue::Shape(shape) => shape::print(&open(&shape.file).await?, &shape).await,
+        arguments::Queue::Init(init) => begin(&init).await,
         arguments::Queue::Summary(summary) => shape::summary(&open(&summary.file).await?, &summary).await,
     }
 }
@@ -48,6 +49,17 @@ async fn connect(config: &Config) -> anyhow::Result<Queue> {
     let queue = Queue::open(config.into(), CancellationToken::new())?;
     queue.ready(PATIENCE).await?;
     Ok(queue)
+}
+
+async fn begin(init: &arguments::Init) -> anyhow::Result<ExitCode> {
+    let config = init.file.load(Service::Delivery)?;
+    let name = &config.redis.name;
+    say(&match staffetta_queue::begin(&(&config).into(), init.accept_loss).await? {
+        Beginning::New => format!("The queue \"{name}\" begins, empty."),
+        Beginning::Extended => format!("The queue \"{name}\" goes on, with partitions that were not there."),
+        Beginning::There => format!("The queue \"{name}\" is there already."),
+    });
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A message in a list.

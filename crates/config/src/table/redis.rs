@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use crate::kind::{Choice, Number, Ratio, RedisUrl};
+use crate::kind::{Any, Choice, Flag, Number, Ratio, RedisUrl};
 use crate::settings::{choices, settings};
 
 settings! {
@@ -19,6 +19,12 @@ settings! {
         /// keep them out of each other's way. A queue that holds mail must not be given fewer parts than it had: mail
         /// in the parts that are no longer looked at would stay there.
         value partitions: u16 as Number<u16, 1, 1024> = "16",
+        /// Whose queue it is. The name is written into the queue when it is made, and services whose configuration has another
+        /// one do not touch it: give each cluster its own, so that no two share a Redis by mistake.
+        value name: String as Any = "staffetta",
+        /// Whether a service makes the queue in a Redis that is empty. With `false` only `staffetta queue init` does: a Redis
+        /// that has lost its data is not taken for a new one then, and no mail is accepted until somebody has looked.
+        value create: bool as Flag = "true",
         /// What a `250` to the end of a message promises. Redis is checked for it at start and after each
         /// reconnection; a server that does not keep the promise gets no mail, and the sender a temporary failure.
         value durability: Durability as Choice<Durability> = "fsync",

@@ -52,6 +52,8 @@ pub(crate) fn settings(url: String) -> Settings {
     Settings {
         url,
         partitions: 2,
+        name: "staffetta".to_owned(),
+        create: true,
         durability: Durability::Fsync,
         replicas: 0,
         max_memory_ratio: 0.85,

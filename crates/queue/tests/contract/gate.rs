@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staffetta_queue::{Durability, EnqueueError, Error, Health, Queue};
+use staffetta_queue::{Beginning, Durability, EnqueueError, Error, Health, Queue, Settings, begin};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, put, world, world_with};
@@ -67,7 +67,53 @@ async fn a_lost_partition_is_noticed_by_a_new_process_too() {
     redis::cmd("DEL").arg(&keys[0]).exec(&mut world.redis()).unwrap();
     let queue = Queue::open(world.settings.clone(), CancellationToken::new()).unwrap();
     let error = queue.ready(Duration::from_millis(500)).await.unwrap_err().to_string();
-    assert!(error.contains("is gone: restore"), "{error}");
+    assert!(error.contains("is gone. Restore its data"), "{error}");
+    let refused = begin(&world.settings, false).await.unwrap_err().to_string();
+    assert!(refused.contains("is gone. Restore its data"), "{refused}");
+    assert_eq!(begin(&world.settings, true).await.unwrap(), Beginning::Extended);
+    queue.ready(Duration::from_secs(20)).await.unwrap();
+}
+
+#[tokio::test]
+async fn where_no_queue_may_be_made_one_begins_when_an_operator_says_so() {
+    let world = world().await;
+    world.put(&["a@x.example"], b"x").await;
+    redis::cmd("FLUSHALL").exec(&mut world.redis()).unwrap();
+    until(|| reason(&world.queue).contains("emptied or replaced")).await;
+    let by_hand = Settings { create: false, ..world.settings.clone() };
+    let queue = Queue::open(by_hand.clone(), CancellationToken::new()).unwrap();
+    let error = queue.ready(Duration::from_millis(500)).await.unwrap_err().to_string();
+    assert!(error.contains("redis.create is false"), "{error}");
+    assert_eq!(begin(&by_hand, false).await.unwrap(), Beginning::New);
+    queue.ready(Duration::from_secs(20)).await.unwrap();
+    // To those who have seen the old one it is not what they have lost, until somebody says that it is lost.
+    assert!(reason(&world.queue).contains("emptied or replaced"));
+    assert_eq!(begin(&by_hand, true).await.unwrap(), Beginning::There);
+    world.queue.ready(Duration::from_secs(20)).await.unwrap();
+    world.put(&["a@x.example"], b"x").await;
+    assert_eq!(begin(&by_hand, false).await.unwrap(), Beginning::There);
+    assert_eq!(world.queue.counts().await.unwrap().messages, 1, "nothing that was there is touched");
+}
+
+#[tokio::test]
+async fn a_queue_is_that_of_one_cluster() {
+    let world = world().await;
+    let others = Settings { name: "another".to_owned(), ..world.settings.clone() };
+    let end = CancellationToken::new();
+    let queue = Queue::open(others.clone(), end.clone()).unwrap();
+    let error = queue.ready(Duration::from_millis(500)).await.unwrap_err().to_string();
+    end.cancel();
+    assert!(error.contains("is that of \"staffetta\", and redis.name is \"another\""), "{error}");
+    assert!(begin(&others, true).await.unwrap_err().to_string().contains("is that of \"staffetta\""));
+    // One from before there were names gets that of whoever has it.
+    redis::cmd("HDEL").arg("{kq:cfg}").arg("name").exec(&mut world.redis()).unwrap();
+    until(|| {
+        let name: Option<String> = redis::cmd("HGET").arg("{kq:cfg}").arg("name").query(&mut world.redis()).unwrap();
+        name.as_deref() == Some("staffetta")
+    })
+    .await;
+    let queue = Queue::open(others, CancellationToken::new()).unwrap();
+    assert!(queue.ready(Duration::from_millis(500)).await.is_err());
 }
 
 #[tokio::test]
@@ -104,7 +150,7 @@ async fn replicated_needs_replicas_and_gets_their_word() {
 #[tokio::test]
 async fn settings_that_make_no_sense_are_refused() {
     let world = world().await;
-    let open = |change: &dyn Fn(&mut staffetta_queue::Settings)| {
+    let open = |change: &dyn Fn(&mut Settings)| {
         let mut settings = world.settings.clone();
         change(&mut settings);
         match Queue::open(settings, CancellationToken::new()) {

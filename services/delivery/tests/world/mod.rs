@@ -46,6 +46,8 @@ impl World {
             Settings {
                 url: redis.url(),
                 partitions: 4,
+                name: "staffetta".to_owned(),
+                create: true,
                 durability: Durability::Fsync,
                 replicas: 0,
                 max_memory_ratio: 0.85,

@@ -198,6 +198,8 @@ tls = "implicit"
         let settings = Settings {
             url: self.redis.url(),
             partitions: 2,
+            name: "staffetta".to_owned(),
+            create: true,
             durability: Durability::Fsync,
             replicas: 0,
             max_memory_ratio: 0.85,
