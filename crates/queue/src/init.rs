@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use redis::Cmd;
-
 use crate::address::Address;
 use crate::clock::{Clock, wall};
 use crate::connection::{self, RESPONSE_TIMEOUT};
-use crate::partition::{Partition, REGISTRY};
-use crate::server_check::ServerCheck;
+use crate::partition::Partition;
+use crate::server_check::{Marked, ServerCheck};
 use crate::{Error, Settings};
 
 /// What was found, and what became of it.
@@ -37,13 +35,9 @@ pub async fn begin(settings: &Settings, accept_loss: bool) -> Result<Beginning, 
     if accept_loss {
         check = check.accepting_loss();
     }
-    let mut command = Cmd::new();
-    command.arg("HEXISTS").arg(REGISTRY).arg("id");
-    let was_there = live.ask(command).await? == redis::Value::Int(1);
-    let marked = check.again(&live).await.map_err(Error::Unavailable)?;
-    Ok(match (was_there, marked) {
-        (_, false) => Beginning::There,
-        (true, true) => Beginning::Extended,
-        (false, true) => Beginning::New,
+    Ok(match check.look(&live).await.map_err(Error::Unavailable)? {
+        Marked::Before => Beginning::There,
+        Marked::Further => Beginning::Extended,
+        Marked::New => Beginning::New,
     })
 }

@@ -29,6 +29,17 @@ pub(crate) struct ServerCheck {
     accept_loss: bool,
 }
 
+/// What a look has done to the marks of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marked {
+    /// Nothing: they were there.
+    Before,
+    /// It has put some beside others, or at the same time as somebody else.
+    Further,
+    /// It has put the first one.
+    New,
+}
+
 impl ServerCheck {
     pub(crate) fn new(settings: Arc<Settings>, partitions: Arc<[Partition]>, clock: Arc<Clock>) -> Self {
         Self { settings, partitions, clock, memory: Mutex::default(), seen: Mutex::default(), accept_loss: false }
@@ -64,8 +75,17 @@ impl ServerCheck {
         answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(|fault| fault.to_string()))
     }
 
-    /// The part that may change while a server runs. Was it marked?
-    pub(crate) async fn again(&self, live: &Live) -> Result<bool, String> {
+    /// The part that may change while a server runs.
+    pub(crate) async fn again(&self, live: &Live) -> Result<(), String> {
+        if self.look(live).await? == Marked::New {
+            metrics::queue_created().increment(1);
+            tracing::warn!(partitions = self.partitions.len(), "there was no queue in Redis: a new one begins");
+        }
+        Ok(())
+    }
+
+    /// The same without a word: whoever asks for a queue to be made knows that there was none.
+    pub(crate) async fn look(&self, live: &Live) -> Result<Marked, String> {
         let mut pipeline = Pipeline::new();
         ServerFacts::ask(&mut pipeline);
         pipeline.cmd("TIME");
@@ -97,15 +117,14 @@ impl ServerCheck {
         self.identify(live, registry, &marks, seen).await
     }
 
-    /// Compares the identity with what is expected, `seen` when it was asked for; marks a server at its first start, and
-    /// says so.
+    /// Compares the identity with what is expected, `seen` when it was asked for; marks a server at its first start.
     async fn identify(
         &self,
         live: &Live,
         registry: &Value,
         marks: &[Option<String>],
         seen: Option<String>,
-    ) -> Result<bool, String> {
+    ) -> Result<Marked, String> {
         let fields: Vec<Option<String>> = value::array(registry).iter().map(gate::text).collect();
         let registered =
             match fields.as_slice() {
@@ -120,12 +139,12 @@ impl ServerCheck {
         // A queue of an older program has no name yet.
         let is_named = registered.is_some_and(|registered| registered.name.is_some());
         let (id, marked) = match gate::identity(registered, marks, expected)? {
-            Identity::Known(id) if is_named && !self.accept_loss => (id, false),
-            Identity::Known(id) => (self.mark(live, &id, &[], false).await?, false),
+            Identity::Known(id) if is_named && !self.accept_loss => (id, Marked::Before),
+            Identity::Known(id) => (self.mark(live, &id, &[], false).await?.0, Marked::Before),
             Identity::Unmarked { id, partitions } => {
                 let new = id.is_none();
                 let id = id.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-                (self.mark(live, &id, &partitions, new).await?, true)
+                self.mark(live, &id, &partitions, new).await?
             }
         };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
@@ -134,11 +153,13 @@ impl ServerCheck {
 
     /// Marks partitions, then the registry, so that an interrupted first start can go on. Several processes may do so at
     /// once: the first mark counts, and everybody reads it back.
-    async fn mark(&self, live: &Live, id: &str, partitions: &[usize], new: bool) -> Result<String, String> {
+    async fn mark(&self, live: &Live, id: &str, partitions: &[usize], new: bool) -> Result<(String, Marked), String> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("SET").arg(&self.partitions[0].identity).arg(id).arg("NX");
         pipeline.cmd("GET").arg(&self.partitions[0].identity);
-        let first = self.expect(live, &pipeline).await?.pop().and_then(|value| gate::text(&value));
+        let mut answers = self.expect(live, &pipeline).await?;
+        let first = answers.pop().and_then(|value| gate::text(&value));
+        let was_first = answers.pop() == Some(Value::Okay);
         let id = first.ok_or("the identity of the queue cannot be written")?;
         let mut pipeline = Pipeline::new();
         for &partition in partitions {
@@ -155,14 +176,8 @@ impl ServerCheck {
         pipeline.cmd("HSETNX").arg(REGISTRY).arg("name").arg(&self.settings.name);
         pipeline.cmd("HSET").arg(REGISTRY).arg("partitions").arg(self.partitions.len()).arg("id").arg(&id);
         self.expect(live, &pipeline).await?;
-        let count = self.partitions.len();
-        if new {
-            metrics::queue_created().increment(1);
-            tracing::warn!(id, partitions = count, "there was no queue in Redis: a new one begins");
-        } else if !partitions.is_empty() {
-            tracing::info!(id, partitions = count, "the queue is marked");
-        }
-        Ok(id)
+        tracing::debug!(id, partitions = self.partitions.len(), "the queue is marked");
+        Ok((id, if new && was_first { Marked::New } else { Marked::Further }))
     }
 
     async fn expect(&self, live: &Live, pipeline: &Pipeline) -> Result<Vec<Value>, String> {

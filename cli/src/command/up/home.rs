@@ -70,6 +70,8 @@ pub(super) struct Home {
     folder: PathBuf,
     ports: Ports,
     redis: LocalServer,
+    /// Nothing was there before.
+    is_new: bool,
     _lock: File,
 }
 
@@ -83,8 +85,9 @@ impl Home {
         let folder = folder.canonicalize().with_context(|| format!("cannot open {}", folder.display()))?;
         let lock = take_lock(&folder)?;
         let certificate = certificate::self_signed(&folder.join("tls"), &["mail.example.org", "localhost"])?;
+        let is_new = !folder.join("redis").exists();
         let redis = start_redis(&folder.join("redis")).await?;
-        let home = Self { folder, ports, redis, _lock: lock };
+        let home = Self { folder, ports, redis, is_new, _lock: lock };
         let text = home.configuration(&certificate, demo);
         fs::write(home.config_file(), text).context("cannot write the configuration")?;
         Ok(home)
@@ -92,6 +95,14 @@ impl Home {
 
     pub(super) fn config_file(&self) -> PathBuf {
         self.folder.join("staffetta.toml")
+    }
+
+    /// Makes the queue, if this is the first start. A later one that finds none has lost it, and its services say so.
+    pub(super) async fn begin_queue(&self, config: &Config) -> anyhow::Result<()> {
+        if self.is_new {
+            staffetta_queue::begin(&config.into(), false).await.context("cannot make the queue")?;
+        }
+        Ok(())
     }
 
     /// Where the sink keeps what it gets.

@@ -45,6 +45,7 @@ async fn with_config(path: &Path, stop: &CancellationToken) -> anyhow::Result<()
 async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<()> {
     let home = Home::open(&arguments.data, Ports::new(arguments.port_offset)?, arguments.demo).await?;
     let config = Arc::new(Config::load(&home.config_file())?);
+    home.begin_queue(&config).await?;
     let _telemetry = launch::start_telemetry(&config, "staffetta")?;
     let accounts = Accounts::open(&config.auth.sql).await.context("cannot make the accounts")?;
     let demo = if arguments.demo { Some(demo::Demo::prepare(&home, &accounts).await?) } else { None };
