@@ -104,6 +104,19 @@ pub enum Settlement {
     Held,
 }
 
+impl Settlement {
+    /// The same, but what would wait again is held.
+    #[must_use]
+    pub fn held(mut self) -> Self {
+        match &mut self {
+            Self::Deferred { held, .. } => *held = true,
+            Self::Released => return Self::Held,
+            Self::Finished { .. } | Self::Held => {}
+        }
+        self
+    }
+}
+
 /// What a settlement did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {

@@ -43,28 +43,30 @@ pub(crate) async fn iterations(sql: &Sql) -> Option<u32> {
 async fn sample(pool: &Pool) -> Result<BTreeMap<u32, u64>, AccountError> {
     const SOME: &str = "SELECT password FROM virtual_users WHERE password LIKE '{SCRAM-SHA-256}%' LIMIT 1000";
     let mut sample = BTreeMap::new();
+    each_password(pool, SOME, |stored| {
+        if let Ok(Scram::Verifier(verifier)) = scheme::scram(stored) {
+            *sample.entry(verifier.iterations).or_default() += 1;
+        }
+    })
+    .await?;
+    Ok(sample)
+}
+
+/// Those that a query answers with, one a row; NULL is an empty one.
+async fn each_password(pool: &Pool, query: &'static str, mut visit: impl FnMut(&str)) -> Result<(), AccountError> {
     each!(pool, pool => {
-        let mut rows = sqlx::query(SOME).fetch(pool);
+        let mut rows = sqlx::query(query).fetch(pool);
         while let Some(row) = rows.try_next().await? {
-            let stored: String = row.try_get("password")?;
-            if let Ok(Scram::Verifier(verifier)) = scheme::scram(&stored) {
-                *sample.entry(verifier.iterations).or_default() += 1;
-            }
+            visit(row.try_get::<Option<String>, _>("password")?.as_deref().unwrap_or_default());
         }
     });
-    Ok(sample)
+    Ok(())
 }
 
 impl Survey {
     async fn of(pool: &Pool) -> Result<Self, AccountError> {
-        const ALL: &str = "SELECT password FROM virtual_users";
         let mut survey = Self::default();
-        each!(pool, pool => {
-            let mut rows = sqlx::query(ALL).fetch(pool);
-            while let Some(row) = rows.try_next().await? {
-                survey.add(row.try_get::<Option<String>, _>("password")?.as_deref().unwrap_or_default());
-            }
-        });
+        each_password(pool, "SELECT password FROM virtual_users", |stored| survey.add(stored)).await?;
         Ok(survey)
     }
 

@@ -125,8 +125,8 @@ impl Office {
             Parting::Release | Parting::Before => false,
         };
         let (mut settlement, kinds) = self.settlement(&job, fate).await;
-        if let Settlement::Deferred { held, .. } = &mut settlement {
-            *held = job.is_stopped(&self.revocations);
+        if job.is_stopped(&self.revocations) {
+            settlement = settlement.held();
         }
         match self.queue.settle(&job.held.lease, settlement).await {
             Ok(Settled::Done { ended, notices }) => self.settled(&job, kinds.into_iter().zip(notices), ended),
@@ -143,7 +143,6 @@ impl Office {
     async fn settlement(&self, job: &Leased, fate: Parting) -> (Settlement, Vec<metrics::Notice>) {
         let (plan, protocol) = match fate {
             Parting::Plan(plan, protocol) => (plan, protocol),
-            Parting::Release if job.is_stopped(&self.revocations) => return (Settlement::Held, Vec::new()),
             Parting::Release => return (Settlement::Released, Vec::new()),
             Parting::Before => return (Settlement::Finished { notices: Vec::new() }, Vec::new()),
         };

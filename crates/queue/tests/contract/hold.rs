@@ -37,12 +37,12 @@ async fn what_is_held_after_its_attempt_keeps_its_state_and_leaves_no_trace_in_t
     let [first, second] = [world.put(&["a@x.example"], b"x").await, world.put(&["b@y.example"], b"x").await];
     let job = world.claim_one("x.example").await;
     let mut settlement = deferred(vec![0], Duration::from_secs(60));
-    if let Settlement::Deferred { held, back_off, .. } = &mut settlement {
-        (*held, *back_off) = (true, Some(Duration::from_secs(60)));
+    if let Settlement::Deferred { back_off, .. } = &mut settlement {
+        *back_off = Some(Duration::from_secs(60));
     }
-    assert!(world.queue.settle(&job.lease, settlement).await.unwrap().is_done());
+    assert!(world.queue.settle(&job.lease, settlement.held()).await.unwrap().is_done());
     let job = world.claim_one("y.example").await;
-    assert!(world.queue.settle(&job.lease, Settlement::Held).await.unwrap().is_done());
+    assert!(world.queue.settle(&job.lease, Settlement::Released.held()).await.unwrap().is_done());
     assert_eq!(world.queue.settle(&job.lease, Settlement::Held).await.unwrap(), Settled::Stale);
     for id in [first, second] {
         assert_eq!(places(&world, id).await, [Place::Held]);
