@@ -1,5 +1,5 @@
 //! Decisions as pure functions: relay rules, retry schedule, failure classification, routing, MX order and addresses, TLS
-//! policy, who is one client and who a stranger, how logins behave.
+//! policy, who is one client and who a stranger, how logins behave, what credentials are remembered by.
 
 pub mod classify;
 pub mod client;
@@ -8,5 +8,6 @@ pub mod mx;
 pub mod relay;
 pub mod routing;
 pub mod schedule;
+pub mod seal;
 pub mod sts;
 pub mod tls;

@@ -97,7 +97,7 @@ impl Bearers {
             return Err(Refusal::Locked(login));
         }
         let until = grant.left.and_then(|left| asked.checked_add(Duration::from_secs(left)));
-        Ok(Right { admitted: Admitted { login: login.into(), limits }, until })
+        Ok(Right { admitted: Admitted::new(login, limits), until })
     }
 
     /// What the mechanism has to know of a refusal, or that nobody knows whether it is one.

@@ -1,8 +1,7 @@
 //! Credentials that were verified a moment ago, so that a provider's hundreds of sessions with one login cost one hash.
 //!
-//! Neither login nor password is kept: the key is an HMAC-SHA-256 of all that decided under a secret that this process
-//! made at its start, the value is the login as the back end spells it, with its limits. Only successes are kept, for
-//! `auth.cache_ttl`, a token not beyond its own end; "0s" turns the cache off. **A login that is revoked (`staffetta
+//! Neither login nor password is kept: the key is a seal ([`staffetta_policy::seal`]) of all that decided, the value is the
+//! login as the back end spells it, with its limits. Only successes are kept, for `auth.cache_ttl`, a token not beyond its own end; "0s" turns the cache off. **A login that is revoked (`staffetta
 //! user …`) is asked anew at once**, and while this process may be missing a revocation, because Redis is away or a
 //! frontend has read further, nothing counts that is older than a second. What is changed in the database by other
 //! means takes effect after `auth.cache_ttl`. Identical verifications that run at the same time share one result, be it
@@ -12,9 +11,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use moka::future::Cache;
-use sha2::Sha256;
+use staffetta_policy::seal::{Seal, Sealed};
 use staffetta_queue::{Position, Revocations};
 
 use crate::limits::Admitted;
@@ -25,15 +23,12 @@ const MAX_ENTRIES: u64 = 100_000;
 /// How old an entry may be while revocations may be missing.
 const BLIND: Duration = Duration::from_secs(1);
 
-/// What credentials are found under.
-pub(crate) type Key = [u8; 32];
-
 /// Verified credentials; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Verified {
-    secret: zeroize::Zeroizing<[u8; 32]>,
-    entries: Cache<Key, Entry>,
-    kept: bool,
+    seal: Seal,
+    entries: Cache<Sealed, Entry>,
+    ttl: Duration,
     revocations: Revocations,
     ahead: Arc<Mutex<Option<Ahead>>>,
 }
@@ -56,6 +51,14 @@ struct Entry {
     asked: Instant,
 }
 
+impl Entry {
+    fn admitted(self, ttl: Duration) -> Admitted {
+        let left = ttl.saturating_sub(self.asked.elapsed());
+        let until = self.until.map_or(left, |until| until.saturating_duration_since(Instant::now()));
+        Admitted { good_for: left.min(until), ..self.admitted }
+    }
+}
+
 /// A frontend has read further in the journal than we have.
 #[derive(Clone, Copy)]
 struct Ahead {
@@ -67,8 +70,7 @@ impl Verified {
     /// Keeps entries for `ttl`; keeps none if it is zero.
     pub(crate) fn new(ttl: Duration, revocations: Revocations) -> Self {
         let entries = Cache::builder().max_capacity(MAX_ENTRIES).time_to_live(ttl).build();
-        let secret = rand::random::<[u8; 32]>().into();
-        Self { secret, entries, kept: !ttl.is_zero(), revocations, ahead: Arc::default() }
+        Self { seal: Seal::new(rand::random()), entries, ttl, revocations, ahead: Arc::default() }
     }
 
     /// A frontend that asks has read the journal up to here.
@@ -95,28 +97,18 @@ impl Verified {
         }
     }
 
-    /// The key of credentials, made from everything on which it depends whether they are right. `None` if nothing is
-    /// kept.
-    pub(crate) fn key<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Option<Key> {
-        if !self.kept {
-            return None;
-        }
-        // It takes keys of any length, and so does not fail.
-        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.secret).ok()?;
-        for part in parts {
-            // With its length, so that no two lists of parts give the same text.
-            mac.update(&part.len().to_be_bytes());
-            mac.update(part);
-        }
-        Some(mac.finalize().into_bytes().into())
+    /// What credentials are kept under, made from everything on which it depends whether they are right. `None` if nothing
+    /// is kept.
+    pub(crate) fn key<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Option<Sealed> {
+        (!self.ttl.is_zero()).then(|| self.seal.of(parts))
     }
 
     /// The login of these credentials, if they were verified within the time to live and nothing has happened since.
-    pub(crate) async fn find(&self, key: Option<&Key>) -> Option<Admitted> {
+    pub(crate) async fn find(&self, key: Option<&Sealed>) -> Option<Admitted> {
         let entry = self.entries.get(key?).await?;
         let has_ended = entry.until.is_some_and(|until| until <= Instant::now());
         if !has_ended && self.is_good(&entry) {
-            return Some(entry.admitted);
+            return Some(entry.admitted(self.ttl));
         }
         self.entries.invalidate(key?).await;
         None
@@ -126,7 +118,7 @@ impl Verified {
     /// under way when the login was revoked may be about the password of before: it is asked once more.
     pub(crate) async fn verify<E: Send + Sync + 'static, F>(
         &self,
-        key: Option<Key>,
+        key: Option<Sealed>,
         verify: impl Fn() -> F,
     ) -> Result<Admitted, Arc<E>>
     where
@@ -138,7 +130,7 @@ impl Verified {
     /// The same for credentials that may end by themselves.
     pub(crate) async fn verify_ending<E: Send + Sync + 'static, F>(
         &self,
-        key: Option<Key>,
+        key: Option<Sealed>,
         verify: impl Fn() -> F,
     ) -> Result<Admitted, Arc<E>>
     where
@@ -151,7 +143,7 @@ impl Verified {
         let Some(key) = key else { return ask().await.map(|entry| entry.admitted).map_err(Arc::new) };
         let entry = self.entries.try_get_with(key, ask()).await?;
         if self.is_good(&entry) {
-            return Ok(entry.admitted);
+            return Ok(entry.admitted(self.ttl));
         }
         self.entries.invalidate(&key).await;
         ask().await.map(|entry| entry.admitted).map_err(Arc::new)
@@ -174,20 +166,12 @@ mod tests {
         Verified::new(ttl, revocations)
     }
 
-    async fn found(cache: &Verified, key: Option<Key>) -> Option<String> {
+    async fn found(cache: &Verified, key: Option<Sealed>) -> Option<String> {
         cache.find(key.as_ref()).await.map(|admitted| admitted.login.to_string())
     }
 
-    fn john(cache: &Verified, password: &str) -> Option<Key> {
+    fn john(cache: &Verified, password: &str) -> Option<Sealed> {
         cache.key([&b"john"[..], password.as_bytes()])
-    }
-
-    #[tokio::test]
-    async fn no_two_lists_of_parts_have_one_key() {
-        let cache = verified(Duration::from_secs(60));
-        let lists: [&[&[u8]]; 4] = [&[b"ab", b"c"], &[b"a", b"bc"], &[b"abc"], &[b"abc", b""]];
-        let keys: Vec<_> = lists.iter().map(|parts| cache.key(parts.iter().copied())).collect();
-        assert!((1..keys.len()).all(|at| !keys[..at].contains(&keys[at])));
     }
 
     #[tokio::test]
@@ -211,6 +195,25 @@ mod tests {
                 "it was good when it was asked about"
             );
             assert_eq!(cache.find(key.as_ref()).await.is_some(), kept);
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_told_for_how_long_nobody_need_be_asked() {
+        let right = |left: Option<u64>| {
+            let until = left.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+            move || async move { Ok::<_, ()>(Right { admitted: Admitted::plain("John"), until }) }
+        };
+        for (ttl, left, at_most) in
+            [(60, None, 60), (60, Some(30), 30), (60, Some(90), 60), (0, None, 0), (60, Some(0), 0)]
+        {
+            let cache = verified(Duration::from_secs(ttl));
+            let key = cache.key([&b"token"[..]]);
+            let first = cache.verify_ending(key, right(left)).await.unwrap().good_for;
+            assert!(first <= Duration::from_secs(at_most) && (at_most == 0 || !first.is_zero()), "{first:?}");
+            if let Some(again) = cache.find(key.as_ref()).await {
+                assert!(again.good_for < first, "{again:?}");
+            }
         }
     }
 

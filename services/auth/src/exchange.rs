@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::bearers::Bearers;
 use crate::directory::{Directory, Logins};
 use crate::dovecot::{Relay, Told};
-use crate::limits::Limits;
+use crate::limits::Admitted;
 use crate::metrics::{AuthResult, Metrics};
 use crate::passwords::{Known, Passwords, Refusal};
 use crate::sasl::{self, Bearer, Credentials, Mechanism, Message, Step};
@@ -126,7 +126,7 @@ impl Context {
                 if let Some(scheme) = ours.known.scheme {
                     self.metrics.proven(scheme);
                 }
-                Progress::Closed(self.accepted(&login, ours.known.limits))
+                Progress::Closed(self.accepted(&Admitted::new(login, ours.known.limits)))
             }
             Step::Admit(names) => Progress::Closed(self.admit(&ours.passwords, &names).await),
             // It has been given what it asked for.
@@ -163,21 +163,21 @@ impl Context {
                 let side = Side::Dovecot(relay);
                 Progress::Open(Exchange { side, context: self }, response(Reply::Challenge(text)))
             }
-            Told::Success(login) => Progress::Closed(self.accepted(&login, Limits::default())),
+            Told::Success(admitted) => Progress::Closed(self.accepted(&admitted)),
             Told::Refused(refused) => Progress::Closed(self.refused(refused.reason, &refused.login, &refused.detail)),
         }
     }
 
     async fn verify(&self, passwords: &Passwords, credentials: &Credentials) -> AuthenticateResponse {
         match passwords.authenticate(credentials).await {
-            Ok(admitted) => self.accepted(&admitted.login, admitted.limits),
+            Ok(admitted) => self.accepted(&admitted),
             Err(refusal) => self.refused(reason(&refusal), &credentials.login, &refusal.to_string()),
         }
     }
 
     async fn admit(&self, passwords: &Passwords, names: &[String]) -> AuthenticateResponse {
         match passwords.admit(names).await {
-            Ok(admitted) => self.accepted(&admitted.login, admitted.limits),
+            Ok(admitted) => self.accepted(&admitted),
             Err(refusal) => {
                 let claimed = names.first().map(String::as_str).unwrap_or_default();
                 self.refused(reason(&refusal), claimed, &refusal.to_string())
@@ -185,11 +185,18 @@ impl Context {
         }
     }
 
-    fn accepted(&self, login: &str, limits: Limits) -> AuthenticateResponse {
+    fn accepted(&self, admitted: &Admitted) -> AuthenticateResponse {
+        let Admitted { login, limits, good_for } = admitted;
         self.metrics.result(&self.name, AuthResult::Success);
         let session = Printable(&self.client.session);
         tracing::debug!(login = %Printable(login), %session, "authenticated");
-        response(Reply::Success(Success { login: login.to_owned(), data: Vec::new(), limits: limits.told() }))
+        let good_for = u64::try_from(good_for.as_millis()).unwrap_or(u64::MAX);
+        response(Reply::Success(Success {
+            login: login.to_string(),
+            limits: limits.told(),
+            good_for,
+            ..Success::default()
+        }))
     }
 
     fn refused(&self, reason: Reason, login: &str, detail: &str) -> AuthenticateResponse {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use staffetta_config::{ByteSize, Rate};
 use staffetta_proto::auth::v1::authenticate_response::{Allowance as Said, Limits as Told};
@@ -42,6 +43,8 @@ pub(crate) struct Admitted {
     /// As the back end spells it.
     pub(crate) login: Arc<str>,
     pub(crate) limits: Limits,
+    /// How long the same credentials are right without anybody being asked.
+    pub(crate) good_for: Duration,
 }
 
 impl Limits {
@@ -122,16 +125,19 @@ impl fmt::Display for Allowance {
 }
 
 impl Admitted {
+    /// Just now, with what is said of the account.
+    pub(crate) fn new(login: impl Into<Arc<str>>, limits: Limits) -> Self {
+        Self { login: login.into(), limits, good_for: Duration::ZERO }
+    }
+
     /// Of whom nothing is said.
     pub(crate) fn plain(login: impl Into<Arc<str>>) -> Self {
-        Self { login: login.into(), limits: Limits::default() }
+        Self::new(login, Limits::default())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const fn rate(count: u32, seconds: u64) -> Option<Allowance> {

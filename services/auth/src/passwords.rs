@@ -133,7 +133,7 @@ impl Passwords {
             return Err(Refusal::WrongPassword);
         }
         self.metrics.proven(demand.scheme);
-        Ok(Admitted { login: login.into(), limits })
+        Ok(Admitted::new(login, limits))
     }
 
     /// What a proof by this login is checked by, and what it may send. Who does not exist, is locked, or has another
@@ -172,7 +172,7 @@ impl Passwords {
     pub(crate) async fn admit(&self, names: &[String]) -> Result<Admitted, Refusal> {
         for name in names {
             if let Some(Account { login, password, limits }) = account(&self.store, name).await? {
-                let admitted = Admitted { login: login.into(), limits };
+                let admitted = Admitted::new(login, limits);
                 return if is_locked(password) { Err(Refusal::Locked) } else { Ok(admitted) };
             }
         }

@@ -42,6 +42,8 @@ pub(crate) struct Metrics {
     pub(crate) envelope: Histogram,
     /// MAIL that was answered late on purpose.
     pub(crate) slowed: Counter,
+    /// Logins that came again, so that nobody was asked.
+    pub(crate) repeated: Counter,
 }
 
 /// Handles of the intake.
@@ -120,6 +122,7 @@ impl Metrics {
             commands: Commands::new(),
             envelope: histogram!("staffetta_smtp_transaction_duration_seconds", "stage" => "envelope"),
             slowed: counter!("staffetta_smtp_slowed_total"),
+            repeated: counter!("staffetta_smtp_auth_repeated_total"),
         }
     }
 }
@@ -274,6 +277,10 @@ fn describe() {
         "Replies to commands and messages, by command and first digit of the code."
     );
     describe_counter!("staffetta_smtp_auth_total", "Login attempts, by mechanism and result.");
+    describe_counter!(
+        "staffetta_smtp_auth_repeated_total",
+        "Those of them that needed no question to the auth service: the same credentials were right a moment ago."
+    );
     describe_counter!(
         "staffetta_smtp_rejections_total",
         "Commands and messages refused, by stage, reply code and reason."

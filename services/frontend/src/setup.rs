@@ -18,7 +18,7 @@ use staffetta_transport::tls::{Certificates, Pair};
 use tokio_util::sync::CancellationToken;
 
 use crate::allowance::Allowance;
-use crate::auth::Auth;
+use crate::auth::{Auth, Repeated};
 use crate::evidence::Examiner;
 use crate::failures::Failures;
 use crate::intake::{Directory, Intake, Terms};
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) hostname: String,
     pub(crate) queue: Queue,
     pub(crate) auth: Auth,
+    /// Logins that need not be asked about.
+    pub(crate) repeated: Repeated,
     /// Who may not send any longer.
     pub(crate) revocations: Revocations,
     pub(crate) intake: Intake,
@@ -106,6 +108,7 @@ impl Shared {
             conduct,
             queue,
             auth,
+            repeated: Repeated::new(rand::random(), revocations.clone()),
             revocations,
             metrics: Metrics::new(&mechanisms),
             certificates: certificates.cloned(),

@@ -23,7 +23,7 @@ pub(crate) enum Told {
     /// To be passed to the client, whose answer goes to the relay.
     Challenge(Box<Relay>, Vec<u8>),
     /// The client is this login.
-    Success(Arc<str>),
+    Success(Admitted),
     /// It is not, or nobody knows.
     Refused(Refused),
 }
@@ -154,7 +154,7 @@ impl Asker {
             None => self.verified.verify(key, || async { judge(ask().await, name).map(Admitted::plain) }).await,
         };
         match outcome {
-            Ok(admitted) => Told::Success(admitted.login),
+            Ok(admitted) => Told::Success(admitted),
             Err(refused) => Told::Refused(Refused::clone(&refused)),
         }
     }
@@ -183,7 +183,7 @@ impl Asker {
                 }
             }
             outcome => match judge(outcome.map(|(_, answer)| answer), b"") {
-                Ok(login) => Told::Success(login),
+                Ok(login) => Told::Success(Admitted::plain(login)),
                 Err(refused) => Told::Refused(refused),
             },
         }

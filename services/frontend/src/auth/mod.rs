@@ -3,6 +3,7 @@
 
 mod login;
 mod pool;
+mod repeated;
 mod sasl;
 mod tls;
 mod turns;
@@ -19,6 +20,7 @@ use tonic::{Request, Status};
 
 pub(crate) use pool::TargetError;
 use pool::{Pool, Target};
+pub(crate) use repeated::{Admitted, Repeated};
 pub(crate) use sasl::{Carried, Exchange, Progress, Who};
 use tls::ClientTls;
 use turns::Turns;

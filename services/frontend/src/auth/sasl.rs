@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
 use staffetta_proto::auth::v1::authenticate_request::{Start, Step as Ask};
-use staffetta_proto::auth::v1::authenticate_response::{Limits, Reason, Step};
+use staffetta_proto::auth::v1::authenticate_response::{Reason, Step, Success};
 use staffetta_proto::auth::v1::{AuthenticateRequest, AuthenticateResponse, Client};
 use staffetta_smtp::server::Secret;
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::Auth;
 use super::login::named;
+use super::repeated::{Admitted, Shown};
 
 /// Longest wait for the service's next message.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
@@ -82,11 +83,7 @@ pub(crate) enum Progress {
     /// To be passed to the client; the exchange goes on.
     Challenge(Vec<u8>, Box<Exchange>),
     /// The client is this login.
-    Success {
-        login: String,
-        /// What is said of this account alone.
-        limits: Option<Limits>,
-    },
+    Success(Admitted),
     /// It is not, or its message made no sense.
     Failure {
         /// Which of both.
@@ -105,7 +102,7 @@ impl Progress {
             Self::Failure { reason, .. } => matches!(reason, Reason::Credentials | Reason::Unspecified),
             // Many clients hang up then, and say nothing to what they were told.
             Self::Challenge(_, exchange) => exchange.is_denial(),
-            Self::Success { .. } | Self::Unavailable => false,
+            Self::Success(_) | Self::Unavailable => false,
         }
     }
 }
@@ -144,6 +141,15 @@ impl Exchange {
             Missing::Password(name) => Carried::Credentials(Some(String::from_utf8_lossy(name.expose()).into_owned())),
             Missing::Answer(_) if self.is_denial() => Carried::Nothing,
             Missing::Answer(open) => Carried::Credentials(open.subject.login(response)),
+        }
+    }
+
+    /// The credentials that this answer completes, if the same ones may be shown again.
+    pub(crate) fn shown<'a>(&'a self, response: &'a Secret) -> Option<Shown<'a>> {
+        match &self.waits_for {
+            Missing::Plain => Some([b"PLAIN", response.expose(), b""]),
+            Missing::Password(name) => Some([b"LOGIN", name.expose(), response.expose()]),
+            Missing::Name | Missing::Answer(_) => None,
         }
     }
 
@@ -306,7 +312,9 @@ async fn next(responses: &mut Streaming<AuthenticateResponse>) -> Result<Step, S
 fn progress(step: Step) -> Progress {
     match step {
         Step::Challenge(_) => away(&Status::internal("a challenge after everything was said")),
-        Step::Success(success) => Progress::Success { login: success.login, limits: success.limits },
+        Step::Success(Success { login, limits, good_for, .. }) => {
+            Progress::Success(Admitted { login, limits, good_for: Duration::from_millis(good_for) })
+        }
         Step::Failure(failure) => {
             let reason = failure.reason();
             if reason == Reason::Temporary {

@@ -1,13 +1,14 @@
-//! AUTH: passes the exchange through to the auth service (RFC 4954). Credentials go by; nothing keeps them.
+//! AUTH: passes the exchange through to the auth service (RFC 4954). Credentials go by; what comes again is known by a seal.
 
 use std::sync::Arc;
 
+use staffetta_policy::seal::Sealed;
 use staffetta_proto::auth::v1::authenticate_response::{Limits, Reason};
 use staffetta_smtp::server::{Answer, SaslStep, Settings};
 
 use super::Dialog;
 use super::refused::{LoginFailure, Refused, login_refused};
-use crate::auth::{Carried, Progress, Who};
+use crate::auth::{Admitted, Carried, Progress, Who};
 use crate::failures::{Guess, Spent};
 
 impl Dialog<'_> {
@@ -17,6 +18,12 @@ impl Dialog<'_> {
         if let SaslStep::Start { mechanism, .. } = &step {
             self.attempt = Some(mechanism.clone());
             self.begin_login().await;
+        }
+        let sealed = self.sealed(&step);
+        if let Some(admitted) = sealed.as_ref().and_then(|sealed| shared.repeated.find(sealed)) {
+            self.exchange = None;
+            shared.metrics.repeated.increment(1);
+            return self.admit(admitted);
         }
         let guess = match self.may_guess(&step).await {
             Ok(guess) => guess,
@@ -33,17 +40,25 @@ impl Dialog<'_> {
                 return Answer::Proceed;
             }
         };
-        let barred = match &progress {
-            Progress::Success { login, .. } => self.bar(login),
-            _ => None,
-        };
         if let Some(guess) = guess {
-            self.settle(guess, &progress, barred.is_none()).await;
+            self.settle(guess, &progress).await;
         }
-        match (progress, barred) {
-            (Progress::Success { login, .. }, Some(why)) => login_refused(why, Some(login), &self.door.shared.hostname),
-            (progress, _) => self.conclude(progress),
+        if let (Some(sealed), Progress::Success(admitted)) = (sealed, &progress) {
+            shared.repeated.note(sealed, admitted, self.standing.since);
         }
+        self.conclude(progress)
+    }
+
+    /// What the credentials are known by that this message completes.
+    fn sealed(&self, step: &SaslStep) -> Option<Sealed> {
+        let shown = match step {
+            SaslStep::Start { mechanism, initial: Some(initial) } if mechanism == "PLAIN" => {
+                [b"PLAIN", initial.expose(), b""]
+            }
+            SaslStep::Response(response) => self.exchange.as_ref()?.shown(response)?,
+            SaslStep::Start { .. } | SaslStep::Cancel => return None,
+        };
+        Some(self.door.shared.repeated.seal(self.peer.address.ip(), self.session.is_encrypted(), shown))
     }
 
     /// Credentials are only looked at with a token: neither the client nor those who claim to be this login have been wrong
@@ -69,10 +84,10 @@ impl Dialog<'_> {
         })
     }
 
-    /// What became of the guess. `may`: nothing is against the login itself.
-    async fn settle(&self, guess: Guess, progress: &Progress, may: bool) {
+    /// What became of the guess.
+    async fn settle(&self, guess: Guess, progress: &Progress) {
         match progress {
-            Progress::Success { login, .. } if may => {
+            Progress::Success(Admitted { login, .. }) if self.bar(login).is_none() => {
                 let elsewhere = guess.right().await;
                 if elsewhere {
                     self.door.shared.conduct.seen_elsewhere(login);
@@ -90,11 +105,7 @@ impl Dialog<'_> {
                 self.exchange = Some(exchange);
                 Answer::Challenge(octets)
             }
-            Progress::Success { login, limits } => {
-                self.logged_in(&login);
-                self.limit(limits);
-                Answer::Success { login }
-            }
+            Progress::Success(admitted) => self.admit(admitted),
             Progress::Failure { reason, login } => {
                 let why = match reason {
                     Reason::Malformed => LoginFailure::Malformed,
@@ -106,6 +117,17 @@ impl Dialog<'_> {
             }
             Progress::Unavailable => login_refused(LoginFailure::Unavailable, None, hostname),
         }
+    }
+
+    /// The credentials are right.
+    fn admit(&mut self, admitted: Admitted) -> Answer<Refused> {
+        let Admitted { login, limits, .. } = admitted;
+        if let Some(why) = self.bar(&login) {
+            return login_refused(why, Some(login), &self.door.shared.hostname);
+        }
+        self.logged_in(&login);
+        self.limit(limits);
+        Answer::Success { login }
     }
 
     /// What holds for this account alone, from here on.

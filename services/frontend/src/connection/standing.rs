@@ -17,7 +17,7 @@ pub(super) struct Standing {
     /// Up to here there is nothing against the session.
     judged: u64,
     /// When its authentication began: what is revoked later concerns it.
-    since: u64,
+    pub(super) since: u64,
 }
 
 impl Dialog<'_> {

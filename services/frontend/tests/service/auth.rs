@@ -1,4 +1,5 @@
-//! An auth service of one screen: john and lisa, each owning the address that is the login. Lisa has limits of her own.
+//! An auth service of one screen: john, lisa and mary, each owning the address that is the login. Lisa has limits of her own;
+//! mary need not be asked about twice.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,6 +27,7 @@ pub(crate) const SLOW: Duration = Duration::from_millis(700);
 
 pub(crate) const JOHN: (&str, &str) = ("john@example.org", "summersun");
 const LISA: (&str, &str) = ("lisa@example.org", "moonlight");
+pub(crate) const MARY: (&str, &str) = ("mary@example.org", "sunrise");
 
 /// A running service: cancel the token, await its end.
 pub(crate) type Running = (CancellationToken, tokio::task::JoinHandle<()>);
@@ -183,6 +185,7 @@ fn plain(response: &[u8]) -> Step {
     match response {
         _ if is(JOHN) => success(JOHN.0),
         _ if is(LISA) => success(LISA.0),
+        _ if is(MARY) => success(MARY.0),
         r if r.iter().filter(|&&b| b == 0).count() == 2 => {
             let login = r.split(|&b| b == 0).nth(1).unwrap_or_default();
             failure(Reason::Credentials, &String::from_utf8_lossy(login))
@@ -198,7 +201,8 @@ fn success(login: &str) -> Step {
         size: Some(2000),
     };
     let limits = (login == LISA.0).then_some(limits);
-    Step::Success(Success { login: login.to_owned(), data: Vec::new(), limits })
+    let good_for = if login == MARY.0 { 300_000 } else { 0 };
+    Step::Success(Success { login: login.to_owned(), limits, good_for, ..Success::default() })
 }
 
 fn failure(reason: Reason, login: &str) -> Step {

@@ -12,6 +12,7 @@ mod guesses;
 mod log;
 mod names;
 mod proxy;
+mod repeated;
 mod slow;
 mod tls;
 mod trust;
