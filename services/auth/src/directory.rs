@@ -6,7 +6,7 @@
 //! knows a domain.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use moka::future::Cache;
@@ -64,8 +64,8 @@ impl NotReady {
 /// Who owns a sender address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// The login that was asked about.
-    Login,
+    /// The login that was asked about; for so long nobody need ask again.
+    Login(Duration),
     Somebody,
     Nobody,
 }
@@ -82,8 +82,10 @@ pub(crate) enum Logins {
 pub(crate) struct Directory {
     logins: Logins,
     verified: Verified,
-    /// Pairs of login and sender, with what had been heard of revocations.
-    owned: Cache<(String, String), u64>,
+    /// Pairs of login and sender, with what had been heard of revocations, and when.
+    owned: Cache<(String, String), (u64, Instant)>,
+    /// How long they are kept.
+    owned_for: Duration,
     revocations: Revocations,
 }
 
@@ -109,8 +111,9 @@ impl Directory {
                 Logins::Dovecot(Dovecot::new(config.dovecot.socket.clone(), metrics.clone()), store.map(Box::new))
             }
         };
-        let owned = Cache::builder().max_capacity(MAX_SENDERS).time_to_live(SENDER_TTL.min(config.cache_ttl)).build();
-        Ok(Self { logins, verified, owned, revocations })
+        let owned_for = SENDER_TTL.min(config.cache_ttl);
+        let owned = Cache::builder().max_capacity(MAX_SENDERS).time_to_live(owned_for).build();
+        Ok(Self { logins, verified, owned, owned_for, revocations })
     }
 
     /// Who knows the accounts, for an exchange.
@@ -170,13 +173,15 @@ impl Directory {
     pub(crate) async fn owner(&self, login: &str, sender: &str) -> Result<Owner, LookUpError> {
         let Some(store) = self.store() else {
             let own = login.to_lowercase() == sender.to_lowercase();
-            return Ok(if own { Owner::Login } else { Owner::Nobody });
+            return Ok(if own { Owner::Login(self.owned_for) } else { Owner::Nobody });
         };
         let pair = (login.to_owned(), sender.to_owned());
-        if self.owned.get(&pair).await.is_some_and(|since| !self.revocations.is_revoked(login, since)) {
-            return Ok(Owner::Login);
+        if let Some((since, asked)) = self.owned.get(&pair).await
+            && !self.revocations.is_revoked(login, since)
+        {
+            return Ok(Owner::Login(self.owned_for.saturating_sub(asked.elapsed())));
         }
-        let since = self.revocations.version();
+        let (since, asked) = (self.revocations.version(), Instant::now());
         for key in address::keys(sender) {
             let owners = store.owners(&key, login).await?;
             if owners.is_empty() {
@@ -185,8 +190,8 @@ impl Directory {
             if !owners.iter().any(|owner| owner.eq_ignore_ascii_case(login)) {
                 return Ok(Owner::Somebody);
             }
-            self.owned.insert(pair, since).await;
-            return Ok(Owner::Login);
+            self.owned.insert(pair, (since, asked)).await;
+            return Ok(Owner::Login(self.owned_for.saturating_sub(asked.elapsed())));
         }
         Ok(Owner::Nobody)
     }

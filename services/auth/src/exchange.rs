@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::bearers::Bearers;
 use crate::directory::{Directory, Logins};
 use crate::dovecot::{Relay, Told};
-use crate::limits::Admitted;
+use crate::limits::{Admitted, milliseconds};
 use crate::metrics::{AuthResult, Metrics};
 use crate::passwords::{Known, Passwords, Refusal};
 use crate::sasl::{self, Bearer, Credentials, Mechanism, Message, Step};
@@ -190,7 +190,7 @@ impl Context {
         self.metrics.result(&self.name, AuthResult::Success);
         let session = Printable(&self.client.session);
         tracing::debug!(login = %Printable(login), %session, "authenticated");
-        let good_for = u64::try_from(good_for.as_millis()).unwrap_or(u64::MAX);
+        let good_for = milliseconds(*good_for);
         response(Reply::Success(Success {
             login: login.to_string(),
             limits: limits.told(),

@@ -107,9 +107,7 @@ impl From<Allowance> for Said {
             Allowance::Unlimited => Self { count: 0, period: 0 },
             Allowance::Number(count) => Self { count, period: 0 },
             // A time of less than a millisecond cannot be written, and so is not 0.
-            Allowance::Rate(Rate { count, per }) => {
-                Self { count, period: u64::try_from(per.as_millis()).unwrap_or(u64::MAX) }
-            }
+            Allowance::Rate(Rate { count, per }) => Self { count, period: milliseconds(per) },
         }
     }
 }
@@ -122,6 +120,11 @@ impl fmt::Display for Allowance {
             Self::Rate(rate) => write!(f, "{rate}"),
         }
     }
+}
+
+/// As the contract has times.
+pub(crate) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Admitted {

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::directory::{Directory, LookUpError, Owner};
 use crate::exchange::{Exchange, Progress};
+use crate::limits::milliseconds;
 use crate::metrics::Metrics;
 use crate::text::Printable;
 
@@ -123,7 +124,15 @@ impl AuthService for Service {
     ) -> Result<Response<CheckSenderResponse>, Status> {
         let CheckSenderRequest { login, sender } = request.into_inner();
         let owner = self.look_up("CheckSender", &sender, self.directory.owner(&login, &sender)).await?;
-        Ok(Response::new(CheckSenderResponse { owned: owner == Owner::Login, known: owner != Owner::Nobody }))
+        let good_for = match owner {
+            Owner::Login(good_for) => Some(good_for),
+            Owner::Somebody | Owner::Nobody => None,
+        };
+        Ok(Response::new(CheckSenderResponse {
+            owned: good_for.is_some(),
+            known: owner != Owner::Nobody,
+            good_for: good_for.map_or(0, milliseconds),
+        }))
     }
 
     async fn lookup_domain(

@@ -12,8 +12,6 @@ use crate::metrics;
 /// RFC 9266 section 4.2: the label of the exporter; it has no context.
 const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";
 const EXPORTER_LENGTH: usize = 32;
-/// How mechanisms end that bind to the channel.
-const BINDS: &str = "-PLUS";
 
 /// What certificates of clients are compared with.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ impl Examiner {
         mechanisms: &[String],
     ) -> Evidence {
         let mut evidence = Evidence::default();
-        if mechanisms.iter().any(|name| name.ends_with(BINDS)) {
+        if mechanisms.iter().any(|name| binds(name)) {
             evidence.exporter = exporter(connection).unwrap_or_default();
             let end_point = certificates.and_then(|certificates| certificates.end_point(connection.server_name()));
             evidence.end_point = end_point.map(|octets| octets.to_vec()).unwrap_or_default();
@@ -85,6 +83,11 @@ impl Examiner {
         }
         evidence.names = identity.names.unwrap_or_default();
     }
+}
+
+/// Does this mechanism bind a login to the channel?
+pub(crate) fn binds(mechanism: &str) -> bool {
+    mechanism.ends_with("-PLUS")
 }
 
 /// Only since TLS 1.3 can no two connections have the same.

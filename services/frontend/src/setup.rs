@@ -18,7 +18,7 @@ use staffetta_transport::tls::{Certificates, Pair};
 use tokio_util::sync::CancellationToken;
 
 use crate::allowance::Allowance;
-use crate::auth::{Auth, Repeated};
+use crate::auth::Auth;
 use crate::evidence::Examiner;
 use crate::failures::Failures;
 use crate::intake::{Directory, Intake, Terms};
@@ -37,8 +37,6 @@ pub(crate) struct Shared {
     pub(crate) hostname: String,
     pub(crate) queue: Queue,
     pub(crate) auth: Auth,
-    /// Logins that need not be asked about.
-    pub(crate) repeated: Repeated,
     /// Who may not send any longer.
     pub(crate) revocations: Revocations,
     pub(crate) intake: Intake,
@@ -89,7 +87,7 @@ impl Shared {
         let frontend = &config.frontend;
         let revocations = Revocations::follow(&config.into(), background.clone()).context("redis")?;
         let queue = Queue::open(config.into(), background).context("redis")?;
-        let auth = Auth::new(config).context("frontend.auth")?;
+        let auth = Auth::new(config, revocations.clone()).context("frontend.auth")?;
         let resolver = resolver(config)?;
         let mechanisms = auth.mechanisms().to_vec();
         let conduct = conduct(config, &queue);
@@ -108,7 +106,6 @@ impl Shared {
             conduct,
             queue,
             auth,
-            repeated: Repeated::new(rand::random(), revocations.clone()),
             revocations,
             metrics: Metrics::new(&mechanisms),
             certificates: certificates.cloned(),

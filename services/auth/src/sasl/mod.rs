@@ -133,7 +133,9 @@ pub(crate) fn start(mechanism: &str, offered: &[&str], client: &Client) -> Optio
     match mechanism {
         "PLAIN" => Some(Box::new(plain::Plain)),
         "LOGIN" => Some(Box::<login::Login>::default()),
-        "SCRAM-SHA-256" => Some(Box::new(scram::Scram::new(Binding::without(offered.contains(&"SCRAM-SHA-256-PLUS"))))),
+        "SCRAM-SHA-256" => {
+            Some(Box::new(scram::Scram::new(Binding::without(offered.contains(&"SCRAM-SHA-256-PLUS"), client))))
+        }
         "SCRAM-SHA-256-PLUS" => Some(Box::new(scram::Scram::new(Binding::of(client)))),
         "EXTERNAL" => Some(Box::new(external::External::new(&client.certified))),
         "OAUTHBEARER" => Some(Box::new(oauth::OAuth::bearer())),

@@ -120,8 +120,10 @@ impl Scram {
 }
 
 impl Binding {
-    pub(super) fn without(offered: bool) -> Self {
-        Self::Without { offered }
+    /// `offered`: it is where there is something to bind to.
+    pub(super) fn without(offered: bool, client: &Client) -> Self {
+        let could = !client.tls_exporter.is_empty() || !client.tls_server_end_point.is_empty();
+        Self::Without { offered: offered && could }
     }
 
     /// To this client's connection.
@@ -228,7 +230,7 @@ mod tests {
     }
 
     fn unbound() -> Scram {
-        Scram::new(Binding::without(false))
+        Scram::new(Binding::without(false, &Client::default()))
     }
 
     fn bound(exporter: &[u8], end_point: &[u8]) -> Scram {
@@ -371,10 +373,13 @@ mod tests {
     #[test]
     fn rfc5802_6_flags_that_do_not_fit() {
         let start = |mut scram: Scram, flag: &str| scram.begin(Some(message(&format!("{flag},,n=john,r=abc"))));
-        let offered = || Scram::new(Binding::without(true));
+        let client = Client { tls_server_end_point: vec![1], ..Client::default() };
+        let offered = || Scram::new(Binding::without(true, &client));
+        let brought = Scram::new(Binding::without(true, &Client::default()));
         assert!(matches!(start(offered(), "n"), Step::Recall(_)), "a client that cannot bind");
         assert!(matches!(start(offered(), "y"), Step::Refuse { login, .. } if login == "john"), "the list was changed");
-        assert!(matches!(start(unbound(), "y"), Step::Recall(_)), "there was nothing to bind to");
+        assert!(matches!(start(brought, "y"), Step::Recall(_)), "there was nothing to bind to");
+        assert!(matches!(start(unbound(), "y"), Step::Recall(_)), "we cannot bind");
         for (scram, flag) in [
             (offered(), "p=tls-exporter"),
             (unbound(), "p=tls-exporter"),

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use staffetta_config::Config;
 use staffetta_policy::relay::Finding;
-use staffetta_proto::auth::v1::{CheckSenderRequest, LookupDomainRequest, LookupRecipientRequest};
+use staffetta_proto::auth::v1::{CheckSenderRequest, CheckSenderResponse, LookupDomainRequest, LookupRecipientRequest};
+use staffetta_queue::Revocations;
 use staffetta_transport::tls::RpcFiles;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
@@ -36,14 +37,16 @@ pub(crate) struct Auth {
     pool: Arc<Pool>,
     turns: Arc<Turns>,
     calls: Arc<Rpc>,
+    repeated: Arc<Repeated>,
 }
 
 impl Auth {
     /// Reads the certificates of `[rpc]`; connects later, in the background.
-    pub(crate) fn new(config: &Config) -> Result<Self, TargetError> {
+    pub(crate) fn new(config: &Config, revocations: Revocations) -> Result<Self, TargetError> {
         let tls = RpcFiles::new(&config.rpc)?.map(ClientTls::load).transpose()?;
         let pool = Pool::new(Target::parse(&config.frontend.auth)?, tls)?;
-        Ok(Self { pool: Arc::new(pool), turns: Arc::default(), calls: Arc::new(Rpc::new()) })
+        let repeated = Arc::new(Repeated::new(rand::random(), revocations));
+        Ok(Self { pool: Arc::new(pool), turns: Arc::default(), calls: Arc::new(Rpc::new()), repeated })
     }
 
     /// Keeps the pool in order until `shutdown`.
@@ -61,14 +64,29 @@ impl Auth {
         self.pool.mechanisms()
     }
 
+    /// What need not be asked.
+    pub(crate) fn repeated(&self) -> &Repeated {
+        &self.repeated
+    }
+
     /// May `login` send as `sender`?
     pub(crate) async fn owns_sender(&self, login: &str, sender: &str) -> Finding {
+        if self.repeated.owns(login, sender) {
+            return Finding::Yes;
+        }
+        let since = self.repeated.version();
         let message = CheckSenderRequest { login: login.to_owned(), sender: sender.to_owned() };
         let call = self.pool.call(|mut client| {
             let request = timed(message.clone());
             async move { client.check_sender(request).await }
         });
-        self.answer("CheckSender", call, |response| response.owned).await
+        let note = |response: CheckSenderResponse| {
+            if response.owned {
+                self.repeated.note_sender(login, sender, since, Duration::from_millis(response.good_for));
+            }
+            response.owned
+        };
+        self.answer("CheckSender", call, note).await
     }
 
     /// Does anybody own `sender`? A service that does not say so yet knows of nobody.

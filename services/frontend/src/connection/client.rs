@@ -27,6 +27,7 @@ impl Dialog<'_> {
         }
         self.peer = peer;
         self.stand_anew();
+        self.brought = true;
         self.unlimit();
         self.memory = Memory::default();
         self.exchange = None;

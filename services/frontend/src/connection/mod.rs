@@ -57,6 +57,8 @@ struct Dialog<'a> {
     tls: Option<Box<Tls>>,
     /// What the handshake has shown beside.
     evidence: Option<Box<Evidence>>,
+    /// By XCLIENT: the other end of the connection is not the client's.
+    brought: bool,
     memory: Memory,
     /// An authentication that waits for the client.
     exchange: Option<Box<Exchange>>,
@@ -156,6 +158,7 @@ impl<'a> Dialog<'a> {
             local,
             tls: None,
             evidence: None,
+            brought: false,
             memory: Memory::default(),
             exchange: None,
             attempt: None,

@@ -9,6 +9,7 @@ use staffetta_smtp::server::{Answer, SaslStep, Settings};
 use super::Dialog;
 use super::refused::{LoginFailure, Refused, login_refused};
 use crate::auth::{Admitted, Carried, Progress, Who};
+use crate::evidence::binds;
 use crate::failures::{Guess, Spent};
 
 impl Dialog<'_> {
@@ -20,7 +21,7 @@ impl Dialog<'_> {
             self.begin_login().await;
         }
         let sealed = self.sealed(&step);
-        if let Some(admitted) = sealed.as_ref().and_then(|sealed| shared.repeated.find(sealed)) {
+        if let Some(admitted) = sealed.as_ref().and_then(|sealed| auth.repeated().login(sealed)) {
             self.exchange = None;
             shared.metrics.repeated.increment(1);
             return self.admit(admitted);
@@ -44,7 +45,7 @@ impl Dialog<'_> {
             self.settle(guess, &progress).await;
         }
         if let (Some(sealed), Progress::Success(admitted)) = (sealed, &progress) {
-            shared.repeated.note(sealed, admitted, self.standing.since);
+            auth.repeated().note_login(sealed, admitted, self.standing.since);
         }
         self.conclude(progress)
     }
@@ -58,7 +59,7 @@ impl Dialog<'_> {
             SaslStep::Response(response) => self.exchange.as_ref()?.shown(response)?,
             SaslStep::Start { .. } | SaslStep::Cancel => return None,
         };
-        Some(self.door.shared.repeated.seal(self.peer.address.ip(), self.session.is_encrypted(), shown))
+        Some(self.door.shared.auth.repeated().seal(self.peer.address.ip(), self.session.is_encrypted(), shown))
     }
 
     /// Credentials are only looked at with a token: neither the client nor those who claim to be this login have been wrong
@@ -143,9 +144,14 @@ impl Dialog<'_> {
 
     /// Nothing holds that was said of a login before.
     pub(super) fn unlimit(&mut self) {
-        if self.limits.take().is_some() {
-            self.session.adopt(self.door.settings());
+        self.limits = None;
+        let mut settings = self.door.settings();
+        // The other end of the channel is who brought the client: no login is bound by it.
+        if self.brought && settings.mechanisms.iter().any(|name| binds(name)) {
+            let mechanisms = settings.mechanisms.iter().filter(|name| !binds(name)).cloned().collect();
+            settings = Arc::new(Settings { mechanisms, ..Settings::clone(&settings) });
         }
+        self.session.adopt(settings);
     }
 
     fn who(&self) -> Who {

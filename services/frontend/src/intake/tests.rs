@@ -56,7 +56,8 @@ impl House {
         let queue = Queue::open((&config).into(), stop.clone()).unwrap();
         queue.ready(PATIENCE).await.unwrap();
         let revocations = Revocations::follow(&(&config).into(), stop.clone()).unwrap();
-        let (auth, resolver) = (Auth::new(&config).unwrap(), setup::resolver(&config).unwrap());
+        let auth = Auth::new(&config, revocations.clone()).unwrap();
+        let resolver = setup::resolver(&config).unwrap();
         let conduct = setup::conduct(&config, &queue);
         let intake = setup::intake(&config, queue.clone(), auth, resolver, revocations, conduct).unwrap();
         Self { redis, queue, intake, _dns: dns, _stop: stop.drop_guard(), _folder: folder }

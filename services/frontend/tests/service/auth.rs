@@ -151,7 +151,8 @@ impl AuthService for Users {
     ) -> Result<Response<CheckSenderResponse>, Status> {
         let request = request.into_inner();
         let known = request.sender.ends_with("@example.org");
-        Ok(Response::new(CheckSenderResponse { owned: request.login == request.sender, known }))
+        let good_for = good_for(&request.login);
+        Ok(Response::new(CheckSenderResponse { owned: request.login == request.sender, known, good_for }))
     }
 
     async fn lookup_domain(
@@ -201,8 +202,11 @@ fn success(login: &str) -> Step {
         size: Some(2000),
     };
     let limits = (login == LISA.0).then_some(limits);
-    let good_for = if login == MARY.0 { 300_000 } else { 0 };
-    Step::Success(Success { login: login.to_owned(), limits, good_for, ..Success::default() })
+    Step::Success(Success { login: login.to_owned(), limits, good_for: good_for(login), ..Success::default() })
+}
+
+fn good_for(login: &str) -> u64 {
+    if login == MARY.0 { 300_000 } else { 0 }
 }
 
 fn failure(reason: Reason, login: &str) -> Step {

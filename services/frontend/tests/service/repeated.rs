@@ -10,6 +10,8 @@ use crate::{AUTH, WRONG};
 
 const MARY_LOGS_IN: &str = "AUTH PLAIN AG1hcnlAZXhhbXBsZS5vcmcAc3VucmlzZQ==";
 const WRONG_MARY: &str = "AUTH PLAIN AG1hcnlAZXhhbXBsZS5vcmcAc3Vuc2V0";
+const OWN: (&str, &str) = ("MAIL FROM:<mary@example.org>", "250 ");
+const TO_LISA: (&str, &str) = ("RCPT TO:<lisa@example.com>", "250 ");
 const AWAY: &str = "454 4.7.0 ";
 
 const LIMITS: &str = "trusted_networks = []\nauth_failures_per_client = \"3/1h\"\nreverse_dns = false";
@@ -31,6 +33,8 @@ async fn credentials_that_were_right_need_no_question_and_all_others_do() {
     says(&world, "127.0.0.1", AUTH, "235 2.7.0 ").await;
     says(&world, "127.0.0.1", MARY_LOGS_IN, "235 2.7.0 ").await;
     says_in_steps(&world, "235 2.7.0 ").await;
+    let mut client = Client::encrypted_from("127.0.0.1", world.submission, &world.ca).await;
+    client.expect(&[(MARY_LOGS_IN, "235 "), OWN, TO_LISA]).await;
     world.auth_service.0.cancel();
     for (source, command, reply) in [
         ("127.0.0.1", MARY_LOGS_IN, "235 2.7.0 "),
@@ -43,10 +47,10 @@ async fn credentials_that_were_right_need_no_question_and_all_others_do() {
     }
     says_in_steps(&world, "235 2.7.0 ").await;
 
-    // What it is worth is the same.
+    // What it is worth is the same; other senders than before are asked about.
     let mut client = Client::encrypted_from("127.0.0.1", world.submission, &world.ca).await;
-    client.expect(&[(MARY_LOGS_IN, "235 "), ("AUTH PLAIN", "503 "), ("MAIL FROM:<mary@example.org>", "250 ")]).await;
-    client.expect(&[("RCPT TO:<lisa@example.com>", "451 ")]).await;
+    client.expect(&[(MARY_LOGS_IN, "235 "), ("AUTH PLAIN", "503 "), OWN, TO_LISA, ("RSET", "250 ")]).await;
+    client.expect(&[("MAIL FROM:<john@example.org>", "250 "), ("RCPT TO:<lisa@example.com>", "451 ")]).await;
 }
 
 #[tokio::test]
@@ -62,7 +66,7 @@ async fn a_client_that_has_no_guess_left_may_come_again_with_what_was_right() {
 }
 
 #[tokio::test]
-async fn what_was_revoked_is_asked_about_again_and_who_is_blocked_stays_out() {
+async fn what_was_revoked_is_asked_about_again_and_so_is_everything_while_nobody_can_tell() {
     let mut world = World::start(LIMITS).await;
     says(&world, "127.0.0.1", MARY_LOGS_IN, "235 2.7.0 ").await;
     world.auth_service.0.cancel();

@@ -1,8 +1,8 @@
 //! XCLIENT: a proxy or a filter says for whom it comes.
 
-use crate::AUTH;
 use crate::client::{Client, MESSAGE};
 use crate::world::World;
+use crate::{AUTH, offered};
 
 /// We are the proxy; 192.0.2.0/24 is a network that only XCLIENT can name.
 const PROXY: &str = "xclient_from = [\"127.0.0.1/32\"]\ntrusted_networks = [\"192.0.2.0/24\"]\n\
@@ -102,4 +102,16 @@ async fn nothing_of_the_session_before_is_left() {
         .await;
     let mut relay = proxied("ADDR=203.0.113.7", &world).await;
     relay.expect(&[("MAIL FROM:<a@b.test>", "250 "), ("RCPT TO:<b@example.com>", "554 5.7.1 ")]).await;
+}
+
+/// The channel ends at the proxy.
+#[tokio::test]
+async fn no_login_is_bound_to_a_channel_that_is_not_the_clients() {
+    let mut world = World::start(PROXY).await;
+    world.replace_auth(&["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN"]).await;
+    let mut client = offered(&world, "SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN").await;
+    client.expect(&[("XCLIENT ADDR=203.0.113.7", "220 mail.test ")]).await;
+    let ehlo = client.say("EHLO client.test").await;
+    assert!(ehlo.contains("AUTH SCRAM-SHA-256 PLAIN\r\n"), "{ehlo}");
+    client.expect(&[("AUTH SCRAM-SHA-256-PLUS", "504 5.5.4 ")]).await;
 }
