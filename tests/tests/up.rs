@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use staffetta_testkit::child::Running;
 use staffetta_tests::{SOON, eventually, program};
 
@@ -149,9 +149,30 @@ async fn an_empty_cluster_comes_up_and_stops_when_told() -> anyhow::Result<()> {
     let said = until_ready(&log).await?;
     let (code, users) = staffetta(&data, &["user", "list"], "")?;
     ensure!(code == Some(0) && users.is_empty(), "{users}");
+
+    // Redis is killed: it comes back with its data.
+    let redis = redis_pid(&said)?;
+    let created = summary(&data)?;
+    kill_process(Pid::from_raw(redis.cast_signed()).context("no pid")?, Signal::KILL)?;
+    eventually(SOON, || async {
+        let said = std::fs::read_to_string(&log)?;
+        ensure!(said.contains("redis-server was started again, with its data") && said.contains("signal: 9"), "{said}");
+        ensure!(summary(&data)? == created);
+        Ok(())
+    })
+    .await?;
+    let said = std::fs::read_to_string(&log)?;
+    let revived = said.rsplit(" pid=").next().and_then(|rest| rest.split_whitespace().next()).context("no pid")?;
     cluster.signal(Signal::INT)?;
     ensure!(cluster.wait(SOON)? == Some(0), "{}", std::fs::read_to_string(&log)?);
-    until_gone(redis_pid(&said)?).await
+    until_gone(revived.parse()?).await
+}
+
+/// What is queued, and since when there is a queue.
+fn summary(data: &Path) -> anyhow::Result<String> {
+    let (code, said) = staffetta(data, &["queue", "summary"], "")?;
+    ensure!(code == Some(0) && said.contains("since"), "{said}");
+    Ok(said)
 }
 
 fn tools(data: &Path) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use staffetta_queue::Queue;
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver, SetupError};
 use staffetta_transport::tls::Clients;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::dkim::unpublished;
@@ -27,11 +28,12 @@ pub(super) async fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
         complain(&format!("warning: {warning}"));
     }
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
-    let (redis, sql, tokens, dns, (), ()) = tokio::join!(
+    let (redis, sql, tokens, dns, (), (), ()) = tokio::join!(
         try_if(examined.is_sound("redis"), try_redis(config)),
         try_if(examined.is_sound("auth"), try_accounts(config)),
         try_if(examined.is_sound("auth"), try_tokens(config)),
         try_if(examined.is_sound("dns"), try_dns(config)),
+        warn_of_redis(config, examined.is_sound("redis")),
         warn_of_keys(config, examined.is_sound("dns")),
         warn_of_accounts(config, examined.is_sound("auth")),
     );
@@ -66,7 +68,7 @@ async fn try_redis(config: &Config) -> Option<Finding> {
 /// Dovecot's socket, if the accounts are there; the database, its tables, and the operator's queries.
 async fn try_accounts(config: &Config) -> Option<Finding> {
     const DOVECOT: &str = "auth.dovecot.socket";
-    let (key, error) = match tokio::time::timeout(2 * PATIENCE, staffetta_auth::check(&config.auth)).await {
+    let (key, error) = match timeout(2 * PATIENCE, staffetta_auth::check(&config.auth)).await {
         Ok(outcome) => outcome.err().map(|problem| (problem.key, problem.problem))?,
         Err(_) => match config.auth.backend {
             Backend::Sql => ("auth.sql.url", "the database does not answer".to_owned()),
@@ -94,7 +96,7 @@ async fn try_tokens(config: &Config) -> Option<Finding> {
 /// Any answer will do, also that the name does not exist.
 async fn try_dns(config: &Config) -> Option<Finding> {
     let error = match Resolver::new(&DnsSettings::from(&config.dns)) {
-        Ok(resolver) => match tokio::time::timeout(PATIENCE, resolver.mail_domain(&config.hostname)).await {
+        Ok(resolver) => match timeout(PATIENCE, resolver.mail_domain(&config.hostname)).await {
             Ok(answer) => answer.err()?.to_string(),
             Err(_) => "no server answers".to_owned(),
         },
@@ -106,12 +108,24 @@ async fn try_dns(config: &Config) -> Option<Finding> {
     Some(Finding::new("dns.servers", error, "reachable DNS servers, such as \"127.0.0.1:53\""))
 }
 
+/// What a server should be told before it is full. One that does not answer is named by [`try_redis`].
+async fn warn_of_redis(config: &Config, sound: bool) {
+    if !sound {
+        return;
+    }
+    if let Ok(Ok(lines)) =
+        timeout(PATIENCE, staffetta_queue::advice(&config.into(), config.frontend.size_limit.0)).await
+    {
+        lines.iter().for_each(|line| complain(&format!("warning: redis.url: {line}")));
+    }
+}
+
 /// A DKIM key that the DNS does not have is no mistake of the file; its record may be on its way.
 async fn warn_of_keys(config: &Config, sound: bool) {
     if !sound || config.delivery.dkim.is_empty() {
         return;
     }
-    match tokio::time::timeout(PATIENCE, unpublished(config)).await {
+    match timeout(PATIENCE, unpublished(config)).await {
         Ok(lines) => lines.iter().for_each(|line| complain(&format!("warning: delivery.dkim: {line}"))),
         Err(_) => complain("warning: delivery.dkim: the records cannot be looked up in time"),
     }
@@ -122,7 +136,7 @@ async fn warn_of_accounts(config: &Config, sound: bool) {
     if !sound || config.auth.backend != Backend::Sql {
         return;
     }
-    match tokio::time::timeout(2 * PATIENCE, staffetta_auth::warnings(&config.auth)).await {
+    match timeout(2 * PATIENCE, staffetta_auth::warnings(&config.auth)).await {
         Ok(lines) => lines.iter().for_each(|line| complain(&format!("warning: {line}"))),
         Err(_) => complain("warning: auth.sql: the accounts cannot be counted in time"),
     }

@@ -21,6 +21,8 @@ use crate::Durability;
 
 /// Oldest server that has what the scripts use.
 const MIN_VERSION: (u32, u32) = (7, 0);
+/// So many of the largest messages should have room.
+const ENOUGH: u64 = 10;
 /// What a server may use that tells neither its limit nor the memory of its machine.
 const UNKNOWN_MACHINE: u64 = 1 << 30;
 
@@ -36,7 +38,9 @@ impl ServerFacts {
     /// The commands whose replies [`ServerFacts::read`] takes.
     pub(crate) fn ask(pipeline: &mut redis::Pipeline) {
         pipeline.cmd("INFO").arg(&["server", "persistence", "memory", "replication"]);
-        pipeline.cmd("CONFIG").arg("GET").arg(&["appendfsync", "no-appendfsync-on-rewrite"]);
+        let names =
+            ["appendfsync", "no-appendfsync-on-rewrite", "auto-aof-rewrite-percentage", "min-replicas-to-write"];
+        pipeline.cmd("CONFIG").arg("GET").arg(&names);
     }
 
     /// From the replies to [`ServerFacts::ask`].
@@ -117,6 +121,45 @@ pub(crate) fn problems(facts: &ServerFacts, durability: Durability, replicas: u3
         problems.push(format!("{good} replicas are connected, {replicas} are needed: check the replicas"));
     }
     problems
+}
+
+/// What does not forbid it, and will be regretted; each text tells what to do. `largest`: octets of a message; `ratio`:
+/// the share of its memory up to which new mail is taken.
+pub(crate) fn advice(facts: &ServerFacts, durability: Durability, largest: u64, ratio: f64) -> Vec<String> {
+    let memory = facts.memory();
+    let mut advice = Vec::new();
+    if memory.limit == 0 {
+        advice.push(
+            "maxmemory is 0: it takes mail until its machine has no memory left, and ends; set `maxmemory` to two thirds of \
+             that memory"
+                .to_owned(),
+        );
+    } else if memory.machine > 0 && memory.limit / 4 > memory.machine / 5 {
+        advice.push(format!(
+            "maxmemory is {} of the {} octets of its machine: a rewrite of its file needs room beside it; set two thirds",
+            memory.limit, memory.machine
+        ));
+    } else if memory.mark(ratio) / ENOUGH < largest {
+        let least = largest.saturating_mul(ENOUGH);
+        advice.push(format!(
+            "maxmemory is {}: a few messages of {largest} octets fill it; set {least} at least",
+            memory.limit
+        ));
+    }
+    if facts.info("aof_last_bgrewrite_status") == "err" {
+        advice.push("the last rewrite of its append-only file failed: check its disk and memory".to_owned());
+    }
+    if matches!(durability, Durability::Fsync | Durability::Replicated)
+        && facts.config("auto-aof-rewrite-percentage") == Some("0")
+    {
+        let cure = "set `auto-aof-rewrite-percentage 200`";
+        advice.push(format!("auto-aof-rewrite-percentage is 0: its append-only file grows for ever; {cure}"));
+    }
+    if durability == Durability::Replicated && facts.config("min-replicas-to-write") == Some("0") {
+        let cure = "set `min-replicas-to-write 1`";
+        advice.push(format!("min-replicas-to-write is 0: a primary that is cut off goes on writing; {cure}"));
+    }
+    advice
 }
 
 /// A primary, of our time, that is not loading.
@@ -337,6 +380,34 @@ mod tests {
         ] {
             assert_eq!((memory.mark(0.85), memory.is_full(0.85)), (mark, full), "{memory:?}");
         }
+    }
+
+    #[test]
+    fn what_will_be_regretted_is_said_and_a_good_server_gets_no_advice() {
+        let with = |info: &[(&str, &str)], config: &[(&str, &str)]| {
+            let mut facts = good();
+            let own = |pairs: &[(&str, &str)]| {
+                pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>()
+            };
+            facts.info.extend(own(&[("maxmemory", "2000000"), ("total_system_memory", "3000000")]));
+            facts.info.extend(own(info));
+            facts.config.as_mut().unwrap().extend(own(config));
+            advice(&facts, Durability::Replicated, 100_000, 0.85)
+        };
+        assert_eq!(with(&[("total_system_memory", "0")], &[("min-replicas-to-write", "1")]), Vec::<String>::new());
+        for (info, config, said) in [
+            (&[("maxmemory", "0")][..], &[][..], "set `maxmemory` to two thirds"),
+            (&[("maxmemory", "2500000")], &[], "needs room beside it"),
+            (&[("maxmemory", "1000000")], &[], "set 1000000 at least"),
+            (&[("aof_last_bgrewrite_status", "err")], &[], "check its disk and memory"),
+            (&[], &[("auto-aof-rewrite-percentage", "0")], "set `auto-aof-rewrite-percentage 200`"),
+            (&[], &[("min-replicas-to-write", "0")], "set `min-replicas-to-write 1`"),
+        ] {
+            let found = with(info, config);
+            assert!(found.len() == 1 && found[0].contains(said), "{said}: {found:?}");
+        }
+        let forbidden = ServerFacts { config: None, ..good() };
+        assert_eq!(advice(&forbidden, Durability::Managed, 1, 0.85).len(), 1, "nothing is made up of what is not told");
     }
 
     #[test]

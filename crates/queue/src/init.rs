@@ -1,10 +1,14 @@
-//! To make a queue on purpose, or to let one go on that has lost something: for operators' commands.
+//! To make a queue on purpose, or to let one go on that has lost something, and what to set before: for operators' commands.
 
 use std::sync::Arc;
+
+use redis::{Pipeline, Value};
 
 use crate::address::Address;
 use crate::clock::{Clock, wall};
 use crate::connection::{self, RESPONSE_TIMEOUT};
+use crate::gate::{self, ServerFacts};
+use crate::live::Live;
 use crate::partition::Partition;
 use crate::server_check::{Marked, ServerCheck};
 use crate::{Error, Settings};
@@ -26,9 +30,7 @@ pub enum Beginning {
 /// # Errors
 /// Redis is away or not fit, has the queue of another cluster, or something is lost that is not accepted to be.
 pub async fn begin(settings: &Settings, accept_loss: bool) -> Result<Beginning, Error> {
-    settings.check()?;
-    let address = Address::parse(&settings.url)?;
-    let live = connection::open(&address, RESPONSE_TIMEOUT).await.map_err(Error::Unavailable)?;
+    let live = connect(settings).await?;
     let partitions: Arc<[Partition]> = (0..settings.partitions).map(Partition::new).collect();
     let settings = Arc::new(Settings { create: true, ..settings.clone() });
     let mut check = ServerCheck::new(settings, partitions, Arc::new(Clock::new(wall())));
@@ -40,4 +42,27 @@ pub async fn begin(settings: &Settings, accept_loss: bool) -> Result<Beginning, 
         Marked::Further => Beginning::Extended,
         Marked::New => Beginning::New,
     })
+}
+
+/// What its operator should set in the server, beyond what services insist on: one line each. `largest`: octets of the largest
+/// message.
+///
+/// # Errors
+/// Redis is away.
+pub async fn advice(settings: &Settings, largest: u64) -> Result<Vec<String>, Error> {
+    let live = connect(settings).await?;
+    let mut pipeline = Pipeline::new();
+    ServerFacts::ask(&mut pipeline);
+    let mut answers = live.send(&pipeline).await?.into_iter();
+    let info = answers.next().unwrap_or(Ok(Value::Nil))?;
+    // CONFIG may be forbidden.
+    let config = answers.next().and_then(Result::ok).unwrap_or(Value::Nil);
+    let facts = ServerFacts::read(&info, &config);
+    Ok(gate::advice(&facts, settings.durability, largest, settings.max_memory_ratio))
+}
+
+async fn connect(settings: &Settings) -> Result<Live, Error> {
+    settings.check()?;
+    let address = Address::parse(&settings.url)?;
+    connection::open(&address, RESPONSE_TIMEOUT).await.map_err(Error::Unavailable)
 }

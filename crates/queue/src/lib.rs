@@ -63,7 +63,7 @@ pub use error::{EnqueueError, Error};
 pub use guess::{Guesses, Permit, Taken, Usage};
 pub use headcount::{Headcount, Heads};
 pub use incoming::Incoming;
-pub use init::{Beginning, begin};
+pub use init::{Beginning, advice, begin};
 pub use job::{Job, Lease, Offer, Settled, Settlement};
 pub use ledger::{Charge, Payer};
 pub use limit::{Granted, Limiter};

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -103,6 +104,16 @@ impl LocalServer {
         self.wait_ready()
     }
 
+    /// Starts the server again if it has ended by itself, and says how it ended. Does not wait until it answers.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn revive(&mut self) -> io::Result<Option<String>> {
+        let Some(end) = self.ended()? else { return Ok(None) };
+        self.child = spawn(&self.program, &self.dir, &self.socket, &self.options)?;
+        Ok(Some(end))
+    }
+
     /// Ends the server in an orderly way (SIGTERM) and waits until it is gone.
     ///
     /// # Errors
@@ -122,15 +133,20 @@ impl LocalServer {
             if answers(&self.socket) {
                 return Ok(());
             }
-            if let Some(status) = self.child.try_wait()? {
-                let text = format!("{} ended with {status}: {}", self.program.display(), self.last_words());
-                return Err(io::Error::other(text));
+            if let Some(end) = self.ended()? {
+                return Err(io::Error::other(end));
             }
             if Instant::now() >= end {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the Redis server does not answer"));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// How it ended, if it has.
+    fn ended(&mut self) -> io::Result<Option<String>> {
+        let status = self.child.try_wait()?;
+        Ok(status.map(|status| format!("{} ended with {status}: {}", self.program.display(), self.last_words())))
     }
 
     /// The end of the log, which says why a server did not start.
@@ -160,7 +176,8 @@ fn spawn(program: &Path, dir: &Path, socket: &Path, options: &Options) -> io::Re
     };
     command.args(arguments(dir, socket, options));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir(dir);
-    command.spawn()
+    // Ctrl-C is for us: services that drain still need it.
+    command.process_group(0).spawn()
 }
 
 fn arguments(dir: &Path, socket: &Path, options: &Options) -> Vec<OsString> {

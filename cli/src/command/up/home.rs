@@ -24,6 +24,11 @@ use crate::terminal::say;
 
 /// How long the redis-server of a crashed predecessor may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(10);
+/// How often it is looked whether redis-server runs; so many times in a row it is started again, if it does not run for so
+/// long between them.
+const LOOK: Duration = Duration::from_millis(200);
+const REVIVALS: u32 = 5;
+const CALM: Duration = Duration::from_secs(60);
 /// The part of the machine's memory that Redis may use, one in so many; and its least, for a queue that is of any use.
 const REDIS_SHARE: usize = 4;
 const LEAST_REDIS: usize = 256 << 20;
@@ -113,6 +118,28 @@ impl Home {
     /// Where the demo's sink listens.
     pub(super) fn sink_address(&self) -> SocketAddr {
         self.ports.address(2526)
+    }
+
+    /// Looks after Redis: when it ends, by whatever hand, it is started again with its data. Resolves when that is of no use.
+    pub(super) async fn keep_redis(&mut self) -> anyhow::Error {
+        let mut last = Instant::now();
+        let mut in_a_row = 0;
+        loop {
+            sleep(LOOK).await;
+            let end = match self.redis.revive() {
+                Ok(None) => continue,
+                Ok(Some(end)) => end,
+                Err(error) => {
+                    return anyhow::Error::new(error).context("redis-server ended and cannot be started again");
+                }
+            };
+            in_a_row = if last.elapsed() > CALM { 1 } else { in_a_row + 1 };
+            last = Instant::now();
+            if in_a_row > REVIVALS {
+                return anyhow::anyhow!("redis-server ends again and again: {end}");
+            }
+            tracing::warn!(pid = self.redis.pid(), end, "redis-server was started again, with its data");
+        }
     }
 
     /// Stops Redis after everything else.

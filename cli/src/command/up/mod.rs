@@ -39,11 +39,11 @@ async fn with_config(path: &Path, stop: &CancellationToken) -> anyhow::Result<()
     let config = Arc::new(Config::load(path)?);
     let _telemetry = launch::start_telemetry(&config, "staffetta")?;
     let cluster = Cluster::start(config, stop.child_token());
-    cluster.run(stop).await
+    cluster.run(stop, std::future::pending()).await
 }
 
 async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<()> {
-    let home = Home::open(&arguments.data, Ports::new(arguments.port_offset)?, arguments.demo).await?;
+    let mut home = Home::open(&arguments.data, Ports::new(arguments.port_offset)?, arguments.demo).await?;
     let config = Arc::new(Config::load(&home.config_file())?);
     home.begin_queue(&config).await?;
     let _telemetry = launch::start_telemetry(&config, "staffetta")?;
@@ -59,7 +59,10 @@ async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<(
         begun = begin(&home, &config, demo) => begun,
     };
     let outcome = match begun {
-        Ok(()) => cluster.run(stop).await,
+        Ok(()) => {
+            let kept = home.keep_redis();
+            cluster.run(stop, kept).await
+        }
         Err(error) => {
             cluster.drain().await;
             Err(error)
@@ -110,10 +113,15 @@ impl Cluster {
         }
     }
 
-    /// Runs until `stop` or until a service fails; then drains the others.
-    async fn run(mut self, stop: &CancellationToken) -> anyhow::Result<()> {
+    /// Runs until `stop`, or until a service fails or what they stand on; then drains the others.
+    async fn run(
+        mut self,
+        stop: &CancellationToken,
+        ground: impl Future<Output = anyhow::Error>,
+    ) -> anyhow::Result<()> {
         let failed = tokio::select! {
             failed = self.failed() => Some(failed),
+            failed = ground => Some(failed),
             () = stop.cancelled() => None,
         };
         self.drain().await;
