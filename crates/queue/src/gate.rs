@@ -249,6 +249,16 @@ pub(crate) struct Expected<'a> {
 /// How an operator says that what is lost is lost.
 const ACCEPT: &str = "Restore its data or, if it is lost, say so with `staffetta queue init --accept-loss`";
 
+/// Whose queue is it? `named`: as the registry says.
+pub(crate) fn is_ours(named: Option<&str>, name: &str) -> Result<(), String> {
+    match named.filter(|other| *other != name) {
+        None => Ok(()),
+        Some(other) => Err(format!(
+            "the queue in this Redis is that of \"{other}\", and redis.name is \"{name}\": check the URL and the database number"
+        )),
+    }
+}
+
 /// Judges the identity keys. `marks`: the id in each partition.
 pub(crate) fn identity(
     registered: Option<Registered<'_>>,
@@ -256,11 +266,7 @@ pub(crate) fn identity(
     expected: Expected<'_>,
 ) -> Result<Identity, String> {
     let Expected { name, seen, create, accept_loss } = expected;
-    if let Some(other) = registered.and_then(|registered| registered.name).filter(|other| *other != name) {
-        return Err(format!(
-            "the queue in this Redis is that of \"{other}\", and redis.name is \"{name}\": check the URL and the database number"
-        ));
-    }
+    is_ours(registered.and_then(|registered| registered.name), name)?;
     let is_seen = |seen: &str| registered.is_some_and(|now| now.id == seen || now.after_loss);
     if !accept_loss && seen.is_some_and(|seen| !is_seen(seen)) {
         return Err(format!("this is not the data that was here before: Redis was emptied or replaced. {ACCEPT}"));

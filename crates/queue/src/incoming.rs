@@ -22,6 +22,7 @@ use crate::format::{BodyRef, SAYS_PREFIX};
 use crate::ledger::Charge;
 use crate::node::may_enqueue;
 use crate::record::{Content, Encoded};
+use crate::script;
 use crate::shared::Shared;
 use crate::value;
 use crate::{Accept, EnqueueError};
@@ -276,15 +277,28 @@ impl Drop for Keeper {
 impl Shared {
     /// Stores a piece of a body for two minutes; with the message, for as long as that lives.
     pub(crate) async fn store_chunk(&self, id: QueueId, index: u32, chunk: &[u8]) -> Result<(), Fault> {
+        let key = self.partition(id.partition()).chunk(id, index);
+        let set = || {
+            let mut command = redis::Cmd::with_capacity(5, chunk.len() + 128);
+            command.arg("SET").arg(&key).arg(chunk).arg("PX").arg(self.life());
+            command
+        };
+        self.store(id, set).await
+    }
+
+    /// The same for a report, which is small and takes something out of the queue: also where memory is short.
+    pub(crate) async fn store_report(&self, id: QueueId, index: u32, chunk: &[u8]) -> Result<(), Fault> {
+        let key = self.partition(id.partition()).chunk(id, index);
+        self.store(id, || script::Store { chunk: &key, octets: chunk.into(), life: self.life().into() }.call()).await
+    }
+
+    async fn store(&self, id: QueueId, set: impl Fn() -> redis::Cmd) -> Result<(), Fault> {
         let late = |_| Fault::Unknown("no turn for a chunk in time".to_owned());
         let _turn = tokio::time::timeout(TURN, TURNS.acquire()).await.map_err(late)?;
-        let key = self.partition(id.partition()).chunk(id, index);
         let bodies = &self.node(id.partition()).bodies;
         let mut tries = 0;
         loop {
-            let mut command = redis::Cmd::with_capacity(5, chunk.len() + 128);
-            command.arg("SET").arg(&key).arg(chunk).arg("PX").arg(self.life());
-            match bodies.ask(command).await {
+            match bodies.ask(set()).await {
                 Ok(_) => return Ok(()),
                 // Setting it again does no harm.
                 Err(Fault::Unknown(_)) if tries < 3 => {

@@ -37,6 +37,8 @@ pub struct Job {
     pub attempts: u32,
     /// True once a delay notice was sent for this job.
     pub delay_noticed: bool,
+    /// A worker has let it go before without an end: whoever attempts it says so first ([`crate::Queue::begin`]).
+    pub is_suspect: bool,
     /// Header octets that go in front of a body in chunks; empty with an inline body, which has them already.
     pub prefix: Bytes,
     /// The body.

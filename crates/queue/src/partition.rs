@@ -31,6 +31,8 @@ pub(crate) struct Partition {
     pub(crate) lease: String,
     /// Held and poisoned jobs by the time at which they are looked at again: the end of their life (ZSET).
     pub(crate) held: String,
+    /// Jobs that were taken back from a worker, and those leases of theirs whose attempt has begun, by when (ZSET).
+    pub(crate) suspects: String,
     /// All messages, in the order of arrival (ZSET, every score 0).
     pub(crate) ids: String,
     /// Destination queue to the end of its back-off (HASH).
@@ -54,6 +56,7 @@ impl Partition {
             due: key("due"),
             lease: key("lease"),
             held: key("held"),
+            suspects: key("sus"),
             ids: key("ids"),
             back_off: key("qf"),
             extra: key("n"),

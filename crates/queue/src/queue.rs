@@ -7,8 +7,10 @@ use bytes::Bytes;
 use redis::Cmd;
 use staffetta_mail::QueueId;
 use staffetta_policy::conduct::Ladder;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Fault;
 use crate::guess;
 use crate::op::note;
 use crate::partition::REGISTRY;
@@ -20,7 +22,9 @@ use crate::{
     Settlement, UnixMillis, Verifications,
 };
 
-/// How often [`Queue::ready`] looks.
+/// How long a chunk is asked for while Redis is away, if a lease is not shorter.
+const CHUNK_PATIENCE: Duration = Duration::from_secs(20);
+/// How often [`Queue::ready`] looks, and the shortest pause between two questions for a chunk.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The queue. Cheap to clone; all clones share connections.
@@ -49,7 +53,7 @@ impl Queue {
     /// # Errors
     /// The reason why it is down.
     pub async fn ready(&self, timeout: Duration) -> Result<(), Error> {
-        let end = tokio::time::Instant::now() + timeout;
+        let end = Instant::now() + timeout;
         loop {
             let admins = self.shared.nodes().iter().map(|node| node.admin.trouble());
             let health = match admins.min_by_key(Option::is_some).flatten() {
@@ -58,7 +62,7 @@ impl Queue {
             };
             match health {
                 Health::Ready | Health::Full => return Ok(()),
-                Health::Down(reason) if tokio::time::Instant::now() >= end => {
+                Health::Down(reason) if Instant::now() >= end => {
                     return Err(Error::Unavailable(reason.to_string()));
                 }
                 Health::Down(_) => tokio::time::sleep(LOOK).await,
@@ -112,15 +116,29 @@ impl Queue {
         self.shared.park(partition, destination, rest).await
     }
 
-    /// One chunk of a body, `0..count`.
+    /// One chunk of a body, `0..count`. Asked for again while Redis is away, for some seconds: a transaction whose content
+    /// has begun is not given up for the time that a Redis takes to start.
     ///
     /// # Errors
-    /// Redis is away, or the chunk is not there.
+    /// Redis stays away, or the chunk is not there.
     pub async fn chunk(&self, id: QueueId, index: u32) -> Result<Bytes, Error> {
-        let mut command = Cmd::new();
-        command.arg("GET").arg(self.shared.partition(id.partition()).chunk(id, index));
-        let chunk = value::into_bytes(self.shared.node(id.partition()).bodies.ask(command).await?);
-        chunk.ok_or_else(|| Error::Damaged(id, format!("chunk {index} is missing")))
+        let key = self.shared.partition(id.partition()).chunk(id, index);
+        let bodies = &self.shared.node(id.partition()).bodies;
+        let end = Instant::now() + CHUNK_PATIENCE.min(self.shared.settings.lease / 2);
+        let answer = loop {
+            let mut command = Cmd::new();
+            command.arg("GET").arg(&key);
+            match bodies.ask(command).await {
+                Ok(answer) => break answer,
+                Err(fault @ (Fault::Refused(_) | Fault::Unknown(_))) if Instant::now() + LOOK < end => {
+                    tracing::debug!(%id, index, %fault, "a chunk is asked for again");
+                    tokio::time::sleep(LOOK).await;
+                    let _ = tokio::time::timeout_at(end, bodies.wait()).await;
+                }
+                Err(fault) => return Err(fault.into()),
+            }
+        };
+        value::into_bytes(answer).ok_or_else(|| Error::Damaged(id, format!("chunk {index} is missing")))
     }
 
     /// The first octets of a message: all of it, or enough for its header section. Of content that is not there any more
@@ -148,6 +166,15 @@ impl Queue {
         self.shared.renew(leases).await
     }
 
+    /// An attempt of a job that is [`Job::is_suspect`] begins: if this worker goes silent now, the job may be why. False: the
+    /// lease is not ours.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn begin(&self, lease: &Lease) -> Result<bool, Error> {
+        self.shared.begin(lease).await
+    }
+
     /// Ends an attempt. Retries by itself while Redis is away, for at most the lease.
     ///
     /// # Errors
@@ -156,7 +183,7 @@ impl Queue {
         self.shared.settle(lease, settlement).await
     }
 
-    /// Takes expired leases back; poison (too many reclaims) goes to held. Lets held jobs go whose message's life is over.
+    /// Takes expired leases back; poison (it went silent in five attempts) goes to held. Lets held jobs go whose message's life is over.
     /// Returns how many. Deletes what is left of messages that are over, too.
     ///
     /// # Errors

@@ -69,7 +69,7 @@ scripts! {
     }
     /// Leases jobs.
     Claim(" flags=allow-oom", "common_now.lua", "claim.lua") {
-        keys: waiting due lease back_off; key_groups: ;
+        keys: waiting due lease back_off suspects; key_groups: ;
         args: destination token limit term repeated; arg_groups: ;
     }
     /// Extends leases.
@@ -90,8 +90,13 @@ scripts! {
     }
     /// Takes expired leases back.
     Reclaim(" flags=allow-oom", "common_now.lua", "reclaim.lua") {
-        keys: lease due held; key_groups: states waiting;
-        args: ; arg_groups: members jobs destinations;
+        keys: lease due held suspects; key_groups: states waiting;
+        args: term; arg_groups: members jobs destinations;
+    }
+    /// Says that an attempt begins.
+    Suspect(" flags=allow-oom", "common_now.lua", "suspect.lua") {
+        keys: lease suspects; key_groups: ;
+        args: member; arg_groups: ;
     }
     /// Deletes a message.
     Abort(" flags=allow-oom", "common_now.lua", "common_bury.lua", "common_discard.lua", "common_note.lua", "abort.lua") {
@@ -107,6 +112,16 @@ scripts! {
     Flush(" flags=allow-oom", "common_now.lua", "flush.lua") {
         keys: waiting due back_off; key_groups: ;
         args: destination limit; arg_groups: jobs;
+    }
+    /// Stores a chunk of a report, also where new mail would be refused.
+    Store(" flags=allow-oom", "store.lua") {
+        keys: chunk; key_groups: ;
+        args: octets life; arg_groups: ;
+    }
+    /// Notes what an operator has done.
+    Note(" flags=allow-oom", "common_note.lua", "note.lua") {
+        keys: acts; key_groups: ;
+        args: ended act; arg_groups: ;
     }
     /// Takes tokens of a limit.
     Rate(" flags=allow-oom", "common_now.lua", "rate.lua") {

@@ -173,9 +173,11 @@ impl ServerCheck {
         if self.accept_loss {
             pipeline.cmd("HSET").arg(REGISTRY).arg("after_loss").arg(self.clock.now());
         }
-        pipeline.cmd("HSETNX").arg(REGISTRY).arg("name").arg(&self.settings.name);
         pipeline.cmd("HSET").arg(REGISTRY).arg("partitions").arg(self.partitions.len()).arg("id").arg(&id);
-        self.expect(live, &pipeline).await?;
+        pipeline.cmd("HSETNX").arg(REGISTRY).arg("name").arg(&self.settings.name);
+        pipeline.cmd("HGET").arg(REGISTRY).arg("name");
+        let name = self.expect(live, &pipeline).await?.pop().and_then(|value| gate::text(&value));
+        gate::is_ours(name.as_deref(), &self.settings.name)?;
         tracing::debug!(id, partitions = self.partitions.len(), "the queue is marked");
         Ok((id, if new && was_first { Marked::New } else { Marked::Further }))
     }

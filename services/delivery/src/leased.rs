@@ -24,6 +24,8 @@ pub(crate) struct Leased {
     pub(crate) held: Arc<Held>,
     /// When it was claimed, by the clock of Redis.
     claimed: UnixMillis,
+    /// Workers that had it before went silent.
+    pub(crate) is_suspect: bool,
     pub(crate) message: Arc<Message>,
     /// Header octets in front of a body in chunks.
     pub(crate) prefix: Bytes,
@@ -54,13 +56,17 @@ impl Leased {
             jitter: rand::rng().random(),
         };
         let attempt = Attempt::new(facts, job.recipients);
+        let is_suspect = job.is_suspect;
         let claimed = job.message.arrived.saturating_add(job.age.as_millis() as u64);
         let (message, body) = match &letter {
             Some(letter) => (letter.message.clone(), letter.body.clone()),
             None => (job.message, job.body),
         };
         let seal = OnceCell::new();
-        Task { job: Self { held, claimed, message, prefix: job.prefix, body, letter, seal, _room: room }, attempt }
+        Task {
+            job: Self { held, claimed, is_suspect, message, prefix: job.prefix, body, letter, seal, _room: room },
+            attempt,
+        }
     }
 
     /// Has its message other jobs?

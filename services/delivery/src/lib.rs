@@ -50,6 +50,7 @@ use staffetta_transport::shutdown::Hangup;
 use staffetta_transport::sts::Policies;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -93,42 +94,59 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     }
     tokio::spawn(staffetta_telemetry::http::serve(http, readiness(&worker), end.clone()));
     tracing::info!(partitions = worker.queue.partitions(), "delivery worker started");
-    work(worker, parcels, &config).await;
+    let worked = work(worker, parcels, &config).await;
     tracing::info!("delivery worker stopped");
-    Ok(())
+    worked
 }
 
-/// Starts the tasks and waits for the end of the drain.
-async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) {
+/// Starts the tasks and waits for the end of the drain. An error: one of them has ended before, which is a fault of this
+/// program; another process does better.
+async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) -> anyhow::Result<()> {
     let background = CancellationToken::new();
     let _background = background.clone().drop_guard();
-    let settling = tokio::spawn(settle_all(worker.clone(), parcels, config.clone()));
-    let keeper = worker.clone();
-    let keep = background.clone();
-    tokio::spawn(async move { keeper.leases.keep(keep).await });
-    tokio::spawn(reclaim::watch(worker.clone(), background.clone()));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(settle_all(worker.clone(), parcels, config.clone()));
+    let settling = worker.settler.clone();
+    let (keeper, keep) = (worker.clone(), background.clone());
+    tasks.spawn(async move { keeper.leases.keep(keep).await });
+    tasks.spawn(reclaim::watch(worker.clone(), background.clone()));
     let (conduct, end) = (worker.conduct.clone(), background.clone());
-    tokio::spawn(async move { end.run_until_cancelled(conduct.run(false, maillog::conspicuous)).await });
-    let pollers = TaskTracker::new();
+    tasks.spawn(
+        async move { end.run_until_cancelled(conduct.run(false, maillog::conspicuous)).await.unwrap_or_default() },
+    );
+    let mut pollers = JoinSet::new();
     for partition in 0..worker.queue.partitions() {
         pollers.spawn(poller::poll(worker.clone(), partition));
     }
-    worker.stop.cancelled().await;
+    let outcome = tokio::select! {
+        biased;
+        () = worker.stop.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => Err(premature(ended)),
+        Some(ended) = pollers.join_next() => Err(premature(ended)),
+    };
+    // After a fault the others are told, too.
+    worker.stop.cancel();
     let drained = async {
-        pollers.close();
-        pollers.wait().await;
+        while pollers.join_next().await.is_some() {}
         worker.carriers.close();
         worker.carriers.wait().await;
-        worker.settler.close();
-        if let Err(error) = settling.await {
-            tracing::error!(%error, "the settling task failed");
-        }
+        settling.close();
+        background.cancel();
+        while tasks.join_next().await.is_some() {}
     };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("connections are cut; their messages are delivered by others once the leases end");
     }
     // What the last second has brought.
     worker.conduct.flush(&maillog::conspicuous).await;
+    outcome
+}
+
+fn premature(ended: Result<(), JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow::anyhow!("a task of the worker ended"),
+        Err(panic) => anyhow::Error::new(panic).context("a task of the worker panicked"),
+    }
 }
 
 async fn settle_all(worker: Arc<Worker>, parcels: Parcels, config: Config) {
@@ -148,7 +166,7 @@ async fn settle_all(worker: Arc<Worker>, parcels: Parcels, config: Config) {
         notices: worker.metrics.bounces.clone(),
         revocations: worker.revocations.clone(),
     };
-    settle::run(&office, parcels, |job| worker.leases.forget(&job.held)).await;
+    settle::run(&office, parcels, |held| worker.leases.forget(held)).await;
 }
 
 fn worker(

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use staffetta_queue::{Lease, Queue};
@@ -16,6 +16,8 @@ use crate::recent::JobName;
 
 /// What must be left of a lease before the final dot, if the lease is long enough.
 const SAFETY: Duration = Duration::from_secs(30);
+/// A job is not kept for longer: an attempt that takes so long has come to grief.
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
 /// Leases renewed in one call.
 const BATCH: usize = 500;
 /// Stands for "the lease has passed to somebody else" in [`Held::ends`].
@@ -27,6 +29,7 @@ pub(crate) struct Held {
     pub(crate) lease: Lease,
     /// Milliseconds since the start of [`Leases`] at which it ends, or [`LOST`].
     ends: AtomicU64,
+    since: Instant,
 }
 
 impl Held {
@@ -41,7 +44,8 @@ pub(crate) struct Leases {
     queue: Queue,
     start: Instant,
     term: Duration,
-    held: Mutex<HashMap<JobName, Arc<Held>>>,
+    /// Whoever works on a job holds it; when nobody does, be it by a panic, its lease is left to end.
+    held: Mutex<HashMap<JobName, Weak<Held>>>,
 }
 
 impl Leases {
@@ -51,8 +55,8 @@ impl Leases {
 
     /// Takes note of a lease that was asked for at `since`.
     pub(crate) fn hold(&self, lease: Lease, since: Instant) -> Arc<Held> {
-        let held = Arc::new(Held { lease, ends: AtomicU64::new(self.end_of(since)) });
-        self.lock().insert(held.job(), held.clone());
+        let held = Arc::new(Held { lease, ends: AtomicU64::new(self.end_of(since)), since });
+        self.lock().insert(held.job(), Arc::downgrade(&held));
         held
     }
 
@@ -60,13 +64,16 @@ impl Leases {
     pub(crate) fn forget(&self, held: &Arc<Held>) {
         let mut all = self.lock();
         // The same job may have been claimed anew in the meantime.
-        if all.get(&held.job()).is_some_and(|known| Arc::ptr_eq(known, held)) {
+        if all.get(&held.job()).is_some_and(|known| Weak::as_ptr(known) == Arc::as_ptr(held)) {
             all.remove(&held.job());
         }
     }
 
     /// True if the lease is safe for long enough to end a transaction; renews it first if need be.
     pub(crate) async fn secure(&self, held: &Held) -> bool {
+        if held.since.elapsed() > LONGEST {
+            return false;
+        }
         let needed = SAFETY.min(self.term / 4);
         if self.remaining(held) >= needed {
             return true;
@@ -89,8 +96,13 @@ impl Leases {
     /// Leases whose first quarter is over.
     fn aging(&self) -> Vec<Arc<Held>> {
         let limit = self.term * 3 / 4;
-        let held: Vec<_> = self.lock().values().cloned().collect();
-        held.into_iter().filter(|held| !self.is_lost(held) && self.remaining(held) < limit).collect()
+        let mut held = Vec::new();
+        self.lock().retain(|_, known| {
+            held.extend(known.upgrade());
+            known.strong_count() > 0
+        });
+        held.retain(|held| !self.is_lost(held) && held.since.elapsed() < LONGEST && self.remaining(held) < limit);
+        held
     }
 
     async fn renew(&self, held: &[&Held]) {
@@ -121,7 +133,63 @@ impl Leases {
         (since.saturating_duration_since(self.start) + self.term).as_millis() as u64
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobName, Arc<Held>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobName, Weak<Held>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use staffetta_config::Config;
+    use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
+    use staffetta_queue::server::LocalServer;
+    use staffetta_queue::{Accept, Destination, Origin};
+
+    use super::*;
+
+    /// A queue with two messages, both claimed.
+    async fn claimed(server: &LocalServer) -> (Queue, Vec<Lease>) {
+        let text = format!("hostname = \"a.example\"\n[redis]\nurl = \"{}\"\npartitions = 1\n", server.url());
+        let config = Config::parse(&text, "t").unwrap();
+        let queue = Queue::open((&config).into(), CancellationToken::new()).unwrap();
+        queue.ready(Duration::from_secs(20)).await.unwrap();
+        for _ in 0..2 {
+            let recipient = Recipient::new(Address::parse("lisa@x.example").unwrap());
+            let envelope = Envelope::new(ReversePath::Null, vec![recipient]);
+            let origin = Origin { listener: "t".to_owned(), client: None, helo: "t".to_owned(), login: None };
+            let accept = Accept { envelope, origin, lifetime: Duration::from_secs(60) };
+            let mut incoming = queue.receive().unwrap();
+            incoming.write(b"x").await.unwrap();
+            incoming.commit(accept, b"").await.unwrap();
+        }
+        let jobs = queue.claim(0, &Destination::new("x.example"), 10).await.unwrap();
+        (queue, jobs.into_iter().map(|job| job.lease).collect())
+    }
+
+    #[tokio::test]
+    async fn a_job_that_nobody_works_on_any_longer_is_not_renewed() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = LocalServer::start(folder.path()).unwrap();
+        let (queue, jobs) = claimed(&server).await;
+        let mut leases = Leases::new(queue, Duration::from_secs(120));
+        let since = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        leases.start = since;
+        let mut held: Vec<_> = jobs.into_iter().map(|lease| leases.hold(lease, since)).collect();
+        assert_eq!(leases.aging().len(), 2);
+        held.pop();
+        assert_eq!((leases.aging().len(), leases.lock().len()), (1, 1));
+        assert!(leases.secure(&held[0]).await);
+    }
+
+    #[tokio::test]
+    async fn no_job_is_kept_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = LocalServer::start(folder.path()).unwrap();
+        let (queue, jobs) = claimed(&server).await;
+        let leases = Leases::new(queue, Duration::from_secs(120));
+        let Some(since) = Instant::now().checked_sub(LONGEST + Duration::from_secs(1)) else { return };
+        let held: Vec<_> = jobs.into_iter().map(|lease| leases.hold(lease, since)).collect();
+        assert!(leases.aging().is_empty() && !leases.secure(&held[0]).await);
     }
 }

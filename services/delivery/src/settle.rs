@@ -3,11 +3,13 @@
 //! One task holds all settlements under way, so that those which come in together leave in one pipeline. The queue
 //! crate repeats a settlement while Redis is away, for at most the lease.
 
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::metrics::Counter;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use staffetta_dispatch::{Failed, Plan};
 use staffetta_mail::{QueueId, Status};
 use staffetta_queue::{Notice, Queue, Revocations, Settled, Settlement};
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bounce::Reporter;
 use crate::leased::{Leased, Task};
 use crate::metrics;
+use crate::renew::Held;
 
 /// Settlements taken over in one go.
 const BURST: usize = 256;
@@ -100,8 +103,9 @@ impl Settler {
     }
 }
 
-/// Settles until the settler is closed and all is settled. `forget` is told of each job that is ours no more.
-pub(crate) async fn run(office: &Office, parcels: Parcels, forget: impl Fn(&Leased)) {
+/// Settles until the settler is closed and all is settled. `forget` is told of each job that is ours no more. One that panics
+/// takes no other with it: its lease ends, and it is tried again.
+pub(crate) async fn run(office: &Office, parcels: Parcels, forget: impl Fn(&Arc<Held>)) {
     let Parcels { mut arrivals, closed } = parcels;
     let mut running = FuturesUnordered::new();
     let mut arrived = Vec::with_capacity(BURST);
@@ -109,16 +113,24 @@ pub(crate) async fn run(office: &Office, parcels: Parcels, forget: impl Fn(&Leas
         tokio::select! {
             biased;
             _ = arrivals.recv_many(&mut arrived, BURST) => {
-                running.extend(arrived.drain(..).map(|parcel| office.settle(parcel)));
+                running.extend(arrived.drain(..).map(|parcel| office.take(parcel)));
             }
-            Some(job) = running.next(), if !running.is_empty() => forget(&job),
+            Some(held) = running.next(), if !running.is_empty() => forget(&held),
             () = closed.cancelled(), if running.is_empty() => return,
         }
     }
 }
 
 impl Office {
-    async fn settle(&self, parcel: Parcel) -> Leased {
+    async fn take(&self, parcel: Parcel) -> Arc<Held> {
+        let (held, qid) = (parcel.job.held.clone(), parcel.job.message.id);
+        if AssertUnwindSafe(self.settle(parcel)).catch_unwind().await.is_err() {
+            tracing::error!(%qid, "a settlement panicked; the job is tried again when its lease has ended");
+        }
+        held
+    }
+
+    async fn settle(&self, parcel: Parcel) {
         let Parcel { job, fate } = parcel;
         let delivered = match &fate {
             Parting::Plan(plan, _) => !plan.delivered.is_empty(),
@@ -135,7 +147,6 @@ impl Office {
             Err(error) if delivered => self.duplicate(&job, &error.to_string()),
             Err(error) => tracing::warn!(qid = %job.message.id, %error, "failed to settle a job"),
         }
-        job
     }
 
     /// What to tell the queue, and what its reports are. If they cannot be made, those that they are about are tried

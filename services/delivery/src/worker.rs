@@ -77,6 +77,17 @@ pub(crate) struct Claimed {
 }
 
 impl Worker {
+    /// Says that the attempt of a suspect begins, on the side: it is in Redis long before the server has let us come to the
+    /// content.
+    pub(crate) fn begin(&self, job: &Leased) {
+        let (queue, lease) = (self.queue.clone(), job.held.lease.clone());
+        tokio::spawn(async move {
+            if let Err(error) = queue.begin(&lease).await {
+                tracing::debug!(qid = %lease.id, %error, "failed to say that an attempt begins");
+            }
+        });
+    }
+
     /// Hands work to its lane, with a new carrier if one is needed and may be had.
     pub(crate) fn carry(self: &Arc<Self>, work: &Work) {
         self.lanes.put(&self.router, work);

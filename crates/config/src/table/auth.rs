@@ -21,7 +21,7 @@ settings! {
         value backend: Backend as Choice<Backend> = "sql",
         /// How long a password that was right is taken as right again without asking the back end, so that a client
         /// with a connection for each message does not cost a password hash each time. Frontends are told for how long,
-        /// and ask nobody when the same PLAIN or LOGIN comes again from the same address. `staffetta user password` and
+        /// and ask nobody when the same PLAIN or LOGIN comes again from the same address (not with Dovecot). `staffetta user password` and
         /// `remove` end it at once, by Redis; a password that is changed in the database by other means goes on working
         /// for this long. Kept in memory under a keyed hash. `"0s"` turns it off.
         value cache_ttl: Duration as Time<0, 86400000> = "5m",

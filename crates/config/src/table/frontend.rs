@@ -49,7 +49,7 @@ settings! {
         /// Largest message. It is announced with SIZE and enforced while the message arrives.
         value size_limit: ByteSize as Size<1024, 1073741824> = "40MiB",
         /// Most recipients of one message; the next is refused with `452 4.5.3`.
-        value recipient_limit: u32 as Number<u32, 1, 100000> = "1000",
+        value recipient_limit: u32 as Number<u32, 1, 65535> = "1000",
         /// Recipients beyond `recipient_limit` that are refused without counting as errors (Postfix:
         /// `smtpd_recipient_overshoot_limit`): RFC 5321 section 4.5.3.1.10 lets a client try them.
         value recipient_overshoot_limit: u32 as Number<u32, 0, 100000> = "1000",

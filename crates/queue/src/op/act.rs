@@ -6,6 +6,7 @@ use staffetta_mail::QueueId;
 
 use crate::admin::Act;
 use crate::error::Fault;
+use crate::script;
 use crate::shared::Shared;
 use crate::value;
 use crate::{Entry, Error};
@@ -39,9 +40,9 @@ impl Shared {
 
     /// Notes what a settlement has done.
     pub(crate) async fn note_act(&self, id: QueueId, ended: bool, note: &str) -> Result<(), Fault> {
-        let mut command = Cmd::new();
-        command.arg("RPUSH").arg(&self.partition(id.partition()).acts).arg(format!("{}\n{note}", u8::from(ended)));
-        self.node(id.partition()).admin.ask(command).await.map(drop)
+        let acts = &self.partition(id.partition()).acts;
+        let call = script::Note { acts, ended: ended.into(), act: note.into() }.call();
+        self.node(id.partition()).admin.ask(call).await.map(drop)
     }
 
     /// Takes notes out of a partition; nobody else gets them.

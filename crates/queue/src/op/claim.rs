@@ -146,6 +146,7 @@ impl Shared {
             due: &keys.due,
             lease: &keys.lease,
             back_off: &keys.back_off,
+            suspects: &keys.suspects,
             destination: destination.as_str().into(),
             token: token.into(),
             limit: (limit as u64).into(),
@@ -209,7 +210,9 @@ fn assemble(
     newest: u8,
 ) -> Result<Job, ReadError> {
     let record = Record::decode(lease.id, record, newest)?;
-    let state = State::read(&state.unwrap_or_default(), newest)?;
+    let state = state.unwrap_or_default();
+    let is_suspect = state.first().is_some_and(|count| (b'1'..=b'9').contains(count));
+    let state = State::read(&state, newest)?;
     let (attempts, delay_noticed) = state.as_ref().map_or((0, false), |state| (state.attempts, state.delay_noticed));
     let facts = Facts {
         jobs: record.jobs(),
@@ -231,6 +234,7 @@ fn assemble(
         recipients,
         attempts,
         delay_noticed,
+        is_suspect,
         prefix: record.prefix,
         body: record.body,
     })

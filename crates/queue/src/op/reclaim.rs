@@ -46,6 +46,8 @@ impl Shared {
             lease: &keys.lease,
             due: &keys.due,
             held: &keys.held,
+            suspects: &keys.suspects,
+            term: self.settings.lease.into(),
             states: &states,
             waiting: &waiting,
             members: &members,
@@ -68,6 +70,15 @@ impl Shared {
             }
         }
         Ok((expired.len(), moved))
+    }
+
+    /// See [`crate::Queue::begin`].
+    pub(crate) async fn begin(&self, lease: &Lease) -> Result<bool, Error> {
+        let keys = self.partition(lease.id.partition());
+        let member = (&*lease.member).into();
+        let call = script::Suspect { lease: &keys.lease, suspects: &keys.suspects, member }.call();
+        let answer = self.node(keys.number).settles.call(call, 128).await?;
+        Ok(value::integer(&answer) == Some(1))
     }
 
     /// A first look by our own clock; the script looks again by TIME.

@@ -154,7 +154,7 @@ impl Shared {
         if size > self.settings.inline_limit {
             let mut count = 0;
             for chunk in notice.body.chunks(CHUNK) {
-                self.store_chunk(id, count, chunk).await?;
+                self.store_report(id, count, chunk).await?;
                 count += 1;
             }
             content = Content { body: BodyRef::Chunks { count, size }, ..Content::default() };

@@ -1,4 +1,5 @@
--- CLAIM: leases due jobs of one destination. The same token gets the same jobs again when it says that it repeats.
+-- CLAIM: leases due jobs of one destination; one that was taken back from a worker before is leased alone. The same token
+-- gets the same jobs again when it says that it repeats.
 -- term: of the lease, in ms. repeated: 1 or 0.
 -- Answers { TIME in ms, name of a job… }.
 limit = tonumber(limit)
@@ -17,12 +18,15 @@ if until_ and tonumber(until_) > now then
   return answer
 end
 local head = redis.call('ZRANGE', waiting, 0, limit, 'WITHSCORES')
+local wary, alone = redis.call('EXISTS', suspects) == 1, false
 local next_
 for i = 1, #head, 2 do
-  if tonumber(head[i + 1]) > now or #answer > limit then
+  local suspect = wary and redis.call('ZSCORE', suspects, head[i])
+  if tonumber(head[i + 1]) > now or #answer > limit or alone or suspect and #answer > 1 then
     next_ = head[i + 1]
     break
   end
+  alone = suspect
   answer[#answer + 1] = head[i]
   leases[#leases + 1] = now + term
   leases[#leases + 1] = head[i] .. suffix

@@ -1,7 +1,10 @@
--- RECLAIM: takes expired leases back. A job that was taken back five times in a row is poison and is held.
+-- RECLAIM: takes expired leases back. The first time a job is under suspicion, and nothing more: it may have waited behind
+-- another. From then on workers say when they begin it (SUSPECT), and each time that its attempt had begun counts, and makes
+-- it wait longer; at five it is poison and is held. term: of a lease, in ms.
 -- Answers for each: 0 (nothing to do), 1 (waits again), 2 (held), 3 (an operator wants it deleted: finish it instead).
 local ends = redis.call('ZMSCORE', lease, unpack(members))
 local now = clock()
+local rests = { 0, term / 4, term, term * 4 }
 local answer = {}
 for i, member in ipairs(members) do
   answer[i] = 0
@@ -11,15 +14,21 @@ for i, member in ipairs(members) do
     if count == 'A' then
       answer[i] = 3
     else
-      count = tonumber(count) + 1
+      count = tonumber(count)
+      local begun = redis.call('ZREM', suspects, member) == 1
+      if count == 0 or begun then count = count + 1 end
       redis.call('ZREM', lease, member)
       redis.call('SET', states[i], count .. string.sub(state, 2))
       if count >= 5 then
+        redis.call('ZREM', suspects, jobs[i])
         redis.call('ZADD', held, now, jobs[i])
         answer[i] = 2
       else
-        redis.call('ZADD', waiting[i], now, jobs[i])
-        redis.call('ZADD', due, 'LT', now, destinations[i])
+        local at = now + rests[count]
+        redis.call('ZADD', suspects, now, jobs[i])
+        redis.call('PEXPIRE', suspects, 86400000)
+        redis.call('ZADD', waiting[i], at, jobs[i])
+        redis.call('ZADD', due, 'LT', at, destinations[i])
         answer[i] = 1
       end
     end

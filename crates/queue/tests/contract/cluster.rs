@@ -91,7 +91,7 @@ async fn jobs_of_a_silent_worker_are_taken_back_and_poison_is_held_and_let_go() 
     let world = cluster_world(&[], |_| {}).await;
     let id = world.put(&["a@x.example"], LARGE).await;
     for _ in 0..5 {
-        world.claim_one("x.example").await;
+        world.attempt("x.example").await;
         expire_leases(&world);
         assert_eq!(world.queue.reclaim(id.partition()).await.unwrap(), 1);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staffetta_queue::{Destination, Place, Settled};
+use staffetta_queue::{Destination, Filter, Place, Settled};
 
 use crate::world::{World, world, world_with};
 
@@ -107,15 +107,15 @@ async fn a_job_that_kills_five_workers_is_held() {
     let world = world().await;
     let id = world.put(&["a@x.example"], b"x").await;
     for _ in 0..4 {
-        world.claim_one("x.example").await;
+        world.attempt("x.example").await;
         expire_leases(&world);
         assert_eq!(reclaim(&world).await, 1);
     }
     // An attempt that ends in order starts the count again.
-    let job = world.claim_one("x.example").await;
+    let job = world.attempt("x.example").await;
     world.defer(&job, Duration::ZERO).await;
     for _ in 0..5 {
-        assert_eq!(world.claim_one("x.example").await.attempts, 1);
+        assert_eq!(world.attempt("x.example").await.attempts, 1);
         expire_leases(&world);
         assert_eq!(reclaim(&world).await, 1);
     }
@@ -125,4 +125,51 @@ async fn a_job_that_kills_five_workers_is_held() {
     assert_eq!(world.queue.counts().await.unwrap().held, 1);
     assert_eq!(world.queue.delete(id).await.unwrap(), staffetta_queue::Deleted::Removed);
     assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+/// It waited in the worker for another's dot, or for a connection.
+#[tokio::test]
+async fn a_job_that_was_never_begun_is_not_to_blame_for_its_workers() {
+    let world = world().await;
+    world.put(&["a@x.example"], b"x").await;
+    for _ in 0..12 {
+        let job = world.claim_one("x.example").await;
+        expire_leases(&world);
+        assert_eq!(reclaim(&world).await, 1);
+        assert!(!world.queue.begin(&job.lease).await.unwrap(), "another has it");
+    }
+    assert!(world.finish(&world.claim_one("x.example").await).await.is_done());
+    assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_suspect_is_claimed_alone_and_waits_longer_each_time() {
+    let world = world_with(&[], |settings| settings.partitions = 1).await;
+    let destination = Destination::new("x.example");
+    let ids = [world.put(&["a@x.example"], b"x").await, world.put(&["a@x.example"], b"x").await];
+    assert_eq!(world.claim("x.example").await.len(), 2);
+    expire_leases(&world);
+    assert_eq!(reclaim(&world).await, 2);
+    let last = world.put(&["a@x.example"], b"x").await;
+    for id in ids {
+        let job = world.claim_one("x.example").await;
+        assert_eq!((job.lease.id, job.is_suspect), (id, true));
+        assert!(world.queue.begin(&job.lease).await.unwrap());
+        // Whoever comes next need not wait for the end of a visit.
+        assert_eq!(world.queue.offer(0, 10).await.unwrap().destinations, std::slice::from_ref(&destination));
+    }
+    let blameless = world.claim_one("x.example").await;
+    assert_eq!((blameless.lease.id, blameless.is_suspect), (last, false));
+    assert!(world.finish(&blameless).await.is_done());
+    // A lease is a minute: a quarter of it, all of it, four times.
+    for rest in [15, 60, 240] {
+        expire_leases(&world);
+        assert!(reclaim(&world).await > 0);
+        let next = world.queue.offer(0, 10).await.unwrap().next.unwrap();
+        assert!(next > Duration::from_secs(rest - 5) && next <= Duration::from_secs(rest), "{next:?}");
+        world.queue.flush(&Filter::default()).await.unwrap();
+        for job in [world.claim_one("x.example").await, world.claim_one("x.example").await] {
+            assert!(world.queue.begin(&job.lease).await.unwrap());
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use staffetta_mail::QueueId;
 use staffetta_queue::server::{LocalServer, Options};
-use staffetta_queue::{Deleted, Destination, EnqueueError, Filter, Health, Queue, Settlement};
+use staffetta_queue::{Deleted, Destination, EnqueueError, Error, Filter, Health, Queue, Settlement};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{claim, deferred, notice, put, settings, world, world_with};
@@ -127,8 +127,10 @@ async fn a_full_redis_refuses_mail_and_drains() {
         assert!(world.queue.settle(&job.lease, deferred(vec![0], Duration::ZERO)).await.unwrap().is_done());
     }
     for job in world.claim("x.example").await {
-        let settlement = Settlement::Finished { notices: vec![notice(b"sorry")] };
+        // One that is large, too: what drains the queue needs no leave.
+        let settlement = Settlement::Finished { notices: vec![notice(&[b'n'; 60_000])] };
         assert!(world.queue.settle(&job.lease, settlement).await.unwrap().is_done());
+        world.queue.note_bounced(job.lease.id, false, &["a@x.example"]).await.unwrap();
     }
     let (held, rest) = (world.claim("y.example").await, world.claim("example.org").await);
     assert_eq!((held.len(), rest.len()), (5, 5));
@@ -143,6 +145,40 @@ async fn a_full_redis_refuses_mail_and_drains() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     world.put(&["a@x.example"], b"x").await;
+}
+
+/// A transaction that is at its content goes on when Redis is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunk_is_asked_for_again_while_redis_starts() {
+    let mut world = world().await;
+    let id = world.put(&["a@x.example"], &[b'b'; 600_000]).await;
+    world.server.kill().unwrap();
+    let queue = world.queue.clone();
+    let asked = tokio::spawn(async move { queue.chunk(id, 0).await });
+    // It has been told that nobody is there.
+    while !matches!(world.queue.health(), Health::Down(_)) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!asked.is_finished());
+    world.server.restart().unwrap();
+    assert!(asked.await.unwrap().unwrap().iter().all(|octet| *octet == b'b'));
+    assert!(matches!(world.queue.chunk(id, 9).await, Err(Error::Damaged(..))), "what is not there is not waited for");
+}
+
+/// So many that no call of Lua takes them in hand at once.
+#[tokio::test]
+async fn a_message_may_have_as_many_destinations_as_recipients() {
+    let world = world().await;
+    let recipients: Vec<String> = (0..65_535).map(|n| format!("a@d{n}.example")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    world.put(&recipients, b"x").await;
+    let counts = world.queue.counts().await.unwrap();
+    assert_eq!((counts.messages, counts.ready), (1, 65_535));
+    let last = world.claim_one("d65534.example").await;
+    assert_eq!(last.recipients.len(), 1);
+    assert!(world.finish(&last).await.is_done());
+    assert_eq!(world.queue.counts().await.unwrap().ready, 65_534);
 }
 
 /// Every operation on a server in cluster mode, which refuses a script that touches two slots.

@@ -56,7 +56,7 @@ async fn what_is_held_after_its_attempt_keeps_its_state_and_leaves_no_trace_in_t
 /// Five workers claim it and die.
 async fn poison(world: &World, destination: &str) {
     for _ in 0..5 {
-        world.claim_one(destination).await;
+        world.attempt(destination).await;
         tokio::time::sleep(Duration::from_millis(110)).await;
         while reclaim(world).await == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -9,6 +9,7 @@ use staffetta_queue::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::deliver::expire_leases;
 use crate::world::{World, accept, deferred, world, world_with};
 
 const DOCUMENT: &str = include_str!("../../../../docs/stored-formats.md");
@@ -62,6 +63,10 @@ async fn busy(world: &World) {
     for partition in 0..world.queue.partitions() {
         world.queue.offer(partition, 10).await.unwrap();
     }
+    let silent = world.put(&["s@s.example"], b"x").await;
+    world.claim_one("s.example").await;
+    expire_leases(world);
+    assert_eq!(world.queue.reclaim(silent.partition()).await.unwrap(), 1);
     let mut jobs = world.claim("x.example").await;
     let (first, second) = (jobs.remove(0), jobs.remove(0));
     let mut settlement = deferred(vec![0], Duration::from_secs(60));

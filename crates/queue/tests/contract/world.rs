@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
 use staffetta_queue::server::{LocalServer, Options};
 use staffetta_queue::{
-    Accept, Destination, Durability, EnqueueError, Job, Notice, Origin, Queue, Settings, Settled, Settlement,
+    Accept, Destination, Durability, EnqueueError, Filter, Job, Notice, Origin, Queue, Settings, Settled, Settlement,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +108,16 @@ impl World {
         jobs.remove(0)
     }
 
+    /// The same, due or not, by a worker that begins it.
+    pub(crate) async fn attempt(&self, destination: &str) -> Job {
+        self.queue.flush(&Filter::default()).await.unwrap();
+        let job = self.claim_one(destination).await;
+        if job.is_suspect {
+            assert!(self.queue.begin(&job.lease).await.unwrap());
+        }
+        job
+    }
+
     pub(crate) async fn finish(&self, job: &Job) -> Settled {
         self.queue.settle(&job.lease, Settlement::Finished { notices: Vec::new() }).await.unwrap()
     }
@@ -129,6 +139,7 @@ impl World {
         keys.retain(|key| {
             !key.ends_with("}id")
                 && !key.ends_with("}op")
+                && !key.ends_with("}sus")
                 && !key.ends_with("cfg}")
                 && !key.contains("}x:")
                 && key != "{kq:cfg}readers"

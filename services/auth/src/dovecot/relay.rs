@@ -154,7 +154,8 @@ impl Asker {
             None => self.verified.verify(key, || async { judge(ask().await, name).map(Admitted::plain) }).await,
         };
         match outcome {
-            Ok(admitted) => Told::Success(admitted),
+            // For how long is not for others to know: they do not see all that Dovecot may have looked at.
+            Ok(Admitted { login, limits, .. }) => Told::Success(Admitted::new(login, limits)),
             Err(refused) => Told::Refused(Refused::clone(&refused)),
         }
     }
