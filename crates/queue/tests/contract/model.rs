@@ -265,7 +265,7 @@ impl Run<'_> {
             let model = self.model.job(name.0, name.1).unwrap();
             prop_assert_eq!((job.attempts, job.is_suspect), (model.attempts, model.reclaims > 0));
             // Some workers die before they begin.
-            if job.is_suspect && limit % 3 > 0 {
+            if job.is_suspect && !limit.is_multiple_of(3) {
                 model.begun = true;
                 prop_assert!(self.queue.begin(&job.lease).await.unwrap());
             }

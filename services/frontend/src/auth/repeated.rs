@@ -92,7 +92,7 @@ impl Repeated {
     /// They let this login in; `since` is [`Revocations::version`] of before that was asked.
     pub(crate) fn note_login(&self, credentials: Sealed, admitted: &Admitted, since: u64) {
         let Admitted { login, limits, good_for } = admitted;
-        note(&self.logins, credentials, login, limits.clone(), since, *good_for);
+        note(&self.logins, credentials, login, *limits, since, *good_for);
     }
 
     /// Is the sender the login's own, without a question?
