@@ -110,6 +110,20 @@ async fn a_message_to_two_domains_goes_to_the_mail_hosts_of_each() -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_mx_record_may_have_an_address_in_the_place_of_a_name() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (server, inbox) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
+    world.dns.mx("one.test", 10, &server.ip().to_string()).mx("two.test", 10, "192.0.2.1");
+    let settings = format!("port = {}\nblocked_networks = [\"192.0.2.0/24\"]", server.port());
+    let worker = world.worker(&settings, &home(&inbox))?;
+    world.send("john@home.test", &["a@one.test", "b@two.test"], BODY).await?;
+    assert_eq!(server.received(1).await?[0].recipients, ["a@one.test"]);
+    let report = report(&world, &inbox).await?;
+    assert!(report.contains("b@two.test") && report.contains("must not be used"), "{report}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deferred_recipient_is_tried_again_and_a_delivered_one_is_not() -> anyhow::Result<()> {
     let world = World::start().await?;
     let replies = vec![("RCPT TO:<b@", "450 4.2.0 busy")];
