@@ -1,4 +1,4 @@
--- CLAIM: leases due jobs of one destination; one that was taken back from a worker before is leased alone. The same token
+-- CLAIM: leases due jobs of one destination; one that went silent in an attempt is leased alone. The same token
 -- gets the same jobs again when it says that it repeats.
 -- term: of the lease, in ms. repeated: 1 or 0.
 -- Answers { TIME in ms, name of a job… }.

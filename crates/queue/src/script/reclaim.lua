@@ -1,6 +1,6 @@
 -- RECLAIM: takes expired leases back. The first time a job is under suspicion, and nothing more: it may have waited behind
--- another. From then on workers say when they begin it (SUSPECT), and each time that its attempt had begun counts, and makes
--- it wait longer; at five it is poison and is held. term: of a lease, in ms.
+-- another. From then on workers say when they begin it (SUSPECT), and each time that its attempt had begun counts: it is
+-- claimed alone and waits longer; at five it is poison and is held. term: of a lease, in ms.
 -- Answers for each: 0 (nothing to do), 1 (waits again), 2 (held), 3 (an operator wants it deleted: finish it instead).
 local ends = redis.call('ZMSCORE', lease, unpack(members))
 local now = clock()
@@ -25,8 +25,10 @@ for i, member in ipairs(members) do
         answer[i] = 2
       else
         local at = now + rests[count]
-        redis.call('ZADD', suspects, now, jobs[i])
-        redis.call('PEXPIRE', suspects, 86400000)
+        if count > 1 then
+          redis.call('ZADD', suspects, now, jobs[i])
+          redis.call('PEXPIRE', suspects, 86400000)
+        end
         redis.call('ZADD', waiting[i], at, jobs[i])
         redis.call('ZADD', due, 'LT', at, destinations[i])
         answer[i] = 1

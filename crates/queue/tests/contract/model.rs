@@ -110,7 +110,7 @@ struct ModelJob {
     place: Place,
     attempts: u32,
     reclaims: u32,
-    /// It was taken back once: it is claimed alone.
+    /// It went silent in an attempt: it is claimed alone.
     suspect: bool,
     begun: bool,
     doomed: bool,
@@ -359,7 +359,7 @@ impl Run<'_> {
                     continue;
                 }
                 job.reclaims += u32::from(job.reclaims == 0 || job.begun);
-                (job.suspect, job.begun) = (true, false);
+                (job.suspect, job.begun) = (job.suspect || job.reclaims > 1, false);
                 // Not before some seconds are over, and so not in this hour.
                 let rests = u64::from(job.reclaims > 1);
                 job.place = if job.reclaims >= 5 { Place::Held } else { Place::Waiting(hour + rests) };
