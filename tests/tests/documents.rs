@@ -34,7 +34,8 @@ fn configurations_in_documents_and_manifests_are_read() -> anyhow::Result<()> {
     let secret = folder.path().join("secret");
     fs::write(&secret, "postgres://mail:secret@db.example.org/mail\n")?;
     let mut seen = 0;
-    for page in ["README.md", "docs/operations.md", "deploy/k8s/base/staffetta.toml"] {
+    let manifests = ["deploy/k8s/base/staffetta.toml", "deploy/k8s/overlays/prod/staffetta.toml"];
+    for page in ["README.md", "docs/operations.md"].into_iter().chain(manifests) {
         let text = read(page)?;
         let configurations = if page.ends_with(".md") { blocks(&text) } else { vec![text.as_str()] };
         for configuration in configurations.into_iter().filter(|block| !block.contains("[[rule]]")) {
@@ -42,7 +43,7 @@ fn configurations_in_documents_and_manifests_are_read() -> anyhow::Result<()> {
             seen += 1;
         }
     }
-    ensure!(seen >= 3, "only {seen} configurations were found");
+    ensure!(seen >= 4, "only {seen} configurations were found");
     Ok(())
 }
 
