@@ -1,0 +1,118 @@
+"""What is measured, what rules and dashboards ask for, and what the runbook says of it.
+
+    alarms.py TREE OUT
+
+Compares the rules of deploy/k8s/components/monitoring and the dashboards of deploy/grafana with the metrics that the
+program declares, and with the table of alarms in docs/operations.md. Writes OUT/rules.yaml and OUT/rules.test.yaml for
+promtool. Prints what is wrong, a line each; exit code 1 if there is something.
+"""
+
+import json
+import pathlib
+import re
+import shutil
+import sys
+
+import yaml
+
+NAME = re.compile(r"staffetta_[a-z0-9_]+")
+# Prometheus makes these of a histogram.
+SERIES = re.compile(r"_(bucket|sum|count)$")
+# By whoever scrapes, and by Prometheus.
+FOREIGN_LABELS = {"namespace", "instance", "job", "pod", "alertname", "alertstate"}
+
+
+class Program:
+    """What its source declares."""
+
+    def __init__(self, tree):
+        source = [
+            path.read_text()
+            for folder in ("crates", "services", "cli")
+            for path in sorted((tree / folder).rglob("*.rs"))
+            if "tests" not in path.parts and path.name != "tests.rs"
+        ]
+        text = "\n".join(source)
+        self.metrics = set(re.findall(r'"(staffetta_[a-z0-9_]+)"', text))
+        self.labels = set(re.findall(r'"(\w+)" =>', text)) | set(re.findall(r'\("(\w+)", &', text))
+        self.words = set(re.findall(r'"([\w.-]+)"', text))
+        manifests = (tree / "crates").glob("*/Cargo.toml"), (tree / "services").glob("*/Cargo.toml")
+        self.crates = {f"staffetta_{path.parent.name}" for group in manifests for path in group}
+
+    def metric(self, name):
+        return name in self.metrics or SERIES.sub("", name) in self.metrics
+
+
+def expression(program, where, text):
+    """What an expression names and the program does not have."""
+    for name in NAME.findall(text):
+        if not program.metric(name):
+            yield f"{where} asks for {name}, which is no metric"
+    for label, _, values in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', text):
+        if label in FOREIGN_LABELS:
+            continue
+        if label not in program.labels:
+            yield f"{where} asks for the label {label}, which no metric has"
+        for value in values.split("|"):
+            if "$" not in value and ".*" not in value and value not in program.words:
+                yield f"{where} asks for {label}={value}, which is no value"
+
+
+def table(page):
+    """The alarms of the runbook: name to expression and time."""
+    rows = re.findall(r'^\| <a id="(\w+)"></a>`(\w+)` \| `([^`]+)`(?: for (\w+))? \|', page, re.M)
+    return {name: (text.replace("\\|", "|"), time or None) for anchor, name, text, time in rows if anchor == name}
+
+
+def compare(rules, page):
+    documented = table(page)
+    for name in sorted({rule["alert"] for rule in rules} ^ set(documented)):
+        yield f"the alarm {name} is in the rules or in docs/operations.md, not in both"
+    for rule in rules:
+        name = rule["alert"]
+        if documented.get(name) not in (None, (rule["expr"], rule.get("for"))):
+            yield f"the alarm {name} has another expression in docs/operations.md"
+        if not rule["annotations"]["runbook_url"].endswith(f"/docs/operations.md#{name}"):
+            yield f"the alarm {name} names another place of the runbook"
+
+
+def anchors(page):
+    """Links within the runbook that lead nowhere."""
+    headings = re.findall(r"^#+ (.+)$", page, re.M)
+    there = set(re.findall(r'<a id="([^"]+)"', page))
+    there |= {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    for anchor in re.findall(r"\]\(#([^)]+)\)", page):
+        if anchor not in there:
+            yield f"docs/operations.md links to #{anchor}, which is not there"
+
+
+def dashboards(tree):
+    """Every expression: where, text."""
+    for path in sorted((tree / "deploy/grafana").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel.get("targets") or []:
+                yield f"{path.name}, {panel['title']},", target["expr"]
+
+
+def main():
+    tree, out = (pathlib.Path(one) for one in sys.argv[1:])
+    program = Program(tree)
+    folder = tree / "deploy/k8s/components/monitoring"
+    spec = yaml.safe_load((folder / "rules.yaml").read_text())["spec"]
+    (out / "rules.yaml").write_text(yaml.safe_dump(spec))
+    shutil.copy(folder / "rules.test.yaml", out)
+    rules = [rule for group in spec["groups"] for rule in group["rules"]]
+    problems = [one for rule in rules for one in expression(program, f"the alarm {rule['alert']}", rule["expr"])]
+    problems += [one for where, text in dashboards(tree) for one in expression(program, where, text)]
+    page = (tree / "docs/operations.md").read_text()
+    problems += [*compare(rules, page), *anchors(page)]
+    for path in [tree / "README.md", *sorted((tree / "docs").glob("*.md"))]:
+        for name in NAME.findall(path.read_text()):
+            if not program.metric(name) and name not in program.crates:
+                problems.append(f"{path.name} names {name}, which is no metric")
+    print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()
