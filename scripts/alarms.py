@@ -94,6 +94,17 @@ def dashboards(tree):
                 yield f"{path.name}, {panel['title']},", target["expr"]
 
 
+def keys(tree):
+    """Keys of the configuration that a page names, with their table, and that are none."""
+    reference = (tree / "docs/configuration.md").read_text()
+    known = set(re.findall(r"^#+ `\[*([\w.]+)", reference, re.M)) | set(re.findall(r"^- A secret; its file: `([\w.]+)`", reference, re.M))
+    for page in ("from-postfix.md", "redis.md"):
+        named = re.findall(r"`((?:frontend|delivery|auth|redis|tls|dns|log)\.\w[\w.]*)(?: = [^`]*)?`", (tree / "docs" / page).read_text())
+        for key in named:
+            if key not in known and not key.endswith(".md"):
+                yield f"{page} names {key}, which is no key"
+
+
 def main():
     tree, out = (pathlib.Path(one) for one in sys.argv[1:])
     program = Program(tree)
@@ -105,7 +116,7 @@ def main():
     problems = [one for rule in rules for one in expression(program, f"the alarm {rule['alert']}", rule["expr"])]
     problems += [one for where, text in dashboards(tree) for one in expression(program, where, text)]
     page = (tree / "docs/operations.md").read_text()
-    problems += [*compare(rules, page), *anchors(page)]
+    problems += [*compare(rules, page), *anchors(page), *keys(tree)]
     for path in [tree / "README.md", *sorted((tree / "docs").glob("*.md"))]:
         for name in NAME.findall(path.read_text()):
             if not program.metric(name) and name not in program.crates:
