@@ -3,8 +3,8 @@
     alarms.py TREE OUT
 
 Compares the rules of deploy/k8s/components/monitoring and the dashboards of deploy/grafana with the metrics that the
-program declares, and with the table of alarms in docs/operations.md. Writes OUT/rules.yaml and OUT/rules.test.yaml for
-promtool. Prints what is wrong, a line each; exit code 1 if there is something.
+program declares, and with the table of alarms in docs/operations.md. Writes OUT/rules.yaml, OUT/rules.test.yaml and, with
+what the dashboards ask for, OUT/dashboards.yaml for promtool. Prints what is wrong, a line each; exit code 1 if there is something.
 """
 
 import json
@@ -15,11 +15,11 @@ import sys
 
 import yaml
 
-NAME = re.compile(r"staffetta_[a-z0-9_]+")
+NAME = re.compile(r"\b(?:staffetta|process)_[a-z0-9_]+")
 # Prometheus makes these of a histogram.
 SERIES = re.compile(r"_(bucket|sum|count)$")
 # By whoever scrapes, and by Prometheus.
-FOREIGN_LABELS = {"namespace", "instance", "job", "pod", "alertname", "alertstate"}
+FOREIGN_LABELS = {"namespace", "instance", "job", "pod", "alertname", "alertstate", "le"}
 
 
 class Program:
@@ -33,7 +33,7 @@ class Program:
             if "tests" not in path.parts and path.name != "tests.rs"
         ]
         text = "\n".join(source)
-        self.metrics = set(re.findall(r'"(staffetta_[a-z0-9_]+)"', text))
+        self.metrics = set(re.findall(r'"((?:staffetta|process)_[a-z0-9_]+)"', text))
         self.labels = set(re.findall(r'"(\w+)" =>', text)) | set(re.findall(r'\("(\w+)", &', text))
         self.words = set(re.findall(r'"([\w.-]+)"', text))
         manifests = (tree / "crates").glob("*/Cargo.toml"), (tree / "services").glob("*/Cargo.toml")
@@ -48,6 +48,9 @@ def expression(program, where, text):
     for name in NAME.findall(text):
         if not program.metric(name):
             yield f"{where} asks for {name}, which is no metric"
+    for group in re.findall(r"\b(?:by|on|group_left) \(([\w, ]+)\)", text):
+        for label in set(re.split(r",\s*", group)) - program.labels - FOREIGN_LABELS:
+            yield f"{where} asks for the label {label}, which no metric has"
     for label, _, values in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', text):
         if label in FOREIGN_LABELS:
             continue
@@ -105,6 +108,15 @@ def keys(tree):
                 yield f"{page} names {key}, which is no key"
 
 
+def as_rules(panels):
+    """Expressions of dashboards in a form that promtool reads."""
+    fill = {"$__rate_interval": "5m", "$namespace": ".*"}
+    for number, (_, text) in enumerate(panels):
+        for variable, value in fill.items():
+            text = text.replace(variable, value)
+        yield {"record": f"panel:{number}", "expr": text}
+
+
 def main():
     tree, out = (pathlib.Path(one) for one in sys.argv[1:])
     program = Program(tree)
@@ -112,9 +124,11 @@ def main():
     spec = yaml.safe_load((folder / "rules.yaml").read_text())["spec"]
     (out / "rules.yaml").write_text(yaml.safe_dump(spec))
     shutil.copy(folder / "rules.test.yaml", out)
+    panels = list(dashboards(tree))
+    (out / "dashboards.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": list(as_rules(panels))}]}))
     rules = [rule for group in spec["groups"] for rule in group["rules"]]
     problems = [one for rule in rules for one in expression(program, f"the alarm {rule['alert']}", rule["expr"])]
-    problems += [one for where, text in dashboards(tree) for one in expression(program, where, text)]
+    problems += [one for where, text in panels for one in expression(program, where, text)]
     page = (tree / "docs/operations.md").read_text()
     problems += [*compare(rules, page), *anchors(page), *keys(tree)]
     for path in [tree / "README.md", *sorted((tree / "docs").glob("*.md"))]:
