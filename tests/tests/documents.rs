@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use staffetta_config::Config;
+use staffetta_tests::program;
 
 fn root() -> PathBuf {
     PathBuf::from("..")
@@ -72,6 +74,25 @@ fn the_cluster_listens_where_its_manifests_say() -> anyhow::Result<()> {
         ensure!(address.ip().is_unspecified() && address.port() >= 1024, "{name} would listen on {address}");
         let declared = format!("- name: {name}\n              containerPort: {}\n", address.port());
         ensure!(manifest.contains(&declared), "no manifest declares {name} on port {}", address.port());
+    }
+    Ok(())
+}
+
+/// Before auth starts, its pod in the overlay of the quick start makes the accounts; again, when it is started again.
+#[test]
+fn the_command_of_the_quick_start_makes_its_accounts() -> anyhow::Result<()> {
+    let manifest = read("deploy/k8s/overlays/dev/accounts-on-disk.yaml")?;
+    let (_, command) = manifest.split_once("command: [/usr/local/bin/staffetta, ").context("it runs nothing")?;
+    let (arguments, _) = command.split_once(']').context("the command has no end")?;
+    let folder = tempfile::tempdir()?;
+    let (url, accounts) = (folder.path().join("url"), folder.path().join("users.db"));
+    fs::write(&url, format!("sqlite://{}\n", accounts.display()))?;
+    for _ in 0..2 {
+        let mut run = Command::new(program("staffetta")?);
+        run.args(arguments.split(", ")).arg("--config").arg(root().join("deploy/k8s/base/staffetta.toml"));
+        let output = run.env("STAFFETTA__AUTH__SQL__URL_FILE", &url).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        ensure!(accounts.exists(), "`staffetta {arguments}` makes no accounts");
     }
     Ok(())
 }
