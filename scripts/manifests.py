@@ -25,6 +25,9 @@ TABLES = {
     "staffetta-auth": ["redis", "rpc", "auth"],
     "staffetta-delivery": ["redis", "delivery", "dns"],
 }
+# Who has to reach whom, at which port, through the network policies.
+WAYS = [("frontend", "auth", "grpc")] + [(who, "redis", "redis") for who in ("frontend", "auth", "delivery", "queue-init")]
+COMPONENT = "app.kubernetes.io/component"
 UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
@@ -224,6 +227,25 @@ class Manifests:
                 if "podSelector" in peer:
                     self.reached(who, peer["podSelector"], rule.get("ports") or [], "port")
 
+    def ways(self):
+        """Since all else is denied, each way is opened at both ends."""
+        for source, target, port in WAYS:
+            ends = [[pod for pod in self.pods if pod.labels.get(COMPONENT) == name] for name in (source, target)]
+            for one, other in ((one, other) for one in ends[0] for other in ends[1]):
+                if not self.opened("egress", "to", one, other, port):
+                    self.say("no NetworkPolicy lets", source, "out to", target)
+                if not self.opened("ingress", "from", other, one, port):
+                    self.say("no NetworkPolicy lets", source, "in to", target)
+
+    def opened(self, direction, peers, pod, other, port):
+        for policy in self.kind("NetworkPolicy").values():
+            for rule in policy["spec"].get(direction) or [] if matches(policy["spec"]["podSelector"], pod.labels) else []:
+                selectors = [peer["podSelector"] for peer in rule.get(peers) or [] if "podSelector" in peer]
+                is_named = any(one["port"] == port for one in rule.get("ports") or [])
+                if is_named and any(matches(one, other.labels) for one in selectors):
+                    return True
+        return False
+
     def probes(self):
         """Paths are those that the program serves; ports are declared."""
         served = set(re.findall(r'route\("(/\w+)"', (self.tree / "crates/telemetry/src/http.rs").read_text()))
@@ -344,7 +366,7 @@ def main():
         manifests = Manifests(tree, path)
         manifests.images(options.get("image"))
         manifests.mounts(secrets)
-        for check in ("commands", "ports", "probes", "scaling", "restricted", "redis"):
+        for check in ("commands", "ports", "ways", "probes", "scaling", "restricted", "redis"):
             getattr(manifests, check)()
         if "asked" in options:
             asked(manifests, pathlib.Path(options["asked"]))
