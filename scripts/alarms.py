@@ -100,10 +100,11 @@ def dashboards(tree):
 def keys(tree):
     """Keys of the configuration that a page names, with their table, and that are none."""
     reference = (tree / "docs/configuration.md").read_text()
-    known = set(re.findall(r"^#+ `\[*([\w.]+)", reference, re.M)) | set(re.findall(r"^- A secret; its file: `([\w.]+)`", reference, re.M))
+    known = set(re.findall(r"^#+ `\[*([\w.]+)", reference, re.M))
+    known |= set(re.findall(r"^- A secret; its file: `([\w.]+)`", reference, re.M))
     for page in ("from-postfix.md", "redis.md"):
-        named = re.findall(r"`((?:frontend|delivery|auth|redis|tls|dns|log)\.\w[\w.]*)(?: = [^`]*)?`", (tree / "docs" / page).read_text())
-        for key in named:
+        text = (tree / "docs" / page).read_text()
+        for key in re.findall(r"`((?:frontend|delivery|auth|redis|tls|dns|log)\.\w[\w.]*)(?: = [^`]*)?`", text):
             if key not in known and not key.endswith(".md"):
                 yield f"{page} names {key}, which is no key"
 
