@@ -114,6 +114,7 @@ impl World {
                 ("delivery.lease", "\"5s\"".into()),
                 ("delivery.blocked_networks", "[]".into()),
                 ("frontend.trusted_networks", "[\"127.0.0.9/32\"]".into()),
+                ("auth.drain_delay", "\"0s\"".into()),
                 ("frontend.drain_delay", "\"0s\"".into()),
             ],
             tables: String::new(),
@@ -258,7 +259,7 @@ impl World {
         Ok(())
     }
 
-    /// Waits until `/readyz` says yes.
+    /// Waits until `/readyz` says yes, and that nothing is missing.
     ///
     /// # Errors
     /// With the reason and the service's log.
@@ -511,7 +512,7 @@ delivery.port = {mx}
 async fn until_ready(address: SocketAddr) -> anyhow::Result<()> {
     eventually(SOON, || async move {
         match get(address, "/readyz").await? {
-            (200, _) => Ok(()),
+            (200, body) if body == "ok\n" => Ok(()),
             (code, body) => bail!("{code} {body}"),
         }
     })

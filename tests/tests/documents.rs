@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use staffetta_config::Config;
@@ -93,6 +94,31 @@ fn the_command_of_the_quick_start_makes_its_accounts() -> anyhow::Result<()> {
         let output = run.env("STAFFETTA__AUTH__SQL__URL_FILE", &url).output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         ensure!(accounts.exists(), "`staffetta {arguments}` makes no accounts");
+    }
+    Ok(())
+}
+
+/// A pod is not killed before its own longest stop is over. Some seconds are for the rest: settling, the last log lines.
+#[test]
+fn pods_have_the_time_that_their_drains_may_take() -> anyhow::Result<()> {
+    const REST: Duration = Duration::from_secs(5);
+    let config = Config::parse(&read("deploy/k8s/base/staffetta.toml")?, "staffetta.toml")?;
+    let (frontend, auth) = (config.frontend.drain_delay, config.auth.drain_delay);
+    let longest = [
+        ("frontend", frontend + staffetta_frontend::HARD_STOP),
+        ("auth", auth + staffetta_auth::DRAIN),
+        ("delivery", config.delivery.drain_limit),
+    ];
+    let page = read("docs/operations.md")?;
+    for (service, stop) in longest {
+        let manifest = read(&format!("deploy/k8s/base/{service}.yaml"))?;
+        let (_, rest) = manifest.split_once("terminationGracePeriodSeconds: ").context(service)?;
+        let seconds = rest.lines().next().unwrap_or_default().trim().parse()?;
+        ensure!(
+            stop + REST <= Duration::from_secs(seconds),
+            "{service} may take {stop:?}, and is killed after {seconds} s"
+        );
+        ensure!(page.contains(&format!("{service} {seconds} s")), "the runbook does not say: {service} {seconds} s");
     }
     Ok(())
 }

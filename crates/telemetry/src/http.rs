@@ -26,6 +26,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::Readiness;
+
 /// Connections served at a time.
 const MAX_CONNECTIONS: usize = 128;
 /// How long a request may take to arrive.
@@ -33,22 +35,16 @@ const REQUEST: Duration = Duration::from_secs(2);
 /// Longest life of a connection.
 const LIFETIME: Duration = Duration::from_secs(10);
 
-type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
-
 /// Serves until `shutdown`, then finishes the requests that are under way.
 ///
-/// `ready` is asked at each `/readyz`: `Ok` gives `200 ok`, `Err` gives `503` with the reason. It must not block.
-pub async fn serve(
-    listener: TcpListener,
-    ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
-    let ready: Ready = Arc::new(ready);
+/// `readiness` is asked at each `/readyz`: `200 ok`, with what is missing if anything is, or `503` with the reason. It is
+/// asked at `/metrics`, too, so that its gauges are of that moment.
+pub async fn serve(listener: TcpListener, readiness: Readiness, shutdown: CancellationToken) -> io::Result<()> {
     let router = Router::new()
         .route("/livez", get(async || answer(StatusCode::OK, TEXT, "ok\n".to_owned())))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(async || answer(StatusCode::OK, METRICS, crate::registry::render())))
-        .with_state(ready)
+        .route("/metrics", get(metrics))
+        .with_state(Arc::new(readiness))
         .layer(map_response(async |mut response: Response| {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             response
@@ -60,11 +56,18 @@ pub async fn serve(
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-async fn readyz(State(ready): State<Ready>) -> Response {
-    match ready() {
-        Ok(()) => answer(StatusCode::OK, TEXT, "ok\n".to_owned()),
+async fn readyz(State(readiness): State<Arc<Readiness>>) -> Response {
+    match readiness.check() {
+        Ok(None) => answer(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        Ok(Some(missing)) => answer(StatusCode::OK, TEXT, format!("ok, but {missing}\n")),
         Err(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, reason + "\n"),
     }
+}
+
+async fn metrics(State(readiness): State<Arc<Readiness>>) -> Response {
+    // For its gauges.
+    let _ = readiness.check();
+    answer(StatusCode::OK, METRICS, crate::registry::render())
 }
 
 fn answer(status: StatusCode, kind: &'static str, body: String) -> Response {

@@ -12,9 +12,11 @@
 pub mod http;
 pub mod maillog;
 mod process;
+mod readiness;
 mod registry;
 mod terminal;
 
+pub use readiness::{Readiness, Standing};
 pub use terminal::printable;
 
 use std::io::{self, IsTerminal};

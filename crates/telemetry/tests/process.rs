@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use staffetta_telemetry::{LogFormat, http, init};
+use staffetta_telemetry::{LogFormat, Readiness, Standing, http, init};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -39,13 +39,20 @@ async fn the_three_pages() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (shutdown, draining) = (CancellationToken::new(), CancellationToken::new());
-    let asked = draining.clone();
-    let ready = move || if asked.is_cancelled() { Err("draining".to_owned()) } else { Ok(()) };
-    let server = tokio::spawn(http::serve(listener, ready, shutdown.clone()));
+    let away = CancellationToken::new();
+    let store = away.clone();
+    let ask = move || if store.is_cancelled() { Standing::Away("no store".to_owned()) } else { Standing::Up };
+    let readiness = Readiness::new(draining.clone()).needs("store", ask);
+    let server = tokio::spawn(http::serve(listener, readiness, shutdown.clone()));
 
     let live = fetch(address, "/livez").await;
     assert!(live.starts_with("HTTP/1.1 200 OK\r\n") && live.ends_with("\r\n\r\nok\n"), "{live}");
     assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(fetch(address, "/metrics").await.contains("\nstaffetta_dependency_up{dependency=\"store\"} 1\n"));
+    away.cancel();
+    let poor = fetch(address, "/readyz").await;
+    assert!(poor.starts_with("HTTP/1.1 200 OK\r\n") && poor.ends_with("\r\n\r\nok, but no store\n"), "{poor}");
+    assert!(fetch(address, "/metrics").await.contains("\nstaffetta_dependency_up{dependency=\"store\"} 0\n"));
     draining.cancel();
     let late = fetch(address, "/readyz").await;
     assert!(late.starts_with("HTTP/1.1 503 ") && late.ends_with("\r\n\r\ndraining\n"), "{late}");

@@ -40,7 +40,7 @@ use staffetta_config::{Auth, Backend, Config};
 use tokio_util::sync::CancellationToken;
 
 pub use self::limits::{Allowance, Limits};
-pub use self::server::Server;
+pub use self::server::{DRAIN, Server};
 pub use self::sql::{ConfigError, QueryError, UrlError};
 pub use self::survey::warnings;
 pub use self::trial::{Trial, Verdict, try_login};

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use staffetta_config::Config;
 use staffetta_proto::auth::v1::auth_service_server::AuthServiceServer;
 use staffetta_queue::Revocations;
+use staffetta_telemetry::Readiness;
 use staffetta_transport::shutdown::Hangup;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
@@ -17,7 +18,7 @@ use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::directory::Directory;
 use crate::metrics::Metrics;
-use crate::probe::{Probe, Readiness};
+use crate::probe::{Known, Probe};
 use crate::service::Service;
 use crate::tls::MutualTls;
 
@@ -33,8 +34,8 @@ const RELOAD: Duration = Duration::from_secs(10);
 /// How long a start waits for the journal of revocations. Without it the pod works, and believes less.
 const JOURNAL: Duration = Duration::from_secs(1);
 
-/// The longest drain.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long calls that are under way may take after `auth.drain_delay`.
+pub const DRAIN: Duration = Duration::from_secs(20);
 
 /// Streams of one frontend at a time.
 const MAX_STREAMS: u32 = 2048;
@@ -51,6 +52,7 @@ pub struct Server {
     /// What the back end said at the start, if it was not there.
     problem: Option<String>,
     metrics: Metrics,
+    drain_delay: Duration,
     /// Ends what goes on beside the calls.
     background: DropGuard,
 }
@@ -80,7 +82,9 @@ impl Server {
         if problem.is_none() {
             directory.look_at_accounts(&auth.sql).await;
         }
-        Ok(Self { grpc, http, tls, directory, problem, metrics, background: background.drop_guard() })
+        let background = background.drop_guard();
+        let drain_delay = auth.drain_delay;
+        Ok(Self { grpc, http, tls, directory, problem, metrics, drain_delay, background })
     }
 
     /// Where gRPC is served; of use when the configuration leaves the port to the system.
@@ -93,25 +97,26 @@ impl Server {
         self.http.local_addr()
     }
 
-    /// Serves until `shutdown`, lets calls under way finish, and closes the back end.
+    /// Serves until `shutdown` and `auth.drain_delay` longer, lets calls under way finish, and closes the back end.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { grpc, http, tls, directory, problem, metrics, background: _background } = self;
-        let readiness = Readiness::new();
+        let Self { grpc, http, tls, directory, problem, metrics, drain_delay, background: _background } = self;
+        let known = Known::new();
         let (health, health_service) = tonic_health::server::health_reporter();
-        let probe =
-            Probe { directory: Arc::clone(&directory), readiness: readiness.clone(), health, metrics: metrics.clone() };
+        let probe = Probe { directory: Arc::clone(&directory), known: known.clone(), health, metrics: metrics.clone() };
 
         // The HTTP port outlives the drain: it tells that we are not ready.
         let drained = CancellationToken::new();
-        let http = tokio::spawn(staffetta_telemetry::http::serve(http, move || readiness.check(), drained.clone()));
+        let readiness = Readiness::new(shutdown.clone()).needs("accounts", move || known.standing());
+        let http = tokio::spawn(staffetta_telemetry::http::serve(http, readiness, drained.clone()));
         let probing = tokio::spawn(probe.run(problem, shutdown.clone()));
-        tokio::spawn(reload(tls.clone(), Hangup::subscribe()?, shutdown.clone()));
+        let closing = after(shutdown.clone(), drain_delay);
+        tokio::spawn(reload(tls.clone(), Hangup::subscribe()?, closing.clone()));
 
         let service = AuthServiceServer::new(Service::new(Arc::clone(&directory), metrics))
             .max_decoding_message_size(MAX_MESSAGE);
         let router = builder().add_service(health_service).add_service(service);
         tracing::info!(address = %grpc.local_addr()?, mutual_tls = tls.is_some(), "serving");
-        let result = drain_within(serve(router, grpc, tls, shutdown.clone()), &shutdown).await;
+        let result = drain_within(serve(router, grpc, tls, closing.clone()), &closing).await;
 
         drained.cancel();
         shutdown.cancel();
@@ -120,6 +125,18 @@ impl Server {
         directory.close().await;
         result
     }
+}
+
+/// Cancelled so long after `shutdown`.
+fn after(shutdown: CancellationToken, delay: Duration) -> CancellationToken {
+    let closing = CancellationToken::new();
+    let later = closing.clone();
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        tokio::time::sleep(delay).await;
+        later.cancel();
+    });
+    closing
 }
 
 async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
@@ -174,13 +191,13 @@ async fn reload(tls: Option<Arc<MutualTls>>, mut hangup: Hangup, shutdown: Cance
     }
 }
 
-/// Waits for `serving`, from `shutdown` on at most [`DRAIN`] more.
+/// Waits for `serving`, from `closing` on at most [`DRAIN`] more.
 async fn drain_within(
     serving: impl Future<Output = anyhow::Result<()>>,
-    shutdown: &CancellationToken,
+    closing: &CancellationToken,
 ) -> anyhow::Result<()> {
     let patience = async {
-        shutdown.cancelled().await;
+        closing.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {

@@ -58,7 +58,7 @@ impl Fake {
 
     async fn world(&self) -> World {
         let world = World::start(dovecot("cache_ttl = \"0s\"", self.socket().to_str().unwrap(), None)).await;
-        world.until_ready(true).await;
+        world.until_ready().await;
         world
     }
 

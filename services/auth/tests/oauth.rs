@@ -116,7 +116,7 @@ async fn provider(folder: &std::path::Path, port: u16) -> Provider {
 
 async fn start(config: Config) -> World {
     let world = World::start(config).await;
-    world.until_ready(true).await;
+    world.until_ready().await;
     world
 }
 

@@ -26,7 +26,7 @@ const TEMPORARY: Outcome = Outcome::Failure(Reason::Temporary);
 /// Without a cache and without a database.
 async fn world(peer: &Dovecot) -> World {
     let world = World::start(dovecot("cache_ttl = \"0s\"", peer.socket().to_str().unwrap(), None)).await;
-    world.until_ready(true).await;
+    world.until_ready().await;
     world
 }
 
@@ -63,11 +63,11 @@ async fn mechanisms_are_those_of_dovecot_and_go_through_in_all_their_steps() {
     }
     // What is offered changes with Dovecot, and stays while it is away.
     peer.kill();
-    one.until_ready(false).await;
+    one.until_away().await;
     assert_eq!(one.mechanisms().await.unwrap(), ["PLAIN", "SCRAM-SHA-256", "CRAM-MD5"]);
     peer.configure("auth_mechanisms = plain login");
     peer.up().unwrap();
-    one.until_ready(true).await;
+    one.until_ready().await;
     assert_eq!(one.mechanisms().await.unwrap(), ["PLAIN", "LOGIN"]);
     assert_eq!(one.exchange("LOGIN", None, &["john@example.org", "summersun"]).await, success());
     one.stop().await;
@@ -235,11 +235,11 @@ async fn a_socket_that_is_not_for_clients_ends_the_start_and_one_that_is_not_the
     let problem = staffetta_auth::check(&right.auth).await.unwrap_err().to_string();
     assert!(problem.contains("no connection to Dovecot") && problem.contains("/auth"), "{problem}");
     let world = World::start(right).await;
-    world.until_ready(false).await;
+    world.until_it_says("503", "no connection to Dovecot").await;
     assert_eq!(world.mechanisms().await, Err(Code::Unavailable), "nobody knows yet");
     assert_eq!(world.plain("john@example.org", "summersun").await, TEMPORARY);
     peer.up().unwrap();
-    world.until_ready(true).await;
+    world.until_ready().await;
     assert_eq!(world.plain("john@example.org", "summersun").await, success());
     world.stop().await;
 }

@@ -28,7 +28,7 @@ async fn accounts(folder: &tempfile::TempDir, rows: &[(&str, &str)]) -> String {
 
 async fn start(url: &str, auth: &str) -> World {
     let world = World::start(config(&format!("cache_ttl = \"0s\"\n{auth}"), &format!("url = {url:?}"))).await;
-    world.until_ready(true).await;
+    world.until_ready().await;
     world
 }
 

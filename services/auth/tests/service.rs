@@ -157,7 +157,7 @@ async fn accounts_are_kept_in_tables_that_were_made_by_hand() {
     accounts.close().await;
 
     let world = World::start(config("", &format!("url = {url:?}"))).await;
-    world.until_ready(true).await;
+    world.until_ready().await;
     assert_eq!(world.plain("john@example.org", "summersun").await, success());
     assert_eq!(world.has_domain("other.example").await, Ok(true), "made for the alias");
     assert_eq!(world.has_recipient("lisa@other.example").await, Ok(true));
@@ -168,17 +168,36 @@ async fn accounts_are_kept_in_tables_that_were_made_by_hand() {
 async fn a_back_end_that_is_not_there_yet_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(config("", &format!("url = {:?}", url(folder.path())))).await;
-    world.until_ready(false).await;
+    world.until_it_says("503", "unable to open database file").await;
     assert_eq!(health(&world).await, ServingStatus::NotServing);
-    assert!(world.http("/readyz").await.contains("unable to open database file"));
     assert!(world.http("/livez").await.contains(" 200 "));
     assert_eq!(world.plain("john@example.org", "summersun").await, Outcome::Failure(Reason::Temporary));
     assert_eq!(world.has_domain("example.org").await, Err(Code::Unavailable));
     john(folder.path()).await;
-    world.until_ready(true).await;
+    world.until_ready().await;
     assert_eq!(health(&world).await, ServingStatus::Serving);
     assert_eq!(world.plain("john@example.org", "summersun").await, success());
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_answers_newcomers_for_its_delay() {
+    let folder = tempfile::tempdir().unwrap();
+    john(folder.path()).await;
+    let world = World::start(config("drain_delay = \"5s\"", &format!("url = {:?}", url(folder.path())))).await;
+    world.until_ready().await;
+    let began = Instant::now();
+    world.begin_to_stop();
+    world.until_it_says("503", "draining").await;
+    while health(&world).await == ServingStatus::Serving {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Over a connection that is begun now.
+    assert_eq!(world.plain("john@example.org", "summersun").await, success());
+    let address = world.address;
+    world.stop().await;
+    assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`run`] is the whole service. Stopping: no new claims, what is being sent is finished and settled, what was not
-//! begun goes back into the queue, connections say QUIT; after [`DRAIN`] the rest is left to its leases.
+//! begun goes back into the queue, connections say QUIT; after `delivery.drain_limit` the rest is left to its leases.
 
 mod bounce;
 mod carrier;
@@ -33,14 +33,13 @@ mod strangers;
 mod worker;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_config::Config;
 use staffetta_dispatch::Rules;
 use staffetta_policy::schedule::Schedule;
 use staffetta_queue::{Health, Queue, Revocations};
-use staffetta_telemetry::maillog;
+use staffetta_telemetry::{Readiness, Standing, maillog};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::fallback::Fallback;
@@ -67,8 +66,6 @@ use signing::Signing;
 use strangers::Strangers;
 use worker::{ROOM, Worker};
 
-/// How long the drain may take before connections are cut.
-const DRAIN: Duration = Duration::from_secs(60);
 /// How many times `timeouts.final` nothing is sent again after a final dot that was not answered in time.
 const DOUBT: f64 = 1.1;
 
@@ -134,7 +131,7 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) -> anyhow:
         background.cancel();
         while tasks.join_next().await.is_some() {}
     };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+    if tokio::time::timeout(config.delivery.drain_limit, drained).await.is_err() {
         tracing::warn!("connections are cut; their messages are delivered by others once the leases end");
     }
     // What the last second has brought.
@@ -227,12 +224,11 @@ pub fn planner(config: &Config, resolver: Resolver, tls: TlsClient, queue: &Queu
     planner.obeying(Policies::new(resolver, tls, delivery.mta_sts_port, blocked, shelf))
 }
 
-/// `/readyz`: may mail be delivered now?
-fn readiness(worker: &Arc<Worker>) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
-    let (queue, stop) = (worker.queue.clone(), worker.stop.clone());
-    move || match queue.health() {
-        _ if stop.is_cancelled() => Err("draining".to_owned()),
-        Health::Down(reason) => Err(format!("queue: {reason}")),
-        Health::Ready | Health::Full => Ok(()),
-    }
+/// `/readyz`: may mail be delivered now? What is queued leaves a full queue, too.
+fn readiness(worker: &Arc<Worker>) -> Readiness {
+    let queue = worker.queue.clone();
+    Readiness::new(worker.stop.clone()).needs("redis", move || match queue.health() {
+        Health::Down(reason) => Standing::Away(format!("queue: {reason}")),
+        Health::Ready | Health::Full => Standing::Up,
+    })
 }

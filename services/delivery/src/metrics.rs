@@ -1,6 +1,7 @@
 //! The metric families of the delivery worker, with handles that are looked up once.
 //!
-//! Queue gauges are read from Redis by every pod and carry the same value in all: graph them with `max`, not `sum`.
+//! Queue gauges are read from Redis by every pod and carry the same value in all: graph them with `max`, not `sum`. While
+//! Redis does not answer they are NaN: what was true a minute ago is no state of the queue.
 
 use std::time::Duration;
 
@@ -89,12 +90,12 @@ const TLS_RESULTS: [&str; 4] = ["encrypted", "plaintext", "fallback", "failed"];
 const SIGNED_RESULTS: [&str; 3] = ["signed", "skipped", "failed"];
 const STATES: [&str; 4] = ["ready", "scheduled", "leased", "held"];
 /// Where an attempt ended; `ok` at [`TRANSACTION`] only.
-const STAGES: [&str; 8] = ["dns", "connect", "greeting", "tls", "auth", "mail", "data", "transaction"];
+const STAGES: [&str; 9] = ["dns", "connect", "greeting", "tls", "auth", "mail", "rcpt", "data", "transaction"];
 
 /// Stages before there is a session.
 pub(crate) const DNS: usize = 0;
 pub(crate) const CONNECT: usize = 1;
-const TRANSACTION: usize = 7;
+const TRANSACTION: usize = 8;
 
 /// All handles; one per worker.
 pub(crate) struct Metrics {
@@ -134,7 +135,7 @@ impl Metrics {
         describe();
         staffetta_queue::describe_revocation_metrics();
         let stage = |stage: &'static str| histogram!(DURATION, "stage" => stage);
-        Self {
+        let metrics = Self {
             deliveries: grid(DELIVERIES, ("outcome", &OUTCOMES), ("dsn_class", &CLASSES)),
             attempts_failed: row(&STAGES, |stage| counter!(ATTEMPTS, "stage" => stage, "result" => "failed")),
             attempts_ok: zero(counter!(ATTEMPTS, "stage" => STAGES[TRANSACTION], "result" => "ok")),
@@ -160,7 +161,9 @@ impl Metrics {
             backpressure: gauge!(BACKPRESSURE),
             memory: gauge!(MEMORY),
             memory_limit: gauge!(MEMORY_LIMIT),
-        }
+        };
+        metrics.queue_unknown();
+        metrics
     }
 
     /// One recipient's outcome.
@@ -189,8 +192,9 @@ impl Metrics {
             Stage::Greeting | Stage::Helo | Stage::Idle | Stage::Quit => 2,
             Stage::StartTls => 3,
             Stage::Auth => 4,
-            Stage::Mail | Stage::Rcpt | Stage::Reset => 5,
-            Stage::Data | Stage::Transfer => 6,
+            Stage::Mail | Stage::Reset => 5,
+            Stage::Rcpt => 6,
+            Stage::Data | Stage::Transfer => 7,
             Stage::Final => TRANSACTION,
         });
     }
@@ -220,6 +224,12 @@ impl Metrics {
         self.backpressure.set(f64::from(u8::from(backpressure)));
         self.memory.set(counts.memory.0 as f64);
         self.memory_limit.set(counts.memory.1 as f64);
+    }
+
+    /// Nobody can say how the queue is.
+    pub(crate) fn queue_unknown(&self) {
+        let others = [&self.messages, &self.oldest, &self.backpressure, &self.memory, &self.memory_limit];
+        self.states.iter().chain(others).for_each(|gauge| gauge.set(f64::NAN));
     }
 }
 

@@ -65,7 +65,10 @@ fn pause(partitions: u16) -> Duration {
 async fn gauges(worker: &Worker) {
     match worker.queue.counts().await {
         Ok(counts) => worker.metrics.queue(&counts, worker.queue.health() == Health::Full),
-        Err(error) => tracing::debug!(%error, "failed to count the queue"),
+        Err(error) => {
+            tracing::debug!(%error, "failed to count the queue");
+            worker.metrics.queue_unknown();
+        }
     }
 }
 

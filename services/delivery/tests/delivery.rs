@@ -675,13 +675,49 @@ async fn a_slow_server_keeps_its_message_while_the_lease_is_renewed() -> anyhow:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_worker_is_ready_while_redis_is_there() -> anyhow::Result<()> {
+async fn the_worker_is_ready_once_redis_was_there_and_says_when_it_goes() -> anyhow::Result<()> {
+    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", "delivery")?;
     let mut world = World::start().await?;
-    let worker = world.worker("", "")?;
-    assert_eq!(worker.readiness("200").await?, "ok");
     world.redis.kill()?;
-    let reason = worker.readiness("503").await?;
+    let worker = world.worker("", "")?;
+    let reason = worker.readiness("503", "queue: ").await?;
     assert!(reason.starts_with("queue: "), "{reason}");
+    world.redis.restart()?;
+    assert_eq!(worker.readiness("200", "ok").await?, "ok");
+    assert!(worker.metrics().await?.contains("\nstaffetta_dependency_up{dependency=\"redis\"} 1\n"));
+    world.redis.kill()?;
+    worker.readiness("200", "ok, but queue: ").await?;
+    assert!(worker.metrics().await?.contains("\nstaffetta_dependency_up{dependency=\"redis\"} 0\n"));
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_has_no_numbers_while_redis_is_away() -> anyhow::Result<()> {
+    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", "delivery")?;
+    let mut world = World::start().await?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    let server = Server::start(Script { greeting: Some("421 later"), ..Script::default() }).await?;
+    let worker = world.worker_via(&server, "retry_min = \"1h\"\nretry_max = \"1h\"")?;
+    worker.shows("\nstaffetta_queue_messages 1\n").await?;
+    world.redis.kill()?;
+    for gone in ["messages", "memory_bytes", "backpressure", "jobs{state=\"scheduled\"}"] {
+        worker.shows(&format!("\nstaffetta_queue_{gone} NaN\n")).await?;
+    }
+    world.redis.restart()?;
+    worker.shows("\nstaffetta_queue_messages 1\n").await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_recipient_counts_as_such() -> anyhow::Result<()> {
+    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", "delivery")?;
+    let world = World::start().await?;
+    let script = Script { replies: vec![("RCPT", "550 5.1.1 nobody")], ..Script::default() };
+    let server = Server::start(script).await?;
+    let worker = world.worker_via(&server, "")?;
+    world.send("", &["a@x.test"], BODY).await?;
+    worker.shows("\nstaffetta_delivery_attempts_total{stage=\"rcpt\",result=\"failed\"} 1\n").await?;
+    worker.shows("\nstaffetta_delivery_attempts_total{stage=\"mail\",result=\"failed\"} 0\n").await?;
     worker.stop().await
 }
 
@@ -700,6 +736,19 @@ async fn redis_away_is_waited_for() -> anyhow::Result<()> {
     server.received(2).await?;
     world.drained().await?;
     worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_at_its_limit_and_leaves_the_rest_to_others() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { dots: vec!["hang"], ..Script::default() }).await?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    let worker = world.worker_via(&server, "drain_limit = \"1s\"\ntimeouts.final = \"10m\"")?;
+    server.until("final dot", || server.dots_left() == 0).await?;
+    worker.stop().await?;
+    let entries = world.entries().await?;
+    assert!(matches!(entries[0].jobs[0].place, Place::Leased(_)), "{entries:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

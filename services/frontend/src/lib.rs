@@ -44,18 +44,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use door::Door;
-use readiness::Readiness;
 use setup::Shared;
 
 pub use setup::certificates;
 
 /// How long sessions may go on after the listeners are closed.
-const HARD_STOP: Duration = Duration::from_secs(60);
+pub const HARD_STOP: Duration = Duration::from_secs(60);
 
 /// Runs the service until `shutdown` is cancelled and the drain is over.
 ///
 /// An error means that it could not start: a port is taken, a certificate cannot be used, a setting makes no sense.
-/// Redis, the auth service and the DNS may be away at the start; `/readyz` tells, and clients are asked to come back.
+/// Redis, the auth service and the DNS may be away at the start; `/readyz` says so until each was there once, and tells of
+/// them later, and clients are asked to come back.
 ///
 /// The drain: `/readyz` fails at once, so that load balancers look elsewhere; connections are still taken for
 /// `drain_delay`; then the listeners close, idle sessions get `421 4.3.2`, and messages under way are finished.
@@ -79,9 +79,9 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     tokio::spawn(async move { end.run_until_cancelled(allowance.settle()).await });
     let (conduct, end) = (Arc::clone(&shared.conduct), background.clone());
     tokio::spawn(async move { end.run_until_cancelled(conduct.run(true, maillog::conspicuous)).await });
-    let readiness = Readiness::new(shared.queue.clone(), auth, shared.revocations.clone());
-    let draining = readiness.draining();
-    tokio::spawn(http::serve(http_listener, move || readiness.check(), background.clone()));
+    let draining = CancellationToken::new();
+    let readiness = readiness::readiness(shared.queue.clone(), shared.revocations.clone(), auth, draining.clone());
+    tokio::spawn(http::serve(http_listener, readiness, background.clone()));
     // Also without certificates: SIGHUP must not end the process.
     let hangup = Hangup::subscribe()?;
     if let Some(certificates) = certificates {

@@ -189,6 +189,7 @@ key = {key}
 [auth]
 listen = "{auth}"
 http = "{auth_http}"
+drain_delay = "0s"
 
 [auth.sql]
 url = {users}
@@ -218,6 +219,7 @@ tls = "implicit"
 
 [delivery]
 http = "{delivery_http}"
+drain_limit = "1m"
 
 [log]
 format = "postfix"

@@ -19,6 +19,9 @@ settings! {
         value http: SocketAddr as Socket = "127.0.0.1:9102",
         /// Where the accounts are.
         value backend: Backend as Choice<Backend> = "sql",
+        /// After `SIGTERM`: how long calls are still answered, new ones, too, while `/readyz` and the gRPC health service
+        /// already say no, so that frontends find the other pods.
+        value drain_delay: Duration as Time<0, 3600000> = "5s",
         /// How long a password that was right is taken as right again without asking the back end, so that a client
         /// with a connection for each message does not cost a password hash each time. Frontends are told for how long,
         /// and ask nobody when the same PLAIN or LOGIN comes again from the same address (not with Dovecot). `staffetta user password` and

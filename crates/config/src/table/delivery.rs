@@ -50,6 +50,9 @@ settings! {
         value tls: Level as Choice<Level> = "may",
         /// A bundle of certificates, PEM, that is trusted besides the web's roots, with `tls = "verify"`.
         value ca: Option<PathBuf> as Maybe<FilePath> = "",
+        /// After `SIGTERM`: how long what is being sent may take to be finished. What is not is cut then, and another
+        /// worker sends it again when its lease is over. A service manager that kills earlier makes it shorter.
+        value drain_limit: Duration as Time<1000, 86400000> = "5m",
         /// `[delivery.timeouts]`
         table timeouts: Timeouts,
         /// Own addresses to connect from; none leaves the choice to the system. One is used for a destination of the

@@ -224,7 +224,7 @@ pub(crate) async fn domains_and_recipients(peer: &mut impl Peer) {
 /// Two hundred clients at the same time, half of them with a wrong password; nobody is told what is another's.
 pub(crate) async fn many_at_once(peer: &mut impl Peer) {
     let world = Arc::new(World::start(peer.config("cache_ttl = \"1h\"", "")).await);
-    world.until_ready(true).await;
+    world.until_ready().await;
     let clients: Vec<_> = (0..200)
         .map(|number| {
             let (login, password, expected) = match number % 4 {
@@ -247,7 +247,7 @@ pub(crate) async fn many_at_once(peer: &mut impl Peer) {
 /// Temporary, never a no, by whatever mechanism; and back without a restart.
 pub(crate) async fn a_back_end_that_is_away(peer: &mut impl Peer) {
     let world = World::start(peer.config("cache_ttl = \"1h\"", "")).await;
-    world.until_ready(true).await;
+    world.until_ready().await;
     assert_eq!(world.plain(JOHN, "summersun").await, is(JOHN));
     peer.stop().await;
     // All at the same time: each may wait for as long as a client does.
@@ -261,9 +261,11 @@ pub(crate) async fn a_back_end_that_is_away(peer: &mut impl Peer) {
     let expected = if peer.has_look_ups() { Err(Code::Unavailable) } else { Ok(true) };
     assert_eq!(look_ups, (expected, expected, expected));
     assert_eq!(world.plain(JOHN, "summersun").await, is(JOHN), "known from before");
-    world.until_ready(!peer.is_watched()).await;
+    if peer.is_watched() {
+        world.until_away().await;
+    }
     peer.start_again().await;
-    world.until_ready(true).await;
+    world.until_ready().await;
     assert_eq!(told(&world, "lisa@example.org", "moonlight").await, is("lisa@example.org"));
     assert_eq!(told(&world, "lisa@example.org", "summersun").await, BAD);
     assert_eq!(world.owns(JOHN, JOHN).await, Ok(true));

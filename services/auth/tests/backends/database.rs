@@ -91,7 +91,7 @@ pub(crate) async fn limits_of_one_account(peer: &mut impl Database) {
     let mut config = peer.config("", &query("words AS message_limit, usual AS recipient_limit, large AS size_limit"));
     config.auth.mechanisms.push(Mechanism::External);
     let world = World::start(config).await;
-    world.until_ready(true).await;
+    world.until_ready().await;
     let certified = Client { certified: vec![JOHN.to_owned()], ..client("192.0.2.1") };
     assert_eq!(world.limits_by("EXTERNAL", b"", certified, |_| Vec::new()).await, Some(all));
     world.stop().await;
@@ -118,7 +118,7 @@ pub(crate) async fn limits_of_one_account(peer: &mut impl Database) {
 /// They are as old as the login in the cache, and end with it.
 async fn kept_with_the_login(peer: &mut impl Database, query: &str) {
     let world = World::start(peer.config("cache_ttl = \"1h\"", query)).await;
-    world.until_ready(true).await;
+    world.until_ready().await;
     let messages = async || world.limits(JOHN, "summersun").await.and_then(|limits| limits.messages);
     let before = Some(Said { count: 500, period: 3_600_000 });
     assert_eq!(messages().await, before);

@@ -41,7 +41,7 @@ pub(crate) trait Peer {
     /// The same with these lines in `[auth.sql]`.
     async fn world_with(&self, sql: &str) -> World {
         let world = World::start(self.config("cache_ttl = \"0s\"", sql)).await;
-        world.until_ready(true).await;
+        world.until_ready().await;
         world
     }
 }

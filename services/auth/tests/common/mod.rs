@@ -49,10 +49,14 @@ pub(crate) struct World {
 
 /// A configuration for free ports; `sql` is the text of `[auth.sql]`, without a cache unless `auth` says otherwise.
 pub(crate) fn config(auth: &str, sql: &str) -> Config {
-    let text = format!(
-        "hostname = \"mail.example.org\"\n[auth]\nlisten = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n{auth}\n[auth.sql]\n{sql}\n"
-    );
+    let text = format!("{}{auth}\n[auth.sql]\n{sql}\n", head(auth));
     Config::parse(&text, "test.toml").unwrap()
+}
+
+/// What stands above these lines of `[auth]`: a stop waits for nobody unless they say so.
+fn head(auth: &str) -> String {
+    let drain = if auth.contains("drain_delay") { "" } else { "drain_delay = \"0s\"\n" };
+    format!("hostname = \"mail.example.org\"\n[auth]\nlisten = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n{drain}")
 }
 
 /// The `[auth.sql]` table of a configuration with this URL.
@@ -77,10 +81,8 @@ pub(crate) fn client(ip: &str) -> Client {
 /// A configuration for free ports with the accounts in Dovecot; `sql` is the text of `[auth.sql]`, if there is one.
 pub(crate) fn dovecot(auth: &str, socket: &str, sql: Option<&str>) -> Config {
     let sql = sql.map(|sql| format!("[auth.sql]\n{sql}\n")).unwrap_or_default();
-    let text = format!(
-        "hostname = \"mail.example.org\"\n[auth]\nlisten = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\nbackend = \"dovecot\"\n{auth}\n\
-         [auth.dovecot]\nsocket = {socket:?}\n{sql}"
-    );
+    let head = head(auth);
+    let text = format!("{head}backend = \"dovecot\"\n{auth}\n[auth.dovecot]\nsocket = {socket:?}\n{sql}");
     Config::parse(&text, "test.toml").unwrap()
 }
 
@@ -96,6 +98,11 @@ impl World {
         let task = tokio::spawn(server.serve(shutdown.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
         Self { client: AuthServiceClient::new(channel), address, http, shutdown, task, redis: (redis, folder) }
+    }
+
+    /// What SIGTERM does, without waiting.
+    pub(crate) fn begin_to_stop(&self) {
+        self.shutdown.cancel();
     }
 
     /// Ends the service as SIGTERM does, and waits for it.
@@ -241,13 +248,22 @@ impl World {
         answer
     }
 
-    /// Waits until `/readyz` says so.
-    pub(crate) async fn until_ready(&self, ready: bool) {
-        let status = if ready { " 200 " } else { " 503 " };
+    /// Waits until `/readyz` says that nothing is missing.
+    pub(crate) async fn until_ready(&self) {
+        self.until_it_says("200", "\r\n\r\nok\n").await;
+    }
+
+    /// Waits until `/readyz` says that the back end went away, which takes nobody's place.
+    pub(crate) async fn until_away(&self) {
+        self.until_it_says("200", "\r\n\r\nok, but ").await;
+    }
+
+    /// Waits for an answer of `/readyz` with this code and this text.
+    pub(crate) async fn until_it_says(&self, code: &str, text: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
             let answer = self.http("/readyz").await;
-            if answer.lines().next().unwrap().contains(status) {
+            if answer.split(' ').nth(1) == Some(code) && answer.contains(text) {
                 return;
             }
             assert!(Instant::now() < end, "{answer}");

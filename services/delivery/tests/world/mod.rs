@@ -214,17 +214,30 @@ impl Worker {
         Ok(Self { runtime: Some(runtime), shutdown, ended: Some(ended), http })
     }
 
-    /// Waits until `/readyz` answers with this code; the answer's text.
-    pub(crate) async fn readiness(&self, code: &str) -> anyhow::Result<String> {
+    /// Waits until `/readyz` answers with this code and a text that begins so; the text.
+    pub(crate) async fn readiness(&self, code: &str, begin: &str) -> anyhow::Result<String> {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             let answer = self.get("/readyz").await.unwrap_or_default();
             let text = answer.rsplit("\r\n\r\n").next().unwrap_or_default().trim_end().to_owned();
-            if answer.starts_with(&format!("HTTP/1.1 {code} ")) {
+            if answer.starts_with(&format!("HTTP/1.1 {code} ")) && text.starts_with(begin) {
                 return Ok(text);
             }
-            anyhow::ensure!(tokio::time::Instant::now() < end, "no {code}: {answer}");
+            anyhow::ensure!(tokio::time::Instant::now() < end, "no {code} {begin}: {answer}");
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until `/metrics` has this.
+    pub(crate) async fn shows(&self, text: &str) -> anyhow::Result<()> {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let page = self.metrics().await.unwrap_or_default();
+            if page.contains(text) {
+                return Ok(());
+            }
+            anyhow::ensure!(tokio::time::Instant::now() < end, "no {text} in {page}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -45,7 +45,7 @@ async fn a_login_that_many_guess_at_is_closed_to_strangers_and_open_to_its_owner
     other.expect(&[("am9obkBleGFtcGxlLm9yZw==", "334 "), ("c3VtbWVyc3Vu", LIMITED)]).await;
 
     world.redis.kill().unwrap();
-    world.until_ready(false).await;
+    world.until_away().await;
     says(&world, "127.0.3.1", AUTH, LIMITED).await;
     says(&world, "127.0.0.9", AUTH, "235 2.7.0 ").await;
 }

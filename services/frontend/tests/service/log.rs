@@ -17,11 +17,11 @@ async fn no_password_is_in_the_log_when_a_login_is_refused() {
         let mut world = World::start_process(strangers, log).await;
         world.auth_service.0.cancel();
         (&mut world.auth_service.1).await.unwrap();
-        world.until_ready(false).await;
+        world.until_away().await;
         let mut client = Client::encrypted(world.submission, &world.ca).await;
         client.expect(&[(AUTH, "454 4.7.0 ")]).await;
         world.auth_service = crate::auth::start(world.auth, None);
-        world.until_ready(true).await;
+        world.until_ready().await;
         client.expect(&[(WRONG, "535 "), (AUTH, "421 4.7.0 ")]).await;
 
         let written = world.log_with("too many authentication failures").await;

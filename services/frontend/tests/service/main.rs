@@ -175,7 +175,7 @@ async fn an_auth_service_that_is_away_is_a_454_and_comes_back_by_itself() {
     let mut world = World::start(STRANGERS).await;
     world.auth_service.0.cancel();
     (&mut world.auth_service.1).await.unwrap();
-    assert!(world.until_ready(false).await.contains("the auth service is not reachable"));
+    assert!(world.until_away().await.contains("the auth service is not reachable"));
     let mut client = Client::encrypted(world.submission, &world.ca).await;
     client.expect(&[(AUTH, "454 4.7.0 ")]).await;
     let mut relay = Client::ready(world.relay).await;
@@ -186,7 +186,7 @@ async fn an_auth_service_that_is_away_is_a_454_and_comes_back_by_itself() {
         ])
         .await;
     world.auth_service = auth::start(world.auth, None);
-    world.until_ready(true).await;
+    world.until_ready().await;
     client.expect(&[(AUTH, "235 2.7.0 ")]).await;
     relay.expect(&[("RCPT TO:<john@example.org>", "250 2.1.5 Ok")]).await;
 }
@@ -235,7 +235,7 @@ async fn auth_offers_what_the_service_has_and_moves_what_it_says() {
     world.auth_service.0.cancel();
     waiting.expect(&[("am9obg==", "334 aXQgaXMgbWU=\r\n"), ("", "235 2.7.0 ")]).await;
     (&mut world.auth_service.1).await.unwrap();
-    world.until_ready(false).await;
+    world.until_away().await;
     offered(&world, "SCRAM-SHA-256 PLAIN").await;
     world.auth_service = auth::start(world.auth, None);
     offered(&world, "PLAIN LOGIN").await;
@@ -255,11 +255,11 @@ async fn without_redis_nothing_is_accepted_and_nothing_breaks() {
     open.expect(&[("MAIL FROM:<a@b.test>", "250 "), ("RCPT TO:<b@example.com>", "250 "), ("DATA", "354 ")]).await;
     world.redis.kill().unwrap();
     open.expect(&[("Subject: lost\r\n\r\n.", "451 4.3.0 ")]).await;
-    assert!(world.until_ready(false).await.contains("the queue is not writable"));
+    assert!(world.until_away().await.contains("the queue is not writable"));
     let mut client = Client::ready(world.relay).await;
     client.expect(&[("MAIL FROM:<a@b.test>", "451 4.3.0 ")]).await;
     world.redis.restart().unwrap();
-    world.until_ready(true).await;
+    world.until_ready().await;
     client
         .expect(&[
             ("MAIL FROM:<a@b.test>", "250 "),
@@ -279,7 +279,7 @@ async fn a_drain_finishes_what_is_under_way() {
     busy.expect(&[("MAIL FROM:<a@b.test>", "250 "), ("RCPT TO:<b@example.com>", "250 "), ("DATA", "354 ")]).await;
     busy.send("Subject: last\r\n").await;
     world.shutdown.cancel();
-    assert!(world.until_ready(false).await.contains("draining"));
+    world.until_it_says("HTTP/1.1 503", "draining").await;
     assert!(idle.reply().await.starts_with("421 4.3.2 mail.test "));
     assert!(idle.is_closed().await);
     busy.send("\r\nbye\r\n.\r\n").await;
@@ -337,7 +337,7 @@ async fn a_client_that_guesses_passwords_is_sent_away() {
     again.expect(&[(AUTH, "421 4.7.0 ")]).await;
 
     world.redis.kill().unwrap();
-    world.until_ready(false).await;
+    world.until_away().await;
     let mut client = Client::encrypted(world.submission, &world.ca).await;
     client.expect(&[(AUTH, "421 4.7.0 ")]).await;
     // Without Redis the pod knows its own: whoever did nothing may come in, and has no more guesses than before.
@@ -396,7 +396,7 @@ async fn a_login_sends_no_more_than_it_may() {
     trusted.expect(&send).await;
     world.redis.kill().unwrap();
     world.redis.restart().unwrap();
-    world.until_ready(true).await;
+    world.until_ready().await;
     client.expect(&send[..2]).await;
     client.expect(&[("DATA", over)]).await;
 }

@@ -83,6 +83,6 @@ async fn what_was_revoked_is_asked_about_again_and_so_is_everything_while_nobody
     says(&world, "127.0.0.1", MARY_LOGS_IN, "235 2.7.0 ").await;
     world.auth_service.0.cancel();
     world.redis.kill().unwrap();
-    world.until_ready(false).await;
+    world.until_away().await;
     says(&world, "127.0.0.1", MARY_LOGS_IN, AWAY).await;
 }

@@ -68,7 +68,7 @@ async fn a_message_with_a_hole_is_a_451() {
     // More than all buffers on the way hold: it is taken only after the first chunk was given up.
     client.send(&format!("Subject: hole\r\n\r\n{}", line.repeat(20 * 1024))).await;
     world.redis.restart().unwrap();
-    world.until_ready(true).await;
+    world.until_ready().await;
     client.expect(&[("the end\r\n.", "451 4.3.0 ")]).await;
     assert!(world.messages().await.is_empty());
 }
@@ -95,7 +95,7 @@ async fn silent_logins_hold_nothing_of_the_auth_service() {
         ("c3VtbWVyc3Vu", "235 2.7.0 "),
     ])
     .await;
-    world.until_ready(true).await;
+    world.until_ready().await;
 }
 
 /// Mechanisms of several steps hold a stream of the auth service. Look-ups and health have a connection of their own.
@@ -111,5 +111,5 @@ async fn logins_that_hold_every_stream_leave_look_ups_alone() {
     }
     let mut stranger = Client::ready(world.relay).await;
     stranger.expect(&[("MAIL FROM:<x@y.test>", "250 "), ("RCPT TO:<john@example.org>", "250 ")]).await;
-    world.until_ready(true).await;
+    world.until_ready().await;
 }

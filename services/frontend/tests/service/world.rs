@@ -141,7 +141,7 @@ tls = "implicit"
             _ports: ports,
             _folder: folder,
         };
-        world.until_ready(true).await;
+        world.until_ready().await;
         world
     }
 
@@ -165,12 +165,22 @@ tls = "implicit"
         self.auth_service = auth::start_with(self.auth, mechanisms);
     }
 
-    /// Waits until `/readyz` says so (or says no).
-    pub(crate) async fn until_ready(&self, ready: bool) -> String {
+    /// Waits until `/readyz` says that nothing is missing.
+    pub(crate) async fn until_ready(&self) {
+        self.until_it_says("HTTP/1.1 200", "\r\n\r\nok\n").await;
+    }
+
+    /// Waits until `/readyz` says that the pod takes mail and misses something; what.
+    pub(crate) async fn until_away(&self) -> String {
+        self.until_it_says("HTTP/1.1 200", "\r\n\r\nok, but ").await
+    }
+
+    /// Waits for an answer of `/readyz` that begins like this and contains this.
+    pub(crate) async fn until_it_says(&self, status: &str, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self.get("/readyz").await;
-            if !answer.is_empty() && answer.starts_with("HTTP/1.1 200") == ready {
+            if answer.starts_with(status) && answer.contains(text) {
                 return answer;
             }
             assert!(!self.service.is_finished(), "the frontend ended");
