@@ -217,6 +217,21 @@ async fn a_selection_is_deleted_only_when_somebody_says_so() -> anyhow::Result<(
     assert_eq!(desk.listed(&[])?, std::slice::from_ref(&both));
     assert_eq!(desk.says(&["delete", &both])?, "1 messages deleted\n", "an id is no selection");
     assert_eq!(desk.says(&["list"])?.lines().last(), Some("The queue is empty."));
+    assert_eq!(desk.says(&["list", "--domain", "x.example"])?.lines().last(), Some("No message matches."));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_redis_the_file_and_the_address_are_named_and_no_password() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let port = staffetta_testkit::ports::Port::reserve()?;
+    fs::write(&desk.config, format!("redis.url = \"redis://:hushhush@{}\"\n", port.address()))?;
+    let (code, _, complained) = desk.run(&["list"])?;
+    assert_eq!(code, Some(1));
+    for part in [desk.config.to_str().context("path")?, &port.address().to_string(), "redis.url", "staffetta check"] {
+        assert!(complained.contains(part), "{part}: {complained}");
+    }
+    assert!(!complained.contains("hushhush"), "{complained}");
     Ok(())
 }
 

@@ -73,10 +73,21 @@ fn pem(key: &str, path: Option<&PathBuf>, reader: &mut Reader) {
     }
 }
 
+fn contains(content: &[u8], marker: &[u8]) -> bool {
+    content.windows(marker.len()).any(|window| window == marker)
+}
+
 fn readable_pem(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let content = std::fs::read(path).map_err(|error| format!("\"{shown}\" cannot be read: {error}"))?;
+    let content = Zeroizing::new(content);
     let marker = b"-----BEGIN ";
-    let is_pem = content.windows(marker.len()).any(|window| window == marker);
-    if is_pem { Ok(()) } else { Err(format!("\"{shown}\" is not a PEM file")) }
+    if !contains(&content, marker) {
+        return Err(format!("\"{shown}\" is not a PEM file"));
+    }
+    if contains(&content, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || contains(&content, b"Proc-Type: 4,ENCRYPTED") {
+        let cure = "take its passphrase off with `openssl pkey -in OLD -out NEW`";
+        return Err(format!("\"{shown}\" is an encrypted key, and nobody is there to give its passphrase; {cure}"));
+    }
+    Ok(())
 }

@@ -130,9 +130,7 @@ pub struct Examined {
 impl Examined {
     /// True if no mistake was found in this table.
     pub fn is_sound(&self, table: &str) -> bool {
-        let inside =
-            |key: &str| key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        !self.reader.problems.iter().any(|problem| inside(&problem.key))
+        self.reader.is_sound(table)
     }
 
     /// The configuration, if nothing is wrong with it, not even what trying it has found.

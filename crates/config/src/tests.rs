@@ -155,13 +155,23 @@ fn certificates_are_needed_unless_nothing_is_encrypted() {
     assert!(Config::load(&path).is_ok());
     std::fs::write(folder.path().join("c.pem"), "nothing").unwrap();
     let text = format!("{off}[tls]\ncertificate = \"{0}/c.pem\"\nkey = \"{0}\"\n", folder.path().display());
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, &text).unwrap();
     let lines = Config::load(&path).map(|_| ()).unwrap_err().lines().to_vec();
     assert!(
         lines[0].contains(":7: tls.certificate: ") && lines[0].contains("c.pem\" is not a PEM file; "),
         "{lines:?}"
     );
     assert!(lines[1].contains(":8: tls.key: ") && lines[1].contains("cannot be read: "), "{lines:?}");
+    std::fs::write(&path, "hostname = \"mail.test\"\n[tls\n\ncertificate = \"c.pem\"\n").unwrap();
+    let broken = Config::load(&path).map(|_| ()).unwrap_err().lines().to_vec();
+    assert_eq!(broken, [format!("{name}:2: this is not TOML: unclosed table, expected `]`")], "tls.key is not missing");
+    for mark in ["-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"]
+    {
+        std::fs::write(&path, &text).unwrap();
+        std::fs::write(folder.path().join("c.pem"), mark).unwrap();
+        let lines = Config::load(&path).map(|_| ()).unwrap_err().lines().to_vec();
+        assert!(lines[0].contains("c.pem\" is an encrypted key") && lines[0].contains("openssl pkey"), "{lines:?}");
+    }
     let lines = Config::load(Path::new("/none.toml")).map(|_| ()).unwrap_err().to_string();
     assert_eq!(lines, "/none.toml: cannot be read: No such file or directory (os error 2)");
 }

@@ -135,7 +135,7 @@ pub struct Page {
 }
 
 /// Which messages an operator means. All conditions must hold; none: every message.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only this one.
     pub id: Option<QueueId>,

@@ -32,14 +32,15 @@ mod sparing;
 mod stream;
 mod verify;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use staffetta_config::Config;
+use staffetta_config::{Config, Listener};
 use staffetta_telemetry::{http, maillog};
 use staffetta_transport::listen;
 use staffetta_transport::shutdown::Hangup;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -63,9 +64,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     setup::raise_descriptor_limit(config.frontend.connection_limit);
     let background = CancellationToken::new();
     let _ends_with_us = background.clone().drop_guard();
-    let http_listener = listen::bind(config.frontend.http)
-        .with_context(|| format!("frontend.http: cannot listen on {}", config.frontend.http))?;
-    let doors = open_doors(&config)?;
+    let (http_listener, doors) = take_ports(&config)?;
     let certificates = certificates(&config)?;
     let shared = Arc::new(Shared::new(&config, certificates.as_ref(), background.clone())?);
 
@@ -115,11 +114,21 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     Ok(())
 }
 
-/// Binds all listeners, or says which one cannot be bound.
-fn open_doors(config: &Config) -> anyhow::Result<Vec<(tokio::net::TcpListener, &staffetta_config::Listener)>> {
-    let open = |listener: &'_ staffetta_config::Listener| {
-        listen::bind(listener.bind)
-            .with_context(|| format!("listener \"{}\": cannot listen on {}", listener.name, listener.bind))
+/// The HTTP port and all listeners, or what is wrong with each that cannot be had.
+fn take_ports(config: &Config) -> anyhow::Result<(TcpListener, Vec<(TcpListener, &Listener)>)> {
+    let mut refused = Vec::new();
+    let mut take = |what: &str, address: SocketAddr| {
+        let taken = listen::bind(address);
+        taken.map_err(|error| refused.push(format!("{what}: cannot listen on {address}: {error}"))).ok()
     };
-    config.frontend.listener.iter().map(|listener| Ok((open(listener)?, listener))).collect()
+    let http = take("frontend.http", config.frontend.http);
+    let mut doors = Vec::new();
+    for listener in &config.frontend.listener {
+        let door = take(&format!("listener \"{}\"", listener.name), listener.bind);
+        doors.extend(door.map(|door| (door, listener)));
+    }
+    match http {
+        Some(http) if refused.is_empty() => Ok((http, doors)),
+        _ => anyhow::bail!("{}", refused.join("; ")),
+    }
 }

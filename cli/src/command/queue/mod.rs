@@ -33,7 +33,7 @@ pub(super) async fn run(command: arguments::Queue) -> anyhow::Result<ExitCode> {
         arguments::Queue::Delete(delete) => act::delete(&open(&delete.act.file).await?, &delete).await,
         arguments::Queue::Bounce(bounce) => {
             let config = bounce.act.file.load(Service::Delivery)?;
-            bounce::bounce(&config, &connect(&config).await?, &bounce).await
+            bounce::bounce(&config, &connect(&bounce.act.file, &config).await?, &bounce).await
         }
         arguments::Queue::Shape(shape) => shape::print(&open(&shape.file).await?, &shape).await,
         arguments::Queue::Init(init) => begin(&init).await,
@@ -42,13 +42,22 @@ pub(super) async fn run(command: arguments::Queue) -> anyhow::Result<ExitCode> {
 }
 
 async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
-    connect(&file.load(Service::Delivery)?).await
+    connect(file, &file.load(Service::Delivery)?).await
 }
 
-async fn connect(config: &Config) -> anyhow::Result<Queue> {
+async fn connect(file: &ConfigFile, config: &Config) -> anyhow::Result<Queue> {
     let queue = Queue::open(config.into(), CancellationToken::new())?;
-    queue.ready(PATIENCE).await?;
+    queue.ready(PATIENCE).await.with_context(|| unusable(file, config))?;
     Ok(queue)
+}
+
+/// What to look at when the queue does not answer: mostly the wrong file, or a Redis that does not run.
+fn unusable(file: &ConfigFile, config: &Config) -> String {
+    let (path, url) = (file.path(), config.shown_redis());
+    format!(
+        "cannot use the queue at redis.url = {url} of {} (--config names another file, `staffetta check` tries all of it)",
+        path.display()
+    )
 }
 
 async fn begin(init: &arguments::Init) -> anyhow::Result<ExitCode> {
@@ -94,7 +103,8 @@ async fn list_messages(queue: &Queue, list: &arguments::List) -> anyhow::Result<
     if !list.json {
         say(&format!("{:<16} {:>9} {:<20} Sender/recipients", "Queue id", "Size", "Arrived"));
     }
-    for_each(queue, &filter(&list.selection), |found| {
+    let filter = filter(&list.selection);
+    for_each(queue, &filter, |found| {
         messages += 1;
         octets += match found {
             Found::Entry(entry) => entry.message.size,
@@ -105,7 +115,8 @@ async fn list_messages(queue: &Queue, list: &arguments::List) -> anyhow::Result<
     .await?;
     match messages {
         _ if list.json => {}
-        0 => say("The queue is empty."),
+        0 if filter == Filter::default() => say("The queue is empty."),
+        0 => say("No message matches."),
         n => say(&format!("-- {} KiB in {n} messages.", octets.div_ceil(1024))),
     }
     Ok(ExitCode::SUCCESS)

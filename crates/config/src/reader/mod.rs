@@ -32,6 +32,8 @@ pub(crate) struct Reader {
     paths: BTreeSet<String>,
     /// Lines that are not TOML; what else is wrong there is a consequence.
     broken: BTreeSet<usize>,
+    /// The header of a table is not TOML: nobody knows what is set in the table that was meant.
+    headless: bool,
     /// Whose file it is.
     pub(crate) service: Service,
     /// Where each value that is not the default came from.
@@ -48,6 +50,7 @@ impl Reader {
             variables: variables.into_iter().map(|(name, text)| (path(&name), (name, text))).collect(),
             paths: BTreeSet::new(),
             broken: BTreeSet::new(),
+            headless: false,
             service,
             places: HashMap::new(),
             problems: Vec::new(),
@@ -60,6 +63,13 @@ impl Reader {
         for error in errors {
             let line = self.line(error.span());
             self.broken.insert(line);
+            let rest: Vec<&str> = text.lines().skip(line - 1).collect();
+            if rest.first().is_some_and(|line| is_header(line)) {
+                // What stands below was meant for a table that is not there.
+                let below = rest.iter().skip(1).take_while(|line| !is_header(line)).count();
+                self.broken.extend(line..=line + below);
+                self.headless = true;
+            }
             self.problem(Place::Line(line), "", format!("this is not TOML: {}", error.message().trim()), None);
         }
         let config = Section::new(self, String::new(), Some(document.get_ref()), None).finish(T::read);
@@ -69,10 +79,22 @@ impl Reader {
 
     /// Notes a mistake, unless it follows from one that is noted already.
     pub(crate) fn problem(&mut self, place: Place, key: &str, what: String, allowed: Option<String>) {
-        let follows = matches!(place, Place::Line(line) if self.broken.contains(&line)) && !key.is_empty();
-        if !follows {
+        let broken = match &place {
+            Place::Line(line) => self.broken.contains(line),
+            // It may be missing only because its table is.
+            Place::File => self.headless,
+            Place::Variable(_) => false,
+        };
+        if !broken || key.is_empty() {
             self.problems.push(Problem { place, key: key.to_owned(), what, allowed });
         }
+    }
+
+    /// May what it says of this table be tried?
+    pub(crate) fn is_sound(&self, table: &str) -> bool {
+        let inside =
+            |key: &str| key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        !self.headless && !self.problems.iter().any(|problem| inside(&problem.key))
     }
 
     /// Where a key was set; a key of a table that is not there points at its table.
@@ -98,6 +120,10 @@ impl Reader {
             self.problem(place, "", what, None);
         }
     }
+}
+
+fn is_header(line: &str) -> bool {
+    line.trim_start().starts_with('[')
 }
 
 /// The name of the variable that overrides a key.

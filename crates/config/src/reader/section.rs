@@ -188,12 +188,11 @@ impl<'r, 't> Section<'r, 't> {
         let Some(table) = self.table else { return };
         for key in table.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
-            let (what, allowed) = match nearest(name, self.known.iter().copied()) {
-                Some(near) => (format!("unknown key, did you mean {near}?"), None),
-                None => match home_of(name) {
-                    Some(home) => (format!("unknown key here, it belongs to [{home}]"), None),
-                    None => ("unknown key".to_owned(), Some(self.known.join(", "))),
-                },
+            // A key in the wrong table is no slip of another: `trusted_networks` is not nearly `blocked_networks`.
+            let (what, allowed) = match (home_of(name), nearest(name, self.known.iter().copied())) {
+                (Some(home), _) => (format!("unknown key here, it belongs to [{home}]"), None),
+                (None, Some(near)) => (format!("unknown key, did you mean {near}?"), None),
+                (None, None) => ("unknown key".to_owned(), Some(self.known.join(", "))),
             };
             let line = || Place::Line(self.reader.line(Some(key.span())));
             let place = self.within.clone().unwrap_or_else(line);

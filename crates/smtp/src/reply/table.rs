@@ -138,6 +138,8 @@ replies! {
     authentication_failed = 535 (5 . 7 . 8) "Error: authentication failed: (reason unavailable)";
     /// The authentication service is away: clients keep the password and try again.
     authentication_unavailable = 454 (4 . 7 . 0) "Temporary authentication failure: Can't connect to authentication server";
+    /// The authentication service is there and cannot say; why is in its log.
+    authentication_undecided = 454 (4 . 7 . 0) "Temporary authentication failure: (reason unavailable)";
 
     // -- size and number -------------------------------------------------------------------------------------------
     /// `SIZE=` larger than any file.

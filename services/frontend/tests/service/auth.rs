@@ -1,5 +1,5 @@
 //! An auth service of one screen: john, lisa and mary, each owning the address that is the login. Lisa has limits of her own;
-//! mary need not be asked about twice.
+//! mary need not be asked about twice; of odd nobody can say anything.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -187,6 +187,7 @@ fn plain(response: &[u8]) -> Step {
         _ if is(JOHN) => success(JOHN.0),
         _ if is(LISA) => success(LISA.0),
         _ if is(MARY) => success(MARY.0),
+        r if r.starts_with(b"\0odd@example.org\0") => failure(Reason::Temporary, "odd@example.org"),
         r if r.iter().filter(|&&b| b == 0).count() == 2 => {
             let login = r.split(|&b| b == 0).nth(1).unwrap_or_default();
             failure(Reason::Credentials, &String::from_utf8_lossy(login))

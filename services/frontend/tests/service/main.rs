@@ -191,6 +191,31 @@ async fn an_auth_service_that_is_away_is_a_454_and_comes_back_by_itself() {
     relay.expect(&[("RCPT TO:<john@example.org>", "250 2.1.5 Ok")]).await;
 }
 
+/// A hash that nothing can compare with, or a database that is away: the service is there, and its log says why.
+#[tokio::test]
+async fn what_the_auth_service_cannot_say_is_not_called_a_lost_connection() {
+    let world = World::start(STRANGERS).await;
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    let undecided = "454 4.7.0 Temporary authentication failure: (reason unavailable)\r\n";
+    client.expect(&[("AUTH PLAIN AG9kZEBleGFtcGxlLm9yZwB4", undecided), (AUTH, "235 2.7.0 ")]).await;
+}
+
+#[tokio::test]
+async fn all_ports_that_are_taken_are_named_at_once() {
+    let taken: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let [http, smtp, more] = [0, 1, 2].map(|i: usize| taken[i].local_addr().unwrap());
+    let listener = |name: &str, bind| {
+        format!("[[frontend.listener]]\nname = {name:?}\nbind = \"{bind}\"\nkind = \"relay\"\ntls = \"off\"\n")
+    };
+    let text = format!("[frontend]\nhttp = \"{http}\"\n{}{}", listener("smtp", smtp), listener("more", more));
+    let config = std::sync::Arc::new(staffetta_config::Config::parse(&text, "test.toml").unwrap());
+    let error = staffetta_frontend::run(config, tokio_util::sync::CancellationToken::new()).await.unwrap_err();
+    let error = format!("{error:#}");
+    for (what, address) in [("frontend.http", http), ("listener \"smtp\"", smtp), ("listener \"more\"", more)] {
+        assert!(error.contains(&format!("{what}: cannot listen on {address}: ")), "{error}");
+    }
+}
+
 /// Waits until AUTH offers this, and gives the client that saw it.
 async fn offered(world: &World, mechanisms: &str) -> Client {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
