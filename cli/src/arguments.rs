@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use staffetta_config::Service;
 
 pub(crate) use block::{Block, Blocks, Named, Unblock};
 pub(crate) use login::{By, Hour, Login, ShowLogin, Top};
@@ -30,7 +31,7 @@ pub(crate) enum Command {
     /// Run the whole cluster in one process
     Up(Up),
     /// Check the configuration and try what it names
-    Check(ConfigFile),
+    Check(Check),
     /// Manage the accounts of the SQL back end
     #[command(subcommand)]
     User(User),
@@ -68,6 +69,34 @@ pub(crate) struct ConfigFile {
     /// The configuration file [default: /etc/staffetta/staffetta.toml, else ./.staffetta/staffetta.toml]
     #[arg(long, value_name = "FILE", env = "STAFFETTA_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// `staffetta check`
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Try and require only what this service needs, as on the machine that runs it
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) service: Option<OneService>,
+}
+
+/// One of the services.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OneService {
+    Frontend,
+    Auth,
+    Delivery,
+}
+
+impl From<OneService> for Service {
+    fn from(service: OneService) -> Self {
+        match service {
+            OneService::Frontend => Self::Frontend,
+            OneService::Auth => Self::Auth,
+            OneService::Delivery => Self::Delivery,
+        }
+    }
 }
 
 /// `staffetta up`

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::Context;
 use staffetta_queue::server::{LocalServer, Options};
+use staffetta_testkit::certs::Authority;
+use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::ports::Port;
 use staffetta_tests::program;
 
@@ -80,6 +82,81 @@ fn check_tries_what_the_configuration_names() -> anyhow::Result<()> {
     assert!(said.contains("staffetta.toml:2: colour"), "{said}");
     assert!(said.contains("staffetta.toml:3: auth.sql.url") && !said.contains("secret"), "{said}");
     assert!(said.contains("staffetta.toml:4: dns.servers"), "{said}");
+    Ok(())
+}
+
+/// On the machine of one service the others' certificates, databases and keys are not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_for_one_service_tries_and_requires_what_it_needs() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let redis = LocalServer::start(&folder.path().join("redis"))?;
+    let (dns, nobody) = (FakeDns::start().await?, Port::reserve()?);
+    let config = format!(
+        "hostname = \"mail.example.org\"\nredis.url = \"{}\"\nauth.sql.url = \"postgres://u@127.0.0.1:{}/mail\"\n\
+         dns.servers = [\"{}\"]\n[[delivery.dkim]]\ndomain = \"example.org\"\nselector = \"a\"\nkey = \"/nonexistent\"\n",
+        redis.url(),
+        nobody.number(),
+        dns.address(),
+    );
+    let findings = [("frontend", "tls.certificate"), ("auth", "auth.sql.url"), ("delivery", "delivery.dkim")];
+    for (service, _) in findings {
+        let (code, said) = run("staffetta", &["check", "--service", service], &config)?;
+        assert_eq!(code, Some(1), "{service}: {said}");
+        for (owner, finding) in findings {
+            assert_eq!(said.contains(&format!(": {finding}")), owner == service, "{service}, {finding}: {said}");
+        }
+    }
+    let sound = config
+        .replace("[[delivery.dkim]]", "[[delivery.route]]")
+        .replace("selector = \"a\"\nkey = \"/nonexistent\"", "via = \"mx\"");
+    let (code, said) = run("staffetta", &["check", "--service", "delivery"], &sound)?;
+    assert_eq!(code, Some(0), "{said}");
+    Ok(())
+}
+
+/// What is away may be there tomorrow.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_warns_of_what_does_not_answer() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let redis = LocalServer::start(&folder.path().join("redis"))?;
+    let leaf = Authority::new(folder.path())?.leaf("relay", &["other.example.org"])?;
+    let (dns, nobody) = (FakeDns::start().await?, Port::reserve()?);
+    let there = std::net::TcpListener::bind("127.0.0.1:0")?;
+    dns.host("smart.example.org", std::net::Ipv4Addr::LOCALHOST);
+    let (here, away) = (there.local_addr()?.port(), nobody.number());
+    let route = |via: String| format!("[[delivery.route]]\ndomain = \"*\"\nvia = \"{via}\"\n");
+    let config = |hostname: &str, auth: u16, certificate: &str, via: &str, port: u16| {
+        let head = format!(
+            "hostname = {hostname:?}\nredis.url = \"{}\"\ndns.servers = [\"{}\"]\n",
+            redis.url(),
+            dns.address()
+        );
+        let tls = format!("[tls]\ncertificate = {certificate:?}\nkey = {:?}\n", leaf.key);
+        format!("{head}[frontend]\nauth = \"http://127.0.0.1:{auth}\"\n{tls}{}", route(format!("smtp://{via}:{port}")))
+    };
+    let certificate = leaf.certificate.display().to_string();
+    let bad = config("mail.example.org", away, &certificate, "gone.example.org", away);
+    let (_, frontend) = run("staffetta", &["check", "--service", "frontend"], &bad)?;
+    let (code, delivery) = run("staffetta", &["check", "--service", "delivery"], &bad)?;
+    let refused = config("mail.example.org", away, &certificate, "smart.example.org", away);
+    let (_, refused) = run("staffetta", &["check", "--service", "delivery"], &refused)?;
+    assert_eq!(code, Some(0), "warnings only: {delivery}");
+    for (said, expected) in [
+        (&frontend, "warning: hostname: mail.example.org has no address in the DNS".to_owned()),
+        (&frontend, format!("warning: frontend.auth: nobody answers at http://127.0.0.1:{away}: ")),
+        (&frontend, format!("warning: tls.certificate: {certificate} does not carry the name mail.example.org")),
+        (&delivery, format!("warning: delivery.route[0].via: gone.example.org:{away}: has no address")),
+        (&refused, format!("warning: delivery.route[0].via: smart.example.org:{away}: Connection refused")),
+    ] {
+        assert!(said.contains(&expected), "no {expected:?} in\n{said}");
+    }
+    dns.host("other.example.org", std::net::Ipv4Addr::LOCALHOST);
+    let good = config("other.example.org", here, &certificate, "smart.example.org", here);
+    for service in ["frontend", "delivery"] {
+        let (code, said) = run("staffetta", &["check", "--service", service], &good)?;
+        let about = ["hostname", "frontend.", "tls.", "delivery."].map(|key| format!("warning: {key}"));
+        assert!(code == Some(0) && !about.iter().any(|about| said.contains(about)), "{service}: {said}");
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 
+use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use staffetta_dkim::Algorithm;
 use staffetta_policy::conduct::Step;
@@ -11,7 +12,7 @@ use staffetta_policy::tls::Level;
 use crate::files::dkim_key;
 use crate::kind::{Choice, Kind, List, RedisUrl};
 use crate::reader::Reader;
-use crate::table::DEFAULT_URL;
+use crate::table::{DEFAULT_REDIS_LIMIT, DEFAULT_URL};
 use crate::{
     Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth, Signature,
 };
@@ -281,6 +282,13 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     if config.spool.url != DEFAULT_URL {
         warnings.push("spool.url is not used by this version: bodies of every size stay in Redis".to_owned());
     }
+    if config.spool.redis_limit != DEFAULT_REDIS_LIMIT {
+        warnings.push("spool.redis_limit has no effect in this version: bodies of every size stay in Redis".to_owned());
+    }
+    warnings.extend(wide_networks(config));
+    if config.auth.backend == Backend::Sql && config.auth.has_dovecot {
+        warnings.push("[auth.dovecot] has no effect: auth.backend is \"sql\"".to_owned());
+    }
     if config.rpc.ca.is_none() && !config.auth.listen.ip().is_loopback() {
         warnings.push("auth.listen is reachable from elsewhere without [rpc]: passwords travel in clear".to_owned());
     }
@@ -331,6 +339,21 @@ fn keys(config: &Config) -> Vec<String> {
         warnings.push(format!("delivery.dkim: {domain} {what}"));
     }
     warnings
+}
+
+/// Networks that nobody owns whole: whoever is in them relays without a login. What is private everywhere is not meant.
+fn wide_networks(config: &Config) -> Vec<String> {
+    let is_wide = |network: &&IpNet| match network {
+        IpNet::V4(network) => network.prefix_len() < 8,
+        IpNet::V6(network) => {
+            let first = network.network().segments()[0];
+            let is_private = network.prefix_len() >= 7 && (first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80);
+            network.prefix_len() < 16 && !is_private
+        }
+    };
+    let wide = config.frontend.trusted_networks.iter().filter(is_wide);
+    wide.map(|network| format!("frontend.trusted_networks: all of {network} may send mail to anybody, without a login"))
+        .collect()
 }
 
 fn unreachable_routes(config: &Config) -> Vec<String> {

@@ -181,6 +181,18 @@ impl Config {
         check::warnings(self)
     }
 
+    /// Those of [`Config::warnings`] that concern this service; each begins with its key.
+    pub fn warnings_for(&self, service: Service) -> Vec<String> {
+        let key =
+            |line: &str| line.trim_start_matches('[').split([' ', ':', ']']).next().unwrap_or_default().to_owned();
+        self.warnings().into_iter().filter(|line| service.reads(&key(line))).collect()
+    }
+
+    /// `redis.url` for messages: in quotes, without user, password and parameters.
+    pub fn shown_redis(&self) -> String {
+        settings::masked(&self.redis.url)
+    }
+
     /// The values in force as TOML, with secrets masked.
     pub fn effective(&self) -> String {
         let mut shown = Shown::default();

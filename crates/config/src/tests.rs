@@ -195,6 +195,28 @@ fn what_is_probably_not_meant_is_told() {
 }
 
 #[test]
+fn what_has_no_effect_or_lets_everybody_in_is_told_to_whom_it_concerns() {
+    let networks = r#"["0.0.0.0/0", "10.0.0.0/8", "8.0.0.0/7", "::/0", "2000::/15", "2001:db8::/32", "fc00::/7", "fe80::/10"]"#;
+    let text = format!(
+        "hostname = \"mail.test\"\n[redis]\ndurability = \"none\"\n[spool]\nredis_limit = \"1MiB\"\n\
+         [auth.dovecot]\nsocket = \"/run/dovecot/auth\"\n[frontend]\ntrusted_networks = {networks}\n"
+    );
+    let config = Config::parse(&text, "f.toml").unwrap();
+    let begin = |service| -> Vec<String> {
+        let first = |line: String| line.split(' ').take(4).collect::<Vec<_>>().join(" ");
+        config.warnings_for(service).into_iter().map(first).collect()
+    };
+    let (redis, spool) = ("redis.durability is \"none\": accepted", "spool.redis_limit has no effect");
+    let wide =
+        ["0.0.0.0/0", "8.0.0.0/7", "::/0", "2000::/15"].map(|it| format!("frontend.trusted_networks: all of {it}"));
+    assert_eq!(begin(Service::Auth), [redis, "[auth.dovecot] has no effect:"]);
+    assert_eq!(begin(Service::Delivery), [redis, spool]);
+    let wide: Vec<&str> = wide.iter().map(String::as_str).collect();
+    assert_eq!(begin(Service::Frontend), [&[redis, spool][..], &wide].concat());
+    assert_eq!(config.warnings_for(Service::All), config.warnings());
+}
+
+#[test]
 fn passwords_in_clear_to_another_machine_are_warned_of() {
     let warnings = |socket: &str| {
         let text = format!(

@@ -77,6 +77,7 @@ where
     if let Err(error) = memory {
         tracing::warn!(%error, "cannot switch core dumps and huge pages off");
     }
+    warn(&config, service);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let shutdown = shutdown::on_signal().context("cannot watch for signals")?;
@@ -84,6 +85,13 @@ where
         let _hangup = shutdown::Hangup::subscribe().context("cannot watch for signals")?;
         run(config, shutdown).await
     })
+}
+
+/// Logs what is probably not meant, once, and only what concerns this service.
+pub fn warn(config: &Config, service: Service) {
+    for warning in config.warnings_for(service) {
+        tracing::warn!("{warning}");
+    }
 }
 
 fn command(program: &'static str, about: &'static str) -> Command {

@@ -47,7 +47,7 @@ use tokio_util::task::TaskTracker;
 use door::Door;
 use setup::Shared;
 
-pub use setup::certificates;
+pub use setup::{certificates, pairs};
 
 /// How long sessions may go on after the listeners are closed.
 pub const HARD_STOP: Duration = Duration::from_secs(60);

@@ -227,8 +227,8 @@ pub(crate) fn raise_descriptor_limit(connections: u32) {
 /// # Errors
 /// Names the file that is missing, unreadable, or does not fit its twin.
 pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
-    let tls = &config.tls;
-    let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) else {
+    let mut pairs = pairs(config).into_iter();
+    let Some(default) = pairs.next() else {
         return match config.frontend.listener.iter().find(|listener| listener.tls != ListenerTls::Off) {
             Some(listener) => bail!(
                 "listener \"{}\" speaks TLS: set tls.certificate and tls.key, or tls = \"off\" for every listener",
@@ -237,13 +237,20 @@ pub fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>
             None => Ok(None),
         };
     };
+    Certificates::load(default, pairs.collect()).context("tls").map(Some)
+}
+
+/// Where the certificates are, the default first; none if that is not set.
+pub fn pairs(config: &Config) -> Vec<Pair> {
+    let tls = &config.tls;
+    let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) else { return Vec::new() };
     let default = Pair { name: config.hostname.clone(), certificate: certificate.clone(), key: key.clone() };
     let sni = tls.sni.iter().map(|sni| Pair {
         name: sni.name.clone(),
         certificate: sni.certificate.clone(),
         key: sni.key.clone(),
     });
-    Certificates::load(default, sni.collect()).context("tls").map(Some)
+    std::iter::once(default).chain(sni).collect()
 }
 
 /// Whom recipients' domains and clients' names are asked of.

@@ -40,6 +40,22 @@ async fn a_queue_of_another_name_is_not_touched() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_service_warns_at_its_start_of_what_concerns_it() -> anyhow::Result<()> {
+    let world = World::new().await?.set("redis.durability", "\"none\"");
+    let listen = format!("\"0.0.0.0:{}\"", world.auth().port());
+    let world = world.set("auth.listen", listen).set("frontend.trusted_networks", "[\"0.0.0.0/0\"]").start().await?;
+    for service in [Service::Frontend, Service::Auth, Service::Delivery] {
+        let log = || world.log(service);
+        assert!(log().contains("redis.durability is"), "{service:?}: {}", log());
+        for (owner, text) in [(Service::Frontend, "all of 0.0.0.0/0 may"), (Service::Auth, "auth.listen is reachable")]
+        {
+            assert_eq!(log().contains(text), owner == service, "{service:?}: {}", log());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_a_synced_file_is_enough_only_when_the_file_says_so() -> anyhow::Result<()> {
     for (durability, code) in [("none", 250), ("managed", 250), ("fsync", 451)] {
         let mut world = World::new().await?.set("redis.durability", format!("{durability:?}")).start().await?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_auth::accounts::Accounts;
-use staffetta_config::Config;
+use staffetta_config::{Config, Service};
 use staffetta_transport::{launch, shutdown};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,7 @@ pub(super) async fn run(arguments: Up) -> anyhow::Result<ExitCode> {
 async fn with_config(path: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
     let config = Arc::new(Config::load(path)?);
     let _telemetry = launch::start_telemetry(&config, "staffetta")?;
+    launch::warn(&config, Service::All);
     let cluster = Cluster::start(config, stop.child_token());
     cluster.run(stop, std::future::pending()).await
 }
@@ -47,6 +48,7 @@ async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<(
     let config = Arc::new(Config::load(&home.config_file())?);
     home.begin_queue(&config).await?;
     let _telemetry = launch::start_telemetry(&config, "staffetta")?;
+    launch::warn(&config, Service::All);
     let accounts = Accounts::open(&config.auth.sql).await.context("cannot make the accounts")?;
     let demo = if arguments.demo { Some(demo::Demo::prepare(&home, &accounts).await?) } else { None };
     drop(accounts);

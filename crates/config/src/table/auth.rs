@@ -46,6 +46,8 @@ settings! {
         table oauth: OAuth,
         /// `[auth.dovecot]`
         table dovecot: Dovecot,
+        /// Whether `[auth.dovecot]` is given at all.
+        noted has_dovecot: bool = "dovecot",
     }
 }
 

@@ -21,6 +21,6 @@ pub use log::{Log, LogFormat};
 pub use oauth::{OAuth, Signature};
 pub use redis::{Durability, Redis};
 pub use rpc::Rpc;
-pub(crate) use spool::DEFAULT_URL;
 pub use spool::Spool;
+pub(crate) use spool::{DEFAULT_REDIS_LIMIT, DEFAULT_URL};
 pub use tls::{Sni, Tls};

@@ -6,6 +6,8 @@ use crate::settings::settings;
 
 /// The default, which no warning is worth.
 pub(crate) const DEFAULT_URL: &str = "file:///var/lib/staffetta/spool";
+/// The same of `redis_limit`.
+pub(crate) const DEFAULT_REDIS_LIMIT: ByteSize = ByteSize(256 * 1024);
 
 settings! {
     /// Where the bodies of messages are kept.

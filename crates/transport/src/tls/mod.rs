@@ -20,7 +20,7 @@ mod store;
 use std::sync::Arc;
 
 pub use clients::{Clients, Identity, Unproven};
-pub use pair::{Pair, TlsError};
+pub use pair::{Leaf, Pair, TlsError};
 pub use rpc::{RpcContents, RpcError, RpcFiles};
 pub use store::Certificates;
 

@@ -4,8 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::verify_server_name;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 
 use super::digest;
@@ -72,7 +74,27 @@ pub(super) struct Loaded {
     pub(super) end_point: Option<Arc<[u8]>>,
 }
 
+/// What clients look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// End of validity, seconds since the Unix epoch.
+    pub not_after: i64,
+    /// The certificate is one for the pair's name; of a wildcard, for a name that it matches.
+    pub carries_name: bool,
+}
+
 impl Pair {
+    /// Reads the files and says what they hold.
+    ///
+    /// # Errors
+    /// If the pair cannot be used.
+    pub fn leaf(&self) -> Result<Leaf, TlsError> {
+        let Loaded { certified, not_after, .. } = self.check(&self.read()?)?;
+        let name = self.name.replacen('*', "any", 1);
+        let carries_name = certified.end_entity_cert().is_ok_and(|leaf| carries(leaf, &name));
+        Ok(Leaf { not_after, carries_name })
+    }
+
     pub(super) fn read(&self) -> Result<Contents, TlsError> {
         let read = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
         Ok(Contents { certificate: read(&self.certificate)?, key: read(&self.key)? })
@@ -109,6 +131,11 @@ impl Pair {
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     CertificateDer::pem_slice_iter(pem).collect()
+}
+
+fn carries(leaf: &CertificateDer<'_>, name: &str) -> bool {
+    let (Ok(leaf), Ok(name)) = (ParsedCertificate::try_from(leaf), ServerName::try_from(name)) else { return false };
+    verify_server_name(&leaf, &name).is_ok()
 }
 
 fn not_after(leaf: &CertificateDer<'_>) -> Result<i64, String> {

@@ -1,6 +1,9 @@
 //! `staffetta check`: the configuration, and whatever it names tried for real.
 //!
-//! Everything is tried, so that one run shows all that is wrong; each finding points at the key that names the culprit.
+//! Everything is tried that the service needs, so that one run shows all that is wrong; each finding points at the key that
+//! names the culprit. What may be right and yet will be regretted, or is not there just now, is a warning.
+
+mod around;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,39 +17,58 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::dkim::unpublished;
-use crate::arguments::ConfigFile;
+use crate::arguments::Check;
 use crate::terminal::{complain, say};
 
 /// How long each part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
-    let path = file.path();
-    let examined = Config::examine(&path, Service::All)?;
+pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
+    let path = check.file.path();
+    let service = check.service.map_or(Service::All, Into::into);
+    let examined = Config::examine(&path, service)?;
     let config = &examined.config;
-    for warning in config.warnings() {
-        complain(&format!("warning: {warning}"));
-    }
+    warn(config.warnings_for(service));
+    let uses = |services: &[Service]| service == Service::All || services.contains(&service);
+    let (frontend, auth, delivery) = (uses(&[Service::Frontend]), uses(&[Service::Auth]), uses(&[Service::Delivery]));
+    let sound = |used: bool, table: &str| used && examined.is_sound(table);
+    let dns = sound(frontend || delivery, "dns");
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
-    let (redis, sql, tokens, dns, (), (), ()) = tokio::join!(
+    let (redis, sql, tokens, names, (), (), (), (), (), ()) = tokio::join!(
         try_if(examined.is_sound("redis"), try_redis(config)),
-        try_if(examined.is_sound("auth"), try_accounts(config)),
-        try_if(examined.is_sound("auth"), try_tokens(config)),
-        try_if(examined.is_sound("dns"), try_dns(config)),
+        try_if(sound(auth, "auth"), try_accounts(config)),
+        try_if(sound(auth, "auth"), try_tokens(config)),
+        try_if(dns, try_dns(config)),
         warn_of_redis(config, examined.is_sound("redis")),
-        warn_of_keys(config, examined.is_sound("dns")),
-        warn_of_accounts(config, examined.is_sound("auth")),
+        warn_of_keys(config, dns && delivery),
+        warn_of_accounts(config, sound(auth, "auth")),
+        warn_if(dns && examined.is_sound("hostname"), around::hostname(config)),
+        warn_if(sound(frontend, "frontend.auth"), around::auth(config)),
+        warn_if(dns && sound(delivery, "delivery.route"), around::routes(config)),
     );
-    let certificates = examined.is_sound("tls").then(|| try_certificates(config)).flatten();
-    let clients = examined.is_sound("tls").then(|| try_client_ca(config)).flatten();
-    let ca = examined.is_sound("delivery.ca").then(|| try_ca(config)).flatten();
-    examined.conclude([redis, sql, tokens, dns, certificates, clients, ca].into_iter().flatten().collect())?;
+    let certificates = sound(frontend, "tls").then(|| try_certificates(config)).flatten();
+    let clients = sound(frontend, "tls").then(|| try_client_ca(config)).flatten();
+    let ca = sound(delivery, "delivery.ca").then(|| try_ca(config)).flatten();
+    let (expired, warnings) = sound(frontend, "tls").then(|| around::certificates(config)).unwrap_or_default();
+    warn(warnings);
+    let tried = [redis, sql, tokens, names, certificates, clients, ca];
+    examined.conclude(tried.into_iter().flatten().chain(expired).collect())?;
     say(&format!("{}: no problem found", path.display()));
     Ok(ExitCode::SUCCESS)
 }
 
 async fn try_if(sound: bool, trial: impl Future<Output = Option<Finding>>) -> Option<Finding> {
     if sound { trial.await } else { None }
+}
+
+async fn warn_if(sound: bool, trial: impl Future<Output = Vec<String>>) {
+    if sound {
+        warn(trial.await);
+    }
+}
+
+fn warn(lines: Vec<String>) {
+    lines.iter().for_each(|line| complain(&format!("warning: {line}")));
 }
 
 /// The durability gate, as every service applies it.

@@ -1,0 +1,140 @@
+//! What stands around the services: names, servers, the life of certificates. None of it is a mistake of the file, and it
+//! may be there tomorrow: each line is a warning, which begins with the key that it is about.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use staffetta_config::{Config, Finding};
+use staffetta_policy::routing::Via;
+use staffetta_transport::dns::{DnsSettings, Resolver};
+use staffetta_transport::tls::Leaf;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::PATIENCE;
+
+/// Servers that are tried; the rest of a long list is like its beginning.
+const MOST: usize = 64;
+/// How long before its end a certificate should have been renewed: Let's Encrypt's clients do it 30 days before.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Does the name with which we greet lead anywhere? Many servers look.
+pub(super) async fn hostname(config: &Config) -> Vec<String> {
+    let Some(resolver) = resolver(config) else { return Vec::new() };
+    let host = &config.hostname;
+    let problem = match timeout(PATIENCE, resolver.addresses(host)).await {
+        Ok(Ok(found)) if !found.data.is_empty() => return Vec::new(),
+        Ok(Ok(_)) => "has no address in the DNS: other servers may refuse it".to_owned(),
+        // What is wrong with the DNS itself is a finding of its own.
+        Ok(Err(error)) => format!("cannot be looked up: {error}"),
+        Err(_) => "cannot be looked up in time".to_owned(),
+    };
+    vec![format!("hostname: {host} {problem}")]
+}
+
+/// Does anybody answer where the frontends ask?
+pub(super) async fn auth(config: &Config) -> Vec<String> {
+    let url = &config.frontend.auth;
+    let authority = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest).trim_end_matches('/');
+    let problem = match timeout(PATIENCE, TcpStream::connect(authority)).await {
+        Ok(Ok(_)) => return Vec::new(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer".to_owned(),
+    };
+    vec![format!("frontend.auth: nobody answers at {url}: {problem}")]
+}
+
+/// The next hops that routes name, by the resolver that deliveries use.
+pub(super) async fn routes(config: &Config) -> Vec<String> {
+    let Some(resolver) = resolver(config) else { return Vec::new() };
+    let tried = config.delivery.route.iter().enumerate().take(MOST).map(async |(index, route)| {
+        let (Via::Smtp { host, port } | Via::Lmtp { host, port }) = &route.via else { return None };
+        let problem = match timeout(PATIENCE, dial(&resolver, host, *port)).await {
+            Ok(outcome) => outcome.err()?,
+            Err(_) => "no answer".to_owned(),
+        };
+        Some(format!("delivery.route[{index}].via: {host}:{port}: {problem}"))
+    });
+    join_all(tried).await.into_iter().flatten().collect()
+}
+
+async fn dial(resolver: &Resolver, host: &str, port: u16) -> Result<(), String> {
+    let addresses = match host.parse::<IpAddr>() {
+        Ok(address) => vec![address],
+        Err(_) => resolver.addresses(host).await.map_err(|error| error.to_string())?.data,
+    };
+    let mut problem = "has no address".to_owned();
+    for address in addresses {
+        match TcpStream::connect((address, port)).await {
+            Ok(_) => return Ok(()),
+            Err(error) => problem = error.to_string(),
+        }
+    }
+    Err(problem)
+}
+
+fn resolver(config: &Config) -> Option<Resolver> {
+    Resolver::new(&DnsSettings::from(&config.dns)).ok()
+}
+
+/// What clients will say of the certificates. One that has expired is no warning any more.
+pub(super) fn certificates(config: &Config) -> (Vec<Finding>, Vec<String>) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (mut findings, mut warnings) = (Vec::new(), Vec::new());
+    for (index, pair) in staffetta_frontend::pairs(config).iter().enumerate() {
+        // A pair that cannot be read is named by whoever loads them all.
+        let Ok(Leaf { not_after, carries_name }) = pair.leaf() else { continue };
+        let key = if index == 0 { "tls.certificate" } else { "tls.sni" };
+        let shown = pair.certificate.display();
+        let left = u64::try_from(not_after).unwrap_or_default().saturating_sub(now.as_secs());
+        if left == 0 {
+            findings.push(Finding::new(key, format!("{shown} has expired"), "a certificate that is valid today"));
+        } else if left < SOON.as_secs() {
+            warnings.push(format!("{key}: {shown} expires in {} days", left / (24 * 3600)));
+        }
+        if !carries_name {
+            warnings.push(format!("{key}: {shown} does not carry the name {}", pair.name));
+        }
+    }
+    (findings, warnings)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// A certificate for `mail.test` that ends in so many days.
+    fn checked(days: i64) -> (Vec<Finding>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["mail.test".to_owned()]).unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let day = Duration::from_secs(24 * 3600);
+        let span = day * u32::try_from(days.unsigned_abs()).unwrap();
+        // An hour more: the test takes a moment.
+        let end = if days < 0 { now.checked_sub(span).unwrap() } else { now + span + day / 24 };
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end;
+        let certificate = params.self_signed(&key).unwrap();
+        let (chain, secret) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+        std::fs::write(&chain, certificate.pem()).unwrap();
+        std::fs::write(&secret, key.serialize_pem()).unwrap();
+        let text = format!("hostname = \"mail.test\"\n[tls]\ncertificate = {chain:?}\nkey = {secret:?}\n");
+        certificates(&Config::parse(&text, "t.toml").unwrap())
+    }
+
+    #[test]
+    fn a_certificate_is_told_of_before_it_expires_and_refused_after() {
+        staffetta_transport::tls::install_provider();
+        assert_eq!(checked(15), (vec![], vec![]));
+        let (findings, warnings) = checked(5);
+        assert!(
+            findings.is_empty() && warnings.len() == 1 && warnings[0].ends_with("expires in 5 days"),
+            "{warnings:?}"
+        );
+        let (findings, warnings) = checked(-1);
+        assert!(warnings.is_empty() && findings.len() == 1, "{findings:?} {warnings:?}");
+    }
+}
