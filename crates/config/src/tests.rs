@@ -196,7 +196,8 @@ fn what_is_probably_not_meant_is_told() {
 
 #[test]
 fn what_has_no_effect_or_lets_everybody_in_is_told_to_whom_it_concerns() {
-    let networks = r#"["0.0.0.0/0", "10.0.0.0/8", "8.0.0.0/7", "::/0", "2000::/15", "2001:db8::/32", "fc00::/7", "fe80::/10"]"#;
+    let networks =
+        r#"["0.0.0.0/0", "10.0.0.0/8", "8.0.0.0/7", "::/0", "2000::/15", "2001:db8::/32", "fc00::/7", "fe80::/10"]"#;
     let text = format!(
         "hostname = \"mail.test\"\n[redis]\ndurability = \"none\"\n[spool]\nredis_limit = \"1MiB\"\n\
          [auth.dovecot]\nsocket = \"/run/dovecot/auth\"\n[frontend]\ntrusted_networks = {networks}\n"
