@@ -28,7 +28,7 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let service = check.service.map_or(Service::All, Into::into);
     let examined = Config::examine(&path, service)?;
     let config = &examined.config;
-    warn(config.warnings_for(service));
+    warn(&config.warnings_for(service));
     let uses = |services: &[Service]| service == Service::All || services.contains(&service);
     let (frontend, auth, delivery) = (uses(&[Service::Frontend]), uses(&[Service::Auth]), uses(&[Service::Delivery]));
     let sound = |used: bool, table: &str| used && examined.is_sound(table);
@@ -49,8 +49,8 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let certificates = sound(frontend, "tls").then(|| try_certificates(config)).flatten();
     let clients = sound(frontend, "tls").then(|| try_client_ca(config)).flatten();
     let ca = sound(delivery, "delivery.ca").then(|| try_ca(config)).flatten();
-    let (expired, warnings) = sound(frontend, "tls").then(|| around::certificates(config)).unwrap_or_default();
-    warn(warnings);
+    let (expired, soon) = if sound(frontend, "tls") { around::certificates(config) } else { Default::default() };
+    warn(&soon);
     let tried = [redis, sql, tokens, names, certificates, clients, ca];
     examined.conclude(tried.into_iter().flatten().chain(expired).collect())?;
     say(&format!("{}: no problem found", path.display()));
@@ -63,11 +63,11 @@ async fn try_if(sound: bool, trial: impl Future<Output = Option<Finding>>) -> Op
 
 async fn warn_if(sound: bool, trial: impl Future<Output = Vec<String>>) {
     if sound {
-        warn(trial.await);
+        warn(&trial.await);
     }
 }
 
-fn warn(lines: Vec<String>) {
+fn warn(lines: &[String]) {
     lines.iter().for_each(|line| complain(&format!("warning: {line}")));
 }
 
