@@ -81,10 +81,9 @@ impl Carrier {
             match talk.next(&mut self.jobs, &connection.security, limits, ours, Instant::now()) {
                 Next::Submit(id, transaction) => {
                     connection.session.submit(id, transaction);
-                    talk.task(id)
-                        .filter(|task| task.job.is_suspect)
-                        .into_iter()
-                        .for_each(|task| worker.begin(&task.job));
+                    if let Some(task) = talk.task(id).filter(|task| task.job.is_suspect) {
+                        worker.begin(&task.job);
+                    }
                     self.carried += 1;
                     if talk.submitted() > 1 {
                         worker.metrics.reuse.increment(1);

@@ -56,7 +56,6 @@ impl Leased {
             jitter: rand::rng().random(),
         };
         let attempt = Attempt::new(facts, job.recipients);
-        let is_suspect = job.is_suspect;
         let claimed = job.message.arrived.saturating_add(job.age.as_millis() as u64);
         let (message, body) = match &letter {
             Some(letter) => (letter.message.clone(), letter.body.clone()),
@@ -64,7 +63,17 @@ impl Leased {
         };
         let seal = OnceCell::new();
         Task {
-            job: Self { held, claimed, is_suspect, message, prefix: job.prefix, body, letter, seal, _room: room },
+            job: Self {
+                held,
+                claimed,
+                is_suspect: job.is_suspect,
+                message,
+                prefix: job.prefix,
+                body,
+                letter,
+                seal,
+                _room: room,
+            },
             attempt,
         }
     }

@@ -49,7 +49,7 @@ use staffetta_transport::shutdown::Hangup;
 use staffetta_transport::sts::Policies;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -85,7 +85,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     let (settler, parcels) = Settler::new();
     let keys = Arc::new(Keys::load(&config.delivery.dkim).context("cannot use delivery.dkim")?);
     let revocations = Revocations::follow(&(&*config).into(), end.clone()).context("cannot use redis.url")?;
-    let worker = Arc::new(worker(&config, queue, settler, keys.clone(), revocations, shutdown)?);
+    let worker = Arc::new(worker(&config, queue, settler, keys.clone(), revocations, shutdown.child_token())?);
     if !keys.are_none() {
         tokio::spawn(keys.watch(Hangup::subscribe()?, end.clone()));
     }
@@ -101,9 +101,9 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
 async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) -> anyhow::Result<()> {
     let background = CancellationToken::new();
     let _background = background.clone().drop_guard();
+    let mut settling = JoinSet::new();
+    settling.spawn(settle_all(worker.clone(), parcels, config.clone()));
     let mut tasks = JoinSet::new();
-    tasks.spawn(settle_all(worker.clone(), parcels, config.clone()));
-    let settling = worker.settler.clone();
     let (keeper, keep) = (worker.clone(), background.clone());
     tasks.spawn(async move { keeper.leases.keep(keep).await });
     tasks.spawn(reclaim::watch(worker.clone(), background.clone()));
@@ -115,21 +115,20 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) -> anyhow:
     for partition in 0..worker.queue.partitions() {
         pollers.spawn(poller::poll(worker.clone(), partition));
     }
-    let outcome = tokio::select! {
-        biased;
-        () = worker.stop.cancelled() => Ok(()),
-        Some(ended) = tasks.join_next() => Err(premature(ended)),
-        Some(ended) = pollers.join_next() => Err(premature(ended)),
-    };
+    let outcome = until_stopped(&worker.stop, [&mut settling, &mut tasks, &mut pollers]).await;
     // After a fault the others are told, too.
     worker.stop.cancel();
     let drained = async {
         while pollers.join_next().await.is_some() {}
         worker.carriers.close();
         worker.carriers.wait().await;
-        settling.close();
-        background.cancel();
-        while tasks.join_next().await.is_some() {}
+        worker.settler.close();
+        // Leases are renewed up to here.
+        while let Some(ended) = settling.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the settling task failed");
+            }
+        }
     };
     if tokio::time::timeout(config.delivery.drain_limit, drained).await.is_err() {
         tracing::warn!("connections are cut; their messages are delivered by others once the leases end");
@@ -139,11 +138,18 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) -> anyhow:
     outcome
 }
 
-fn premature(ended: Result<(), JoinError>) -> anyhow::Error {
-    match ended {
-        Ok(()) => anyhow::anyhow!("a task of the worker ended"),
-        Err(panic) => anyhow::Error::new(panic).context("a task of the worker panicked"),
-    }
+/// Waits for `stop`; an error if one of the tasks ends before.
+async fn until_stopped(stop: &CancellationToken, tasks: [&mut JoinSet<()>; 3]) -> anyhow::Result<()> {
+    let [settling, others, pollers] = tasks;
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        Some(ended) = settling.join_next() => ended,
+        Some(ended) = others.join_next() => ended,
+        Some(ended) = pollers.join_next() => ended,
+    };
+    ended.context("a task of the worker panicked")?;
+    anyhow::bail!("a task of the worker ended")
 }
 
 async fn settle_all(worker: Arc<Worker>, parcels: Parcels, config: Config) {
@@ -231,4 +237,30 @@ fn readiness(worker: &Arc<Worker>) -> Readiness {
         Health::Down(reason) => Standing::Away(format!("queue: {reason}")),
         Health::Ready | Health::Full => Standing::Up,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_goes_on_until_it_is_told_to_stop_or_one_of_its_tasks_ends() {
+        async fn outcome(at: usize, task: impl Future<Output = ()> + Send + 'static, stop: bool) -> Option<String> {
+            let mut sets = [(); 3].map(|()| JoinSet::new());
+            sets.iter_mut().for_each(|set| drop(set.spawn(std::future::pending())));
+            sets[at].spawn(task);
+            let token = CancellationToken::new();
+            if stop {
+                token.cancel();
+            }
+            let [first, second, third] = &mut sets;
+            until_stopped(&token, [first, second, third]).await.err().map(|error| error.to_string())
+        }
+        for at in 0..3 {
+            assert_eq!(outcome(at, async {}, false).await.as_deref(), Some("a task of the worker ended"));
+            let panics = outcome(at, async { panic!("a fault") }, false).await;
+            assert_eq!(panics.as_deref(), Some("a task of the worker panicked"));
+            assert_eq!(outcome(at, std::future::pending(), true).await, None);
+        }
+    }
 }

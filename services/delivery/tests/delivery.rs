@@ -123,6 +123,25 @@ async fn an_mx_record_may_have_an_address_in_the_place_of_a_name() -> anyhow::Re
     worker.stop().await
 }
 
+/// So that the next who takes it back knows whether it had been begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_over_from_a_dead_worker_says_when_it_begins() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    for (recipient, said) in [("a@x.test", false), ("b@y.test", true)] {
+        world.send("john@home.test", &[recipient], BODY).await?;
+        if said {
+            world.die_with("y.test").await?;
+        }
+        let worker = world.worker_via(&server, "")?;
+        server.received(1 + usize::from(said)).await?;
+        world.drained().await?;
+        worker.stop().await?;
+        assert_eq!(world.keys("*}sus")?.contains("}sus"), said, "{recipient}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deferred_recipient_is_tried_again_and_a_delivered_one_is_not() -> anyhow::Result<()> {
     let world = World::start().await?;

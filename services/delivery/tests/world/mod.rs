@@ -10,7 +10,7 @@ use std::time::Duration;
 use staffetta_config::Config;
 use staffetta_mail::{Address, Envelope, Notify, QueueId, Recipient, ReversePath};
 use staffetta_queue::server::LocalServer;
-use staffetta_queue::{Accept, Durability, Entry, Filter, Incoming, Origin, Place, Queue, Settings};
+use staffetta_queue::{Accept, Destination, Durability, Entry, Filter, Incoming, Origin, Place, Queue, Settings};
 use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::ports::Port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,28 +36,58 @@ pub(crate) struct Worker {
     http: Port,
 }
 
+fn settings(url: String, lease: Duration) -> Settings {
+    Settings {
+        url,
+        partitions: 4,
+        name: "staffetta".to_owned(),
+        create: true,
+        durability: Durability::Fsync,
+        replicas: 0,
+        max_memory_ratio: 0.85,
+        inline_limit: 16 * 1024,
+        lease,
+    }
+}
+
 impl World {
     /// Starts everything but workers.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let redis = LocalServer::start(&dir.path().join("redis"))?;
         let end = CancellationToken::new();
-        let queue = Queue::open(
-            Settings {
-                url: redis.url(),
-                partitions: 4,
-                name: "staffetta".to_owned(),
-                create: true,
-                durability: Durability::Fsync,
-                replicas: 0,
-                max_memory_ratio: 0.85,
-                inline_limit: 16 * 1024,
-                lease: Duration::from_secs(120),
-            },
-            end.clone(),
-        )?;
+        let queue = Queue::open(settings(redis.url(), Duration::from_secs(120)), end.clone())?;
         queue.ready(PATIENCE).await?;
         Ok(Self { redis, dns: FakeDns::start().await?, queue, _dir: dir, _end: end.drop_guard() })
+    }
+
+    /// A worker claims all mail for a destination, and dies; somebody takes it back.
+    pub(crate) async fn die_with(&self, destination: &str) -> anyhow::Result<()> {
+        let (end, destination) = (CancellationToken::new(), Destination::new(destination));
+        let _end = end.clone().drop_guard();
+        let dying = Queue::open(settings(self.redis.url(), Duration::from_millis(100)), end)?;
+        dying.ready(PATIENCE).await?;
+        let (mut claimed, mut taken_back) = (0, 0);
+        for partition in 0..dying.partitions() {
+            claimed += dying.claim(partition, &destination, 100).await?.len() as u64;
+        }
+        while taken_back < claimed {
+            for partition in 0..self.queue.partitions() {
+                taken_back += self.queue.reclaim(partition).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys of Redis that match a pattern, as it prints them.
+    pub(crate) fn keys(&self, pattern: &str) -> anyhow::Result<String> {
+        use std::io::{Read as _, Write as _};
+
+        let mut stream = std::os::unix::net::UnixStream::connect(self.redis.socket())?;
+        stream.write_all(format!("KEYS {pattern}\r\nQUIT\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// A worker whose `[delivery]` table has these lines besides short times; `routes` follow it.
