@@ -31,7 +31,7 @@ pub(crate) struct Partition {
     pub(crate) lease: String,
     /// Held and poisoned jobs by the time at which they are looked at again: the end of their life (ZSET).
     pub(crate) held: String,
-    /// Jobs that were taken back from a worker, and those leases of theirs whose attempt has begun, by when (ZSET).
+    /// Jobs that went silent in an attempt, and leases of suspects whose attempt has begun, by when (ZSET).
     pub(crate) suspects: String,
     /// All messages, in the order of arrival (ZSET, every score 0).
     pub(crate) ids: String,

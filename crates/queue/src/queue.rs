@@ -183,8 +183,8 @@ impl Queue {
         self.shared.settle(lease, settlement).await
     }
 
-    /// Takes expired leases back; poison (it went silent in five attempts) goes to held. Lets held jobs go whose message's life is over.
-    /// Returns how many. Deletes what is left of messages that are over, too.
+    /// Takes expired leases back; poison (it went silent in five attempts) goes to held. Lets held jobs go whose message's
+    /// life is over. Returns how many. Deletes what is left of messages that are over, too.
     ///
     /// # Errors
     /// Redis is away.

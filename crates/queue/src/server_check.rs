@@ -151,9 +151,14 @@ impl ServerCheck {
         Ok(marked)
     }
 
-    /// Marks partitions, then the registry, so that an interrupted first start can go on. Several processes may do so at
+    /// Says whose queue it is, marks partitions, then the registry, so that an interrupted first start can go on. Several processes may do so at
     /// once: the first mark counts, and everybody reads it back.
     async fn mark(&self, live: &Live, id: &str, partitions: &[usize], new: bool) -> Result<(String, Marked), String> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("HSETNX").arg(REGISTRY).arg("name").arg(&self.settings.name);
+        pipeline.cmd("HGET").arg(REGISTRY).arg("name");
+        let name = self.expect(live, &pipeline).await?.pop().and_then(|value| gate::text(&value));
+        gate::is_ours(name.as_deref(), &self.settings.name)?;
         let mut pipeline = Pipeline::new();
         pipeline.cmd("SET").arg(&self.partitions[0].identity).arg(id).arg("NX");
         pipeline.cmd("GET").arg(&self.partitions[0].identity);
@@ -174,10 +179,7 @@ impl ServerCheck {
             pipeline.cmd("HSET").arg(REGISTRY).arg("after_loss").arg(self.clock.now());
         }
         pipeline.cmd("HSET").arg(REGISTRY).arg("partitions").arg(self.partitions.len()).arg("id").arg(&id);
-        pipeline.cmd("HSETNX").arg(REGISTRY).arg("name").arg(&self.settings.name);
-        pipeline.cmd("HGET").arg(REGISTRY).arg("name");
-        let name = self.expect(live, &pipeline).await?.pop().and_then(|value| gate::text(&value));
-        gate::is_ours(name.as_deref(), &self.settings.name)?;
+        self.expect(live, &pipeline).await?;
         tracing::debug!(id, partitions = self.partitions.len(), "the queue is marked");
         Ok((id, if new && was_first { Marked::New } else { Marked::Further }))
     }

@@ -114,7 +114,8 @@ fn undeclared(layout: &Layout, text: &str) -> Vec<String> {
 #[test]
 fn no_script_touches_a_key_that_it_does_not_declare() {
     for layout in LAYOUTS {
-        assert!(!touched(layout.text).is_empty(), "{}", layout.text);
+        let one = layout.text.matches("redis.call").count() == 1;
+        assert!(touched(layout.text).len() > usize::from(!one), "{}", layout.text);
         assert_eq!(undeclared(layout, layout.text), Vec::<String>::new(), "{}", layout.text);
         assert!(!layout.text.contains("KEYS") && !layout.text.contains("ARGV"), "only names: {}", layout.text);
     }
