@@ -136,9 +136,11 @@ replies! {
     response_too_long = 500 (5 . 5 . 6) "SASL response limit exceeded";
     /// Wrong credentials (RFC 4954 section 6); the same for an unknown user.
     authentication_failed = 535 (5 . 7 . 8) "Error: authentication failed: (reason unavailable)";
-    /// The authentication service is away, or cannot say: clients keep the password and try again. Which of the two it is,
-    /// and why, is in the log; a client that is told of a connection looks for the fault where there is none.
-    authentication_unavailable = 454 (4 . 7 . 0) "Temporary authentication failure: (reason unavailable)";
+    /// The authentication service is away: clients keep the password and try again.
+    authentication_unavailable = 454 (4 . 7 . 0) "Temporary authentication failure: Can't connect to authentication server";
+    /// It is there and cannot say, as its log tells: a client that is told of a connection would look for the fault where
+    /// there is none.
+    authentication_undecided = 454 (4 . 7 . 0) "Temporary authentication failure: (reason unavailable)";
 
     // -- size and number -------------------------------------------------------------------------------------------
     /// `SIZE=` larger than any file.

@@ -91,7 +91,7 @@ pub(crate) enum Progress {
         /// The login that was tried, if the exchange came that far.
         login: Option<String>,
     },
-    /// Nobody could say: `454 4.7.0`.
+    /// Nobody could be asked: `454 4.7.0`.
     Unavailable,
 }
 
@@ -319,7 +319,6 @@ fn progress(step: Step) -> Progress {
             let reason = failure.reason();
             if reason == Reason::Temporary {
                 tracing::warn!(detail = failure.detail, "the auth service cannot verify credentials now");
-                return Progress::Unavailable;
             }
             Progress::Failure { reason, login: Some(failure.login).filter(|login| !login.is_empty()) }
         }

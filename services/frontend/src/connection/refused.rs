@@ -52,8 +52,10 @@ pub(super) enum LoginFailure {
     Malformed,
     /// The back end cannot do this mechanism.
     Mechanism,
-    /// Nobody could say.
+    /// Nobody could be asked.
     Unavailable,
+    /// The auth service could not say.
+    Undecided,
     /// Too many of this client's logins failed lately.
     Limited,
     /// Too many logins as this user failed lately.
@@ -103,7 +105,7 @@ impl LoginFailure {
             Self::Credentials => "credentials",
             Self::Malformed => "malformed",
             Self::Mechanism => "mechanism",
-            Self::Unavailable => "auth_unavailable",
+            Self::Unavailable | Self::Undecided => "auth_unavailable",
             Self::Limited => "auth_failures",
             Self::LoginLimited => "auth_failures_per_login",
             Self::Blocked => "login_blocked",
@@ -115,7 +117,7 @@ impl LoginFailure {
         match self {
             Self::Credentials => "failed",
             Self::Malformed | Self::Mechanism => "malformed",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable | Self::Undecided => "unavailable",
             Self::Limited | Self::LoginLimited => "limited",
             Self::Blocked => "blocked",
         }
@@ -128,6 +130,7 @@ impl LoginFailure {
             Self::Malformed => Reply::malformed_credentials(),
             Self::Mechanism => Reply::unknown_mechanism(),
             Self::Unavailable => Reply::authentication_unavailable(),
+            Self::Undecided => Reply::authentication_undecided(),
             Self::Limited => Reply::too_many_auth_failures(hostname),
             Self::LoginLimited => Reply::too_many_failures_of_login(),
         }

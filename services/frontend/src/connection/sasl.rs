@@ -111,7 +111,7 @@ impl Dialog<'_> {
                 let why = match reason {
                     Reason::Malformed => LoginFailure::Malformed,
                     Reason::Mechanism => LoginFailure::Mechanism,
-                    Reason::Temporary => LoginFailure::Unavailable,
+                    Reason::Temporary => LoginFailure::Undecided,
                     Reason::Credentials | Reason::Unspecified => LoginFailure::Credentials,
                 };
                 login_refused(why, login, hostname)

@@ -177,7 +177,8 @@ async fn an_auth_service_that_is_away_is_a_454_and_comes_back_by_itself() {
     (&mut world.auth_service.1).await.unwrap();
     assert!(world.until_away().await.contains("the auth service is not reachable"));
     let mut client = Client::encrypted(world.submission, &world.ca).await;
-    client.expect(&[(AUTH, "454 4.7.0 ")]).await;
+    let away = "454 4.7.0 Temporary authentication failure: Can't connect to authentication server\r\n";
+    client.expect(&[(AUTH, away)]).await;
     let mut relay = Client::ready(world.relay).await;
     relay
         .expect(&[
