@@ -1,7 +1,8 @@
 //! Credentials that were verified a moment ago, so that a provider's hundreds of sessions with one login cost one hash.
 //!
 //! Neither login nor password is kept: the key is a seal ([`staffetta_policy::seal`]) of all that decided, the value is the
-//! login as the back end spells it, with its limits. Only successes are kept, for `auth.cache_ttl`, a token not beyond its own end; "0s" turns the cache off. **A login that is revoked (`staffetta
+//! login as the back end spells it, with its limits. Only successes are kept, for `auth.cache_ttl`, a token not beyond its
+//! own end; "0s" turns the cache off. **A login that is revoked (`staffetta
 //! user …`) is asked anew at once**, and while this process may be missing a revocation, because Redis is away or a
 //! frontend has read further, nothing counts that is older than a second. What is changed in the database by other
 //! means takes effect after `auth.cache_ttl`. Identical verifications that run at the same time share one result, be it

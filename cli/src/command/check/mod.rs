@@ -29,8 +29,8 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let examined = Config::examine(&path, service)?;
     let config = &examined.config;
     warn(&config.warnings_for(service));
-    let uses = |services: &[Service]| service == Service::All || services.contains(&service);
-    let (frontend, auth, delivery) = (uses(&[Service::Frontend]), uses(&[Service::Auth]), uses(&[Service::Delivery]));
+    let meant = |one| service == Service::All || service == one;
+    let (frontend, auth, delivery) = (meant(Service::Frontend), meant(Service::Auth), meant(Service::Delivery));
     let sound = |used: bool, table: &str| used && examined.is_sound(table);
     let dns = sound(frontend || delivery, "dns");
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
@@ -159,7 +159,7 @@ async fn warn_of_accounts(config: &Config, sound: bool) {
         return;
     }
     match timeout(2 * PATIENCE, staffetta_auth::warnings(&config.auth)).await {
-        Ok(lines) => lines.iter().for_each(|line| complain(&format!("warning: {line}"))),
+        Ok(lines) => warn(&lines),
         Err(_) => complain("warning: auth.sql: the accounts cannot be counted in time"),
     }
 }
