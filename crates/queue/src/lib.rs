@@ -44,6 +44,7 @@ mod node;
 mod op;
 mod partition;
 mod policies;
+mod pulse;
 mod queue;
 mod readers;
 mod record;

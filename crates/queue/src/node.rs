@@ -1,7 +1,7 @@
 //! One server with its share of the partitions: connections by role, its clock, its check, its health.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use crate::connection::{Dialler, Link};
 use crate::error::Fault;
 use crate::gate::Memory;
 use crate::partition::Partition;
+use crate::pulse::Pulse;
 use crate::readers::Formats;
 use crate::server_check::ServerCheck;
 use crate::shared::Process;
@@ -27,6 +28,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Node {
     settings: Arc<Settings>,
     pub(crate) clock: Arc<Clock>,
+    /// Told of every offer and claim, and of the checks of each second.
+    pub(crate) pulse: Pulse,
     /// Which formats its readers know.
     pub(crate) formats: Formats,
     pub(crate) partitions: Arc<[Partition]>,
@@ -67,6 +70,7 @@ impl Node {
             degraded: watch::Sender::new(None),
             formats: Formats::new(process.reads),
             settings: settings.clone(),
+            pulse: Pulse::new(Instant::now()),
             clock,
             partitions,
             dialler,
@@ -117,6 +121,9 @@ impl Node {
             tokio::time::sleep(CHECK_INTERVAL).await;
             let Ok(live) = self.admin.live() else { continue };
             let verdict = self.dialler.check.again(&live).await;
+            if verdict.is_ok() {
+                self.pulse.answered(Instant::now());
+            }
             // A connection that died during the check says nothing about the server; its link knows.
             let reason = verdict.err().filter(|_| self.admin.trouble().is_none());
             if reason.as_deref() != self.degraded.borrow().as_deref() {

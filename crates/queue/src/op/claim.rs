@@ -50,6 +50,10 @@ impl Shared {
         destination: &Destination,
         limit: usize,
     ) -> Result<Vec<Job>, Error> {
+        let pulse = &self.node(partition).pulse;
+        if pulse.is_settling(Instant::now()) {
+            return Ok(Vec::new());
+        }
         let keys = self.partition(partition);
         let token = format!("{:016x}", rand::random::<u64>());
         let mut doubtful = false;
@@ -63,6 +67,7 @@ impl Shared {
                 return Err(fault.into());
             }
         };
+        let settling = pulse.answered(Instant::now());
         let jobs = match &claimed.names[..] {
             [] => Ok(Vec::new()),
             _ => self.read_jobs(keys, destination, &token, &claimed).await,
@@ -72,6 +77,10 @@ impl Shared {
             self.look_for_strays(partition, destination.clone(), token, known);
         }
         match jobs {
+            Ok(jobs) if !settling.is_zero() => {
+                self.give_back(jobs, |_| settling).await;
+                Ok(Vec::new())
+            }
             Ok(jobs) if !claimed.safe => Ok(self.keep_decided(jobs).await),
             jobs => jobs,
         }
@@ -124,12 +133,17 @@ impl Shared {
     /// Older ones are decided, and a queue drains without replicas.
     async fn keep_decided(&self, jobs: Vec<Job>) -> Vec<Job> {
         let (young, decided): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.age < UNDECIDED);
-        for job in young {
-            if let Err(error) = self.defer(&job.lease, Back::after(UNDECIDED.saturating_sub(job.age)), &[]).await {
+        self.give_back(young, |job| UNDECIDED.saturating_sub(job.age)).await;
+        decided
+    }
+
+    /// Jobs that nobody may begin with yet: others get them after so long.
+    async fn give_back(&self, jobs: Vec<Job>, after: impl Fn(&Job) -> Duration) {
+        for job in jobs {
+            if let Err(error) = self.defer(&job.lease, Back::after(after(&job)), &[]).await {
                 tracing::debug!(%error, "a job that is not confirmed waits for the end of its lease");
             }
         }
-        decided
     }
 
     /// A call that repeats itself answers what the token holds already, and asks for more only if that is nothing.

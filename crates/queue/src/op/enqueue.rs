@@ -149,31 +149,37 @@ impl Shared {
         patience: &Patience,
         reason: String,
     ) -> Result<(), EnqueueError> {
-        let end = Instant::now() + PURSUIT;
-        let mut gone = false;
-        while let Ok(Ok((found, safe))) = timeout(WITHDRAWAL, self.withdraw(record, false)).await {
-            match found {
-                Withdrawn::Over => return Ok(()),
-                Withdrawn::Gone if safe => return Err(EnqueueError::Unavailable(reason)),
-                Withdrawn::Gone => gone = true,
+        // What is on its way to Redis must not take effect any more when the client hears of it.
+        let last = patience.end + DRIFT;
+        let pursued = Instant::now() + PURSUIT;
+        let gone = loop {
+            let end = match timeout(WITHDRAWAL, self.withdraw(record, false)).await {
+                Ok(Ok((Withdrawn::Over, _))) => return Ok(()),
+                Ok(Ok((Withdrawn::Gone, true))) => return Err(EnqueueError::Unavailable(reason)),
+                Ok(Ok((Withdrawn::Gone, false))) => break true,
                 // A worker has it: then it is the truth that it was accepted, once it is durable.
-                Withdrawn::Leased if self.settings.wait_for().is_none() => return Ok(()),
-                Withdrawn::Leased => {
-                    let confirmed = timeout(WITHDRAWAL, self.try_enqueue(record, patience.ends)).await;
-                    if let Ok(Ok(EnqueueAnswer::Queued | EnqueueAnswer::Over)) = confirmed {
-                        return Ok(());
-                    }
-                }
-            }
-            if gone || Instant::now() >= end {
-                break;
+                Ok(Ok((Withdrawn::Leased, _))) if self.is_durable(record, patience).await => return Ok(()),
+                Ok(Ok((Withdrawn::Leased, _))) => pursued,
+                // Redis may come back while the client waits anyhow.
+                Ok(Err(_)) | Err(_) => last,
+            };
+            if Instant::now() >= end {
+                break false;
             }
             sleep(PAUSE).await;
-        }
-        // What is on its way to Redis must not take effect any more when the client hears of it.
-        sleep_until(patience.end + DRIFT).await;
+        };
+        sleep_until(last).await;
         tokio::spawn(self.clone().withdraw_later(record.clone(), gone));
         Err(EnqueueError::Unavailable(reason))
+    }
+
+    /// A message that is queued is in enough places.
+    async fn is_durable(&self, record: &Encoded, patience: &Patience) -> bool {
+        if self.settings.wait_for().is_none() {
+            return true;
+        }
+        let answer = timeout(WITHDRAWAL, self.try_enqueue(record, patience.ends)).await;
+        matches!(answer, Ok(Ok(EnqueueAnswer::Queued | EnqueueAnswer::Over)))
     }
 
     /// Goes on trying to withdraw a refused message until Redis is back, and its replicas have heard of it: it may have

@@ -2,6 +2,7 @@
 //! process that dies right after its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -82,6 +83,68 @@ async fn a_message_that_a_worker_has_was_accepted_and_stays_whole() {
     assert_eq!((counts.messages, counts.leased, counts.ready), (1, 1, 1), "nothing was done to it");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_goes_on_while_the_client_waits_is_asked_once_more_before_the_client_is_refused() {
+    let server = Server::start();
+    let shared = server.open(HASTY).await;
+    let record = record(&shared, &["a@x.example"]);
+    shared.enqueue(&record).await.unwrap();
+    assert_eq!(shared.claim(record.id.partition(), &Destination::new("x.example"), 10).await.unwrap().len(), 1);
+    server.signal("-STOP");
+    tokio::time::sleep(DISCONNECTED).await;
+    assert!(shared.home().admin.trouble().is_some());
+    let pursuing = tokio::spawn({
+        let shared = shared.clone();
+        async move { shared.pursue(&record).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.signal("-CONT");
+    pursuing.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_redis_queued_without_a_word_before_it_stood_still_is_withdrawn_before_a_worker_gets_it() {
+    let server = Server::start();
+    let frontend = server.open(HASTY).await;
+    let worker = server.open(Process::TODAY).await;
+    let record = record(&frontend, &["a@x.example"]);
+    frontend.enqueue(&record).await.unwrap();
+    server.signal("-STOP");
+    let (stop, got) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+    // The first claim waits in the socket all the time and comes before any withdrawal.
+    let looking = look(&worker, &stop, &got);
+    // Its answer was lost, as is that of every withdrawal.
+    assert!(frontend.pursue(&record).await.is_err());
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    server.signal("-CONT");
+    while messages(&frontend).await > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(got.load(Ordering::Relaxed), 0);
+    // Everything goes on as before.
+    put(&frontend, &["b@x.example"]).await.unwrap();
+    while got.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.cancel();
+    looking.await.unwrap();
+}
+
+/// A worker that claims what there is for `x.example` all the time.
+fn look(worker: &Arc<Shared>, stop: &CancellationToken, got: &Arc<AtomicUsize>) -> tokio::task::JoinHandle<()> {
+    let (worker, stop, got) = (worker.clone(), stop.clone(), got.clone());
+    let destination = Destination::new("x.example");
+    tokio::spawn(async move {
+        while !stop.is_cancelled() {
+            for partition in 0..2 {
+                let jobs = worker.claim(partition, &destination, 10).await.map_or(0, |jobs| jobs.len());
+                got.fetch_add(jobs, Ordering::Relaxed);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+}
+
 fn record(shared: &Shared, recipients: &[&str]) -> Encoded {
     Encoded::new(2, shared.new_id(), &accept(recipients), shared.home().clock.now(), Content::inline(b"body")).unwrap()
 }
@@ -131,25 +194,15 @@ async fn what_the_replicas_do_not_have_is_refused_and_was_never_given_to_a_worke
         let frontend = frontend.clone();
         async move { put(&frontend, &["b@x.example"]).await }
     });
-    // A worker that looks all the time until the client has its answer, and after it.
-    let stop = CancellationToken::new();
-    let looking = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            let mut got = 0;
-            while !stop.is_cancelled() {
-                for partition in 0..2 {
-                    got += worker.claim(partition, &destination, 10).await.map_or(0, |jobs| jobs.len());
-                }
-            }
-            got
-        }
-    });
+    // Until the client has its answer, and after it.
+    let (stop, got) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+    let looking = look(&worker, &stop, &got);
     let answer = sending.await.unwrap();
     signal("-CONT", pair.replica.pid());
     tokio::time::sleep(Duration::from_secs(3)).await;
     stop.cancel();
     assert!(matches!(answer, Err(EnqueueError::Unavailable(_))), "{answer:?}");
-    assert_eq!(looking.await.unwrap(), 0);
+    looking.await.unwrap();
+    assert_eq!(got.load(Ordering::Relaxed), 0);
     assert_eq!(messages(&frontend).await, 1, "the one that is leased");
 }

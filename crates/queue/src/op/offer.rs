@@ -1,6 +1,6 @@
 //! OFFER: which destinations have work now.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::script;
 use crate::shared::Shared;
@@ -12,12 +12,14 @@ const VISIT: Duration = Duration::from_millis(200);
 
 impl Shared {
     pub(crate) async fn offer(&self, partition: u16, limit: usize) -> Result<Offer, Error> {
-        self.node(partition).announce_reader().await?;
+        let node = self.node(partition);
+        node.announce_reader().await?;
         let keys = self.partition(partition);
         // The script's answer must fit Lua's stack.
         let limit = limit.clamp(1, 1_000) as u64;
         let call = script::Offer { due: &keys.due, limit: limit.into(), visit: VISIT.into() }.call();
-        let answer = self.node(partition).claims.ask(call).await?;
+        let answer = node.claims.ask(call).await?;
+        node.pulse.answered(Instant::now());
         let mut values = value::array(&answer).iter();
         let next = values.next().and_then(value::integer).and_then(|ms| u64::try_from(ms).ok());
         Ok(Offer {
