@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 /// A silence that may have cost an enqueue its answer: far below the patience of an enqueue, and far above the pauses
 /// between two questions of a process, the checks of each second among them.
-const STALL: Duration = Duration::from_secs(5);
+pub(crate) const STALL: Duration = Duration::from_secs(5);
 /// How long whoever has refused a message may need to reach Redis again and withdraw it.
-const SETTLING: Duration = Duration::from_secs(5);
+pub(crate) const SETTLING: Duration = Duration::from_secs(5);
 
 /// When a server last answered, and whether that is long enough ago.
 #[derive(Debug)]

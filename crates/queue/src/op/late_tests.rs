@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::inside::{Server, accept, put, settings, signal};
+use crate::pulse::{SETTLING, STALL};
 use crate::record::{Content, Encoded};
 use crate::server::{LocalServer, Options};
 use crate::shared::{Process, Shared};
@@ -103,29 +104,23 @@ async fn a_redis_that_goes_on_while_the_client_waits_is_asked_once_more_before_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_redis_queued_without_a_word_before_it_stood_still_is_withdrawn_before_a_worker_gets_it() {
+async fn after_a_stall_workers_give_whoever_refused_a_message_the_time_to_withdraw_it() {
     let server = Server::start();
-    let frontend = server.open(HASTY).await;
+    let frontend = server.open(Process::TODAY).await;
     let worker = server.open(Process::TODAY).await;
-    let record = record(&frontend, &["a@x.example"]);
-    frontend.enqueue(&record).await.unwrap();
+    put(&frontend, &["a@x.example"]).await.unwrap();
     server.signal("-STOP");
     let (stop, got) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
-    // The first claim waits in the socket all the time and comes before any withdrawal.
+    // The first claim waits in the socket all the time, and before any withdrawal.
     let looking = look(&worker, &stop, &got);
-    // Its answer was lost, as is that of every withdrawal.
-    assert!(frontend.pursue(&record).await.is_err());
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(STALL + Duration::from_secs(1)).await;
+    let start = Instant::now();
     server.signal("-CONT");
-    while messages(&frontend).await > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(got.load(Ordering::Relaxed), 0);
-    // Everything goes on as before.
-    put(&frontend, &["b@x.example"]).await.unwrap();
     while got.load(Ordering::Relaxed) == 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let took = start.elapsed();
+    assert!(took >= SETTLING, "{took:?}");
     stop.cancel();
     looking.await.unwrap();
 }
