@@ -7,7 +7,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::json;
 use staffetta_config::{Config, Service};
-use staffetta_queue::{Announcer, Filter, Queue, Target, UnixMillis};
+use staffetta_queue::{Announcer, Filter, Queue, Settings, Target, UnixMillis};
 use staffetta_telemetry::printable;
 use tokio_util::sync::CancellationToken;
 
@@ -95,7 +95,7 @@ pub(super) async fn list(blocks: &Blocks) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) async fn queue(config: &Config) -> anyhow::Result<Queue> {
-    let queue = Queue::open(config.into(), CancellationToken::new())?;
+    let queue = Queue::open(Settings::from(config).only_looking(), CancellationToken::new())?;
     queue.ready(PATIENCE).await?;
     Ok(queue)
 }

@@ -87,6 +87,8 @@ pub struct JobState {
     pub destination: Destination,
     /// Where it is.
     pub place: Place,
+    /// It waits because its destination rests: an attempt of this or another message said so, or a limit of rate.
+    pub rests: bool,
     /// Recipients without a final state.
     pub recipients: Vec<u32>,
     /// Finished attempts.
@@ -102,7 +104,7 @@ pub struct JobState {
 /// Where a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Waiting until this time.
+    /// Waiting until this time, which its destination may have said.
     Waiting(UnixMillis),
     /// Leased until this time.
     Leased(UnixMillis),

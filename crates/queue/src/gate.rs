@@ -23,6 +23,8 @@ use crate::Durability;
 const MIN_VERSION: (u32, u32) = (7, 0);
 /// So many of the largest messages should have room.
 const ENOUGH: u64 = 10;
+/// Octets of reports, at least, that may go beyond `maxmemory`: a queue of nothing but mail that fails must drain, too.
+const OVERDRAFT: u64 = 16 << 20;
 /// What a server may use that tells neither its limit nor the memory of its machine.
 const UNKNOWN_MACHINE: u64 = 1 << 30;
 
@@ -97,6 +99,11 @@ impl Memory {
             Self { limit: 0, machine, .. } => machine / 2,
             Self { limit, .. } => (limit as f64 * ratio) as u64,
         }
+    }
+
+    /// Has it so much more than it should that what drains the queue must not add to it either?
+    pub(crate) fn is_overdrawn(self) -> bool {
+        self.limit > 0 && self.used > self.limit + (self.limit / 10).max(OVERDRAFT)
     }
 
     /// Is new mail refused?
@@ -219,8 +226,10 @@ pub(crate) enum Identity {
         /// The id; `None`: make one up.
         id: Option<String>,
         /// Indices of partitions.
-        partitions: Vec<usize>,
+        partitions: Vec<u16>,
     },
+    /// There is no queue, and none may be made.
+    Absent,
 }
 
 /// What the registry says.
@@ -232,6 +241,15 @@ pub(crate) struct Registered<'a> {
     pub(crate) name: Option<&'a str>,
     /// It was made by somebody who knows that another is lost.
     pub(crate) after_loss: bool,
+}
+
+impl<'a> Registered<'a> {
+    /// From the fields `partitions`, `id`, `name`, `after_loss`.
+    pub(crate) fn read(fields: &'a [Option<String>]) -> Option<Self> {
+        let [Some(partitions), Some(id), name, after_loss] = fields else { return None };
+        let partitions = partitions.parse().ok()?;
+        Some(Self { partitions, id, name: name.as_deref(), after_loss: after_loss.is_some() })
+    }
 }
 
 /// What is expected of it.
@@ -249,6 +267,10 @@ pub(crate) struct Expected<'a> {
 /// How an operator says that what is lost is lost.
 const ACCEPT: &str = "Restore its data or, if it is lost, say so with `staffetta queue init --accept-loss`";
 
+/// Why a queue that may not be made cannot be used.
+pub(crate) const ABSENT: &str = "there is no queue in this Redis. If it is new, services make one at their first start unless \
+     redis.create is false, and `staffetta queue init` makes one anyhow; if it is not, its data is gone";
+
 /// Whose queue is it? `named`: as the registry says.
 pub(crate) fn is_ours(named: Option<&str>, name: &str) -> Result<(), String> {
     match named.filter(|other| *other != name) {
@@ -259,7 +281,7 @@ pub(crate) fn is_ours(named: Option<&str>, name: &str) -> Result<(), String> {
     }
 }
 
-/// Judges the identity keys. `marks`: the id in each partition.
+/// Judges the identity keys. `marks`: the id in each partition, of as many as are registered at least.
 pub(crate) fn identity(
     registered: Option<Registered<'_>>,
     marks: &[Option<String>],
@@ -272,29 +294,19 @@ pub(crate) fn identity(
         return Err(format!("this is not the data that was here before: Redis was emptied or replaced. {ACCEPT}"));
     }
     if registered.is_none() && !create {
-        return Err(
-            "there is no queue in this Redis, and redis.create is false. If it is new, make one with `staffetta queue \
-                    init`; if it is not, its data is gone"
-                .to_owned(),
-        );
+        return Ok(Identity::Absent);
     }
     let (partitions, id) = match registered {
         Some(registered) => (usize::from(registered.partitions), Some(registered.id.to_owned())),
         None => (0, marks.iter().flatten().next().cloned()),
     };
-    if partitions > marks.len() {
-        return Err(format!(
-            "Redis has {partitions} partitions, the configuration {}: set partitions to at least {partitions}",
-            marks.len()
-        ));
-    }
     if let Some(wrong) = marks.iter().position(|mark| mark.is_some() && *mark != id) {
         return Err(format!("partition {wrong} belongs to another queue: check the URL and the database number"));
     }
-    if let Some(lost) = marks[..partitions].iter().position(Option::is_none).filter(|_| !accept_loss) {
+    if let Some(lost) = marks.iter().take(partitions).position(Option::is_none).filter(|_| !accept_loss) {
         return Err(format!("the data of partition {lost} is gone. {ACCEPT}"));
     }
-    let missing: Vec<usize> = (0..marks.len()).filter(|&partition| marks[partition].is_none()).collect();
+    let missing: Vec<u16> = (0..).zip(marks).filter(|(_, mark)| mark.is_none()).map(|(number, _)| number).collect();
     match id {
         Some(id) if missing.is_empty() && partitions == marks.len() => Ok(Identity::Known(id)),
         id => Ok(Identity::Unmarked { id, partitions: missing }),
@@ -386,6 +398,9 @@ mod tests {
         ] {
             assert_eq!((memory.mark(0.85), memory.is_full(0.85)), (mark, full), "{memory:?}");
         }
+        let mib = |used: u64, limit: u64| memory(used << 20, limit << 20, 0).is_overdrawn();
+        assert_eq!((mib(116, 100), mib(117, 100), mib(1_099, 1_000), mib(1_101, 1_000)), (false, true, false, true));
+        assert!(!mib(9_000, 0));
     }
 
     #[test]
@@ -428,7 +443,7 @@ mod tests {
     fn identity_is_made_once_and_its_loss_is_noticed() {
         let mark = |text: &str| Some(text.to_owned());
         let known = Ok(Identity::Known("a".into()));
-        let unmarked = |id: Option<&str>, partitions: &[usize]| {
+        let unmarked = |id: Option<&str>, partitions: &[u16]| {
             Ok(Identity::Unmarked { id: id.map(str::to_owned), partitions: partitions.to_vec() })
         };
         let own = Expected { name: "ours", seen: None, create: true, accept_loss: false };
@@ -449,18 +464,17 @@ mod tests {
             unmarked(Some("a"), &[1]),
             "more partitions"
         );
+        assert_eq!(identity(None, &[None], by_hand), Ok(Identity::Absent));
+        assert_eq!(identity(None, &[mark("a")], by_hand), Ok(Identity::Absent));
         assert_eq!(identity(anew, &both, seen("b")), known, "the loss was accepted");
         assert_eq!(identity(registered(2, "a"), &[mark("a"), None], accepting), unmarked(Some("a"), &[1]));
         assert_eq!(identity(registered(2, "a"), &both, Expected { seen: Some("b"), ..accepting }), known);
         for (registered, marks, expected, text) in [
-            (registered(2, "a"), vec![mark("a")], own, "set partitions to at least 2"),
             (registered(2, "a"), vec![mark("a"), None], own, "partition 1 is gone"),
             (registered(1, "a"), vec![mark("b")], own, "belongs to another queue"),
             (registered(1, "a"), vec![mark("b")], accepting, "belongs to another queue"),
             (None, vec![None], seen("a"), "was emptied or replaced"),
             (registered(1, "b"), vec![mark("b")], seen("a"), "was emptied or replaced"),
-            (None, vec![None], by_hand, "redis.create is false"),
-            (None, vec![mark("a")], by_hand, "redis.create is false"),
             (named("theirs"), vec![mark("a")], own, "that of \"theirs\""),
             (named("theirs"), vec![mark("a")], accepting, "that of \"theirs\""),
         ] {

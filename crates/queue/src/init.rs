@@ -9,7 +9,7 @@ use crate::clock::{Clock, wall};
 use crate::connection::{self, RESPONSE_TIMEOUT};
 use crate::gate::{self, ServerFacts};
 use crate::live::Live;
-use crate::partition::Partition;
+use crate::partitions::{Partitions, Share};
 use crate::server_check::{Marked, ServerCheck};
 use crate::{Error, Settings};
 
@@ -31,17 +31,33 @@ pub enum Beginning {
 /// Redis is away or not fit, has the queue of another cluster, or something is lost that is not accepted to be.
 pub async fn begin(settings: &Settings, accept_loss: bool) -> Result<Beginning, Error> {
     let live = connect(settings).await?;
-    let partitions: Arc<[Partition]> = (0..settings.partitions).map(Partition::new).collect();
-    let settings = Arc::new(Settings { create: true, ..settings.clone() });
-    let mut check = ServerCheck::new(settings, partitions, Arc::new(Clock::new(wall())));
+    let mut check = check(Settings { create: true, ..settings.clone() });
     if accept_loss {
         check = check.accepting_loss();
     }
     Ok(match check.look(&live).await.map_err(Error::Unavailable)? {
-        Marked::Before => Beginning::There,
+        Marked::Before | Marked::Absent => Beginning::There,
         Marked::Further => Beginning::Extended,
         Marked::New => Beginning::New,
     })
+}
+
+/// Is there a queue? Nothing is made or changed.
+///
+/// # Errors
+/// Redis is away or not fit, has the queue of another cluster, or something is lost.
+pub async fn exists(settings: &Settings) -> Result<bool, Error> {
+    let live = connect(settings).await?;
+    let check = check(settings.clone().only_looking());
+    if check.look(&live).await.map_err(Error::Unavailable)? == Marked::Absent {
+        return Ok(false);
+    }
+    check.probe(&live).await.map(|()| true).map_err(Error::Unavailable)
+}
+
+fn check(settings: Settings) -> ServerCheck {
+    let partitions = Share::new(Arc::new(Partitions::new()), 0, settings.partitions);
+    ServerCheck::new(Arc::new(settings), partitions, Arc::new(Clock::new(wall())))
 }
 
 /// What its operator should set in the server, beyond what services insist on: one line each. `largest`: octets of the largest

@@ -37,8 +37,9 @@ pub struct Job {
     pub attempts: u32,
     /// True once a delay notice was sent for this job.
     pub delay_noticed: bool,
-    /// A worker has let it go before without an end: whoever attempts it says so first ([`crate::Queue::begin`]).
-    pub is_suspect: bool,
+    /// How many workers have let it go before without an end, counted as `reclaim.lua` does. With one, whoever attempts it
+    /// says so first ([`crate::Queue::begin`]); with more, it is the only one of its kind that a worker attempts.
+    pub silences: u8,
     /// Header octets that go in front of a body in chunks; empty with an inline body, which has them already.
     pub prefix: Bytes,
     /// The body.

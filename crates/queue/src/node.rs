@@ -1,7 +1,7 @@
 //! One server with its share of the partitions: connections by role, its clock, its check, its health.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use crate::commit::Lane;
 use crate::connection::{Dialler, Link};
 use crate::error::Fault;
 use crate::gate::Memory;
-use crate::partition::Partition;
+use crate::partitions::Share;
 use crate::pulse::Pulse;
 use crate::readers::Formats;
 use crate::server_check::ServerCheck;
@@ -28,11 +28,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Node {
     settings: Arc<Settings>,
     pub(crate) clock: Arc<Clock>,
-    /// Told of every offer and claim, and of the checks of each second.
-    pub(crate) pulse: Pulse,
     /// Which formats its readers know.
     pub(crate) formats: Formats,
-    pub(crate) partitions: Arc<[Partition]>,
+    pub(crate) partitions: Share,
     dialler: Arc<Dialler>,
     enqueue: Vec<Lane>,
     /// Offers and claims, which are groups already.
@@ -52,7 +50,7 @@ impl Node {
     pub(crate) fn start(
         settings: &Arc<Settings>,
         url: &str,
-        partitions: Arc<[Partition]>,
+        partitions: Share,
         process: Process,
         shutdown: &CancellationToken,
     ) -> Result<Arc<Self>, Error> {
@@ -70,7 +68,6 @@ impl Node {
             degraded: watch::Sender::new(None),
             formats: Formats::new(process.reads),
             settings: settings.clone(),
-            pulse: Pulse::new(Instant::now()),
             clock,
             partitions,
             dialler,
@@ -89,6 +86,11 @@ impl Node {
             Some(lane) => Ok(lane),
             None => Err(Fault::Refused(self.enqueue[0].link().trouble().unwrap_or_default().to_string())),
         }
+    }
+
+    /// Whether it has answered all along: offers, claims, and the checks of each second.
+    pub(crate) fn pulse(&self) -> &Pulse {
+        &self.dialler.check.pulse
     }
 
     /// At the last look.
@@ -121,9 +123,6 @@ impl Node {
             tokio::time::sleep(CHECK_INTERVAL).await;
             let Ok(live) = self.admin.live() else { continue };
             let verdict = self.dialler.check.again(&live).await;
-            if verdict.is_ok() {
-                self.pulse.answered(Instant::now());
-            }
             // A connection that died during the check says nothing about the server; its link knows.
             let reason = verdict.err().filter(|_| self.admin.trouble().is_none());
             if reason.as_deref() != self.degraded.borrow().as_deref() {

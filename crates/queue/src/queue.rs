@@ -48,6 +48,11 @@ impl Queue {
         self.shared.health()
     }
 
+    /// Is Redis so far beyond its `maxmemory` that reports must wait? At the last look.
+    pub fn is_overdrawn(&self) -> bool {
+        self.shared.nodes().iter().any(|node| node.memory().is_overdrawn())
+    }
+
     /// Waits until every kind of operation can be used, or the time is over; [`Health::Full`] counts as usable.
     ///
     /// # Errors
@@ -70,9 +75,10 @@ impl Queue {
         }
     }
 
-    /// How many partitions there are: each must be offered from and reclaimed.
+    /// How many partitions there are, as far as is known: each must be offered from and reclaimed. More may come while
+    /// the queue is open.
     pub fn partitions(&self) -> u16 {
-        self.shared.settings.partitions
+        self.shared.nodes().iter().map(|node| node.partitions.len()).sum()
     }
 
     /// Makes an id (so the trace field can name it) and a place for the body.
@@ -166,13 +172,29 @@ impl Queue {
         self.shared.renew(leases).await
     }
 
-    /// An attempt of a job that is [`Job::is_suspect`] begins: if this worker goes silent now, the job may be why. False: the
+    /// An attempt of a job with [`Job::silences`] begins: if this worker goes silent now, the job may be why. False: the
     /// lease is not ours.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn begin(&self, lease: &Lease) -> Result<bool, Error> {
         self.shared.begin(lease).await
+    }
+
+    /// Attempts that are cut off on purpose count against no job.
+    ///
+    /// # Errors
+    /// Redis is away: they may count.
+    pub async fn excuse(&self, leases: &[Lease]) -> Result<(), Error> {
+        self.shared.excuse(leases).await
+    }
+
+    /// A job goes back, not attempted, and is not offered before so long.
+    ///
+    /// # Errors
+    /// As for [`Self::settle`].
+    pub async fn put_off(&self, lease: &Lease, after: Duration) -> Result<(), Error> {
+        self.shared.put_off(lease, after).await
     }
 
     /// Ends an attempt. Retries by itself while Redis is away, for at most the lease.

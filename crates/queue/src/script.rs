@@ -118,6 +118,11 @@ scripts! {
         keys: chunk; key_groups: ;
         args: octets life; arg_groups: ;
     }
+    /// Says how many partitions there are.
+    Widen(" flags=allow-oom", "widen.lua") {
+        keys: registry; key_groups: ;
+        args: partitions id; arg_groups: ;
+    }
     /// Notes what an operator has done.
     Note(" flags=allow-oom", "common_note.lua", "note.lua") {
         keys: acts; key_groups: ;

@@ -14,7 +14,7 @@ use crate::Error;
 pub struct Settings {
     /// `redis://`, `rediss://`, `unix:/path`, `redis-sentinel://host,host/name`; with user, password and database number.
     pub url: String,
-    /// 1 to 1024; never change it downwards while mail is queued.
+    /// How many partitions new mail is spread over, 1 to 1024. The queue may have more.
     pub partitions: u16,
     /// Whose queue it is.
     pub name: String,
@@ -61,6 +61,12 @@ impl From<&Config> for Settings {
 }
 
 impl Settings {
+    /// For whoever comes to look at a queue or at mail in it: none is made where there is none, and none gets partitions.
+    #[must_use]
+    pub fn only_looking(self) -> Self {
+        Self { create: false, partitions: 1, ..self }
+    }
+
     /// Refuses what cannot work, in words for the operator.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let problem = if self.partitions == 0 || self.partitions > QueueId::MAX_PARTITIONS {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::format::NEWEST;
 use crate::node::Node;
 use crate::partition::Partition;
+use crate::partitions::{Partitions, Share};
 use crate::{Error, Health, Settings, UnixMillis};
 
 /// How long the outcome of an enqueue is pursued. Well below the patience of clients, and below the minute after which the
@@ -42,7 +43,7 @@ impl Process {
 /// The inside of a queue.
 pub(crate) struct Shared {
     pub(crate) settings: Arc<Settings>,
-    partitions: Vec<Partition>,
+    partitions: Arc<Partitions>,
     /// Never empty.
     nodes: Vec<Arc<Node>>,
     /// For each partition, the index of its node.
@@ -83,13 +84,15 @@ impl Shared {
         settings.check()?;
         let settings = Arc::new(settings);
         let count = usize::from(settings.partitions);
-        let partitions: Vec<Partition> = (0..settings.partitions).map(Partition::new).collect();
+        let partitions = Arc::new(Partitions::new());
         let places: Vec<usize> = (0..count).map(|number| number * urls.len() / count).collect();
         let mut nodes = Vec::with_capacity(urls.len());
+        let mut first = 0;
         for (index, url) in urls.iter().enumerate() {
-            let own = partitions.iter().zip(&places).filter(|(_, place)| **place == index);
-            let own: Arc<[Partition]> = own.map(|(partition, _)| partition.clone()).collect();
-            nodes.push(Node::start(&settings, url, own, process, &shutdown)?);
+            let own = (0..).zip(&places).filter(|(_, place)| **place == index).fold(0, |own: u16, _: (u16, _)| own + 1);
+            let share = Share::new(partitions.clone(), first, own);
+            nodes.push(Node::start(&settings, url, share, process, &shutdown)?);
+            first += own;
         }
         Ok(Arc::new(Self {
             settings,
@@ -105,14 +108,14 @@ impl Shared {
         }))
     }
 
-    /// The names of a partition's keys. A number that does not exist (an id of another queue) means the first one, where
-    /// nothing will be found.
+    /// The names of a partition's keys. In one that does not exist (an id of another queue) nothing will be found.
     pub(crate) fn partition(&self, number: u16) -> &Partition {
-        self.partitions.get(usize::from(number)).unwrap_or(&self.partitions[0])
+        self.partitions.get(number)
     }
 
-    pub(crate) fn partitions(&self) -> &[Partition] {
-        &self.partitions
+    /// All that may have mail.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = &Partition> {
+        self.nodes.iter().flat_map(|node| node.partitions.iter())
     }
 
     /// The server that has this partition.

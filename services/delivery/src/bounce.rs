@@ -9,7 +9,7 @@ use rand::RngExt;
 use staffetta_dispatch::{Failed, Plan};
 use staffetta_mail::report::{self, Fate, Original};
 use staffetta_mail::{Address, RemoteReply};
-use staffetta_queue::{Error, Notice, Queue, Verification, Verifications};
+use staffetta_queue::{Error, Health, Notice, Queue, Verification, Verifications};
 use staffetta_transport::hop::Router;
 
 use crate::leased::Leased;
@@ -18,6 +18,9 @@ use crate::strangers::Strangers;
 
 /// Most recipients of a job of whom frontends are told.
 const LESSONS: usize = 100;
+
+/// What a report returns of a message when Redis is full.
+const BRIEF: usize = 1_024;
 
 /// What all reports of this worker share.
 pub(crate) struct Reporter {
@@ -101,6 +104,12 @@ impl Reporter {
         self.write(job, sender, None, (kind, &fates), lmtp)
     }
 
+    /// How much of a message its report returns. A Redis without room gets no more than names a message.
+    fn most(&self, job: &Leased) -> usize {
+        let share = Original::share(job.message.envelope.recipients.len());
+        if self.queue.health() == Health::Full { share.min(BRIEF) } else { share }
+    }
+
     /// `head`: the first octets of the message; `None` if nothing of it shall be told.
     fn write(
         &self,
@@ -121,7 +130,11 @@ impl Reporter {
             envid: message.envelope.envid.as_deref().filter(|_| head.is_some()),
             ret: message.envelope.returned(),
             fates,
-            original: head.map_or_else(Original::withheld, |head| Original { head, size: message.size }),
+            original: head.map_or_else(Original::withheld, |head| Original {
+                head,
+                size: message.size,
+                most: self.most(job),
+            }),
         };
         match kind {
             metrics::Notice::Failure => report::failure(&facts),

@@ -81,7 +81,7 @@ impl Carrier {
             match talk.next(&mut self.jobs, &connection.security, limits, ours, Instant::now()) {
                 Next::Submit(id, transaction) => {
                     connection.session.submit(id, transaction);
-                    if let Some(task) = talk.task(id).filter(|task| task.job.is_suspect) {
+                    if let Some(task) = talk.task(id).filter(|task| task.job.silences > 0) {
                         worker.begin(&task.job);
                     }
                     self.carried += 1;

@@ -24,8 +24,10 @@ pub(crate) struct Leased {
     pub(crate) held: Arc<Held>,
     /// When it was claimed, by the clock of Redis.
     claimed: UnixMillis,
-    /// Workers that had it before went silent.
-    pub(crate) is_suspect: bool,
+    /// How many workers that had it before went silent.
+    pub(crate) silences: u8,
+    /// Held while it is the only one of those that went silent in an attempt.
+    pub(crate) alone: Option<OwnedSemaphorePermit>,
     pub(crate) message: Arc<Message>,
     /// Header octets in front of a body in chunks.
     pub(crate) prefix: Bytes,
@@ -66,7 +68,8 @@ impl Leased {
             job: Self {
                 held,
                 claimed,
-                is_suspect: job.is_suspect,
+                silences: job.silences,
+                alone: None,
                 message,
                 prefix: job.prefix,
                 body,

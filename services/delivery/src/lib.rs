@@ -33,6 +33,7 @@ mod strangers;
 mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_config::Config;
@@ -68,6 +69,9 @@ use worker::{ROOM, Worker};
 
 /// How many times `timeouts.final` nothing is sent again after a final dot that was not answered in time.
 const DOUBT: f64 = 1.1;
+
+/// How long Redis may take to hear that what is cut off counts against nobody.
+const EXCUSE: Duration = Duration::from_secs(2);
 
 /// Runs the service until `shutdown` is cancelled and the drain is over.
 ///
@@ -112,9 +116,7 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) -> anyhow:
         async move { end.run_until_cancelled(conduct.run(false, maillog::conspicuous)).await.unwrap_or_default() },
     );
     let mut pollers = JoinSet::new();
-    for partition in 0..worker.queue.partitions() {
-        pollers.spawn(poller::poll(worker.clone(), partition));
-    }
+    pollers.spawn(poller::poll_all(worker.clone()));
     let outcome = until_stopped(&worker.stop, [&mut settling, &mut tasks, &mut pollers]).await;
     // After a fault the others are told, too.
     worker.stop.cancel();
@@ -132,6 +134,7 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) -> anyhow:
     };
     if tokio::time::timeout(config.delivery.drain_limit, drained).await.is_err() {
         tracing::warn!("connections are cut; their messages are delivered by others once the leases end");
+        let _ = tokio::time::timeout(EXCUSE, worker.leases.excuse()).await;
     }
     // What the last second has brought.
     worker.conduct.flush(&maillog::conspicuous).await;
@@ -212,6 +215,7 @@ fn worker(
         lanes: Lanes::new(delivery.concurrency.max(1) as usize),
         letters: Letters::default(),
         room: Arc::new(Semaphore::new(ROOM)),
+        alone: Arc::new(Semaphore::new(1)),
         stop,
         carriers: TaskTracker::new(),
         queue,

@@ -1,10 +1,13 @@
-//! One poller a partition: asks which destinations have work and hands them to the lanes.
+//! One poller for each partition: asks which destinations have work and hands them to the lanes.
 //!
 //! Polling adapts: at once while there is work, twenty times a second shortly after, four times a second when nothing
 //! has happened for long, and never later than the next job is due.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::task::{JoinError, JoinSet};
 
 use crate::lanes::Work;
 use crate::worker::Worker;
@@ -24,11 +27,35 @@ const ASLEEP_AFTER: Duration = Duration::from_secs(60);
 /// Before a look at whether the pool has room again.
 const FULL: Duration = Duration::from_millis(50);
 const FULL_ROUNDS: u32 = 5;
+/// How often is looked for partitions that were added.
+const GROWTH: Duration = Duration::from_secs(1);
 /// After a failed poll.
 const AWAY: Duration = Duration::from_millis(250);
 
+/// Polls every partition there is, and those that come, until the worker stops. Ends before if one of them does.
+pub(crate) async fn poll_all(worker: Arc<Worker>) {
+    let mut pollers = JoinSet::new();
+    let mut polled = 0;
+    loop {
+        for partition in polled..worker.queue.partitions() {
+            pollers.spawn(poll(worker.clone(), partition));
+            polled = partition + 1;
+        }
+        tokio::select! {
+            biased;
+            () = worker.stop.cancelled() => break,
+            Some(ended) = pollers.join_next() => match ended.map_err(JoinError::try_into_panic) {
+                Err(Ok(panic)) => resume_unwind(panic),
+                _ => return,
+            },
+            () = tokio::time::sleep(GROWTH) => {}
+        }
+    }
+    while pollers.join_next().await.is_some() {}
+}
+
 /// Polls one partition until the worker stops.
-pub(crate) async fn poll(worker: Arc<Worker>, partition: u16) {
+async fn poll(worker: Arc<Worker>, partition: u16) {
     let mut rhythm = Rhythm { busy: BUSY, last_work: Instant::now() };
     loop {
         // What is at hand is more than can be begun: looking for more only costs. Now and then it is done all the

@@ -93,6 +93,15 @@ impl Leases {
         }
     }
 
+    /// What is held now is cut off on purpose: it counts against no job.
+    pub(crate) async fn excuse(&self) {
+        let held: Vec<Arc<Held>> = self.lock().values().filter_map(Weak::upgrade).collect();
+        let leases: Vec<Lease> = held.iter().map(|held| held.lease.clone()).collect();
+        if let Err(error) = self.queue.excuse(&leases).await {
+            tracing::warn!(%error, "failed to say that attempts were cut off on purpose");
+        }
+    }
+
     /// Leases whose first quarter is over.
     fn aging(&self) -> Vec<Arc<Held>> {
         let limit = self.term * 3 / 4;

@@ -161,6 +161,11 @@ impl Office {
             return (settlement(*plan, Vec::new(), false), Vec::new());
         }
         match self.reports(job, &plan, protocol == Protocol::Lmtp).await {
+            Ok(reports) if self.queue.is_overdrawn() && !frees(job, &reports) => {
+                let reason = "Redis is far beyond its maxmemory";
+                tracing::warn!(qid = %job.message.id, reason, "a report must wait; the job is tried again");
+                (postponed(*plan), Vec::new())
+            }
             Ok(reports) => {
                 let (notices, kinds): (Vec<_>, Vec<_>) = reports.into_iter().unzip();
                 (settlement(*plan, notices, kinds.contains(&metrics::Notice::Delay)), kinds)
@@ -203,6 +208,12 @@ impl Office {
         self.duplicates.increment(1);
         tracing::warn!(qid = %job.message.id, reason, "possible duplicate: delivered, but not settled");
     }
+}
+
+/// Does the end of this job make more room than its reports take?
+fn frees(job: &Leased, reports: &[(Notice, metrics::Notice)]) -> bool {
+    let octets: usize = reports.iter().map(|(report, _)| report.body.len()).sum();
+    job.message.envelope.recipients.len() == 1 && octets as u64 <= job.message.size
 }
 
 /// The queue's words for a plan.

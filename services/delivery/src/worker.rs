@@ -9,7 +9,7 @@ use staffetta_config::Timeouts;
 use staffetta_dispatch::{Advice, Handle, Rules, decide};
 use staffetta_mail::Envelope;
 use staffetta_policy::mx;
-use staffetta_queue::{Conduct, Lease, Queue, Revocations};
+use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::Router;
@@ -34,6 +34,8 @@ const UNIT: u64 = 1024;
 pub(crate) const ROOM: usize = 64 * 1024;
 /// Octets of a job besides its body.
 const RECORD: u64 = 2048;
+/// How long a job waits, about, if one that may be the end of this worker is under way.
+const NEXT_ALONE: Duration = Duration::from_secs(5);
 /// Octets of a recipient in a decoded envelope, about.
 const RECIPIENT: u64 = 160;
 
@@ -62,6 +64,8 @@ pub(crate) struct Worker {
     pub(crate) signing: Signing,
     /// Memory for jobs.
     pub(crate) room: Arc<Semaphore>,
+    /// For one job of those with which workers went silent in an attempt: if it is the reason, it takes no other with it.
+    pub(crate) alone: Arc<Semaphore>,
     /// No new work from now on.
     pub(crate) stop: CancellationToken,
     /// The carriers.
@@ -141,6 +145,7 @@ impl Worker {
         self.not_sent(&lane, allowed - jobs.len().min(allowed)).await;
         let mut tasks = Vec::with_capacity(jobs.len());
         for mut job in jobs {
+            let Some(alone) = self.alone_with(&job).await else { continue };
             let held = self.leases.hold(job.lease.clone(), since);
             self.recent.strike(held.job(), &mut job.recipients);
             let letter = self.letter(&job, each);
@@ -148,7 +153,8 @@ impl Worker {
             if letter.is_none() {
                 share = merged(share, self.extra_room(envelope_units(&job.message.envelope), each));
             }
-            let task = Leased::task(job, held, since, letter, share);
+            let mut task = Leased::task(job, held, since, letter, share);
+            task.job.alone = alone;
             if !task.attempt.has_waiting() {
                 self.settler.finished_before(task);
             } else {
@@ -158,8 +164,24 @@ impl Worker {
         Claimed { tasks, full }
     }
 
+    /// Leave to attempt a job: in the case of one with which workers went silent in an attempt, not beside another of that kind.
+    /// `None`: it went back for now.
+    async fn alone_with(&self, job: &Job) -> Option<Option<OwnedSemaphorePermit>> {
+        if job.silences < 2 {
+            return Some(None);
+        }
+        if let Ok(alone) = self.alone.clone().try_acquire_owned() {
+            return Some(Some(alone));
+        }
+        let after = NEXT_ALONE.mul_f64(rand::rng().random_range(0.5..1.5));
+        if let Err(error) = self.queue.put_off(&job.lease, after).await {
+            tracing::debug!(qid = %job.lease.id, %error, "a job waits for the end of its lease");
+        }
+        None
+    }
+
     /// What a job shares with the other jobs of its message, if there are any. Its envelope counts as memory once.
-    fn letter(&self, job: &staffetta_queue::Job, each: u32) -> Option<Arc<Letter>> {
+    fn letter(&self, job: &Job, each: u32) -> Option<Arc<Letter>> {
         if job.message.envelope.recipients.len() == job.recipients.len() {
             return None;
         }

@@ -10,7 +10,7 @@ mod world;
 use std::time::Duration;
 
 use staffetta_mail::Notify;
-use staffetta_queue::{Entry, Filter, Place};
+use staffetta_queue::{Entry, Filter, Health, Place};
 use staffetta_testkit::certs::Authority;
 use world::mx::{Script, Server, acceptor};
 use world::{PATIENCE, World};
@@ -185,6 +185,61 @@ async fn a_refused_recipient_bounces_to_the_sender() -> anyhow::Result<()> {
     }
     assert!(!report.contains("here@x.test\r\nAction"), "{report}");
     worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn far_beyond_maxmemory_a_report_waits_until_there_is_room() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let replies = vec![("RCPT", "550 5.1.1 no"); 100];
+    let server = Server::start(Script { replies, ..Script::default() }).await?;
+    let inbox = Server::start(Script::default()).await?;
+    world.send("john@home.test", &["gone@x.test"], BODY).await?;
+    world.send("john@home.test", &["gone@y.test"], &b"0123456789abcdef\r\n".repeat(3_000)).await?;
+    world.tell_redis(&format!("SETRANGE other {} x", 40 << 20))?;
+    world.tell_redis("CONFIG SET maxmemory 1mb")?;
+    while world.queue.health() != Health::Full {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let worker = world.worker("", &(home(&inbox) + &everything_to(&server)))?;
+    // A large message makes the room that its report takes.
+    assert!(inbox.received(1).await?[0].body.contains("gone@y.test"));
+    let entries =
+        world.until("one that waits for its report", |all| all.len() == 1 && all[0].jobs[0].attempts > 0).await?;
+    let reason = entries[0].jobs[0].reason.clone().unwrap_or_default();
+    assert!(reason.contains("report to the sender could not be made"), "{reason}");
+    assert_eq!(inbox.mails().len(), 1);
+    world.tell_redis("CONFIG SET maxmemory 0")?;
+    assert!(inbox.received(2).await?[1].body.contains("gone@x.test"));
+    world.drained().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_one_that_may_be_the_end_of_a_worker_no_other_of_its_kind_is_attempted() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let silent = || Server::start(Script { dots: vec!["hang"], ..Script::default() });
+    let (first, second, third) = (silent().await?, silent().await?, Server::start(Script::default()).await?);
+    let via = |domain: &str, server: &Server| {
+        format!("[[delivery.route]]\ndomain = \"{domain}\"\nvia = \"smtp://{}\"\n", server.address())
+    };
+    for domain in ["x.test", "y.test"] {
+        world.send("john@home.test", &[&format!("a@{domain}")], BODY).await?;
+        world.die_with(domain).await?;
+        world.die_with(domain).await?;
+    }
+    world.queue.flush(&Filter::default()).await?;
+    let worker = world.worker("", &(via("x.test", &first) + &via("y.test", &second) + &via("z.test", &third)))?;
+    let begun = || [&first, &second].map(|server| server.commands().iter().filter(|line| *line == "DATA").count());
+    while begun() == [0, 0] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Nobody else is kept waiting.
+    world.send("john@home.test", &["a@z.test"], BODY).await?;
+    third.received(1).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(begun().iter().sum::<usize>(), 1);
+    worker.kill();
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

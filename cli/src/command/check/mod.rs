@@ -9,12 +9,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use staffetta_config::{Backend, Config, Finding, Service};
-use staffetta_queue::Queue;
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver, SetupError};
 use staffetta_transport::tls::Clients;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::dkim::unpublished;
 use crate::arguments::Check;
@@ -73,18 +71,22 @@ fn warn(lines: &[String]) {
 
 /// The durability gate, as every service applies it.
 async fn try_redis(config: &Config) -> Option<Finding> {
-    let stop = CancellationToken::new();
-    let _stop = stop.clone().drop_guard();
-    let outcome = match Queue::open(config.into(), stop) {
-        Ok(queue) => queue.ready(PATIENCE).await,
-        Err(error) => Err(error),
+    let problem = match timeout(PATIENCE, staffetta_queue::exists(&config.into())).await {
+        Ok(Ok(true)) => return None,
+        Ok(Ok(false)) if config.redis.create => {
+            complain(
+                "warning: redis.url: there is no queue in this Redis yet: the service that starts first makes it, empty",
+            );
+            return None;
+        }
+        Ok(Ok(false)) => {
+            let allowed = "a Redis with a queue, which `staffetta queue init` makes";
+            return Some(Finding::new("redis.url", "there is no queue in this Redis".to_owned(), allowed));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "Redis does not answer".to_owned(),
     };
-    let error = outcome.err()?;
-    Some(Finding::new(
-        "redis.url",
-        error.to_string(),
-        "a Redis or Valkey server that keeps what redis.durability promises",
-    ))
+    Some(Finding::new("redis.url", problem, "a Redis or Valkey server that keeps what redis.durability promises"))
 }
 
 /// Dovecot's socket, if the accounts are there; the database, its tables, and the operator's queries.

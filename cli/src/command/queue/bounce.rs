@@ -129,6 +129,7 @@ async fn notice(config: &Config, queue: &Queue, job: &Job) -> Result<Option<Noti
     let fate = |recipient| Fate { recipient, status: STATUS, text: TEXT, remote: None, reply: None };
     let fates: Vec<Fate<'_>> = wanted.into_iter().map(fate).collect();
     let Some(sender) = message.envelope.sender.address().filter(|_| !fates.is_empty()) else { return Ok(None) };
+    let most = Original::share(message.envelope.recipients.len());
     let head = if stranger { Bytes::new() } else { queue.head(message.id, &job.prefix, &job.body).await? };
     let report = report::failure(&report::Notice {
         hostname: &config.hostname,
@@ -140,7 +141,7 @@ async fn notice(config: &Config, queue: &Queue, job: &Job) -> Result<Option<Noti
         envid: message.envelope.envid.as_deref().filter(|_| !stranger),
         ret: message.envelope.returned(),
         fates: &fates,
-        original: if stranger { Original::withheld() } else { Original { head: &head, size: message.size } },
+        original: if stranger { Original::withheld() } else { Original { head: &head, size: message.size, most } },
     });
     Ok(Some(Notice::report(report, sender.clone(), &config.hostname, config.delivery.lifetime)))
 }

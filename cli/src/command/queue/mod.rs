@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_config::{Config, Service};
-use staffetta_queue::{Beginning, Destination, Entry, Error, Filter, Page, Queue, Unreadable};
+use staffetta_queue::{Beginning, Destination, Entry, Error, Filter, Page, Queue, Settings, Unreadable};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{self, ConfigFile, Selection};
@@ -46,7 +46,7 @@ async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
 }
 
 async fn connect(file: &ConfigFile, config: &Config) -> anyhow::Result<Queue> {
-    let queue = Queue::open(config.into(), CancellationToken::new())?;
+    let queue = Queue::open(Settings::from(config).only_looking(), CancellationToken::new())?;
     queue.ready(PATIENCE).await.with_context(|| unusable(file, config))?;
     Ok(queue)
 }

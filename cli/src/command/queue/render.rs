@@ -46,6 +46,9 @@ fn place(job: &JobState) -> String {
         n => format!(", {n} attempts so far"),
     };
     match job.place {
+        Place::Waiting(at) if job.rests => {
+            format!("waiting until {}, when its destination is tried again{attempts}", time(at))
+        }
         Place::Waiting(at) => format!("waiting until {}{attempts}", time(at)),
         Place::Leased(until) => format!("being delivered, leased until {}{attempts}", time(until)),
         Place::Held if job.poison => format!("held: five workers in a row did not finish it{attempts}"),
@@ -66,6 +69,7 @@ fn as_json(entry: &Entry) -> serde_json::Value {
                 ("attempts", json!(job.attempts)),
                 ("reason", json!(job.reason)),
                 ("poison", json!(job.poison)),
+                ("destination_rests", json!(job.rests)),
             ]);
             let (state, at) = match job.place {
                 Place::Waiting(at) => ("waiting", Some(at)),

@@ -13,7 +13,7 @@ use staffetta_config::{Config, Service};
 use staffetta_mail::Address;
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::{Need, Security};
-use staffetta_queue::Queue;
+use staffetta_queue::{Queue, Settings};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::hop::{NextHop, Router};
@@ -55,7 +55,7 @@ pub(super) async fn run(resolve: &Resolve) -> anyhow::Result<ExitCode> {
     let tls = TlsClient::new(config.delivery.ca.as_deref()).map_err(|e| anyhow::anyhow!("failed to {e}"))?;
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    let queue = Queue::open((&config).into(), stop).context("cannot use redis.url")?;
+    let queue = Queue::open(Settings::from(&config).only_looking(), stop).context("cannot use redis.url")?;
     if config.delivery.mta_sts
         && let Err(error) = queue.ready(PATIENCE).await
     {

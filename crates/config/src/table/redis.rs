@@ -15,9 +15,9 @@ settings! {
         /// Together with it set `durability = "replicated"`: what only the primary has is lost when another takes its
         /// place. Cluster (`redis-cluster://`) is not available in this version.
         secret url or url_file: SecretString as RedisUrl = "redis://127.0.0.1:6379",
-        /// Into how many parts the queue is divided. A worker looks at one part at a time; more parts than workers
-        /// keep them out of each other's way. A queue that holds mail must not be given fewer parts than it had: mail
-        /// in the parts that are no longer looked at would stay there.
+        /// Into how many parts of the queue new mail goes. A worker looks at one part at a time; more parts than workers
+        /// keep them out of each other's way. It may be changed at any time: workers serve every part there has ever
+        /// been, whatever their own configuration says.
         value partitions: u16 as Number<u16, 1, 1024> = "16",
         /// Whose queue it is. The name is written into the queue when it is made, and services whose configuration has another
         /// one do not touch it: give each cluster its own, so that no two share a Redis by mistake.

@@ -9,6 +9,8 @@ use crate::Return;
 const MAX_WHOLE: u64 = 50_000;
 /// Most octets of a header section that are returned.
 const MAX_HEADERS: usize = 50_000;
+/// What all reports about one message return of it together, at most, if each can be about a recipient of its own.
+const MAX_TOGETHER: usize = 1 << 20;
 /// The size of what nobody shall see.
 const WITHHELD: u64 = u64::MAX;
 /// RFC 5322 section 2.1.1, without CRLF.
@@ -21,17 +23,25 @@ pub struct Original<'a> {
     pub head: &'a [u8],
     /// Octets of the whole message.
     pub size: u64,
+    /// How many of them are returned at most, within the limits of this module.
+    pub most: usize,
 }
 
 impl<'a> Original<'a> {
     /// A message that is at hand completely.
     pub fn whole(content: &'a [u8]) -> Self {
-        Self { head: content, size: content.len() as u64 }
+        Self { head: content, size: content.len() as u64, most: usize::MAX }
+    }
+
+    /// What one of many reports returns: a message to a thousand servers that refuse it must not come back as a thousand
+    /// of its size. `recipients`: of the message.
+    pub fn share(recipients: usize) -> usize {
+        MAX_TOGETHER / recipients.max(1)
     }
 
     /// Nothing of it is returned.
     pub fn withheld() -> Self {
-        Self { head: b"", size: WITHHELD }
+        Self { head: b"", size: WITHHELD, most: 0 }
     }
 
     /// There is no third part.
@@ -51,7 +61,7 @@ impl<'a> Original<'a> {
             Some(end) => end + 2,
             None => head.len(),
         };
-        &head[..end.min(MAX_HEADERS)]
+        &head[..end.min(MAX_HEADERS).min(self.most)]
     }
 }
 
@@ -70,7 +80,7 @@ pub(super) fn part(notice: &Notice<'_>, may_return_all: bool) -> Returned {
     let whole = may_return_all
         && notice.ret != Some(Return::Headers)
         && original.is_complete()
-        && original.size <= MAX_WHOLE
+        && original.size <= MAX_WHOLE.min(original.most as u64)
         && lines_are_sound(original.head);
     if original.is_withheld() {
         return Returned { content: Vec::new(), whole: false, eight_bit: false };

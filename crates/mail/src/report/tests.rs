@@ -176,11 +176,26 @@ fn rfc3461_4_3_ret_and_size_decide_how_much_is_returned() {
         (&long, long.len(), None, false),
     ] {
         let (parts, _) = with(&recipient("b@example.net"), None, "x", |notice| {
-            failure(&Notice { ret, original: Original { head: content, size: size as u64 }, ..notice })
+            failure(&Notice { ret, original: Original { size: size as u64, ..Original::whole(content) }, ..notice })
         });
         assert_eq!(parts.parts[2].0.contains("message/rfc822"), whole);
         assert_eq!(parts.parts[2].0.contains("text/rfc822-headers"), !whole);
     }
+}
+
+#[test]
+fn reports_about_many_recipients_return_little_each() {
+    let big = [b"Subject: big\r\n".to_vec(), b"X-Line: y\r\n".repeat(200), b"\r\n".to_vec(), b"line\r\n".repeat(5000)]
+        .concat();
+    let returned = |recipients: usize| {
+        let original = Original { most: Original::share(recipients), ..Original::whole(&big) };
+        let (parts, _) = with(&recipient("b@example.net"), None, "x", |notice| failure(&Notice { original, ..notice }));
+        (parts.parts[2].0.contains("message/rfc822"), text(&parts.parts[2]).len())
+    };
+    assert!(returned(1).0 && returned(20).0);
+    let (whole, octets) = returned(1000);
+    assert!(!whole && (900..1200).contains(&octets), "{octets}");
+    assert!(!returned(100).0 && returned(100).1 > 2000, "the whole header section still fits");
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Shared {
         destination: &Destination,
         limit: usize,
     ) -> Result<Vec<Job>, Error> {
-        let pulse = &self.node(partition).pulse;
+        let pulse = self.node(partition).pulse();
         if pulse.is_settling(Instant::now()) {
             return Ok(Vec::new());
         }
@@ -140,10 +140,14 @@ impl Shared {
     /// Jobs that nobody may begin with yet: others get them after so long.
     async fn give_back(&self, jobs: Vec<Job>, after: impl Fn(&Job) -> Duration) {
         for job in jobs {
-            if let Err(error) = self.defer(&job.lease, Back::after(after(&job)), &[]).await {
+            if let Err(error) = self.put_off(&job.lease, after(&job)).await {
                 tracing::debug!(%error, "a job that is not confirmed waits for the end of its lease");
             }
         }
+    }
+
+    pub(crate) async fn put_off(&self, lease: &Lease, after: Duration) -> Result<(), Error> {
+        self.defer(lease, Back::after(after), &[]).await.map(drop)
     }
 
     /// A call that repeats itself answers what the token holds already, and asks for more only if that is nothing.
@@ -225,7 +229,7 @@ fn assemble(
 ) -> Result<Job, ReadError> {
     let record = Record::decode(lease.id, record, newest)?;
     let state = state.unwrap_or_default();
-    let is_suspect = state.first().is_some_and(|count| (b'1'..=b'9').contains(count));
+    let silences = state.first().filter(|count| count.is_ascii_digit()).map_or(0, |count| count - b'0');
     let state = State::read(&state, newest)?;
     let (attempts, delay_noticed) = state.as_ref().map_or((0, false), |state| (state.attempts, state.delay_noticed));
     let facts = Facts {
@@ -248,7 +252,7 @@ fn assemble(
         recipients,
         attempts,
         delay_noticed,
-        is_suspect,
+        silences,
         prefix: record.prefix,
         body: record.body,
     })

@@ -31,7 +31,8 @@ impl Node {
     async fn add_counts(&self, counts: &mut Counts) -> Result<(), Error> {
         let now = self.redis_now().await?;
         let mut pipeline = Pipeline::new();
-        for keys in self.partitions.iter() {
+        let partitions: Vec<_> = self.partitions.iter().collect();
+        for keys in &partitions {
             pipeline.cmd("ZCARD").arg(&keys.ids);
             pipeline.cmd("GET").arg(&keys.extra);
             pipeline.cmd("ZCARD").arg(&keys.lease);
@@ -42,7 +43,7 @@ impl Node {
         let answers = self.ask_all(&pipeline).await?;
         let (mut idle, mut ready_here) = (0_u64, 0);
         let mut oldest = now;
-        for (keys, answers) in self.partitions.iter().zip(answers.chunks_exact(6)) {
+        for (keys, answers) in partitions.into_iter().zip(answers.chunks_exact(6)) {
             let [messages, extra, leased, held, due, names] = answers else { continue };
             counts.messages += count(messages);
             counts.leased += count(leased);

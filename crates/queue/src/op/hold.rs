@@ -128,10 +128,10 @@ impl Shared {
 
     async fn move_tasks(&self, to: To, tasks: &[Task]) -> Result<u64, Error> {
         let mut moved = 0;
-        for number in 0..self.settings.partitions {
+        for keys in self.partitions() {
+            let number = keys.number;
             let here: Vec<&Task> = tasks.iter().filter(|task| task.id.partition() == number).collect();
             for group in here.chunks(GROUP) {
-                let keys = self.partition(number);
                 let call = match to {
                     To::Held => hold_call(keys, group),
                     To::Waiting => release_call(keys, group, false),

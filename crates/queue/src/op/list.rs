@@ -140,7 +140,8 @@ impl Shared {
     /// The next ids in order of time, merged from all partitions.
     async fn ids_after(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<QueueId>, Error> {
         let mut requests = Requests::new(self);
-        for (number, keys) in (0..).zip(self.partitions()) {
+        for keys in self.partitions() {
+            let number = keys.number;
             let bound = after.map_or_else(|| "-".to_owned(), |after| bound(after, number));
             requests.to(number).cmd("ZRANGEBYLEX").arg(&keys.ids).arg(bound).arg("+").arg("LIMIT").arg(0).arg(limit);
         }
@@ -218,7 +219,7 @@ impl Shared {
         let mut shapes = Vec::with_capacity(partitions.len());
         for (&number, records) in &partitions {
             let at_once = self.has_room(number);
-            shapes.push((at_once, 1 + 3 * records.iter().map(|record| record.destinations.len()).sum::<usize>()));
+            shapes.push((at_once, 1 + 4 * records.iter().map(|record| record.destinations.len()).sum::<usize>()));
             if at_once {
                 requests.to(number).cmd("MULTI");
             }
@@ -284,6 +285,7 @@ impl Shared {
             requests.to(keys.number).cmd("ZSCORE").arg(keys.waiting(destination.as_str())).arg(job_name(id, job));
             requests.to(keys.number).cmd("ZSCORE").arg(&keys.held).arg(job_name(id, job));
             requests.to(keys.number).cmd("GET").arg(keys.state(id, job));
+            requests.to(keys.number).cmd("HGET").arg(&keys.back_off).arg(destination.as_str());
         }
     }
 }
@@ -305,9 +307,10 @@ fn read_entry(
     let mut jobs = Vec::new();
     for (number, destination) in (0..).zip(&record.destinations) {
         let mut next = || answers.next().unwrap_or(Value::Nil);
-        let (waiting, held, state) = (next(), next(), next());
+        let (waiting, held, state, rest) = (next(), next(), next(), next());
+        let rest = value::score(&rest);
         let place = match (value::score(&waiting), value::score(&held), leases.get(&(id, number))) {
-            (Some(at), _, _) => Place::Waiting(at),
+            (Some(at), _, _) => Place::Waiting(rest.map_or(at, |rest| rest.max(at))),
             (_, Some(_), _) => Place::Held,
             (_, _, Some(&until)) => Place::Leased(until),
             _ => continue,
@@ -323,6 +326,7 @@ fn read_entry(
             number,
             destination: destination.clone(),
             place,
+            rests: rest.is_some_and(|rest| place == Place::Waiting(rest)),
             poison,
             attempts: state.as_ref().map_or(0, |state| state.attempts),
             status: state.as_ref().and_then(|state| state.status),

@@ -19,7 +19,7 @@ impl Shared {
         let limit = limit.clamp(1, 1_000) as u64;
         let call = script::Offer { due: &keys.due, limit: limit.into(), visit: VISIT.into() }.call();
         let answer = node.claims.ask(call).await?;
-        node.pulse.answered(Instant::now());
+        node.pulse().answered(Instant::now());
         let mut values = value::array(&answer).iter();
         let next = values.next().and_then(value::integer).and_then(|ms| u64::try_from(ms).ok());
         Ok(Offer {

@@ -7,7 +7,7 @@ use crate::job::Facts;
 use crate::partition::{Partition, parse_job_name};
 use crate::record::Record;
 use crate::script::{self, Arg};
-use crate::shared::Shared;
+use crate::shared::{Requests, Shared};
 use crate::value;
 use crate::{Destination, Error, Lease};
 
@@ -79,6 +79,16 @@ impl Shared {
         let call = script::Suspect { lease: &keys.lease, suspects: &keys.suspects, member }.call();
         let answer = self.node(keys.number).settles.call(call, 128).await?;
         Ok(value::integer(&answer) == Some(1))
+    }
+
+    /// See [`crate::Queue::excuse`].
+    pub(crate) async fn excuse(&self, leases: &[Lease]) -> Result<(), Error> {
+        let mut requests = Requests::new(self);
+        for lease in leases {
+            let number = lease.id.partition();
+            requests.to(number).cmd("ZREM").arg(&self.partition(number).suspects).arg(&*lease.member);
+        }
+        self.ask_all(&requests).await.map(drop)
     }
 
     /// A first look by our own clock; the script looks again by TIME.

@@ -1,6 +1,7 @@
 -- RECLAIM: takes expired leases back. The first time a job is under suspicion, and nothing more: it may have waited behind
 -- another. From then on workers say when they begin it (SUSPECT), and each time that its attempt had begun counts: it is
--- claimed alone and waits longer; at five it is poison and is held. term: of a lease, in ms.
+-- claimed alone and waits longer, each for a time of its own, so that those who went silent together do not begin together
+-- again; at five it is poison and is held. term: of a lease, in ms.
 -- Answers for each: 0 (nothing to do), 1 (waits again), 2 (held), 3 (an operator wants it deleted: finish it instead).
 local ends = redis.call('ZMSCORE', lease, unpack(members))
 local now = clock()
@@ -24,8 +25,10 @@ for i, member in ipairs(members) do
         redis.call('ZADD', held, now, jobs[i])
         answer[i] = 2
       else
-        local at = now + rests[count]
+        local spread = 0.5 + tonumber(string.sub(redis.sha1hex(jobs[i] .. count), 1, 4), 16) / 65536
+        local at = now + math.floor(rests[count] * spread)
         if count > 1 then
+          redis.call('ZREMRANGEBYSCORE', suspects, '-inf', now - 86400000)
           redis.call('ZADD', suspects, now, jobs[i])
           redis.call('PEXPIRE', suspects, 86400000)
         end

@@ -109,6 +109,29 @@ async fn counts_add_up() {
 }
 
 #[tokio::test]
+async fn what_rests_with_its_destination_says_until_when_and_a_flush_counts_it() {
+    let world = world().await;
+    let id = world.put(&["a@x.example"], b"x").await;
+    let destination = Destination::new("x.example");
+    world.queue.park(id.partition(), &destination, Duration::from_secs(300)).await.unwrap();
+    let job = async || {
+        let page = world.queue.list(&Filter::default(), None, 10).await.unwrap();
+        let entry = &page.entries[0];
+        let Place::Waiting(at) = entry.jobs[0].place else { panic!("{:?}", entry.jobs) };
+        (Duration::from_millis(at - entry.message.arrived).as_secs(), entry.jobs[0].rests)
+    };
+    let (after, rests) = job().await;
+    assert!((300..360).contains(&after) && rests, "{after}");
+    let by_id = Filter { id: Some(id), ..Filter::default() };
+    assert_eq!(world.queue.flush(&by_id).await.unwrap(), 1);
+    let (after, rests) = job().await;
+    assert!(after < 60 && !rests, "{after}");
+    world.queue.park(id.partition(), &destination, Duration::from_secs(300)).await.unwrap();
+    assert_eq!(world.queue.flush(&Filter::default()).await.unwrap(), 1);
+    assert_eq!(world.queue.flush(&Filter::default()).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_flush_means_what_its_filter_says() {
     let world = world().await;
     let mut put = Vec::new();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use staffetta_queue::{Beginning, Durability, EnqueueError, Error, Health, Queue, Settings, begin};
+use staffetta_queue::{
+    Beginning, Destination, Durability, EnqueueError, Error, Health, Queue, Settings, begin, exists,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, put, world, world_with};
@@ -83,7 +85,7 @@ async fn where_no_queue_may_be_made_one_begins_when_an_operator_says_so() {
     let by_hand = Settings { create: false, ..world.settings.clone() };
     let queue = Queue::open(by_hand.clone(), CancellationToken::new()).unwrap();
     let error = queue.ready(Duration::from_millis(500)).await.unwrap_err().to_string();
-    assert!(error.contains("redis.create is false"), "{error}");
+    assert!(error.contains("there is no queue in this Redis"), "{error}");
     assert_eq!(begin(&by_hand, false).await.unwrap(), Beginning::New);
     queue.ready(Duration::from_secs(20)).await.unwrap();
     // To those who have seen the old one it is not what they have lost, until somebody says that it is lost.
@@ -117,15 +119,45 @@ async fn a_queue_is_that_of_one_cluster() {
 }
 
 #[tokio::test]
-async fn partitions_may_be_added_but_not_removed() {
+async fn partitions_are_added_while_others_run_and_those_of_before_are_served_for_ever() {
     let world = world().await;
-    let mut settings = world.settings.clone();
-    settings.partitions = 8;
-    let queue = Queue::open(settings, CancellationToken::new()).unwrap();
+    assert_eq!(world.queue.partitions(), 4);
+    let wide = Settings { partitions: 8, ..world.settings.clone() };
+    let queue = Queue::open(wide, CancellationToken::new()).unwrap();
     queue.ready(Duration::from_secs(10)).await.unwrap();
-    let queue = Queue::open(world.settings.clone(), CancellationToken::new()).unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        ids.push(put(&queue, &["a@x.example"], b"x").await.unwrap());
+    }
+    // Whoever runs already hears of it, puts nothing there, and finds what is there.
+    until(|| world.queue.partitions() == 8).await;
+    for _ in 0..8 {
+        assert!(world.put(&["a@x.example"], b"x").await.partition() < 4);
+    }
+    let narrow = world.another().await;
+    assert_eq!((narrow.partitions(), narrow.counts().await.unwrap().messages), (8, 16));
+    let added = ids.iter().find(|id| id.partition() >= 4).unwrap();
+    let jobs = narrow.claim(added.partition(), &Destination::new("x.example"), 10).await.unwrap();
+    assert!(jobs.iter().any(|job| job.message.id == *added));
+    let narrowed: String = redis::cmd("HGET").arg("{kq:cfg}").arg("partitions").query(&mut world.redis()).unwrap();
+    assert_eq!(narrowed, "8", "it never shrinks");
+}
+
+#[tokio::test]
+async fn whoever_only_looks_makes_nothing() {
+    let world = world().await;
+    let onlooker = world.settings.clone().only_looking();
+    let queue = Queue::open(onlooker.clone(), CancellationToken::new()).unwrap();
+    queue.ready(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(queue.partitions(), 4);
+    assert!(exists(&onlooker).await.unwrap());
+    redis::cmd("FLUSHALL").exec(&mut world.redis()).unwrap();
+    assert!(!exists(&onlooker).await.unwrap());
+    let queue = Queue::open(onlooker, CancellationToken::new()).unwrap();
     let error = queue.ready(Duration::from_millis(500)).await.unwrap_err().to_string();
-    assert!(error.contains("set partitions to at least 8"), "{error}");
+    assert!(error.contains("there is no queue in this Redis"), "{error}");
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut world.redis()).unwrap();
+    assert_eq!(keys, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -263,9 +263,9 @@ impl Run<'_> {
             prop_assert!(due.contains(&name), "{:?} was not due", name);
             let hour = self.model.hour;
             let model = self.model.job(name.0, name.1).unwrap();
-            prop_assert_eq!((job.attempts, job.is_suspect), (model.attempts, model.reclaims > 0));
+            prop_assert_eq!((job.attempts, u32::from(job.silences)), (model.attempts, model.reclaims));
             // Some workers die before they begin.
-            if job.is_suspect && !limit.is_multiple_of(3) {
+            if job.silences > 0 && !limit.is_multiple_of(3) {
                 model.begun = true;
                 prop_assert!(self.queue.begin(&job.lease).await.unwrap());
             }
@@ -425,7 +425,8 @@ impl Run<'_> {
                     && meant
                 {
                     touched.insert((message.partition(), job.destination.clone()));
-                    expected += u64::from(at > hour);
+                    let rest = self.model.back_off.get(&(message.partition(), job.destination.clone()));
+                    expected += u64::from(at > hour || rest.is_some_and(|until| *until > hour));
                     job.place = Place::Waiting(at.min(hour));
                 }
             }

@@ -61,15 +61,20 @@ impl World {
         Ok(Self { redis, dns: FakeDns::start().await?, queue, _dir: dir, _end: end.drop_guard() })
     }
 
-    /// A worker claims all mail for a destination, and dies; somebody takes it back.
+    /// A worker claims all mail for a destination, begins what is suspect, and dies; somebody takes it back.
     pub(crate) async fn die_with(&self, destination: &str) -> anyhow::Result<()> {
         let (end, destination) = (CancellationToken::new(), Destination::new(destination));
         let _end = end.clone().drop_guard();
         let dying = Queue::open(settings(self.redis.url(), Duration::from_millis(100)), end)?;
         dying.ready(PATIENCE).await?;
-        let (mut claimed, mut taken_back) = (0, 0);
+        let (mut claimed, mut taken_back) = (0_u64, 0);
         for partition in 0..dying.partitions() {
-            claimed += dying.claim(partition, &destination, 100).await?.len() as u64;
+            for job in dying.claim(partition, &destination, 100).await? {
+                claimed += 1;
+                if job.silences > 0 {
+                    dying.begin(&job.lease).await?;
+                }
+            }
         }
         while taken_back < claimed {
             for partition in 0..self.queue.partitions() {
@@ -81,10 +86,15 @@ impl World {
 
     /// The keys of Redis that match a pattern, as it prints them.
     pub(crate) fn keys(&self, pattern: &str) -> anyhow::Result<String> {
+        self.tell_redis(&["KEYS ", pattern].concat())
+    }
+
+    /// What Redis answers to a command.
+    pub(crate) fn tell_redis(&self, command: &str) -> anyhow::Result<String> {
         use std::io::{Read as _, Write as _};
 
         let mut stream = std::os::unix::net::UnixStream::connect(self.redis.socket())?;
-        stream.write_all(format!("KEYS {pattern}\r\nQUIT\r\n").as_bytes())?;
+        stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
