@@ -57,6 +57,7 @@ mod settings;
 mod shared;
 mod value;
 mod verification;
+mod wakes;
 
 pub use admin::{Act, Counts, Deleted, Entry, Filter, JobState, Moved, Page, Place, Unreadable};
 pub use budget::Budget;
@@ -77,3 +78,4 @@ pub use revocation::{Announcer, Block, Position, Revocations, Target, TargetErro
 pub use settings::{Health, Settings};
 pub use staffetta_config::{Durability, Rate};
 pub use verification::{Verification, Verifications};
+pub use wakes::Wakes;

@@ -45,6 +45,8 @@ pub(crate) struct Partition {
     pub(crate) acts: String,
     /// Identity, written once (STRING).
     pub(crate) identity: String,
+    /// Where workers hear of mail (a channel).
+    pub(crate) wake: String,
 }
 
 impl Partition {
@@ -63,6 +65,7 @@ impl Partition {
             garbage: key("gc"),
             acts: key("op"),
             identity: key("id"),
+            wake: key("wake"),
             tag,
         }
     }

@@ -60,7 +60,7 @@ scripts! {
     /// Queues a message.
     Enqueue(" flags=allow-oom", "common_now.lua", "common_wait.lua", "enqueue.lua") {
         keys: record tombstones ids due extra; key_groups: waiting open chunks held;
-        args: id arrived ends stamp; arg_groups: destinations until_held;
+        args: id arrived ends stamp wake; arg_groups: destinations until_held;
     }
     /// Destinations with work.
     Offer(" flags=allow-oom", "common_now.lua", "offer.lua") {

@@ -1,7 +1,7 @@
 //! One poller for each partition: asks which destinations have work and hands them to the lanes.
 //!
 //! Polling adapts: at once while there is work, twenty times a second shortly after, four times a second when nothing
-//! has happened for long, and never later than the next job is due.
+//! has happened for long, never later than the next job is due, and at once when somebody says that mail has come.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -37,9 +37,9 @@ pub(crate) async fn poll_all(worker: Arc<Worker>) {
     let mut pollers = JoinSet::new();
     let mut polled = 0;
     loop {
-        for partition in polled..worker.queue.partitions() {
-            pollers.spawn(poll(worker.clone(), partition));
-            polled = partition + 1;
+        while polled < worker.queue.partitions() {
+            pollers.spawn(poll(worker.clone(), polled));
+            polled += 1;
         }
         tokio::select! {
             biased;
@@ -81,8 +81,12 @@ async fn poll(worker: Arc<Worker>, partition: u16) {
                 AWAY
             }
         };
-        if worker.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return;
+        tokio::select! {
+            biased;
+            () = worker.stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+            // Whoever was about to poll anyhow finds it then.
+            () = worker.wakes.of(partition), if pause > BUSY => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use staffetta_config::Timeouts;
 use staffetta_dispatch::{Advice, Handle, Rules, decide};
 use staffetta_mail::Envelope;
 use staffetta_policy::mx;
-use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations};
+use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations, Wakes};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::Router;
@@ -68,6 +68,8 @@ pub(crate) struct Worker {
     pub(crate) alone: Arc<Semaphore>,
     /// No new work from now on.
     pub(crate) stop: CancellationToken,
+    /// Mail has come into a partition that had nothing due.
+    pub(crate) wakes: Wakes,
     /// The carriers.
     pub(crate) carriers: TaskTracker,
 }

@@ -130,6 +130,7 @@ impl Shared {
             arrived: record.arrived.into(),
             ends: ends.into(),
             stamp: record.stamp().into(),
+            wake: partition.wake.as_str().into(),
             destinations: &destinations,
             until_held: &until_held,
         };

@@ -2,6 +2,7 @@
 -- The record has been put in its place right before, with a life: what a script is given is hashed octet by octet. A full
 -- Redis refuses the record, never the script: nothing is left behind of what is refused.
 -- With several jobs there is `open`. With `held` its jobs do not wait but are held, until the end of their life in `until_held`.
+-- wake: the channel of workers, who are told if nothing was due: a hint, so that it may fail.
 -- stamp: how the record begins: equal for a repetition, different for everybody else.
 -- Answers OK, DUP (this very message is queued), DONE (it was, and is over), CONFLICT (another has its id),
 -- LATE (arrived is more than a minute off, or it is later than `ends`: whoever asked has said no to the client by now),
@@ -25,6 +26,8 @@ if refusal then
   return refusal
 end
 
+local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
+local idle = not held[1] and (not head[1] or tonumber(head[2]) > now)
 if redis.call('ZADD', ids, 'NX', 0, id) == 0 then return 'DUP' end
 redis.call('PERSIST', record)
 keep(chunks)
@@ -36,4 +39,5 @@ if open[1] then
   for i = 1, #waiting do redis.call('SADD', open[1], i - 1) end
   redis.call('INCRBY', extra, #waiting - 1)
 end
+if idle then redis.pcall('PUBLISH', wake, '') end
 return 'OK'

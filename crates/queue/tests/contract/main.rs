@@ -25,4 +25,5 @@ mod settle;
 mod unfinished;
 mod unreadable;
 mod verification;
+mod wakes;
 mod world;
