@@ -1,7 +1,6 @@
 //! What can only be judged over several keys, and what this version does not have.
 
 use std::collections::HashSet;
-use std::os::unix::fs::PermissionsExt;
 
 use ipnet::IpNet;
 use secrecy::ExposeSecret;
@@ -9,7 +8,7 @@ use staffetta_dkim::Algorithm;
 use staffetta_policy::conduct::Step;
 use staffetta_policy::tls::Level;
 
-use crate::files::dkim_key;
+use crate::files::{dkim_key, open_to_all};
 use crate::kind::{Choice, Kind, List, RedisUrl};
 use crate::reader::Reader;
 use crate::table::{DEFAULT_REDIS_LIMIT, DEFAULT_URL};
@@ -329,10 +328,7 @@ fn keys(config: &Config) -> Vec<String> {
             Some((_, any)) => *any |= is_rsa,
             None => algorithms.push((domain, is_rsa)),
         }
-        if std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
-            let what = format!("\"{}\" can be read by every user of this machine", path.display());
-            warnings.push(format!("delivery.dkim[{index}].key: {what}; set its mode to 0600"));
-        }
+        warnings.extend(open_to_all(path).map(|what| format!("delivery.dkim[{index}].key: {what}")));
     }
     for (domain, _) in algorithms.into_iter().filter(|(_, any)| !any) {
         let what = "has no RSA key: to servers that do not know Ed25519 its mail is unsigned";

@@ -1,7 +1,9 @@
-//! The files that a configuration names: whether they are there and look like what they should be.
+//! The files that a configuration names: whether they are there and look like what they should be, and who can read what
+//! is secret.
 //!
 //! Whether a key belongs to its certificate is found out where they are loaded.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use staffetta_dkim::Key;
@@ -26,6 +28,24 @@ pub(crate) fn check(config: &Config, reader: &mut Reader, service: Service) {
         pem("delivery.ca", config.delivery.ca.as_ref(), reader);
         dkim(config, reader);
     }
+}
+
+/// The keys and secrets that everybody can read, of those that this service uses, a line each. Those of DKIM are told of
+/// where they are read.
+pub(crate) fn exposed(config: &Config, reader: &Reader) -> Vec<String> {
+    let pairs = config.tls.sni.iter().enumerate().map(|(index, row)| (format!("tls.sni[{index}].key"), &row.key));
+    let keys = [("tls.key", &config.tls.key), ("rpc.key", &config.rpc.key)];
+    let keys = keys.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path.as_ref()?)));
+    let secrets = reader.secret_files.iter().map(|(key, path)| (key.clone(), path));
+    let used = keys.chain(pairs).chain(secrets).filter(|(key, _)| reader.service.reads(key));
+    used.filter_map(|(key, path)| Some(format!("{key}: {}", open_to_all(path)?))).collect()
+}
+
+/// What to say of a file with a secret in it that every user of the machine can read, by its mode.
+pub fn open_to_all(path: &Path) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    let shown = path.display();
+    (mode & 0o004 != 0).then(|| format!("\"{shown}\" can be read by every user of this machine; set its mode to 0600"))
 }
 
 fn tls(config: &Config, reader: &mut Reader) {

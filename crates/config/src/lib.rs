@@ -22,6 +22,7 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
+pub use files::open_to_all;
 pub use kind::{DovecotAddress, Fingerprint, HttpsUrl, KeySource, with_translated};
 pub use problem::Errors;
 pub use table::{
@@ -131,6 +132,11 @@ impl Examined {
     /// True if no mistake was found in this table.
     pub fn is_sound(&self, table: &str) -> bool {
         self.reader.is_sound(table)
+    }
+
+    /// The files with secrets that every user of the machine can read, a line each, which begins with the key.
+    pub fn exposed(&self) -> Vec<String> {
+        files::exposed(&self.config, &self.reader)
     }
 
     /// The configuration, if nothing is wrong with it, not even what trying it has found.

@@ -235,6 +235,37 @@ fn passwords_in_clear_to_another_machine_are_warned_of() {
 }
 
 #[test]
+fn a_key_or_a_secret_that_everybody_can_read_is_told_to_whom_it_concerns() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path.display().to_string()
+    };
+    let pem = "-----BEGIN PRIVATE KEY-----\n";
+    let (open, closed) = (file("open.pem", pem, 0o644), file("closed.pem", pem, 0o640));
+    let (url, secret) = (file("url", "redis://:p@redis", 0o604), file("secret", "summersun", 0o600));
+    let path = file(
+        "staffetta.toml",
+        &format!(
+            "hostname = \"mail.test\"\n[redis]\nurl_file = {url:?}\n\
+             [tls]\ncertificate = {open:?}\nkey = {closed:?}\n\
+             [[tls.sni]]\nname = \"a.test\"\ncertificate = {open:?}\nkey = {open:?}\n\
+             [auth.oauth]\nclient_id = \"x\"\nclient_secret_file = {secret:?}\n"
+        ),
+        0o600,
+    );
+    let keys = |service| -> Vec<String> {
+        let exposed = Config::examine(path.as_ref(), service).unwrap().exposed();
+        assert!(exposed.iter().all(|line| line.contains("every user")), "{exposed:?}");
+        exposed.iter().map(|line| line.split(": ").next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(keys(Service::All), ["tls.sni[0].key", "redis.url_file"]);
+    assert_eq!(keys(Service::Auth), ["redis.url_file"]);
+}
+
+#[test]
 fn a_dkim_key_that_cannot_be_used_is_an_error_and_one_that_everybody_can_read_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str, mode: u32| {

@@ -1,5 +1,6 @@
 //! Certificates for tests: an authority and leaves signed by it, as PEM files in a folder.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -61,6 +62,7 @@ impl Authority {
             Leaf { certificate: self.folder.join(format!("{name}.crt")), key: self.folder.join(format!("{name}.key")) };
         std::fs::write(&leaf.certificate, certificate.pem()).context("cannot write a certificate")?;
         std::fs::write(&leaf.key, key.serialize_pem()).context("cannot write a key")?;
+        std::fs::set_permissions(&leaf.key, std::fs::Permissions::from_mode(0o600)).context("cannot hide a key")?;
         Ok(leaf)
     }
 }

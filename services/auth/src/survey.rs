@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
-use staffetta_config::{Auth, Mechanism, Sql};
+use staffetta_config::{Auth, Mechanism, Sql, open_to_all};
 
 use crate::accounts::{AccountError, Accounts};
 use crate::scheme::{self, Scram};
-use crate::sql::{Pool, each};
+use crate::sql::{Pool, SqliteFile, each};
 
 /// How many accounts have which scheme, of those that something is to be said about.
 #[derive(Default)]
@@ -24,11 +24,20 @@ struct Counts(BTreeMap<String, u64>);
 
 /// What an operator should know of the accounts, a line each; nothing where they are kept elsewhere, or cannot be read.
 pub async fn warnings(config: &Auth) -> Vec<String> {
-    let Ok(accounts) = Accounts::existing(&config.sql).await else { return Vec::new() };
+    let mut lines = open_file(&config.sql);
+    let Ok(accounts) = Accounts::existing(&config.sql).await else { return lines };
     let survey = Survey::of(accounts.pool()).await.unwrap_or_default();
     accounts.close().await;
     let offers_scram = config.mechanisms.contains(&Mechanism::ScramSha256);
-    survey.lines(offers_scram)
+    lines.extend(survey.lines(offers_scram));
+    lines
+}
+
+/// Of a database that is a file which everybody can read, whoever made it and whatever its tables are.
+fn open_file(sql: &Sql) -> Vec<String> {
+    let file = Pool::new(&sql.url, SqliteFile::MustExist).ok().and_then(|pool| pool.sqlite_file());
+    let what = file.and_then(|path| open_to_all(&path));
+    what.map(|what| format!("auth.sql.url: {what}")).into_iter().collect()
 }
 
 /// How many iterations most verifiers of SCRAM have, by a sample; `None` where there are none, or they cannot be read.

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use common::{BAD, Outcome, World, config, sql};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use staffetta_auth::accounts::{Accounts, State};
 use staffetta_auth::{Server, Verdict};
+use staffetta_config::{Auth, Config};
 use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
 use staffetta_proto::auth::v1::authenticate_request::{Start, Step};
 use staffetta_proto::auth::v1::authenticate_response::{Reason, Step as Reply};
@@ -130,6 +132,27 @@ async fn nothing_is_made_that_was_not_asked_for() {
     let mut connection = SqliteConnection::connect(&url).await.unwrap();
     let tables = sqlx::query("SELECT name FROM sqlite_master").fetch_all(&mut connection).await.unwrap();
     assert_eq!(tables.len(), 2, "mailbox and virtual_aliases");
+}
+
+/// The hashes of everybody's passwords are in it: whoever made it readable for all is told so, and we never do.
+#[tokio::test]
+async fn a_database_in_a_file_is_its_owners_alone_and_an_open_one_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = john(folder.path()).await;
+    let file = folder.path().join("users.db");
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+    let config = Auth { sql: sql(&url), ..Config::default().auth };
+    assert_eq!(staffetta_auth::warnings(&config).await, Vec::<String>::new());
+
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    execute(&url, "DROP TABLE virtual_users".to_owned()).await;
+    let warnings = staffetta_auth::warnings(&config).await;
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(warning.starts_with("auth.sql.url: ") && warning.contains("every user"), "{warning}");
+    Accounts::open(&sql(&url)).await.unwrap_err();
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644, "what is there stays as it is");
 }
 
 /// The guide's tables, made by hand and filled, are taken as they are.

@@ -27,6 +27,7 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let examined = Config::examine(&path, service)?;
     let config = &examined.config;
     warn(&config.warnings_for(service));
+    warn(&examined.exposed());
     let meant = |one| service == Service::All || service == one;
     let (frontend, auth, delivery) = (meant(Service::Frontend), meant(Service::Auth), meant(Service::Delivery));
     let sound = |used: bool, table: &str| used && examined.is_sound(table);

@@ -9,6 +9,7 @@ mod section;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::path::PathBuf;
 
 use toml::de::DeTable;
 
@@ -39,6 +40,8 @@ pub(crate) struct Reader {
     /// Where each value that is not the default came from.
     pub(crate) places: HashMap<String, Place>,
     pub(crate) problems: Vec<Problem>,
+    /// The files that secrets were read from, each with the key that names it.
+    pub(crate) secret_files: Vec<(String, PathBuf)>,
 }
 
 impl Reader {
@@ -54,6 +57,7 @@ impl Reader {
             service,
             places: HashMap::new(),
             problems: Vec::new(),
+            secret_files: Vec::new(),
         }
     }
 

@@ -81,6 +81,7 @@ impl Section<'_, '_> {
             }
             Ok(text) => {
                 let text = text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
+                self.reader.secret_files.push((self.key(twin), path));
                 match K::parse(text) {
                     Ok(value) => Some(value.into()),
                     Err(_) => self.secret_refused::<K>(twin, place, "the content of the file"),

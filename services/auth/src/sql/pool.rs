@@ -1,5 +1,8 @@
 //! One pool of connections, whichever database it is. An enum and not sqlx's `Any`, which knows too few column types.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +77,8 @@ macro_rules! each {
 pub(crate) use each;
 
 impl Pool {
-    /// Reads the URL; connects to nothing. Must be called inside a tokio runtime.
+    /// Reads the URL; connects to nothing. A SQLite file that is to be made is made here, empty and for its owner alone.
+    /// Must be called inside a tokio runtime.
     pub(crate) fn new(url: &SecretString, file: SqliteFile) -> Result<Self, UrlError> {
         let url = url.expose_secret();
         let wrong = |error: sqlx::Error| UrlError(error.to_string());
@@ -82,7 +86,11 @@ impl Pool {
         match scheme {
             "sqlite" => {
                 let options = SqliteConnectOptions::from_str(url).map_err(wrong)?;
-                let options = options.create_if_missing(file == SqliteFile::Create).busy_timeout(ACQUIRE);
+                let in_memory = is_in_memory(url);
+                if file == SqliteFile::Create && !in_memory {
+                    make_private(options.get_filename());
+                }
+                let options = options.create_if_missing(in_memory).busy_timeout(ACQUIRE);
                 Ok(Self::Sqlite(
                     bounded(SqlitePoolOptions::new()).connect_lazy_with(options.disable_statement_logging()),
                 ))
@@ -159,10 +167,29 @@ impl Pool {
         })
     }
 
+    /// The file, where the database is one.
+    pub(crate) fn sqlite_file(&self) -> Option<std::path::PathBuf> {
+        match self {
+            Self::Sqlite(pool) => Some(pool.connect_options().get_filename().to_owned()),
+            Self::Postgres(_) | Self::Mysql(_) => None,
+        }
+    }
+
     /// Ends all connections.
     pub(crate) async fn close(&self) {
         each!(self, pool => pool.close().await);
     }
+}
+
+/// No file at all.
+fn is_in_memory(url: &str) -> bool {
+    url.contains(":memory:") || url.contains("mode=memory")
+}
+
+/// Hashes of passwords are nobody else's business, and SQLite would make the file for all whom the umask lets read; its
+/// journals get the mode of the file. One that is there stays as it is; where none can be made, SQLite says so.
+fn make_private(path: &Path) {
+    let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
 }
 
 /// Bounds and checks that are the same everywhere.
