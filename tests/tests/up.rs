@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use staffetta_testkit::child::Running;
-use staffetta_tests::{SOON, eventually, program};
+use staffetta_tests::{SOON, Service, World, eventually, get, program};
 
 /// Adds to every port, so that a relay of the developer's own is left alone.
 const OFFSET: u16 = 11_000;
@@ -166,6 +166,30 @@ async fn an_empty_cluster_comes_up_and_stops_when_told() -> anyhow::Result<()> {
     cluster.signal(Signal::INT)?;
     ensure!(cluster.wait(SOON)? == Some(0), "{}", std::fs::read_to_string(&log)?);
     until_gone(revived.parse()?).await
+}
+
+/// Clients that come during the drain of the frontend can still log in.
+#[tokio::test(flavor = "multi_thread")]
+async fn auth_outlives_the_frontend() -> anyhow::Result<()> {
+    let world = World::new().await?.set("frontend.drain_delay", "\"5s\"").user("john@example.org", "summersun").await?;
+    let log = world.folder().join("up.log");
+    let arguments: [std::ffi::OsString; 3] = ["up".into(), "--config".into(), world.config_file().into()];
+    let mut cluster = Running::start(program("staffetta")?, &arguments, &log)?;
+    for service in [Service::Auth, Service::Frontend, Service::Delivery] {
+        world.until_ready(service).await?;
+    }
+    cluster.signal(Signal::TERM)?;
+    eventually(SOON, || async {
+        let (code, text) = get(world.http(Service::Frontend), "/readyz").await?;
+        ensure!(code == 503 && text.contains("draining"), "{code} {text}");
+        Ok(())
+    })
+    .await?;
+    let (code, text) = get(world.http(Service::Auth), "/readyz").await?;
+    ensure!(code == 200, "{code} {text}");
+    world.login("john@example.org", "summersun").await?;
+    ensure!(cluster.wait(SOON)? == Some(0), "{}", std::fs::read_to_string(&log)?);
+    Ok(())
 }
 
 /// What is queued, and since when there is a queue.

@@ -95,12 +95,18 @@ struct Cluster {
 }
 
 impl Cluster {
+    /// Auth drains once the frontend has ended: who logs in during the frontend's drain is still answered.
     fn start(config: Arc<Config>, drain: CancellationToken) -> Self {
         let mut services = JoinSet::new();
         let (auth, frontend, delivery) = (Arc::clone(&config), Arc::clone(&config), config);
-        let (a, f, d) = (drain.clone(), drain.clone(), drain.clone());
+        let (a, f, d) = (CancellationToken::new(), drain.clone(), drain.clone());
+        // Also when the frontend panics.
+        let unused = a.clone().drop_guard();
         services.spawn(async move { ("auth", staffetta_auth::run(auth, a).await) });
-        services.spawn(async move { ("frontend", staffetta_frontend::run(frontend, f).await) });
+        services.spawn(async move {
+            let _unused = unused;
+            ("frontend", staffetta_frontend::run(frontend, f).await)
+        });
         services.spawn(async move { ("delivery", staffetta_delivery::run(delivery, d).await) });
         Self { services, drain }
     }

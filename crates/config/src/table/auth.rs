@@ -20,7 +20,8 @@ settings! {
         /// Where the accounts are.
         value backend: Backend as Choice<Backend> = "sql",
         /// After `SIGTERM`: how long calls are still answered, new ones, too, while `/readyz` and the gRPC health service
-        /// already say no, so that frontends find the other pods.
+        /// already say no, so that frontends find the other pods. Where frontends are stopped at the same time, more than
+        /// `frontend.drain_delay` lets those log in who come during that; `staffetta up` keeps auth until its frontend has ended.
         value drain_delay: Duration as Time<0, 3600000> = "5s",
         /// How long a password that was right is taken as right again without asking the back end, so that a client
         /// with a connection for each message does not cost a password hash each time. Frontends are told for how long,
