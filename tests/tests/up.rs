@@ -168,9 +168,23 @@ async fn an_empty_cluster_comes_up_and_stops_when_told() -> anyhow::Result<()> {
     until_gone(revived.parse()?).await
 }
 
+/// Each series once, and what the alarms look for.
+async fn one_page_of_metrics(world: &World) -> anyhow::Result<()> {
+    let page = world.metrics(Service::Frontend).await?;
+    for service in ["frontend", "auth", "delivery"] {
+        let label = format!("service=\"{service}\"");
+        ensure!(page.sum("staffetta_build_info", &[&label]) == 1.0, "{service}: {}", page.0);
+    }
+    for service in [Service::Auth, Service::Delivery] {
+        let (code, text) = get(world.http(service), "/metrics").await?;
+        ensure!(code == 404 && text.contains("frontend.http"), "{code} {text}");
+    }
+    Ok(())
+}
+
 /// Clients that come during the drain of the frontend can still log in.
 #[tokio::test(flavor = "multi_thread")]
-async fn auth_outlives_the_frontend() -> anyhow::Result<()> {
+async fn with_a_configuration_metrics_are_one_page_and_auth_outlives_the_frontend() -> anyhow::Result<()> {
     let world = World::new().await?.set("frontend.drain_delay", "\"5s\"").user("john@example.org", "summersun").await?;
     let log = world.folder().join("up.log");
     let arguments: [std::ffi::OsString; 3] = ["up".into(), "--config".into(), world.config_file().into()];
@@ -178,6 +192,7 @@ async fn auth_outlives_the_frontend() -> anyhow::Result<()> {
     for service in [Service::Auth, Service::Frontend, Service::Delivery] {
         world.until_ready(service).await?;
     }
+    one_page_of_metrics(&world).await?;
     cluster.signal(Signal::TERM)?;
     eventually(SOON, || async {
         let (code, text) = get(world.http(Service::Frontend), "/readyz").await?;

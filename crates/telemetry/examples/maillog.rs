@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ => LogFormat::Json,
     };
     let count: u32 = arguments.next().map_or(Ok(3), |count| count.parse())?;
-    let guard = init(format, "info", "example")?;
+    let guard = init(format, "info", &["example"])?;
     let start = Instant::now();
     (0..count).for_each(journey);
     let spent = start.elapsed();

@@ -38,12 +38,25 @@ const LIFETIME: Duration = Duration::from_secs(10);
 /// Serves until `shutdown`, then finishes the requests that are under way.
 ///
 /// `readiness` is asked at each `/readyz`: `200 ok`, with what is missing if anything is, or `503` with the reason. It is
-/// asked at `/metrics`, too, so that its gauges are of that moment.
-pub async fn serve(listener: TcpListener, readiness: Readiness, shutdown: CancellationToken) -> io::Result<()> {
+/// asked at `/metrics`, too, so that its gauges are of that moment. Where several services run in one process, the port of
+/// the first that [`crate::init`] was told of has the metrics of all, and the others say so: `404`.
+pub async fn serve(
+    service: &'static str,
+    listener: TcpListener,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let metrics = match crate::registry::elsewhere(service) {
+        None => get(metrics),
+        Some(first) => get(async move || {
+            let text = format!("the metrics of this process, all of them, are at {first}.http\n");
+            answer(StatusCode::NOT_FOUND, TEXT, text)
+        }),
+    };
     let router = Router::new()
         .route("/livez", get(async || answer(StatusCode::OK, TEXT, "ok\n".to_owned())))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+        .route("/metrics", metrics)
         .with_state(Arc::new(readiness))
         .layer(map_response(async |mut response: Response| {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -84,14 +84,15 @@ impl Drop for Guard {
 ///
 /// `level` is `error`, `warn`, `info`, `debug` or `trace` for Staffetta's own code (libraries stay one level quieter,
 /// at `warn` while it is `info`, rustls at `error`), or a list of directives such as `info,staffetta_queue=debug,hickory_resolver=debug`.
-/// `service` names the process in `staffetta_build_info`. Needs no async runtime. A second call changes the format of
+/// `services` are those that run in this process, each with its `staffetta_build_info`; at the port of the first is the page
+/// of metrics. Needs no async runtime. A second call changes the format of
 /// the mail log and nothing else.
-pub fn init(format: LogFormat, level: &str, service: &'static str) -> Result<Guard, Error> {
+pub fn init(format: LogFormat, level: &str, services: &'static [&'static str]) -> Result<Guard, Error> {
     let filter = filter(level)?;
     maillog::set_connections(filter.max_level_hint().is_none_or(|hint| hint >= LevelFilter::DEBUG));
     maillog::set_format(format);
     start_tracing(format, filter);
-    registry::install(service)?;
+    registry::install(services)?;
     // A handle of our own: the one in `std` buffers by line and locks.
     let output = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
     maillog::start(output)?;

@@ -8,6 +8,8 @@ use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+/// What runs in this process.
+static SERVICES: OnceLock<&'static [&'static str]> = OnceLock::new();
 
 /// Histograms keep their samples until somebody drains them.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -23,12 +25,12 @@ const DELIVERY_SECONDS: [f64; 18] = [
 const BYTES: [f64; 11] = [1e3, 5e3, 1e4, 5e4, 1e5, 5e5, 1e6, 5e6, 1e7, 5e7, 1e8];
 
 /// Installs the recorder and starts its upkeep; nothing happens the second time.
-pub(crate) fn install(service: &'static str) -> Result<(), BuildError> {
+pub(crate) fn install(services: &'static [&'static str]) -> Result<(), BuildError> {
     if HANDLE.get().is_some() {
         return Ok(());
     }
     let handle = builder()?.install_recorder()?;
-    declare(service);
+    declare(SERVICES.get_or_init(|| services));
     if HANDLE.set(handle.clone()).is_ok() {
         // A thread and not a task: telemetry starts before the runtime and outlives it.
         let upkeep = move || loop {
@@ -48,6 +50,13 @@ pub(crate) fn render() -> String {
     page
 }
 
+/// Whose port has the page, if it is another's than that of `service`: the first that runs here. A process has one page, and
+/// figures that came from each of its ports would count as often.
+pub(crate) fn elsewhere(service: &str) -> Option<&'static str> {
+    let services = SERVICES.get()?;
+    services.first().copied().filter(|first| *first != service && services.contains(&service))
+}
+
 /// Histograms without buckets would come out as summaries, which cannot be added up over pods.
 fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
@@ -56,9 +65,11 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), &BYTES)
 }
 
-fn declare(service: &'static str) {
+fn declare(services: &'static [&'static str]) {
     describe_gauge!("staffetta_build_info", "Always 1; what is running is in the labels.");
     let commit = option_env!("STAFFETTA_COMMIT").unwrap_or("unknown");
-    gauge!("staffetta_build_info", "version" => env!("CARGO_PKG_VERSION"), "commit" => commit, "service" => service)
-        .set(1.0);
+    let version = env!("CARGO_PKG_VERSION");
+    for service in services {
+        gauge!("staffetta_build_info", "version" => version, "commit" => commit, "service" => *service).set(1.0);
+    }
 }

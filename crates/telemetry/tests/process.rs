@@ -34,8 +34,8 @@ fn promtool(page: &str) -> Option<String> {
 
 #[tokio::test]
 async fn the_three_pages() {
-    let _guard = init(LogFormat::Json, "info", "test").unwrap();
-    let _again = init(LogFormat::Json, "info", "test").unwrap();
+    let _guard = init(LogFormat::Json, "info", &["test", "guest"]).unwrap();
+    let _again = init(LogFormat::Json, "info", &["test", "guest"]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (shutdown, draining) = (CancellationToken::new(), CancellationToken::new());
@@ -43,7 +43,7 @@ async fn the_three_pages() {
     let store = away.clone();
     let ask = move || if store.is_cancelled() { Standing::Away("no store".to_owned()) } else { Standing::Up };
     let readiness = Readiness::new(draining.clone()).needs("store", ask);
-    let server = tokio::spawn(http::serve(listener, readiness, shutdown.clone()));
+    let server = tokio::spawn(http::serve("test", listener, readiness, shutdown.clone()));
 
     let live = fetch(address, "/livez").await;
     assert!(live.starts_with("HTTP/1.1 200 OK\r\n") && live.ends_with("\r\n\r\nok\n"), "{live}");
@@ -74,9 +74,21 @@ async fn the_three_pages() {
     ] {
         assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
     }
-    assert!(page.contains("staffetta_build_info{version=\"") && page.contains("service=\"test\""));
+    for service in ["test", "guest"] {
+        let line = page.lines().find(|line| line.contains(&format!("service=\"{service}\"")));
+        assert!(line.is_some_and(|line| line.starts_with("staffetta_build_info{version=\"") && line.ends_with(" 1")));
+    }
     assert_eq!(promtool(page).unwrap_or_default(), "");
 
+    // A second service of the process: whoever scrapes both must not count everything twice.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let guest = tokio::spawn(http::serve("guest", listener, Readiness::new(draining), shutdown.clone()));
+    assert!(fetch(address, "/livez").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    let refused = fetch(address, "/metrics").await;
+    assert!(refused.starts_with("HTTP/1.1 404 ") && refused.contains(" at test.http\n"), "{refused}");
+
     shutdown.cancel();
+    guest.await.unwrap().unwrap();
     server.await.unwrap().unwrap();
 }

@@ -52,17 +52,17 @@ pub fn settle_memory() -> std::io::Result<()> {
     Ok(disable_transparent_huge_pages(true)?)
 }
 
-/// Starts telemetry as the configuration says; keep the guard until the process ends. `service` names the process in
-/// `staffetta_build_info`.
+/// Starts telemetry as the configuration says; keep the guard until the process ends. `service` is the one that runs
+/// here; all of them do under [`Service::All`].
 ///
 /// # Errors
 /// As [`telemetry::init`].
-pub fn start_telemetry(config: &Config, service: &'static str) -> Result<telemetry::Guard, telemetry::Error> {
+pub fn start_telemetry(config: &Config, service: Service) -> Result<telemetry::Guard, telemetry::Error> {
     let format = match config.log.format {
         LogFormat::Json => telemetry::LogFormat::Json,
         LogFormat::Postfix => telemetry::LogFormat::Postfix,
     };
-    telemetry::init(format, &config.log.level, service)
+    telemetry::init(format, &config.log.level, services(service))
 }
 
 fn start<R, F>(service: Service, file: &Path, memory: std::io::Result<()>, run: R) -> anyhow::Result<()>
@@ -72,8 +72,7 @@ where
 {
     let config = Arc::new(Config::load_for(file, service)?);
     tls::install_provider();
-    let program = program(service);
-    let _telemetry = start_telemetry(&config, program.strip_prefix("staffetta-").unwrap_or(program))?;
+    let _telemetry = start_telemetry(&config, service)?;
     if let Err(error) = memory {
         tracing::warn!(%error, "cannot switch core dumps and huge pages off");
     }
@@ -111,6 +110,16 @@ const fn program(service: Service) -> &'static str {
         Service::Frontend => "staffetta-frontend",
         Service::Auth => "staffetta-auth",
         Service::Delivery => "staffetta-delivery",
+    }
+}
+
+/// The first has the page of metrics.
+const fn services(service: Service) -> &'static [&'static str] {
+    match service {
+        Service::All => &["frontend", "auth", "delivery"],
+        Service::Frontend => &["frontend"],
+        Service::Auth => &["auth"],
+        Service::Delivery => &["delivery"],
     }
 }
 

@@ -107,7 +107,7 @@ impl Server {
         // The HTTP port outlives the drain: it tells that we are not ready.
         let drained = CancellationToken::new();
         let readiness = Readiness::new(shutdown.clone()).needs("accounts", move || known.standing());
-        let http = tokio::spawn(staffetta_telemetry::http::serve(http, readiness, drained.clone()));
+        let http = tokio::spawn(staffetta_telemetry::http::serve("auth", http, readiness, drained.clone()));
         let probing = tokio::spawn(probe.run(problem, shutdown.clone()));
         let closing = after(shutdown.clone(), drain_delay);
         tokio::spawn(reload(tls.clone(), Hangup::subscribe()?, closing.clone()));

@@ -468,7 +468,7 @@ async fn a_token_brings_the_limits_of_its_account() {
 
 #[tokio::test]
 async fn metrics_show_what_the_provider_was_asked() {
-    let _guard = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "error", "auth").unwrap();
+    let _guard = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "error", &["auth"]).unwrap();
     let scene = Scene::new().await;
     scene.says(&json!({"active": true, "username": JOHN, "email": JOHN, "exp": now() + 600}));
     let world = start(scene.by_introspection("cache_ttl = \"1h\"")).await;

@@ -367,7 +367,7 @@ async fn an_open_exchange_ends_well_while_stopping() {
 
 #[tokio::test]
 async fn metrics_show_what_happened() {
-    let _guard = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "error", "auth").unwrap();
+    let _guard = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "error", &["auth"]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let url = john(folder.path()).await;
     let locked = "INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'locked@example.org', NULL FROM virtual_domains";

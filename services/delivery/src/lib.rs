@@ -95,7 +95,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     if !keys.are_none() {
         tokio::spawn(keys.watch(Hangup::subscribe()?, end.clone()));
     }
-    tokio::spawn(staffetta_telemetry::http::serve(http, readiness(&worker), end.clone()));
+    tokio::spawn(staffetta_telemetry::http::serve("delivery", http, readiness(&worker), end.clone()));
     tracing::info!(partitions = worker.queue.partitions(), "delivery worker started");
     let worked = work(worker, parcels, &config).await;
     tracing::info!("delivery worker stopped");

@@ -750,7 +750,7 @@ async fn a_slow_server_keeps_its_message_while_the_lease_is_renewed() -> anyhow:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_worker_is_ready_once_redis_was_there_and_says_when_it_goes() -> anyhow::Result<()> {
-    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", "delivery")?;
+    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", &["delivery"])?;
     let mut world = World::start().await?;
     world.redis.kill()?;
     let worker = world.worker("", "")?;
@@ -767,7 +767,7 @@ async fn the_worker_is_ready_once_redis_was_there_and_says_when_it_goes() -> any
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_queue_has_no_numbers_while_redis_is_away() -> anyhow::Result<()> {
-    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", "delivery")?;
+    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", &["delivery"])?;
     let mut world = World::start().await?;
     world.send("john@home.test", &["a@x.test"], BODY).await?;
     let server = Server::start(Script { greeting: Some("421 later"), ..Script::default() }).await?;
@@ -784,7 +784,7 @@ async fn the_queue_has_no_numbers_while_redis_is_away() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_recipient_counts_as_such() -> anyhow::Result<()> {
-    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", "delivery")?;
+    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", &["delivery"])?;
     let world = World::start().await?;
     let script = Script { replies: vec![("RCPT", "550 5.1.1 nobody")], ..Script::default() };
     let server = Server::start(script).await?;

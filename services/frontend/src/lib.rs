@@ -80,7 +80,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     tokio::spawn(async move { end.run_until_cancelled(conduct.run(true, maillog::conspicuous)).await });
     let draining = CancellationToken::new();
     let readiness = readiness::readiness(shared.queue.clone(), shared.revocations.clone(), auth, draining.clone());
-    tokio::spawn(http::serve(http_listener, readiness, background.clone()));
+    tokio::spawn(http::serve("frontend", http_listener, readiness, background.clone()));
     // Also without certificates: SIGHUP must not end the process.
     let hangup = Hangup::subscribe()?;
     if let Some(certificates) = certificates {

@@ -160,8 +160,9 @@ impl Home {
         for (name, address) in
             [("frontend", config.frontend.http), ("auth", config.auth.http), ("delivery", config.delivery.http)]
         {
-            say(&format!("  {name:<14} http://{address}/metrics"));
+            say(&format!("  {name:<14} http://{address}/readyz"));
         }
+        say(&format!("  {:<14} http://{}/metrics", "metrics", config.frontend.http));
     }
 
     /// A path as a TOML string.

@@ -37,7 +37,7 @@ pub(super) async fn run(arguments: Up) -> anyhow::Result<ExitCode> {
 
 async fn with_config(path: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
     let config = Arc::new(Config::load(path)?);
-    let _telemetry = launch::start_telemetry(&config, "staffetta")?;
+    let _telemetry = launch::start_telemetry(&config, Service::All)?;
     launch::warn(&config, Service::All);
     let cluster = Cluster::start(config, stop.child_token());
     cluster.run(stop, std::future::pending()).await
@@ -47,7 +47,7 @@ async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<(
     let mut home = Home::open(&arguments.data, Ports::new(arguments.port_offset)?, arguments.demo).await?;
     let config = Arc::new(Config::load(&home.config_file())?);
     home.begin_queue(&config).await?;
-    let _telemetry = launch::start_telemetry(&config, "staffetta")?;
+    let _telemetry = launch::start_telemetry(&config, Service::All)?;
     launch::warn(&config, Service::All);
     let accounts = Accounts::open(&config.auth.sql).await.context("cannot make the accounts")?;
     let demo = if arguments.demo { Some(demo::Demo::prepare(&home, &accounts).await?) } else { None };

@@ -23,7 +23,7 @@ fn proven(world: &World, dir: &tempfile::TempDir, mode: &str) -> anyhow::Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_signed_zone_says_of_a_certificate_is_obeyed() -> anyhow::Result<()> {
-    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", "delivery")?;
+    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", &["delivery"])?;
     for mode in ["trust-ad", "validate"] {
         let (world, dir) = (World::start().await?, tempfile::tempdir()?);
         let settings = proven(&world, &dir, mode)?;
