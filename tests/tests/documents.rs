@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use staffetta_config::Config;
-use staffetta_tests::program;
+use staffetta_testkit::child::Running;
+use staffetta_tests::{Redis, SOON, eventually, program};
 
 fn root() -> PathBuf {
     PathBuf::from("..")
@@ -96,6 +97,34 @@ fn the_command_of_the_quick_start_makes_its_accounts() -> anyhow::Result<()> {
         ensure!(accounts.exists(), "`staffetta {arguments}` makes no accounts");
     }
     Ok(())
+}
+
+/// The script of the pod of Redis, with a password that is no single word.
+#[tokio::test]
+async fn the_pod_of_redis_takes_any_password() -> anyhow::Result<()> {
+    const PASSWORD: &str = r#"one "two" \n #three"#;
+    let manifest = read("deploy/k8s/base/redis.yaml")?;
+    let (_, rest) = manifest.split_once("          args:\n            - |\n").context("no script")?;
+    let script: String =
+        rest.lines().take_while(|line| line.starts_with("              ")).map(|l| format!("{l}\n")).collect();
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("redis.conf"), format!("port 0\nunixsocket {}\nsave \"\"\n", path("redis.sock").display()))?;
+    fs::write(path("password"), PASSWORD)?;
+    let script = script
+        .replace("/etc/redis/redis.conf", &path("redis.conf").display().to_string())
+        .replace("/run/secrets/redis/password", &path("password").display().to_string())
+        .replace("/tmp/redis.conf", &path("all.conf").display().to_string());
+    let arguments = ["MEMORY_LIMIT=1073741824", "sh", "-ec", &script];
+    let _server = Running::start("env", &arguments, &path("log"))?;
+    eventually(SOON, || async {
+        let mut redis = Redis::connect(&path("redis.sock"))?;
+        ensure!(redis.ask(&["PING"]).is_err(), "it asks for no password");
+        redis.ask(&["AUTH", PASSWORD])?;
+        redis.ask(&["PING"]).map(|_| ())
+    })
+    .await
+    .with_context(|| fs::read_to_string(path("log")).unwrap_or_default())
 }
 
 /// A pod is not killed before its own longest stop is over. Some seconds are for the rest: settling, the last log lines.

@@ -8,6 +8,7 @@ mod dovecot;
 mod file;
 mod fingerprint;
 mod https;
+mod login;
 mod name;
 mod network;
 mod number;

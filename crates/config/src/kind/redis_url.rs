@@ -1,6 +1,6 @@
 //! Where Redis is: its forms are known here, so that a slip is told with its place and not by a library, later.
 
-use super::{Kind, Wrong, quoted};
+use super::{Kind, Wrong, login, quoted};
 
 /// Where Redis is.
 pub(crate) struct RedisUrl;
@@ -15,6 +15,11 @@ impl Kind for RedisUrl {
     }
 
     fn parse(text: &str) -> Result<String, Wrong> {
+        let misspelt =
+            if text.starts_with("redis") && !text.starts_with("redis+") { login::problem(text) } else { None };
+        if let Some(problem) = misspelt {
+            return Err(Wrong::because::<Self>(text, problem));
+        }
         let clean = !text.chars().any(|c| c.is_control() || c == ' ');
         if clean && is_known(text) { Ok(text.into()) } else { Err(Wrong::not::<Self>(text)) }
     }
@@ -54,7 +59,7 @@ fn after_login(rest: &str) -> (&str, Option<&str>) {
 }
 
 /// `host`, `host:port`, `[::1]`, `[::1]:port`.
-fn is_place(text: &str) -> bool {
+pub(super) fn is_place(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
         Some(Some((address, port))) if address.parse::<std::net::Ipv6Addr>().is_ok() => {
             (address, if port.is_empty() { None } else { port.strip_prefix(':').or(Some("")) })

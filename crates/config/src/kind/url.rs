@@ -1,10 +1,10 @@
 //! URLs, checked by scheme; what stands behind the scheme is the business of the library that opens it.
 
-use super::{Kind, Wrong, quoted};
+use super::{Kind, Wrong, login, quoted};
 
 /// Implements [`Kind`] for a URL with one of some beginnings.
 macro_rules! url {
-    ($(#[$doc:meta])* $name:ident, $noun:literal, $allowed:literal, [$($start:literal),+]) => {
+    ($(#[$doc:meta])* $name:ident, $noun:literal, $allowed:literal, [$($start:literal),+] $(, $look:expr)?) => {
         $(#[$doc])*
         pub(crate) struct $name;
 
@@ -17,6 +17,9 @@ macro_rules! url {
             }
 
             fn parse(text: &str) -> Result<String, Wrong> {
+                $(if let Some(problem) = $look(text) {
+                    return Err(Wrong::because::<Self>(text, problem));
+                })?
                 let clean = !text.chars().any(|c| c.is_control() || c == ' ');
                 let known = [$($start),+].iter().any(|start| text.len() > start.len() && text.starts_with(start));
                 if clean && known { Ok(text.into()) } else { Err(Wrong::not::<Self>(text)) }
@@ -34,7 +37,8 @@ url!(
     SqlUrl,
     "the URL of a database",
     "\"sqlite:///path\", \"postgres://user:password@host/database\", \"mysql://user:password@host/database\"",
-    ["sqlite:", "postgres://", "postgresql://", "mysql://", "mariadb://"]
+    ["sqlite:", "postgres://", "postgresql://", "mysql://", "mariadb://"],
+    of_a_server
 );
 url!(
     /// Where large bodies go.
@@ -50,16 +54,22 @@ url!(
     "\"http://host:port\", or \"https://host:port\" together with [rpc]",
     ["http://", "https://"]
 );
+
+/// A path may have any of these characters.
+fn of_a_server(url: &str) -> Option<String> {
+    if url.starts_with("sqlite:") { None } else { login::problem(url) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn schemes_are_checked() {
-        for text in ["sqlite::memory:", "postgres://u:p@h/d", "mysql://h/d"] {
+        for text in ["sqlite::memory:", "sqlite:///a@b/100%", "postgres://u:p@h/d", "mysql://h/d"] {
             assert!(SqlUrl::parse(text).is_ok(), "{text}");
         }
-        for text in ["", "sqlite:", "http://h", "mysql://a b", "mysql://h\n"] {
+        for text in ["", "sqlite:", "http://h", "mysql://a b", "mysql://h\n", "mysql://u:a/b@h/d"] {
             assert!(SqlUrl::parse(text).is_err(), "{text}");
         }
     }

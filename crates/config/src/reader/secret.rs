@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use super::section::{Found, Section};
-use crate::kind::{FilePath, Kind, quoted};
+use crate::kind::{FilePath, Kind, Wrong, quoted};
 use crate::problem::Place;
 
 impl Section<'_, '_> {
@@ -52,7 +52,7 @@ impl Section<'_, '_> {
     ) -> Option<SecretString> {
         match K::read(found.raw()) {
             Ok(value) => Some(value.into()),
-            Err(_) => self.secret_refused::<K>(name, place, "the value"),
+            Err(wrongs) => self.secret_refused::<K>(name, place, "the value", wrongs.first()),
         }
     }
 
@@ -84,14 +84,22 @@ impl Section<'_, '_> {
                 self.reader.secret_files.push((self.key(twin), path));
                 match K::parse(text) {
                     Ok(value) => Some(value.into()),
-                    Err(_) => self.secret_refused::<K>(twin, place, "the content of the file"),
+                    Err(wrong) => self.secret_refused::<K>(twin, place, "the content of the file", Some(&wrong)),
                 }
             }
         }
     }
 
-    fn secret_refused<K: Kind>(&mut self, name: &str, place: Place, which: &str) -> Option<SecretString> {
-        let what = format!("{which} is not {}", K::NOUN);
+    /// Of what is wrong only the problem is told: it never repeats the value.
+    fn secret_refused<K: Kind>(
+        &mut self,
+        name: &str,
+        place: Place,
+        which: &str,
+        wrong: Option<&Wrong>,
+    ) -> Option<SecretString> {
+        let problem = wrong.map_or_else(|| format!("is not {}", K::NOUN), |wrong| wrong.problem.clone());
+        let what = format!("{which} {problem}");
         self.reader.problem(place, &self.key(name), what, Some(K::allowed()));
         None
     }

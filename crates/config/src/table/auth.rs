@@ -130,7 +130,8 @@ settings! {
     /// the database apart from the statement: `:domain` is what stands behind the last `@` of what is asked about,
     /// `:local` what stands before it.
     pub struct Sql {
-        /// SQLite, PostgreSQL, or MySQL and MariaDB, by scheme.
+        /// SQLite, PostgreSQL, or MySQL and MariaDB, by scheme. In user and password write `/` as `%2F`, `@` as `%40`, `:` as
+        /// `%3A`, `?` as `%3F`, `#` as `%23`, `%` as `%25`.
         secret url or url_file: SecretString as SqlUrl = "sqlite:///var/lib/staffetta/users.db",
         /// Whose tables they are: what each query is that is not given here.
         value schema: Schema as Choice<Schema> = "ispmail",

@@ -9,7 +9,8 @@ settings! {
     /// The queue. Every frontend and every delivery worker of a cluster must use the same values here.
     pub struct Redis {
         /// Where Redis (or Valkey) is, with user, password and database number if it needs them:
-        /// `redis://user:password@host:6379/0`. `rediss://` is TLS, verified against the web's roots.
+        /// `redis://user:password@host:6379/0`. In user and password write `/` as `%2F`, `@` as `%40`, `:` as `%3A`, `?` as `%3F`,
+        /// `#` as `%23`, `%` as `%25`. `rediss://` is TLS, verified against the web's roots.
         /// `redis-sentinel://host:26379,host:26379/name` asks Sentinels which server is the primary of that name; user,
         /// password and a database behind the name are those of the servers, and Sentinels that want a login get the same.
         /// Together with it set `durability = "replicated"`: what only the primary has is lost when another takes its
