@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
 use staffetta_queue::server::LocalServer;
-use staffetta_queue::{Accept, Body, Destination, Job, Origin, Queue, Settlement};
+use staffetta_queue::{Accept, Body, Destination, Job, Object, Origin, Queue, Settlement};
 use staffetta_tests::{program, queue_of};
 use tempfile::TempDir;
 
@@ -278,9 +278,12 @@ async fn what_is_bounced_ends_with_a_report_to_its_sender() -> anyhow::Result<()
     for partition in 0..desk.queue.partitions() {
         acts.extend(desk.queue.acts(partition).await?);
     }
-    acts.sort_by_key(|act| act.ended);
-    let noted: Vec<_> =
-        acts.iter().map(|act| (act.id.to_string(), &*act.verb, act.ended, act.recipients.join(","))).collect();
+    let noted = acts.iter().filter_map(|act| match &act.object {
+        Object::Mail { id, ended, recipients } => Some((id.to_string(), &*act.verb, *ended, recipients.join(","))),
+        Object::Target { .. } => None,
+    });
+    let mut noted: Vec<_> = noted.collect();
+    noted.sort_by_key(|(_, _, ended, _)| *ended);
     let lisa = || "lisa@x.example".to_owned();
     assert_eq!(noted, [(both, "bounced", false, lisa()), (silent, "bounced", true, lisa())]);
     Ok(())

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 use staffetta_cli::sink::Scenario;
 use staffetta_testkit::ports::Port;
 use staffetta_tests::{Client, SOON, Service, World, eventually, next, program};
@@ -66,10 +67,15 @@ impl Cluster {
 
 /// What a command has said.
 fn end(child: Child) -> anyhow::Result<String> {
+    let (said, code) = outcome(child)?;
+    ensure!(code == Some(0), "{said}");
+    Ok(said)
+}
+
+fn outcome(child: Child) -> anyhow::Result<(String, Option<i32>)> {
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{said}");
-    Ok(said)
+    Ok((said, output.status.code()))
 }
 
 /// A session in the middle of its content.
@@ -195,9 +201,42 @@ async fn changed_removed_and_blocked_logins_are_refused_on_every_pod_within_a_se
 
     let listed = cluster.staffetta(&["blocks"], "")?;
     ensure!(listed.contains("login anna@example.org") && listed.contains("a thief"), "{listed}");
+    told_to_the_operator(&cluster)?;
     cluster.staffetta(&["unblock", "login", "anna@example.org"], "")?;
     eventually(SOON, async || cluster.login(cluster.frontends[2], "anna@example.org", "summersun").await.map(drop))
-        .await
+        .await?;
+    let said = cluster.staffetta(&["auth", "test", "anna@example.org"], "summersun\n")?;
+    ensure!(said.contains("accepted"), "{said}");
+    eventually(SOON, async || {
+        let acts = records(&cluster.world, Service::Delivery, "administered");
+        let told: Vec<_> = acts.iter().map(|act| format!("{} {}", act["action"], act["reason"])).collect();
+        ensure!(told == [r#""blocked" "a thief""#, r#""unblocked" """#], "{acts:?}");
+        ensure!(acts.iter().all(|act| act["name"] == "anna@example.org" && act["by"] != ""), "{acts:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// What `auth test` and the log say of anna, who is blocked and has the right password.
+fn told_to_the_operator(cluster: &Cluster) -> anyhow::Result<()> {
+    let (said, code) = outcome(cluster.begin(&["auth", "test", "Anna@example.org"], "summersun\n")?)?;
+    ensure!(
+        code == Some(1) && said.contains("anna@example.org: blocked: since ") && said.contains("a thief"),
+        "{said}"
+    );
+    let (said, _) = outcome(cluster.begin(&["auth", "test", "anna@example.org"], "moonlight\n")?)?;
+    ensure!(said.contains("refused: wrong password"), "{said}");
+    let failed = records(&cluster.world, Service::Frontend, "login_failed");
+    let is_hers = |record: &&Value| record["sasl_username"] == "anna@example.org";
+    ensure!(failed.iter().filter(is_hers).any(|record| record["reason"] == "blocked"), "{failed:?}");
+    Ok(())
+}
+
+/// What the first process of a service has written of this event.
+fn records(world: &World, service: Service, event: &str) -> Vec<Value> {
+    let log = world.log(service);
+    let records = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    records.filter(|record| record["event"] == event).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

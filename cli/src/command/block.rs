@@ -7,7 +7,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::json;
 use staffetta_config::{Config, Service};
-use staffetta_queue::{Announcer, Filter, Queue, Settings, Target, UnixMillis};
+use staffetta_queue::{Announcer, Block as Held, Filter, Queue, Settings, Target, UnixMillis};
 use staffetta_telemetry::printable;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,7 @@ pub(super) async fn block(block: Block) -> anyhow::Result<ExitCode> {
     if !announcer.block(&target, terms.life, &terms.reason).await? {
         anyhow::bail!("there are too many blocks: end some with `staffetta unblock`");
     }
+    note(&config, &target, "blocked", &terms.reason).await;
     let held = match &target {
         Target::Login(login) if holds => {
             let held = hold(&config, login).await;
@@ -59,6 +60,9 @@ pub(super) async fn unblock(unblock: Unblock) -> anyhow::Result<ExitCode> {
     };
     let (config, announcer) = open(&file).await?;
     let was = announcer.unblock(&target).await?;
+    if was {
+        note(&config, &target, "unblocked", "").await;
+    }
     let released = match &target {
         Target::Login(login) if releases => Some(queue(&config).await?.release(&of(login)).await?.jobs),
         _ => None,
@@ -83,9 +87,7 @@ pub(super) async fn list(blocks: &Blocks) -> anyhow::Result<ExitCode> {
             })
             .to_string());
         } else {
-            let until = block.until.map_or_else(|| "until it is unblocked".to_owned(), |until| left(until, now));
-            let reason = if block.reason.is_empty() { "-" } else { &block.reason };
-            say(&printable(&format!("{target}  since {}, {until}: {reason}", time(block.since))));
+            say(&printable(&format!("{target}  {}", terms(block, now))));
         }
     }
     if all.is_empty() && !blocks.json {
@@ -98,6 +100,29 @@ pub(super) async fn queue(config: &Config) -> anyhow::Result<Queue> {
     let queue = Queue::open(Settings::from(config).only_looking(), CancellationToken::new())?;
     queue.ready(PATIENCE).await?;
     Ok(queue)
+}
+
+/// For the mail log, which a worker writes. What is done is done, also where there is no queue to note it in.
+async fn note(config: &Config, target: &Target, verb: &str, reason: &str) {
+    let noted = async { anyhow::Ok(queue(config).await?.note_target(target, verb, reason).await?) };
+    if let Err(error) = noted.await {
+        complain(&format!("{target} is {verb}, but the mail log will not say by whom: {error:#}"));
+    }
+}
+
+/// How a login is blocked now, if it is.
+pub(super) async fn of_login(config: &Config, login: &str) -> anyhow::Result<Option<String>> {
+    let target = Target::login(login)?;
+    let (all, now) = announcer(config).await?.blocks().await?;
+    let found = all.into_iter().find(|(other, _)| *other == target);
+    Ok(found.map(|(_, block)| terms(&block, now)))
+}
+
+/// Until when, and why.
+fn terms(block: &Held, now: UnixMillis) -> String {
+    let until = block.until.map_or_else(|| "until it is unblocked".to_owned(), |until| left(until, now));
+    let reason = if block.reason.is_empty() { "-" } else { &block.reason };
+    format!("since {}, {until}: {reason}", time(block.since))
 }
 
 fn of(login: &str) -> Filter {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use staffetta_mail::{QueueId, Status};
 
-use crate::{Destination, Message, UnixMillis};
+use crate::{Destination, Message, Target, UnixMillis};
 
 /// Numbers for the metrics, over all partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,14 +192,31 @@ pub enum Deleted {
 /// What an operator has done, for the mail log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Act {
-    /// The message.
-    pub id: QueueId,
-    /// It has left the queue with that.
-    pub ended: bool,
-    /// What was done: `deleted` or `bounced`.
+    /// To what.
+    pub object: Object,
+    /// What was done: `deleted` or `bounced`; `blocked` or `unblocked`.
     pub verb: String,
     /// Who did it.
     pub by: String,
-    /// To whom it would have been delivered.
-    pub recipients: Vec<String>,
+}
+
+/// What an operator has done something to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// Deliveries of a message.
+    Mail {
+        /// The message.
+        id: QueueId,
+        /// It has left the queue with that.
+        ended: bool,
+        /// To whom it would have been delivered.
+        recipients: Vec<String>,
+    },
+    /// A login, the clients of a network, or a domain.
+    Target {
+        /// Whom.
+        target: Target,
+        /// Why, in the operator's words.
+        reason: String,
+    },
 }

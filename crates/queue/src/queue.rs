@@ -19,7 +19,7 @@ use crate::value;
 use crate::{
     Act, Body, Budget, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Guesses, Headcount,
     Health, Incoming, Job, KeptPolicies, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Records, Settings, Settled,
-    Settlement, UnixMillis, Verifications,
+    Settlement, Target, UnixMillis, Verifications,
 };
 
 /// How long a chunk is asked for while Redis is away, if a lease is not shorter.
@@ -369,6 +369,14 @@ impl Queue {
     /// Redis is away.
     pub async fn acts(&self, partition: u16) -> Result<Vec<Act>, Error> {
         self.shared.take_acts(partition).await
+    }
+
+    /// Notes for the mail log that an operator has blocked or unblocked a target.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn note_target(&self, target: &Target, verb: &str, reason: &str) -> Result<(), Error> {
+        Ok(self.shared.note_target(target, verb, reason).await?)
     }
 
     /// Leases a job for an operator, whether it is due, later or held. `None`: a worker has it, or it is over.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use staffetta_queue::{Act, Health};
+use staffetta_queue::{Act, Health, Object};
 use staffetta_telemetry::maillog;
 use tokio_util::sync::CancellationToken;
 
@@ -48,11 +48,20 @@ async fn round(worker: &Worker) {
 
 /// Operators' tools have no log that anybody keeps: workers write theirs.
 fn log(act: &Act) {
-    for to in &act.recipients {
-        maillog::administered(&maillog::Administered { qid: act.id, to, verb: &act.verb, by: &act.by });
-    }
-    if act.ended {
-        maillog::removed(&maillog::Removed { qid: act.id });
+    let (verb, by) = (&*act.verb, &*act.by);
+    match &act.object {
+        Object::Mail { id: qid, ended, recipients } => {
+            for to in recipients {
+                maillog::administered(&maillog::Administered { qid: *qid, to, verb, by });
+            }
+            if *ended {
+                maillog::removed(&maillog::Removed { qid: *qid });
+            }
+        }
+        Object::Target { target, reason } => {
+            let (kind, name) = (target.kind(), &*target.name());
+            maillog::barred(&maillog::Barred { kind, name, verb, by, reason });
+        }
     }
 }
 

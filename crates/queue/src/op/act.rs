@@ -1,15 +1,15 @@
-//! What operators do to mail is in the mail log. They have no log of their own that anybody keeps, so it is noted in the
-//! partition, in the step that does it, and a worker writes it down.
+//! What operators do to mail, and whom they block, is in the mail log. They have no log of their own that anybody keeps, so it
+//! is noted in the partition, of mail in the step that does it, and a worker writes it down.
 
 use redis::Cmd;
 use staffetta_mail::QueueId;
 
-use crate::admin::Act;
+use crate::admin::{Act, Object};
 use crate::error::Fault;
 use crate::script;
 use crate::shared::Shared;
 use crate::value;
-use crate::{Entry, Error};
+use crate::{Entry, Error, Target};
 
 /// Notes taken at once.
 const GROUP: usize = 200;
@@ -23,6 +23,9 @@ pub(crate) fn note<'a>(id: QueueId, verb: &str, recipients: impl Iterator<Item =
     }
     text
 }
+
+/// What stands in the place of the id where an act is about no message.
+const NO_MESSAGE: &str = "-";
 
 /// Who runs this program, by what the system says.
 fn operator() -> String {
@@ -45,6 +48,13 @@ impl Shared {
         self.node(id.partition()).admin.ask(call).await.map(drop)
     }
 
+    /// Notes that a target was blocked or unblocked, in the first partition: it belongs to none.
+    pub(crate) async fn note_target(&self, target: &Target, verb: &str, reason: &str) -> Result<(), Fault> {
+        let note = format!("{NO_MESSAGE}\n{verb}\n{}\n{target}\n{reason}", operator());
+        let call = script::Note { acts: &self.partition(0).acts, ended: false.into(), act: (&*note).into() }.call();
+        self.node(0).admin.ask(call).await.map(drop)
+    }
+
     /// Takes notes out of a partition; nobody else gets them.
     pub(crate) async fn take_acts(&self, partition: u16) -> Result<Vec<Act>, Error> {
         let mut command = Cmd::new();
@@ -57,10 +67,15 @@ impl Shared {
 fn parse(text: &str) -> Option<Act> {
     let mut lines = text.split('\n');
     let ended = lines.next()? == "1";
-    let id = lines.next()?.parse().ok()?;
+    let id = lines.next()?;
     let mut next = || lines.next().map(str::to_owned);
     let (verb, by) = (next()?, next()?);
-    Some(Act { id, ended, verb, by, recipients: lines.map(str::to_owned).collect() })
+    let object = if id == NO_MESSAGE {
+        Object::Target { target: Target::parse(&next()?)?, reason: next()? }
+    } else {
+        Object::Mail { id: id.parse().ok()?, ended, recipients: lines.map(str::to_owned).collect() }
+    };
+    Some(Act { object, verb, by })
 }
 
 #[cfg(test)]
@@ -73,9 +88,12 @@ mod tests {
         let id = QueueId::new(3, 1_790_000_000_000, 77);
         let text = format!("1\n{}", note(id, "deleted", ["a@x.example", "\"b c\"@y.example"].into_iter()));
         let act = parse(&text).unwrap();
-        assert_eq!((act.id, act.ended, &*act.verb), (id, true, "deleted"));
-        assert_eq!(act.recipients, ["a@x.example", "\"b c\"@y.example"]);
+        let recipients = vec!["a@x.example".to_owned(), "\"b c\"@y.example".to_owned()];
+        assert_eq!((act.object, &*act.verb), (Object::Mail { id, ended: true, recipients }, "deleted"));
         assert!(!act.by.is_empty());
+        let act = parse("0\n-\nblocked\nroot\nlogin john doe\na thief").unwrap();
+        let (target, reason) = (Target::login("john doe").unwrap(), "a thief".to_owned());
+        assert_eq!((act.object, &*act.by), (Object::Target { target, reason }, "root"));
         assert!(parse("1\nx\ndeleted\nroot").is_none() && parse("").is_none());
     }
 }

@@ -128,7 +128,7 @@ impl Target {
     }
 
     /// What [`fmt::Display`] has written; kinds of newer programs are `None`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (kind, name) = text.split_once(' ')?;
         match kind {
             "login" => Self::login(name).ok(),

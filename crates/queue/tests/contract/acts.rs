@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use staffetta_queue::{Act, Deleted, Destination, Filter, Place};
+use staffetta_mail::QueueId;
+use staffetta_queue::{Act, Deleted, Destination, Filter, Object, Place, Target};
 
 use crate::world::{World, accept, world};
 
@@ -15,6 +16,25 @@ async fn acts(world: &World) -> Vec<Act> {
     acts
 }
 
+/// Of mail: the message, whether it ended, whom it does not reach.
+fn mail(act: &Act) -> (QueueId, bool, String) {
+    match &act.object {
+        Object::Mail { id, ended, recipients } => (*id, *ended, recipients.join(" ")),
+        Object::Target { .. } => panic!("{act:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_is_blocked_is_noted_once() {
+    let world = world().await;
+    let target = Target::client("192.0.2.0/24").unwrap();
+    world.queue.note_target(&target, "blocked", "").await.unwrap();
+    let noted = acts(&world).await;
+    assert_eq!((noted.len(), &*noted[0].verb), (1, "blocked"));
+    assert_eq!(noted[0].object, Object::Target { target, reason: String::new() });
+    assert_eq!(acts(&world).await, []);
+}
+
 #[tokio::test]
 async fn what_an_operator_deletes_is_noted_once_with_those_who_will_not_get_it() {
     let world = world().await;
@@ -23,18 +43,17 @@ async fn what_an_operator_deletes_is_noted_once_with_those_who_will_not_get_it()
     world.queue.settle(&job.lease, crate::world::deferred(vec![1], Duration::ZERO)).await.unwrap();
     assert_eq!(world.queue.delete_jobs(id, &[1]).await.unwrap(), Deleted::Removed);
     let noted = acts(&world).await;
-    assert_eq!((noted[0].id, noted[0].ended, &*noted[0].verb), (id, false, "deleted"));
-    assert_eq!(noted[0].recipients, ["c@y.example"]);
+    assert_eq!((mail(&noted[0]), &*noted[0].verb), ((id, false, "c@y.example".to_owned()), "deleted"));
     assert!(!noted[0].by.is_empty() && noted.len() == 1, "{noted:?}");
     let _worker = world.claim_one("z.example").await;
     assert_eq!(world.queue.delete(id).await.unwrap(), Deleted::Leased);
     let noted = acts(&world).await;
-    assert_eq!((noted[0].ended, noted[0].recipients.join(" ")), (false, "b@x.example d@z.example".to_owned()));
+    assert_eq!(mail(&noted[0]), (id, false, "b@x.example d@z.example".to_owned()));
     let whole = world.put(&["a@x.example"], b"x").await;
     assert_eq!(world.queue.delete(whole).await.unwrap(), Deleted::Removed);
     assert_eq!(world.queue.delete(whole).await.unwrap(), Deleted::Missing);
     let noted = acts(&world).await;
-    assert_eq!((noted.len(), noted[0].id, noted[0].ended), (1, whole, true));
+    assert_eq!((noted.len(), mail(&noted[0])), (1, (whole, true, "a@x.example".to_owned())));
     assert_eq!(acts(&world).await, [], "nobody gets it twice");
 }
 

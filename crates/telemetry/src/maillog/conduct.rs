@@ -1,4 +1,4 @@
-//! Events about logins that behave as if somebody else had their password.
+//! Events about logins that behave as if somebody else had their password, and about whom an operator has blocked.
 
 use jiff::Timestamp;
 use staffetta_policy::conduct::Crossing;
@@ -23,6 +23,35 @@ impl Event for Crossing {
         line.raw(", hour=").display(beginning(self.hour)).raw(", signal=").raw(self.signal.name());
         line.raw(", count=").number(self.count).raw(", threshold=").number(self.threshold);
         line.raw(", step=").raw(self.step.name()).end();
+    }
+}
+
+/// An operator has blocked a login, the clients of a network or a domain, or ended that.
+#[derive(Clone, Copy, Debug)]
+pub struct Barred<'a> {
+    /// `login`, `client` or `domain`.
+    pub kind: &'static str,
+    /// Whom.
+    pub name: &'a str,
+    /// What was done: `blocked` or `unblocked`.
+    pub verb: &'a str,
+    /// Who did it.
+    pub by: &'a str,
+    /// Why, in the operator's words; may be empty.
+    pub reason: &'a str,
+}
+
+impl Event for Barred<'_> {
+    const NAME: &'static str = "administered";
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.str("kind", self.kind).str("name", self.name).str("action", self.verb).str("by", self.by);
+        json.str("reason", self.reason);
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        let line = classic.line(None, "abuse").raw(self.kind).raw("=").text(self.name);
+        line.raw(", ").text(self.verb).raw(" by ").text(self.by).raw(", reason=").text(self.reason).end();
     }
 }
 

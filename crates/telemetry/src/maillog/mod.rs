@@ -31,6 +31,7 @@ use std::time::{Duration, SystemTime};
 use jiff::tz::TimeZone;
 use staffetta_policy::conduct::Crossing;
 
+pub use conduct::Barred;
 pub use delivery::{Administered, Attempt, Delays, Relay, Removed, Report, Reported};
 pub use reception::{Accepted, Client, Connected, Disconnected, Login, LoginFailed, Lost, Rejected, Sasl};
 pub(crate) use text::is_dangerous;
@@ -117,6 +118,11 @@ pub fn reported(event: &Reported) {
 
 /// An operator has taken a recipient out of the queue.
 pub fn administered(event: &Administered<'_>) {
+    emit(event);
+}
+
+/// An operator has blocked somebody, or ended that.
+pub fn barred(event: &Barred<'_>) {
     emit(event);
 }
 

@@ -150,6 +150,8 @@ pub struct LoginFailed<'a> {
     pub method: &'a str,
     /// The login that was tried, as far as it is known.
     pub username: Option<Text<'a>>,
+    /// Why: `failed`, `blocked`, `limited`, `unavailable`, `malformed` or `aborted`.
+    pub reason: &'static str,
     /// The whole reply: `535 5.7.8 Error: authentication failed`.
     pub reply: Text<'a>,
 }
@@ -160,7 +162,7 @@ impl Event for LoginFailed<'_> {
     fn json(&self, json: &mut Json<'_>) {
         json.str("listener", self.listener);
         self.client.json(json);
-        json.str("sasl_method", self.method).opt("sasl_username", self.username);
+        json.str("sasl_method", self.method).opt("sasl_username", self.username).str("reason", self.reason);
         json_reply(json, self.reply);
     }
 

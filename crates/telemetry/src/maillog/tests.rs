@@ -204,11 +204,12 @@ fn logins() {
         client: stranger(),
         method: "LOGIN",
         username: Some("root".into()),
+        reason: "failed",
         reply: "535 5.7.8 Error: authentication failed".into(),
     };
     golden(
         &event,
-        r#""event":"login_failed",POD,"listener":"submission","client_ip":"198.51.100.9","client_port":4711,"sasl_method":"LOGIN","sasl_username":"root","code":535,"dsn":"5.7.8","response":"535 5.7.8 Error: authentication failed""#,
+        r#""event":"login_failed",POD,"listener":"submission","client_ip":"198.51.100.9","client_port":4711,"sasl_method":"LOGIN","sasl_username":"root","reason":"failed","code":535,"dsn":"5.7.8","response":"535 5.7.8 Error: authentication failed""#,
         &[
             "submission/smtpd[4242]: warning: unknown[198.51.100.9]: SASL LOGIN authentication failed: 535 5.7.8 Error: authentication failed, sasl_username=root",
         ],
@@ -287,6 +288,12 @@ fn the_end_of_a_message() {
         &Administered { qid: qid(1), to: "a@x.example", verb: "deleted", by: "ro\not" },
         r#""event":"administered",POD,"qid":"05D21F2Y0N800001","to":"a@x.example","action":"deleted","by":"ro\not""#,
         &["postsuper[4242]: 05D21F2Y0N800001: to=<a@x.example>, deleted by ro?ot"],
+    );
+    let why = Barred { kind: "login", name: "john doe", verb: "blocked", by: "root", reason: "a thief" };
+    golden(
+        &why,
+        r#""event":"administered",POD,"kind":"login","name":"john doe","action":"blocked","by":"root","reason":"a thief""#,
+        &["abuse[4242]: login=john doe, blocked by root, reason=a thief"],
     );
     golden(
         &Removed { qid: qid(1) },

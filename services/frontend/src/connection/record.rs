@@ -16,7 +16,7 @@ use crate::stream::Broken;
 struct FailedLogin<'a> {
     mechanism: &'a str,
     login: Option<&'a str>,
-    /// Label of the metric.
+    /// Label of the metric, and the reason in the log.
     result: &'static str,
 }
 
@@ -102,6 +102,7 @@ impl Dialog<'_> {
             client: self.principal().for_log(),
             method: failed.mechanism,
             username: failed.login.map(Into::into),
+            reason: failed.result,
             reply: text.as_str().into(),
         });
     }
