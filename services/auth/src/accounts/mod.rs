@@ -10,6 +10,7 @@ mod state;
 mod tables;
 
 use secrecy::SecretString;
+use sqlx::migrate::MigrateError;
 use sqlx::{AssertSqlSafe, Row as _};
 use staffetta_config::Sql;
 use staffetta_mail::Address;
@@ -17,6 +18,7 @@ use staffetta_mail::Address;
 pub use self::state::{Record, State};
 use crate::scheme::{self, SchemeError};
 use crate::sql::query::Dialect;
+use crate::sql::said::{lacks_right, lacks_table, said};
 use crate::sql::{Pool, SqliteFile, UrlError, each};
 
 /// Why nothing was changed. Completes "failed to …".
@@ -57,8 +59,8 @@ pub enum AccountError {
     )]
     PostfixAdmin,
     /// The tables are to be made by somebody who knows that.
-    #[error("there is no table virtual_users; `staffetta user init` makes the tables of the ISPmail guide")]
-    NoTables,
+    #[error("{0}")]
+    NoTables(String),
     /// There is no SQLite database yet, or not where the URL says.
     #[error("the database file of auth.sql.url cannot be opened; `staffetta user add` makes one that is not there")]
     NoFile,
@@ -78,12 +80,40 @@ pub enum AccountError {
         /// The account.
         address: String,
     },
-    /// The tables are not those of ISPmail, or the database does not answer.
-    #[error("the accounts need the ISPmail tables virtual_domains and virtual_users: {0}")]
-    Database(#[from] sqlx::Error),
-    /// The tables of SQLite could not be made.
+    /// The user of the database may not do it; what the database said.
+    #[error(
+        "the user of auth.sql.url lacks a right: {0}; `staffetta user` needs SELECT, INSERT, UPDATE and DELETE on \
+         virtual_domains, virtual_users and virtual_aliases, and `staffetta user init` CREATE"
+    )]
+    NoRight(String),
+    /// The tables are not those of ISPmail, or the database does not answer; what it said.
+    #[error("the database of auth.sql.url cannot be used: {0}")]
+    Database(String),
+    /// The tables of SQLite could not be made; what the database said.
     #[error("the tables could not be made: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(String),
+}
+
+impl From<sqlx::Error> for AccountError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            error if lacks_right(&error) => Self::NoRight(said(&error)),
+            error if lacks_table(&error) => Self::NoTables(said(&error)),
+            error => Self::Database(said(&error)),
+        }
+    }
+}
+
+impl From<MigrateError> for AccountError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) if lacks_right(&error) => {
+                error.into()
+            }
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => Self::Migrate(said(&error)),
+            error => Self::Migrate(error.to_string()),
+        }
+    }
 }
 
 /// An open connection to the accounts.
@@ -130,7 +160,8 @@ impl Accounts {
             tables::migrate(&pool).await?;
         }
         if !tables::exist(&pool).await? {
-            return Err(AccountError::NoTables);
+            let what = "there is no table virtual_users; `staffetta user init` makes the tables of the ISPmail guide";
+            return Err(AccountError::NoTables(what.to_owned()));
         }
         Ok(Self { pool, scheme: scheme::DEFAULT })
     }

@@ -6,12 +6,11 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use staffetta_config::{Schema, Sql};
 
 use super::AccountError;
+use crate::sql::said::{TABLES, lacks_table};
 use crate::sql::{Pool, each};
 
 /// SQLite's SQLITE_CANTOPEN.
 const NO_FILE: &str = "14";
-
-const TABLES: [&str; 3] = ["virtual_domains", "virtual_users", "virtual_aliases"];
 
 /// Does the service read the tables that are changed here? An operator with a schema of their own would get three more
 /// tables, and an account that nobody looks up.
@@ -64,15 +63,10 @@ async fn exists(pool: &Pool, table: &str) -> Result<bool, AccountError> {
     let sql = format!("SELECT 1 FROM {table} WHERE 1 = 0");
     match each!(pool, pool => sqlx::query(AssertSqlSafe(sql)).fetch_optional(pool).await.map(|_| ())) {
         Ok(()) => Ok(true),
-        Err(sqlx::Error::Database(error)) if is_missing(error.code().as_deref()) => Ok(false),
+        Err(error) if lacks_table(&error) => Ok(false),
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_FILE) => Err(AccountError::NoFile),
         Err(error) => Err(error.into()),
     }
-}
-
-/// PostgreSQL, MySQL, SQLite.
-fn is_missing(code: Option<&str>) -> bool {
-    matches!(code, Some("42P01" | "42S02" | "1"))
 }
 
 /// The schema of SQLite, step by step. Steps are added, never changed: databases remember their checksums.

@@ -7,6 +7,7 @@
 mod lexer;
 mod pool;
 pub(crate) mod query;
+pub(crate) mod said;
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ pub use self::pool::UrlError;
 pub(crate) use self::pool::{Pool, SqliteFile, each};
 pub use self::query::QueryError;
 use self::query::{Kind, Query, Values};
+use self::said::said;
 use crate::BackendProblem;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -46,15 +48,11 @@ pub(crate) enum StoreError {
     #[error("no answer from the database within {} s", DEADLINE.as_secs())]
     Timeout,
     /// No connection: it is down, the name does not resolve, the credentials are wrong.
-    #[error("no connection to the database: {0}")]
-    Connect(#[source] sqlx::Error),
+    #[error("no connection to the database: {}", said(.0))]
+    Connect(sqlx::Error),
     /// The database refused the query, or the connection broke while it ran.
-    #[error("{}: {error}", kind.key())]
-    Query {
-        kind: Kind,
-        #[source]
-        error: sqlx::Error,
-    },
+    #[error("{}: {}", kind.key(), said(error))]
+    Query { kind: Kind, error: sqlx::Error },
     /// The operator's query names its columns otherwise.
     #[error("{}: {}", kind.key(), missing(column))]
     MissingColumn { kind: Kind, column: &'static str },
@@ -86,7 +84,7 @@ impl From<ConfigError> for BackendProblem {
 impl From<StoreError> for BackendProblem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Query { kind, error } => Self { key: kind.key(), problem: error.to_string() },
+            StoreError::Query { kind, error } => Self { key: kind.key(), problem: said(&error) },
             StoreError::MissingColumn { kind, column } => Self { key: kind.key(), problem: missing(column) },
             error => Self { key: UrlError::KEY, problem: error.to_string() },
         }

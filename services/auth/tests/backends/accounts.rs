@@ -2,6 +2,7 @@
 //! domain.
 
 use staffetta_auth::accounts::{self, Accounts, Record, State};
+use staffetta_config::{Auth, Config};
 
 use crate::common::sql;
 
@@ -71,10 +72,24 @@ async fn alias(accounts: &Accounts) {
     assert_eq!(accounts.show("john@example.org").await.unwrap().1, Vec::<String>::new());
 }
 
+/// Of a user that may only read: what it may not do is the database's to say, once.
+pub(crate) async fn a_right_that_is_missing_is_named(url: &str) {
+    let accounts = Accounts::existing(&sql(url)).await.unwrap();
+    let error = accounts.add("new@example.org", &"summersun".into()).await.unwrap_err();
+    accounts.close().await;
+    let said = format!("{:#}", anyhow::Error::from(error));
+    assert!(said.starts_with("the user of auth.sql.url lacks a right: "), "{said}");
+    assert_eq!(said.matches(" denied ").count() + said.matches(" readonly ").count(), 1, "{said}");
+    assert!(!said.contains(" at line "), "{said}");
+}
+
 /// On a server, nothing is made that was not asked for; then all tables are.
 pub(crate) async fn tables_are_made_when_they_are_asked_for(url: &str) {
     let error = Accounts::open(&sql(url)).await.unwrap_err().to_string();
     assert!(error.contains("staffetta user init"), "{error}");
+    let config = Auth { sql: sql(url), ..Config::default().auth };
+    let problem = staffetta_auth::check(&config).await.unwrap_err().to_string();
+    assert!(problem.contains("virtual_users") && problem.ends_with("tables of the ISPmail guide"), "{problem}");
     assert!(accounts::init(&sql(url)).await.unwrap());
     assert!(!accounts::init(&sql(url)).await.unwrap(), "they are there");
 }

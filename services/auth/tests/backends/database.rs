@@ -36,6 +36,9 @@ pub(crate) async fn refused_queries(peer: &mut impl Database) {
         }
         let problem = staffetta_auth::check(&config.auth).await.unwrap_err();
         assert!(problem.to_string().contains(expected), "{query}: {problem}");
+        // The place in PostgreSQL's own source (MySQL names one in the query), and what makes no table of theirs.
+        let is_place = peer.name() == "PostgreSQL" && problem.to_string().contains(" at line ");
+        assert!(!is_place && !problem.to_string().contains("user init"), "{query}: {problem}");
         let error = Server::bind(&config).await.err().unwrap();
         assert!(format!("{error:#}").contains(expected), "{query}: {error:#}");
     }

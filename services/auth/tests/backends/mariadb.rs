@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
 use staffetta_config::Config;
 use staffetta_testkit::child::Running;
 
+use crate::accounts;
 use crate::common::{BAD, Outcome};
 use crate::peer::{self, Database, Peer};
 
@@ -31,6 +32,8 @@ impl Mariadb {
         run(&server.url(""), "CREATE DATABASE staffetta").await;
         let url = server.url("staffetta");
         peer::fill(&url, true, async |sql| run(&url, &sql).await).await;
+        run(&url, "CREATE USER reader@localhost; GRANT SELECT ON staffetta.* TO reader@localhost").await;
+        accounts::a_right_that_is_missing_is_named(&url.replace("root@", "reader@")).await;
         server
     }
 

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use staffetta_config::Config;
 use staffetta_testkit::child::Running;
 
+use crate::accounts;
 use crate::common::{BAD, Outcome};
 use crate::peer::{self, Database, Peer};
 
@@ -66,6 +67,8 @@ impl Postgres {
         server.up().await;
         let url = server.url();
         peer::fill(&url, true, async |sql| server.execute(&sql).await).await;
+        server.execute("CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader").await;
+        accounts::a_right_that_is_missing_is_named(&url.replace("staffetta@", "reader@")).await;
         server
     }
 

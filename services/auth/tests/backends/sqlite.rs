@@ -3,6 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use staffetta_config::Config;
 
+use crate::accounts;
 use crate::peer::{self, Database, Peer};
 
 pub(crate) struct Sqlite {
@@ -17,6 +18,7 @@ impl Sqlite {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("users.db").display());
         peer::fill(&url, false, async |sql| execute(&url, &sql).await).await;
+        accounts::a_right_that_is_missing_is_named(&format!("{url}?mode=ro")).await;
         Self { url, lock: None, _folder: folder }
     }
 }
