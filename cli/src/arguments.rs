@@ -212,19 +212,11 @@ fn parse_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// `90s`, `5m`, `2h`, `1d`.
+/// `90s`, `1h30m`, `1w`: as in the configuration.
 fn parse_age(text: &str) -> Result<std::time::Duration, String> {
-    let error = || format!("\"{text}\" is not an age; allowed: a number with s, m, h or d, such as 90s or 2h");
-    let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(error)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err(error()),
-    };
-    let count: u64 = digits.parse().map_err(|_| error())?;
-    count.checked_mul(seconds).map(std::time::Duration::from_secs).ok_or_else(error)
+    staffetta_config::parse_duration(text).ok_or_else(|| {
+        format!("\"{text}\" is not a duration; allowed: numbers with w, d, h, m, s, ms, such as 90s or 1h30m")
+    })
 }
 
 #[cfg(test)]
@@ -246,10 +238,11 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_numbers_with_a_unit() {
-        assert_eq!(parse_age("90s"), Ok(std::time::Duration::from_secs(90)));
-        assert_eq!(parse_age("2d"), Ok(std::time::Duration::from_secs(172_800)));
-        for text in ["", "s", "5", "5w", "-5m", "5\u{e9}", "99999999999999999999d"] {
+    fn ages_are_durations_as_in_the_configuration() {
+        for (text, seconds) in [("90s", 90), ("2d", 172_800), ("1h30m", 5_400), ("1w", 604_800)] {
+            assert_eq!(parse_age(text), Ok(std::time::Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "5", "5y", "-5m", "5\u{e9}", "99999999999999999999d"] {
             assert!(parse_age(text).is_err(), "{text:?}");
         }
     }

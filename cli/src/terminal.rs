@@ -27,9 +27,17 @@ pub(crate) fn is_result_lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Writes one line to standard error, after the program's name.
-pub(crate) fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "staffetta: {}", printable(line));
+/// Writes to standard error, each line after the program's name.
+pub(crate) fn complain(text: &str) {
+    let mut stderr = io::stderr().lock();
+    for line in printable(text).lines() {
+        let _ = writeln!(stderr, "staffetta: {line}");
+    }
+}
+
+/// `1 delivery is held`, `2 deliveries are held`; of none there are many.
+pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// Reads a password: asked for twice without echo on a terminal, the first line of anything else.

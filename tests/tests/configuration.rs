@@ -54,6 +54,8 @@ fn every_program_reports_all_errors_with_line_and_key() -> anyhow::Result<()> {
         for part in everywhere.iter().chain(&queue).chain(&frontend) {
             assert!(said.contains(part), "{name}: no {part:?} in\n{said}");
         }
+        let prefix = format!("{name}: ");
+        assert!(said.lines().all(|line| line.starts_with(&prefix)), "{said}");
         // Only those who speak TLS need the files.
         for part in certificate {
             assert_eq!(said.contains(part), certificates, "{name}: {part:?} in\n{said}");

@@ -153,17 +153,23 @@ async fn a_hold_a_release_and_a_flush_do_what_they_say_and_no_more() -> anyhow::
     let id = desk.put("a@here.example", None, &["lisa@x.example", "lea@y.example"], CONTENT).await?;
     let text = id.to_string();
     let said = desk.says(&["hold", "--domain", "x.example", "--dry-run"])?;
-    assert_eq!(said, format!("would hold {text} to x.example\n1 deliveries would be held\n"));
+    assert_eq!(said, format!("would hold {text} to x.example\n1 delivery would be held\n"));
     assert_eq!(desk.queue.counts().await?.held, 0, "only said");
     assert_eq!(desk.json(&["hold", "--domain", "x.example"])?["held"], 1);
     assert!(desk.claim("x.example").await?.is_empty());
     assert!(desk.says(&["show", &text])?.contains("x.example: held\n"));
     assert_eq!(desk.json(&["flush", "--domain", "x.example"])?["flushed"], 0, "what an operator holds stays");
 
+    // Of a message that is named, it is told.
+    let (_, _, complained) = desk.run(&["flush", &text])?;
+    assert!(complained.contains(&format!("1 delivery is held and stays so: use `staffetta queue release {text}`")));
+    let (code, _, complained) = desk.run(&["hold", "--domain", "x.example"])?;
+    assert!(code == Some(0) && complained.contains("1 delivery was held already"), "{complained}");
+
     let job = desk.claim("y.example").await?.remove(0);
     let (code, said, complained) = desk.run(&["hold", &text])?;
     assert_eq!((code, said.as_str()), (Some(1), "0 deliveries are held\n"));
-    assert!(complained.contains("1 deliveries are under way"), "{complained}");
+    assert!(complained.contains("1 delivery is under way"), "{complained}");
     let later = Settlement::Deferred {
         remaining: vec![1],
         after: Duration::from_secs(600),
@@ -175,12 +181,17 @@ async fn a_hold_a_release_and_a_flush_do_what_they_say_and_no_more() -> anyhow::
         held: false,
     };
     desk.queue.settle(&job.lease, later).await?;
-    assert!(desk.says(&["flush", &text, "--dry-run"])?.contains("1 deliveries would be due now"));
+    let (code, said, _) = desk.run(&["flush", &text, "--dry-run"])?;
+    assert!(code == Some(0) && said.contains("1 delivery would be due now"), "{said}");
     assert!(desk.claim("y.example").await?.is_empty());
-    assert_eq!(desk.says(&["flush", &text])?, "1 deliveries are due now\n");
+    let (code, said, complained) = desk.run(&["flush", &text])?;
+    assert_eq!((code, said.as_str()), (Some(0), "1 delivery is due now\n"), "{complained}");
     assert_eq!(desk.claim("y.example").await?.len(), 1);
 
-    assert!(desk.says(&["release", "--all", "--dry-run"])?.contains("1 held deliveries would be due now"));
+    // The other is with a worker now: nothing is left to be flushed.
+    let (code, said, _) = desk.run(&["flush", &text])?;
+    assert_eq!((code, said.as_str()), (Some(1), "0 deliveries are due now\n"));
+    assert!(desk.says(&["release", "--all", "--dry-run"])?.contains("1 held delivery would be due now"));
     assert_eq!(desk.json(&["release", &text])?["released"], 1);
     assert_eq!(desk.claim("x.example").await?.len(), 1);
     for verb in ["hold", "release", "flush", "delete", "show", "cat"] {
@@ -215,7 +226,7 @@ async fn a_selection_is_deleted_only_when_somebody_says_so() -> anyhow::Result<(
 
     assert_eq!(desk.json(&["delete", "--domain", "x.example", "--yes"])?["deleted"], 1);
     assert_eq!(desk.listed(&[])?, std::slice::from_ref(&both));
-    assert_eq!(desk.says(&["delete", &both])?, "1 messages deleted\n", "an id is no selection");
+    assert_eq!(desk.says(&["delete", &both])?, "1 message deleted\n", "an id is no selection");
     assert_eq!(desk.says(&["list"])?.lines().last(), Some("The queue is empty."));
     assert_eq!(desk.says(&["list", "--domain", "x.example"])?.lines().last(), Some("No message matches."));
     Ok(())
@@ -295,8 +306,8 @@ async fn a_selection_by_recipient_leaves_the_others_of_a_delivery_alone() -> any
     let desk = Desk::new().await?;
     let three = ["lisa@x.example", "leo@x.example", "lea@x.example"];
     let id = desk.put("a@here.example", None, &three, CONTENT).await?.to_string();
-    assert_eq!(desk.says(&["bounce", "--recipient", "leo@x.example", "--yes"])?, "1 deliveries bounced\n");
-    assert_eq!(desk.says(&["hold", "--recipient", "lea@X.example"])?, "1 deliveries are held\n");
+    assert_eq!(desk.says(&["bounce", "--recipient", "leo@x.example", "--yes"])?, "1 delivery bounced\n");
+    assert_eq!(desk.says(&["hold", "--recipient", "lea@X.example"])?, "1 delivery is held\n");
     let shown = desk.json(&["show", &id])?;
     let state = |job: usize| (shown["jobs"][job]["state"].clone(), shown["jobs"][job]["recipients"].clone());
     assert_eq!(state(0), ("waiting".into(), serde_json::json!(["lisa@x.example"])), "{shown}");
@@ -334,7 +345,7 @@ async fn a_bounced_message_of_a_stranger_tells_its_sender_nothing_that_the_stran
     let mut incoming = desk.queue.receive()?;
     incoming.write(b"Subject: WRITTEN\r\n\r\nWRITTEN\r\n").await?;
     let id = incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3_600) }, b"").await?.to_string();
-    assert_eq!(desk.says(&["bounce", &id])?, "1 deliveries bounced\n");
+    assert_eq!(desk.says(&["bounce", &id])?, "1 delivery bounced\n");
     let reports = desk.claim("here.example").await?;
     let Some(Body::Inline(report)) = reports.first().map(|job| &job.body) else { anyhow::bail!("no report") };
     let report = String::from_utf8(report.to_vec())?;
@@ -352,7 +363,7 @@ async fn a_bounced_message_that_demanded_tls_comes_back_without_its_content_and_
     let mut incoming = desk.queue.receive()?;
     incoming.write(CONTENT).await?;
     let id = incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3_600) }, b"").await?.to_string();
-    assert_eq!(desk.says(&["bounce", &id])?, "1 deliveries bounced\n");
+    assert_eq!(desk.says(&["bounce", &id])?, "1 delivery bounced\n");
     let reports = desk.claim("here.example").await?;
     let Some(Body::Inline(report)) = reports.first().map(|job| &job.body) else { anyhow::bail!("no report") };
     let report = String::from_utf8(report.to_vec())?;
@@ -429,9 +440,9 @@ async fn an_unreadable_message_is_shown_and_deleted_and_blinds_nothing() -> anyh
     let (code, _, complained) = desk.run(&["cat", &bad])?;
     assert!(code == Some(1) && complained.contains("cannot be read"), "{complained}");
     let (code, _, complained) = desk.run(&["hold", "--all"])?;
-    assert!(code == Some(1) && complained.contains("1 messages cannot be read"), "{complained}");
-    assert_eq!(desk.says(&["delete", "--sender", "a@here.example", "--yes"])?, "1 messages deleted\n");
-    assert_eq!(desk.says(&["delete", &bad])?, "1 messages deleted\n");
+    assert!(code == Some(1) && complained.contains("1 message cannot be read"), "{complained}");
+    assert_eq!(desk.says(&["delete", "--sender", "a@here.example", "--yes"])?, "1 message deleted\n");
+    assert_eq!(desk.says(&["delete", &bad])?, "1 message deleted\n");
     assert_eq!(desk.queue.counts().await?.messages, 0);
     Ok(())
 }

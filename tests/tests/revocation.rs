@@ -262,7 +262,7 @@ async fn the_mail_of_a_blocked_login_is_held_until_the_operator_says_more() -> a
     let said = cluster.staffetta(&["unblock", "login", "john@example.org", "--release", "--json"], "")?;
     ensure!(said.contains("\"released\":1"), "{said}");
     let said = cluster.staffetta(&["queue", "delete", "--login", "john@example.org", "--yes"], "")?;
-    ensure!(said.contains("1 messages deleted"), "{said}");
+    ensure!(said.contains("1 message deleted"), "{said}");
     Ok(())
 }
 

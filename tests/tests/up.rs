@@ -217,19 +217,19 @@ fn summary(data: &Path) -> anyhow::Result<String> {
 fn tools(data: &Path) -> anyhow::Result<()> {
     let run = |arguments: &[&str], input: &str| staffetta(data, arguments, input);
     let (code, said) = run(&["user", "add", "ann@example.org"], "secret-of-ann\n")?;
-    ensure!(code == Some(0), "{said}");
+    ensure!(code == Some(0) && said == "ann@example.org is added\n", "{said}");
     let (code, said) = run(&["user", "add", "ann@example.org"], "secret-of-ann\n")?;
     ensure!(code == Some(1) && said.contains("ann@example.org"), "{said}");
     let (_, said) = run(&["user", "list"], "")?;
     ensure!(said == "ann@example.org\njohn@example.org\n", "{said}");
     let (code, said) = run(&["user", "password", "ann@example.org"], "another\n")?;
-    ensure!(code == Some(0), "{said}");
+    ensure!(code == Some(0) && said == "ann@example.org has a new password\n", "{said}");
     let (code, said) = run(&["user", "password", "ann@example.org"], "nul\0l\n")?;
     ensure!(code == Some(1) && said.contains("NUL"), "{said}");
     let (code, said) = run(&["user", "alias", "ann@example.org", "info@example.org"], "")?;
     ensure!(code == Some(0), "{said}");
     let (code, said) = run(&["user", "disable", "ann@example.org"], "")?;
-    ensure!(code == Some(0), "{said}");
+    ensure!(code == Some(0) && said == "ann@example.org is disabled\n", "{said}");
     let (_, said) = run(&["user", "show", "--json", "ann@example.org"], "")?;
     let shown: serde_json::Value = serde_json::from_str(&said)?;
     let expected = serde_json::json!({

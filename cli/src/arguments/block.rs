@@ -57,7 +57,7 @@ pub(crate) struct Terms {
     /// Why, for those who list it later
     #[arg(long, value_name = "TEXT", default_value = "", value_parser = reason)]
     pub(crate) reason: String,
-    /// For how long, such as 90s, 5m, 2h, 1d [default: until it is unblocked]
+    /// For how long, such as 90s, 1h30m, 2d, 1w [default: until it is unblocked]
     #[arg(long = "for", value_name = "DURATION", value_parser = life)]
     pub(crate) life: Option<Duration>,
     #[command(flatten)]
@@ -153,7 +153,7 @@ fn reason(text: &str) -> Result<String, String> {
 fn life(text: &str) -> Result<Duration, String> {
     let life = super::parse_age(text)?;
     let longest = Duration::from_secs(100 * 365 * 86_400);
-    if life.is_zero() || life > longest {
+    if life < Duration::from_secs(1) || life > longest {
         return Err(format!("\"{text}\" is too short or too long; allowed: 1s to 36500d"));
     }
     Ok(life)
@@ -170,7 +170,7 @@ mod tests {
         let parse = |verb: &str, rest: &[&str]| Arguments::try_parse_from([&["staffetta", verb][..], rest].concat());
         for good in [
             &["login", "john@example.org", "--reason", "a thief", "--for", "2h"][..],
-            &["login", "john doe"],
+            &["login", "john doe", "--for", "1h30m"],
             &["client", "192.0.2.0/24"],
             &["client", "2001:db8::1", "--json"],
             &["domain", "Example.com"],
@@ -183,6 +183,7 @@ mod tests {
             &["login", ""],
             &["login", "a\nb"],
             &["login", "john", "--for", "0s"],
+            &["login", "john", "--for", "999ms"],
             &["login", "john", "--for", "99999d"],
             &["login", "john", "--reason", "two\nlines"],
             &["client", "0.0.0.0/0"],

@@ -1,6 +1,6 @@
 //! `staffetta queue …`
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use staffetta_mail::QueueId;
 
 use super::ConfigFile;
@@ -69,7 +69,7 @@ pub(crate) struct Selection {
     /// Only messages that this login has submitted
     #[arg(long, value_name = "LOGIN", value_parser = super::parse_name)]
     pub(crate) login: Option<String>,
-    /// Only messages at least this old, such as 90s, 5m, 2h, 1d
+    /// Only messages at least this old, such as 90s, 1h30m, 2d, 1w
     #[arg(long, value_name = "AGE", value_parser = super::parse_age)]
     pub(crate) older_than: Option<std::time::Duration>,
 }
@@ -108,8 +108,11 @@ pub(crate) struct Cat {
 #[derive(Debug, Args)]
 pub(crate) struct Flush {
     /// Only these messages
-    #[arg(conflicts_with_all = SELECTING_WITHOUT_ALL)]
+    #[arg(conflicts_with_all = SELECTING)]
     pub(crate) ids: Vec<QueueId>,
+    /// Every message in the queue, as without ids and without a selection
+    #[arg(long, conflicts_with_all = SELECTING_WITHOUT_ALL)]
+    pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) selection: Selection,
     /// Only say what would be done
@@ -124,9 +127,10 @@ pub(crate) struct Flush {
 
 /// `staffetta queue hold`, `release`
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").args(WHICH).multiple(true).required(true))]
 pub(crate) struct Act {
     /// The queue ids
-    #[arg(required_unless_present_any = SELECTING, conflicts_with_all = SELECTING)]
+    #[arg(conflicts_with_all = SELECTING)]
     pub(crate) ids: Vec<QueueId>,
     /// Every message in the queue
     #[arg(long, conflicts_with_all = SELECTING_WITHOUT_ALL)]
@@ -163,6 +167,8 @@ pub(crate) struct Summary {
     pub(crate) file: ConfigFile,
 }
 
+/// What says which messages.
+const WHICH: [&str; 7] = ["ids", "domain", "recipient", "sender", "login", "older_than", "all"];
 /// What stands for ids.
 const SELECTING: [&str; 6] = ["domain", "recipient", "sender", "login", "older_than", "all"];
 const SELECTING_WITHOUT_ALL: [&str; 5] = ["domain", "recipient", "sender", "login", "older_than"];
@@ -195,6 +201,19 @@ mod tests {
             }
         }
         let flush = |rest: &[&str]| Arguments::try_parse_from([&["staffetta", "queue", "flush"], rest].concat());
-        assert!(flush(&[]).is_ok() && flush(&[id, "--domain", "example.com"]).is_err());
+        assert!(flush(&[]).is_ok() && flush(&["--all"]).is_ok() && flush(&[id, "--domain", "example.com"]).is_err());
+        for two in [id, "--login=anna"] {
+            assert!(flush(&["--all", two]).is_err(), "{two}");
+        }
+    }
+
+    /// Who names none learns how else they can be named.
+    #[test]
+    fn no_message_to_act_on_tells_of_selections() {
+        for verb in ["delete", "bounce", "hold", "release"] {
+            let error = Arguments::try_parse_from(["staffetta", "queue", verb]).map(drop).map_err(|it| it.to_string());
+            let said = error.err().unwrap_or_default();
+            assert!(said.contains("--all") && said.contains("--older-than"), "{verb}: {said}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use staffetta_telemetry::printable;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{Block, Blocks, ConfigFile, Named, Unblock};
-use crate::terminal::{complain, say};
+use crate::terminal::{complain, counted, say};
 
 /// How long an operator waits for the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -133,7 +133,9 @@ fn of(login: &str) -> Filter {
 async fn hold(config: &Config, login: &str) -> anyhow::Result<u64> {
     let moved = queue(config).await?.hold_blocked(login, HOLD).await?;
     if moved.leased > 0 {
-        complain(&format!("{} deliveries are under way still; they are held if this attempt fails", moved.leased));
+        let one = "delivery is under way still; it is held if this attempt fails";
+        let many = "deliveries are under way still; they are held if this attempt fails";
+        complain(&counted(moved.leased, one, many));
     }
     Ok(moved.jobs + moved.already)
 }
@@ -146,7 +148,8 @@ fn report(target: &Target, done: &str, json: bool, name: &str, count: Option<u64
         }
         return say(&object.to_string());
     }
-    let deliveries = count.map(|count| format!("; {count} deliveries are {name}")).unwrap_or_default();
+    let deliveries = count.map(|count| format!("; {} {name}", counted(count, "delivery is", "deliveries are")));
+    let deliveries = deliveries.unwrap_or_default();
     say(&printable(&format!("{target} is {done}{deliveries}")));
 }
 

@@ -27,10 +27,12 @@ pub(super) async fn run(user: User) -> anyhow::Result<ExitCode> {
             let is_new = Accounts::existing(&config.auth.sql).await?.disable(&one.email).await?;
             note(is_new, &one.email, "is disabled already");
             revoke(&config, &one.email, "the account is disabled").await?;
+            done(is_new, &one.email, "is disabled");
         }
         User::Enable(one) => {
             let is_new = existing(&one.file).await?.enable(&one.email).await?;
             note(is_new, &one.email, "was not disabled");
+            done(is_new, &one.email, "is enabled");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -46,6 +48,7 @@ async fn add(new: &NewPassword) -> anyhow::Result<()> {
     let config = config(&new.user.file)?;
     let accounts = storing(Accounts::open(&config.auth.sql).await?, new, &config)?;
     accounts.add(&new.user.email, &read_password("Password: ")?).await?;
+    done(true, &new.user.email, "is added");
     Ok(())
 }
 
@@ -56,7 +59,9 @@ async fn remove(one: &OneUser) -> anyhow::Result<()> {
     if matches!(removed, Ok(()) | Err(AccountError::Unknown(_))) {
         revoke(&config, &one.email, "the account is removed").await?;
     }
-    Ok(removed?)
+    removed?;
+    done(true, &one.email, "is removed");
+    Ok(())
 }
 
 async fn password(new: &NewPassword) -> anyhow::Result<()> {
@@ -64,7 +69,9 @@ async fn password(new: &NewPassword) -> anyhow::Result<()> {
     let accounts = storing(Accounts::existing(&config.auth.sql).await?, new, &config)?;
     let state = accounts.set_password(&new.user.email, &read_password("New password: ")?).await?;
     note(state != State::Disabled, &new.user.email, "is still disabled");
-    revoke(&config, &new.user.email, "the password is changed").await
+    revoke(&config, &new.user.email, "the password is changed").await?;
+    done(true, &new.user.email, "has a new password");
+    Ok(())
 }
 
 /// Where SCRAM is offered, a password under any other scheme would be refused by it.
@@ -112,9 +119,11 @@ async fn redirect(alias: &Alias) -> anyhow::Result<()> {
     let accounts = existing(&alias.file).await?;
     if alias.remove {
         accounts.remove_alias(&alias.email, &alias.alias).await?;
+        done(true, &alias.alias, &format!("leads to {} no more", alias.email));
     } else {
         let is_new = accounts.add_alias(&alias.email, &alias.alias).await?;
         note(is_new, &alias.alias, "leads there already");
+        done(is_new, &alias.alias, &format!("leads to {}", alias.email));
     }
     Ok(())
 }
@@ -123,6 +132,13 @@ async fn redirect(alias: &Alias) -> anyhow::Result<()> {
 fn note(is_usual: bool, address: &str, what: &str) {
     if !is_usual {
         complain(&format!("note: {address} {what}"));
+    }
+}
+
+/// What has changed; nothing where nothing was to do.
+fn done(is_new: bool, address: &str, what: &str) {
+    if is_new {
+        say(&printable(&format!("{address} {what}")));
     }
 }
 

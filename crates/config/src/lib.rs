@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use files::open_to_all;
-pub use kind::{DovecotAddress, Fingerprint, HttpsUrl, KeySource, with_translated};
+pub use kind::{DovecotAddress, Fingerprint, HttpsUrl, KeySource, parse_duration, with_translated};
 pub use problem::Errors;
 pub use table::{
     Abuse, Auth, Backend, BareLf, ClientShown, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener,
@@ -134,6 +134,12 @@ impl Examined {
         self.reader.is_sound(table)
     }
 
+    /// Those of [`Config::warnings_for`] that come from what the file says, and not from a default in the place of a mistake.
+    pub fn warnings(&self) -> Vec<String> {
+        let warnings = self.config.warnings_for(self.reader.service).into_iter();
+        warnings.filter(|line| self.is_sound(&key_of(line))).collect()
+    }
+
     /// The files with secrets that every user of the machine can read, a line each, which begins with the key.
     pub fn exposed(&self) -> Vec<String> {
         files::exposed(&self.config, &self.reader)
@@ -189,9 +195,7 @@ impl Config {
 
     /// Those of [`Config::warnings`] that concern this service; each begins with its key.
     pub fn warnings_for(&self, service: Service) -> Vec<String> {
-        let key =
-            |line: &str| line.trim_start_matches('[').split([' ', ':', ']']).next().unwrap_or_default().to_owned();
-        self.warnings().into_iter().filter(|line| service.reads(&key(line))).collect()
+        self.warnings().into_iter().filter(|line| service.reads(&key_of(line))).collect()
     }
 
     /// `redis.url` for messages: in quotes, without user, password and parameters.
@@ -232,6 +236,11 @@ impl Default for Config {
     fn default() -> Self {
         Self::read_text("", Vec::new(), Service::All).0
     }
+}
+
+/// The key that a warning begins with.
+fn key_of(line: &str) -> String {
+    line.trim_start_matches('[').split([' ', ':', ']']).next().unwrap_or_default().to_owned()
 }
 
 /// The variables that override keys.

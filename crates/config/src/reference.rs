@@ -9,7 +9,8 @@ const INTRODUCTION: &str = "\
 
 This page is made by `make docs` from `crates/config`; change it there.
 
-Every service reads one TOML file: `--config FILE`, else `$STAFFETTA_CONFIG`, else `/etc/staffetta/staffetta.toml`. All
+Every service reads one TOML file: `--config FILE`, else `$STAFFETTA_CONFIG`, else `/etc/staffetta/staffetta.toml`. The
+command `staffetta` takes `./.staffetta/staffetta.toml`, which `staffetta up` writes, where that one is not there. All
 services of a cluster can share it, each uses the tables it needs. Unknown keys are refused. All mistakes are reported
 at once, each with file, line, key and what is allowed; `staffetta check` does so without starting anything.
 

@@ -235,6 +235,25 @@ fn passwords_in_clear_to_another_machine_are_warned_of() {
 }
 
 #[test]
+fn what_is_misspelt_is_neither_tried_nor_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("staffetta.toml");
+    let examined = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        Config::examine(&path, Service::Auth).unwrap()
+    };
+    let table = examined("hostname = \"mail.test\"\n[reddis]\nurl = \"redis://redis\"\n");
+    assert!(!table.is_sound("redis") && table.is_sound("auth") && table.is_sound("hostname"));
+    let key = examined("hostnam = \"mail.test\"\nredis.durability = \"none\"\n[auth]\nlistn = \"0.0.0.0:1\"\n");
+    assert!(
+        !key.is_sound("hostname") && !key.is_sound("auth.listen") && !key.is_sound("auth") && key.is_sound("redis")
+    );
+    let bad = examined("hostname = \"mail test\"\nredis.durability = \"none\"\n");
+    let warnings = bad.warnings();
+    assert!(warnings.len() == 1 && warnings[0].starts_with("redis.durability "), "{warnings:?}");
+}
+
+#[test]
 fn a_key_or_a_secret_that_everybody_can_read_is_told_to_whom_it_concerns() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str, mode: u32| {

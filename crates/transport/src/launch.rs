@@ -31,7 +31,9 @@ where
     match start(service, file, memory, run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{program}: {}", telemetry::printable(&format!("{error:#}")));
+            for line in telemetry::printable(&format!("{error:#}")).lines() {
+                let _ = writeln!(std::io::stderr(), "{program}: {line}");
+            }
             ExitCode::FAILURE
         }
     }

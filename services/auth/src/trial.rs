@@ -53,7 +53,7 @@ pub async fn try_login(config: &Auth, login: &str, password: &SecretString) -> R
         });
     };
     let text = found.password.as_ref().map(|stored| stored.expose_secret()).filter(|text| !text.is_empty());
-    let scheme = text.map(scheme::named);
+    let scheme = text.and_then(scheme::shown);
     let verdict = match usable(found.password) {
         Ok(stored) => verify(stored, password.clone()).await,
         Err(refusal) => refused(&refusal),

@@ -26,7 +26,7 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let service = check.service.map_or(Service::All, Into::into);
     let examined = Config::examine(&path, service)?;
     let config = &examined.config;
-    warn(&config.warnings_for(service));
+    warn(&examined.warnings());
     warn(&examined.exposed());
     let meant = |one| service == Service::All || service == one;
     let (frontend, auth, delivery) = (meant(Service::Frontend), meant(Service::Auth), meant(Service::Delivery));

@@ -9,7 +9,7 @@ use staffetta_queue::{Deleted, Destination, Filter, JobState, Moved, Place, Queu
 
 use super::{Found, filter, for_each, is_unreadable};
 use crate::arguments::{Act, Delete, Flush, Selection};
-use crate::terminal::{complain, say};
+use crate::terminal::{complain, counted, say};
 
 /// The command line was not enough to do it.
 pub(super) const UNSURE: u8 = 2;
@@ -29,11 +29,11 @@ impl Outcome {
     }
 
     /// Says it, and how the program ends.
-    pub(super) fn report(&self, json: bool, name: &str, text: &str) -> ExitCode {
+    pub(super) fn report(&self, json: bool, name: &str, one: &str, many: &str) -> ExitCode {
         if json {
             say(&json!({ name: self.done, "leased": self.leased, "failed": self.failed }).to_string());
         } else {
-            say(&format!("{} {text}", self.done));
+            say(&counted(self.done, one, many));
         }
         if self.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
@@ -53,33 +53,62 @@ pub(super) async fn flush(queue: &Queue, flush: Flush) -> anyhow::Result<ExitCod
         if !is_there(queue, &filter, &mut outcome).await? {
             continue;
         }
-        if flush.dry_run {
+        let stays = tell_of_held(queue, &filter).await;
+        let flushed = if flush.dry_run {
             let due = |job: &JobState| matches!(job.place, Place::Waiting(at) if at > queue.now()) || job.poison;
-            outcome.done += preview(queue, &filter, "flush", flush.json, due).await?;
+            preview(queue, &filter, "flush", flush.json, due).await?
         } else {
-            outcome.done += queue.flush(&filter).await?;
-        }
+            queue.flush(&filter).await?
+        };
+        outcome.done += flushed;
+        outcome.failed |= stays && flushed == 0;
     }
-    let text = if flush.dry_run { "deliveries would be due now" } else { "deliveries are due now" };
-    Ok(outcome.report(flush.json, "flushed", text))
+    let (one, many) = match flush.dry_run {
+        true => ("delivery would be due now", "deliveries would be due now"),
+        false => ("delivery is due now", "deliveries are due now"),
+    };
+    Ok(outcome.report(flush.json, "flushed", one, many))
+}
+
+/// What an operator holds no flush moves, and who names a message means it. Says so, and whether there is such a delivery.
+async fn tell_of_held(queue: &Queue, filter: &Filter) -> bool {
+    let Some(id) = filter.id else { return false };
+    // One that cannot be read tells nothing of its deliveries.
+    let Some(entry) = queue.entry(id).await.ok().flatten() else { return false };
+    let held = entry.jobs.iter().filter(|job| job.place == Place::Held && !job.poison).count() as u64;
+    if held > 0 {
+        let what = counted(held, "delivery is held and stays so", "deliveries are held and stay so");
+        complain(&format!("{id}: {what}: use `staffetta queue release {id}`"));
+    }
+    held > 0
 }
 
 pub(super) async fn hold(queue: &Queue, act: &Act) -> anyhow::Result<ExitCode> {
     let waiting = |job: &JobState| matches!(job.place, Place::Waiting(_));
-    let mut outcome = Outcome::default();
+    let (mut outcome, mut already) = (Outcome::default(), 0);
     for filter in filters(&act.ids, &act.selection) {
         if !is_there(queue, &filter, &mut outcome).await? {
         } else if act.dry_run {
             outcome.done += preview(queue, &filter, "hold", act.json, waiting).await?;
         } else {
             let moved = queue.hold(&filter).await?;
+            already += moved.already;
             count(&mut outcome, moved, &filter);
             if moved.leased > 0 {
-                outcome.fail(&format!("{} deliveries are under way and are not held", moved.leased));
+                let (one, many) =
+                    ("delivery is under way and is not held", "deliveries are under way and are not held");
+                outcome.fail(&counted(moved.leased, one, many));
             }
         }
     }
-    Ok(outcome.report(act.json, "held", if act.dry_run { "deliveries would be held" } else { "deliveries are held" }))
+    if already > 0 {
+        complain(&counted(already, "delivery was held already", "deliveries were held already"));
+    }
+    let (one, many) = match act.dry_run {
+        true => ("delivery would be held", "deliveries would be held"),
+        false => ("delivery is held", "deliveries are held"),
+    };
+    Ok(outcome.report(act.json, "held", one, many))
 }
 
 pub(super) async fn release(queue: &Queue, act: &Act) -> anyhow::Result<ExitCode> {
@@ -92,8 +121,11 @@ pub(super) async fn release(queue: &Queue, act: &Act) -> anyhow::Result<ExitCode
             count(&mut outcome, queue.release(&filter).await?, &filter);
         }
     }
-    let text = if act.dry_run { "held deliveries would be due now" } else { "held deliveries are due now" };
-    Ok(outcome.report(act.json, "released", text))
+    let (one, many) = match act.dry_run {
+        true => ("held delivery would be due now", "held deliveries would be due now"),
+        false => ("held delivery is due now", "held deliveries are due now"),
+    };
+    Ok(outcome.report(act.json, "released", one, many))
 }
 
 fn count(outcome: &mut Outcome, moved: Moved, filter: &Filter) {
@@ -102,7 +134,10 @@ fn count(outcome: &mut Outcome, moved: Moved, filter: &Filter) {
     match (moved.unreadable, filter.id) {
         (0, _) => {}
         (_, Some(id)) => outcome.fail(&format!("{id}: cannot be read by this program and stays where it is")),
-        (n, None) => outcome.fail(&format!("{n} messages cannot be read by this program and stay where they are")),
+        (n, None) => {
+            let one = "message cannot be read by this program and stays where it is";
+            outcome.fail(&counted(n, one, "messages cannot be read by this program and stay where they are"));
+        }
     }
 }
 
@@ -160,9 +195,13 @@ pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<Exi
             doomed.iter().for_each(|doomed| say(&format!("would delete {}", doomed.id)));
         }
         outcome.done = doomed.len() as u64;
-        return Ok(outcome.report(act.json, "deleted", "messages would be deleted"));
+        return Ok(outcome.report(act.json, "deleted", "message would be deleted", "messages would be deleted"));
     }
-    if act.ids.is_empty() && !doomed.is_empty() && !delete.yes && !confirmed("Delete", doomed.len(), "messages")? {
+    if act.ids.is_empty()
+        && !doomed.is_empty()
+        && !delete.yes
+        && !confirmed("Delete", &counted(doomed.len() as u64, "message", "messages"))?
+    {
         complain("nothing is deleted; say --yes, or --dry-run to see what it would be");
         return Ok(ExitCode::from(UNSURE));
     }
@@ -182,7 +221,7 @@ pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<Exi
             Deleted::Missing => outcome.fail(&format!("{id}: no such message")),
         }
     }
-    Ok(outcome.report(act.json, "deleted", "messages deleted"))
+    Ok(outcome.report(act.json, "deleted", "message deleted", "messages deleted"))
 }
 
 /// The same choice, without other recipients of the same deliveries.
@@ -236,12 +275,12 @@ pub(super) fn under_way(id: QueueId, destination: &Destination) -> String {
 }
 
 /// Asks on a terminal; elsewhere nobody is there to answer.
-pub(super) fn confirmed(verb: &str, count: usize, what: &str) -> io::Result<bool> {
+pub(super) fn confirmed(verb: &str, what: &str) -> io::Result<bool> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
         return Ok(false);
     }
-    write!(io::stderr().lock(), "{verb} {count} {what}? [y/N] ")?;
+    write!(io::stderr().lock(), "{verb} {what}? [y/N] ")?;
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

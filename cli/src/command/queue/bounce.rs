@@ -14,7 +14,7 @@ use staffetta_queue::{Destination, Error, Filter, Job, Notice, Origin, Queue, Se
 use super::act::{self, Outcome, UNSURE, confirmed};
 use super::{Found, for_each};
 use crate::arguments::Delete;
-use crate::terminal::{complain, say};
+use crate::terminal::{complain, counted, say};
 
 /// What the report says.
 const TEXT: &str = "the administrator of this system has ended its delivery";
@@ -47,9 +47,10 @@ pub(super) async fn bounce(config: &Config, queue: &Queue, bounce: &Delete) -> a
             doomed.iter().for_each(|it| say(&format!("would bounce {} to {}", it.id, it.destination)));
         }
         outcome.done = doomed.len() as u64;
-        return Ok(outcome.report(wanted.json, "bounced", "deliveries would be bounced"));
+        return Ok(outcome.report(wanted.json, "bounced", "delivery would be bounced", "deliveries would be bounced"));
     }
-    if wanted.ids.is_empty() && !doomed.is_empty() && !bounce.yes && !confirmed("Bounce", doomed.len(), "deliveries")? {
+    let meant = counted(doomed.len() as u64, "delivery", "deliveries");
+    if wanted.ids.is_empty() && !doomed.is_empty() && !bounce.yes && !confirmed("Bounce", &meant)? {
         complain("nothing is bounced; say --yes, or --dry-run to see what it would be");
         return Ok(ExitCode::from(UNSURE));
     }
@@ -69,7 +70,7 @@ pub(super) async fn bounce(config: &Config, queue: &Queue, bounce: &Delete) -> a
             }
         }
     }
-    Ok(outcome.report(wanted.json, "bounced", "deliveries bounced"))
+    Ok(outcome.report(wanted.json, "bounced", "delivery bounced", "deliveries bounced"))
 }
 
 /// The deliveries that are meant, and messages that cannot be read.

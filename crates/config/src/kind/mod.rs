@@ -37,6 +37,7 @@ pub(crate) use network::{DnsServer, Ip, Network, NetworkClasses, Socket};
 pub(crate) use number::{Flag, Number, Ratio};
 pub(crate) use redis_url::RedisUrl;
 pub(crate) use size::{DataRate, Size};
+pub use time::parse as parse_duration;
 pub(crate) use time::{Limit, Time};
 pub(crate) use url::{AuthUrl, SpoolUrl, SqlUrl};
 

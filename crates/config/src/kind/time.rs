@@ -72,8 +72,8 @@ impl std::fmt::Display for Rate {
     }
 }
 
-/// Each unit at most once, the larger first.
-fn parse(text: &str) -> Option<Duration> {
+/// Reads `90s`, `1h30m`, `1w`: each unit at most once, the larger first.
+pub fn parse(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total: u64 = 0;
     let mut units = UNITS.as_slice();

@@ -40,6 +40,8 @@ pub(crate) struct Reader {
     /// Where each value that is not the default came from.
     pub(crate) places: HashMap<String, Place>,
     pub(crate) problems: Vec<Problem>,
+    /// What unknown keys and tables were most likely meant to be.
+    meant: Vec<String>,
     /// The files that secrets were read from, each with the key that names it.
     pub(crate) secret_files: Vec<(String, PathBuf)>,
 }
@@ -57,6 +59,7 @@ impl Reader {
             service,
             places: HashMap::new(),
             problems: Vec::new(),
+            meant: Vec::new(),
             secret_files: Vec::new(),
         }
     }
@@ -94,11 +97,13 @@ impl Reader {
         }
     }
 
-    /// May what it says of this table be tried?
+    /// May what it says of this table be tried? Not if one that is written much alike was most likely meant to be it.
     pub(crate) fn is_sound(&self, table: &str) -> bool {
         let inside =
             |key: &str| key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        !self.headless && !self.problems.iter().any(|problem| inside(&problem.key))
+        let below = |key: &str| table.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', '[']));
+        let is_meant = |key: &String| inside(key) || below(key);
+        !self.headless && !self.problems.iter().any(|problem| inside(&problem.key)) && !self.meant.iter().any(is_meant)
     }
 
     /// Where a key was set; a key of a table that is not there points at its table.

@@ -188,6 +188,8 @@ impl<'r, 't> Section<'r, 't> {
         let Some(table) = self.table else { return };
         for key in table.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
+            let meant = nearest(name, self.known.iter().copied()).map(|near| self.key(near));
+            self.reader.meant.extend(meant);
             // A key in the wrong table is no slip of another: `trusted_networks` is not nearly `blocked_networks`.
             let (what, allowed) = match (home_of(name), nearest(name, self.known.iter().copied())) {
                 (Some(home), _) => (format!("unknown key here, it belongs to [{home}]"), None),

@@ -235,10 +235,10 @@ impl Accounts {
     /// [`AccountError::Unknown`] if there is no such account.
     pub async fn set_password(&self, address: &str, password: &SecretString) -> Result<State, AccountError> {
         let (address, _) = parse(address)?;
-        let is_locked = self.stored(&address).await?.is_some_and(|stored| stored.starts_with(state::LOCK));
+        let is_locked = self.stored(&address).await?.is_some_and(|stored| stored.starts_with(scheme::LOCK));
         let hash = self.hashed(password).await?;
         let (hash, state) =
-            if is_locked { (format!("{}{hash}", state::LOCK), State::Disabled) } else { (hash, State::Enabled) };
+            if is_locked { (format!("{}{hash}", scheme::LOCK), State::Disabled) } else { (hash, State::Enabled) };
         let sql = self.sql("UPDATE virtual_users SET password = ? WHERE LOWER(email) = ?");
         let changed = each!(&self.pool, pool => {
             sqlx::query(AssertSqlSafe(sql)).bind(&hash).bind(&address).execute(pool).await?.rows_affected()

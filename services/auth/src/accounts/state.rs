@@ -6,11 +6,8 @@
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{AccountError, Accounts, found, parse};
-use crate::scheme;
+use crate::scheme::{self, LOCK};
 use crate::sql::{Pool, each};
-
-/// What crypt(5) has at the beginning of a hash that nobody's password fits.
-pub(super) const LOCK: &str = "!";
 
 /// One account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +55,7 @@ impl Record {
             Ok(_) => State::Enabled,
             Err(_) => State::Unreadable,
         };
-        let bare = stored.strip_prefix(LOCK).unwrap_or(stored);
-        Self { login, scheme: (!bare.is_empty()).then(|| scheme::named(bare)), state }
+        Self { login, scheme: scheme::shown(stored), state }
     }
 }
 

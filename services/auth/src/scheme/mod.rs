@@ -224,6 +224,19 @@ pub(crate) fn named(stored: &str) -> String {
     }
 }
 
+/// The same of a stored password as people see it: behind the lock of an account, if there is one. `None`: it has no password.
+pub(crate) fn shown(stored: &str) -> Option<String> {
+    let bare = stored.strip_prefix(LOCK).unwrap_or(stored);
+    if bare.is_empty() {
+        return None;
+    }
+    let is_locked = is_locked(stored) && identify(bare).is_err();
+    Some(if is_locked { "locked".to_owned() } else { named(bare) })
+}
+
+/// What crypt(5) has at the beginning of a hash that nobody's password fits.
+pub(crate) const LOCK: &str = "!";
+
 /// What a verification of this string needs, before any work is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demand {
@@ -423,6 +436,21 @@ mod tests {
         }
         for stored in DOVECOT.iter().chain(&["", "x", "{PLAIN}!secret", "{CLEARTEXT.b64}*", "$6$!"]) {
             assert!(!is_locked(stored), "{stored}");
+        }
+    }
+
+    #[test]
+    fn of_a_locked_account_the_scheme_behind_the_lock_is_shown() {
+        for (stored, expected) in [
+            ("{SHA512-CRYPT}$6$x$y", Some("SHA512-CRYPT")),
+            ("!{SHA512-CRYPT}$6$x$y", Some("SHA512-CRYPT")),
+            ("!", None),
+            ("*", Some("locked")),
+            ("!!", Some("locked")),
+            ("!no hash", Some("locked")),
+            ("{WHIRLPOOL}x", Some("{WHIRLPOOL}")),
+        ] {
+            assert_eq!(shown(stored).as_deref(), expected, "{stored}");
         }
     }
 
