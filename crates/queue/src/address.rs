@@ -4,6 +4,8 @@
 //! the new primary as soon as they agree on one. That a server is the primary it must say itself
 //! ([`crate::server_check`]): until they have noticed, Sentinels name one that is gone or no longer it.
 
+use std::fmt;
+
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
@@ -55,7 +57,20 @@ impl Address {
     pub(crate) async fn primary(&self) -> Result<Client, String> {
         match self {
             Self::Server(client) => Ok(client.clone()),
-            Self::Sentinels(sentinels) => sentinels.primary().await,
+            Self::Sentinels(sentinels) => sentinels.primary().await.map_err(|error| format!("{self}: {error}")),
+        }
+    }
+}
+
+/// Host and port, or the socket; of Sentinels, who they are and what they are asked for. No login.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(client) => client.get_connection_info().addr().fmt(f),
+            Self::Sentinels(Sentinels { hosts, name, .. }) => {
+                let hosts: Vec<String> = hosts.iter().map(|host| host.addr().to_string()).collect();
+                write!(f, "{name} of {}", hosts.join(","))
+            }
         }
     }
 }

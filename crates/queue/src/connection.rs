@@ -16,6 +16,7 @@ use crate::Error;
 use crate::address::Address;
 use crate::error::Fault;
 use crate::live::{Live, alone, only};
+use crate::outage;
 use crate::server_check::ServerCheck;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -95,6 +96,7 @@ async fn supervise(dialler: &Dialler, state: &watch::Sender<LinkState>) {
                 pause = BACK_OFF.0;
                 let gone = live.gone();
                 state.send_replace(LinkState::Live(live));
+                outage::over();
                 gone.cancelled().await;
                 state.send_replace(LinkState::Down("the connection to Redis was lost".into()));
                 tracing::debug!("connection to Redis lost");
@@ -102,7 +104,9 @@ async fn supervise(dialler: &Dialler, state: &watch::Sender<LinkState>) {
             Err(reason) => {
                 let changed = !matches!(&*state.borrow(), LinkState::Down(old) if **old == *reason);
                 if changed {
-                    tracing::warn!(%reason, "Redis cannot be used");
+                    if outage::is_news(&reason) {
+                        tracing::warn!(%reason, "Redis cannot be used");
+                    }
                     state.send_replace(LinkState::Down(reason.into()));
                 }
                 // Spread, so that many pods do not come back in step.
@@ -127,15 +131,17 @@ impl Dialler {
     /// A connection that passed every check.
     async fn dial(&self) -> Result<Live, String> {
         let live = open(&self.address, RESPONSE_TIMEOUT).await?;
-        self.check.run(&live).await?;
+        self.check.run(&live).await.map_err(|reason| format!("{}: {reason}", self.address))?;
         Ok(live)
     }
 }
 
-/// A connection of which nothing is known but that somebody answers; `patience` is for each answer.
+/// A connection of which nothing is known but that somebody answers; `patience` is for each answer. The error names the
+/// place, without the login.
 pub(crate) async fn open(address: &Address, patience: Duration) -> Result<Live, String> {
     let client = tokio::time::timeout(RESPONSE_TIMEOUT, address.primary()).await;
-    let client = client.map_err(|_| "no Sentinel answers in time".to_owned())??;
+    let client = client.map_err(|_| format!("{address}: no Sentinel answers in time"))??;
+    let place = client.get_connection_info().addr().to_string();
     let gone = CancellationToken::new();
     let lost = gone.clone();
     let config = AsyncConnectionConfig::new()
@@ -149,5 +155,50 @@ pub(crate) async fn open(address: &Address, patience: Duration) -> Result<Live, 
             Ok(())
         });
     let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-    Ok(Live::new(connection.map_err(|error| error.to_string())?, gone))
+    Ok(Live::new(connection.map_err(|error| format!("{place}: {}", cause(&error)))?, gone))
+}
+
+/// What Redis says against a login is about its protocol; an operator has to look at the URL.
+fn cause(error: &redis::RedisError) -> String {
+    match error.code() {
+        Some("NOAUTH") => "it wants a password: put it into redis.url, or into the file of redis.url_file".to_owned(),
+        Some("WRONGPASS") => "it does not know the user and the password of redis.url (or redis.url_file)".to_owned(),
+        _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
+            format!("it does not take the login of redis.url (or redis.url_file): {error}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::server::LocalServer;
+
+    #[tokio::test]
+    async fn who_is_away_or_wants_a_password_is_named_and_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = LocalServer::start(&folder.path().join("redis")).unwrap();
+        let trouble = async |url: &str| {
+            let outcome = open(&Address::parse(url).unwrap(), CONNECT_TIMEOUT).await;
+            outcome.map(drop).unwrap_err()
+        };
+        // Nobody listens on a port that was given back.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let away = trouble(&format!("redis://john:hush@127.0.0.1:{port}/1")).await;
+        assert!(away.starts_with(&format!("127.0.0.1:{port}: ")) && !away.contains("hush"), "{away}");
+
+        let url = server.url();
+        let live = open(&Address::parse(&url).unwrap(), CONNECT_TIMEOUT).await.unwrap();
+        let mut command = redis::cmd("CONFIG");
+        command.arg(&["SET", "requirepass", "summersun"]);
+        live.ask(command).await.unwrap();
+        let place = url.trim_start_matches("unix:").trim_start_matches("//");
+        for (url, says) in [(url.clone(), "it wants a password"), (format!("{url}?pass=hush"), "it does not")] {
+            let said = trouble(&url).await;
+            assert!(said.starts_with(&format!("{place}: {says}")) && !said.contains("HELLO"), "{said}");
+            assert!(said.contains("redis.url_file") && !said.contains("hush"), "{said}");
+        }
+    }
 }

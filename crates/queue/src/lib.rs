@@ -42,6 +42,7 @@ mod message;
 mod metrics;
 mod node;
 mod op;
+mod outage;
 mod partition;
 mod partitions;
 mod policies;

@@ -17,6 +17,7 @@ use crate::connection;
 use crate::error::Fault;
 use crate::live::Live;
 use crate::metrics;
+use crate::outage;
 use crate::value;
 
 /// How long Redis holds the question back when there is nothing new.
@@ -77,7 +78,10 @@ impl Follower {
                 End::Barred(reason) => (Hearing::Barred, reason, BARRED),
             };
             if reason != last {
-                tracing::warn!(%reason, "revocations cannot be followed");
+                // Where several services are one process, one of them says it.
+                if outage::is_news(&format!("revocations: {reason}")) {
+                    tracing::warn!(%reason, "revocations cannot be followed");
+                }
                 last = reason;
             }
             self.hearing.send_replace(hearing);
