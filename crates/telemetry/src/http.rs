@@ -39,7 +39,7 @@ const LIFETIME: Duration = Duration::from_secs(10);
 ///
 /// `readiness` is asked at each `/readyz`: `200 ok`, with what is missing if anything is, or `503` with the reason. It is
 /// asked at `/metrics`, too, so that its gauges are of that moment. Where several services run in one process, the port of
-/// the first that [`crate::init`] was told of has the metrics of all, and the others say so: `404`.
+/// the first that [`crate::init`] was told of has the metrics of all; those of the others are an empty page that says so.
 pub async fn serve(
     service: &'static str,
     listener: TcpListener,
@@ -49,8 +49,8 @@ pub async fn serve(
     let metrics = match crate::registry::elsewhere(service) {
         None => get(metrics),
         Some(first) => get(async move || {
-            let text = format!("the metrics of this process, all of them, are at {first}.http\n");
-            answer(StatusCode::NOT_FOUND, TEXT, text)
+            let text = format!("# The metrics of this process, all of them, are at {first}.http.\n");
+            answer(StatusCode::OK, METRICS, text)
         }),
     };
     let router = Router::new()

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use staffetta_policy::conduct::Ladder;
 use staffetta_queue::{
-    Announcer, Durability, Filter, Heads, Queue, Rate, Sending, Settings, Settlement, Target, Usage, Verification,
+    Announcer, Durability, Filter, Heads, Queue, Rate, Revocations, Sending, Settings, Settlement, Target, Usage,
+    Verification, Wakes,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -126,6 +127,33 @@ async fn every_key_is_documented_and_every_documented_key_exists() {
     }
     let unseen: Vec<_> = documented.keys().filter(|pattern| !seen.contains(pattern)).collect();
     assert!(unseen.is_empty(), "nothing like {unseen:?} exists");
+}
+
+/// With a user who may do what the manual says and nothing else.
+#[tokio::test]
+async fn the_rights_that_the_manual_names_are_enough() {
+    let mut world = world().await;
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/redis.md")).unwrap();
+    let rule = manual.lines().find_map(|line| line.trim().strip_prefix("ACL ")).unwrap();
+    redis::cmd("ACL").arg(&rule.split(' ').collect::<Vec<_>>()).exec(&mut world.redis()).unwrap();
+    world.settings.url.push_str("?user=staffetta&pass=PASSWORD");
+    world.queue = world.another().await;
+    let end = CancellationToken::new();
+    let _end = end.clone().drop_guard();
+    let revocations = Revocations::follow(&world.settings, end.clone()).unwrap();
+    let _wakes = Wakes::listen(&world.settings, end).unwrap();
+    busy(&world).await;
+    world.queue.flush(&Filter::default()).await.unwrap();
+    let listed = world.queue.list(&Filter::default(), None, 100).await.unwrap();
+    assert!(listed.entries.len() > 3 && world.queue.counts().await.unwrap().messages > 3);
+    assert!(revocations.is_current_within(Duration::from_secs(20)).await);
+    let patience = tokio::time::Instant::now() + Duration::from_secs(20);
+    while redis::cmd("PUBSUB").arg("NUMPAT").query::<u32>(&mut world.redis()).unwrap() == 0 {
+        assert!(tokio::time::Instant::now() < patience, "nobody listens");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused: redis::Value = redis::cmd("ACL").arg("LOG").query(&mut world.redis()).unwrap();
+    assert_eq!(refused, redis::Value::Array(Vec::new()), "{refused:?}");
 }
 
 #[test]
