@@ -83,19 +83,21 @@ impl Buckets {
     /// Takes up to so many tokens; says how many there were.
     pub(crate) fn take(&mut self, who: &str, rate: Rate, tokens: u32, now: Instant) -> u32 {
         let stored = self.full_at.get(who).copied();
-        let full_at = stored.map_or(now, |at| at.clamp(now, now + rate.per));
-        let interval = interval(rate);
-        // Rounded down: of seven in an hour the seventh must not miss some nanoseconds.
-        let there = (now + rate.per - full_at).as_nanos() / interval.as_nanos();
-        let taken = u32::try_from(there).unwrap_or(u32::MAX).min(rate.count).min(tokens);
+        let full_at = within(stored, rate, now);
+        let taken = there(full_at, rate, now).min(tokens);
         // What was empty for longer than a bucket lasts now had another size: from here on it fills as this one does.
         if taken > 0 || stored.is_some_and(|stored| stored > full_at) {
             if self.full_at.len() >= BUCKETS && !self.full_at.contains_key(who) {
                 self.make_room(now);
             }
-            self.full_at.insert(who.into(), full_at + interval * taken);
+            self.full_at.insert(who.into(), full_at + interval(rate) * taken);
         }
         taken
+    }
+
+    /// How many tokens there are.
+    pub(crate) fn left(&self, who: &str, rate: Rate, now: Instant) -> u32 {
+        there(within(self.full_at.get(who).copied(), rate, now), rate, now)
     }
 
     /// Puts tokens back.
@@ -120,6 +122,17 @@ impl Buckets {
     }
 }
 
+/// When a bucket is full: neither before now, nor later than an empty one.
+fn within(stored: Option<Instant>, rate: Rate, now: Instant) -> Instant {
+    stored.map_or(now, |at| at.clamp(now, now + rate.per))
+}
+
+/// What is in a bucket that will be full then. Rounded down: of seven in an hour the seventh must not miss some nanoseconds.
+fn there(full_at: Instant, rate: Rate, now: Instant) -> u32 {
+    let tokens = (now + rate.per - full_at).as_nanos() / interval(rate).as_nanos();
+    u32::try_from(tokens).unwrap_or(u32::MAX).min(rate.count)
+}
+
 /// How long it takes until a token is back; at least a nanosecond.
 fn interval(rate: Rate) -> Duration {
     (rate.per / rate.count.max(1)).max(Duration::from_nanos(1))
@@ -139,7 +152,9 @@ mod tests {
             let granted: u32 = (0..2 * count).map(|_| buckets.take("a", rate, 1, now)).sum();
             assert_eq!(granted, count);
             assert_eq!(buckets.take("b", rate, u32::MAX, now), count, "each has its own");
+            assert_eq!((buckets.left("a", rate, now), buckets.left("b", rate, now)), (0, 0));
             buckets.give_back("a", rate, 1, now);
+            assert_eq!(buckets.left("a", rate, now), 1);
             assert_eq!(buckets.take("a", rate, 5, now), 1);
             assert_eq!(buckets.take("a", rate, 1, now), 0);
             buckets.give_back("b", rate, u32::MAX, now);

@@ -1,8 +1,9 @@
 //! What need not be asked again. A client that opens a connection for each message shows the same credentials every time,
 //! and sends as the same address. When the auth service has said for how long its answer is good, credentials that were right
 //! cost neither a call nor a token of a limit when they come again from the same address, and a sender that was the login's
-//! own costs no call. **Anything else is asked about**, so nobody can guess by it, and so are these once the login was revoked
-//! (`staffetta user …`), or while this pod may be missing that it was.
+//! own costs no call. **Anything else is asked about**, and takes a token. Nobody can guess by it, as long as it is only asked
+//! for clients who would have a token ([`crate::failures`]): to others a right guess must look like a wrong one. Asked about
+//! are these, too, once the login was revoked (`staffetta user …`), or while this pod may be missing that it was.
 //!
 //! Kept are a seal of the credentials ([`staffetta_policy::seal`]) and what the service said, of PLAIN and LOGIN alone:
 //! other mechanisms never show the same thing twice, or a token that the service reads.

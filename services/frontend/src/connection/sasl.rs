@@ -21,12 +21,14 @@ impl Dialog<'_> {
             self.begin_login().await;
         }
         let sealed = self.sealed(&step);
-        if let Some(admitted) = sealed.as_ref().and_then(|sealed| auth.repeated().login(sealed)) {
+        let carried = self.carried(&step);
+        let recalled = sealed.as_ref().filter(|_| self.may_recall(&carried));
+        if let Some(admitted) = recalled.and_then(|sealed| auth.repeated().login(sealed)) {
             self.exchange = None;
             shared.metrics.repeated.increment(1);
             return self.admit(admitted);
         }
-        let guess = match self.may_guess(&step).await {
+        let guess = match self.may_guess(carried).await {
             Ok(guess) => guess,
             Err(refused) => return refused,
         };
@@ -62,16 +64,32 @@ impl Dialog<'_> {
         Some(self.door.shared.auth.repeated().seal(self.peer.address.ip(), self.session.is_encrypted(), shown))
     }
 
-    /// Credentials are only looked at with a token: neither the client nor those who claim to be this login have been wrong
-    /// too often. Each step may be the one that carries them.
-    async fn may_guess(&self, step: &SaslStep) -> Result<Option<Guess>, Answer<Refused>> {
-        let carried = match step {
+    /// Each step may be the one that carries credentials.
+    fn carried(&self, step: &SaslStep) -> Carried {
+        match step {
             SaslStep::Start { mechanism, initial } => Carried::at_start(mechanism, initial.as_ref()),
             SaslStep::Response(response) => {
                 self.exchange.as_ref().map_or(Carried::Nothing, |exchange| exchange.carried(response))
             }
             SaslStep::Cancel => Carried::Nothing,
-        };
+        }
+    }
+
+    /// May what is remembered be right? Not for whom a guess would be refused: he would learn by it which one is.
+    fn may_recall(&self, carried: &Carried) -> bool {
+        match carried {
+            _ if self.peer.trusted => true,
+            Carried::Nothing => false,
+            Carried::Credentials(login) => {
+                let failures = &self.door.shared.failures;
+                failures.are_left(self.peer.address.ip(), self.peer.nameless, login.as_deref())
+            }
+        }
+    }
+
+    /// Credentials are only looked at with a token: neither the client nor those who claim to be this login have been wrong
+    /// too often.
+    async fn may_guess(&self, carried: Carried) -> Result<Option<Guess>, Answer<Refused>> {
         let Carried::Credentials(login) = carried else { return Ok(None) };
         if self.peer.trusted {
             return Ok(None);

@@ -53,6 +53,11 @@ impl Desk {
         Stay { desk: Arc::clone(self), name: name.into(), seen: party.given_back, asking: false, open: false }
     }
 
+    /// How many of those who share it may have a token and do not know yet.
+    pub(super) fn asking(&self, name: &str) -> usize {
+        self.parties().get(name).map_or(0, |party| party.asking)
+    }
+
     fn parties(&self) -> MutexGuard<'_, HashMap<Box<str>, Party>> {
         self.parties.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,6 +6,9 @@
 //! under way in this pod, are refused when these were all wrong, and told to come again when that takes too long. Trusted networks are not counted: a webmail
 //! stands for many users. A login's limit does not hold where it was used lately, or whoever has many addresses could
 //! lock its owner out.
+//!
+//! What this pod remembers to be right is let in without a token ([`crate::auth::Repeated`]), as long as [`Failures::are_left`]
+//! says that a wrong guess would have one: else whoever has none left would see the right password by its answer.
 
 mod desk;
 mod known;
@@ -15,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::metrics::Counter;
+use moka::sync::Cache;
 use staffetta_policy::client::{neighbourhood, network};
 use staffetta_queue::{Guesses, Permit, Queue, Rate, Taken, Usage};
 
@@ -25,6 +29,11 @@ use known::Known;
 
 /// Longest wait for the outcome of others.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Clients, and logins, of which a pod remembers that they had no guess left.
+const SPENT: u64 = 16 * 1024;
+/// For how long at most.
+const SPENT_FOR: Duration = Duration::from_secs(86_400);
 
 /// Both limits. Share it in an `Arc`.
 pub(crate) struct Failures {
@@ -37,10 +46,12 @@ pub(crate) struct Failures {
     notes_networks: bool,
 }
 
-/// What this pod counts of a limit, to decide while Redis is away.
+/// What this pod counts of a limit, to decide while Redis is away, and to know without a question who has guesses left.
 struct Own {
     rate: Rate,
     buckets: Mutex<Buckets>,
+    /// Who was refused within the time in which the limit is full again: other pods may have used up what comes in meanwhile.
+    spent: Cache<Box<str>, ()>,
     limited: Counter,
     unavailable: Counter,
 }
@@ -97,16 +108,33 @@ impl Failures {
         let login = self.logins.as_ref().zip(usage.as_ref()).map(|(_, usage)| self.desk.enter(usage.login()));
         let mut guess = Guess { failures: Arc::clone(self), client, login, usage };
         let obtained = tokio::time::timeout(PATIENCE, guess.obtain()).await.unwrap_or(Err(Spent::Unclear));
-        let own = match obtained {
+        let (own, stay) = match obtained {
             Ok(()) => return Ok(guess),
-            Err(Spent::Client) => &self.clients,
-            Err(Spent::Login) => &self.logins,
-            Err(Spent::Unclear) => &None,
+            Err(Spent::Client) => (&self.clients, &guess.client),
+            Err(Spent::Login) => (&self.logins, &guess.login),
+            Err(Spent::Unclear) => (&None, &None),
         };
-        if let Some(own) = own {
+        if let Some((own, stay)) = own.as_ref().zip(stay.as_ref()) {
             own.limited.increment(1);
+            own.spent.insert(stay.name().into(), ());
         }
         obtained.map(|()| guess)
+    }
+
+    /// Would this client have a guess at this login, as far as this pod knows? It asks nobody.
+    pub(crate) fn are_left(&self, ip: IpAddr, nameless: bool, login: Option<&str>) -> bool {
+        let client = self.clients.as_ref().is_none_or(|own| self.has(own, &network(ip).to_string()));
+        let logins = self.logins.as_ref().zip(login);
+        client
+            && logins.is_none_or(|(own, login)| {
+                let usage = Usage::new(login, (!nameless).then(|| neighbourhood(ip)));
+                self.known().holds(&usage) || self.has(own, usage.login())
+            })
+    }
+
+    /// Those who have asked and know nothing yet may all be wrong.
+    fn has(&self, own: &Own, who: &str) -> bool {
+        !own.spent.contains_key(who) && own.left(who) > self.desk.asking(who)
     }
 
     async fn take(&self, client: Option<&str>, usage: Option<&Usage>) -> Taken {
@@ -147,6 +175,7 @@ impl Own {
         Self {
             rate,
             buckets: Mutex::default(),
+            spent: Cache::builder().max_capacity(SPENT).time_to_live(rate.per.min(SPENT_FOR)).build(),
             limited: metrics::rate_limited(scope),
             unavailable: metrics::rate_limit_unavailable(scope),
         }
@@ -165,6 +194,10 @@ impl Own {
                 self.buckets().take(who, self.rate, 1, Instant::now()) > 0
             }
         }
+    }
+
+    fn left(&self, who: &str) -> usize {
+        self.buckets().left(who, self.rate, Instant::now()) as usize
     }
 
     fn give_back(&self, who: &str) {
