@@ -31,7 +31,7 @@ pub enum Error {
     /// A piece of a body is not there.
     #[error("the body of {0} is damaged: {1}")]
     Damaged(QueueId, String),
-    /// The settings make no sense; happens at [`crate::Queue::open`] only.
+    /// The settings make no sense; happens where they are given only.
     #[error("{0}")]
     Settings(String),
 }

@@ -3,7 +3,7 @@
 //! Neither login nor password is kept: the key is a seal ([`staffetta_policy::seal`]) of all that decided, the value is the
 //! login as the back end spells it, with its limits. Only successes are kept, for `auth.cache_ttl`, a token not beyond its
 //! own end; "0s" turns the cache off. **A login that is revoked (`staffetta
-//! user …`) is asked anew at once**, and while this process may be missing a revocation, because Redis is away or a
+//! user …`) is asked anew at once**, and while this process may be missing a revocation, because Redis is silent or a
 //! frontend has read further, nothing counts that is older than a second. What is changed in the database by other
 //! means takes effect after `auth.cache_ttl`. Identical verifications that run at the same time share one result, be it
 //! yes or no: a flood with one wrong password costs one hash at a time.
@@ -84,10 +84,9 @@ impl Verified {
 
     /// Is what the back end said then still to be believed?
     fn is_good(&self, entry: &Entry) -> bool {
-        if self.revocations.is_revoked(&entry.admitted.login, entry.since) {
-            return false;
-        }
-        if !self.revocations.is_current() && entry.asked.elapsed() > BLIND {
+        let login = &entry.admitted.login;
+        let is_blind = !self.revocations.vouches_for(login, entry.since);
+        if is_blind && (entry.asked.elapsed() > BLIND || self.revocations.is_revoked(login, entry.since)) {
             return false;
         }
         match *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) {

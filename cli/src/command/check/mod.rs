@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use staffetta_config::{Backend, Config, Finding, Service};
+use staffetta_queue::Revocations;
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver, SetupError};
 use staffetta_transport::tls::Clients;
@@ -73,7 +74,7 @@ fn warn(lines: &[String]) {
 /// The durability gate, as every service applies it.
 async fn try_redis(config: &Config) -> Option<Finding> {
     let problem = match timeout(PATIENCE, staffetta_queue::exists(&config.into())).await {
-        Ok(Ok(true)) => return None,
+        Ok(Ok(true)) => Revocations::try_following(&config.into()).await.err()?.to_string(),
         Ok(Ok(false)) if config.redis.create => {
             complain(
                 "warning: redis.url: there is no queue in this Redis yet: the service that starts first makes it, empty",

@@ -14,7 +14,7 @@ use super::target::Target;
 use super::{BLOCKS, HOLD, Hearing, JOURNAL, REVOKE};
 use crate::address::Address;
 use crate::connection;
-use crate::error::Fault;
+use crate::error::{Error, Fault};
 use crate::live::Live;
 use crate::metrics;
 use crate::outage;
@@ -28,8 +28,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const PAGE: usize = 1_000;
 /// Short: no mail is taken until it is read on.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
-/// How long it takes to ask again what Redis does not allow to ask.
-const BARRED: Duration = Duration::from_secs(10);
+/// How long it takes to ask again what Redis does not allow to ask. Its operator may be waiting for it.
+const BARRED: Duration = Duration::from_secs(2);
 
 /// One pod's reader.
 pub(super) struct Follower {
@@ -39,11 +39,19 @@ pub(super) struct Follower {
 }
 
 /// Why reading has ended.
-enum End {
+pub(super) enum End {
     /// The connection is of no use; another may be.
     Lost(String),
     /// Redis forbids it (NOPERM): only its operator can help.
     Barred(String),
+}
+
+impl End {
+    pub(super) fn reason(self) -> String {
+        match self {
+            Self::Lost(reason) | Self::Barred(reason) => reason,
+        }
+    }
 }
 
 impl From<Fault> for End {
@@ -58,6 +66,18 @@ impl From<Fault> for End {
 impl Follower {
     pub(super) fn new(address: Address, known: Arc<Known>, hearing: watch::Sender<Hearing>) -> Self {
         Self { address, known, hearing }
+    }
+
+    /// Does once what it does.
+    pub(super) async fn try_once(&self) -> Result<(), Error> {
+        let live = connection::open(&self.address, RESPONSE_TIMEOUT).await.map_err(Error::Unavailable)?;
+        let outcome = async {
+            self.begin(&live).await?;
+            self.read_on(&live, self.known.place().unwrap_or_default(), Duration::from_millis(1)).await
+        };
+        let says =
+            |end: End| Error::Settings(format!("the journal of revocations cannot be followed: {}", end.reason()));
+        outcome.await.map_err(says)
     }
 
     pub(super) async fn run(self) {
@@ -94,7 +114,7 @@ impl Follower {
         loop {
             match self.known.place() {
                 None => self.begin(live).await?,
-                Some(place) => self.read_on(live, place).await?,
+                Some(place) => self.read_on(live, place, WAIT).await?,
             }
         }
     }
@@ -115,15 +135,15 @@ impl Follower {
         Ok(())
     }
 
-    /// What comes behind this place, as soon as there is something. The entry at the place must be there still: a Redis that
+    /// What comes behind this place, as soon as there is something, for so long. The entry at the place must be there still: a Redis that
     /// was emptied or replaced does not have it.
-    async fn read_on(&self, live: &Live, place: Position) -> Result<(), End> {
+    async fn read_on(&self, live: &Live, place: Position, wait: Duration) -> Result<(), End> {
         let at = place.to_string();
         let mut pipeline = Pipeline::new();
         pipeline.cmd("TIME");
         pipeline.cmd("ROLE");
         pipeline.cmd("XRANGE").arg(JOURNAL).arg(&at).arg(&at);
-        pipeline.cmd("XREAD").arg("COUNT").arg(PAGE).arg("BLOCK").arg(WAIT.as_millis() as u64);
+        pipeline.cmd("XREAD").arg("COUNT").arg(PAGE).arg("BLOCK").arg(wait.as_millis() as u64);
         pipeline.arg("STREAMS").arg(JOURNAL).arg(&at);
         let [time, role, here, news] = answers(live, &pipeline).await?;
         self.check(&time, &role)?;

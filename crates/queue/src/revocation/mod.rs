@@ -7,8 +7,10 @@
 //!
 //! A pod that was away reads on where it stopped. Each entry names the one before it, so that a pod notices when it has
 //! missed one: it was away for longer than the journal reaches, Redis was emptied, or a failover lost the newest. Then it
-//! forgets all that it believed, and every session has to log in again. While Redis is away a pod knows that it may be
-//! missing something ([`Revocations::is_current`]), and its service decides what that means.
+//! forgets all that it believed, and every session has to log in again. While Redis is away, or does not allow the question,
+//! a pod knows that it may be missing something ([`Revocations::is_current`]), and its service decides what that means. What
+//! others could be asked about is only believed if Redis was heard a moment ago ([`Revocations::vouches_for`]): a connection
+//! that hangs takes longer to be given up.
 
 mod announce;
 mod block;
@@ -31,6 +33,7 @@ pub use target::{Target, TargetError, login_key};
 
 use crate::address::Address;
 use crate::{Error, Settings, UnixMillis};
+use follow::Follower;
 use known::Known;
 
 /// The stream of what happened.
@@ -45,6 +48,8 @@ const ENDS: &str = "{R}ends";
 
 /// A pod hears from Redis every second; after this long without a word it may be missing something.
 const SILENCE: Duration = Duration::from_secs(10);
+/// After this long it is late.
+const LATE: Duration = Duration::from_millis(1_500);
 
 /// How this pod stands with Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,28 +76,41 @@ impl Revocations {
     /// # Errors
     /// [`Error::Settings`] only.
     pub fn follow(settings: &Settings, shutdown: CancellationToken) -> Result<Self, Error> {
+        let (follower, revocations) = Self::prepare(settings)?;
+        tokio::spawn(async move { shutdown.run_until_cancelled(follower.run()).await });
+        Ok(revocations)
+    }
+
+    /// Could a pod follow the journal? Reads once what it reads: for operators' commands.
+    ///
+    /// # Errors
+    /// Redis is away, or does not allow it.
+    pub async fn try_following(settings: &Settings) -> Result<(), Error> {
+        Self::prepare(settings)?.0.try_once().await
+    }
+
+    fn prepare(settings: &Settings) -> Result<(Follower, Self), Error> {
         let address = Address::parse(&settings.url)?;
         let known = Arc::new(Known::new(crate::clock::wall()));
         let (tell, hearing) = watch::channel(Hearing::Away);
-        let follower = follow::Follower::new(address, Arc::clone(&known), tell);
-        tokio::spawn(async move { shutdown.run_until_cancelled(follower.run()).await });
-        Ok(Self { known, hearing })
+        let follower = Follower::new(address, Arc::clone(&known), tell);
+        Ok((follower, Self { known, hearing }))
     }
 
     /// Has nothing been missed, as far as can be known? Not so while Redis is away, until all was read that was written
-    /// meanwhile.
+    /// meanwhile, nor while it does not allow to read.
     pub fn is_current(&self) -> bool {
         is_current(*self.hearing.borrow())
     }
 
-    /// Waits until nothing is missed, for so long at most.
+    /// Waits until nothing is missed, for so long at most, and not where waiting does not help.
     pub async fn is_current_within(&self, patience: Duration) -> bool {
         if self.is_current() {
             return true;
         }
         let mut hearing = self.hearing.clone();
-        let current = hearing.wait_for(|hearing| is_current(*hearing));
-        matches!(tokio::time::timeout(patience, current).await, Ok(Ok(_)))
+        let decided = hearing.wait_for(|hearing| *hearing == Hearing::Barred || is_current(*hearing));
+        matches!(tokio::time::timeout(patience, decided).await, Ok(Ok(hearing)) if is_current(*hearing))
     }
 
     /// Changes with everything that is heard. As long as it does not, nothing needs to be asked again.
@@ -108,6 +126,13 @@ impl Revocations {
     /// Is what was found out about this login, by somebody who took the [`Self::version`] before he asked, to be asked again?
     pub fn is_revoked(&self, login: &str, since: u64) -> bool {
         self.known.is_revoked(login, since)
+    }
+
+    /// Need what was found out about this login not be asked again, where it can be? Not revoked, as [`Self::is_revoked`],
+    /// and Redis was heard a moment ago. What is revoked now is believed for a second and a half at most, whatever
+    /// hangs.
+    pub fn vouches_for(&self, login: &str, since: u64) -> bool {
+        is_heard_within(*self.hearing.borrow(), LATE) && !self.is_revoked(login, since)
     }
 
     /// Is this login blocked?
@@ -137,9 +162,39 @@ impl Revocations {
 }
 
 fn is_current(hearing: Hearing) -> bool {
+    is_heard_within(hearing, SILENCE)
+}
+
+fn is_heard_within(hearing: Hearing, time: Duration) -> bool {
     match hearing {
-        Hearing::Away => false,
-        Hearing::Heard(at) => at.elapsed() < SILENCE,
-        Hearing::Barred => true,
+        Hearing::Away | Hearing::Barred => false,
+        Hearing::Heard(at) => at.elapsed() < time,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_hears_late_vouches_for_nothing_before_it_counts_as_deaf() {
+        let known = Arc::new(Known::new(0));
+        let (tell, hearing) = watch::channel(Hearing::Away);
+        let pod = Revocations { known, hearing };
+        let look = async |hearing, after| {
+            tell.send_replace(hearing);
+            tokio::time::advance(after).await;
+            (pod.vouches_for("john", pod.version()), pod.is_current())
+        };
+        let began = Instant::now();
+        assert_eq!(look(Hearing::Away, Duration::ZERO).await, (false, false));
+        assert_eq!(look(Hearing::Barred, Duration::ZERO).await, (false, false));
+        // A second and a tenth is what Redis takes at most when nothing is wrong.
+        assert_eq!(look(Hearing::Heard(began), Duration::from_millis(1_200)).await, (true, true));
+        assert_eq!(look(Hearing::Heard(began), Duration::from_millis(300)).await, (false, true));
+        assert_eq!(look(Hearing::Heard(began), SILENCE).await, (false, false));
+        tell.send_replace(Hearing::Heard(Instant::now()));
+        pod.known.apply(Position::default(), known::Change::Revoked("john".to_owned()));
+        assert!(!pod.vouches_for("john", 0) && pod.vouches_for("lisa", 0));
     }
 }

@@ -266,16 +266,24 @@ async fn a_hundred_thousand_blocks_are_known_and_no_more_are_taken() {
 }
 
 #[tokio::test]
-async fn a_redis_that_forbids_it_locks_nobody_out() {
+async fn a_pod_to_which_redis_forbids_it_knows_that_it_may_miss_something() {
     let world = world().await;
     let mut redis = world.redis();
     let rights = ["on", ">s3cret", "~{kq:*", "&*", "+@all"];
     redis::cmd("ACL").arg("SETUSER").arg("old").arg(&rights).exec(&mut redis).unwrap();
     let port = crate::world::free_port();
     redis::cmd("CONFIG").arg("SET").arg("port").arg(port).exec(&mut redis).unwrap();
-    let pod = follower(&settings(format!("redis://old:s3cret@127.0.0.1:{port}")));
-    assert!(pod.is_current_within(PATIENCE).await, "what it cannot know it need not wait for");
+    let settings = settings(format!("redis://old:s3cret@127.0.0.1:{port}"));
+    let pod = follower(&settings);
+    assert!(!pod.is_current_within(PATIENCE).await, "there is nothing to wait for");
+    assert!(!pod.vouches_for("john", pod.version()));
     assert!(!pod.is_login_blocked("john") && !pod.is_revoked("john", pod.version()));
+    let error = Revocations::try_following(&settings).await.unwrap_err().to_string();
+    assert!(error.contains("no permissions"), "{error}");
+
+    redis::cmd("ACL").arg(&["SETUSER", "old", "~{R}*"]).exec(&mut redis).unwrap();
+    until("it asks again", || pod.is_current()).await;
+    Revocations::try_following(&settings).await.unwrap();
 }
 
 #[tokio::test]
