@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline, Value};
 
 use super::block::Block;
-use super::follow::each_block;
+use super::follow::{each_block, is_ours};
 use super::target::Target;
 use super::{BLOCKS, ENDS, HOLD, JOURNAL, REVOKE};
 use crate::address::Address;
@@ -34,11 +34,12 @@ impl Announcer {
     /// Connects. Creates no queue and does not need one.
     ///
     /// # Errors
-    /// Redis is away, or the URL is wrong.
+    /// Redis is away, the URL is wrong, or the queue there is another cluster's.
     pub async fn connect(settings: &Settings) -> Result<Self, Error> {
         let address = Address::parse(&settings.url)?;
         let live = tokio::time::timeout(PATIENCE, connection::open(&address, PATIENCE)).await;
         let live = live.map_err(|_| Error::Unavailable("no answer in time".to_owned()))?.map_err(Error::Unavailable)?;
+        is_ours(&live, &settings.name).await.map_err(|end| Error::Unavailable(end.reason()))?;
         Ok(Self { live, replicas: settings.wait_for() })
     }
 

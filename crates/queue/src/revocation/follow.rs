@@ -15,9 +15,11 @@ use super::{BLOCKS, HOLD, Hearing, JOURNAL, REVOKE};
 use crate::address::Address;
 use crate::connection;
 use crate::error::{Error, Fault};
+use crate::gate;
 use crate::live::Live;
 use crate::metrics;
 use crate::outage;
+use crate::partition::REGISTRY;
 use crate::value;
 
 /// How long Redis holds the question back when there is nothing new.
@@ -34,6 +36,8 @@ const BARRED: Duration = Duration::from_secs(2);
 /// One pod's reader.
 pub(super) struct Follower {
     address: Address,
+    /// Whose pod it is.
+    name: String,
     known: Arc<Known>,
     hearing: watch::Sender<Hearing>,
 }
@@ -42,7 +46,7 @@ pub(super) struct Follower {
 pub(super) enum End {
     /// The connection is of no use; another may be.
     Lost(String),
-    /// Redis forbids it (NOPERM): only its operator can help.
+    /// Redis forbids it (NOPERM), or is another cluster's: only an operator can help.
     Barred(String),
 }
 
@@ -64,14 +68,15 @@ impl From<Fault> for End {
 }
 
 impl Follower {
-    pub(super) fn new(address: Address, known: Arc<Known>, hearing: watch::Sender<Hearing>) -> Self {
-        Self { address, known, hearing }
+    pub(super) fn new(address: Address, name: String, known: Arc<Known>, hearing: watch::Sender<Hearing>) -> Self {
+        Self { address, name, known, hearing }
     }
 
     /// Does once what it does.
     pub(super) async fn try_once(&self) -> Result<(), Error> {
         let live = connection::open(&self.address, RESPONSE_TIMEOUT).await.map_err(Error::Unavailable)?;
         let outcome = async {
+            is_ours(&live, &self.name).await?;
             self.begin(&live).await?;
             self.read_on(&live, self.known.place().unwrap_or_default(), Duration::from_millis(1)).await
         };
@@ -111,6 +116,7 @@ impl Follower {
     }
 
     async fn follow(&self, live: &Live) -> Result<Infallible, End> {
+        is_ours(live, &self.name).await?;
         loop {
             match self.known.place() {
                 None => self.begin(live).await?,
@@ -189,6 +195,17 @@ impl Follower {
         }
         self.hearing.send_replace(Hearing::Heard(Instant::now()));
     }
+}
+
+/// Is it our cluster's Redis? One that has no queue, or does not allow to see whose it is, may be.
+pub(super) async fn is_ours(live: &Live, name: &str) -> Result<(), End> {
+    let mut command = Cmd::new();
+    command.arg("HGET").arg(REGISTRY).arg("name");
+    let named = match live.ask(command).await {
+        Err(Fault::Forbidden(_)) => return Ok(()),
+        named => named?,
+    };
+    gate::is_ours(value::str(&named), name).map_err(End::Barred)
 }
 
 /// One answer for each command.

@@ -58,7 +58,7 @@ enum Hearing {
     Away,
     /// All was read, at this time.
     Heard(Instant),
-    /// Redis answers, but not this question: waiting does not help.
+    /// Redis answers, but not this question, or is another cluster's: waiting does not help.
     Barred,
 }
 
@@ -71,7 +71,7 @@ pub struct Revocations {
 
 impl Revocations {
     /// Follows the journal in the background until `shutdown`; never waits for Redis. Needs a running tokio runtime.
-    /// Of the settings only the URL counts.
+    /// Of the settings only the URL and the name count.
     ///
     /// # Errors
     /// [`Error::Settings`] only.
@@ -84,7 +84,7 @@ impl Revocations {
     /// Could a pod follow the journal? Reads once what it reads: for operators' commands.
     ///
     /// # Errors
-    /// Redis is away, or does not allow it.
+    /// Redis is away, does not allow it, or is another cluster's.
     pub async fn try_following(settings: &Settings) -> Result<(), Error> {
         Self::prepare(settings)?.0.try_once().await
     }
@@ -93,7 +93,7 @@ impl Revocations {
         let address = Address::parse(&settings.url)?;
         let known = Arc::new(Known::new(crate::clock::wall()));
         let (tell, hearing) = watch::channel(Hearing::Away);
-        let follower = Follower::new(address, Arc::clone(&known), tell);
+        let follower = Follower::new(address, settings.name.clone(), Arc::clone(&known), tell);
         Ok((follower, Self { known, hearing }))
     }
 

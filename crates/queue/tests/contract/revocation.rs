@@ -287,6 +287,24 @@ async fn a_pod_to_which_redis_forbids_it_knows_that_it_may_miss_something() {
 }
 
 #[tokio::test]
+async fn who_belongs_to_another_cluster_neither_tells_nor_hears() {
+    let world = world().await;
+    let others = Settings { name: "other".to_owned(), ..world.settings.clone() };
+    let error = Announcer::connect(&others).await.err().unwrap().to_string();
+    assert!(error.contains("is that of \"staffetta\", and redis.name is \"other\""), "{error}");
+    let error = Revocations::try_following(&others).await.unwrap_err().to_string();
+    assert!(error.contains("redis.name is \"other\""), "{error}");
+    let pod = follower(&others);
+    announcer(&world).await.block(&login("john"), None, "").await.unwrap();
+    assert!(!pod.is_current_within(PATIENCE).await && !pod.is_login_blocked("john"));
+
+    // Where there is no queue nobody knows better.
+    redis::cmd("DEL").arg("{kq:cfg}").exec(&mut world.redis()).unwrap();
+    until("it is followed", || pod.is_login_blocked("john")).await;
+    Announcer::connect(&others).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_full_redis_takes_blocks_and_revocations() {
     let world = world().await;
     let pod = pod(&world).await;
