@@ -20,6 +20,8 @@ use rustix::process::{Pid, Signal, kill_process};
 const MAX_SOCKET_PATH: usize = 107;
 /// How long a server may take to load its data.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it may take to end in an orderly way. All that it has answered is in its file, also if it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running server; killed when dropped. Its data stays in the directory.
 #[derive(Debug)]
@@ -114,17 +116,24 @@ impl LocalServer {
         Ok(Some(end))
     }
 
-    /// Ends the server in an orderly way (SIGTERM) and waits until it is gone.
+    /// Ends the server in an orderly way (SIGTERM) and waits until it is gone. One that hangs is killed after some seconds.
     ///
     /// # Errors
     /// Of the system.
     pub fn stop(mut self) -> io::Result<()> {
+        let end = Instant::now() + STOP_TIMEOUT;
         if self.child.try_wait()?.is_none()
             && let Some(pid) = Pid::from_raw(self.child.id().cast_signed())
         {
             kill_process(pid, Signal::TERM)?;
         }
-        self.child.wait().map(drop)
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() >= end {
+                return self.kill();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     fn wait_ready(&mut self) -> io::Result<()> {
@@ -257,6 +266,20 @@ mod tests {
         assert_eq!(value, "v");
         server.stop().unwrap();
         assert!(client.get_connection().is_err());
+    }
+
+    #[test]
+    fn a_server_that_hangs_is_killed_and_keeps_its_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = LocalServer::start(dir.path()).unwrap();
+        let client = redis::Client::open(server.url()).unwrap();
+        redis::cmd("SET").arg("k").arg("v").exec(&mut client.get_connection().unwrap()).unwrap();
+        kill_process(Pid::from_raw(server.pid().cast_signed()).unwrap(), Signal::STOP).unwrap();
+        server.stop().unwrap();
+        let server = LocalServer::start(dir.path()).unwrap();
+        let value: String = redis::cmd("GET").arg("k").query(&mut client.get_connection().unwrap()).unwrap();
+        assert_eq!(value, "v");
+        server.stop().unwrap();
     }
 
     #[test]
