@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use staffetta_dkim::Key;
 use zeroize::Zeroizing;
 
+use crate::file::read_file;
 use crate::problem::Place;
 use crate::reader::Reader;
 use crate::{Config, ListenerTls, Service};
@@ -81,7 +82,7 @@ fn dkim(config: &Config, reader: &mut Reader) {
 /// The key of a file, or what is wrong with it.
 pub(crate) fn dkim_key(path: &Path) -> Result<Key, String> {
     let shown = path.display();
-    let pem = std::fs::read(path).map_err(|error| format!("\"{shown}\" cannot be read: {error}"))?;
+    let pem = read_file(path).map_err(|error| format!("\"{shown}\" cannot be read: {error}"))?;
     Key::from_pem(&Zeroizing::new(pem)).map_err(|error| format!("\"{shown}\" {error}"))
 }
 
@@ -99,7 +100,7 @@ fn contains(content: &[u8], marker: &[u8]) -> bool {
 
 fn readable_pem(path: &Path) -> Result<(), String> {
     let shown = path.display();
-    let content = std::fs::read(path).map_err(|error| format!("\"{shown}\" cannot be read: {error}"))?;
+    let content = read_file(path).map_err(|error| format!("\"{shown}\" cannot be read: {error}"))?;
     let content = Zeroizing::new(content);
     let marker = b"-----BEGIN ";
     if !contains(&content, marker) {

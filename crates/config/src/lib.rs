@@ -7,6 +7,7 @@
 //! whose feature this version does not have is refused, never ignored.
 
 mod check;
+mod file;
 mod files;
 mod kind;
 mod problem;
@@ -22,6 +23,7 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
+pub use file::{read_file, read_file_within, read_text_file};
 pub use files::open_to_all;
 pub use kind::{DovecotAddress, Fingerprint, HttpsUrl, KeySource, parse_duration, with_translated};
 pub use problem::Errors;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use staffetta_config::Dkim;
+use staffetta_config::{Dkim, read_file};
 use staffetta_dkim::{Key, KeyError, Keyring, Row};
 use staffetta_transport::reload::{self, Reloaded};
 use staffetta_transport::shutdown::Hangup;
@@ -65,7 +65,7 @@ impl Keys {
 }
 
 fn read_all(rows: &[Dkim]) -> Result<Vec<Zeroizing<Vec<u8>>>, BadKey> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| BadKey::Unreadable(path.to_owned(), error));
+    let read = |path: &Path| read_file(path).map_err(|error| BadKey::Unreadable(path.to_owned(), error));
     rows.iter().map(|row| read(&row.key).map(Zeroizing::new)).collect()
 }
 

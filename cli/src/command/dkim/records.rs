@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use futures_util::future::join_all;
 use serde_json::json;
-use staffetta_config::{Config, Dkim, Service};
+use staffetta_config::{Config, Dkim, Service, read_file};
 use staffetta_dkim::{Answer, Key, compare, record, record_name, strings};
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use zeroize::Zeroizing;
@@ -93,7 +93,7 @@ fn load(records: &Records) -> anyhow::Result<(Config, Vec<Configured>)> {
 
 fn configured(row: &Dkim) -> anyhow::Result<Configured> {
     let shown = row.key.display();
-    let pem = std::fs::read(&row.key).with_context(|| format!("cannot read {shown}"))?;
+    let pem = read_file(&row.key).with_context(|| format!("cannot read {shown}"))?;
     let key = Key::from_pem(&Zeroizing::new(pem)).map_err(|error| anyhow::anyhow!("{shown} {error}"))?;
     let (name, record) = (record_name(&row.selector, &row.domain), record(&key)?);
     Ok(Configured { name, row: row.clone(), key, record })

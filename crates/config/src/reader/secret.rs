@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use super::section::{Found, Section};
+use crate::file::read_text_file;
 use crate::kind::{FilePath, Kind, Wrong, quoted};
 use crate::problem::Place;
 
@@ -73,7 +74,7 @@ impl Section<'_, '_> {
         if !self.reader.service.reads(&self.path) && !path.exists() {
             return None;
         }
-        match std::fs::read_to_string(&path) {
+        match read_text_file(&path) {
             Err(error) => {
                 let what = format!("{} cannot be read: {error}", quoted(&path.to_string_lossy()));
                 self.reader.problem(place, &self.key(twin), what, Some("a file that this process may read".into()));

@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
 use rustls::{
     CertificateError, CipherSuite, ClientConfig, CommonState, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
+use staffetta_config::read_file;
 use staffetta_policy::tls::{Pins, Trust};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -185,9 +186,9 @@ fn any_name(host: &str, tcp: &TcpStream) -> Result<ServerName<'static>, TlsError
 
 fn add_bundle(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsSetupError> {
     let fail = |reason: String| TlsSetupError::Bundle { path: path.to_owned(), reason };
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| fail(e.to_string()))?;
+    let bundle = read_file(path).map_err(|e| fail(e.to_string()))?;
     let before = roots.len();
-    for certificate in certificates {
+    for certificate in CertificateDer::pem_slice_iter(&bundle) {
         let certificate = certificate.map_err(|e| fail(e.to_string()))?;
         roots.add(certificate).map_err(|e| fail(e.to_string()))?;
     }

@@ -255,7 +255,7 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
 fn trust_anchors(path: Option<&PathBuf>) -> Result<TrustAnchors, SetupError> {
     let Some(path) = path else { return Ok(TrustAnchors::default()) };
     let fail = |reason| SetupError::TrustAnchor { path: path.clone(), reason };
-    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+    let text = config::read_text_file(path).map_err(|error| fail(error.to_string()))?;
     let anchors: TrustAnchors = text.parse().map_err(|error| fail(format!("{error}")))?;
     if !text.contains("DNSKEY") {
         return Err(fail("it holds no DNSKEY record".to_owned()));

@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
+use staffetta_config::read_file;
 use tokio_util::sync::CancellationToken;
 use x509_parser::extensions::GeneralName;
 use x509_parser::public_key::PublicKey;
@@ -123,7 +124,7 @@ impl fmt::Debug for Clients {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    read_file(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 fn verifier(path: &Path, pem: &[u8]) -> Result<Verifier, TlsError> {

@@ -9,6 +9,7 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+use staffetta_config::read_file;
 
 use super::digest;
 
@@ -96,7 +97,7 @@ impl Pair {
     }
 
     pub(super) fn read(&self) -> Result<Contents, TlsError> {
-        let read = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
+        let read = |path: &Path| read_file(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
         Ok(Contents { certificate: read(&self.certificate)?, key: read(&self.key)? })
     }
 

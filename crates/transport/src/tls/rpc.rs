@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use staffetta_config::Rpc;
+use staffetta_config::{Rpc, read_file};
 use zeroize::Zeroizing;
 
 /// Where authority, certificate and key are.
@@ -60,7 +60,7 @@ impl RpcFiles {
     /// # Errors
     /// [`RpcError::Read`].
     pub fn read(&self) -> Result<RpcContents, RpcError> {
-        let read = |path: &Path| std::fs::read(path).map_err(|source| RpcError::Read { path: path.to_owned(), source });
+        let read = |path: &Path| read_file(path).map_err(|source| RpcError::Read { path: path.to_owned(), source });
         Ok(RpcContents { ca: read(&self.ca)?, certificate: read(&self.certificate)?, key: read(&self.key)?.into() })
     }
 }

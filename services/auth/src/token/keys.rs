@@ -9,14 +9,14 @@
 //! All that ask at the same time share one look. Keys that cannot be read never replace those that can. Keys of an address
 //! that nobody could ask for a day are not believed any more: one of them may have been taken back.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use hyper::body::Bytes;
-use staffetta_config::KeySource;
+use staffetta_config::{KeySource, read_file_within};
 use staffetta_transport::connect::TlsClient;
 use tokio::sync::Mutex;
 
@@ -204,15 +204,7 @@ impl Held {
 
 /// Of a file, and not more than an address may give.
 fn contents(path: &Path) -> io::Result<Bytes> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(SIZE as u64 + 1).read_to_end(&mut text)?;
-    if text.len() > SIZE {
-        return Err(io::Error::other(format!("more than {} KiB", SIZE / 1024)));
-    }
-    Ok(text.into())
+    read_file_within(path, SIZE).map(Bytes::from)
 }
 
 #[cfg(test)]
