@@ -37,6 +37,10 @@ const JOURNAL: Duration = Duration::from_secs(1);
 /// How long calls that are under way may take after `auth.drain_delay`.
 pub const DRAIN: Duration = Duration::from_secs(20);
 
+/// How long of it clients are waited for that have a challenge to answer. Programs do that in a moment; the others are told to
+/// come again (`454`).
+const CHALLENGED: Duration = Duration::from_secs(2);
+
 /// Streams of one frontend at a time.
 const MAX_STREAMS: u32 = 2048;
 
@@ -112,7 +116,8 @@ impl Server {
         let closing = after(shutdown.clone(), drain_delay);
         tokio::spawn(reload(tls.clone(), Hangup::subscribe()?, closing.clone()));
 
-        let service = AuthServiceServer::new(Service::new(Arc::clone(&directory), metrics))
+        let ending = after(closing.clone(), CHALLENGED);
+        let service = AuthServiceServer::new(Service::new(Arc::clone(&directory), metrics, ending))
             .max_decoding_message_size(MAX_MESSAGE);
         let router = builder().add_service(health_service).add_service(service);
         tracing::info!(address = %grpc.local_addr()?, mutual_tls = tls.is_some(), "serving");

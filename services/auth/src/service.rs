@@ -15,6 +15,7 @@ use staffetta_proto::auth::v1::{
     GetMechanismsResponse, LookupDomainRequest, LookupDomainResponse, LookupRecipientRequest, LookupRecipientResponse,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
@@ -41,13 +42,14 @@ pub(crate) struct Service {
     exchanges: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
     metrics: Metrics,
+    ending: CancellationToken,
 }
 
 impl Service {
-    /// Answers from this directory.
-    pub(crate) fn new(directory: Arc<Directory>, metrics: Metrics) -> Self {
+    /// Answers from this directory; from `ending` on waits for no client any longer.
+    pub(crate) fn new(directory: Arc<Directory>, metrics: Metrics, ending: CancellationToken) -> Self {
         let places = || Arc::new(Semaphore::new(MAX_CALLS));
-        Self { directory, exchanges: places(), lookups: places(), metrics }
+        Self { directory, exchanges: places(), lookups: places(), metrics, ending }
     }
 
     /// Admits, answers and counts one look-up.
@@ -97,6 +99,7 @@ impl AuthService for Service {
             state: State::Fresh,
             directory: Arc::clone(&self.directory),
             metrics: self.metrics.clone(),
+            ending: self.ending.clone(),
             handled,
             _permit: permit,
         };
@@ -160,6 +163,7 @@ struct Conversation {
     state: State,
     directory: Arc<Directory>,
     metrics: Metrics,
+    ending: CancellationToken,
     handled: Handled,
     _permit: OwnedSemaphorePermit,
 }
@@ -203,9 +207,13 @@ impl Conversation {
     }
 
     async fn receive(&mut self) -> Result<Option<Step>, Status> {
-        let request = tokio::time::timeout(CLIENT_PATIENCE, self.requests.message()).await;
-        let request = request.map_err(|_| Status::deadline_exceeded("the client did not answer"))??;
-        match request {
+        let request = tokio::time::timeout(CLIENT_PATIENCE, self.requests.message());
+        let request = tokio::select! {
+            biased;
+            request = request => request.map_err(|_| Status::deadline_exceeded("the client did not answer"))?,
+            () = self.ending.cancelled() => return Err(Status::unavailable("the service ends")),
+        };
+        match request? {
             None => Ok(None),
             Some(AuthenticateRequest { step: Some(step) }) => Ok(Some(step)),
             Some(AuthenticateRequest { step: None }) => Err(Status::invalid_argument("a message without a step")),

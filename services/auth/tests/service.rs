@@ -223,6 +223,18 @@ async fn a_drain_answers_newcomers_for_its_delay() {
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
+/// It would keep the pod until the end of its grace.
+#[tokio::test]
+async fn a_drain_does_not_wait_for_who_leaves_a_challenge_unanswered() {
+    let folder = tempfile::tempdir().unwrap();
+    john(folder.path()).await;
+    let world = World::start(config("", &format!("url = {:?}", url(folder.path())))).await;
+    world.until_ready().await;
+    let status = world.stop_while_challenged().await;
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "the service ends"));
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_verified_credential_is_cached_and_only_that_one() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,15 +14,17 @@ use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
 use staffetta_proto::auth::v1::authenticate_request::{Start, Step};
 use staffetta_proto::auth::v1::authenticate_response::{Limits, Reason, Step as Reply};
 use staffetta_proto::auth::v1::{
-    AuthenticateRequest, CheckSenderRequest, Client, GetMechanismsRequest, LookupDomainRequest, LookupRecipientRequest,
+    AuthenticateRequest, AuthenticateResponse, CheckSenderRequest, Client, GetMechanismsRequest, LookupDomainRequest,
+    LookupRecipientRequest,
 };
 use staffetta_queue::Announcer;
 use staffetta_queue::server::LocalServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 /// The longest wait for something that happens in the background.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -162,15 +164,7 @@ impl World {
         client: Client,
         mut answer: impl FnMut(&[u8]) -> Vec<u8>,
     ) -> Result<Reply, Status> {
-        let start = Start {
-            mechanism: mechanism.to_owned(),
-            initial_response: initial.map(|octets| octets.to_vec().into()),
-            client: Some(client),
-        };
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        sender.send(AuthenticateRequest { step: Some(Step::Start(start)) }).await.unwrap();
-        let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        let mut replies = self.client.clone().authenticate(requests).await?.into_inner();
+        let (sender, mut replies) = self.begin(mechanism, initial, client).await?;
         loop {
             let reply = replies.message().await?.unwrap();
             match reply.step.unwrap() {
@@ -181,6 +175,33 @@ impl World {
                 end => return Ok(end),
             }
         }
+    }
+
+    /// Begins an exchange. Its replies come when its first message was sent.
+    async fn begin(
+        &self,
+        mechanism: &str,
+        initial: Option<&[u8]>,
+        client: Client,
+    ) -> Result<(Sender<AuthenticateRequest>, Streaming<AuthenticateResponse>), Status> {
+        let start = Start {
+            mechanism: mechanism.to_owned(),
+            initial_response: initial.map(|octets| octets.to_vec().into()),
+            client: Some(client),
+        };
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        sender.send(AuthenticateRequest { step: Some(Step::Start(start)) }).await.unwrap();
+        let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        Ok((sender, self.client.clone().authenticate(requests).await?.into_inner()))
+    }
+
+    /// What becomes of an exchange whose client does not answer, when the service ends.
+    pub(crate) async fn stop_while_challenged(&self) -> Status {
+        let (_sender, mut replies) = self.begin("PLAIN", None, client("192.0.2.1")).await.unwrap();
+        let challenge = replies.message().await.unwrap().unwrap().step.unwrap();
+        assert!(matches!(challenge, Reply::Challenge(_)), "{challenge:?}");
+        self.begin_to_stop();
+        tokio::time::timeout(PATIENCE, replies.message()).await.unwrap().unwrap_err()
     }
 
     /// One SCRAM-SHA-256 exchange.
