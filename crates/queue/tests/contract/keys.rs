@@ -135,7 +135,7 @@ async fn the_rights_that_the_manual_names_are_enough() {
     let mut world = world().await;
     let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/redis.md")).unwrap();
     let rule = manual.lines().find_map(|line| line.trim().strip_prefix("ACL ")).unwrap();
-    redis::cmd("ACL").arg(&rule.split(' ').collect::<Vec<_>>()).exec(&mut world.redis()).unwrap();
+    redis::cmd("ACL").arg(rule.split(' ').collect::<Vec<_>>()).exec(&mut world.redis()).unwrap();
     world.settings.url.push_str("?user=staffetta&pass=PASSWORD");
     world.queue = world.another().await;
     let end = CancellationToken::new();
