@@ -19,7 +19,7 @@ use crate::value;
 use crate::{
     Act, Body, Budget, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Guesses, Headcount,
     Health, Incoming, Job, KeptPolicies, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Records, Settings, Settled,
-    Settlement, Target, UnixMillis, Verifications,
+    Settlement, Target, UnixMillis, Verifications, Wakes,
 };
 
 /// How long a chunk is asked for while Redis is away, if a lease is not shorter.
@@ -79,6 +79,15 @@ impl Queue {
     /// the queue is open.
     pub fn partitions(&self) -> u16 {
         self.shared.nodes().iter().map(|node| node.partitions.len()).sum()
+    }
+
+    /// Starts to listen for mail that comes into partitions which had nothing due, in the background as long as the queue is
+    /// open.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] only.
+    pub fn wakes(&self) -> Result<Wakes, Error> {
+        Wakes::listen(&self.shared.settings, self.shared.shutdown.clone())
     }
 
     /// Makes an id (so the trace field can name it) and a place for the body.

@@ -89,7 +89,8 @@ impl Shared {
         let mut nodes = Vec::with_capacity(urls.len());
         let mut first = 0;
         for (index, url) in urls.iter().enumerate() {
-            let own = (0..).zip(&places).filter(|(_, place)| **place == index).fold(0, |own: u16, _: (u16, _)| own + 1);
+            let own = places.iter().filter(|place| **place == index).count();
+            let own = u16::try_from(own).unwrap_or(u16::MAX);
             let share = Share::new(partitions.clone(), first, own);
             nodes.push(Node::start(&settings, url, share, process, &shutdown)?);
             first += own;

@@ -28,11 +28,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub struct Wakes(Arc<[Notify]>);
 
 impl Wakes {
-    /// Starts to listen, in the background until `shutdown`. Needs a running tokio runtime.
-    ///
-    /// # Errors
-    /// [`Error::Settings`] only.
-    pub fn listen(settings: &Settings, shutdown: CancellationToken) -> Result<Self, Error> {
+    /// See [`crate::Queue::wakes`].
+    pub(crate) fn listen(settings: &Settings, shutdown: CancellationToken) -> Result<Self, Error> {
         let address = Address::parse(&settings.url)?;
         let wakes = Self((0..QueueId::MAX_PARTITIONS).map(|_| Notify::new()).collect());
         let told = wakes.clone();

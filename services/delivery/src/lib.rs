@@ -39,7 +39,7 @@ use anyhow::Context;
 use staffetta_config::Config;
 use staffetta_dispatch::Rules;
 use staffetta_policy::schedule::Schedule;
-use staffetta_queue::{Health, Queue, Revocations, Wakes};
+use staffetta_queue::{Health, Queue, Revocations};
 use staffetta_telemetry::{Readiness, Standing, maillog};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
@@ -89,9 +89,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     let (settler, parcels) = Settler::new();
     let keys = Arc::new(Keys::load(&config.delivery.dkim).context("cannot use delivery.dkim")?);
     let revocations = Revocations::follow(&(&*config).into(), end.clone()).context("cannot use redis.url")?;
-    let wakes = Wakes::listen(&(&*config).into(), end.clone()).context("cannot use redis.url")?;
-    let news = (revocations, wakes);
-    let worker = Arc::new(worker(&config, queue, settler, keys.clone(), news, shutdown.child_token())?);
+    let worker = Arc::new(worker(&config, queue, settler, keys.clone(), revocations, shutdown.child_token())?);
     if !keys.are_none() {
         tokio::spawn(keys.watch(Hangup::subscribe()?, end.clone()));
     }
@@ -182,7 +180,7 @@ fn worker(
     queue: Queue,
     settler: Settler,
     keys: Arc<Keys>,
-    (revocations, wakes): (Revocations, Wakes),
+    revocations: Revocations,
     stop: CancellationToken,
 ) -> anyhow::Result<Worker> {
     let delivery = &config.delivery;
@@ -219,7 +217,7 @@ fn worker(
         room: Arc::new(Semaphore::new(ROOM)),
         alone: Arc::new(Semaphore::new(1)),
         stop,
-        wakes,
+        wakes: queue.wakes()?,
         carriers: TaskTracker::new(),
         queue,
     })

@@ -188,6 +188,23 @@ async fn a_refused_recipient_bounces_to_the_sender() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_delivers_from_partitions_that_were_added_after_its_start() -> anyhow::Result<()> {
+    let mut world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    let worker = world.worker_via(&server, "")?;
+    world.send("", &["first@x.test"], BODY).await?;
+    server.received(1).await?;
+    world.widen(8).await?;
+    // One into each.
+    for i in 0..8 {
+        world.send("", &[&format!("r{i}@x.test")], BODY).await?;
+    }
+    server.received(9).await?;
+    world.drained().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn far_beyond_maxmemory_a_report_waits_until_there_is_room() -> anyhow::Result<()> {
     let world = World::start().await?;
     let replies = vec![("RCPT", "550 5.1.1 no"); 100];

@@ -6,7 +6,7 @@ use std::time::Duration;
 use staffetta_policy::conduct::Ladder;
 use staffetta_queue::{
     Announcer, Durability, Filter, Heads, Queue, Rate, Revocations, Sending, Settings, Settlement, Target, Usage,
-    Verification, Wakes,
+    Verification,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -140,8 +140,8 @@ async fn the_rights_that_the_manual_names_are_enough() {
     world.queue = world.another().await;
     let end = CancellationToken::new();
     let _end = end.clone().drop_guard();
-    let revocations = Revocations::follow(&world.settings, end.clone()).unwrap();
-    let _wakes = Wakes::listen(&world.settings, end).unwrap();
+    let revocations = Revocations::follow(&world.settings, end).unwrap();
+    let _wakes = world.queue.wakes().unwrap();
     busy(&world).await;
     world.queue.flush(&Filter::default()).await.unwrap();
     let listed = world.queue.list(&Filter::default(), None, 100).await.unwrap();

@@ -2,18 +2,14 @@
 
 use std::time::Duration;
 
-use staffetta_queue::Wakes;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::world::world_with;
 
 #[tokio::test]
 async fn a_partition_that_had_nothing_due_wakes_workers_and_one_that_had_does_not() {
     let world = world_with(&[], |settings| settings.partitions = 1).await;
-    let end = CancellationToken::new();
-    let _end = end.clone().drop_guard();
-    let wakes = Wakes::listen(&world.settings, end).unwrap();
+    let wakes = world.queue.wakes().unwrap();
     let patience = Instant::now() + Duration::from_secs(20);
     while redis::cmd("PUBSUB").arg("NUMPAT").query::<u32>(&mut world.redis()).unwrap() == 0 {
         assert!(Instant::now() < patience, "nobody listens");

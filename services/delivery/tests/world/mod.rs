@@ -61,6 +61,15 @@ impl World {
         Ok(Self { redis, dns: FakeDns::start().await?, queue, _dir: dir, _end: end.drop_guard() })
     }
 
+    /// From now on mail goes into so many partitions.
+    pub(crate) async fn widen(&mut self, partitions: u16) -> anyhow::Result<()> {
+        let settings = Settings { partitions, ..settings(self.redis.url(), Duration::from_secs(120)) };
+        let end = CancellationToken::new();
+        self.queue = Queue::open(settings, end.clone())?;
+        self._end = end.drop_guard();
+        Ok(self.queue.ready(PATIENCE).await?)
+    }
+
     /// A worker claims all mail for a destination, begins what is suspect, and dies; somebody takes it back.
     pub(crate) async fn die_with(&self, destination: &str) -> anyhow::Result<()> {
         let (end, destination) = (CancellationToken::new(), Destination::new(destination));
