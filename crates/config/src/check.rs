@@ -68,9 +68,30 @@ fn queue(config: &Config, check: &mut Check<'_>) {
         (Durability::Replicated, _) | (_, 0) => {}
         _ => check.refuse("redis.replicas", "has no effect without redis.durability = \"replicated\"", "0"),
     }
+    redis_tls(config, check);
     if config.spool.inline_limit > config.spool.redis_limit {
         let limit = format!("up to spool.redis_limit, {}", config.spool.redis_limit);
         check.refuse("spool.inline_limit", "is larger than spool.redis_limit", limit);
+    }
+}
+
+fn redis_tls(config: &Config, check: &mut Check<'_>) {
+    let redis = &config.redis;
+    let pair = [("certificate", &redis.certificate, "key"), ("key", &redis.key, "certificate")];
+    if redis.certificate.is_some() != redis.key.is_some()
+        && let Some((name, _, other)) = pair.iter().find(|(_, path, _)| path.is_some())
+    {
+        let what = format!("is set without {other}");
+        check.refuse(&format!("redis.{name}"), what, "certificate and key, or none of them");
+    }
+    let keys = [("ca", &redis.ca), ("certificate", &redis.certificate), ("key", &redis.key)];
+    let first = keys.iter().find(|(_, path)| path.is_some());
+    if let Some((name, _)) = first
+        && !redis.url.expose_secret().starts_with("rediss")
+    {
+        let allowed =
+            "a redis.url that begins with rediss:// or rediss-sentinel://, or none of ca, certificate and key";
+        check.refuse(&format!("redis.{name}"), "has no effect without TLS", allowed);
     }
 }
 

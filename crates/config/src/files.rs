@@ -19,6 +19,10 @@ pub(crate) fn check(config: &Config, reader: &mut Reader, service: Service) {
     if service.reads("frontend") && service.reads("tls") {
         tls(config, reader);
     }
+    let redis = &config.redis;
+    for (key, path) in [("redis.ca", &redis.ca), ("redis.certificate", &redis.certificate), ("redis.key", &redis.key)] {
+        pem(key, path.as_ref(), reader);
+    }
     if service.reads("rpc") {
         let rpc = &config.rpc;
         for (key, path) in [("rpc.ca", &rpc.ca), ("rpc.certificate", &rpc.certificate), ("rpc.key", &rpc.key)] {
@@ -35,7 +39,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader, service: Service) {
 /// where they are read.
 pub(crate) fn exposed(config: &Config, reader: &Reader) -> Vec<String> {
     let pairs = config.tls.sni.iter().enumerate().map(|(index, row)| (format!("tls.sni[{index}].key"), &row.key));
-    let keys = [("tls.key", &config.tls.key), ("rpc.key", &config.rpc.key)];
+    let keys = [("tls.key", &config.tls.key), ("rpc.key", &config.rpc.key), ("redis.key", &config.redis.key)];
     let keys = keys.into_iter().filter_map(|(key, path)| Some((key.to_owned(), path.as_ref()?)));
     let secrets = reader.secret_files.iter().map(|(key, path)| (key.clone(), path));
     let used = keys.chain(pairs).chain(secrets).filter(|(key, _)| reader.service.reads(key));

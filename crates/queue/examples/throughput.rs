@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use staffetta_mail::{Envelope, Recipient, ReversePath};
 use staffetta_queue::server::{LocalServer, Options};
-use staffetta_queue::{Accept, Durability, Origin, Queue, Settings, Settlement};
+use staffetta_queue::{Accept, Origin, Queue, Settings, Settlement};
 use tokio_util::sync::CancellationToken;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -30,17 +30,7 @@ async fn main() -> Result<()> {
     let plan = Plan { messages: next(20_000)?, committers: next(20)?, octets: next(5 * 1024)?, destinations: next(1)? };
     let dir = tempfile::tempdir_in(".")?;
     let server = LocalServer::start_with(dir.path(), Options::default())?;
-    let settings = Settings {
-        url: server.url(),
-        partitions: 16,
-        name: "staffetta".to_owned(),
-        create: true,
-        durability: Durability::Fsync,
-        replicas: 0,
-        max_memory_ratio: 0.85,
-        inline_limit: 16 * 1024,
-        lease: Duration::from_secs(120),
-    };
+    let settings = Settings::at(server.url());
     let shutdown = CancellationToken::new();
     let queue = Queue::open(settings, shutdown.clone())?;
     queue.ready(Duration::from_secs(5)).await?;

@@ -7,21 +7,27 @@
 use std::fmt;
 
 use redis::io::tcp::TcpSettings;
-use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisResult, TlsCertificates,
+    TlsMode,
+};
 
-use crate::Error;
 use crate::connection::RESPONSE_TIMEOUT;
+use crate::tls::TlsFiles;
+use crate::{Error, Settings};
 
 /// The port of a Sentinel, when none is said.
 const SENTINEL_PORT: u16 = 26_379;
-const FORMS: &str =
-    "set redis://host:port, rediss://host:port, redis-sentinel://host:port,host:port/name or unix:/path";
+const FORMS: &str = "set redis://host:port, rediss://host:port, redis-sentinel://host:port,host:port/name, \
+    rediss-sentinel://host:port,host:port/name or unix:/path";
 
 /// Where Redis is.
 pub(crate) enum Address {
     /// Here.
     Server(Client),
+    /// Here, by TLS.
+    Secure(ConnectionInfo, TlsFiles),
     /// Where these say.
     Sentinels(Sentinels),
 }
@@ -33,11 +39,15 @@ pub(crate) struct Sentinels {
     name: String,
     /// For the servers; Sentinels that want a login get this one.
     login: RedisConnectionInfo,
+    /// They and the servers are spoken to by TLS, with these.
+    tls: Option<TlsFiles>,
 }
 
 impl Address {
-    /// The URL in its forms, with what the defaults of the client library get wrong.
-    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
+    /// The URL in its forms, with what the defaults of the client library get wrong. Files of TLS are read once, to see that
+    /// they can be.
+    pub(crate) fn parse(settings: &Settings) -> Result<Self, Error> {
+        let (url, tls) = (&*settings.url, &settings.tls);
         let wrong = |text: String| Error::Settings(format!("redis.url: {text}"));
         let (scheme, rest) = url.split_once(':').unwrap_or_default();
         match scheme {
@@ -45,9 +55,17 @@ impl Address {
                 let info = url.into_connection_info().map_err(|error| wrong(error.to_string()))?;
                 let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
                 let info = info.set_tcp_settings(tcp()).set_redis_settings(redis);
+                if scheme == "rediss" {
+                    tls.secure(info.clone()).map_err(Error::Settings)?;
+                    return Ok(Self::Secure(info, tls.clone()));
+                }
                 Client::open(info).map(Self::Server).map_err(|error| wrong(error.to_string()))
             }
-            "redis-sentinel" => Sentinels::parse(rest).map(Self::Sentinels).map_err(wrong),
+            "redis-sentinel" => Sentinels::parse(rest, None).map(Self::Sentinels).map_err(wrong),
+            "rediss-sentinel" => {
+                tls.read().map_err(Error::Settings)?;
+                Sentinels::parse(rest, Some(tls.clone())).map(Self::Sentinels).map_err(wrong)
+            }
             "redis-cluster" => Err(wrong(format!("{scheme}:// is not available in this version"))),
             _ => Err(wrong(FORMS.to_owned())),
         }
@@ -57,6 +75,7 @@ impl Address {
     pub(crate) async fn primary(&self) -> Result<Client, String> {
         match self {
             Self::Server(client) => Ok(client.clone()),
+            Self::Secure(place, tls) => tls.secure(place.clone()).map_err(|error| format!("{self}: {error}")),
             Self::Sentinels(sentinels) => sentinels.primary().await.map_err(|error| format!("{self}: {error}")),
         }
     }
@@ -67,6 +86,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(client) => client.get_connection_info().addr().fmt(f),
+            Self::Secure(place, _) => place.addr().fmt(f),
             Self::Sentinels(Sentinels { hosts, name, .. }) => {
                 let hosts: Vec<String> = hosts.iter().map(|host| host.addr().to_string()).collect();
                 write!(f, "{name} of {}", hosts.join(","))
@@ -77,7 +97,7 @@ impl fmt::Display for Address {
 
 impl Sentinels {
     /// `//[user[:password]@]host[:port][,host[:port]…]/name[/database]`.
-    fn parse(rest: &str) -> Result<Self, String> {
+    fn parse(rest: &str, tls: Option<TlsFiles>) -> Result<Self, String> {
         let rest = rest.trim_start_matches('/');
         let (login, rest) = rest.rsplit_once('@').map_or(("", rest), |(login, rest)| (login, rest));
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -92,28 +112,59 @@ impl Sentinels {
         let hosts = hosts.split(',').map(|host| {
             let has_port = host.rsplit_once(']').map_or(host, |(_, port)| port).contains(':');
             let port = if has_port { String::new() } else { format!(":{SENTINEL_PORT}") };
-            Ok(parsed(format!("redis://{host}{port}"))?.set_tcp_settings(tcp()))
+            let scheme = if tls.is_some() { "rediss" } else { "redis" };
+            parsed(format!("{scheme}://{host}{port}"))
         });
         let hosts = hosts.collect::<Result<_, String>>()?;
         let login = login.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        Ok(Self { hosts, name: name.to_owned(), login })
+        Ok(Self { hosts, name: name.to_owned(), login, tls })
     }
 
     async fn primary(&self) -> Result<Client, String> {
-        match self.ask(&RedisConnectionInfo::default()).await {
+        match self.ask(None).await? {
             Err(error) if error.code() == Some("NOAUTH") && self.login.password().is_some() => {
-                self.ask(&self.login.clone().set_db(0)).await
+                self.ask(Some(&self.login)).await?
             }
             answer => answer,
         }
         .map_err(|error| format!("no Sentinel names a primary for {:?}: {error}", self.name))
     }
 
-    async fn ask(&self, login: &RedisConnectionInfo) -> redis::RedisResult<Client> {
-        let hosts = self.hosts.iter().map(|host| host.clone().set_redis_settings(login.clone())).collect();
-        let server =
-            SentinelNodeConnectionInfo::default().set_redis_connection_info(self.login.clone()).set_tcp_settings(tcp());
-        Sentinel::build(hosts)?.async_master_for(&self.name, Some(&server)).await
+    /// Asks with this login, or without one. The outer error is of the files of TLS.
+    async fn ask(&self, login: Option<&RedisConnectionInfo>) -> Result<RedisResult<Client>, String> {
+        let certificates = self.tls.as_ref().map(TlsFiles::read).transpose()?;
+        Ok(match self.client(login, certificates) {
+            Ok(mut client) => Box::pin(client.async_get_client()).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    fn client(&self, login: Option<&RedisConnectionInfo>, tls: Option<TlsCertificates>) -> RedisResult<SentinelClient> {
+        let hosts = self.hosts.iter().map(|host| host.addr().clone());
+        let mut builder = SentinelClientBuilder::new(hosts, &self.name, SentinelServerType::Master)?
+            .set_client_to_sentinel_tcp_settings(tcp())
+            .set_client_to_redis_tcp_settings(tcp())
+            .set_client_to_redis_protocol(ProtocolVersion::RESP3)
+            .set_client_to_redis_db(self.login.db());
+        if let Some(user) = self.login.username() {
+            builder = builder.set_client_to_redis_username(user);
+        }
+        if let Some(password) = self.login.password() {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if let Some(user) = login.and_then(RedisConnectionInfo::username) {
+            builder = builder.set_client_to_sentinel_username(user);
+        }
+        if let Some(password) = login.and_then(RedisConnectionInfo::password) {
+            builder = builder.set_client_to_sentinel_password(password);
+        }
+        if let Some(certificates) = tls {
+            builder = builder
+                .set_client_to_redis_tls_mode(TlsMode::Secure)
+                .set_client_to_redis_certificates(certificates.clone())
+                .set_client_to_sentinel_certificates(certificates);
+        }
+        builder.build()
     }
 }
 
@@ -129,8 +180,9 @@ mod tests {
     use super::*;
 
     fn server(url: &str) -> ConnectionInfo {
-        match Address::parse(url).unwrap() {
+        match Address::parse(&Settings::at(url)).unwrap() {
             Address::Server(client) => client.get_connection_info().clone(),
+            Address::Secure(info, _) => info,
             Address::Sentinels(_) => panic!("{url}"),
         }
     }
@@ -149,9 +201,9 @@ mod tests {
 
     #[test]
     fn sentinels_have_hosts_a_name_and_the_login_of_the_servers() {
-        let parsed = |url: &str| match Address::parse(url).unwrap() {
+        let parsed = |url: &str| match Address::parse(&Settings::at(url)).unwrap() {
             Address::Sentinels(sentinels) => sentinels,
-            Address::Server(_) => panic!("{url}"),
+            _ => panic!("{url}"),
         };
         let plain = parsed("redis-sentinel://a.example:26380,b.example,[::1],[::2]:7/mymaster");
         let hosts: Vec<String> = plain.hosts.iter().map(|host| host.addr().to_string()).collect();
@@ -175,7 +227,7 @@ mod tests {
             ("", "set redis://"),
             ("redis://a/x", "redis.url"),
         ] {
-            let error = Address::parse(url).err().unwrap();
+            let error = Address::parse(&Settings::at(url)).err().unwrap();
             assert!(error.to_string().contains(text), "{url}: {error}");
         }
     }

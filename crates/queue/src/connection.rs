@@ -12,12 +12,12 @@ use redis::{AsyncConnectionConfig, Pipeline, PushKind, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::Error;
 use crate::address::Address;
 use crate::error::Fault;
 use crate::live::{Live, alone, only};
 use crate::outage;
 use crate::server_check::ServerCheck;
+use crate::{Error, Settings};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A command that takes longer has an unknown outcome. Far above any stall of a healthy disk.
@@ -124,8 +124,8 @@ pub(crate) struct Dialler {
 }
 
 impl Dialler {
-    pub(crate) fn new(url: &str, check: ServerCheck) -> Result<Self, Error> {
-        Ok(Self { address: Address::parse(url)?, check })
+    pub(crate) fn new(settings: &Settings, check: ServerCheck) -> Result<Self, Error> {
+        Ok(Self { address: Address::parse(settings)?, check })
     }
 
     /// A connection that passed every check.
@@ -166,8 +166,20 @@ fn cause(error: &redis::RedisError) -> String {
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
             format!("it does not take the login of redis.url (or redis.url_file): {error}")
         }
-        _ => error.to_string(),
+        _ => with_hint(&error.to_string()),
     }
+}
+
+/// What is wrong with TLS has a key of its own.
+fn with_hint(error: &str) -> String {
+    let key = if error.contains("UnknownIssuer") {
+        "; set redis.ca to the certificate of its authority"
+    } else if error.contains("CertificateRequired") || error.contains("certificate required") {
+        "; it asks for redis.certificate and redis.key"
+    } else {
+        ""
+    };
+    format!("{error}{key}")
 }
 
 #[cfg(test)]
@@ -181,7 +193,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let server = LocalServer::start(&folder.path().join("redis")).unwrap();
         let trouble = async |url: &str| {
-            let outcome = open(&Address::parse(url).unwrap(), CONNECT_TIMEOUT).await;
+            let outcome = open(&Address::parse(&Settings::at(url)).unwrap(), CONNECT_TIMEOUT).await;
             outcome.map(drop).unwrap_err()
         };
         // Nobody listens on a port that was given back.
@@ -190,7 +202,7 @@ mod tests {
         assert!(away.starts_with(&format!("127.0.0.1:{port}: ")) && !away.contains("hush"), "{away}");
 
         let url = server.url();
-        let live = open(&Address::parse(&url).unwrap(), CONNECT_TIMEOUT).await.unwrap();
+        let live = open(&Address::parse(&Settings::at(&url)).unwrap(), CONNECT_TIMEOUT).await.unwrap();
         let mut command = redis::cmd("CONFIG");
         command.arg(&["SET", "requirepass", "summersun"]);
         live.ask(command).await.unwrap();

@@ -79,6 +79,6 @@ pub async fn advice(settings: &Settings, largest: u64) -> Result<Vec<String>, Er
 
 async fn connect(settings: &Settings) -> Result<Live, Error> {
     settings.check()?;
-    let address = Address::parse(&settings.url)?;
+    let address = Address::parse(settings)?;
     connection::open(&address, RESPONSE_TIMEOUT).await.map_err(Error::Unavailable)
 }

@@ -49,14 +49,13 @@ impl Node {
     /// Starts its connections, and its checks, which go on until `shutdown`.
     pub(crate) fn start(
         settings: &Arc<Settings>,
-        url: &str,
         partitions: Share,
         process: Process,
         shutdown: &CancellationToken,
     ) -> Result<Arc<Self>, Error> {
         let clock = Arc::new(Clock::new((process.wall)()));
         let check = ServerCheck::new(settings.clone(), partitions.clone(), clock.clone());
-        let dialler = Arc::new(Dialler::new(url, check)?);
+        let dialler = Arc::new(Dialler::new(settings, check)?);
         let link = || Link::start(dialler.clone(), shutdown.clone());
         let lane = |replicas| Lane::start(link(), replicas, shutdown.clone());
         let node = Arc::new(Self {

@@ -8,12 +8,16 @@ use staffetta_config::{Config, Durability};
 use staffetta_mail::QueueId;
 
 use crate::Error;
+use crate::tls::TlsFiles;
 
 /// How to reach Redis, and what an accepted message means there.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `redis://`, `rediss://`, `unix:/path`, `redis-sentinel://host,host/name`; with user, password and database number.
+    /// `redis://`, `rediss://`, `unix:/path`, `redis-sentinel://host,host/name`, `rediss-sentinel://host,host/name`; with
+    /// user, password and database number.
     pub url: String,
+    /// For the forms with TLS.
+    pub tls: TlsFiles,
     /// How many partitions new mail is spread over, 1 to 1024. The queue may have more.
     pub partitions: u16,
     /// Whose queue it is.
@@ -48,6 +52,7 @@ impl From<&Config> for Settings {
         let redis = &config.redis;
         Self {
             url: redis.url.expose_secret().to_owned(),
+            tls: TlsFiles::from(redis),
             partitions: redis.partitions,
             name: redis.name.clone(),
             create: redis.create,
@@ -61,6 +66,12 @@ impl From<&Config> for Settings {
 }
 
 impl Settings {
+    /// The queue in this Redis, and all else as without a configuration.
+    #[must_use]
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ..Self::from(&Config::default()) }
+    }
+
     /// For whoever comes to look at a queue or at mail in it: none is made where there is none, and none gets partitions.
     #[must_use]
     pub fn only_looking(self) -> Self {

@@ -82,7 +82,6 @@ impl Shared {
         process: Process,
     ) -> Result<Arc<Self>, Error> {
         settings.check()?;
-        let settings = Arc::new(settings);
         let count = usize::from(settings.partitions);
         let partitions = Arc::new(Partitions::new());
         let places: Vec<usize> = (0..count).map(|number| number * urls.len() / count).collect();
@@ -92,11 +91,12 @@ impl Shared {
             let own = places.iter().filter(|place| **place == index).count();
             let own = u16::try_from(own).unwrap_or(u16::MAX);
             let share = Share::new(partitions.clone(), first, own);
-            nodes.push(Node::start(&settings, url, share, process, &shutdown)?);
+            let settings = Arc::new(Settings { url: url.clone(), ..settings.clone() });
+            nodes.push(Node::start(&settings, share, process, &shutdown)?);
             first += own;
         }
         Ok(Arc::new(Self {
-            settings,
+            settings: Arc::new(settings),
             partitions,
             nodes,
             places,

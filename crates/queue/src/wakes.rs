@@ -30,7 +30,7 @@ pub struct Wakes(Arc<[Notify]>);
 impl Wakes {
     /// See [`crate::Queue::wakes`].
     pub(crate) fn listen(settings: &Settings, shutdown: CancellationToken) -> Result<Self, Error> {
-        let address = Address::parse(&settings.url)?;
+        let address = Address::parse(settings)?;
         let wakes = Self((0..QueueId::MAX_PARTITIONS).map(|_| Notify::new()).collect());
         let told = wakes.clone();
         tokio::spawn(async move { shutdown.run_until_cancelled(told.follow(&address)).await });

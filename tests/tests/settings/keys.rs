@@ -30,6 +30,8 @@ const DANE: Test = ("services/delivery/tests/dane/mod.rs", "what_a_signed_zone_s
 const DKIM: Test = ("services/delivery/tests/dkim/mod.rs", "each_key_of_the_authors_domain_signs_what_arrives");
 const STS: &str = "services/delivery/tests/sts/mod.rs";
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
+const REDIS_TLS: Test =
+    ("crates/queue/tests/contract/tls.rs", "who_does_not_show_a_certificate_or_is_not_trusted_has_no_queue");
 const SNI: Test = (FRONTEND, "a_client_that_asks_for_a_name_gets_its_certificate");
 const SIGNED: Test = (OAUTH, "a_token_that_the_provider_has_signed_opens_the_account_that_it_names");
 const ASKED: Test = (OAUTH, "the_provider_says_whether_a_token_is_good");
@@ -54,6 +56,9 @@ const NETWORKS: Test = (ABUSE, "many_networks_and_many_domains_are_told_of");
 const KEYS: &[(&str, Test)] = &[
     ("hostname", (FRONTEND, "hostname_is_the_name_in_greeting_and_trace")),
     ("redis.url", WORLD),
+    ("redis.ca", REDIS_TLS),
+    ("redis.certificate", REDIS_TLS),
+    ("redis.key", REDIS_TLS),
     ("redis.partitions", (STORE, "the_queue_has_as_many_partitions_as_the_file_says_and_all_are_used")),
     ("redis.name", (STORE, "a_queue_of_another_name_is_not_touched")),
     ("redis.create", ("tests/tests/queue.rs", "a_queue_begins_where_an_operator_says_so")),

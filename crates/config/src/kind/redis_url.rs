@@ -10,7 +10,8 @@ impl Kind for RedisUrl {
     const NOUN: &'static str = "the URL of a Redis server";
 
     fn allowed() -> String {
-        "\"redis://host:port\", \"rediss://host:port\", \"redis-sentinel://host:port,host:port/name\", \"unix:/path\""
+        "\"redis://host:port\", \"rediss://host:port\", \"redis-sentinel://host:port,host:port/name\", \
+         \"rediss-sentinel://host:port,host:port/name\", \"unix:/path\""
             .into()
     }
 
@@ -38,7 +39,7 @@ fn is_known(url: &str) -> bool {
             let (host, database) = after_login(rest);
             is_place(host) && database.is_none_or(is_database)
         }
-        ("redis-sentinel", Some(rest)) => {
+        ("redis-sentinel" | "rediss-sentinel", Some(rest)) => {
             let (hosts, path) = after_login(rest);
             let path = path.unwrap_or_default();
             let (name, database) = path.split_once('/').map_or((path, None), |(name, number)| (name, Some(number)));
@@ -97,6 +98,7 @@ mod tests {
             "redis+unix:/run/redis.sock",
             "redis-sentinel://a:26379,b,[::1],[::2]:7/mymaster",
             "redis-sentinel://mail:s%2Fcret@a/mymaster/2",
+            "rediss-sentinel://a,b:26379/mymaster",
             "redis-cluster://a,b",
         ] {
             assert!(RedisUrl::parse(url).is_ok(), "{url}");

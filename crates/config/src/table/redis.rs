@@ -1,8 +1,10 @@
 //! `[redis]`: the queue.
 
+use std::path::PathBuf;
+
 use secrecy::SecretString;
 
-use crate::kind::{Any, Choice, Flag, Number, Ratio, RedisUrl};
+use crate::kind::{Any, Choice, FilePath, Flag, Number, Ratio, RedisUrl, Unset};
 use crate::settings::{choices, settings};
 
 settings! {
@@ -10,12 +12,21 @@ settings! {
     pub struct Redis {
         /// Where Redis (or Valkey) is, with user, password and database number if it needs them:
         /// `redis://user:password@host:6379/0`. In user and password write `/` as `%2F`, `@` as `%40`, `:` as `%3A`, `?` as `%3F`,
-        /// `#` as `%23`, `%` as `%25`. `rediss://` is TLS, verified against the web's roots.
+        /// `#` as `%23`, `%` as `%25`. `rediss://` is TLS: the certificate must be for the host, and signed by one of the
+        /// web's roots or by `ca`.
         /// `redis-sentinel://host:26379,host:26379/name` asks Sentinels which server is the primary of that name; user,
         /// password and a database behind the name are those of the servers, and Sentinels that want a login get the same.
         /// Together with it set `durability = "replicated"`: what only the primary has is lost when another takes its
-        /// place. Cluster (`redis-cluster://`) is not available in this version.
+        /// place. `rediss-sentinel://` speaks to them and to the servers by TLS. Cluster (`redis-cluster://`) is not
+        /// available in this version.
         secret url or url_file: SecretString as RedisUrl = "redis://127.0.0.1:6379",
+        /// Who signs the certificates of Redis (and of the Sentinels), PEM, instead of the web's roots. This file and the next
+        /// two are read for each connection that is opened: one that was renewed needs no restart.
+        value ca: Option<PathBuf> as Unset<FilePath> = "",
+        /// Our own certificate with its chain, PEM, for a Redis that asks its clients for one; together with `key`.
+        value certificate: Option<PathBuf> as Unset<FilePath> = "",
+        /// Its private key, PEM, not encrypted.
+        value key: Option<PathBuf> as Unset<FilePath> = "",
         /// Into how many parts of the queue new mail goes. A worker looks at one part at a time; more parts than workers
         /// keep them out of each other's way. It may be changed at any time: workers serve every part there has ever
         /// been, whatever their own configuration says.

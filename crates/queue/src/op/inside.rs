@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::server::LocalServer;
 use crate::shared::{Process, Shared};
-use crate::{Accept, Durability, EnqueueError, Health, Incoming, Origin, Settings};
+use crate::{Accept, EnqueueError, Health, Incoming, Origin, Settings};
 
 pub(crate) struct Server {
     settings: Settings,
@@ -49,17 +49,7 @@ pub(crate) async fn open(settings: &Settings, process: Process) -> Arc<Shared> {
 }
 
 pub(crate) fn settings(url: String) -> Settings {
-    Settings {
-        url,
-        partitions: 2,
-        name: "staffetta".to_owned(),
-        create: true,
-        durability: Durability::Fsync,
-        replicas: 0,
-        max_memory_ratio: 0.85,
-        inline_limit: 16_384,
-        lease: Duration::from_secs(60),
-    }
+    Settings { partitions: 2, ..Settings::at(url) }
 }
 
 pub(crate) fn accept(recipients: &[&str]) -> Accept {

@@ -36,7 +36,7 @@ impl Announcer {
     /// # Errors
     /// Redis is away, the URL is wrong, or the queue there is another cluster's.
     pub async fn connect(settings: &Settings) -> Result<Self, Error> {
-        let address = Address::parse(&settings.url)?;
+        let address = Address::parse(settings)?;
         let live = tokio::time::timeout(PATIENCE, connection::open(&address, PATIENCE)).await;
         let live = live.map_err(|_| Error::Unavailable("no answer in time".to_owned()))?.map_err(Error::Unavailable)?;
         is_ours(&live, &settings.name).await.map_err(|end| Error::Unavailable(end.reason()))?;

@@ -90,7 +90,7 @@ impl Revocations {
     }
 
     fn prepare(settings: &Settings) -> Result<(Follower, Self), Error> {
-        let address = Address::parse(&settings.url)?;
+        let address = Address::parse(settings)?;
         let known = Arc::new(Known::new(crate::clock::wall()));
         let (tell, hearing) = watch::channel(Hearing::Away);
         let follower = Follower::new(address, settings.name.clone(), Arc::clone(&known), tell);

@@ -12,17 +12,17 @@ use tokio_util::sync::CancellationToken;
 use crate::world::{claim, free_port, put, settings};
 
 /// For an election, and for all that a busy machine does meanwhile.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Sentinel, killed when dropped.
-struct Sentinel {
+pub(crate) struct Sentinel {
     port: u16,
     child: Child,
 }
 
 impl Sentinel {
     /// One that is enough to decide.
-    fn start(dir: &Path, primary: u16, more: &str) -> Self {
+    pub(crate) fn start(dir: &Path, primary: u16, more: &str) -> Self {
         let port = free_port();
         let file = dir.join("sentinel.conf");
         let text = format!(

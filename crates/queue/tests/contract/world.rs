@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
 use staffetta_queue::server::{LocalServer, Options};
 use staffetta_queue::{
-    Accept, Destination, Durability, EnqueueError, Filter, Job, Notice, Origin, Queue, Settings, Settled, Settlement,
+    Accept, Destination, EnqueueError, Filter, Job, Notice, Origin, Queue, Settings, Settled, Settlement,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -20,17 +20,7 @@ pub(crate) struct World {
 
 /// The settings of nearly all tests.
 pub(crate) fn settings(url: String) -> Settings {
-    Settings {
-        url,
-        partitions: 4,
-        name: "staffetta".to_owned(),
-        create: true,
-        durability: Durability::Fsync,
-        replicas: 0,
-        max_memory_ratio: 0.85,
-        inline_limit: 16 * 1024,
-        lease: Duration::from_secs(60),
-    }
+    Settings { partitions: 4, ..Settings::at(url) }
 }
 
 pub(crate) async fn world() -> World {

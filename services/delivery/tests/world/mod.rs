@@ -10,7 +10,7 @@ use std::time::Duration;
 use staffetta_config::Config;
 use staffetta_mail::{Address, Envelope, Notify, QueueId, Recipient, ReversePath};
 use staffetta_queue::server::LocalServer;
-use staffetta_queue::{Accept, Destination, Durability, Entry, Filter, Incoming, Origin, Place, Queue, Settings};
+use staffetta_queue::{Accept, Destination, Entry, Filter, Incoming, Origin, Place, Queue, Settings};
 use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::ports::Port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,17 +37,7 @@ pub(crate) struct Worker {
 }
 
 fn settings(url: String, lease: Duration) -> Settings {
-    Settings {
-        url,
-        partitions: 4,
-        name: "staffetta".to_owned(),
-        create: true,
-        durability: Durability::Fsync,
-        replicas: 0,
-        max_memory_ratio: 0.85,
-        inline_limit: 16 * 1024,
-        lease,
-    }
+    Settings { partitions: 4, lease, ..Settings::at(url) }
 }
 
 impl World {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use staffetta_config::Config;
 use staffetta_queue::server::LocalServer;
-use staffetta_queue::{Body, Durability, Filter, Message, Queue, Settings};
+use staffetta_queue::{Body, Filter, Message, Queue, Settings};
 use staffetta_testkit::certs::Authority;
 use staffetta_testkit::child::Running;
 use staffetta_testkit::dns::FakeDns;
@@ -205,17 +205,7 @@ tls = "implicit"
 
     /// One that may outlive the frontend.
     pub(crate) async fn queue_until(&self, end: CancellationToken) -> Queue {
-        let settings = Settings {
-            url: self.redis.url(),
-            partitions: 2,
-            name: "staffetta".to_owned(),
-            create: true,
-            durability: Durability::Fsync,
-            replicas: 0,
-            max_memory_ratio: 0.85,
-            inline_limit: 16 * 1024,
-            lease: Duration::from_secs(60),
-        };
+        let settings = Settings { partitions: 2, ..Settings::at(self.redis.url()) };
         let queue = Queue::open(settings, end).unwrap();
         queue.ready(PATIENCE).await.unwrap();
         queue
