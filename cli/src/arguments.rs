@@ -13,7 +13,7 @@ use staffetta_config::Service;
 
 pub(crate) use block::{Block, Blocks, Named, Unblock};
 pub(crate) use login::{By, Hour, Login, ShowLogin, Top};
-pub(crate) use queue::{Act, Cat, Delete, Flush, Init, List, Queue, Selection, Show, Summary};
+pub(crate) use queue::{Act, Cat, Delete, Flush, Init, List, Queue, Selection, Show, Summary, Verify};
 pub(crate) use user::{Alias, Auth, NewPassword, OneUser, Shown, User, Users};
 
 /// Staffetta: an SMTP relay that runs as a cluster.

@@ -120,6 +120,12 @@ async fn selections_find_what_they_say() -> anyhow::Result<()> {
         (&["--recipient", "lisa@y.example"], vec![]),
         (&["--sender", "<>"], vec![&bounce]),
         (&["--sender", "anna@here.example", "--domain", "z.example"], vec![]),
+        (&["--sender", "@HERE.example"], vec![&anna]),
+        (&["--sender", "*@here.example"], vec![&anna]),
+        (&["--sender", "@ere.example"], vec![]),
+        (&["--sender", "anna@Here.example"], vec![&anna]),
+        (&["--id", &bounce], vec![&bounce]),
+        (&["--id", &bounce, "--domain", "y.example"], vec![]),
         (&["--login", "anna"], vec![&anna]),
         (&["--older-than", "1h"], vec![]),
         (&["--older-than", "0s"], vec![&anna, &bounce]),
@@ -422,6 +428,33 @@ async fn shape_and_summary_count_what_is_there() -> anyhow::Result<()> {
     assert!(summary["created"].is_string() && summary["oldest"].is_string(), "{summary}");
     let text = desk.says(&["summary"])?;
     assert!(text.contains("Messages               2") && text.lines().count() < 25, "{text}");
+    Ok(())
+}
+
+/// What somebody breaks with a Redis client is told, put right, and then in order.
+#[tokio::test]
+async fn a_delivery_that_is_nowhere_is_found_and_waits_again() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let id = desk.put("a@here.example", None, &["lisa@x.example"], CONTENT).await?.to_string();
+    desk.put("a@here.example", None, &["lisa@y.example"], CONTENT).await?;
+    assert_eq!(desk.says(&["verify"])?, "-- 2 messages, 2 open deliveries. Everything is in its place.\n");
+    let mut redis = staffetta_tests::Redis::connect(desk.redis.socket())?;
+    let waiting = redis.keys("*}w:x.example")?.pop().context("nothing waits")?;
+    redis.ask(&["DEL", &waiting])?;
+
+    let (code, said, _) = desk.run(&["verify"])?;
+    let line = format!("{id}: a delivery is in no queue: x.example\n");
+    assert!(code == Some(1) && said.contains(&line) && said.contains("2 out of place; --repair"), "{code:?} {said}");
+    let (code, said, _) = desk.run(&["verify", "--json"])?;
+    let lines: Vec<Value> = said.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let nowhere = lines.iter().find(|line| line["finding"] == "nowhere").context("not found")?;
+    assert!(code == Some(1) && nowhere["id"] == *id && nowhere["mended"] == false, "{nowhere}");
+    assert_eq!((&lines[lines.len() - 1]["findings"], &lines[lines.len() - 1]["mended"]), (&2.into(), &0.into()));
+
+    let said = desk.says(&["verify", "--repair"])?;
+    assert!(said.contains("(now it waits, and is due)") && said.contains(" put right."), "{said}");
+    assert!(desk.says(&["verify"])?.contains("Everything is in its place."));
+    assert_eq!(desk.claim("x.example").await?.len(), 1);
     Ok(())
 }
 

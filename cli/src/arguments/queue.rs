@@ -28,8 +28,23 @@ pub(crate) enum Queue {
     Shape(List),
     /// What is in the queue, on one screen
     Summary(Summary),
+    /// Look whether every message and delivery is in its place
+    Verify(Verify),
     /// Make the queue in a Redis that has none
     Init(Init),
+}
+
+/// `staffetta queue verify`
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Put right what is out of place
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// JSON objects, one a line: what is out of place, then the numbers
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
 }
 
 /// `staffetta queue init`
@@ -63,7 +78,10 @@ pub(crate) struct Selection {
     /// Only deliveries to this recipient
     #[arg(long, value_name = "ADDRESS", value_parser = super::parse_name)]
     pub(crate) recipient: Option<String>,
-    /// Only messages from this sender; "<>" is the null sender
+    /// Only the message with this queue id
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<QueueId>,
+    /// Only messages from this sender; "<>" is the null sender, "@example.org" are all of a domain
     #[arg(long, value_name = "ADDRESS", value_parser = super::parse_name)]
     pub(crate) sender: Option<String>,
     /// Only messages that this login has submitted
@@ -168,10 +186,10 @@ pub(crate) struct Summary {
 }
 
 /// What says which messages.
-const WHICH: [&str; 7] = ["ids", "domain", "recipient", "sender", "login", "older_than", "all"];
+const WHICH: [&str; 8] = ["ids", "domain", "recipient", "id", "sender", "login", "older_than", "all"];
 /// What stands for ids.
-const SELECTING: [&str; 6] = ["domain", "recipient", "sender", "login", "older_than", "all"];
-const SELECTING_WITHOUT_ALL: [&str; 5] = ["domain", "recipient", "sender", "login", "older_than"];
+const SELECTING: [&str; 7] = ["domain", "recipient", "id", "sender", "login", "older_than", "all"];
+const SELECTING_WITHOUT_ALL: [&str; 6] = ["domain", "recipient", "id", "sender", "login", "older_than"];
 
 #[cfg(test)]
 mod tests {
@@ -186,13 +204,15 @@ mod tests {
         for verb in ["delete", "bounce", "hold", "release"] {
             let parse = |rest: &[&str]| Arguments::try_parse_from([&["staffetta", "queue", verb], rest].concat());
             let domain = ["--domain", "example.com", "--older-than", "1d", "--dry-run"];
-            for good in [&[id][..], &[id, id], &["--all"], &domain, &["--recipient", "a@example.com"]] {
+            let one = ["--id", id, "--recipient", "a@example.com"];
+            for good in [&[id][..], &[id, id], &["--all"], &domain, &["--recipient", "a@example.com"], &one] {
                 assert!(parse(good).is_ok(), "{verb} {good:?}");
             }
             for bad in [
                 &[][..],
                 &[id, "--all"],
                 &[id, "--domain", "example.com"],
+                &[id, "--id", id],
                 &[id, "--older-than", "1d"],
                 &["--all", "--login", "anna"],
                 &["--dry-run"],

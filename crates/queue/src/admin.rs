@@ -78,6 +78,14 @@ fn same_address(address: &str, wanted: &str) -> bool {
     }
 }
 
+/// Is it this sender, or one of the domain that is meant?
+pub(crate) fn is_from(sender: &str, wanted: &str) -> bool {
+    match wanted.strip_prefix('@') {
+        Some(domain) => sender.rsplit_once('@').is_some_and(|(_, of)| of.eq_ignore_ascii_case(domain)),
+        None => same_address(sender, wanted),
+    }
+}
+
 /// The state of one job.
 #[derive(Clone, Debug)]
 pub struct JobState {
@@ -143,7 +151,7 @@ pub struct Filter {
     pub id: Option<QueueId>,
     /// Only with a job for this destination.
     pub destination: Option<Destination>,
-    /// Only from this sender (exact, `""` is the null path).
+    /// Only from this sender (the domain in any case, `""` is the null path), or from all of a domain: `@domain`.
     pub sender: Option<String>,
     /// Only with this recipient, who has no final state yet (the domain in any case).
     pub recipient: Option<String>,

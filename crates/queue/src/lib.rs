@@ -27,6 +27,7 @@ mod commit;
 mod conduct;
 mod connection;
 mod error;
+mod finding;
 mod format;
 mod gate;
 mod guess;
@@ -65,6 +66,7 @@ pub use admin::{Act, Counts, Deleted, Entry, Filter, JobState, Moved, Object, Pa
 pub use budget::Budget;
 pub use conduct::{Conduct, Hour, Record, Records, Sending};
 pub use error::{EnqueueError, Error};
+pub use finding::{Finding, Problem, Verified};
 pub use guess::{Guesses, Permit, Taken, Usage};
 pub use headcount::{Headcount, Heads};
 pub use incoming::Incoming;

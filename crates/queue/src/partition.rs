@@ -105,6 +105,11 @@ impl Partition {
         format!("{}b:{id}:{index}", self.tag)
     }
 
+    /// What follows the hash tag in the name of a key of this partition.
+    pub(crate) fn tail<'a>(&self, key: &'a str) -> Option<&'a str> {
+        key.strip_prefix(&self.tag)
+    }
+
     /// Some pieces of the body.
     pub(crate) fn chunks(&self, id: QueueId, indices: std::ops::Range<u32>) -> Vec<String> {
         indices.map(|index| self.chunk(id, index)).collect()

@@ -17,9 +17,9 @@ use crate::partition::REGISTRY;
 use crate::shared::Shared;
 use crate::value;
 use crate::{
-    Act, Body, Budget, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Guesses, Headcount,
-    Health, Incoming, Job, KeptPolicies, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Records, Settings, Settled,
-    Settlement, Target, UnixMillis, Verifications, Wakes,
+    Act, Body, Budget, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Finding, Guesses,
+    Headcount, Health, Incoming, Job, KeptPolicies, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Records, Settings,
+    Settled, Settlement, Target, UnixMillis, Verifications, Verified, Wakes,
 };
 
 /// How long a chunk is asked for while Redis is away, if a lease is not shorter.
@@ -266,6 +266,16 @@ impl Queue {
     /// Redis is away.
     pub async fn counts(&self) -> Result<Counts, Error> {
         self.shared.counts().await
+    }
+
+    /// Looks whether every message and every delivery is in its place, and with `repair` puts right what is not; each finding
+    /// is told as it is found. Mail may come and go meanwhile. Takes as long as the queue is long, a few seconds for 100,000
+    /// messages.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn verify(&self, repair: bool, tell: &mut (dyn FnMut(&Finding) + Send)) -> Result<Verified, Error> {
+        self.shared.verify(repair, tell).await
     }
 
     /// At most `limit` messages after `cursor` (opaque, `None` starts), oldest first. A page may be short, or empty,

@@ -198,6 +198,21 @@ scripts! {
         keys: record open extra held waiting state new_state; key_groups: ;
         args: id job number was octets was_state state_octets new_state_octets; arg_groups: ;
     }
+    /// Looks at a message and puts it right.
+    Mend(" flags=allow-oom", "common_now.lua", "common_wait.lua", "common_note.lua", "mend.lua") {
+        keys: record ids lease held due acts; key_groups: waiting open chunks;
+        args: id repair deep act; arg_groups: destinations;
+    }
+    /// Looks at a destination and puts it right.
+    MendDestination(" flags=allow-oom", "mend_destination.lua") {
+        keys: waiting due; key_groups: ;
+        args: destination repair; arg_groups: ;
+    }
+    /// Looks at what may be left of a message, and deletes it.
+    Sweep(" flags=allow-oom", "sweep.lua") {
+        keys: place ids record garbage; key_groups: ;
+        args: id member repair; arg_groups: ;
+    }
     /// Deletes some jobs of a message.
     DropJobs(" flags=allow-oom", "common_note.lua", "drop.lua") {
         keys: due held back_off open extra acts; key_groups: states waiting;

@@ -5,6 +5,7 @@ mod bounce;
 mod cat;
 mod render;
 mod shape;
+mod verify;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub(super) async fn run(command: arguments::Queue) -> anyhow::Result<ExitCode> {
             bounce::bounce(&config, &connect(&bounce.act.file, &config).await?, &bounce).await
         }
         arguments::Queue::Shape(shape) => shape::print(&open(&shape.file).await?, &shape).await,
+        arguments::Queue::Verify(wanted) => verify::print(&open(&wanted.file).await?, &wanted).await,
         arguments::Queue::Init(init) => begin(&init).await,
         arguments::Queue::Summary(summary) => shape::summary(&open(&summary.file).await?, &summary).await,
     }
@@ -132,12 +134,19 @@ async fn show_message(queue: &Queue, show: &arguments::Show) -> anyhow::Result<E
 
 fn filter(selection: &Selection) -> Filter {
     Filter {
-        id: None,
+        id: selection.id,
         destination: selection.domain.as_deref().map(destination),
         recipient: selection.recipient.clone(),
-        sender: selection.sender.as_ref().map(|s| if s == "<>" { String::new() } else { s.clone() }),
+        sender: selection.sender.as_deref().map(sender),
         login: selection.login.clone(),
         older_than: selection.older_than,
+    }
+}
+
+fn sender(text: &str) -> String {
+    match text {
+        "<>" => String::new(),
+        text => text.strip_prefix('*').filter(|rest| rest.starts_with('@')).unwrap_or(text).to_owned(),
     }
 }
 

@@ -55,11 +55,11 @@ impl Node {
                 pipeline.cmd("ZCOUNT").arg(&waiting).arg("-inf").arg(now);
                 pipeline.cmd("ZRANGE").arg(&waiting).arg(0).arg(0).arg("WITHSCORES");
             }
-            if pipeline.is_empty() {
-                continue;
-            }
             let answers = self.ask_all(&pipeline).await?;
             let looked = answers.len() as u64 / 2;
+            if looked == 0 {
+                continue;
+            }
             let ready: u64 = answers.iter().step_by(2).map(count).sum();
             ready_here += ready * count(due).max(looked) / looked;
             let heads =
@@ -81,6 +81,9 @@ impl Node {
 
     /// Read-only commands on the operators' connection; the first failure is the failure of all.
     pub(crate) async fn ask_all(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
+        }
         let answers = self.admin.send(pipeline).await?;
         Ok(answers.into_iter().collect::<Result<_, _>>()?)
     }

@@ -110,18 +110,25 @@ impl Shared {
     pub(crate) async fn release_poison(&self, filter: &Filter) -> Result<u64, Error> {
         let mut total = 0;
         for keys in self.partitions() {
-            let mut command = Cmd::new();
-            command.arg("ZRANGE").arg(&keys.held).arg(0).arg(-1);
-            let held = self.node(keys.number).admin.ask(command).await?;
-            let ids: BTreeSet<QueueId> = names(&held).map(|(id, _)| id).collect();
-            let ids: Vec<QueueId> = ids.into_iter().collect();
-            for ids in ids.chunks(GROUP) {
-                let entries = self.matching(ids, filter).await?;
-                let jobs = entries.iter().flat_map(|entry| entry.selected(filter).map(move |job| (entry, job)));
-                let poison = jobs.filter(|(_, job)| job.place == Place::Held && job.poison);
-                let tasks: Vec<Task> = poison.map(|(entry, job)| Task::of(entry, job)).collect();
-                total += self.move_tasks(To::Waiting, &tasks).await?;
+            let mut cursor = Some("0".to_owned());
+            while let Some(from) = cursor {
+                let (next, held) = self.node(keys.number).members(&keys.held, &from).await?;
+                let ids: BTreeSet<QueueId> = held.iter().filter_map(|name| Some(parse_job_name(name)?.0)).collect();
+                total += self.release_poison_of(&ids.into_iter().collect::<Vec<_>>(), filter).await?;
+                cursor = next;
             }
+        }
+        Ok(total)
+    }
+
+    async fn release_poison_of(&self, ids: &[QueueId], filter: &Filter) -> Result<u64, Error> {
+        let mut total = 0;
+        for ids in ids.chunks(GROUP) {
+            let entries = self.matching(ids, filter).await?;
+            let jobs = entries.iter().flat_map(|entry| entry.selected(filter).map(move |job| (entry, job)));
+            let poison = jobs.filter(|(_, job)| job.place == Place::Held && job.poison);
+            let tasks: Vec<Task> = poison.map(|(entry, job)| Task::of(entry, job)).collect();
+            total += self.move_tasks(To::Waiting, &tasks).await?;
         }
         Ok(total)
     }

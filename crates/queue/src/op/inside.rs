@@ -49,7 +49,7 @@ pub(crate) async fn open(settings: &Settings, process: Process) -> Arc<Shared> {
 }
 
 pub(crate) fn settings(url: String) -> Settings {
-    Settings { partitions: 2, ..Settings::at(url) }
+    Settings { partitions: 2, lease: Duration::from_secs(60), ..Settings::at(url) }
 }
 
 pub(crate) fn accept(recipients: &[&str]) -> Accept {

@@ -9,6 +9,7 @@ use redis::{Cmd, Value};
 use staffetta_mail::QueueId;
 
 use super::reclaim::parse_member;
+use crate::admin::is_from;
 use crate::format::{ReadError, State};
 use crate::partition::{Partition, job_name, parse_job_name};
 use crate::record::Record;
@@ -21,8 +22,8 @@ use crate::{Entry, Error, Filter, Health, JobState, Page, Place, UnixMillis, Unr
 const BUDGET: usize = 10_000;
 /// Messages read at once.
 const GROUP: usize = 200;
-/// A destination with more jobs is found by walking through all messages.
-const FEW: u64 = 20_000;
+/// A destination with more jobs in a partition is found by walking through all messages: no single answer of Redis is longer.
+const FEW: u64 = 5_000;
 /// The head of a record that nearly always holds all but the body.
 const HEAD: usize = 2_048;
 
@@ -153,14 +154,16 @@ impl Shared {
         Ok(ids)
     }
 
-    /// All messages with a job for one destination, if they are few.
+    /// All messages with a job for one destination, if they are few, and so is what else has to be looked through.
     async fn few_candidates(&self, filter: &Filter) -> Result<Option<BTreeSet<(Order, QueueId)>>, Error> {
         let Some(destination) = &filter.destination else { return Ok(None) };
         let mut requests = Requests::new(self);
         for keys in self.partitions() {
-            requests.to(keys.number).cmd("ZCARD").arg(keys.waiting(destination.as_str()));
+            for key in [&keys.waiting(destination.as_str()), &keys.lease, &keys.held] {
+                requests.to(keys.number).cmd("ZCARD").arg(key);
+            }
         }
-        if self.ask_all(&requests).await?.iter().map(count).sum::<u64>() > FEW {
+        if self.ask_all(&requests).await?.iter().map(count).max() > Some(FEW) {
             return Ok(None);
         }
         // At one moment, as in `jobs_of`.
@@ -248,7 +251,7 @@ impl Shared {
     }
 
     /// The records that are there; their bodies may be cut off.
-    async fn records(&self, ids: &[QueueId]) -> Result<Vec<Result<Record, Unreadable>>, Error> {
+    pub(crate) async fn records(&self, ids: &[QueueId]) -> Result<Vec<Result<Record, Unreadable>>, Error> {
         let mut requests = Requests::new(self);
         for &id in ids {
             requests
@@ -345,7 +348,7 @@ fn same(wanted: &str) -> impl Fn(&str) -> bool {
 /// Does a message that is old enough match the rest?
 fn selected(entry: &Entry, filter: &Filter) -> bool {
     let message = &entry.message;
-    filter.sender.as_deref().is_none_or(|wanted| wanted == message.envelope.sender.as_str())
+    filter.sender.as_deref().is_none_or(|wanted| is_from(message.envelope.sender.as_str(), wanted))
         && filter.login.as_deref().is_none_or(|wanted| message.origin.login.as_deref().is_some_and(same(wanted)))
         && entry.selected(filter).next().is_some()
 }

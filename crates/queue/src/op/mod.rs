@@ -28,6 +28,7 @@ mod renew;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod repeat_tests;
+mod scan;
 mod settle;
 mod split;
 mod strays;
@@ -39,6 +40,7 @@ mod unreadable;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod upgrade_tests;
+mod verify;
 
 pub(crate) use act::note;
 

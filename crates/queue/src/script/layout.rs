@@ -52,6 +52,12 @@ impl<'a> From<&'a [u8]> for Arg<'a> {
     }
 }
 
+impl From<QueueId> for Arg<'_> {
+    fn from(id: QueueId) -> Self {
+        Self::Id(id)
+    }
+}
+
 impl From<bool> for Arg<'_> {
     fn from(yes: bool) -> Self {
         Self::Number(u64::from(yes))

@@ -146,6 +146,9 @@ async fn the_rights_that_the_manual_names_are_enough() {
     world.queue.flush(&Filter::default()).await.unwrap();
     let listed = world.queue.list(&Filter::default(), None, 100).await.unwrap();
     assert!(listed.entries.len() > 3 && world.queue.counts().await.unwrap().messages > 3);
+    let mut found = Vec::new();
+    world.queue.verify(true, &mut |finding| found.push(finding.to_string())).await.unwrap();
+    assert_eq!(found, Vec::<String>::new());
     assert!(revocations.is_current_within(Duration::from_secs(20)).await);
     let patience = tokio::time::Instant::now() + Duration::from_secs(20);
     while redis::cmd("PUBSUB").arg("NUMPAT").query::<u32>(&mut world.redis()).unwrap() == 0 {

@@ -26,5 +26,6 @@ mod tls;
 mod unfinished;
 mod unreadable;
 mod verification;
+mod verify;
 mod wakes;
 mod world;

@@ -20,7 +20,7 @@ pub(crate) struct World {
 
 /// The settings of nearly all tests.
 pub(crate) fn settings(url: String) -> Settings {
-    Settings { partitions: 4, ..Settings::at(url) }
+    Settings { partitions: 4, lease: Duration::from_secs(60), ..Settings::at(url) }
 }
 
 pub(crate) async fn world() -> World {

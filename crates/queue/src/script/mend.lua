@@ -1,0 +1,72 @@
+-- MEND: looks at all that belongs to a message at one moment, and with repair (1) puts it right.
+-- waiting, destinations, states: of all its jobs; none of a message without a record. With several jobs there is `open`.
+-- deep: 1 looks for jobs that wait or are held although they are leased, too. act: what to note of a message that is lost.
+-- Answers { open jobs, finding… }; a finding is a word, and of a job its number behind a blank.
+local listed, life = redis.call('ZSCORE', ids, id), redis.call('PTTL', record)
+if life == -2 or not listed and life >= 0 then
+  if not listed then return { 0 } end
+  if repair == '1' then
+    redis.call('ZREM', ids, id)
+    note(acts, '1', act)
+  end
+  return { 0, 'lost' }
+end
+local answer, absent, fading = { 0 }, 0, life >= 0
+for _, chunk in ipairs(chunks) do
+  local rest = redis.call('PTTL', chunk)
+  if rest == -2 then absent = absent + 1 end
+  if rest >= 0 then fading = true end
+end
+local known = not open[1] or redis.call('EXISTS', open[1]) == 1
+local jobs, look, placed = {}, deep == '1', false
+for i, queue in ipairs(waiting) do
+  local name = id .. '.' .. (i - 1)
+  local one = { name = name, waits = redis.call('ZSCORE', queue, name), holds = redis.call('ZSCORE', held, name) }
+  one.is_open = not open[1] or redis.call('SISMEMBER', open[1], i - 1) == 1
+  if not one.waits and not one.holds and (one.is_open or not known) then look = true end
+  jobs[i] = one
+end
+if look then
+  for _, member in ipairs(redis.call('ZRANGE', lease, 0, -1)) do
+    local number = string.sub(member, 1, #id + 1) == id .. '.' and string.match(member, '^%d+', #id + 2)
+    if number and jobs[number + 1] then jobs[number + 1].leased = member end
+  end
+end
+for _, one in ipairs(jobs) do
+  one.places = (one.waits and 1 or 0) + (one.holds and 1 or 0) + (one.leased and 1 or 0)
+  placed = placed or one.places > 0
+end
+
+local now = clock()
+if fading then
+  answer[#answer + 1] = 'fading'
+  if repair == '1' then
+    redis.call('PERSIST', record)
+    keep(chunks)
+  end
+end
+if absent > 0 then answer[#answer + 1] = 'torn' end
+if not listed then
+  answer[#answer + 1] = 'unlisted'
+  if repair == '1' then redis.call('ZADD', ids, 0, id) end
+end
+if not known then answer[#answer + 1] = 'uncounted' end
+for i, one in ipairs(jobs) do
+  -- Of a message that has forgotten which jobs are open, those that are somewhere; all, if none is.
+  if not known then one.is_open = one.places > 0 or not placed end
+  if one.is_open then answer[1] = answer[1] + 1 end
+  if one.is_open and one.places == 0 then
+    answer[#answer + 1] = 'nowhere ' .. (i - 1)
+    if repair == '1' then wait(waiting[i], one.name, due, destinations[i], now) end
+  end
+  if one.is_open and one.places > 1 or not one.is_open and one.places > 0 then
+    answer[#answer + 1] = (one.is_open and 'twice ' or 'over ') .. (i - 1)
+    if repair == '1' then
+      if one.leased and not one.is_open then redis.call('ZREM', lease, one.leased) end
+      if one.holds and (one.leased or not one.is_open) then redis.call('ZREM', held, one.name) end
+      if one.waits then redis.call('ZREM', waiting[i], one.name) end
+    end
+  end
+  if repair == '1' and one.is_open and not known then redis.call('SADD', open[1], i - 1) end
+end
+return answer
