@@ -56,6 +56,32 @@ fn work_for_one_carrier_does_not_call_for_five() {
 }
 
 #[test]
+fn a_lane_without_room_beside_other_pods_keeps_what_it_has_and_waits_for_nothing() {
+    let mut pool = Lanes::new(100);
+    offer(&mut pool, "x", 16);
+    admitted(&mut pool);
+    pool.greeted(&"x");
+    assert_eq!(admitted(&mut pool).len(), INITIAL as usize - 1);
+    for _ in 0..2 {
+        pool.crowded(&"x");
+        pool.resign(&"x");
+    }
+    assert!(admitted(&mut pool).is_empty(), "three are all there is");
+    assert!(pool.take(&"x", 4).is_some());
+    pool.greeted(&"x");
+    assert_eq!(admitted(&mut pool), ["x"], "with one that could be set up it asks again");
+
+    let mut pool = Lanes::new(100);
+    offer(&mut pool, "y", 16);
+    admitted(&mut pool);
+    pool.crowded(&"y");
+    pool.resign(&"y");
+    assert!(admitted(&mut pool).is_empty() && pool.open() == 0, "nobody asks again for what is forgotten");
+    offer(&mut pool, "y", 1);
+    assert_eq!(admitted(&mut pool), ["y"]);
+}
+
+#[test]
 fn a_refusal_while_a_connection_lives_shrinks_the_window_to_those_that_live() {
     let mut pool = Lanes::new(100);
     offer(&mut pool, "x", 16);

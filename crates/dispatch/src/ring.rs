@@ -74,6 +74,11 @@ impl<D: Clone + Eq + Hash> Ring<D> {
         }
     }
 
+    /// Forgets all of it.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.len
     }

@@ -1,4 +1,5 @@
-//! How many connections a client has in all pods: a hash for each client in Redis, with an entry for each pod.
+//! How many connections a client has in all pods, and how many all workers have to a next hop: a hash for each in Redis,
+//! with an entry for each pod.
 //!
 //! An entry ends by the time of Redis unless its pod repeats it, so that a pod that died holds nobody's places for long.
 //! Entries have versions: what a pod said earlier and what arrives later changes nothing. A client has a key only while
@@ -16,7 +17,7 @@ use crate::script;
 use crate::shared::Shared;
 use crate::value;
 
-/// How long an entry holds.
+/// How long an entry of a client holds, and one of a next hop at most.
 const LIFE: Duration = Duration::from_secs(90);
 /// Longest wait for an answer; the greeting waits for it.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -28,12 +29,15 @@ const GROUP: usize = 500;
 pub struct Headcount {
     shared: Arc<Shared>,
     pod: Arc<str>,
+    /// Stands in front of the name in the key.
+    kind: &'static str,
+    life: Duration,
 }
 
 /// What a pod says of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heads {
-    /// The name of the client.
+    /// The name of the client, or of the next hop.
     pub client: String,
     /// Its connections in this pod. 0: it is forgotten.
     pub count: u32,
@@ -46,7 +50,28 @@ impl Headcount {
     pub const RENEWAL: Duration = Duration::from_secs(30);
 
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, pod: format!("{:016x}", rand::random::<u64>()).into() }
+        Self { shared, pod: format!("{:016x}", rand::random::<u64>()).into(), kind: "", life: LIFE }
+    }
+
+    /// Of a worker: entries hold no longer than its leases.
+    pub(crate) fn of_hops(shared: Arc<Shared>) -> Self {
+        let life = LIFE.min(shared.settings.lease);
+        Self { kind: "to ", life, ..Self::new(shared) }
+    }
+
+    /// How often the entries of next hops are to be repeated, at least.
+    pub fn renewal(&self) -> Duration {
+        self.life / 3
+    }
+
+    /// Wants, of each, to have so many connections, so that all pods together have no more than the limit beside it; with a
+    /// limit of 0 it has them already. Answers how many it may have.
+    ///
+    /// # Errors
+    /// Redis is away or does not answer within a second: any of it may be counted or not.
+    pub async fn claim_all(&self, all: &[(Heads, u32)]) -> Result<Vec<u32>, Error> {
+        let answers = ask(&self.shared, all.iter().map(|(heads, limit)| self.command(heads, *limit))).await?;
+        answers.into_iter().map(|answer| granted(&answer?)).collect()
     }
 
     /// Wants to have so many connections of a client, so that all pods together have no more than `limit`; answers how
@@ -74,11 +99,11 @@ impl Headcount {
     fn command(&self, heads: &Heads, limit: u32) -> Cmd {
         let Heads { client, count, version } = heads;
         script::Headcount {
-            pods: &format!("{{C:{client}}}"),
+            pods: &format!("{{C:{}{client}}}", self.kind),
             pod: (&*self.pod).into(),
             count: u64::from(*count).into(),
             version: (*version).into(),
-            life: LIFE.into(),
+            life: self.life.into(),
             limit: u64::from(limit).into(),
         }
         .call()

@@ -250,6 +250,16 @@ impl Queue {
         Headcount::new(self.shared.clone())
     }
 
+    /// How many connections workers have to next hops, for the whole cluster; one for each pod.
+    pub fn connections(&self) -> Headcount {
+        Headcount::of_hops(self.shared.clone())
+    }
+
+    /// How many workers there are, with this one, as far as was seen a moment ago.
+    pub fn workers(&self) -> u32 {
+        self.shared.home().formats.workers()
+    }
+
     /// What servers said of recipients, for the whole cluster.
     pub fn verifications(&self) -> Verifications {
         Verifications::new(self.shared.clone())

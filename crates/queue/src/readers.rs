@@ -6,7 +6,7 @@
 //! time before there was this list say nothing: a queue of that time keeps its format until an operator raises the
 //! field `format` of the registry, see docs/operations.md.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
@@ -34,12 +34,25 @@ pub(crate) struct Formats {
     member: String,
     /// It takes jobs, so it is in the list.
     listed: AtomicBool,
+    /// How many were in the list at the last look.
+    workers: AtomicU32,
 }
 
 impl Formats {
     pub(crate) fn new(reads: u8) -> Self {
         let member = format!("{:016x} {reads}", rand::random::<u64>());
-        Self { reads, writes: AtomicU8::new(OLDEST), member, listed: AtomicBool::new(false) }
+        Self {
+            reads,
+            writes: AtomicU8::new(OLDEST),
+            member,
+            listed: AtomicBool::new(false),
+            workers: AtomicU32::new(1),
+        }
+    }
+
+    /// How many workers there are.
+    pub(crate) fn workers(&self) -> u32 {
+        self.workers.load(Ordering::Relaxed)
     }
 
     /// The format to write now.
@@ -90,6 +103,8 @@ impl Node {
         let (readers, ceiling) = (next()?, next()?);
         let ceiling = value::integer(&ceiling).and_then(|format| u8::try_from(format).ok()).unwrap_or(OLDEST);
         let others = value::array(&readers).iter().filter_map(value::str).filter_map(reads_of);
+        let workers = u32::try_from(value::array(&readers).len()).unwrap_or(u32::MAX);
+        self.formats.workers.store(workers.max(1), Ordering::Relaxed);
         let may = others.fold(ceiling.min(self.formats.reads), u8::min).max(OLDEST);
         if self.formats.writes.swap(may, Ordering::Relaxed) != may {
             tracing::info!(format = may, "records are written in this format from now on");

@@ -61,6 +61,9 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         batch_began: Instant::now(),
         pulse: pulse(),
     };
+    let Some(_slot) = carrier.worker.slots.take(carrier.lane.hop.account(), carrier.lane.hop.concurrency).await else {
+        return carrier.berth.crowded();
+    };
     while carrier.stock().await {
         if let Some(connection) = carrier.connect().await {
             carrier.converse(connection).await;

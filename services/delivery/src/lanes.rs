@@ -194,6 +194,11 @@ impl Berth {
         self.worker.admit();
     }
 
+    /// Other workers have all places of the next hop.
+    pub(crate) fn crowded(&self) {
+        self.worker.lanes.with(|pool| pool.crowded(&self.lane.hop.key));
+    }
+
     /// No host let us in.
     pub(crate) fn refused(&self) -> Refused {
         self.worker.lanes.with(|pool| pool.refused(&self.lane.hop.key))

@@ -29,6 +29,7 @@ mod seals;
 mod settle;
 mod shelf;
 mod signing;
+mod slots;
 mod strangers;
 mod worker;
 
@@ -64,6 +65,7 @@ use renew::Leases;
 use settle::{Office, Parcels, Settler};
 use shelf::InRedis;
 use signing::Signing;
+use slots::{Asked, Slots};
 use strangers::Strangers;
 use worker::{ROOM, Worker};
 
@@ -89,20 +91,22 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     let (settler, parcels) = Settler::new();
     let keys = Arc::new(Keys::load(&config.delivery.dkim).context("cannot use delivery.dkim")?);
     let revocations = Revocations::follow(&(&*config).into(), end.clone()).context("cannot use redis.url")?;
-    let worker = Arc::new(worker(&config, queue, settler, keys.clone(), revocations, shutdown.child_token())?);
+    let (slots, asked) = Slots::new();
+    let stop = shutdown.child_token();
+    let worker = Arc::new(worker(&config, queue, settler, slots, keys.clone(), revocations, stop)?);
     if !keys.are_none() {
         tokio::spawn(keys.watch(Hangup::subscribe()?, end.clone()));
     }
     tokio::spawn(staffetta_telemetry::http::serve("delivery", http, readiness(&worker), end.clone()));
     tracing::info!(partitions = worker.queue.partitions(), "delivery worker started");
-    let worked = work(worker, parcels, &config).await;
+    let worked = work(worker, parcels, asked, &config).await;
     tracing::info!("delivery worker stopped");
     worked
 }
 
 /// Starts the tasks and waits for the end of the drain. An error: one of them has ended before, which is a fault of this
 /// program; another process does better.
-async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) -> anyhow::Result<()> {
+async fn work(worker: Arc<Worker>, parcels: Parcels, asked: Asked, config: &Config) -> anyhow::Result<()> {
     let background = CancellationToken::new();
     let _background = background.clone().drop_guard();
     let mut settling = JoinSet::new();
@@ -110,6 +114,7 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) -> anyhow:
     let mut tasks = JoinSet::new();
     let (keeper, keep) = (worker.clone(), background.clone());
     tasks.spawn(async move { keeper.leases.keep(keep).await });
+    tasks.spawn(slots::keep(worker.queue.clone(), asked));
     tasks.spawn(reclaim::watch(worker.clone(), background.clone()));
     let (conduct, end) = (worker.conduct.clone(), background.clone());
     tasks.spawn(
@@ -136,6 +141,7 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, config: &Config) -> anyhow:
         tracing::warn!("connections are cut; their messages are delivered by others once the leases end");
         let _ = tokio::time::timeout(EXCUSE, worker.leases.excuse()).await;
     }
+    worker.slots.flush().await;
     // What the last second has brought.
     worker.conduct.flush(&maillog::conspicuous).await;
     outcome
@@ -179,6 +185,7 @@ fn worker(
     config: &Config,
     queue: Queue,
     settler: Settler,
+    slots: Slots,
     keys: Arc<Keys>,
     revocations: Revocations,
     stop: CancellationToken,
@@ -212,6 +219,7 @@ fn worker(
         recent: Recent::default(),
         fallback: Fallback::default(),
         settler,
+        slots,
         lanes: Lanes::new(delivery.concurrency.max(1) as usize),
         letters: Letters::default(),
         room: Arc::new(Semaphore::new(ROOM)),

@@ -27,6 +27,7 @@ use crate::recent::Recent;
 use crate::renew::Leases;
 use crate::settle::Settler;
 use crate::signing::Signing;
+use crate::slots::Slots;
 
 /// Octets that one permit of [`Worker::room`] stands for.
 const UNIT: u64 = 1024;
@@ -59,6 +60,8 @@ pub(crate) struct Worker {
     pub(crate) recent: Recent,
     pub(crate) fallback: Fallback,
     pub(crate) settler: Settler,
+    /// Places beside other workers.
+    pub(crate) slots: Slots,
     pub(crate) lanes: Lanes,
     pub(crate) letters: Letters,
     pub(crate) signing: Signing,

@@ -80,6 +80,53 @@ async fn a_destination_gets_from_all_workers_together_no_more_than_its_rate() ->
     Ok(())
 }
 
+/// Those that hang hold their places; whatever would exceed the limit has connected by the time others have got their mail.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_workers_together_have_no_more_connections_to_a_destination_than_the_limit() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let limited = Server::start(Script { dots: vec!["hang"; 12], ..Script::default() }).await?;
+    let free = Server::start(Script::default()).await?;
+    let route = |domain: &str, server: &Server, more: &str| {
+        format!("[[delivery.route]]\ndomain = \"{domain}\"\nvia = \"smtp://{}\"\n{more}\n", server.address())
+    };
+    // Two domains behind one server share its places.
+    let routes = route("free.test", &free, "") + &route("*", &limited, "concurrency = 3");
+    let workers = [world.worker("", &routes)?, world.worker("", &routes)?];
+    for index in 0..12 {
+        let domain = if index % 2 == 0 { "one.test" } else { "two.test" };
+        world.send("john@home.test", &[&format!("r{index}@{domain}")], BODY).await?;
+    }
+    limited.crowd(3).await?;
+    for round in 1..=4 {
+        for _ in 0..10 {
+            world.send("john@home.test", &["r@free.test"], BODY).await?;
+        }
+        free.received(10 * round).await?;
+    }
+    assert_eq!(limited.peak(), 3);
+    for worker in workers {
+        worker.kill();
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_places_of_a_dead_worker_come_back() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { dots: vec!["hang"], ..Script::default() }).await?;
+    let settings = "destination_concurrency = 1\nlease = \"1s\"";
+    let first = world.worker_via(&server, settings)?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    server.crowd(1).await?;
+    let second = world.worker_via(&server, settings)?;
+    world.send("john@home.test", &["b@x.test"], BODY).await?;
+    first.kill();
+    // One that is taken over may come twice.
+    server.received(2).await?;
+    world.drained().await?;
+    second.stop().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_is_spent_by_attempts_and_not_by_looking_for_work() -> anyhow::Result<()> {
     let world = World::start().await?;

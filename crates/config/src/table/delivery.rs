@@ -23,8 +23,9 @@ settings! {
         value http: SocketAddr as Socket = "127.0.0.1:9103",
         /// Most connections at a time, in each pod.
         value concurrency: u32 as Number<u32, 1, 100000> = "500",
-        /// Most connections at a time to one destination: an MX domain, or the server of a route. Counted in each pod
-        /// in this version.
+        /// Most connections at a time to one destination: an MX domain, or the server of a route; of all workers
+        /// together. From 8 on, and while there are four places for each worker, workers do not tell each other of their first
+        /// connection: while one comes or goes there may be one more for a moment.
         value destination_concurrency: u32 as Number<u32, 1, 100000> = "20",
         /// Most messages to one destination (an MX domain, or the server of a route), over the cluster: `"100/1m"`.
         /// Up to 100 leave at once, then one every 0.6 seconds. What has to wait stays due and is not delayed otherwise.

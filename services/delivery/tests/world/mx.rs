@@ -83,6 +83,7 @@ struct State {
     commands: Vec<String>,
     connections: usize,
     living: usize,
+    peak: usize,
     clients: Vec<IpAddr>,
 }
 
@@ -144,6 +145,16 @@ impl Server {
         lock(&self.state).connections
     }
 
+    /// Most connections at a time.
+    pub(crate) fn peak(&self) -> usize {
+        lock(&self.state).peak
+    }
+
+    /// Waits until there have been so many connections at a time.
+    pub(crate) async fn crowd(&self, count: usize) -> anyhow::Result<()> {
+        self.until("connections", || self.peak() >= count).await
+    }
+
     /// Who has connected.
     pub(crate) fn clients(&self) -> Vec<IpAddr> {
         lock(&self.state).clients.clone()
@@ -187,7 +198,11 @@ async fn talk(stream: TcpStream, script: Script, state: Arc<Mutex<State>>, numbe
         let _ = say(&mut stream, "421 4.7.0 too many connections").await;
         return;
     }
-    lock(&state).living += 1;
+    {
+        let mut state = lock(&state);
+        state.living += 1;
+        state.peak = state.peak.max(state.living);
+    }
     converse(stream, script, state.clone(), number).await;
     lock(&state).living -= 1;
 }
