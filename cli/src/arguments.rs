@@ -3,6 +3,7 @@
 mod block;
 mod login;
 mod queue;
+mod suppress;
 mod user;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use staffetta_config::Service;
 pub(crate) use block::{Block, Blocks, Named, Unblock};
 pub(crate) use login::{By, Hour, Login, ShowLogin, Top};
 pub(crate) use queue::{Act, Cat, Delete, Flush, Init, List, Queue, Selection, Show, Summary, Verify};
+pub(crate) use suppress::{Add, Remove, Suppress};
 pub(crate) use user::{Alias, Auth, NewPassword, OneUser, Shown, User, Users};
 
 /// Staffetta: an SMTP relay that runs as a cluster.
@@ -54,6 +56,9 @@ pub(crate) enum Command {
     Unblock(Unblock),
     /// List what is blocked
     Blocks(Blocks),
+    /// Keep mail from recipients that must not get any more
+    #[command(subcommand)]
+    Suppress(Suppress),
     /// Tell what a delivery to a domain would do, and why
     Resolve(Resolve),
     /// Make DKIM keys, show their records, see whether the DNS has them

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use staffetta_cli::sink::Scenario;
 use staffetta_testkit::ports::Port;
-use staffetta_tests::{Client, SOON, Service, World, eventually, next, program};
+use staffetta_tests::{Client, Reply, SOON, Service, World, eventually, next, program};
 
 const MESSAGE: &str = "From: John <john@example.org>\r\nSubject: hello\r\n\r\nHello";
 /// What is promised.
@@ -346,6 +346,78 @@ async fn clients_and_domains_are_blocked_for_everybody() -> anyhow::Result<()> {
     eventually(SOON, async || Client::connect_from("127.0.0.66", smtp).await.map(drop)).await?;
     ensure!(cluster.staffetta(&["blocks"], "")?.contains("Nothing is blocked."));
     Ok(())
+}
+
+/// Who writes to somebody who must get no more mail is told at once, or by a report where it was queued before.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_to_a_suppressed_recipient_is_refused_and_what_was_queued_comes_back() -> anyhow::Result<()> {
+    let mut world = World::new().await?.user("john@example.org", "summersun").await?;
+    let hand = world.hand("example.com").await?;
+    let home = world.hand("example.org").await?;
+    world.dns.mx("dead.example", 10, "mx.dead.example");
+    let mut world = world.set("frontend.trusted_networks", "[]").start().await?;
+    world.kill(Service::Delivery);
+    let mut cluster = Cluster { frontends: [world.submission(); 3], world, _ports: Vec::new() };
+    let mut john = cluster.login(cluster.frontends[0], "john@example.org", "summersun").await?;
+    let to = ["Gone@example.com", "lisa@example.com"];
+    ensure!(john.send("john@example.org", &to, MESSAGE).await?.code == 250);
+    let said = cluster.staffetta(
+        &["suppress", "add", "gone@EXAMPLE.com", "@dead.example", "--reason", "complained", "--for", "30d"],
+        "",
+    )?;
+    ensure!(said.contains("recipient gone@example.com is suppressed"), "{said}");
+    let listed = cluster.staffetta(&["suppress", "list"], "")?;
+    ensure!(listed.lines().count() == 2 && listed.contains("recipient @dead.example") && listed.contains("complained"));
+    ensure!(cluster.staffetta(&["blocks"], "")?.contains("Nothing is blocked."));
+
+    for to in ["gone@example.com", "a@dead.example"] {
+        eventually(SOON, async || {
+            let reply = rcpt(&cluster, to).await?;
+            let text = reply.text();
+            ensure!(
+                reply.code == 550 && text.contains("Recipient address rejected: mail to this address is"),
+                "{text}"
+            );
+            ensure!(text.contains("5.7.1") && !text.contains("complained"), "{text}");
+            Ok(())
+        })
+        .await?;
+    }
+    // A stranger is told of relaying only.
+    let mut stranger = Client::connect(cluster.world.smtp()).await?;
+    stranger.expect("EHLO client.test", 250).await?;
+    stranger.expect("MAIL FROM:<a@example.net>", 250).await?;
+    stranger.expect("RCPT TO:<gone@example.com>", 554).await?;
+
+    cluster.world.spawn(Service::Delivery)?;
+    let mut got = Vec::new();
+    for host in [&hand, &home] {
+        let mut visit = host.accept().await?;
+        visit.until_data().await?;
+        got.push(visit.take().await?);
+    }
+    let (content, report) = (&got[0], &got[1]);
+    ensure!(content.contains("Subject: hello"), "{content}");
+    ensure!(
+        report.contains("Final-Recipient: rfc822; Gone@example.com") && report.contains("Status: 5.7.1"),
+        "{report}"
+    );
+
+    let said = cluster.staffetta(&["suppress", "remove", "gone@example.com"], "")?;
+    ensure!(said.contains("suppressed no longer"), "{said}");
+    eventually(SOON, async || {
+        let reply = rcpt(&cluster, "gone@example.com").await?;
+        ensure!(reply.code == 250, "{}", reply.text());
+        Ok(())
+    })
+    .await
+}
+
+/// What a login is told of a recipient.
+async fn rcpt(cluster: &Cluster, to: &str) -> anyhow::Result<Reply> {
+    let mut john = cluster.login(cluster.frontends[0], "john@example.org", "summersun").await?;
+    john.expect("MAIL FROM:<john@example.org>", 250).await?;
+    john.command(&format!("RCPT TO:<{to}>")).await
 }
 
 /// All at a time.

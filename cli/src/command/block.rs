@@ -1,6 +1,7 @@
 //! `staffetta block`, `unblock`, `blocks`: who is stopped on all frontends at once.
 
 use std::process::ExitCode;
+use std::slice;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -24,7 +25,7 @@ pub(super) async fn announcer(config: &Config) -> anyhow::Result<Announcer> {
     Ok(Announcer::connect(&config.into()).await?)
 }
 
-async fn open(file: &ConfigFile) -> anyhow::Result<(Config, Announcer)> {
+pub(super) async fn open(file: &ConfigFile) -> anyhow::Result<(Config, Announcer)> {
     let config = file.load(Service::Delivery)?;
     let announcer = announcer(&config).await?;
     Ok((config, announcer))
@@ -40,7 +41,7 @@ pub(super) async fn block(block: Block) -> anyhow::Result<ExitCode> {
     if !announcer.block(&target, terms.life, &terms.reason).await? {
         anyhow::bail!("there are too many blocks: end some with `staffetta unblock`");
     }
-    note(&config, &target, "blocked", &terms.reason).await;
+    note(&config, slice::from_ref(&target), "blocked", &terms.reason).await;
     let held = match &target {
         Target::Login(login) if holds => {
             let held = hold(&config, login).await;
@@ -61,7 +62,7 @@ pub(super) async fn unblock(unblock: Unblock) -> anyhow::Result<ExitCode> {
     let (config, announcer) = open(&file).await?;
     let was = announcer.unblock(&target).await?;
     if was {
-        note(&config, &target, "unblocked", "").await;
+        note(&config, slice::from_ref(&target), "unblocked", "").await;
     }
     let released = match &target {
         Target::Login(login) if releases => Some(queue(&config).await?.release(&of(login)).await?.jobs),
@@ -75,7 +76,13 @@ pub(super) async fn unblock(unblock: Unblock) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) async fn list(blocks: &Blocks) -> anyhow::Result<ExitCode> {
-    let (all, now) = open(&blocks.file).await?.1.blocks().await?;
+    listed(blocks, |target| !matches!(target, Target::Recipient(_)), "Nothing is blocked.").await
+}
+
+/// Those that are meant.
+pub(super) async fn listed(blocks: &Blocks, meant: impl Fn(&Target) -> bool, none: &str) -> anyhow::Result<ExitCode> {
+    let (mut all, now) = open(&blocks.file).await?.1.blocks().await?;
+    all.retain(|(target, _)| meant(target));
     for (target, block) in &all {
         if blocks.json {
             say(&json!({
@@ -91,7 +98,7 @@ pub(super) async fn list(blocks: &Blocks) -> anyhow::Result<ExitCode> {
         }
     }
     if all.is_empty() && !blocks.json {
-        say("Nothing is blocked.");
+        say(none);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -103,10 +110,17 @@ pub(super) async fn queue(config: &Config) -> anyhow::Result<Queue> {
 }
 
 /// For the mail log, which a worker writes. What is done is done, also where there is no queue to note it in.
-async fn note(config: &Config, target: &Target, verb: &str, reason: &str) {
-    let noted = async { anyhow::Ok(queue(config).await?.note_target(target, verb, reason).await?) };
+pub(super) async fn note(config: &Config, targets: &[Target], verb: &str, reason: &str) {
+    let Some(first) = targets.first() else { return };
+    let noted = async {
+        let queue = queue(config).await?;
+        for target in targets {
+            queue.note_target(target, verb, reason).await?;
+        }
+        anyhow::Ok(())
+    };
     if let Err(error) = noted.await {
-        complain(&format!("{target} is {verb}, but the mail log will not say by whom: {error:#}"));
+        complain(&format!("{first} is {verb}, but the mail log will not say by whom: {error:#}"));
     }
 }
 
@@ -140,7 +154,7 @@ async fn hold(config: &Config, login: &str) -> anyhow::Result<u64> {
     Ok(moved.jobs + moved.already)
 }
 
-fn report(target: &Target, done: &str, json: bool, name: &str, count: Option<u64>) {
+pub(super) fn report(target: &Target, done: &str, json: bool, name: &str, count: Option<u64>) {
     if json {
         let mut object = json!({ "kind": target.kind(), "name": target.name(), "done": done });
         if let Some(count) = count {

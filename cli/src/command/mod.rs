@@ -9,6 +9,7 @@ mod login;
 mod queue;
 mod resolve;
 mod sink;
+mod suppress;
 mod up;
 mod user;
 
@@ -37,6 +38,7 @@ pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Block(block) => block::block(block).await,
         Command::Unblock(unblock) => block::unblock(unblock).await,
         Command::Blocks(blocks) => block::list(&blocks).await,
+        Command::Suppress(suppress) => suppress::run(suppress).await,
         Command::Resolve(resolve) => resolve::run(&resolve).await,
         Command::Dkim(dkim) => dkim::run(dkim).await,
         Command::Sink(sink) => sink::run(sink).await,

@@ -185,7 +185,12 @@ impl Attempt {
 
     /// Everyone without a result gets this one; says who that was.
     pub fn fail_rest(&mut self, fate: &Fate) -> Vec<u32> {
-        let rest = self.table.iter_mut().filter(|(_, state)| !matches!(state, State::Done(_)));
+        self.fail_those(fate, |_| true)
+    }
+
+    /// The same for those who are meant.
+    pub fn fail_those(&mut self, fate: &Fate, meant: impl Fn(u32) -> bool) -> Vec<u32> {
+        let rest = self.table.iter_mut().filter(|(index, state)| !matches!(state, State::Done(_)) && meant(*index));
         let each = rest.map(|(index, state)| {
             *state = State::Done(fate.clone());
             *index

@@ -64,6 +64,8 @@ pub enum Failure {
     },
     /// The best MX is this system.
     Loop,
+    /// An operator wants no mail to be sent to the recipient.
+    Suppressed,
     /// Every address is one that must not be dialled (`delivery.blocked_networks`).
     Blocked,
     /// No connection.
@@ -175,6 +177,9 @@ pub fn classify(failure: &Failure, domain: &str) -> Consequence {
         Failure::Dns { detail } => Consequence::defer(Status::new(4, 4, 3), name_service(detail)),
         Failure::Unproven { reason } => Consequence::next_host(Status::new(4, 7, 5), reason.clone()),
         Failure::Loop => looping(domain),
+        Failure::Suppressed => {
+            Consequence::bounce(Status::new(5, 7, 1), "550 5.7.1 mail to this address is suppressed".to_owned())
+        }
         Failure::Blocked => Consequence::bounce(
             Status::new(5, 4, 4),
             format!("every mail host of {domain} has an address that must not be used"),

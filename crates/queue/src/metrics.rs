@@ -62,13 +62,16 @@ pub fn describe_revocation_metrics() {
     describe_counter!(REVOCATIONS, "Entries of the journal of revocations that this pod has read, by what they say.");
     describe_counter!(REVOCATION_GAPS, "How often the journal had a gap, so that every login had to be asked again.");
     describe_gauge!(REVOCATIONS_CURRENT, "Whether this pod hears of revocations now.");
-    describe_gauge!(BLOCKS, "Logins, networks of clients and domains that are blocked, as this pod knows, by kind.");
+    describe_gauge!(
+        BLOCKS,
+        "Logins, networks of clients and domains that are blocked, and recipients that are suppressed, as this pod knows, by kind."
+    );
     for what in ["revoke", "hold", "block", "unblock", "unknown"] {
         revocation(what).increment(0);
     }
     revocation_gaps().increment(0);
     revocations_current().set(0.0);
-    for kind in ["login", "client", "domain"] {
+    for kind in ["login", "client", "domain", "recipient"] {
         blocks(kind).set(0.0);
     }
 }

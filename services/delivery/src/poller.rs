@@ -29,11 +29,15 @@ const FULL: Duration = Duration::from_millis(50);
 const FULL_ROUNDS: u32 = 5;
 /// How often is looked for partitions that were added.
 const GROWTH: Duration = Duration::from_secs(1);
+/// How long the first poll waits for what operators have said about logins and recipients.
+const KNOWN: Duration = Duration::from_secs(2);
 /// After a failed poll.
 const AWAY: Duration = Duration::from_millis(250);
 
 /// Polls every partition there is, and those that come, until the worker stops. Ends before if one of them does.
 pub(crate) async fn poll_all(worker: Arc<Worker>) {
+    // Whom no mail is to be sent to must be known before any is.
+    worker.stop.run_until_cancelled(worker.revocations.is_current_within(KNOWN)).await;
     let mut pollers = JoinSet::new();
     let mut polled = 0;
     loop {

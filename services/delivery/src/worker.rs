@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use staffetta_config::Timeouts;
-use staffetta_dispatch::{Advice, Handle, Rules, decide};
+use staffetta_dispatch::{Advice, Fate, Handle, Rules, decide};
 use staffetta_mail::Envelope;
+use staffetta_policy::classify::Failure;
 use staffetta_policy::mx;
 use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations, Wakes};
 use staffetta_transport::connect::TlsClient;
@@ -24,6 +25,7 @@ use crate::leased::{Leased, Task};
 use crate::letters::{Letter, Letters};
 use crate::metrics::Metrics;
 use crate::recent::Recent;
+use crate::record;
 use crate::renew::Leases;
 use crate::settle::Settler;
 use crate::signing::Signing;
@@ -162,11 +164,32 @@ impl Worker {
             task.job.alone = alone;
             if !task.attempt.has_waiting() {
                 self.settler.finished_before(task);
-            } else {
+                continue;
+            }
+            self.suppress(&mut task, &lane);
+            if task.attempt.has_waiting() {
                 tasks.push(task);
+            } else {
+                self.finish(task, &lane);
             }
         }
         Claimed { tasks, full }
+    }
+
+    /// Recipients to whom no mail is to be sent have their result: their sender is told.
+    fn suppress(&self, task: &mut Task, lane: &Lane) {
+        let recipients = &task.job.message.envelope.recipients;
+        let is_meant = |index: u32| {
+            recipients.get(index as usize).is_some_and(|recipient| self.revocations.is_suppressed(&recipient.address))
+        };
+        if !task.attempt.table().iter().any(|(index, _)| is_meant(*index)) {
+            return;
+        }
+        let fate = Fate::of(&Failure::Suppressed, task.job.destination());
+        task.attempt.judge(&self.rules, Instant::now());
+        for index in task.attempt.fail_those(&fate, is_meant) {
+            record::outcome(self, &lane.hop, task, index, &fate, None);
+        }
     }
 
     /// Leave to attempt a job: in the case of one with which workers went silent in an attempt, not beside another of that kind.

@@ -11,6 +11,8 @@ pub enum Objection {
     SenderBlocked,
     /// An operator has blocked the recipient's domain.
     RecipientBlocked,
+    /// An operator wants no mail to be sent to the recipient.
+    Suppressed,
     /// Submission without a login. The session already says so at MAIL; this is the second lock on the door.
     NotLoggedIn,
     /// The login uses somebody else's sender address.
@@ -47,6 +49,7 @@ impl Objection {
         match self {
             Self::SenderBlocked => Reply::sender_blocked(sender),
             Self::RecipientBlocked => Reply::recipient_blocked(recipient),
+            Self::Suppressed => Reply::suppressed(recipient),
             Self::NotLoggedIn => Reply::authentication_required(),
             Self::SenderNotOwned => Reply::sender_not_owned(sender, request.login.unwrap_or_default()),
             Self::SenderNotLoggedIn => Reply::sender_not_logged_in(sender),
@@ -71,7 +74,7 @@ impl Objection {
             Self::SenderUnknown | Self::RecipientUnknown => 451,
             Self::RelayDenied | Self::SenderBlocked | Self::RecipientBlocked => 554,
             Self::NotFullyQualified => 504,
-            Self::NoSuchRecipient | Self::Undeliverable | Self::DomainNotFound => 550,
+            Self::NoSuchRecipient | Self::Undeliverable | Self::DomainNotFound | Self::Suppressed => 550,
             Self::NullMx => 556,
             Self::Unverified | Self::DnsUnavailable => 450,
         }
@@ -82,6 +85,7 @@ impl Objection {
         match self {
             Self::SenderBlocked => "sender_blocked",
             Self::RecipientBlocked => "recipient_blocked",
+            Self::Suppressed => "recipient_suppressed",
             Self::NotLoggedIn => "not_logged_in",
             Self::SenderNotOwned => "sender_not_owned",
             Self::SenderNotLoggedIn => "sender_not_logged_in",
@@ -98,9 +102,10 @@ impl Objection {
     }
 
     /// All of them, so that metrics can show zeros.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SenderBlocked,
         Self::RecipientBlocked,
+        Self::Suppressed,
         Self::NotLoggedIn,
         Self::SenderNotOwned,
         Self::SenderNotLoggedIn,

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ipnet::IpNet;
+use staffetta_mail::Address;
 
 use super::block::Block;
-use super::target::{Target, login_key};
+use super::target::{Target, login_key, recipient_key};
 use crate::UnixMillis;
 use crate::clock::Clock;
 
@@ -64,6 +65,8 @@ pub(super) struct Known {
     version: AtomicU64,
     /// Is any domain blocked?
     has_domains: AtomicBool,
+    /// Is any recipient suppressed?
+    has_recipients: AtomicBool,
     clock: Clock,
 }
 
@@ -85,6 +88,7 @@ struct State {
 pub(super) struct Blocks {
     logins: HashMap<Box<str>, Block>,
     domains: HashMap<Box<str>, Block>,
+    recipients: HashMap<Box<str>, Block>,
     clients: HashMap<IpNet, Block>,
     /// How many networks of clients have a prefix of this length, by whether they are IPv4.
     lengths: BTreeMap<(bool, u8), usize>,
@@ -99,6 +103,7 @@ impl Known {
             state: RwLock::default(),
             version: AtomicU64::new(0),
             has_domains: AtomicBool::new(false),
+            has_recipients: AtomicBool::new(false),
             clock: Clock::new(wall),
         }
     }
@@ -160,6 +165,7 @@ impl Known {
 
     fn publish(&self, state: &State) {
         self.has_domains.store(!state.blocks.domains.is_empty(), Ordering::Release);
+        self.has_recipients.store(!state.blocks.recipients.is_empty(), Ordering::Release);
         self.version.store(state.version, Ordering::Release);
     }
 
@@ -199,6 +205,16 @@ impl Known {
         self.has_domains.load(Ordering::Acquire)
     }
 
+    pub(super) fn is_suppressed(&self, recipient: &Address) -> bool {
+        if !self.has_recipients.load(Ordering::Acquire) {
+            return false;
+        }
+        let Some(key) = recipient_key(recipient) else { return false };
+        let recipients = &self.read().blocks.recipients;
+        let domain = key.rfind('@').map_or("", |at| &key[at..]);
+        self.holds(recipients.get(&*key)) || self.holds(recipients.get(domain))
+    }
+
     pub(super) fn is_client_blocked(&self, client: IpAddr) -> bool {
         let blocks = &self.read().blocks;
         let client = client.to_canonical();
@@ -208,9 +224,9 @@ impl Known {
     }
 
     /// How many blocks of each kind there are.
-    pub(super) fn counts(&self) -> [(&'static str, usize); 3] {
-        let blocks = &self.read().blocks;
-        [("login", blocks.logins.len()), ("client", blocks.clients.len()), ("domain", blocks.domains.len())]
+    pub(super) fn counts(&self) -> [(&'static str, usize); 4] {
+        let Blocks { logins, clients, domains, recipients, .. } = &self.read().blocks;
+        [("login", logins.len()), ("client", clients.len()), ("domain", domains.len()), ("recipient", recipients.len())]
     }
 
     fn holds(&self, block: Option<&Block>) -> bool {
@@ -232,6 +248,7 @@ impl Blocks {
         match target {
             Target::Login(login) => drop(self.logins.insert(login.into(), block)),
             Target::Domain(domain) => drop(self.domains.insert(domain.into(), block)),
+            Target::Recipient(recipient) => drop(self.recipients.insert(recipient.into(), block)),
             Target::Client(network) => {
                 if self.clients.insert(network, block).is_none() {
                     *self.lengths.entry(length(&network)).or_default() += 1;
@@ -244,6 +261,7 @@ impl Blocks {
         match target {
             Target::Login(login) => drop(self.logins.remove(login.as_str())),
             Target::Domain(domain) => drop(self.domains.remove(domain.as_str())),
+            Target::Recipient(recipient) => drop(self.recipients.remove(recipient.as_str())),
             Target::Client(network) => {
                 if self.clients.remove(network).is_some() {
                     self.count_lengths();
@@ -257,7 +275,12 @@ impl Blocks {
             blocks.retain(|_, block| block.holds(now));
             blocks.values().filter_map(|block| block.until).min()
         }
-        let ends = [forget(&mut self.logins, now), forget(&mut self.domains, now), forget(&mut self.clients, now)];
+        let ends = [
+            forget(&mut self.logins, now),
+            forget(&mut self.domains, now),
+            forget(&mut self.recipients, now),
+            forget(&mut self.clients, now),
+        ];
         self.next_end = ends.into_iter().flatten().min();
         self.count_lengths();
     }
@@ -292,6 +315,21 @@ mod tests {
 
     fn block(target: Target, until: u64) -> Change {
         Change::Blocked(target, Block { since: 0, until: (until > 0).then_some(until), reason: String::new() })
+    }
+
+    #[test]
+    fn a_recipient_is_suppressed_by_its_address_or_its_domain_for_as_long_as_was_said() {
+        let known = begun();
+        let is = |text: &str| known.is_suppressed(&Address::parse(text).unwrap());
+        assert!(!is("john@example.com"));
+        known.apply(at(1), block(Target::recipient("John@Example.com").unwrap(), 2_000));
+        known.apply(at(2), block(Target::recipient("gone.example").unwrap(), 0));
+        assert!(is("john@example.COM") && is("JOHN@example.com") && is("any@gone.example"));
+        assert!(!is("lisa@example.com") && !is("any@not.gone.example"));
+        known.tick(2_000);
+        assert!(!is("john@example.com") && is("any@gone.example"));
+        known.apply(at(3), Change::Unblocked(Target::recipient("@gone.example").unwrap()));
+        assert!(!is("any@gone.example") && !known.has_recipients.load(Ordering::Acquire));
     }
 
     #[test]

@@ -155,6 +155,11 @@ impl Revocations {
         self.known.is_domain_blocked(domain)
     }
 
+    /// Is no mail to be sent to this recipient?
+    pub fn is_suppressed(&self, recipient: &staffetta_mail::Address) -> bool {
+        self.known.is_suppressed(recipient)
+    }
+
     /// Is any domain? Spares those who would have to find one out.
     pub fn has_blocked_domains(&self) -> bool {
         self.known.has_blocked_domains()

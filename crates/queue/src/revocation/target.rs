@@ -1,4 +1,4 @@
-//! Whom a block is about, in the one spelling under which everybody finds it.
+//! Whom a block is about, or a suppression, in the one spelling under which everybody finds it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ const MAX_LOGIN: usize = 512;
 /// Networks that are larger than these are nearly everybody, and most likely a slip.
 const MIN_PREFIX: (u8, u8) = (8, 16);
 
-/// A login, the clients of a network, or a domain.
+/// A login, the clients of a network, or a domain; or a recipient that gets no mail.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// As [`login_key`] spells it.
@@ -21,6 +21,8 @@ pub enum Target {
     Client(IpNet),
     /// In lower case and A-labels.
     Domain(String),
+    /// An address in lower case, its domain in A-labels; of all of a domain, `@` and the domain.
+    Recipient(String),
 }
 
 /// Why a text names nobody.
@@ -43,6 +45,9 @@ pub enum TargetError {
     /// Not a domain.
     #[error("{0:?} is no domain name; allowed: letters, digits and hyphens between dots")]
     Domain(String),
+    /// Neither an address nor a domain.
+    #[error("{0:?} is no recipient; allowed: an address such as john@example.com, or a domain such as example.com")]
+    Recipient(String),
 }
 
 /// The spelling by which a login is found, whoever writes it: back ends keep one of `John@Example.org`, `john@example.org`
@@ -64,6 +69,12 @@ pub fn login_key(login: &str) -> String {
 fn domain_key(domain: &str) -> Option<String> {
     let address = Address::parse(&format!("postmaster@{domain}")).ok()?;
     address.domain_key().filter(|domain| !domain.starts_with('['))
+}
+
+/// The spelling by which a recipient is found: mailboxes differ by the case of their names in no system that matters here.
+pub(super) fn recipient_key(address: &Address) -> Option<String> {
+    let local = address.as_str().rsplit_once('@')?.0;
+    Some(format!("{}@{}", local.to_lowercase(), address.domain_key()?))
 }
 
 impl Target {
@@ -109,19 +120,33 @@ impl Target {
         domain_key(text).map(Self::Domain).ok_or_else(|| TargetError::Domain(text.to_owned()))
     }
 
-    /// `login`, `client` or `domain`.
+    /// An address, or all of a domain: `example.com` or `@example.com`.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn recipient(text: &str) -> Result<Self, TargetError> {
+        let domain = if text.contains('@') { text.strip_prefix('@') } else { Some(text) };
+        let key = match domain {
+            Some(domain) => domain_key(domain).map(|domain| format!("@{domain}")),
+            None => Address::parse(text).ok().as_ref().and_then(recipient_key),
+        };
+        key.map(Self::Recipient).ok_or_else(|| TargetError::Recipient(text.to_owned()))
+    }
+
+    /// `login`, `client`, `domain` or `recipient`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Login(_) => "login",
             Self::Client(_) => "client",
             Self::Domain(_) => "domain",
+            Self::Recipient(_) => "recipient",
         }
     }
 
     /// The name without its kind.
     pub fn name(&self) -> String {
         match self {
-            Self::Login(name) | Self::Domain(name) => name.clone(),
+            Self::Login(name) | Self::Domain(name) | Self::Recipient(name) => name.clone(),
             Self::Client(network) if network.prefix_len() == network.max_prefix_len() => network.addr().to_string(),
             Self::Client(network) => network.to_string(),
         }
@@ -134,6 +159,7 @@ impl Target {
             "login" => Self::login(name).ok(),
             "client" => Self::client(name).ok(),
             "domain" => Self::domain(name).ok(),
+            "recipient" => Self::recipient(name).ok(),
             _ => None,
         }
     }
@@ -176,11 +202,19 @@ mod tests {
             Target::client("192.0.2.0/24").unwrap(),
             Target::client("2001:db8::/48").unwrap(),
             Target::domain("B\u{fc}cher.Example").unwrap(),
+            Target::recipient("Jo.Hn@B\u{fc}cher.Example").unwrap(),
+            Target::recipient("\"jo hn\"@[192.0.2.1]").unwrap(),
+            Target::recipient("Example.com").unwrap(),
         ] {
             assert_eq!(Target::parse(&target.to_string()), Some(target.clone()), "{target}");
         }
         assert_eq!(Target::client("::ffff:192.0.2.0/120").unwrap(), Target::client("192.0.2.0/24").unwrap());
         assert_eq!(Target::client("::ffff:192.0.2.1").unwrap().name(), "192.0.2.1");
+        assert_eq!(Target::recipient("Jo.Hn@B\u{fc}cher.Example").unwrap().name(), "jo.hn@xn--bcher-kva.example");
+        assert_eq!(Target::recipient("@Example.com").unwrap(), Target::recipient("example.com").unwrap());
+        for nonsense in ["", "@", "a b", "a@", "john@example.com@", "[192.0.2.1]"] {
+            assert!(Target::recipient(nonsense).is_err(), "{nonsense:?}");
+        }
         for nonsense in ["", "login", "login ", "client x", "comet 1", "domain a b"] {
             assert_eq!(Target::parse(nonsense), None, "{nonsense:?}");
         }

@@ -478,6 +478,12 @@ impl Reply {
         Self::new(554, Status::new(5, 7, 1), format!("<{recipient}>: Recipient address rejected: Access denied"))
     }
 
+    /// An operator wants no mail to be sent to the recipient.
+    pub fn suppressed(recipient: &str) -> Self {
+        let text = format!("<{recipient}>: Recipient address rejected: mail to this address is suppressed");
+        Self::new(550, Status::new(5, 7, 1), text)
+    }
+
     /// The peer was silent for too long.
     pub fn timeout(hostname: &str) -> Self {
         Self::new(421, Status::new(4, 4, 2), format!("{hostname} Error: timeout exceeded"))

@@ -84,6 +84,10 @@ pub(super) async fn judge(
     let (mut known, mut said) = (Known::default(), None);
     loop {
         match evaluate(rules, request, &known) {
+            // Strangers learn nothing of whom they cannot reach anyhow.
+            Step::Verdict(Verdict::Accept) if directory.revocations.is_suppressed(request.recipient) => {
+                return Err(Denied { objection: Objection::Suppressed, said: None });
+            }
             Step::Verdict(Verdict::Accept) => return Ok(()),
             Step::Verdict(Verdict::Refuse(objection)) => return Err(Denied { objection, said }),
             Step::Ask(Fact::SenderOwned) => {
