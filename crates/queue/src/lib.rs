@@ -57,6 +57,7 @@ pub mod server;
 mod server_check;
 mod settings;
 mod shared;
+mod shelf;
 mod tls;
 mod value;
 mod verification;

@@ -12,6 +12,7 @@ use crate::format::NEWEST;
 use crate::node::Node;
 use crate::partition::Partition;
 use crate::partitions::{Partitions, Share};
+use crate::shelf::Shelf;
 use crate::{Error, Health, Settings, UnixMillis};
 
 /// How long the outcome of an enqueue is pursued. Well below the patience of clients, and below the minute after which the
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     places: Vec<usize>,
     next_partition: AtomicU32,
     unique: AtomicU32,
+    /// Records that the next jobs will want again.
+    pub(crate) shelf: Shelf,
     /// The newest format that this process reads.
     pub(crate) reads: u8,
     /// How long the outcome of an enqueue is pursued.
@@ -102,6 +105,7 @@ impl Shared {
             places,
             next_partition: AtomicU32::new(rand::random()),
             unique: AtomicU32::new(rand::random()),
+            shelf: Shelf::default(),
             reads: process.reads,
             patience: process.patience,
             chunk_life: process.chunk_life,

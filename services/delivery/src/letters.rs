@@ -1,6 +1,6 @@
 //! Messages to many destinations, held once for all of their jobs.
 //!
-//! Every claim reads the record of its job anew. For a message to a thousand domains that would be a thousand copies of
+//! Claims read records anew, or keep them for a moment only. For a message to a thousand domains that would be many copies of
 //! an envelope with a thousand recipients; here the first one read serves all jobs that are at hand at the same time.
 
 use std::collections::HashMap;

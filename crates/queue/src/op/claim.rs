@@ -182,31 +182,72 @@ impl Shared {
         claimed: &Claimed,
     ) -> Result<Vec<Job>, Error> {
         let names = &claimed.names;
-        let mut command = Cmd::with_capacity(1 + 2 * names.len(), 100 * names.len());
-        command.arg("MGET");
-        for (id, _) in names {
-            command.arg(keys.record(*id));
-        }
-        for (id, job) in names {
-            command.arg(keys.state(*id, *job));
-        }
-        let answer = self.node(keys.number).claims.ask(command).await?;
-        let mut records = value::into_array(answer);
-        let states = records.split_off(names.len().min(records.len()));
+        let (records, states) = self.read_records(keys, names).await?;
         let mut jobs = Vec::with_capacity(names.len());
         for ((&(id, job), record), state) in names.iter().zip(records).zip(states) {
             let member: Arc<str> = format!("{id}.{job} {token} {destination}").into();
             let facts = Facts::default();
             let lease = Lease { id, job, destination: destination.clone(), member, facts, kept: None };
-            match (value::into_bytes(record), value::into_bytes(state)) {
-                (Some(record), state) => match assemble(&lease, &record, state, claimed, self.reads) {
-                    Ok(job) => jobs.push(job),
-                    Err(error) => self.leave_to_others(lease, &error).await,
-                },
-                (None, _) => self.drop_ghost(lease).await,
+            let Some(record) = record else {
+                self.drop_ghost(lease).await;
+                continue;
+            };
+            match record.and_then(|record| assemble(&lease, &record, state, claimed, self.reads)) {
+                Ok(job) => jobs.push(job),
+                Err(error) => self.leave_to_others(lease, &error).await,
             }
         }
         Ok(jobs)
+    }
+
+    /// The records of these jobs, `None` where there is none, and their states. Of a record that is at hand only its length
+    /// is asked for.
+    async fn read_records(
+        &self,
+        keys: &Partition,
+        names: &[(QueueId, u16)],
+    ) -> Result<(Vec<Option<Result<Arc<Record>, ReadError>>>, Vec<Option<Bytes>>), Error> {
+        let now = Instant::now();
+        let at_hand: Vec<Option<(Arc<Record>, usize)>> =
+            names.iter().map(|(id, _)| self.shelf.find(*id, now)).collect();
+        let mut command = Cmd::with_capacity(1 + 2 * names.len(), 100 * names.len());
+        command.arg("MGET");
+        for ((id, _), _) in names.iter().zip(&at_hand).filter(|(_, at_hand)| at_hand.is_none()) {
+            command.arg(keys.record(*id));
+        }
+        for (id, job) in names {
+            command.arg(keys.state(*id, *job));
+        }
+        let mut pipeline = redis::Pipeline::new();
+        pipeline.add_command(command);
+        for ((id, _), _) in names.iter().zip(&at_hand).filter(|(_, at_hand)| at_hand.is_some()) {
+            pipeline.cmd("STRLEN").arg(keys.record(*id));
+        }
+        let answers = self.node(keys.number).claims.send(&pipeline).await?;
+        let mut answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
+        let mut read = value::into_array(answers.next().unwrap_or(redis::Value::Nil));
+        let states = read.split_off(read.len().saturating_sub(names.len()));
+        let (mut read, mut records) = (read.into_iter(), Vec::with_capacity(names.len()));
+        for (&(id, _), at_hand) in names.iter().zip(at_hand) {
+            let Some((record, octets)) = at_hand else {
+                let octets = read.next().and_then(value::into_bytes);
+                records.push(octets.map(|octets| self.read_record(id, &octets, now)));
+                continue;
+            };
+            let length = answers.next().as_ref().map_or(0, value::count);
+            records.push(match length {
+                0 => None,
+                length if length == octets as u64 => Some(Ok(record)),
+                _ => self.record_octets(id).await?.map(|octets| self.read_record(id, &octets, now)),
+            });
+        }
+        Ok((records, states.into_iter().map(value::into_bytes).collect()))
+    }
+
+    fn read_record(&self, id: QueueId, octets: &Bytes, now: Instant) -> Result<Arc<Record>, ReadError> {
+        let record = Arc::new(Record::decode(id, octets, self.reads)?);
+        self.shelf.keep(id, &record, octets.len(), now);
+        Ok(record)
     }
 
     /// A job without a message can only come from a damaged store; it must not come up for ever.
@@ -222,12 +263,11 @@ impl Shared {
 
 fn assemble(
     lease: &Lease,
-    record: &Bytes,
+    record: &Record,
     state: Option<Bytes>,
     claimed: &Claimed,
     newest: u8,
 ) -> Result<Job, ReadError> {
-    let record = Record::decode(lease.id, record, newest)?;
     let state = state.unwrap_or_default();
     let silences = state.first().filter(|count| count.is_ascii_digit()).map_or(0, |count| count - b'0');
     let state = State::read(&state, newest)?;
@@ -248,12 +288,12 @@ fn assemble(
         deadline: claimed.deadline,
         age: span(facts.arrived, claimed.at),
         left: span(claimed.at, facts.expires),
-        message: record.message,
+        message: record.message.clone(),
         recipients,
         attempts,
         delay_noticed,
         silences,
-        prefix: record.prefix,
-        body: record.body,
+        prefix: record.prefix.clone(),
+        body: record.body.clone(),
     })
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use bytes::Bytes;
 use redis::{Cmd, Value};
 use staffetta_mail::QueueId;
 
@@ -115,11 +116,14 @@ impl Shared {
 
     /// The record of a message, whole.
     pub(crate) async fn record(&self, id: QueueId) -> Result<Option<Result<Record, ReadError>>, Error> {
+        Ok(self.record_octets(id).await?.map(|octets| Record::decode(id, &octets, self.reads)))
+    }
+
+    /// Its octets.
+    pub(crate) async fn record_octets(&self, id: QueueId) -> Result<Option<Bytes>, Error> {
         let mut command = Cmd::new();
         command.arg("GET").arg(self.partition(id.partition()).record(id));
-        let bytes =
-            value::into_bytes(self.node(id.partition()).admin.ask(command).await?).filter(|bytes| !bytes.is_empty());
-        Ok(bytes.map(|bytes| Record::decode(id, &bytes, self.reads)))
+        Ok(value::into_bytes(self.node(id.partition()).admin.ask(command).await?).filter(|bytes| !bytes.is_empty()))
     }
 
     /// Ids are made when a message begins to arrive: in the order of time.

@@ -16,6 +16,7 @@ const GROUP: usize = 200;
 
 impl Shared {
     pub(crate) async fn reclaim(&self, partition: u16) -> Result<u64, Error> {
+        self.shelf.tidy(std::time::Instant::now());
         let keys = self.partition(partition);
         let mut total = 0;
         loop {

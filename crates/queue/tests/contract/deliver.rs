@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staffetta_queue::{Destination, Filter, Place, Settled};
+use staffetta_queue::{Destination, Filter, Job, Place, Settled};
 
 use crate::world::{World, world, world_with};
 
@@ -183,4 +183,34 @@ async fn a_suspect_is_claimed_alone_and_waits_longer_each_time() {
             leases.push(job.lease);
         }
     }
+}
+
+/// Each job of a message to many domains would read the whole envelope anew. Only an operator makes it longer.
+#[tokio::test]
+async fn a_long_record_is_read_once_for_many_jobs_and_again_when_it_has_changed() {
+    let world = world().await;
+    let to: Vec<String> = (0..20).flat_map(|n| ["a", "b"].map(|who| format!("{who}@d{n}.example"))).collect();
+    let id = world.put(&to.iter().map(String::as_str).collect::<Vec<_>>(), &[b'x'; 12_000]).await;
+    let addresses = |job: &Job| -> Vec<String> {
+        let all = &job.message.envelope.recipients;
+        job.recipients.iter().map(|&index| all[index as usize].address.to_string()).collect()
+    };
+    assert_eq!(addresses(&world.claim_one("d0.example").await), ["a@d0.example", "b@d0.example"]);
+    // Nobody looks at it again: what is wrong with it is not noticed.
+    let record: Vec<String> = redis::cmd("KEYS").arg(format!("*}}m:{id}")).query(&mut world.redis()).unwrap();
+    let whole: Vec<u8> = redis::cmd("GET").arg(&record[0]).query(&mut world.redis()).unwrap();
+    redis::cmd("SETRANGE").arg(&record[0]).arg(0).arg("not a record").exec(&mut world.redis()).unwrap();
+    let job = world.claim_one("d1.example").await;
+    assert_eq!((addresses(&job), job.message.id), (vec!["a@d1.example".to_owned(), "b@d1.example".to_owned()], id));
+    assert!(world.finish(&job).await.is_done());
+
+    redis::cmd("SET").arg(&record[0]).arg(whole).exec(&mut world.redis()).unwrap();
+    let one = Filter { recipient: Some("b@d2.example".into()), ..Filter::default() };
+    world.queue.separate(&one).await.unwrap();
+    let mut apart: Vec<_> = world.claim("d2.example").await.iter().map(addresses).collect();
+    apart.sort();
+    assert_eq!(apart, [["a@d2.example"], ["b@d2.example"]]);
+    // And one that is gone is gone.
+    redis::cmd("DEL").arg(&record[0]).exec(&mut world.redis()).unwrap();
+    assert!(world.claim("d3.example").await.is_empty());
 }
