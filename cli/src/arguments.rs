@@ -4,6 +4,7 @@ mod block;
 mod login;
 mod queue;
 mod suppress;
+mod trace;
 mod user;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub(crate) use block::{Block, Blocks, Named, Unblock};
 pub(crate) use login::{By, Hour, Login, ShowLogin, Top};
 pub(crate) use queue::{Act, Cat, Delete, Flush, Init, List, Queue, Selection, Show, Summary, Verify};
 pub(crate) use suppress::{Add, Remove, Suppress};
+pub(crate) use trace::Trace;
 pub(crate) use user::{Alias, Auth, NewPassword, OneUser, Shown, User, Users};
 
 /// Staffetta: an SMTP relay that runs as a cluster.
@@ -59,6 +61,8 @@ pub(crate) enum Command {
     /// Keep mail from recipients that must not get any more
     #[command(subcommand)]
     Suppress(Suppress),
+    /// Tell what has become of a message, with what servers said
+    Trace(Trace),
     /// Tell what a delivery to a domain would do, and why
     Resolve(Resolve),
     /// Make DKIM keys, show their records, see whether the DNS has them

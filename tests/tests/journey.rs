@@ -1,7 +1,7 @@
 //! The way of a message from a mail client to the MX, through all three services.
 
 use staffetta_cli::sink::Scenario;
-use staffetta_tests::{Client, Service, World, next};
+use staffetta_tests::{Client, SOON, Service, World, eventually, next, program};
 
 const MESSAGE: &str =
     "From: John <john@example.org>\r\nTo: lisa@example.com\r\nSubject: hello\r\n\r\nHello Lisa\r\n.. dots";
@@ -48,6 +48,64 @@ async fn a_submission_is_relayed_to_the_mx_over_tls() -> anyhow::Result<()> {
     let log = world.log(Service::Frontend);
     let accepted = log.lines().find(|line| line.contains("\"event\":\"accepted\"") && line.contains(&id));
     assert!(accepted.is_some_and(|line| line.contains("\"sasl_username\":\"john@example.org\"")), "{log}");
+    Ok(())
+}
+
+/// From the logs of all services, and from the queue for what waits still.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_become_of_a_message_is_told_word_by_word() -> anyhow::Result<()> {
+    let mut world = world().await?;
+    let (com, org) = (world.hand("example.com").await?, world.hand("example.org").await?);
+    let world = world.start().await?;
+    let mut client = world.login("john@example.org", "summersun").await?;
+    let content = format!("Message-ID: <42@home.test>\r\n{MESSAGE}");
+    let accepted = client.send("john@example.org", &["lisa@example.com"], &content).await?;
+    let id = accepted.text().rsplit(' ').next().unwrap_or_default().to_owned();
+    let mut visit = com.accept().await?;
+    visit.until_data().await?;
+    visit.say("354 go on").await?;
+    visit.content().await?;
+    visit.say("554 5.7.1 we do not want this").await?;
+    let mut visit = org.accept().await?;
+    visit.until_data().await?;
+    visit.say("354 go on").await?;
+    visit.content().await?;
+    visit.say("451 4.3.0 later").await?;
+    let queue = &world.queue().await?;
+    eventually(SOON, || async {
+        let counts = queue.counts().await?;
+        anyhow::ensure!(counts.scheduled == 1, "{counts:?}");
+        Ok(())
+    })
+    .await?;
+
+    let trace = |arguments: &[&str]| -> anyhow::Result<(bool, String)> {
+        let mut command = std::process::Command::new(program("staffetta")?);
+        command.arg("trace").args(arguments).arg("--config").arg(world.config_file());
+        let output = command.output()?;
+        Ok((output.status.success(), String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?))
+    };
+    let logs = ["staffetta-frontend.log", "staffetta-delivery.log"].map(|name| world.folder().join(name));
+    let logs = logs.map(|path| path.display().to_string());
+    let logs = ["--log", &logs[1], "--log", &logs[0]];
+    for what in [&*id, "<42@home.test>", "lisa@EXAMPLE.com"] {
+        let (found, text) = trace(&[&[what][..], &logs].concat())?;
+        let told = [
+            "accepted from <john@example.org>",
+            "554 5.7.1 we do not want this",
+            "its sender is told",
+            "left the queue",
+        ];
+        let places: Vec<_> = told.iter().map(|words| text.find(words)).collect();
+        assert!(found && places.iter().all(Option::is_some) && places.is_sorted(), "{what}: {places:?} {text}");
+        assert!(text.contains("not in the queue") && text.contains("451 4.3.0 later"), "{what}: {text}");
+        assert!(text.contains("in the queue:") && text.contains("waiting until"), "its report waits: {text}");
+    }
+    let (found, text) = trace(&["john@example.org", "--json"])?;
+    let waits: serde_json::Value = serde_json::from_str(&text)?;
+    assert!(found && waits["jobs"][0]["state"] == "waiting", "without a log: {text}");
+    let (found, text) = trace(&["nobody@example.com"])?;
+    assert!(!found && text.contains("nothing of it is in the queue; what has left it is in the mail log"), "{text}");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod queue;
 mod resolve;
 mod sink;
 mod suppress;
+mod trace;
 mod up;
 mod user;
 
@@ -38,6 +39,7 @@ pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Block(block) => block::block(block).await,
         Command::Unblock(unblock) => block::unblock(unblock).await,
         Command::Blocks(blocks) => block::list(&blocks).await,
+        Command::Trace(trace) => trace::run(&trace).await,
         Command::Suppress(suppress) => suppress::run(suppress).await,
         Command::Resolve(resolve) => resolve::run(&resolve).await,
         Command::Dkim(dkim) => dkim::run(dkim).await,

@@ -11,7 +11,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+pub(super) use render::found;
 use staffetta_config::{Config, Service};
+use staffetta_mail::QueueId;
 use staffetta_queue::{Beginning, Destination, Entry, Error, Filter, Page, Queue, Settings, Unreadable};
 use tokio_util::sync::CancellationToken;
 
@@ -74,13 +76,22 @@ async fn begin(init: &arguments::Init) -> anyhow::Result<ExitCode> {
 }
 
 /// A message in a list.
-enum Found<'a> {
+pub(super) enum Found<'a> {
     Entry(&'a Entry),
     Unreadable(&'a Unreadable),
 }
 
+impl Found<'_> {
+    pub(super) fn id(&self) -> QueueId {
+        match self {
+            Self::Entry(entry) => entry.message.id,
+            Self::Unreadable(message) => message.id,
+        }
+    }
+}
+
 /// Calls `visit` with every message that matches, a page at a time, oldest first.
-async fn for_each(queue: &Queue, filter: &Filter, mut visit: impl FnMut(Found<'_>)) -> anyhow::Result<()> {
+pub(super) async fn for_each(queue: &Queue, filter: &Filter, mut visit: impl FnMut(Found<'_>)) -> anyhow::Result<()> {
     let mut cursor = None;
     loop {
         let Page { entries, unreadable, next } = queue.list(filter, cursor, PAGE).await?;

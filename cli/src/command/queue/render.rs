@@ -8,7 +8,7 @@ use staffetta_queue::{Entry, JobState, Place, Unreadable};
 
 use super::Found;
 
-pub(super) fn found(found: &Found<'_>, json: bool) -> String {
+pub(in crate::command) fn found(found: &Found<'_>, json: bool) -> String {
     match (found, json) {
         (Found::Entry(entry), true) => as_json(entry).to_string(),
         (Found::Entry(entry), false) => staffetta_telemetry::printable(&as_text(entry)),

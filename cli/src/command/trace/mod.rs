@@ -1,0 +1,88 @@
+//! `staffetta trace`: what has become of a message, in order of time, with what servers said word by word; and where it is now.
+//!
+//! What is over is only in the mail log, of all pods: files are read as often as it takes, standard input is kept in a file for
+//! that.
+
+mod log;
+mod render;
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use staffetta_config::Service;
+use staffetta_queue::{Filter, Queue, Settings};
+use tokio_util::sync::CancellationToken;
+
+use super::queue::{Found, for_each, found};
+use crate::arguments::{self, ConfigFile};
+use crate::terminal::{complain, say};
+
+/// How long the queue is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Messages that are shown; a recipient may have had any number.
+const MOST: usize = 1_000;
+
+pub(super) async fn run(trace: &arguments::Trace) -> anyhow::Result<ExitCode> {
+    let wanted = log::Wanted::new(&trace.what);
+    let journeys = log::read(&trace.log, &wanted, MOST)?;
+    if journeys.is_cut {
+        complain(&format!("there are more than {MOST} messages; the first ones are shown"));
+    }
+    let queue = match open(&trace.file).await {
+        Ok(queue) => Some(queue),
+        Err(error) if trace.log.is_empty() => return Err(error),
+        Err(error) => {
+            complain(&format!("where mail is now is not known: {error:#}"));
+            None
+        }
+    };
+    let mut ids: BTreeSet<String> = journeys.events.keys().cloned().collect();
+    if let Some(queue) = &queue {
+        ids.extend(queued(queue, &wanted).await?);
+    }
+    for id in &ids {
+        let events = journeys.events.get(id).map(Vec::as_slice).unwrap_or_default();
+        let now = match &queue {
+            Some(queue) => now(queue, id, trace.json).await?,
+            None => None,
+        };
+        say(&if trace.json { render::as_json(events, now) } else { render::as_text(id, events, now, queue.is_some()) });
+    }
+    if ids.is_empty() {
+        let hint = if trace.log.is_empty() { "; what has left it is in the mail log: --log FILE" } else { "" };
+        complain(&format!("{}: nothing of it is in the queue{hint}", trace.what));
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
+    let config = file.load(Service::Delivery)?;
+    let queue = Queue::open(Settings::from(&config).only_looking(), CancellationToken::new())?;
+    queue.ready(PATIENCE).await.with_context(|| format!("cannot use the queue at {}", config.shown_redis()))?;
+    Ok(queue)
+}
+
+/// Messages in the queue that are meant, as far as the queue can tell.
+async fn queued(queue: &Queue, wanted: &log::Wanted) -> anyhow::Result<Vec<String>> {
+    let filter = match (wanted.id(), wanted.recipient()) {
+        (Some(id), _) => Filter { id: Some(id), ..Filter::default() },
+        (None, Some(recipient)) => Filter { recipient: Some(recipient.to_owned()), ..Filter::default() },
+        (None, None) => return Ok(Vec::new()),
+    };
+    let mut ids = Vec::new();
+    for_each(queue, &filter, |found| ids.push(found.id().to_string())).await?;
+    ids.truncate(MOST);
+    Ok(ids)
+}
+
+/// A message as it is in the queue.
+async fn now(queue: &Queue, id: &str, json: bool) -> anyhow::Result<Option<String>> {
+    let Ok(id) = id.parse() else { return Ok(None) };
+    let mut shown = None;
+    for_each(queue, &Filter { id: Some(id), ..Filter::default() }, |one: Found<'_>| shown = Some(found(&one, json)))
+        .await?;
+    Ok(shown)
+}
