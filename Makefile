@@ -62,6 +62,13 @@ fuzz: ## mutated conversations, addresses, headers and logins for a minute each 
 	FUZZ_SECONDS=$(or $(ARGS),60) FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} cargo test --release -p staffetta-auth -p staffetta-frontend --lib fuzzed -- --nocapture
 
 .PHONY: docs
-docs: ## write docs/configuration.md anew from the configuration's own documentation
+docs: ## write what is made from the code: the pages about configuration, log and metrics, the rules for Prometheus
+	scripts/setup check
 	cargo run --quiet -p staffetta-config --example reference > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+	cargo run --quiet -p staffetta-telemetry --example log > docs/log.md.new
+	mv docs/log.md.new docs/log.md
+	cargo run --quiet -p staffetta-cli --example metrics > docs/metrics.md.new
+	mv docs/metrics.md.new docs/metrics.md
+	$(CACHE)/python/bin/python scripts/alarms.py . > deploy/prometheus/rules.yml.new
+	mv deploy/prometheus/rules.yml.new deploy/prometheus/rules.yml

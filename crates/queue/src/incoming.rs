@@ -260,7 +260,7 @@ impl Keeper {
                 tokio::time::sleep(shared.chunk_life / REFRESHES).await;
                 // The next time may be better; without its chunks the message is refused.
                 if let Err(fault) = shared.refresh_chunks(id, count.load(Relaxed)).await {
-                    tracing::debug!(%id, %fault, "the chunks of a message that comes in could not be refreshed");
+                    tracing::debug!(qid = %id, %fault, "the chunks of a message that comes in could not be refreshed");
                 }
             }
         });

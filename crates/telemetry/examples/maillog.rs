@@ -1,13 +1,13 @@
 //! Writes the journeys of many messages to standard output, to look at the log, to feed it to a tool, to time it.
 //!
-//! `cargo run -p staffetta-telemetry --example maillog -- postfix 1000 | pflogsumm --syslog-name=staffetta`
+//! `cargo run -p staffetta-telemetry --example maillog -- postfix 1000 | pflogsumm`
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use staffetta_mail::{QueueId, Status};
 use staffetta_telemetry::maillog::{self, Accepted, Attempt, Client, Delays, Rejected, Relay, Removed, Sasl};
-use staffetta_telemetry::{LogFormat, init};
+use staffetta_telemetry::{LogFormat, init, set_syslog_name};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ => LogFormat::Json,
     };
     let count: u32 = arguments.next().map_or(Ok(3), |count| count.parse())?;
+    set_syslog_name("postfix");
     let guard = init(format, "info", &["example"])?;
     let start = Instant::now();
     (0..count).for_each(journey);

@@ -2,20 +2,24 @@
 //!
 //! A process calls [`init`] once and keeps the [`Guard`] until it ends. Then there are two streams that never mix:
 //! the mail log ([`maillog`]) on standard output, complete, for operators and their tools; and diagnostics (`tracing`)
-//! on standard error, filtered by level, for those who look for a fault. Numbers go through the `metrics` crate and
+//! on standard error, filtered by level, for those who look for a fault. In JSON both are one schema (docs/log.md). Numbers go through the `metrics` crate and
 //! come out at `/metrics` ([`http::serve`]).
 //!
 //! Naming of metrics: prefix `staffetta_`, base units, counters end in `_total`, durations in `_seconds`, sizes in
 //! `_bytes`. Names are written out in full where they are used; nothing is appended to them. Every family is
 //! described where it is declared, with `describe_*`, and counters are registered at start so that they show as 0.
 
+pub mod catalogue;
+mod diagnostics;
 pub mod http;
 pub mod maillog;
+mod origin;
 mod process;
 mod readiness;
 mod registry;
 mod terminal;
 
+pub use origin::set_syslog_name;
 pub use readiness::{Readiness, Standing};
 pub use terminal::printable;
 
@@ -26,6 +30,9 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use diagnostics::Records;
+use origin::Origin;
 
 /// How the two streams are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,14 +95,15 @@ impl Drop for Guard {
 /// of metrics. Needs no async runtime. A second call changes the format of
 /// the mail log and nothing else.
 pub fn init(format: LogFormat, level: &str, services: &'static [&'static str]) -> Result<Guard, Error> {
+    let origin = Origin::here(services);
     let filter = filter(level)?;
     maillog::set_connections(filter.max_level_hint().is_none_or(|hint| hint >= LevelFilter::DEBUG));
     maillog::set_format(format);
-    start_tracing(format, filter);
+    start_tracing(format, filter, origin.clone());
     registry::install(services)?;
     // A handle of our own: the one in `std` buffers by line and locks.
     let output = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    maillog::start(output)?;
+    maillog::start(output, origin)?;
     Ok(Guard(()))
 }
 
@@ -113,7 +121,7 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
 }
 
 /// Leaves a subscriber alone that is there already.
-fn start_tracing(format: LogFormat, filter: EnvFilter) {
+fn start_tracing(format: LogFormat, filter: EnvFilter, origin: Origin) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
@@ -121,7 +129,7 @@ fn start_tracing(format: LogFormat, filter: EnvFilter) {
         .log_internal_errors(false)
         .with_writer(BoxMakeWriter::new(io::stderr));
     let _ = match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => builder.event_format(Records(origin)).try_init(),
         LogFormat::Postfix => builder.try_init(),
     };
 }

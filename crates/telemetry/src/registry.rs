@@ -45,9 +45,14 @@ pub(crate) fn install(services: &'static [&'static str]) -> Result<(), BuildErro
 /// The registry in Prometheus' text format (0.0.4), with the figures of the process; empty before `install`.
 pub(crate) fn render() -> String {
     let Some(handle) = HANDLE.get() else { return String::new() };
-    let mut page = handle.render();
+    let mut page = known(&handle.render());
     crate::process::render(&mut page);
     page
+}
+
+/// Without the series that nobody knows now, which are NaN: absent, they make no graph and no alarm, and `absent()` finds them.
+fn known(page: &str) -> String {
+    page.split_inclusive('\n').filter(|line| !line.ends_with(" NaN\n")).collect()
 }
 
 /// Whose port has the page, if it is another's than that of `service`: the first that runs here. A process has one page, and
@@ -65,11 +70,23 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), &BYTES)
 }
 
-fn declare(services: &'static [&'static str]) {
+/// What every service has.
+pub(crate) fn declare(services: &[&'static str]) {
     describe_gauge!("staffetta_build_info", "Always 1; what is running is in the labels.");
     let commit = option_env!("STAFFETTA_COMMIT").unwrap_or("unknown");
     let version = env!("CARGO_PKG_VERSION");
     for service in services {
         gauge!("staffetta_build_info", "version" => version, "commit" => commit, "service" => *service).set(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_knows_is_not_on_the_page() {
+        let page = "# HELP a NaN is no number.\n# TYPE a gauge\na NaN\nb{c=\"NaN\"} 1\nd{e=\"f\"} NaN\n\n";
+        assert_eq!(known(page), "# HELP a NaN is no number.\n# TYPE a gauge\nb{c=\"NaN\"} 1\n\n");
     }
 }

@@ -64,6 +64,7 @@ pub fn start_telemetry(config: &Config, service: Service) -> Result<telemetry::G
         LogFormat::Json => telemetry::LogFormat::Json,
         LogFormat::Postfix => telemetry::LogFormat::Postfix,
     };
+    telemetry::set_syslog_name(&config.log.syslog_name);
     telemetry::init(format, &config.log.level, services(service))
 }
 

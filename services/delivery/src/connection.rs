@@ -14,6 +14,7 @@ use staffetta_config::Timeouts;
 use staffetta_policy::classify;
 use staffetta_policy::tls::{Need, Security};
 use staffetta_smtp::client::{Client, Event, Failure, Stage};
+use staffetta_telemetry::maillog::{self, Encrypted, Relay};
 use staffetta_transport::connect::{Stream, TlsClient, TlsSession, dial};
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::NextHop;
@@ -84,7 +85,7 @@ impl Opener<'_> {
         if !security.falls_back_after(failure) {
             return result;
         }
-        tracing::info!(host = %peer.host, address = %peer.address, %failure, "retrying without TLS");
+        tracing::info!(relay = %peer.host, relay_ip = %peer.address.ip(), error = %failure, "retrying without TLS");
         self.fallback.remember(ip, Instant::now());
         self.open_with(peer, &asked(true)?, started).await
     }
@@ -141,8 +142,15 @@ impl Opener<'_> {
             Ok((stream, TlsSession { version, cipher })) => {
                 record(&self.metrics.tls_time, began.elapsed());
                 self.metrics.handshake(Some(version));
+                let tls = format!("{version} {cipher}");
+                maillog::encrypted(&Encrypted {
+                    relay: Relay { host: connection.peer.host.as_ref().into(), address: connection.peer.address },
+                    protocol: self.hop.protocol_name(),
+                    tls: &tls,
+                    trust: connection.security.trust.as_str(),
+                });
                 connection.stream = Stream::Tls(Box::new(stream));
-                connection.tls = Some(format!("{version} {cipher}"));
+                connection.tls = Some(tls);
                 connection.session.on_tls_started();
                 Ok(connection)
             }

@@ -29,6 +29,9 @@ const BURST: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// RFC 3463: delivery time expired, for good.
+const EXPIRED: Status = Status::new(5, 4, 7);
+
 /// Where carriers leave their jobs. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Settler {
@@ -55,6 +58,12 @@ enum Parting {
     Release,
     /// Delivered by this pod before; the settlement was lost.
     Before,
+}
+
+/// A report that is on its way into the queue.
+struct Sent {
+    kind: metrics::Notice,
+    size: u64,
 }
 
 /// What the settling task works with.
@@ -136,12 +145,19 @@ impl Office {
             Parting::Plan(plan, _) => !plan.delivered.is_empty(),
             Parting::Release | Parting::Before => false,
         };
+        let gives_up = matches!(&fate, Parting::Plan(plan, _) if gives_up(plan));
         let (mut settlement, kinds) = self.settlement(&job, fate).await;
         if job.is_stopped(&self.revocations) {
             settlement = settlement.held();
         }
         match self.queue.settle(&job.held.lease, settlement).await {
-            Ok(Settled::Done { ended, notices }) => self.settled(&job, kinds.into_iter().zip(notices), ended),
+            Ok(Settled::Done { ended, notices }) => {
+                if gives_up {
+                    let (qid, from) = (job.message.id, (&job.message.envelope.sender).into());
+                    maillog::given_up(&maillog::GivenUp { qid, from });
+                }
+                self.settled(&job, kinds.into_iter().zip(notices), ended);
+            }
             Ok(Settled::Stale) if delivered => self.duplicate(&job, "the lease had passed to another worker"),
             Ok(Settled::Stale) => {}
             Err(error) if delivered => self.duplicate(&job, &error.to_string()),
@@ -151,7 +167,7 @@ impl Office {
 
     /// What to tell the queue, and what its reports are. If they cannot be made, those that they are about are tried
     /// again later: nobody is dropped without a word.
-    async fn settlement(&self, job: &Leased, fate: Parting) -> (Settlement, Vec<metrics::Notice>) {
+    async fn settlement(&self, job: &Leased, fate: Parting) -> (Settlement, Vec<Sent>) {
         let (plan, protocol) = match fate {
             Parting::Plan(plan, protocol) => (plan, protocol),
             Parting::Release => return (Settlement::Released, Vec::new()),
@@ -167,8 +183,11 @@ impl Office {
                 (postponed(*plan), Vec::new())
             }
             Ok(reports) => {
-                let (notices, kinds): (Vec<_>, Vec<_>) = reports.into_iter().unzip();
-                (settlement(*plan, notices, kinds.contains(&metrics::Notice::Delay)), kinds)
+                let delay_noticed = reports.iter().any(|(_, kind)| *kind == metrics::Notice::Delay);
+                let sent =
+                    reports.iter().map(|(report, kind)| Sent { kind: *kind, size: report.body.len() as u64 }).collect();
+                let notices = reports.into_iter().map(|(report, _)| report).collect();
+                (settlement(*plan, notices, delay_noticed), sent)
             }
             Err(error) => {
                 tracing::warn!(qid = %job.message.id, %error, "failed to make a report; the job is tried again");
@@ -193,11 +212,11 @@ impl Office {
         }
     }
 
-    fn settled(&self, job: &Leased, reports: impl Iterator<Item = (metrics::Notice, QueueId)>, ended: bool) {
+    fn settled(&self, job: &Leased, reports: impl Iterator<Item = (Sent, QueueId)>, ended: bool) {
         let qid = job.message.id;
-        for (kind, report) in reports {
+        for (Sent { kind, size }, report) in reports {
             self.notices[kind as usize].increment(1);
-            maillog::reported(&maillog::Reported { qid, report, kind: kind.into() });
+            maillog::reported(&maillog::Reported { qid, report, kind: kind.into(), size });
         }
         if ended {
             maillog::removed(&maillog::Removed { qid });
@@ -208,6 +227,11 @@ impl Office {
         self.duplicates.increment(1);
         tracing::warn!(qid = %job.message.id, reason, "possible duplicate: delivered, but not settled");
     }
+}
+
+/// Is a recipient given up for age?
+fn gives_up(plan: &Plan) -> bool {
+    plan.expired && plan.failed.iter().any(|(_, failed)| failed.status == EXPIRED)
 }
 
 /// Does the end of this job make more room than its reports take?

@@ -143,6 +143,21 @@ async fn a_drain_lets_new_clients_in_for_its_delay() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_relay_that_is_called_postfix_is_one_of_postfix() -> anyhow::Result<()> {
+    let world = World::new().await?.set("log.format", "\"postfix\"").set("log.syslog_name", "\"postfix\"");
+    let mut world = world.start().await?;
+    world.dns.mx("example.com", 10, "mx.example.com");
+    assert_eq!(client(&world).await?.send("a@example.org", &["a@example.com"], MESSAGE).await?.code, 250);
+    world.stop(Service::Frontend)?;
+    let log = world.log(Service::Frontend);
+    for part in [" postfix/smtpd[", " postfix/qmgr["] {
+        assert!(log.contains(part), "no {part} in {log}");
+    }
+    assert!(!log.contains(" staffetta/"), "{log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_has_the_format_and_the_level_of_the_file() -> anyhow::Result<()> {
     for (format, level, line, connects) in [
         ("json", "info", "\"event\":\"accepted\"", false),

@@ -216,6 +216,7 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.dkim.key", DKIM),
     ("log.format", LOG),
     ("log.level", LOG),
+    ("log.syslog_name", (FRONTEND, "the_log_of_a_relay_that_is_called_postfix_is_one_of_postfix")),
 ];
 
 /// Keys that are accepted and do nothing yet; the reference page says so.

@@ -31,7 +31,7 @@ pub(crate) use fingerprint::CertificateFingerprint;
 pub use fingerprint::Fingerprint;
 pub use https::{HttpsUrl, KeySource};
 pub(crate) use https::{KeyPlace, WebAddress};
-pub(crate) use name::{Any, DomainName, Domains, HostName, LogLevel, MailAddress, Query, Target};
+pub(crate) use name::{Any, DomainName, Domains, HostName, LogLevel, MailAddress, Query, SyslogName, Target};
 pub use network::with_translated;
 pub(crate) use network::{DnsServer, Ip, Network, NetworkClasses, Socket};
 pub(crate) use number::{Flag, Number, Ratio};

@@ -27,6 +27,27 @@ impl Kind for Any {
     }
 }
 
+/// What programs are called by in a log.
+pub(crate) struct SyslogName;
+
+impl Kind for SyslogName {
+    type Value = String;
+    const NOUN: &'static str = "a name for the log";
+
+    fn allowed() -> String {
+        "1 to 32 letters, digits, \"-\" and \"_\", such as \"postfix\"".into()
+    }
+
+    fn parse(text: &str) -> Result<String, Wrong> {
+        let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if is_plain && matches!(text.len(), 1..=32) { Ok(text.into()) } else { Err(Wrong::not::<Self>(text)) }
+    }
+
+    fn show(value: &String) -> String {
+        quoted(value)
+    }
+}
+
 /// A mail address with a domain.
 pub(crate) struct MailAddress;
 

@@ -252,7 +252,7 @@ impl Shared {
 
     /// A job without a message can only come from a damaged store; it must not come up for ever.
     async fn drop_ghost(&self, lease: Lease) {
-        tracing::error!(id = %lease.id, job = lease.job, "job without a message dropped");
+        tracing::error!(qid = %lease.id, job = lease.job, "job without a message dropped");
         let facts = Facts { jobs: 1, ..Facts::default() };
         let lease = Lease { facts, ..lease };
         if let Err(error) = self.finish(&lease, &[]).await {

@@ -67,7 +67,7 @@ impl Shared {
                 }
                 Err(Fault::Unknown(text)) => {
                     if unknown.is_none() {
-                        tracing::warn!(id = %record.id, reason = %text, "outcome of an enqueue is unknown, asking again");
+                        tracing::warn!(qid = %record.id, reason = %text, "outcome of an enqueue is unknown, asking again");
                         metrics::ambiguous().increment(1);
                     }
                     unknown = Some(text);
@@ -201,9 +201,9 @@ impl Shared {
         });
         withdrawing.await;
         if gone {
-            tracing::info!(id = %record.id, "refused message withdrawn");
+            tracing::info!(qid = %record.id, "refused message withdrawn");
         } else {
-            tracing::error!(id = %record.id, "refused message could not be withdrawn: possible duplicate");
+            tracing::error!(qid = %record.id, "refused message could not be withdrawn: possible duplicate");
             metrics::withdraw_failed().increment(1);
         }
     }

@@ -54,7 +54,7 @@ impl Shared {
         for ((name, id, chunks), alive) in due.iter().zip(alive) {
             if alive? != Value::Nil {
                 // Whatever has made this entry: a body outlives it.
-                tracing::error!(%id, "the body of a message that is queued was among the garbage, and stays");
+                tracing::error!(qid = %id, "the body of a message that is queued was among the garbage, and stays");
             } else {
                 unlink(&mut pipeline, keys, *id, *chunks);
             }

@@ -63,7 +63,7 @@ impl Shared {
                 Some(1) => moved += 1,
                 Some(2) => {
                     moved += 1;
-                    tracing::error!(id = %lease.id, job = lease.job, destination = %lease.destination,
+                    tracing::error!(qid = %lease.id, job = lease.job, destination = %lease.destination,
                         "five workers in a row did not finish this job: held");
                 }
                 Some(3) => moved += u64::from(self.finish_deleted(keys, lease).await?),

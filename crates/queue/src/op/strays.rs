@@ -59,7 +59,7 @@ impl Shared {
             let facts = self.traces(id).await?.facts(id);
             let lease = Lease { id, job, destination: destination.clone(), member, facts, kept: None };
             self.defer(&lease, Back::default(), &[]).await?;
-            tracing::debug!(%id, job, "gave back a job that was leased unheard");
+            tracing::debug!(qid = %id, job, "gave back a job that was leased unheard");
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ impl Traces {
 impl Shared {
     /// Puts a job back without a strike against it: a newer worker may take it.
     pub(crate) async fn leave_to_others(&self, lease: Lease, error: &ReadError) {
-        tracing::error!(id = %lease.id, job = lease.job, destination = %lease.destination, reason = %error,
+        tracing::error!(qid = %lease.id, job = lease.job, destination = %lease.destination, reason = %error,
             "this job cannot be read here and is left to a newer program");
         metrics::unreadable().increment(1);
         let rest = REST + Duration::from_millis(u64::from(rand::random::<u16>()) / 4);

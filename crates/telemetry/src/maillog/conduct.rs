@@ -7,10 +7,12 @@ use super::line::{Classic, Event, Json};
 
 impl Event for Crossing {
     const NAME: &'static str = "login_over_threshold";
+    const LEVEL: &'static str = "warn";
+    const ABOUT: &'static str = "A login came to a step of `[frontend.abuse]`.";
+    const FIELDS: &'static [&'static str] = &["login", "hour", "signal", "count", "threshold", "step"];
 
     fn json(&self, json: &mut Json<'_>) {
-        json.str("level", "warn")
-            .str("login", &self.login)
+        json.str("login", &self.login)
             .display("hour", beginning(self.hour))
             .str("signal", self.signal.name())
             .number("count", self.count)
@@ -43,6 +45,8 @@ pub struct Barred<'a> {
 
 impl Event for Barred<'_> {
     const NAME: &'static str = "administered";
+    const ABOUT: &'static str = "An operator blocked a login, the clients of a network or a domain, or ended that.";
+    const FIELDS: &'static [&'static str] = &["kind", "name", "action", "by", "reason"];
 
     fn json(&self, json: &mut Json<'_>) {
         json.str("kind", self.kind).str("name", self.name).str("action", self.verb).str("by", self.by);

@@ -17,6 +17,14 @@ pub struct Relay<'a> {
     pub address: SocketAddr,
 }
 
+impl Relay<'_> {
+    fn json(&self, json: &mut Json<'_>) {
+        json.str("relay", self.host)
+            .display("relay_ip", self.address.ip().to_canonical())
+            .number("relay_port", u64::from(self.address.port()));
+    }
+}
+
 /// Where the time went: Postfix's `delays=a/b/c/d`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Delays {
@@ -82,8 +90,12 @@ pub struct Attempt<'a> {
 pub(super) struct Outcome<'a, const S: usize>(pub(super) &'a Attempt<'a>);
 
 /// What `Outcome`'s parameter counts.
-const STATUS: [(&str, &str); 4] =
-    [("delivered", "sent"), ("deferred", "deferred"), ("bounced", "bounced"), ("expired", "expired")];
+const STATUS: [(&str, &str, &str); 4] = [
+    ("delivered", "sent", "A recipient has the message."),
+    ("deferred", "deferred", "A recipient does not have it yet, and is tried again."),
+    ("bounced", "bounced", "A recipient failed for good."),
+    ("expired", "expired", "A recipient did not get it in the message's lifetime, and is given up."),
+];
 pub(super) const DELIVERED: usize = 0;
 pub(super) const DEFERRED: usize = 1;
 pub(super) const BOUNCED: usize = 2;
@@ -91,14 +103,38 @@ pub(super) const EXPIRED: usize = 3;
 
 impl<const S: usize> Event for Outcome<'_, S> {
     const NAME: &'static str = STATUS[S].0;
+    const ABOUT: &'static str = STATUS[S].2;
+    const FIELDS: &'static [&'static str] = &[
+        "qid",
+        "to",
+        "from",
+        "relay",
+        "relay_ip",
+        "relay_port",
+        "protocol",
+        "tls",
+        "tls_trust",
+        "tls_policy",
+        "dkim",
+        "conn_use",
+        "delay",
+        "delay_reception",
+        "delay_queue",
+        "delay_connection",
+        "delay_transfer",
+        "dsn",
+        "status",
+        "code",
+        "response",
+        "attempt",
+        "next",
+    ];
 
     fn json(&self, json: &mut Json<'_>) {
         let Attempt { relay, delays, .. } = self.0;
         json.display("qid", self.0.qid).str("to", self.0.to).str("from", self.0.from);
         if let Some(relay) = relay {
-            json.str("relay", relay.host)
-                .display("relay_ip", relay.address.ip().to_canonical())
-                .number("relay_port", u64::from(relay.address.port()));
+            relay.json(json);
         }
         json.str("protocol", self.0.protocol)
             .opt("tls", self.0.tls)
@@ -135,7 +171,9 @@ impl<const S: usize> Event for Outcome<'_, S> {
         for (i, part) in delays.parts().into_iter().enumerate() {
             classic.raw(if i == 0 { ", delays=" } else { "/" }).delay(part);
         }
-        classic.raw(", dsn=").display(self.0.dsn).raw(", status=").raw(STATUS[S].1);
+        // To Postfix the last attempt is one like those before it; that it was the last is told of the message (`GivenUp`).
+        let status = if S == EXPIRED { STATUS[DEFERRED].1 } else { STATUS[S].1 };
+        classic.raw(", dsn=").display(self.0.dsn).raw(", status=").raw(status);
         classic.raw(" (").text(self.0.response).raw(")").end();
     }
 }
@@ -160,10 +198,14 @@ pub struct Reported {
     pub report: QueueId,
     /// What it says.
     pub kind: Report,
+    /// Its octets.
+    pub size: u64,
 }
 
 impl Event for Reported {
     const NAME: &'static str = "reported";
+    const ABOUT: &'static str = "A report to the sender was put into the queue.";
+    const FIELDS: &'static [&'static str] = &["qid", "report_qid", "kind", "size"];
 
     fn json(&self, json: &mut Json<'_>) {
         let kind = match self.kind {
@@ -171,9 +213,10 @@ impl Event for Reported {
             Report::Delay => "delay",
             Report::Success => "success",
         };
-        json.display("qid", self.qid).display("report_qid", self.report).str("kind", kind);
+        json.display("qid", self.qid).display("report_qid", self.report).str("kind", kind).number("size", self.size);
     }
 
+    /// The report is a message of its own, so Postfix writes a `from=<>` line for it, which is where its size stands.
     fn classic(&self, classic: &mut Classic<'_>) {
         let kind = match self.kind {
             Report::Failure => ": sender non-delivery notification: ",
@@ -181,6 +224,63 @@ impl Event for Reported {
             Report::Success => ": sender delivery status notification: ",
         };
         classic.line(None, "bounce").display(self.qid).raw(kind).display(self.report).end();
+        let line = classic.line(None, "qmgr").display(self.report).raw(": from=<>, size=").number(self.size);
+        line.raw(", nrcpt=1 (queue active)").end();
+    }
+}
+
+/// The lifetime of a message is over for recipients of one destination.
+#[derive(Clone, Copy, Debug)]
+pub struct GivenUp<'a> {
+    /// The message.
+    pub qid: QueueId,
+    /// The envelope sender without brackets.
+    pub from: Text<'a>,
+}
+
+impl Event for GivenUp<'_> {
+    const NAME: &'static str = "given_up";
+    const ABOUT: &'static str =
+        "The lifetime of a message is over for recipients in one destination, each of which has its `expired`.";
+    const FIELDS: &'static [&'static str] = &["qid", "from"];
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.display("qid", self.qid).str("from", self.from);
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        let line = classic.line(None, "qmgr").display(self.qid).path(": from=", self.from);
+        line.raw(", status=expired, returned to sender").end();
+    }
+}
+
+/// TLS was agreed upon with a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Encrypted<'a> {
+    /// The server.
+    pub relay: Relay<'a>,
+    /// `smtp` or `lmtp`.
+    pub protocol: &'static str,
+    /// Protocol and cipher: `TLSv1.3 TLS_AES_256_GCM_SHA384`.
+    pub tls: &'a str,
+    /// What is known of its certificate: `Verified` or `Untrusted`.
+    pub trust: &'static str,
+}
+
+impl Event for Encrypted<'_> {
+    const NAME: &'static str = "relay_tls";
+    const LEVEL: &'static str = "debug";
+    const ABOUT: &'static str = "TLS was agreed upon with a server. In JSON only from `log.level = \"debug\"` on.";
+    const FIELDS: &'static [&'static str] = &["relay", "relay_ip", "relay_port", "protocol", "tls", "tls_trust"];
+
+    fn json(&self, json: &mut Json<'_>) {
+        self.relay.json(json);
+        json.str("protocol", self.protocol).str("tls", self.tls).str("tls_trust", self.trust);
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        let line = classic.line(None, self.protocol).raw(self.trust).raw(" TLS connection established to ");
+        line.peer_port(self.relay.host, self.relay.address).raw(": ").cipher(self.tls).end();
     }
 }
 
@@ -193,6 +293,8 @@ pub struct Removed {
 
 impl Event for Removed {
     const NAME: &'static str = "removed";
+    const ABOUT: &'static str = "A message left the queue: each of its recipients has its end.";
+    const FIELDS: &'static [&'static str] = &["qid"];
 
     fn json(&self, json: &mut Json<'_>) {
         json.display("qid", self.qid);
@@ -218,6 +320,8 @@ pub struct Administered<'a> {
 
 impl Event for Administered<'_> {
     const NAME: &'static str = "administered";
+    const ABOUT: &'static str = "An operator took a recipient out of the queue.";
+    const FIELDS: &'static [&'static str] = &["qid", "to", "action", "by"];
 
     fn json(&self, json: &mut Json<'_>) {
         json.display("qid", self.qid).str("to", self.to).str("action", self.verb).str("by", self.by);

@@ -9,20 +9,18 @@ use std::time::{Duration, SystemTime};
 use super::number::{push_delay, push_number, push_seconds};
 use super::stamp::Stamp;
 use super::text::Text;
-
-/// Who writes: the host and the process.
-#[derive(Clone, Debug)]
-pub(super) struct Origin {
-    /// The machine's name; in Kubernetes that is the pod's.
-    pub(super) host: String,
-    /// The process.
-    pub(super) pid: u32,
-}
+use crate::origin::Origin;
 
 /// Something that can be logged.
 pub(super) trait Event {
     /// The value of `event` in JSON.
     const NAME: &'static str;
+    /// The value of `level` in JSON.
+    const LEVEL: &'static str = "info";
+    /// What has happened, for docs/log.md.
+    const ABOUT: &'static str;
+    /// Every field that `json` may add, in its order; what they mean stands in `manual`.
+    const FIELDS: &'static [&'static str];
     /// Adds the fields.
     fn json(&self, json: &mut Json<'_>);
     /// Writes one or more lines, or none where Postfix has none.
@@ -30,7 +28,7 @@ pub(super) trait Event {
 }
 
 /// A flat JSON object.
-pub(super) struct Json<'a> {
+pub(crate) struct Json<'a> {
     out: &'a mut Vec<u8>,
 }
 
@@ -43,13 +41,28 @@ impl<'a> Json<'a> {
         origin: &Origin,
         now: SystemTime,
     ) {
+        let mut json = Json::begin(out, stamp, now);
+        json.head(E::LEVEL, E::NAME, origin);
+        event.json(&mut json);
+        json.end();
+    }
+
+    /// Opens an object with the time.
+    pub(crate) fn begin(out: &'a mut Vec<u8>, stamp: &mut Stamp, now: SystemTime) -> Self {
         out.extend_from_slice(b"{\"time\":\"");
         stamp.push_rfc3339(out, now);
         out.push(b'"');
-        let mut json = Json { out };
-        json.str("event", E::NAME).str("pod", &origin.host);
-        event.json(&mut json);
-        out.extend_from_slice(b"}\n");
+        Self { out }
+    }
+
+    /// What every record of either stream says, behind the time.
+    pub(crate) fn head(&mut self, level: &str, event: &str, origin: &Origin) {
+        self.str("level", level).str("event", event).str("pod", &origin.host).str("service", origin.service);
+    }
+
+    /// Closes the object, and the line.
+    pub(crate) fn end(self) {
+        self.out.extend_from_slice(b"}\n");
     }
 
     fn key(&mut self, key: &str) {
@@ -59,12 +72,26 @@ impl<'a> Json<'a> {
     }
 
     /// A string.
-    pub(super) fn str<'t>(&mut self, key: &str, value: impl Into<Text<'t>>) -> &mut Self {
+    pub(crate) fn str<'t>(&mut self, key: &str, value: impl Into<Text<'t>>) -> &mut Self {
         self.key(key);
         self.out.push(b'"');
         value.into().push_json(self.out);
         self.out.push(b'"');
         self
+    }
+
+    /// A string of any length.
+    pub(crate) fn long(&mut self, key: &str, value: &str) {
+        self.key(key);
+        self.out.push(b'"');
+        Text::from(value).push_json_whole(self.out);
+        self.out.push(b'"');
+    }
+
+    /// A number or a truth value, which JSON writes as Rust does.
+    pub(crate) fn bare(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.key(key);
+        push_display(self.out, format_args!("{value}"));
     }
 
     /// A string, if there is one.
@@ -119,12 +146,13 @@ impl<'a> Classic<'a> {
         event.classic(&mut Classic { out, stamp, origin, now });
     }
 
-    /// `Nov 24 04:17:27 host staffetta/submission/smtpd[pid]: `; `listener` is what `syslog_name` is to Postfix.
+    /// `Nov 24 04:17:27 host staffetta/submission/smtpd[pid]: `: the name and the listener are what `syslog_name` is to
+    /// Postfix.
     pub(super) fn line(&mut self, listener: Option<&str>, program: &str) -> &mut Self {
         self.stamp.push_classic(self.out, self.now);
         let origin = self.origin;
-        self.raw(" ").text(&origin.host).raw(" staffetta/");
-        if let Some(listener) = listener {
+        self.raw(" ").text(&origin.host).raw(" ").raw(&origin.syslog_name).raw("/");
+        if let Some(listener) = listener.filter(|name| !origin.is_unnamed(name)) {
             self.text(listener).raw("/");
         }
         self.raw(program).raw("[").number(u64::from(origin.pid)).raw("]: ")
@@ -173,6 +201,13 @@ impl<'a> Classic<'a> {
     /// `host[192.0.2.1]`, `unknown[192.0.2.1]` without a name.
     pub(super) fn peer(&mut self, name: Option<Text<'_>>, ip: IpAddr) -> &mut Self {
         self.text(name.unwrap_or("unknown".into())).raw("[").display(ip.to_canonical()).raw("]")
+    }
+
+    /// `TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)`, of `TLSv1.3 TLS_AES_256_GCM_SHA384`.
+    pub(super) fn cipher(&mut self, tls: &str) -> &mut Self {
+        let (version, cipher) = tls.split_once(' ').unwrap_or((tls, ""));
+        let bits = if cipher.contains("AES_128") { "128/128" } else { "256/256" };
+        self.raw(version).raw(" with cipher ").raw(cipher).raw(" (").raw(bits).raw(" bits)")
     }
 
     /// `host[192.0.2.1]:25`.

@@ -9,12 +9,15 @@
 //!
 //! In the Postfix format the program is `staffetta/<listener>/smtpd`, what Postfix writes with
 //! `-o syslog_name=staffetta/<listener>`; the others are `staffetta/cleanup`, `/qmgr`, `/smtp`, `/lmtp`, `/bounce`, `/abuse`.
+//! `staffetta` is `log.syslog_name`. docs/log.md is made from this ([`reference`]).
 
 mod conduct;
 mod delivery;
 mod line;
+mod manual;
 mod number;
 mod reception;
+mod samples;
 mod sink;
 mod stamp;
 mod text;
@@ -32,16 +35,19 @@ use jiff::tz::TimeZone;
 use staffetta_policy::conduct::Crossing;
 
 pub use conduct::Barred;
-pub use delivery::{Administered, Attempt, Delays, Relay, Removed, Report, Reported};
-pub use reception::{Accepted, Client, Connected, Disconnected, Login, LoginFailed, Lost, Rejected, Sasl};
+pub use delivery::{Administered, Attempt, Delays, Encrypted, GivenUp, Relay, Removed, Report, Reported};
+pub(crate) use line::Json;
+pub use manual::reference;
+pub use reception::{Accepted, Client, Connected, Disconnected, Login, LoginFailed, Lost, Rejected, Sasl, Secured};
+pub(crate) use stamp::Stamp;
 pub(crate) use text::is_dangerous;
 pub use text::{MAX_TEXT, Text};
 
 use crate::LogFormat;
+use crate::origin::Origin;
 use delivery::{BOUNCED, DEFERRED, DELIVERED, EXPIRED, Outcome};
-use line::{Classic, Event, Json, Origin};
+use line::{Classic, Event};
 use sink::Sink;
-use stamp::Stamp;
 
 static LOG: OnceLock<(Sink, Origin)> = OnceLock::new();
 static FORMAT: AtomicU8 = AtomicU8::new(LogFormat::Json as u8);
@@ -62,6 +68,20 @@ pub fn connected(event: &Connected<'_>) {
 /// A client said goodbye. Logged only at level `debug`.
 pub fn disconnected(event: &Disconnected<'_>) {
     if CONNECTIONS.load(Relaxed) {
+        emit(event);
+    }
+}
+
+/// TLS was agreed upon with a client: in JSON each of its messages says so, and this only at level `debug`.
+pub fn secured(event: &Secured<'_>) {
+    if CONNECTIONS.load(Relaxed) || is_classic() {
+        emit(event);
+    }
+}
+
+/// TLS was agreed upon with a server: in JSON each delivery says so, and this only at level `debug`.
+pub fn encrypted(event: &Encrypted<'_>) {
+    if CONNECTIONS.load(Relaxed) || is_classic() {
         emit(event);
     }
 }
@@ -111,6 +131,11 @@ pub fn expired(event: &Attempt<'_>) {
     emit(&Outcome::<EXPIRED>(event));
 }
 
+/// A message is given up for some of its recipients, who have expired.
+pub fn given_up(event: &GivenUp<'_>) {
+    emit(event);
+}
+
 /// A report to the sender was queued.
 pub fn reported(event: &Reported) {
     emit(event);
@@ -147,13 +172,20 @@ pub fn flush(patience: Duration) -> bool {
 }
 
 /// Starts the writer, unless there is one already.
-pub(crate) fn start(output: impl Write + Send + 'static) -> io::Result<()> {
+pub(crate) fn start(output: impl Write + Send + 'static, origin: Origin) -> io::Result<()> {
     if LOG.get().is_none() {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let short = host.split('.').next().unwrap_or_default().to_owned();
-        let _ = LOG.set((Sink::start(output)?, Origin { host: short, pid: std::process::id() }));
+        let _ = LOG.set((Sink::start(output)?, origin));
     }
     Ok(())
+}
+
+/// The families of the log itself.
+pub(crate) fn declare_metrics() {
+    drop(sink::declare());
+}
+
+fn is_classic() -> bool {
+    LogFormat::from_u8(FORMAT.load(Relaxed)) == LogFormat::Postfix
 }
 
 /// Turns `connected` and `disconnected` on.

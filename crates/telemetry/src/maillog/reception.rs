@@ -39,6 +39,9 @@ pub struct Connected<'a> {
 
 impl Event for Connected<'_> {
     const NAME: &'static str = "connected";
+    const LEVEL: &'static str = "debug";
+    const ABOUT: &'static str = "A client connected. Only from `log.level = \"debug\"` on.";
+    const FIELDS: &'static [&'static str] = &["listener", "client_name", "client_ip", "client_port"];
 
     fn json(&self, json: &mut Json<'_>) {
         json.str("listener", self.listener);
@@ -48,6 +51,39 @@ impl Event for Connected<'_> {
     fn classic(&self, classic: &mut Classic<'_>) {
         self.client.classic(classic.line(Some(self.listener), "smtpd").raw("connect from "));
         classic.end();
+    }
+}
+
+/// TLS was agreed upon with a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Secured<'a> {
+    /// Name of the listener.
+    pub listener: &'a str,
+    /// Who is connected.
+    pub client: Client<'a>,
+    /// Protocol and cipher: `TLSv1.3 TLS_AES_256_GCM_SHA384`.
+    pub tls: &'a str,
+    /// What is known of the client's certificate: `Anonymous` without one, `Trusted` or `Untrusted`.
+    pub trust: &'static str,
+}
+
+impl Event for Secured<'_> {
+    const NAME: &'static str = "client_tls";
+    const LEVEL: &'static str = "debug";
+    const ABOUT: &'static str = "TLS was agreed upon with a client. In JSON only from `log.level = \"debug\"` on.";
+    const FIELDS: &'static [&'static str] =
+        &["listener", "client_name", "client_ip", "client_port", "tls", "tls_trust"];
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.str("listener", self.listener);
+        self.client.json(json);
+        json.str("tls", self.tls).str("tls_trust", self.trust);
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        let line = classic.line(Some(self.listener), "smtpd").raw(self.trust).raw(" TLS connection established from ");
+        self.client.classic(line);
+        classic.raw(": ").cipher(self.tls).end();
     }
 }
 
@@ -64,6 +100,9 @@ pub struct Disconnected<'a> {
 
 impl Event for Disconnected<'_> {
     const NAME: &'static str = "disconnected";
+    const LEVEL: &'static str = "debug";
+    const ABOUT: &'static str = "A client said goodbye. Only from `log.level = \"debug\"` on.";
+    const FIELDS: &'static [&'static str] = &["listener", "client_name", "client_ip", "client_port", "messages"];
 
     fn json(&self, json: &mut Json<'_>) {
         json.str("listener", self.listener);
@@ -92,6 +131,8 @@ pub struct Lost<'a> {
 
 impl Event for Lost<'_> {
     const NAME: &'static str = "lost";
+    const ABOUT: &'static str = "A connection broke off, or the client was silent for too long.";
+    const FIELDS: &'static [&'static str] = &["listener", "client_name", "client_ip", "client_port", "reason", "stage"];
 
     fn json(&self, json: &mut Json<'_>) {
         json.str("listener", self.listener);
@@ -129,6 +170,10 @@ pub struct Login<'a> {
 
 impl Event for Login<'_> {
     const NAME: &'static str = "login";
+    const ABOUT: &'static str =
+        "A client proved who it is. In Postfix' format the `client=` line of each message tells it instead.";
+    const FIELDS: &'static [&'static str] =
+        &["listener", "client_name", "client_ip", "client_port", "sasl_method", "sasl_username"];
 
     fn json(&self, json: &mut Json<'_>) {
         json.str("listener", self.listener);
@@ -158,6 +203,19 @@ pub struct LoginFailed<'a> {
 
 impl Event for LoginFailed<'_> {
     const NAME: &'static str = "login_failed";
+    const ABOUT: &'static str = "A client could not prove who it is, or nobody could say.";
+    const FIELDS: &'static [&'static str] = &[
+        "listener",
+        "client_name",
+        "client_ip",
+        "client_port",
+        "sasl_method",
+        "sasl_username",
+        "reason",
+        "code",
+        "dsn",
+        "response",
+    ];
 
     fn json(&self, json: &mut Json<'_>) {
         json.str("listener", self.listener);
@@ -208,6 +266,24 @@ pub struct Accepted<'a> {
 
 impl Event for Accepted<'_> {
     const NAME: &'static str = "accepted";
+    const ABOUT: &'static str = "A message is in the queue, and its `250` may be sent.";
+    const FIELDS: &'static [&'static str] = &[
+        "qid",
+        "listener",
+        "client_name",
+        "client_ip",
+        "client_port",
+        "helo",
+        "proto",
+        "tls",
+        "sasl_method",
+        "sasl_username",
+        "from",
+        "size",
+        "nrcpt",
+        "message_id",
+        "queue",
+    ];
 
     fn json(&self, json: &mut Json<'_>) {
         json.display("qid", self.qid).str("listener", self.listener);
@@ -263,6 +339,23 @@ pub struct Rejected<'a> {
 
 impl Event for Rejected<'_> {
     const NAME: &'static str = "rejected";
+    const ABOUT: &'static str = "A command or a message was refused.";
+    const FIELDS: &'static [&'static str] = &[
+        "listener",
+        "client_name",
+        "client_ip",
+        "client_port",
+        "stage",
+        "code",
+        "dsn",
+        "response",
+        "from",
+        "to",
+        "proto",
+        "helo",
+        "sasl_method",
+        "sasl_username",
+    ];
 
     fn json(&self, json: &mut Json<'_>) {
         json.str("listener", self.listener);

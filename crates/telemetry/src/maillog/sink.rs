@@ -25,6 +25,13 @@ const RETRY: Duration = Duration::from_millis(5);
 const WRITE_ERRORS: &str = "staffetta_log_write_errors_total";
 const STALLS: &str = "staffetta_log_stalls_total";
 
+/// Failed writes, and waits for the reader.
+pub(super) fn declare() -> (Counter, Counter) {
+    describe_counter!(WRITE_ERRORS, "Writes of the mail log that failed; the records in them are lost.");
+    describe_counter!(STALLS, "Times that a service waited because the mail log was not read fast enough.");
+    (counter!(WRITE_ERRORS), counter!(STALLS))
+}
+
 /// The shared end: cheap to clone, safe to use from any thread.
 #[derive(Clone)]
 pub(super) struct Sink(Arc<Shared>);
@@ -56,17 +63,16 @@ struct Queue {
 impl Sink {
     /// Starts the writer thread.
     pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
-        describe_counter!(WRITE_ERRORS, "Writes of the mail log that failed; the records in them are lost.");
-        describe_counter!(STALLS, "Times that a service waited because the mail log was not read fast enough.");
+        let (errors, stalls) = declare();
         let shared = Shared {
             queue: Mutex::default(),
             work: Condvar::new(),
             room: Condvar::new(),
             written: Condvar::new(),
-            stalls: counter!(STALLS),
+            stalls,
         };
         let sink = Self(Arc::new(shared));
-        let (writer, errors) = (sink.clone(), counter!(WRITE_ERRORS));
+        let writer = sink.clone();
         thread::Builder::new().name("maillog".into()).spawn(move || writer.run(output, &errors))?;
         Ok(sink)
     }

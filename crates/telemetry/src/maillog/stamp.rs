@@ -11,7 +11,7 @@ use super::number::push_padded;
 use crate::LogFormat;
 
 /// The last second that was written, with its text.
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     zone: TimeZone,
     format: LogFormat,
     second: Option<u64>,
@@ -20,7 +20,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// `zone` matters for the Postfix format, which knows local time only.
-    pub(super) fn new(zone: TimeZone) -> Self {
+    pub(crate) fn new(zone: TimeZone) -> Self {
         Self { zone, format: LogFormat::Json, second: None, text: String::new() }
     }
 

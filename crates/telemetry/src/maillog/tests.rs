@@ -4,19 +4,19 @@
 
 use std::time::UNIX_EPOCH;
 
-use staffetta_mail::Status;
 use staffetta_policy::conduct::{Signal, Step};
 
+use super::samples::{client, qid, stranger};
 use super::*;
 
-fn qid(unique: u32) -> staffetta_mail::QueueId {
-    staffetta_mail::QueueId::new(5, 1_795_493_847_125, unique)
+fn origin(syslog_name: &str) -> Origin {
+    Origin { host: "relay-0".into(), service: "frontend", pid: 4242, syslog_name: syslog_name.into() }
 }
 
 fn written(event: &impl Event, format: LogFormat) -> String {
     let (mut lines, mut stamp) = (Vec::new(), Stamp::new(TimeZone::UTC));
-    let origin = Origin { host: "relay-0".into(), pid: 4242 };
-    let now = UNIX_EPOCH + Duration::from_millis(1_795_493_847_125);
+    let origin = origin("staffetta");
+    let now = UNIX_EPOCH + Duration::from_millis(samples::NOW);
     render(event, format, &mut lines, &mut stamp, &origin, now);
     let text = String::from_utf8(lines).unwrap();
     if format == LogFormat::Json {
@@ -27,68 +27,18 @@ fn written(event: &impl Event, format: LogFormat) -> String {
 
 /// Compares both formats; the parts that all records share are left out of the rows.
 #[track_caller]
-fn golden(event: &impl Event, json: &str, classic: &[&str]) {
-    let expected = format!("{{\"time\":\"2026-11-24T04:17:27.125Z\",{json}}}\n");
-    assert_eq!(written(event, LogFormat::Json), expected.replace("POD", "\"pod\":\"relay-0\""));
+fn golden<E: Event>(event: &E, json: &str, classic: &[&str]) {
+    let expected = format!("{{\"time\":\"2026-11-24T04:17:27.125Z\",\"level\":\"{}\",{json}}}\n", E::LEVEL);
+    let origin = "\"pod\":\"relay-0\",\"service\":\"frontend\"";
+    assert_eq!(written(event, LogFormat::Json), expected.replace("POD", origin));
     let expected: String = classic.iter().map(|line| format!("Nov 24 04:17:27 relay-0 staffetta/{line}\n")).collect();
     assert_eq!(written(event, LogFormat::Postfix), expected);
-}
-
-fn client() -> Client<'static> {
-    Client { address: "192.0.2.7:50123".parse().unwrap(), name: Some("client.example.org".into()) }
-}
-
-fn stranger() -> Client<'static> {
-    Client { address: "[::ffff:198.51.100.9]:4711".parse().unwrap(), name: None }
-}
-
-fn accepted_event() -> Accepted<'static> {
-    Accepted {
-        qid: qid(1),
-        listener: "submission",
-        client: client(),
-        helo: "client.example.org".into(),
-        proto: "ESMTPSA",
-        tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384"),
-        sasl: Some(Sasl { method: "PLAIN", username: "john@example.org".into() }),
-        from: "john@example.org".into(),
-        size: 4711,
-        nrcpt: 2,
-        message_id: Some("1@example.org".into()),
-        held: false,
-    }
-}
-
-fn attempt() -> Attempt<'static> {
-    Attempt {
-        qid: qid(1),
-        to: "lisa@example.com".into(),
-        from: "john@example.org".into(),
-        relay: Some(Relay { host: "mx.example.com".into(), address: "203.0.113.25:25".parse().unwrap() }),
-        protocol: "smtp",
-        tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384"),
-        tls_trust: Some("Verified"),
-        tls_policy: Some("dane"),
-        dkim: Some("example.org/s2026"),
-        conn_use: 2,
-        delays: Delays {
-            reception: Duration::from_millis(50),
-            queue: Duration::from_millis(4),
-            connection: Duration::from_millis(250),
-            transfer: Duration::from_millis(1100),
-        },
-        dsn: Status::new(2, 0, 0),
-        code: Some(250),
-        response: "250 2.0.0 Ok: queued as 12345".into(),
-        attempt: 1,
-        next: None,
-    }
 }
 
 #[test]
 fn accepted_mail() {
     golden(
-        &accepted_event(),
+        &samples::accepted(),
         r#""event":"accepted",POD,"qid":"05D21F2Y0N800001","listener":"submission","client_name":"client.example.org","client_ip":"192.0.2.7","client_port":50123,"helo":"client.example.org","proto":"ESMTPSA","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","sasl_method":"PLAIN","sasl_username":"john@example.org","from":"john@example.org","size":4711,"nrcpt":2,"message_id":"1@example.org""#,
         &[
             "submission/smtpd[4242]: 05D21F2Y0N800001: client=client.example.org[192.0.2.7], sasl_method=PLAIN, sasl_username=john@example.org",
@@ -108,7 +58,7 @@ fn accepted_mail_of_a_stranger_without_a_message_id() {
         sasl: None,
         from: "".into(),
         message_id: None,
-        ..accepted_event()
+        ..samples::accepted()
     };
     golden(
         &event,
@@ -123,7 +73,7 @@ fn accepted_mail_of_a_stranger_without_a_message_id() {
 
 #[test]
 fn mail_that_is_held_says_so() {
-    let held = Accepted { held: true, ..accepted_event() };
+    let held = samples::held();
     assert!(written(&held, LogFormat::Json).ends_with("\"message_id\":\"1@example.org\",\"queue\":\"hold\"}\n"));
     assert!(written(&held, LogFormat::Postfix).ends_with(", size=4711, nrcpt=2 (queue hold)\n"));
 }
@@ -138,9 +88,10 @@ fn a_login_over_its_threshold_writes_one_line_whatever_it_is_called() {
         threshold: 500,
         step: Step::Hold,
     };
+    assert_eq!(Crossing::LEVEL, "warn");
     golden(
         &event,
-        r#""event":"login_over_threshold",POD,"level":"warn","login":"john\"\nx: y","hour":"2026-11-24T04:00:00Z","signal":"messages","count":2001,"threshold":500,"step":"hold""#,
+        r#""event":"login_over_threshold",POD,"login":"john\"\nx: y","hour":"2026-11-24T04:00:00Z","signal":"messages","count":2001,"threshold":500,"step":"hold""#,
         &[
             r#"abuse[4242]: warning: login=<john"?x: y>, hour=2026-11-24T04:00:00Z, signal=messages, count=2001, threshold=500, step=hold"#,
         ],
@@ -217,6 +168,39 @@ fn logins() {
 }
 
 #[test]
+fn what_was_agreed_upon_is_said_as_postfix_says_it() {
+    golden(
+        &samples::secured(),
+        r#""event":"client_tls",POD,"listener":"submission","client_name":"client.example.org","client_ip":"192.0.2.7","client_port":50123,"tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","tls_trust":"Anonymous""#,
+        &[
+            "submission/smtpd[4242]: Anonymous TLS connection established from client.example.org[192.0.2.7]: TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)",
+        ],
+    );
+    let weaker = Encrypted { tls: "TLSv1.3 TLS_AES_128_GCM_SHA256", ..samples::encrypted() };
+    golden(
+        &weaker,
+        r#""event":"relay_tls",POD,"relay":"mx.example.com","relay_ip":"203.0.113.25","relay_port":25,"protocol":"smtp","tls":"TLSv1.3 TLS_AES_128_GCM_SHA256","tls_trust":"Verified""#,
+        &[
+            "smtp[4242]: Verified TLS connection established to mx.example.com[203.0.113.25]:25: TLSv1.3 with cipher TLS_AES_128_GCM_SHA256 (128/128 bits)",
+        ],
+    );
+}
+
+#[test]
+fn a_relay_that_is_called_postfix_names_its_listeners_as_postfix_does() {
+    let lines = |syslog_name: &str, listener| {
+        let (mut lines, mut stamp) = (Vec::new(), Stamp::new(TimeZone::UTC));
+        let event = Connected { listener, client: client() };
+        render(&event, LogFormat::Postfix, &mut lines, &mut stamp, &origin(syslog_name), UNIX_EPOCH);
+        String::from_utf8(lines).unwrap()
+    };
+    assert!(lines("postfix", "smtp").contains(" relay-0 postfix/smtpd[4242]: connect"));
+    assert!(lines("postfix", "submission").contains(" relay-0 postfix/submission/smtpd[4242]: connect"));
+    assert!(lines("staffetta", "smtp").contains(" relay-0 staffetta/smtp/smtpd[4242]: connect"));
+    assert!(lines("mx", "smtp").contains(" relay-0 mx/smtp/smtpd[4242]: connect"));
+}
+
+#[test]
 fn connections() {
     golden(
         &Connected { listener: "smtp", client: stranger() },
@@ -238,7 +222,7 @@ fn connections() {
 #[test]
 fn a_delivery() {
     golden(
-        &Outcome::<DELIVERED>(&attempt()),
+        &Outcome::<DELIVERED>(&samples::delivered()),
         r#""event":"delivered",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","relay":"mx.example.com","relay_ip":"203.0.113.25","relay_port":25,"protocol":"smtp","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","tls_trust":"Verified","tls_policy":"dane","dkim":"example.org/s2026","conn_use":2,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"2.0.0","status":"sent","code":250,"response":"250 2.0.0 Ok: queued as 12345","attempt":1"#,
         &[
             "smtp[4242]: 05D21F2Y0N800001: to=<lisa@example.com>, relay=mx.example.com[203.0.113.25]:25, conn_use=2, delay=1.4, delays=0.05/0/0.25/1.1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 12345)",
@@ -248,20 +232,7 @@ fn a_delivery() {
 
 #[test]
 fn failures() {
-    let event = Attempt {
-        relay: None,
-        tls: None,
-        tls_trust: None,
-        tls_policy: None,
-        dkim: None,
-        conn_use: 1,
-        dsn: Status::new(4, 4, 1),
-        code: None,
-        response: "connect to mx.example.com[203.0.113.25]:25: Connection refused".into(),
-        attempt: 3,
-        next: Some(Duration::from_secs(300)),
-        ..attempt()
-    };
+    let event = samples::deferred();
     golden(
         &Outcome::<DEFERRED>(&event),
         r#""event":"deferred",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","protocol":"smtp","conn_use":1,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"4.4.1","status":"deferred","response":"connect to mx.example.com[203.0.113.25]:25: Connection refused","attempt":3,"next":300.000"#,
@@ -269,20 +240,28 @@ fn failures() {
             "smtp[4242]: 05D21F2Y0N800001: to=<lisa@example.com>, relay=none, delay=1.4, delays=0.05/0/0.25/1.1, dsn=4.4.1, status=deferred (connect to mx.example.com[203.0.113.25]:25: Connection refused)",
         ],
     );
-    for (line, status) in [
-        (written(&Outcome::<BOUNCED>(&event), LogFormat::Postfix), "bounced"),
-        (written(&Outcome::<EXPIRED>(&event), LogFormat::Postfix), "expired"),
-    ] {
-        assert!(line.contains(&format!(", status={status} (connect to ")), "{line}");
-    }
+    assert!(written(&Outcome::<BOUNCED>(&event), LogFormat::Postfix).contains(", status=bounced (connect to "));
+    // As Postfix: the last attempt is deferred like those before it, and then the message is given up.
+    let expired = Outcome::<EXPIRED>(&event);
+    assert!(written(&expired, LogFormat::Postfix).contains(", status=deferred (connect to "));
+    assert!(written(&expired, LogFormat::Json).contains("\"event\":\"expired\""));
+    assert!(written(&expired, LogFormat::Json).contains("\"status\":\"expired\""));
+    golden(
+        &samples::given_up(),
+        r#""event":"given_up",POD,"qid":"05D21F2Y0N800001","from":"john@example.org""#,
+        &["qmgr[4242]: 05D21F2Y0N800001: from=<john@example.org>, status=expired, returned to sender"],
+    );
 }
 
 #[test]
 fn the_end_of_a_message() {
     golden(
-        &Reported { qid: qid(1), report: qid(2), kind: Report::Failure },
-        r#""event":"reported",POD,"qid":"05D21F2Y0N800001","report_qid":"05D21F2Y0N800002","kind":"failure""#,
-        &["bounce[4242]: 05D21F2Y0N800001: sender non-delivery notification: 05D21F2Y0N800002"],
+        &samples::reported(),
+        r#""event":"reported",POD,"qid":"05D21F2Y0N800001","report_qid":"05D21F2Y0N800002","kind":"failure","size":2345"#,
+        &[
+            "bounce[4242]: 05D21F2Y0N800001: sender non-delivery notification: 05D21F2Y0N800002",
+            "qmgr[4242]: 05D21F2Y0N800002: from=<>, size=2345, nrcpt=1 (queue active)",
+        ],
     );
     golden(
         &Administered { qid: qid(1), to: "a@x.example", verb: "deleted", by: "ro\not" },

@@ -42,20 +42,35 @@ impl<'a> Text<'a> {
         self.push(out, is_plain, push_classic_char, b"?");
     }
 
+    /// As [`Self::push_json`], of any length.
+    pub(super) fn push_json_whole(self, out: &mut Vec<u8>) {
+        push(self.0, out, is_plain_json, push_json_char, b"\\ufffd");
+    }
+
     fn push(self, out: &mut Vec<u8>, plain: impl Fn(u8) -> bool, push_char: fn(&mut Vec<u8>, char), invalid: &[u8]) {
         let (bytes, cut) = self.capped();
-        if bytes.iter().all(|&b| plain(b)) {
-            out.extend_from_slice(bytes);
-        } else {
-            for chunk in bytes.utf8_chunks() {
-                chunk.valid().chars().for_each(|c| push_char(out, c));
-                if !chunk.invalid().is_empty() {
-                    out.extend_from_slice(invalid);
-                }
-            }
-        }
+        push(bytes, out, plain, push_char, invalid);
         if cut {
             out.extend_from_slice(b"...");
+        }
+    }
+}
+
+fn push(
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    plain: impl Fn(u8) -> bool,
+    push_char: fn(&mut Vec<u8>, char),
+    invalid: &[u8],
+) {
+    if bytes.iter().all(|&b| plain(b)) {
+        out.extend_from_slice(bytes);
+    } else {
+        for chunk in bytes.utf8_chunks() {
+            chunk.valid().chars().for_each(|c| push_char(out, c));
+            if !chunk.invalid().is_empty() {
+                out.extend_from_slice(invalid);
+            }
         }
     }
 }

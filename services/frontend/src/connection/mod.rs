@@ -224,6 +224,7 @@ impl<'a> Dialog<'a> {
         let Some(connection) = stream.connection() else { return };
         let (shared, settings) = (&self.door.shared, self.session.settings());
         let evidence = shared.examiner.examine(connection, shared.certificates.as_deref(), &settings.mechanisms);
+        self.log_tls(connection.peer_certificates().is_some(), &evidence);
         self.peer.trusted |= evidence.trusted;
         if !evidence.names.is_empty() {
             self.session.certify();

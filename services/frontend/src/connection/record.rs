@@ -9,6 +9,7 @@ use staffetta_telemetry::maillog::{self, Sasl};
 
 use super::Dialog;
 use super::refused::Refused;
+use crate::evidence::Evidence;
 use crate::metrics;
 use crate::stream::Broken;
 
@@ -62,25 +63,38 @@ impl Dialog<'_> {
         maillog::disconnected(&maillog::Disconnected { listener, client, messages });
     }
 
+    /// TLS was agreed upon. `Trusted`: the certificate that the client has shown is worth something here.
+    pub(super) fn log_tls(&self, shown: bool, evidence: &Evidence) {
+        let Some(tls) = &self.tls else { return };
+        let known = evidence.trusted || !evidence.names.is_empty();
+        let trust = match (known, shown) {
+            (true, _) => "Trusted",
+            (false, true) => "Untrusted",
+            (false, false) => "Anonymous",
+        };
+        let (listener, client) = (self.door.name(), self.principal().for_log());
+        maillog::secured(&maillog::Secured { listener, client, tls: &tls.text, trust });
+    }
+
     /// The log has the reason, because "lost connection after STARTTLS" tells nobody what to mend; but not of each, because
     /// strangers can make as many as they like.
     pub(super) fn failed_handshake(&self, reason: Broken, error: &io::Error) {
         metrics::failed_handshake(reason.label()).increment(1);
         let Some(left_out) = self.door.handshakes.line(Instant::now()) else { return };
-        let (listener, peer, reason) = (self.door.name(), self.peer.address, reason.label());
+        let (listener, client_ip, reason) = (self.door.name(), self.peer.address.ip(), reason.label());
         if left_out > 0 {
             tracing::info!(listener, left_out, "more TLS handshakes have failed");
         }
-        tracing::info!(listener, %peer, reason, %error, "TLS handshake failed");
+        tracing::info!(listener, %client_ip, reason, %error, "TLS handshake failed");
     }
 
     pub(super) fn log_lost(&self, error: &io::Error) {
         if self.session.activity() == Activity::Connect && error.kind() != io::ErrorKind::TimedOut {
             // Nothing was said: a probe of the port, most of the time. A failed handshake has its own line.
-            tracing::debug!(peer = %self.peer.address, %error, "connection closed before the first command");
+            tracing::debug!(client_ip = %self.peer.address.ip(), %error, "connection closed before the first command");
             return self.log_end();
         }
-        tracing::debug!(peer = %self.peer.address, %error, "connection lost");
+        tracing::debug!(client_ip = %self.peer.address.ip(), %error, "connection lost");
         maillog::lost(&maillog::Lost {
             listener: self.door.name(),
             client: self.principal().for_log(),
