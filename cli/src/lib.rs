@@ -1,10 +1,12 @@
 //! The `staffetta` command: the whole cluster in one process, and the tools around it.
 //!
-//! The binary is a thin caller of [`run`]. The test MX ([`sink`]) is public because end-to-end tests script it.
+//! The binary is a thin caller of [`run`]. The test MX ([`sink`]) is public because end-to-end tests script it, and
+//! [`manual`] because `make docs` prints it.
 
 mod arguments;
 mod certificate;
 mod command;
+pub mod manual;
 pub mod sink;
 mod terminal;
 

@@ -20,6 +20,8 @@ pub struct QueueId(u128);
 pub struct QueueIdError;
 
 impl QueueId {
+    /// Characters of its text.
+    pub const LENGTH: usize = LENGTH;
     /// Most partitions that an id can name.
     pub const MAX_PARTITIONS: u16 = 1024;
 

@@ -22,6 +22,13 @@ pub struct Counts {
     pub messages: u64,
     /// How long the oldest job is due and not claimed.
     pub oldest_ready: Duration,
+    /// Since the oldest message arrived that is not held, while any job waits for a later time. Exact unless more than 64
+    /// older ones are held in its partition; never too little.
+    pub oldest_scheduled: Duration,
+    /// Since the oldest message arrived that is being delivered, of the 64 leases in each partition that end first.
+    pub oldest_leased: Duration,
+    /// Since the oldest message arrived that is held, of the 64 in each partition whose life ends first.
+    pub oldest_held: Duration,
     /// Octets used by Redis, and its limit (0: none).
     pub memory: (u64, u64),
 }

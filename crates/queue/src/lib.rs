@@ -76,7 +76,10 @@ pub use job::{Job, Lease, Offer, Settled, Settlement};
 pub use ledger::{Charge, Payer};
 pub use limit::{Granted, Limiter};
 pub use message::{Accept, Body, Destination, Message, Notice, Origin, UnixMillis};
-pub use metrics::{describe_conduct_metrics, describe_metrics, describe_revocation_metrics, describe_worker_metrics};
+pub use metrics::{
+    describe_conduct_metrics, describe_logins_over_threshold, describe_metrics, describe_revocation_metrics,
+    describe_worker_metrics,
+};
 pub use policies::{KeptPolicies, KeptPolicy};
 pub use queue::Queue;
 pub use revocation::{Announcer, Block, Position, Revocations, Target, TargetError, login_key};

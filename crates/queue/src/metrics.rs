@@ -113,7 +113,7 @@ pub fn describe_conduct_metrics() {
 }
 
 /// The family of a service that shows how many logins are over a threshold.
-pub(crate) fn describe_logins_over_threshold() {
+pub fn describe_logins_over_threshold() {
     describe_gauge!(
         OVER_THRESHOLD,
         "Logins that are over their threshold in this hour, up to 10,000, by signal. All frontends show the same number: \

@@ -146,7 +146,7 @@ impl Queue {
             match bodies.ask(command).await {
                 Ok(answer) => break answer,
                 Err(fault @ (Fault::Refused(_) | Fault::Unknown(_))) if Instant::now() + LOOK < end => {
-                    tracing::debug!(%id, index, %fault, "a chunk is asked for again");
+                    tracing::debug!(qid = %id, index, %fault, "a chunk is asked for again");
                     tokio::time::sleep(LOOK).await;
                     let _ = tokio::time::timeout_at(end, bodies.wait()).await;
                 }
@@ -286,6 +286,14 @@ impl Queue {
     /// Redis is away.
     pub async fn verify(&self, repair: bool, tell: &mut (dyn FnMut(&Finding) + Send)) -> Result<Verified, Error> {
         self.shared.verify(repair, tell).await
+    }
+
+    /// How long Redis takes to answer what costs it nothing; with several servers, the slowest.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn round_trip(&self) -> Result<Duration, Error> {
+        self.shared.round_trip().await
     }
 
     /// At most `limit` messages after `cursor` (opaque, `None` starts), oldest first. A page may be short, or empty,

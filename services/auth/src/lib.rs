@@ -96,3 +96,8 @@ pub async fn check_tokens(config: &Auth) -> Result<(), BackendProblem> {
         None => Ok(()),
     }
 }
+
+/// Declares every family of metrics with its series, for docs/metrics.md.
+pub fn declare_metrics() {
+    metrics::declare();
+}

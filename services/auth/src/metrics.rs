@@ -9,6 +9,9 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
+use staffetta_telemetry::{Readiness, Standing};
+use tokio_util::sync::CancellationToken;
+
 use crate::scheme;
 use crate::sql::query::Kind;
 
@@ -194,6 +197,12 @@ impl Metrics {
     pub(crate) fn backend_up(&self, up: bool) {
         self.0.backend_up.set(f64::from(u8::from(up)));
     }
+}
+
+/// Declares every family with its series, for the page about them.
+pub(crate) fn declare() {
+    drop(Metrics::new());
+    let _ = Readiness::new(CancellationToken::new()).needs("accounts", || Standing::Up);
 }
 
 fn handled(method: &'static str, code: &'static str) -> Counter {

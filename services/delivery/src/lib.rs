@@ -252,6 +252,11 @@ fn readiness(worker: &Arc<Worker>) -> Readiness {
     })
 }
 
+/// Declares every family of metrics with its series, for docs/metrics.md.
+pub fn declare_metrics() {
+    metrics::declare();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

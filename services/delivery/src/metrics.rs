@@ -1,7 +1,7 @@
 //! The metric families of the delivery worker, with handles that are looked up once.
 //!
 //! Queue gauges are read from Redis by every pod and carry the same value in all: graph them with `max`, not `sum`. While
-//! Redis does not answer they are NaN: what was true a minute ago is no state of the queue.
+//! Redis does not answer they are NaN, and not on the page: what was true a minute ago is no state of the queue.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use staffetta_mail::Status;
 use staffetta_policy::tls::Label;
 use staffetta_queue::Counts;
 use staffetta_smtp::client::Stage;
-use staffetta_telemetry::maillog;
+use staffetta_telemetry::{Readiness, Standing, maillog};
+use tokio_util::sync::CancellationToken;
 
 const DELIVERIES: &str = "staffetta_deliveries_total";
 const ATTEMPTS: &str = "staffetta_delivery_attempts_total";
@@ -28,6 +29,7 @@ const DUPLICATES: &str = "staffetta_possible_duplicates_total";
 const MESSAGES: &str = "staffetta_queue_messages";
 const JOBS: &str = "staffetta_queue_jobs";
 const OLDEST: &str = "staffetta_queue_oldest_message_age_seconds";
+const ROUND_TRIP: &str = "staffetta_redis_round_trip_seconds";
 const EXPIRED: &str = "staffetta_queue_lease_expired_total";
 const BACKPRESSURE: &str = "staffetta_queue_backpressure";
 const MEMORY: &str = "staffetta_queue_memory_bytes";
@@ -123,7 +125,9 @@ pub(crate) struct Metrics {
     pub(crate) duplicates: Counter,
     pub(crate) leases_expired: Counter,
     messages: Gauge,
-    oldest: Gauge,
+    /// By state, as `states`.
+    oldest: Vec<Gauge>,
+    pub(crate) round_trip: Histogram,
     backpressure: Gauge,
     memory: Gauge,
     memory_limit: Gauge,
@@ -157,7 +161,8 @@ impl Metrics {
             duplicates: zero(counter!(DUPLICATES)),
             leases_expired: zero(counter!(EXPIRED)),
             messages: gauge!(MESSAGES),
-            oldest: gauge!(OLDEST, "state" => "ready"),
+            oldest: STATES.iter().map(|&state| gauge!(OLDEST, "state" => state)).collect(),
+            round_trip: histogram!(ROUND_TRIP),
             backpressure: gauge!(BACKPRESSURE),
             memory: gauge!(MEMORY),
             memory_limit: gauge!(MEMORY_LIMIT),
@@ -220,7 +225,10 @@ impl Metrics {
             gauge.set(value as f64);
         }
         self.messages.set(counts.messages as f64);
-        self.oldest.set(counts.oldest_ready.as_secs_f64());
+        let ages = [counts.oldest_ready, counts.oldest_scheduled, counts.oldest_leased, counts.oldest_held];
+        for (gauge, age) in self.oldest.iter().zip(ages) {
+            gauge.set(age.as_secs_f64());
+        }
         self.backpressure.set(f64::from(u8::from(backpressure)));
         self.memory.set(counts.memory.0 as f64);
         self.memory_limit.set(counts.memory.1 as f64);
@@ -228,9 +236,16 @@ impl Metrics {
 
     /// Nobody can say how the queue is.
     pub(crate) fn queue_unknown(&self) {
-        let others = [&self.messages, &self.oldest, &self.backpressure, &self.memory, &self.memory_limit];
-        self.states.iter().chain(others).for_each(|gauge| gauge.set(f64::NAN));
+        let others = [&self.messages, &self.backpressure, &self.memory, &self.memory_limit];
+        self.states.iter().chain(&self.oldest).chain(others).for_each(|gauge| gauge.set(f64::NAN));
     }
+}
+
+/// Declares every family with its series, for the page about them.
+pub(crate) fn declare() {
+    drop(Metrics::new());
+    drop(staffetta_transport::sts::declare_metrics());
+    let _ = Readiness::new(CancellationToken::new()).needs("redis", || Standing::Up);
 }
 
 /// Seconds for a histogram.
@@ -282,7 +297,17 @@ fn describe() {
     );
     describe_gauge!(MESSAGES, "Messages in the queue; the same from every pod, so use max.");
     describe_gauge!(JOBS, "Jobs (message times destination) by state; the same from every pod, so use max.");
-    describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest job that is due and not claimed; use max.");
+    describe_gauge!(
+        OLDEST,
+        Unit::Seconds,
+        "Age of the oldest message by state: ready, since it has been due and not claimed; scheduled (deferred), since the \
+         oldest that is not held arrived, while any waits for later; leased and held, since it arrived. Use max."
+    );
+    describe_histogram!(
+        ROUND_TRIP,
+        Unit::Seconds,
+        "Time of Redis to answer this pod a question that costs it nothing, asked every few seconds."
+    );
     describe_counter!(EXPIRED, "Jobs taken back from workers whose lease had expired.");
     describe_gauge!(BACKPRESSURE, "1 while the queue takes no new mail; use max.");
     describe_gauge!(MEMORY, Unit::Bytes, "Memory that Redis uses; use max.");

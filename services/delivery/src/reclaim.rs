@@ -8,6 +8,7 @@ use staffetta_queue::{Act, Health, Object};
 use staffetta_telemetry::maillog;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::record;
 use crate::worker::Worker;
 
 /// Each partition is looked at this often, so a dead worker's jobs are free within lease + 5 s.
@@ -73,7 +74,12 @@ fn pause(partitions: u16) -> Duration {
 
 async fn gauges(worker: &Worker) {
     match worker.queue.counts().await {
-        Ok(counts) => worker.metrics.queue(&counts, worker.queue.health() == Health::Full),
+        Ok(counts) => {
+            worker.metrics.queue(&counts, worker.queue.health() == Health::Full);
+            if let Ok(took) = worker.queue.round_trip().await {
+                record(&worker.metrics.round_trip, took);
+            }
+        }
         Err(error) => {
             tracing::debug!(%error, "failed to count the queue");
             worker.metrics.queue_unknown();

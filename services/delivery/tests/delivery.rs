@@ -838,8 +838,9 @@ async fn the_queue_has_no_numbers_while_redis_is_away() -> anyhow::Result<()> {
     let worker = world.worker_via(&server, "retry_min = \"1h\"\nretry_max = \"1h\"")?;
     worker.shows("\nstaffetta_queue_messages 1\n").await?;
     world.redis.kill()?;
-    for gone in ["messages", "memory_bytes", "backpressure", "jobs{state=\"scheduled\"}"] {
-        worker.shows(&format!("\nstaffetta_queue_{gone} NaN\n")).await?;
+    let oldest = "oldest_message_age_seconds{state=\"scheduled\"}";
+    for gone in ["messages", "memory_bytes", "backpressure", "jobs{state=\"scheduled\"}", oldest] {
+        worker.hides(&format!("\nstaffetta_queue_{gone} ")).await?;
     }
     world.redis.restart()?;
     worker.shows("\nstaffetta_queue_messages 1\n").await?;

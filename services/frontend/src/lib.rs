@@ -132,3 +132,8 @@ fn take_ports(config: &Config) -> anyhow::Result<(TcpListener, Vec<(TcpListener,
         _ => anyhow::bail!("{}", refused.join("; ")),
     }
 }
+
+/// Declares every family of metrics with its series, for docs/metrics.md.
+pub fn declare_metrics() {
+    metrics::declare();
+}

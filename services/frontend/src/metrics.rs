@@ -11,6 +11,9 @@ use std::time::Duration;
 use crate::stream::Broken;
 use staffetta_policy::relay::Objection;
 use staffetta_smtp::server::Activity;
+use staffetta_telemetry::catalogue::OPEN;
+use staffetta_telemetry::{Readiness, Standing};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 /// What a login attempt came to; values of the label `result`.
@@ -259,6 +262,30 @@ impl Rpc {
         let code = if code == Code::Ok { "OK".to_owned() } else { format!("{code:?}") };
         counter!("staffetta_grpc_client_requests_total", "method" => method, "code" => code)
     }
+}
+
+/// Declares every family with its series, for the page about them.
+pub(crate) fn declare() {
+    drop(Metrics::new(&[OPEN.to_owned()]));
+    let (_, _, _) = (IntakeMetrics::new(), VerifyMetrics::new(), Rpc::new());
+    let _ = ListenerMetrics::new(OPEN, "starttls");
+    for tls in ["implicit", "off"] {
+        let _ = ListenerMetrics::new(OPEN, tls);
+    }
+    let _ = messages_accepted(OPEN);
+    for scope in ["auth", "login", "message", "recipient", "probe"] {
+        let _ = (rate_limited(scope), rate_limit_unavailable(scope));
+    }
+    let _ = rate_limit_unavailable("connection");
+    for (trusted, proven) in [(true, true), (false, true), (false, false)] {
+        let _ = client_certificate(trusted, proven);
+    }
+    let _ = counter!("staffetta_grpc_client_requests_total", "code" => OPEN);
+    let _ = counter!("staffetta_smtp_rejections_total", "stage" => OPEN, "code" => OPEN, "reason" => OPEN);
+    let _ = gauge!("staffetta_tls_certificate_not_after_timestamp_seconds", "name" => OPEN);
+    staffetta_queue::describe_logins_over_threshold();
+    let ready = Readiness::new(CancellationToken::new());
+    let _ = ready.needs("redis", || Standing::Up).needs("auth", || Standing::Up);
 }
 
 fn describe() {

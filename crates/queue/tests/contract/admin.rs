@@ -97,6 +97,7 @@ async fn counts_add_up() {
     assert_eq!((counts.messages, counts.ready, counts.scheduled, counts.leased, counts.held), (6, 12, 2, 3, 0));
     assert!(counts.oldest_ready < Duration::from_secs(60));
     assert!(counts.memory.0 > 0);
+    assert!(world.queue.round_trip().await.unwrap() < Duration::from_secs(60));
     let all = list_all(&world, &Filter::default(), 100).await;
     for entry in all {
         world.queue.delete(entry.message.id).await.unwrap();
@@ -106,6 +107,31 @@ async fn counts_add_up() {
     }
     assert_eq!(Counts { memory: (0, 0), ..world.queue.counts().await.unwrap() }, Counts::default());
     assert_eq!(world.remains(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_oldest_message_of_each_state_is_told_since_it_arrived() {
+    let world = world().await;
+    let pause = Duration::from_millis(20);
+    let ages = async || {
+        let counts = world.queue.counts().await.unwrap();
+        [counts.oldest_held, counts.oldest_leased, counts.oldest_scheduled]
+    };
+    let held = world.put(&["a@held.example"], b"x").await;
+    tokio::time::sleep(pause).await;
+    world.put(&["a@leased.example"], b"x").await;
+    tokio::time::sleep(pause).await;
+    world.put(&["a@later.example"], b"x").await;
+    assert_eq!(ages().await, [Duration::ZERO; 3], "nothing is held, leased or for later");
+    world.queue.hold(&Filter { id: Some(held), ..Filter::default() }).await.unwrap();
+    let later = world.claim_one("later.example").await;
+    world.defer(&later, Duration::from_secs(600)).await;
+    // What is not held is the oldest, whichever of its states it is in at the moment.
+    let [of_held, of_leased, of_later] = ages().await;
+    assert!(of_held >= of_later + pause && of_leased.is_zero() && of_later >= pause, "{:?}", ages().await);
+    world.claim_one("leased.example").await;
+    let [of_held, of_leased, of_later] = ages().await;
+    assert!(of_held >= of_leased + pause && of_leased == of_later, "{:?}", ages().await);
 }
 
 #[tokio::test]

@@ -133,8 +133,9 @@ impl Observer {
     }
 }
 
-/// Help texts of the two families; call once after the recorder is installed.
+/// Declares the two families, with all their series; call once after the recorder is installed.
 pub fn describe_metrics() {
+    drop(Observer::new());
     metrics::describe_counter!(QUERIES, "DNS questions by record type and result; answers from the cache count too.");
     metrics::describe_histogram!(
         DURATION,

@@ -82,24 +82,29 @@ struct Kept {
     left: Duration,
 }
 
+/// The family of fetches: those that were answered, and those that were not.
+pub fn declare_metrics() -> [Counter; 2] {
+    const FETCHES: &str = "staffetta_mta_sts_fetch_total";
+    metrics::describe_counter!(FETCHES, "Attempts to fetch the MTA-STS policy of a domain.");
+    ["fetched", "failed"].map(|result| {
+        let counter = counter!(FETCHES, "result" => result);
+        counter.increment(0);
+        counter
+    })
+}
+
 impl Policies {
     /// With what it asks by. `port` is 443 but in tests.
     pub fn new(resolver: Resolver, tls: TlsClient, port: u16, blocked: Vec<IpNet>, shelf: Box<dyn Shelf>) -> Self {
-        const FETCHES: &str = "staffetta_mta_sts_fetch_total";
-        metrics::describe_counter!(FETCHES, "Attempts to fetch the MTA-STS policy of a domain.");
-        let counter = |result: &'static str| {
-            let counter = counter!(FETCHES, "result" => result);
-            counter.increment(0);
-            counter
-        };
+        let [fetched, fetch_failed] = declare_metrics();
         Self(Arc::new(Inner {
             fetcher: Fetcher { resolver: resolver.clone(), tls, port, blocked },
             resolver,
             shelf,
             known: Cache::builder().max_capacity(MEMORY).weigher(Finding::octets).time_to_live(FRESH).build(),
             failed: Cache::builder().max_capacity(FAILURES).time_to_live(REST).build(),
-            fetched: counter("fetched"),
-            fetch_failed: counter("failed"),
+            fetched,
+            fetch_failed,
         }))
     }
 

@@ -280,6 +280,19 @@ impl Worker {
         }
     }
 
+    /// Waits until the text is not at `/metrics`.
+    pub(crate) async fn hides(&self, text: &str) -> anyhow::Result<()> {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let page = self.metrics().await?;
+            if !page.contains(text) {
+                return Ok(());
+            }
+            anyhow::ensure!(tokio::time::Instant::now() < end, "{text} in {page}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// `/metrics`
     pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
         Ok(self.get("/metrics").await?)
