@@ -1,6 +1,7 @@
 """What is measured, what rules and dashboards ask for, and what the runbook says of it.
 
     alarms.py TREE OUT
+    alarms.py TREE     prints what deploy/prometheus/rules.yml holds
 
 Compares the rules of deploy/k8s/components/monitoring and the dashboards of deploy/grafana with the metrics that the
 program declares, and with the table of alarms in docs/operations.md. Writes OUT/rules.yaml, OUT/rules.test.yaml and, with
@@ -61,6 +62,13 @@ def expression(program, where, text):
                 yield f"{where} asks for {label}={value}, which is no value"
 
 
+def for_prometheus(rules):
+    """The rules as a file that Prometheus reads itself."""
+    head = "# The rules of deploy/k8s/components/monitoring, for a Prometheus without its operator; made by `make docs`.\n"
+    lines = rules.split("  groups:\n", 1)[1].splitlines(keepends=True)
+    return head + "groups:\n" + "".join(line.removeprefix("  ") for line in lines)
+
+
 def table(page):
     """The alarms of the runbook: name to expression and time."""
     rows = re.findall(r'^\| <a id="(\w+)"></a>`(\w+)` \| `([^`]+)`(?: for (\w+))? \|', page, re.M)
@@ -119,7 +127,11 @@ def as_rules(panels):
 
 
 def main():
-    tree, out = (pathlib.Path(one) for one in sys.argv[1:])
+    tree, *rest = (pathlib.Path(one) for one in sys.argv[1:])
+    if not rest:
+        print(for_prometheus((tree / "deploy/k8s/components/monitoring/rules.yaml").read_text()), end="")
+        return
+    out = rest[0]
     program = Program(tree)
     folder = tree / "deploy/k8s/components/monitoring"
     spec = yaml.safe_load((folder / "rules.yaml").read_text())["spec"]
@@ -130,6 +142,8 @@ def main():
     rules = [rule for group in spec["groups"] for rule in group["rules"]]
     problems = [one for rule in rules for one in expression(program, f"the alarm {rule['alert']}", rule["expr"])]
     problems += [one for where, text in panels for one in expression(program, where, text)]
+    if (tree / "deploy/prometheus/rules.yml").read_text() != for_prometheus((folder / "rules.yaml").read_text()):
+        problems.append("deploy/prometheus/rules.yml is out of date: make docs")
     page = (tree / "docs/operations.md").read_text()
     problems += [*compare(rules, page), *anchors(page), *keys(tree)]
     for path in [tree / "README.md", *sorted((tree / "docs").glob("*.md"))]:
