@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(or $(STAFFETTA_TARGET),$(CACHE)/target)
 # The servers that the tests start are often outside of a user's PATH.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-clocks scripts/check-manifests \
+SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-clocks scripts/check-units scripts/check-manifests \
            deploy/k8s/overlays/dev/certificate
 # Options for `make run`, `make test` (a filter, say) and `make bench`: make test ARGS=smtp
 ARGS ?=
@@ -41,6 +41,7 @@ check: ## format, lints, layers, scripts
 	cargo fmt --all --check
 	scripts/check-layers
 	scripts/check-clocks
+	scripts/check-units
 	shellcheck $(SCRIPTS)
 	$(CACHE)/python/bin/hadolint deploy/docker/Dockerfile
 	cargo clippy --workspace --all-targets -- -D warnings

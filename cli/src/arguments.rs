@@ -70,6 +70,10 @@ pub(crate) enum Command {
     Dkim(Dkim),
     /// Run a test MX that keeps what it gets
     Sink(Sink),
+    /// Print the completions of this command for a shell
+    Completions(Completions),
+    /// Write the manual pages of this command into a directory
+    Man(Man),
 }
 
 /// Which configuration file.
@@ -204,6 +208,21 @@ pub(crate) struct Sink {
     /// Where messages are written, one .eml each; without it they are only counted
     #[arg(long, value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
+}
+
+/// `staffetta completions`
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// For which shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `staffetta man`
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Where to; it is made if it is not there
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
 }
 
 /// In lower case and A-labels.

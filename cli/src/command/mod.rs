@@ -3,9 +3,11 @@
 mod auth;
 mod block;
 mod check;
+mod completions;
 mod dkim;
 mod hash;
 mod login;
+mod man;
 mod queue;
 mod resolve;
 mod sink;
@@ -44,6 +46,8 @@ pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Resolve(resolve) => resolve::run(&resolve).await,
         Command::Dkim(dkim) => dkim::run(dkim).await,
         Command::Sink(sink) => sink::run(sink).await,
+        Command::Completions(completions) => Ok(completions::run(&completions)),
+        Command::Man(man) => man::run(&man),
     }
 }
 

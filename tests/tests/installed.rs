@@ -1,0 +1,97 @@
+//! What is installed with the programs: units of systemd, completions, manual pages.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use staffetta_config::Config;
+use staffetta_tests::program;
+
+const UNITS: [&str; 4] = ["auth", "frontend", "delivery", "up"];
+
+fn unit(name: &str) -> anyhow::Result<String> {
+    let path = format!("../deploy/systemd/staffetta-{name}.service");
+    fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))
+}
+
+fn value<'a>(unit: &'a str, key: &str) -> anyhow::Result<&'a str> {
+    let line = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    line.with_context(|| format!("no {key} in {unit}"))
+}
+
+fn staffetta(arguments: &[&str]) -> anyhow::Result<Output> {
+    Ok(Command::new(program("staffetta")?).args(arguments).output()?)
+}
+
+/// With the defaults; as in the cluster, some seconds are for the rest.
+#[test]
+fn units_give_each_service_the_time_that_its_drain_may_take() -> anyhow::Result<()> {
+    let config = Config::parse("", "nothing")?;
+    let frontend = config.frontend.drain_delay + staffetta_frontend::HARD_STOP;
+    let auth = config.auth.drain_delay + staffetta_auth::DRAIN;
+    let delivery = config.delivery.drain_limit;
+    let longest = [("auth", auth), ("frontend", frontend), ("delivery", delivery), ("up", delivery.max(frontend))];
+    for (name, stop) in longest {
+        let unit = unit(name)?;
+        let seconds = Duration::from_secs(value(&unit, "TimeoutStopSec")?.parse()?);
+        ensure!(stop + Duration::from_secs(5) <= seconds, "{name} may take {stop:?}, and is killed after {seconds:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn units_start_programs_with_arguments_that_they_take() -> anyhow::Result<()> {
+    for name in UNITS {
+        let unit = unit(name)?;
+        let mut words = value(&unit, "ExecStart")?.split(' ');
+        let path = words.next().unwrap_or_default();
+        let path = Path::new(path).file_name().and_then(|name| name.to_str()).context("no program")?;
+        let mut run = Command::new(program(path)?);
+        // The file is not there, and that is what it complains about.
+        let output = run.args(words.map(|word| word.replace("/etc/", "/nowhere/"))).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(1) && said.contains("/nowhere/staffetta/staffetta.toml"),
+            "{name}: {said}"
+        );
+        // Only who binds ports below 1024 has a right.
+        let bound = if ["frontend", "up"].contains(&name) { "CAP_NET_BIND_SERVICE" } else { "" };
+        ensure!(value(&unit, "CapabilityBoundingSet")? == bound, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn bash_takes_the_completions() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("staffetta");
+    fs::write(&file, staffetta(&["completions", "bash"])?.stdout)?;
+    let script = "source \"$1\"; COMP_WORDS=(staffetta queue fl); COMP_CWORD=2; _staffetta staffetta fl queue; echo \"${COMPREPLY[@]}\"";
+    let output = Command::new("bash").args(["-euc", script, "bash"]).arg(&file).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(said.trim() == "flush", "{said}{}", String::from_utf8_lossy(&output.stderr));
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        let output = staffetta(&["completions", shell])?;
+        ensure!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("flush"), "{shell}");
+    }
+    ensure!(staffetta(&["completions", "tcl"])?.status.code() == Some(2));
+    Ok(())
+}
+
+#[test]
+fn there_is_a_manual_page_for_each_command() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let pages = folder.path().join("man1");
+    let output = staffetta(&["man", &pages.display().to_string()])?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for (page, word) in [("staffetta", "queue"), ("staffetta-check", "service"), ("staffetta-queue-list", "json")] {
+        let text = fs::read_to_string(pages.join(format!("{page}.1"))).context(page)?;
+        ensure!(text.contains(".TH ") && text.contains(word), "{page}: {text}");
+    }
+    fs::write(folder.path().join("file"), "")?;
+    let output = staffetta(&["man", &folder.path().join("file").display().to_string()])?;
+    ensure!(output.status.code() == Some(1), "a file is no directory");
+    Ok(())
+}
