@@ -23,7 +23,7 @@ pub enum EnqueueError {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Redis is away or refused.
-    #[error("the queue is not reachable: {0}")]
+    #[error("the queue cannot be used: {0}")]
     Unavailable(String),
     /// A record that cannot be read here; a newer program may be able to.
     #[error("{0} cannot be read: {1}")]

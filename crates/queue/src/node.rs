@@ -11,6 +11,7 @@ use crate::commit::Lane;
 use crate::connection::{Dialler, Link};
 use crate::error::Fault;
 use crate::gate::Memory;
+use crate::outage;
 use crate::partitions::Share;
 use crate::pulse::Pulse;
 use crate::readers::Formats;
@@ -126,7 +127,10 @@ impl Node {
             let reason = verdict.err().filter(|_| self.admin.trouble().is_none());
             if reason.as_deref() != self.degraded.borrow().as_deref() {
                 match &reason {
-                    Some(reason) => tracing::error!(%reason, "Redis must not be used any longer"),
+                    Some(reason) if outage::is_news(reason) => {
+                        tracing::error!(%reason, "Redis cannot be used any longer")
+                    }
+                    Some(_) => {}
                     None => tracing::info!("Redis is fit for use again"),
                 }
                 self.degraded.send_replace(reason.map(Into::into));

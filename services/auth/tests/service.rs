@@ -191,7 +191,7 @@ async fn accounts_are_kept_in_tables_that_were_made_by_hand() {
 async fn a_back_end_that_is_not_there_yet_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(config("", &format!("url = {:?}", url(folder.path())))).await;
-    world.until_it_says("503", "unable to open database file").await;
+    world.until_it_says("503", "unable to open database file; the file of auth.sql.url has to be there").await;
     assert_eq!(health(&world).await, ServingStatus::NotServing);
     assert!(world.http("/livez").await.contains(" 200 "));
     assert_eq!(world.plain("john@example.org", "summersun").await, Outcome::Failure(Reason::Temporary));
