@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, ensure};
 use serde_json::{Map, Value};
 use staffetta_cli::sink::Scenario;
-use staffetta_tests::{Service, World, next};
+use staffetta_tests::{Client, Service, World, next};
 
 const MESSAGE: &str = "Subject: hello\r\n\r\nHello Lisa";
 const SERVICES: [Service; 3] = [Service::Auth, Service::Frontend, Service::Delivery];
@@ -96,5 +96,30 @@ fn records(world: &World) -> anyhow::Result<()> {
     {
         ensure!(seen.contains(event), "no {event} among {seen:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_schemes_of_passwords_in_the_reference_are_those_that_are_taken() -> anyhow::Result<()> {
+    let page = page("configuration.md")?;
+    let (_, section) = page.split_once("### `auth.sql.password_query`").context("no section")?;
+    let section = section.split("\n### ").next().unwrap_or_default();
+    let told: BTreeSet<&str> =
+        section.split('`').filter_map(|word| word.strip_prefix('{')?.strip_suffix('}')).collect();
+    let taken: BTreeSet<&str> = staffetta_auth::scheme::names().chain(["PLAIN"]).collect();
+    ensure!(told == taken, "told: {told:?}, taken: {taken:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readme_shows_what_a_submission_port_offers() -> anyhow::Result<()> {
+    let world = World::new().await?.start().await?;
+    let mut client = Client::connect(world.submission()).await?.start_tls().await?;
+    let offered = client.expect("EHLO example.com", 250).await?;
+    let readme = fs::read_to_string("../README.md")?;
+    let (_, shown) = readme.split_once("\nC: EHLO example.com\n").context("no EHLO")?;
+    let shown: Vec<&str> = shown.lines().map_while(|line| line.strip_prefix("S: 250")?.get(1..)).skip(1).collect();
+    let offered: Vec<&str> = offered.lines.iter().skip(1).map(String::as_str).collect();
+    ensure!(shown == offered, "shown: {shown:?}, offered: {offered:?}");
     Ok(())
 }

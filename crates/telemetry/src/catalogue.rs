@@ -25,6 +25,8 @@ pub struct Family {
     /// Who has it.
     pub services: BTreeSet<&'static str>,
     described: bool,
+    /// Two services say different things of it.
+    contested: bool,
     registered: bool,
 }
 
@@ -83,6 +85,9 @@ impl Catalogue {
             if !family.described {
                 return Err(format!("{name} is counted and has no help text"));
             }
+            if family.contested {
+                return Err(format!("{name} has two help texts"));
+            }
             if !family.registered {
                 return Err(format!("{name} has a help text, and nobody declares its series"));
             }
@@ -120,6 +125,7 @@ impl Listener<'_> {
     fn describe(&self, name: &KeyName, kind: &'static str, about: &SharedString) {
         self.catalogue.change(name.as_str(), |family| {
             family.kind = kind;
+            family.contested |= family.described && family.about != **about;
             family.about = about.to_string();
             family.described = true;
             family.services.insert(self.service);
@@ -201,6 +207,11 @@ mod tests {
         let catalogue = Catalogue::default();
         catalogue.add("first", || counter!("a_total").increment(1));
         assert_eq!(catalogue.families().unwrap_err(), "a_total is counted and has no help text");
+        let catalogue = Catalogue::default();
+        for about in ["All of a.", "Each a."] {
+            catalogue.add("first", || describe_counter!("a_total", about));
+        }
+        assert_eq!(catalogue.families().unwrap_err(), "a_total has two help texts");
         let catalogue = Catalogue::default();
         catalogue.add("first", || describe_counter!("a_total", "All of a."));
         assert_eq!(catalogue.families().unwrap_err(), "a_total has a help text, and nobody declares its series");

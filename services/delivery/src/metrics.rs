@@ -288,7 +288,7 @@ fn describe() {
     describe_counter!(THROTTLED, "Times a destination had to wait because its rate was used up.");
     describe_counter!(REUSE, "Messages sent over a connection that had carried one before.");
     describe_counter!(TLS_POLICY, "Connections by TLS level and what came of it.");
-    describe_counter!(HANDSHAKES, "TLS handshakes, by side, version and result.");
+    describe_counter!(HANDSHAKES, "TLS handshakes, by side, version and result: ok, or why it failed.");
     describe_counter!(BOUNCES, "Reports to senders that were queued.");
     describe_counter!(SIGNED, "Messages for which there are DKIM keys, by what came of signing them.");
     describe_counter!(
