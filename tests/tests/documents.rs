@@ -39,7 +39,7 @@ fn configurations_in_documents_and_manifests_are_read() -> anyhow::Result<()> {
     fs::write(&secret, "postgres://mail:secret@db.example.org/mail\n")?;
     let mut seen = 0;
     let manifests = ["deploy/k8s/base/staffetta.toml", "deploy/k8s/overlays/prod/staffetta.toml"];
-    for page in ["README.md", "docs/operations.md"].into_iter().chain(manifests) {
+    for page in ["README.md", "docs/operations.md", "docs/one-machine.md"].into_iter().chain(manifests) {
         let text = read(page)?;
         let configurations = if page.ends_with(".md") { blocks(&text) } else { vec![text.as_str()] };
         for configuration in configurations.into_iter().filter(|block| !block.contains("[[rule]]")) {

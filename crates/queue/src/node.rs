@@ -128,10 +128,13 @@ impl Node {
             if reason.as_deref() != self.degraded.borrow().as_deref() {
                 match &reason {
                     Some(reason) if outage::is_news(reason) => {
-                        tracing::error!(%reason, "Redis cannot be used any longer")
+                        tracing::error!(%reason, "Redis cannot be used any longer");
                     }
                     Some(_) => {}
-                    None => tracing::info!("Redis is fit for use again"),
+                    None => {
+                        outage::over();
+                        tracing::info!("Redis is fit for use again");
+                    }
                 }
                 self.degraded.send_replace(reason.map(Into::into));
             }

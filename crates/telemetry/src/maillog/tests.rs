@@ -100,17 +100,8 @@ fn a_login_over_its_threshold_writes_one_line_whatever_it_is_called() {
 
 #[test]
 fn refused_mail() {
-    let event = Rejected {
-        listener: "submission",
-        client: stranger(),
-        stage: "RCPT",
-        reply: "553 5.7.1 <x@example.org>: Sender address rejected: not owned by user john@example.org".into(),
-        from: Some("x@example.org".into()),
-        to: Some("lisa@example.com".into()),
-        proto: "ESMTP",
-        helo: Some("me".into()),
-        sasl: Some(Sasl { method: "LOGIN", username: "john@example.org".into() }),
-    };
+    let sasl = Sasl { method: "LOGIN", username: "john@example.org".into() };
+    let event = Rejected { client: stranger(), sasl: Some(sasl), ..samples::rejected() };
     golden(
         &event,
         r#""event":"rejected",POD,"listener":"submission","client_ip":"198.51.100.9","client_port":4711,"stage":"RCPT","code":553,"dsn":"5.7.1","response":"553 5.7.1 <x@example.org>: Sender address rejected: not owned by user john@example.org","from":"x@example.org","to":"lisa@example.com","proto":"ESMTP","helo":"me","sasl_method":"LOGIN","sasl_username":"john@example.org""#,
