@@ -23,10 +23,13 @@ fn blocks(page: &str) -> Vec<&str> {
     page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
-/// The same text with every secret's file replaced by one that is there.
-fn with_secrets(text: &str, secret: &Path) -> String {
+/// The same text with every secret's file replaced by one that is there: `redis` or `other` in this folder.
+fn with_secrets(text: &str, folder: &Path) -> String {
     let line = |line: &str| match line.split_once("_file = ") {
-        Some((key, _)) => format!("{key}_file = \"{}\"\n", secret.display()),
+        Some((key, path)) => {
+            let secret = folder.join(if path.contains("redis") { "redis" } else { "other" });
+            format!("{key}_file = \"{}\"\n", secret.display())
+        }
         None => format!("{line}\n"),
     };
     text.lines().map(line).collect()
@@ -35,15 +38,15 @@ fn with_secrets(text: &str, secret: &Path) -> String {
 #[test]
 fn configurations_in_documents_and_manifests_are_read() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let secret = folder.path().join("secret");
-    fs::write(&secret, "postgres://mail:secret@db.example.org/mail\n")?;
+    fs::write(folder.path().join("other"), "postgres://mail:secret@db.example.org/mail\n")?;
+    fs::write(folder.path().join("redis"), "redis://:secret@redis:6379\n")?;
     let mut seen = 0;
     let manifests = ["deploy/k8s/base/staffetta.toml", "deploy/k8s/overlays/prod/staffetta.toml"];
     for page in ["README.md", "docs/operations.md", "docs/one-machine.md"].into_iter().chain(manifests) {
         let text = read(page)?;
         let configurations = if page.ends_with(".md") { blocks(&text) } else { vec![text.as_str()] };
         for configuration in configurations.into_iter().filter(|block| !block.contains("[[rule]]")) {
-            Config::parse(&with_secrets(configuration, &secret), page)?;
+            Config::parse(&with_secrets(configuration, folder.path()), page)?;
             seen += 1;
         }
     }

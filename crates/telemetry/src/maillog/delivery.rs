@@ -18,7 +18,7 @@ pub struct Relay<'a> {
 }
 
 impl Relay<'_> {
-    fn json(&self, json: &mut Json<'_>) {
+    pub(super) fn json(&self, json: &mut Json<'_>) {
         json.str("relay", self.host)
             .display("relay_ip", self.address.ip().to_canonical())
             .number("relay_port", u64::from(self.address.port()));
@@ -251,36 +251,6 @@ impl Event for GivenUp<'_> {
     fn classic(&self, classic: &mut Classic<'_>) {
         let line = classic.line(None, "qmgr").display(self.qid).path(": from=", self.from);
         line.raw(", status=expired, returned to sender").end();
-    }
-}
-
-/// TLS was agreed upon with a server.
-#[derive(Clone, Copy, Debug)]
-pub struct Encrypted<'a> {
-    /// The server.
-    pub relay: Relay<'a>,
-    /// `smtp` or `lmtp`.
-    pub protocol: &'static str,
-    /// Protocol and cipher: `TLSv1.3 TLS_AES_256_GCM_SHA384`.
-    pub tls: &'a str,
-    /// What is known of its certificate: `Verified` or `Untrusted`.
-    pub trust: &'static str,
-}
-
-impl Event for Encrypted<'_> {
-    const NAME: &'static str = "relay_tls";
-    const LEVEL: &'static str = "debug";
-    const ABOUT: &'static str = "TLS was agreed upon with a server. In JSON only from `log.level = \"debug\"` on.";
-    const FIELDS: &'static [&'static str] = &["relay", "relay_ip", "relay_port", "protocol", "tls", "tls_trust"];
-
-    fn json(&self, json: &mut Json<'_>) {
-        self.relay.json(json);
-        json.str("protocol", self.protocol).str("tls", self.tls).str("tls_trust", self.trust);
-    }
-
-    fn classic(&self, classic: &mut Classic<'_>) {
-        let line = classic.line(None, self.protocol).raw(self.trust).raw(" TLS connection established to ");
-        line.peer_port(self.relay.host, self.relay.address).raw(": ").cipher(self.tls).end();
     }
 }
 

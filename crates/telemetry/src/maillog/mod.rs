@@ -21,6 +21,7 @@ mod samples;
 mod sink;
 mod stamp;
 mod text;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -35,13 +36,14 @@ use jiff::tz::TimeZone;
 use staffetta_policy::conduct::Crossing;
 
 pub use conduct::Barred;
-pub use delivery::{Administered, Attempt, Delays, Encrypted, GivenUp, Relay, Removed, Report, Reported};
+pub use delivery::{Administered, Attempt, Delays, GivenUp, Relay, Removed, Report, Reported};
 pub(crate) use line::Json;
 pub use manual::reference;
-pub use reception::{Accepted, Client, Connected, Disconnected, Login, LoginFailed, Lost, Rejected, Sasl, Secured};
+pub use reception::{Accepted, Client, Connected, Disconnected, Login, LoginFailed, Lost, Rejected, Sasl};
 pub(crate) use stamp::Stamp;
 pub(crate) use text::is_dangerous;
 pub use text::{MAX_TEXT, Text};
+pub use tls::{Encrypted, Secured};
 
 use crate::LogFormat;
 use crate::origin::Origin;

@@ -17,13 +17,13 @@ pub struct Client<'a> {
 }
 
 impl Client<'_> {
-    fn json(&self, json: &mut Json<'_>) {
+    pub(super) fn json(&self, json: &mut Json<'_>) {
         json.opt("client_name", self.name)
             .display("client_ip", self.address.ip().to_canonical())
             .number("client_port", u64::from(self.address.port()));
     }
 
-    fn classic(&self, classic: &mut Classic<'_>) {
+    pub(super) fn classic(&self, classic: &mut Classic<'_>) {
         classic.peer(self.name, self.address.ip());
     }
 }
@@ -51,39 +51,6 @@ impl Event for Connected<'_> {
     fn classic(&self, classic: &mut Classic<'_>) {
         self.client.classic(classic.line(Some(self.listener), "smtpd").raw("connect from "));
         classic.end();
-    }
-}
-
-/// TLS was agreed upon with a client.
-#[derive(Clone, Copy, Debug)]
-pub struct Secured<'a> {
-    /// Name of the listener.
-    pub listener: &'a str,
-    /// Who is connected.
-    pub client: Client<'a>,
-    /// Protocol and cipher: `TLSv1.3 TLS_AES_256_GCM_SHA384`.
-    pub tls: &'a str,
-    /// What is known of the client's certificate: `Anonymous` without one, `Trusted` or `Untrusted`.
-    pub trust: &'static str,
-}
-
-impl Event for Secured<'_> {
-    const NAME: &'static str = "client_tls";
-    const LEVEL: &'static str = "debug";
-    const ABOUT: &'static str = "TLS was agreed upon with a client. In JSON only from `log.level = \"debug\"` on.";
-    const FIELDS: &'static [&'static str] =
-        &["listener", "client_name", "client_ip", "client_port", "tls", "tls_trust"];
-
-    fn json(&self, json: &mut Json<'_>) {
-        json.str("listener", self.listener);
-        self.client.json(json);
-        json.str("tls", self.tls).str("tls_trust", self.trust);
-    }
-
-    fn classic(&self, classic: &mut Classic<'_>) {
-        let line = classic.line(Some(self.listener), "smtpd").raw(self.trust).raw(" TLS connection established from ");
-        self.client.classic(line);
-        classic.raw(": ").cipher(self.tls).end();
     }
 }
 
