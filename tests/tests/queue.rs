@@ -200,6 +200,13 @@ async fn a_hold_a_release_and_a_flush_do_what_they_say_and_no_more() -> anyhow::
     assert!(desk.says(&["release", "--all", "--dry-run"])?.contains("1 held delivery would be due now"));
     assert_eq!(desk.json(&["release", &text])?["released"], 1);
     assert_eq!(desk.claim("x.example").await?.len(), 1);
+    // What was done, and nothing else, is noted for the mail log.
+    let noted = desk.queue.acts(0).await?.into_iter().map(|act| match act.object {
+        Object::Selection { selection, deliveries } => format!("{} {deliveries} {selection}", act.verb),
+        other => format!("{other:?}"),
+    });
+    let all = ["held 1 --domain x.example".to_owned(), format!("flushed 1 {text}"), format!("released 1 {text}")];
+    assert_eq!(noted.collect::<Vec<_>>(), all);
     for verb in ["hold", "release", "flush", "delete", "show", "cat"] {
         let (code, said, complained) = desk.run(&[verb, "0000000000000000"])?;
         assert_eq!(code, Some(1), "{verb}: {said}");
@@ -297,7 +304,7 @@ async fn what_is_bounced_ends_with_a_report_to_its_sender() -> anyhow::Result<()
     }
     let noted = acts.iter().filter_map(|act| match &act.object {
         Object::Mail { id, ended, recipients } => Some((id.to_string(), &*act.verb, *ended, recipients.join(","))),
-        Object::Target { .. } => None,
+        Object::Selection { .. } | Object::Target { .. } => None,
     });
     let mut noted: Vec<_> = noted.collect();
     noted.sort_by_key(|(_, _, ended, _)| *ended);

@@ -92,6 +92,24 @@ pub(crate) struct Selection {
     pub(crate) older_than: Option<std::time::Duration>,
 }
 
+impl Selection {
+    /// As it was written; empty for everything.
+    pub(crate) fn words(&self) -> String {
+        let id = self.id.map(|id| id.to_string());
+        let age = self.older_than.map(|age| format!("{}s", age.as_secs()));
+        let given = [
+            ("--id", &id),
+            ("--domain", &self.domain),
+            ("--recipient", &self.recipient),
+            ("--sender", &self.sender),
+            ("--login", &self.login),
+            ("--older-than", &age),
+        ];
+        let words = given.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// `staffetta queue show`
 #[derive(Debug, Args)]
 pub(crate) struct Show {

@@ -209,7 +209,8 @@ pub enum Deleted {
 pub struct Act {
     /// To what.
     pub object: Object,
-    /// What was done: `deleted` or `bounced`; `blocked` or `unblocked`.
+    /// What was done: `deleted` or `bounced`, or `lost` found; `held`, `released` or `flushed`; `blocked` or `unblocked`,
+    /// `suppressed` or `unsuppressed`.
     pub verb: String,
     /// Who did it.
     pub by: String,
@@ -227,7 +228,14 @@ pub enum Object {
         /// To whom it would have been delivered.
         recipients: Vec<String>,
     },
-    /// A login, the clients of a network, or a domain.
+    /// All deliveries that a selection has found.
+    Selection {
+        /// As the operator wrote it.
+        selection: String,
+        /// How many that were.
+        deliveries: u64,
+    },
+    /// A login, the clients of a network, or a domain; or a recipient.
     Target {
         /// Whom.
         target: Target,

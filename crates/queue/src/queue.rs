@@ -278,6 +278,14 @@ impl Queue {
         self.shared.counts().await
     }
 
+    /// Notes for the mail log that so many deliveries, which a selection has found, were held, released or flushed.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn note_selection(&self, verb: &str, selection: &str, deliveries: u64) -> Result<(), Error> {
+        Ok(self.shared.note_selection(verb, selection, deliveries).await?)
+    }
+
     /// Looks whether every message and every delivery is in its place, and with `repair` puts right what is not; each finding
     /// is told as it is found. Mail may come and go meanwhile. Takes as long as the queue is long, a few seconds for 100,000
     /// messages.

@@ -59,6 +59,9 @@ fn log(act: &Act) {
                 maillog::removed(&maillog::Removed { qid: *qid });
             }
         }
+        Object::Selection { selection, deliveries } => {
+            maillog::moved(&maillog::Moved { selection, deliveries: *deliveries, verb, by });
+        }
         Object::Target { target, reason } => {
             let (kind, name) = (target.kind(), &*target.name());
             maillog::barred(&maillog::Barred { kind, name, verb, by, reason });

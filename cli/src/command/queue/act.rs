@@ -63,6 +63,9 @@ pub(super) async fn flush(queue: &Queue, flush: Flush) -> anyhow::Result<ExitCod
         outcome.done += flushed;
         outcome.failed |= stays && flushed == 0;
     }
+    if !flush.dry_run {
+        note(queue, "flushed", &flush.ids, &flush.selection, outcome.done).await;
+    }
     let (one, many) = match flush.dry_run {
         true => ("delivery would be due now", "deliveries would be due now"),
         false => ("delivery is due now", "deliveries are due now"),
@@ -101,6 +104,9 @@ pub(super) async fn hold(queue: &Queue, act: &Act) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    if !act.dry_run {
+        note(queue, "held", &act.ids, &act.selection, outcome.done).await;
+    }
     if already > 0 {
         complain(&counted(already, "delivery was held already", "deliveries were held already"));
     }
@@ -121,11 +127,29 @@ pub(super) async fn release(queue: &Queue, act: &Act) -> anyhow::Result<ExitCode
             count(&mut outcome, queue.release(&filter).await?, &filter);
         }
     }
+    if !act.dry_run {
+        note(queue, "released", &act.ids, &act.selection, outcome.done).await;
+    }
     let (one, many) = match act.dry_run {
         true => ("held delivery would be due now", "held deliveries would be due now"),
         false => ("held delivery is due now", "held deliveries are due now"),
     };
     Ok(outcome.report(act.json, "released", one, many))
+}
+
+/// For the mail log, which a worker writes. What is done is done, also if it cannot be noted.
+async fn note(queue: &Queue, verb: &str, ids: &[QueueId], selection: &Selection, deliveries: u64) {
+    if deliveries == 0 {
+        return;
+    }
+    let words = match ids {
+        [] => selection.words(),
+        ids => ids.iter().map(QueueId::to_string).collect::<Vec<_>>().join(" "),
+    };
+    let words = if words.is_empty() { "--all".to_owned() } else { words };
+    if let Err(error) = queue.note_selection(verb, &words, deliveries).await {
+        complain(&format!("the mail log will not say by whom: {error}"));
+    }
 }
 
 fn count(outcome: &mut Outcome, moved: Moved, filter: &Filter) {

@@ -26,6 +26,10 @@ pub(crate) fn note<'a>(id: QueueId, verb: &str, recipients: impl Iterator<Item =
 
 /// What stands in the place of the id where an act is about no message.
 const NO_MESSAGE: &str = "-";
+/// What stands before the number, where it is about what a selection has found. No kind of target.
+const SELECTION: &str = "selection ";
+/// Characters of a selection that are kept.
+const LONGEST: usize = 500;
 
 /// Who runs this program, by what the system says.
 fn operator() -> String {
@@ -50,8 +54,18 @@ impl Shared {
 
     /// Notes that a target was blocked or unblocked, in the first partition: it belongs to none.
     pub(crate) async fn note_target(&self, target: &Target, verb: &str, reason: &str) -> Result<(), Fault> {
-        let note = format!("{NO_MESSAGE}\n{verb}\n{}\n{target}\n{reason}", operator());
-        let call = script::Note { acts: &self.partition(0).acts, ended: false.into(), act: (&*note).into() }.call();
+        self.note_apart(&format!("{NO_MESSAGE}\n{verb}\n{}\n{target}\n{reason}", operator())).await
+    }
+
+    /// Notes what was done to so many deliveries that a selection has found, in the first partition: they may be in all.
+    pub(crate) async fn note_selection(&self, verb: &str, selection: &str, deliveries: u64) -> Result<(), Fault> {
+        let line: String = selection.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+        self.note_apart(&format!("{NO_MESSAGE}\n{verb}\n{}\n{SELECTION}{deliveries}\n{line}", operator())).await
+    }
+
+    /// In the first partition.
+    async fn note_apart(&self, note: &str) -> Result<(), Fault> {
+        let call = script::Note { acts: &self.partition(0).acts, ended: false.into(), act: note.into() }.call();
         self.node(0).admin.ask(call).await.map(drop)
     }
 
@@ -71,7 +85,11 @@ fn parse(text: &str) -> Option<Act> {
     let mut next = || lines.next().map(str::to_owned);
     let (verb, by) = (next()?, next()?);
     let object = if id == NO_MESSAGE {
-        Object::Target { target: Target::parse(&next()?)?, reason: next()? }
+        let (about, words) = (next()?, next()?);
+        match about.strip_prefix(SELECTION) {
+            Some(number) => Object::Selection { selection: words, deliveries: number.parse().ok()? },
+            None => Object::Target { target: Target::parse(&about)?, reason: words },
+        }
     } else {
         Object::Mail { id: id.parse().ok()?, ended, recipients: lines.map(str::to_owned).collect() }
     };
@@ -94,6 +112,9 @@ mod tests {
         let act = parse("0\n-\nblocked\nroot\nlogin john doe\na thief").unwrap();
         let (target, reason) = (Target::login("john doe").unwrap(), "a thief".to_owned());
         assert_eq!((act.object, &*act.by), (Object::Target { target, reason }, "root"));
+        let act = parse("0\n-\nheld\nroot\nselection 12\n--domain x.example").unwrap();
+        let selection = "--domain x.example".to_owned();
+        assert_eq!((act.object, &*act.verb), (Object::Selection { selection, deliveries: 12 }, "held"));
         assert!(parse("1\nx\ndeleted\nroot").is_none() && parse("").is_none());
     }
 }

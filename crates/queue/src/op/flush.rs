@@ -1,12 +1,13 @@
 //! FLUSH: waiting jobs become due now, back-offs end.
 
-use redis::Cmd;
+use std::collections::BTreeSet;
+
 use staffetta_mail::QueueId;
 
 use crate::partition::{Partition, job_name};
 use crate::script::{self, Arg};
 use crate::shared::Shared;
-use crate::value::{self, count};
+use crate::value::count;
 use crate::{Destination, Error, Filter, Page, Place};
 
 /// Jobs in one call.
@@ -35,10 +36,13 @@ impl Shared {
 
     /// Every destination with waiting jobs is in `due`.
     pub(crate) async fn destinations(&self, keys: &Partition) -> Result<Vec<Destination>, Error> {
-        let mut command = Cmd::new();
-        command.arg("ZRANGE").arg(&keys.due).arg(0).arg(-1);
-        let answer = self.node(keys.number).admin.ask(command).await?;
-        Ok(value::array(&answer).iter().filter_map(value::str).map(Destination::new).collect())
+        let (mut all, mut cursor) = (BTreeSet::new(), Some("0".to_owned()));
+        while let Some(from) = cursor {
+            let (next, names) = self.node(keys.number).members(&keys.due, &from).await?;
+            all.extend(names);
+            cursor = next;
+        }
+        Ok(all.into_iter().map(Destination::new).collect())
     }
 
     async fn flush_destination(&self, keys: &Partition, destination: &Destination) -> Result<u64, Error> {

@@ -31,11 +31,11 @@ impl Event for Crossing {
 /// An operator has blocked a login, the clients of a network or a domain, or ended that.
 #[derive(Clone, Copy, Debug)]
 pub struct Barred<'a> {
-    /// `login`, `client` or `domain`.
+    /// `login`, `client`, `domain` or `recipient`.
     pub kind: &'static str,
     /// Whom.
     pub name: &'a str,
-    /// What was done: `blocked` or `unblocked`.
+    /// What was done: `blocked` or `unblocked`, `suppressed` or `unsuppressed`.
     pub verb: &'a str,
     /// Who did it.
     pub by: &'a str,
@@ -45,7 +45,8 @@ pub struct Barred<'a> {
 
 impl Event for Barred<'_> {
     const NAME: &'static str = "administered";
-    const ABOUT: &'static str = "An operator blocked a login, the clients of a network or a domain, or ended that.";
+    const ABOUT: &'static str =
+        "An operator blocked a login, the clients of a network or a domain, or suppressed a recipient, or ended that.";
     const FIELDS: &'static [&'static str] = &["kind", "name", "action", "by", "reason"];
 
     fn json(&self, json: &mut Json<'_>) {

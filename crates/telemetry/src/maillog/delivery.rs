@@ -302,3 +302,32 @@ impl Event for Administered<'_> {
         classic.raw(">, ").text(self.verb).raw(" by ").text(self.by).end();
     }
 }
+
+/// An operator has moved what a selection found in the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved<'a> {
+    /// As he wrote it.
+    pub selection: &'a str,
+    /// Deliveries that were moved.
+    pub deliveries: u64,
+    /// What was done: `held`, `released` or `flushed`.
+    pub verb: &'a str,
+    /// Who did it.
+    pub by: &'a str,
+}
+
+impl Event for Moved<'_> {
+    const NAME: &'static str = "administered";
+    const ABOUT: &'static str = "An operator held, released or flushed what a selection found in the queue.";
+    const FIELDS: &'static [&'static str] = &["selection", "deliveries", "action", "by"];
+
+    fn json(&self, json: &mut Json<'_>) {
+        json.str("selection", self.selection).number("deliveries", self.deliveries);
+        json.str("action", self.verb).str("by", self.by);
+    }
+
+    fn classic(&self, classic: &mut Classic<'_>) {
+        let line = classic.line(None, "postsuper").text(self.verb).raw(" by ").text(self.by);
+        line.raw(": ").number(self.deliveries).raw(" deliveries, ").text(self.selection).end();
+    }
+}

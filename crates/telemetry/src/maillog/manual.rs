@@ -41,7 +41,11 @@ const HEAD: &[(&str, &str)] = &[
 
 /// Every field of the mail log: one meaning each, wherever it is.
 const FIELDS: &[(&str, &str)] = &[
-    ("action", "What was done: `deleted` or `bounced`, `blocked` or `unblocked`."),
+    (
+        "action",
+        "What was done: `deleted`, `bounced` or found `lost`; `held`, `released` or `flushed`; `blocked` or `unblocked`; \
+         `suppressed` or `unsuppressed`.",
+    ),
     ("attempt", "How many attempts there were for this recipient, this one included."),
     ("by", "Who did it: user and machine."),
     ("client_ip", "Address of the client; behind a proxy the one that the proxy tells."),
@@ -55,17 +59,21 @@ const FIELDS: &[(&str, &str)] = &[
     ("delay_queue", "Seconds in the queue."),
     ("delay_reception", "Seconds before the queue; not measured, 0."),
     ("delay_transfer", "Seconds for the transaction."),
+    ("deliveries", "How many the selection found."),
     ("dkim", "Domain and selector of each signature that it was delivered with: `example.org/s2026`."),
     ("dsn", "The enhanced status code (RFC 3463)."),
     ("from", "The envelope sender; empty is the null path."),
     ("helo", "The name given with EHLO or HELO."),
     ("hour", "When the hour began that is counted."),
-    ("kind", "Of a report: `failure`, `delay` or `success`. Of a block: `login`, `client` or `domain`."),
+    (
+        "kind",
+        "Of a report: `failure`, `delay` or `success`. Of a block: `login`, `client`, `domain`; `recipient` of a suppression.",
+    ),
     ("listener", "Name of the listener, `frontend.listener.name`."),
     ("login", "The login, in the spelling of blocks."),
     ("message_id", "The Message-ID without brackets."),
     ("messages", "Messages that were accepted on the connection."),
-    ("name", "Who was blocked."),
+    ("name", "Who was blocked, or gets no mail."),
     ("next", "Seconds until the next attempt."),
     ("nrcpt", "How many recipients were accepted."),
     ("proto", "`SMTP`, `ESMTP`; of accepted mail with `S` for TLS and `A` for a login behind it (RFC 3848)."),
@@ -84,6 +92,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("response", "The whole reply, or why there was none."),
     ("sasl_method", "The mechanism of the login."),
     ("sasl_username", "The login."),
+    ("selection", "What the operator chose: queue ids, or the options of the command."),
     (
         "signal",
         "What is counted: `messages`, `recipients`, `domains`, `bounces`, `unknown_recipients`, `new_networks`.",
@@ -184,6 +193,7 @@ fn entries() -> Vec<Entry> {
         entry(delivery, &s::reported()),
         entry(delivery, &s::removed()),
         entry(delivery, &s::administered()),
+        entry(delivery, &s::moved()),
         entry(delivery, &s::barred()),
         entry(frontend, &s::crossing()),
     ]

@@ -36,7 +36,7 @@ use jiff::tz::TimeZone;
 use staffetta_policy::conduct::Crossing;
 
 pub use conduct::Barred;
-pub use delivery::{Administered, Attempt, Delays, GivenUp, Relay, Removed, Report, Reported};
+pub use delivery::{Administered, Attempt, Delays, GivenUp, Moved, Relay, Removed, Report, Reported};
 pub(crate) use line::Json;
 pub use manual::reference;
 pub use reception::{Accepted, Client, Connected, Disconnected, Login, LoginFailed, Lost, Rejected, Sasl};
@@ -148,7 +148,12 @@ pub fn administered(event: &Administered<'_>) {
     emit(event);
 }
 
-/// An operator has blocked somebody, or ended that.
+/// An operator has moved what a selection found.
+pub fn moved(event: &Moved<'_>) {
+    emit(event);
+}
+
+/// An operator has blocked somebody, or wants a recipient to get no mail, or has ended that.
 pub fn barred(event: &Barred<'_>) {
     emit(event);
 }

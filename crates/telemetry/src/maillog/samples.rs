@@ -7,7 +7,7 @@ use staffetta_policy::conduct::{Crossing, Signal, Step};
 
 use super::{
     Accepted, Administered, Attempt, Barred, Client, Connected, Delays, Disconnected, Encrypted, GivenUp, Login,
-    LoginFailed, Lost, Rejected, Relay, Removed, Report, Reported, Sasl, Secured,
+    LoginFailed, Lost, Moved, Rejected, Relay, Removed, Report, Reported, Sasl, Secured,
 };
 
 /// When it all happens, in milliseconds since the epoch.
@@ -179,6 +179,10 @@ pub(super) fn removed() -> Removed {
 
 pub(super) fn administered() -> Administered<'static> {
     Administered { qid: qid(1), to: "lisa@example.com", verb: "deleted", by: "root@admin-1" }
+}
+
+pub(super) fn moved() -> Moved<'static> {
+    Moved { selection: "--domain example.com", deliveries: 12, verb: "held", by: "root@admin-1" }
 }
 
 pub(super) fn barred() -> Barred<'static> {

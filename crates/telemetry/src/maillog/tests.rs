@@ -259,6 +259,11 @@ fn the_end_of_a_message() {
         r#""event":"administered",POD,"qid":"05D21F2Y0N800001","to":"a@x.example","action":"deleted","by":"ro\not""#,
         &["postsuper[4242]: 05D21F2Y0N800001: to=<a@x.example>, deleted by ro?ot"],
     );
+    golden(
+        &samples::moved(),
+        r#""event":"administered",POD,"selection":"--domain example.com","deliveries":12,"action":"held","by":"root@admin-1""#,
+        &["postsuper[4242]: held by root@admin-1: 12 deliveries, --domain example.com"],
+    );
     let why = Barred { kind: "login", name: "john doe", verb: "blocked", by: "root", reason: "a thief" };
     golden(
         &why,
