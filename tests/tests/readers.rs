@@ -72,22 +72,25 @@ async fn fail2ban_and_pflogsumm_find_in_our_log_what_they_find_in_that_of_postfi
     for mode in ["auth", "normal"] {
         ensure!(found(&file, mode)? == 1, "{mode}: {} in {text}", found(&file, mode)?);
     }
-    ensure!(found(&file, "aggressive")? == 2, "{text}");
+    // Both, and connections that broke off.
+    ensure!(found(&file, "aggressive")? > 2, "{text}");
 
     let mut command = Command::new("pflogsumm");
     command.arg(&file);
     let summary = output(command)?;
     let total = |name: &str| {
-        let line = summary.lines().find(|line| {
-            line.trim_start().split_once("  ").is_some_and(|(_, word)| word.trim().split(' ').next() == Some(name))
+        let line = summary.lines().find_map(|line| {
+            let (count, words) = line.trim_start().split_once("   ")?;
+            let rest = words.strip_prefix(name)?.trim_start();
+            (rest.is_empty() || rest.starts_with('(')).then_some(count)
         });
-        line.and_then(|line| line.split_whitespace().next()?.parse::<u32>().ok())
+        line.and_then(|count| count.parse::<u32>().ok())
     };
     for (name, count) in [("received", 3), ("delivered", 3), ("deferred", 1), ("bounced", 1), ("rejected", 1)] {
         ensure!(total(name) == Some(count), "{name} is {:?} and should be {count}: {summary}{text}", total(name));
     }
     // What is delivered has a size only if the line about its sender was found; so for the two reports.
-    ensure!(summary.contains("from=<>"), "{summary}{text}");
+    ensure!(total("bytes delivered") > total("bytes received"), "{summary}{text}");
     let given_up = text.lines().filter(|line| line.contains(", status=expired, returned to sender"));
     ensure!(given_up.count() == 1, "{text}");
     for side in ["TLS connection established from ", "TLS connection established to "] {
