@@ -315,17 +315,17 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
     }
 
     /// Beside the connections of other pods there is no room for one more to this next hop: the carrier that was admitted for
-    /// it will [resign](Self::resign). Other carriers of the lane go on; without one, what waits is forgotten here, and offered
-    /// again to whoever has room.
-    pub fn crowded(&mut self, key: &K) {
-        let Some(lane) = self.lanes.get_mut(key) else { return };
+    /// it will [resign](Self::resign). Other carriers of the lane go on; without one, what waits is given back, for whoever has
+    /// room.
+    pub fn crowded(&mut self, key: &K) -> Vec<Work<D>> {
+        let Some(lane) = self.lanes.get_mut(key) else { return Vec::new() };
         if lane.carriers > 1 {
             (lane.window, lane.credit) = (lane.carriers - 1, 0);
-            return;
+            return Vec::new();
         }
         self.waiting -= lane.ready.len();
         self.waiting_proven -= if lane.proven { lane.ready.len() } else { 0 };
-        lane.ready.clear();
+        lane.ready.drain()
     }
 
     /// Is this set-up, which has taken so long, to be [given up](Self::give_up) for the sake of a lane without a

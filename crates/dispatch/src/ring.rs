@@ -74,9 +74,13 @@ impl<D: Clone + Eq + Hash> Ring<D> {
         }
     }
 
-    /// Forgets all of it.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+    /// Takes all of it.
+    pub(crate) fn drain(&mut self) -> Vec<Work<D>> {
+        let Self { shares, .. } = std::mem::take(self);
+        let each = shares.into_iter().flat_map(|(destination, share)| {
+            share.partitions.into_iter().map(move |partition| Work { partition, destination: destination.clone() })
+        });
+        each.collect()
     }
 
     pub(crate) const fn len(&self) -> usize {

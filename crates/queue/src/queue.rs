@@ -114,6 +114,15 @@ impl Queue {
         self.shared.offer(partition, limit).await
     }
 
+    /// These destinations, which were offered here and are not for this worker, are offered again after this time. A hint:
+    /// without it they are after the time of a visit.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn offer_again(&self, work: &[(u16, Destination)], after: Duration) -> Result<(), Error> {
+        self.shared.offer_again(work, after).await
+    }
+
     /// Up to `limit` (at most 500) due jobs of a destination, with records and inline bodies. Empty: nothing due.
     ///
     /// # Errors

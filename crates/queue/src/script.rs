@@ -200,8 +200,8 @@ scripts! {
     }
     /// Looks at a message and puts it right.
     Mend(" flags=allow-oom", "common_now.lua", "common_wait.lua", "common_note.lua", "mend.lua") {
-        keys: record ids lease held due acts; key_groups: waiting open chunks;
-        args: id repair deep act; arg_groups: destinations;
+        keys: record ids lease held due acts open; key_groups: waiting chunks;
+        args: id octets repair deep act; arg_groups: destinations members;
     }
     /// Looks at a destination and puts it right.
     MendDestination(" flags=allow-oom", "mend_destination.lua") {

@@ -55,6 +55,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         turn: None,
         displaced: false,
         need: Need::Nothing,
+        heard: 0,
         carried: 0,
         served: 0,
         batch: FIRST_BATCH,
@@ -62,7 +63,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         pulse: pulse(),
     };
     let Some(_slot) = carrier.worker.slots.take(carrier.lane.hop.account(), carrier.lane.hop.concurrency).await else {
-        return carrier.berth.crowded();
+        return carrier.berth.crowded().await;
     };
     while carrier.stock().await {
         if let Some(connection) = carrier.connect().await {
@@ -86,6 +87,8 @@ pub(crate) struct Carrier {
     displaced: bool,
     /// What the connection, or the search for one, is for.
     need: Need,
+    /// What operators had said when the stock was last looked through.
+    heard: u64,
     /// Messages of this turn.
     pub(crate) carried: u32,
     /// Messages that were taken since the last claim.
@@ -154,6 +157,22 @@ impl Carrier {
     pub(crate) fn turn_is_over(&self) -> bool {
         self.worker.lanes.are_starving()
             && (self.carried >= TURN_MESSAGES || self.turn.is_some_and(|since| since.elapsed() >= TURN))
+    }
+
+    /// What operators have said since the jobs in stock were claimed: recipients to whom no mail is to be sent get none.
+    pub(crate) fn heed(&mut self) {
+        let version = self.worker.revocations.version();
+        if std::mem::replace(&mut self.heard, version) == version {
+            return;
+        }
+        for mut task in std::mem::take(&mut self.jobs) {
+            self.worker.suppress(&mut task, &self.lane);
+            if task.attempt.is_done() {
+                self.worker.finish(task, &self.lane);
+            } else {
+                self.jobs.push_back(task);
+            }
+        }
     }
 
     /// Starts the next claim when stock runs low and the lane has work.

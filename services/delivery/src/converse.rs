@@ -70,6 +70,7 @@ impl Carrier {
 
     /// Keeps the session a message ahead.
     fn submit(&mut self, connection: &mut Connection, talk: &mut Talk) {
+        self.heed();
         let announced = connection.session.capabilities();
         let limits = Limits {
             recipients: announced.recipient_limit().unwrap_or(RECIPIENTS).min(RECIPIENTS) as usize,

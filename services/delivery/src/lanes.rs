@@ -15,6 +15,9 @@ use crate::worker::Worker;
 /// Between looks at whether somebody else needs the connection that is being set up.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// When work is offered again for which others have the places. The one who has them may be waiting for it.
+const SOON: Duration = Duration::from_millis(40);
+
 /// A destination queue of one partition in which jobs are due.
 pub(crate) type Work = staffetta_dispatch::Work<Destination>;
 
@@ -194,9 +197,13 @@ impl Berth {
         self.worker.admit();
     }
 
-    /// Other workers have all places of the next hop.
-    pub(crate) fn crowded(&self) {
-        self.worker.lanes.with(|pool| pool.crowded(&self.lane.hop.key));
+    /// Other workers have all places of the next hop: what was offered here they shall find soon.
+    pub(crate) async fn crowded(&self) {
+        let work = self.worker.lanes.with(|pool| pool.crowded(&self.lane.hop.key));
+        let work: Vec<_> = work.into_iter().map(|work| (work.partition, work.destination)).collect();
+        if let Err(error) = self.worker.queue.offer_again(&work, SOON).await {
+            tracing::debug!(%error, "failed to give offers back");
+        }
     }
 
     /// No host let us in.

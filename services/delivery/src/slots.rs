@@ -90,8 +90,10 @@ pub(crate) async fn keep(queue: Queue, asked: Asked) {
     let (headcount, Asked { mut asked, book }) = (queue.connections(), asked);
     let mut book = Book { slots: book, renewal: headcount.renewal(), hops: HashMap::new(), version: 0 };
     let mut asks = Vec::with_capacity(BATCH);
+    // By the clock: a worker that is never idle has the most to repeat.
+    let mut tick = Instant::now() + TICK;
     loop {
-        let idle = tokio::time::timeout(TICK, asked.recv_many(&mut asks, BATCH)).await;
+        let heard = tokio::time::timeout_at(tick.into(), asked.recv_many(&mut asks, BATCH)).await;
         let (mut touched, mut flushed) = (BTreeSet::new(), Vec::new());
         for ask in asks.drain(..) {
             match ask {
@@ -100,11 +102,13 @@ pub(crate) async fn keep(queue: Queue, asked: Asked) {
                 Ask::Flush(done) => flushed.push(done),
             }
         }
-        if matches!(idle, Ok(0)) {
+        if matches!(heard, Ok(0)) {
             return;
         }
-        if idle.is_err() {
-            book.tick(Instant::now(), &mut touched);
+        let now = Instant::now();
+        if now >= tick {
+            book.tick(now, &mut touched);
+            tick = now + TICK;
         }
         let said = book.say(&touched);
         if !said.is_empty() {

@@ -177,7 +177,7 @@ impl Worker {
     }
 
     /// Recipients to whom no mail is to be sent have their result: their sender is told.
-    fn suppress(&self, task: &mut Task, lane: &Lane) {
+    pub(crate) fn suppress(&self, task: &mut Task, lane: &Lane) {
         let recipients = &task.job.message.envelope.recipients;
         let is_meant = |index: u32| {
             recipients.get(index as usize).is_some_and(|recipient| self.revocations.is_suppressed(&recipient.address))

@@ -48,7 +48,14 @@ fn in_words(verified: &Verified, repair: bool) -> String {
     let looked = format!("-- {messages}, {deliveries}.");
     let unreadable = match verified.unreadable {
         0 => String::new(),
-        n => format!(" {}", counted(n, "message is of a newer version.", "messages are of a newer version.")),
+        n => format!(
+            " {}",
+            counted(
+                n,
+                "message cannot be read (`queue list` says why).",
+                "messages cannot be read (`queue list` says why)."
+            )
+        ),
     };
     let left = verified.findings - verified.mended;
     let outcome = match (verified.findings, left) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::script;
-use crate::shared::Shared;
+use crate::shared::{Requests, Shared};
 use crate::value;
 use crate::{Destination, Error, Offer};
 
@@ -11,6 +11,18 @@ use crate::{Destination, Error, Offer};
 const VISIT: Duration = Duration::from_millis(200);
 
 impl Shared {
+    /// Ends visits early. Nothing is changed of a destination for which nothing waits, or that would be offered sooner.
+    pub(crate) async fn offer_again(&self, work: &[(u16, Destination)], after: Duration) -> Result<(), Error> {
+        let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        let mut requests = Requests::new(self);
+        for (partition, destination) in work {
+            let at = self.node(*partition).clock.now().saturating_add(after);
+            let command = requests.to(*partition).cmd("ZADD").arg(&self.partition(*partition).due);
+            command.arg("XX").arg("LT").arg(at).arg(destination.as_str());
+        }
+        self.ask_all(&requests).await.map(drop)
+    }
+
     pub(crate) async fn offer(&self, partition: u16, limit: usize) -> Result<Offer, Error> {
         let node = self.node(partition);
         node.announce_reader().await?;

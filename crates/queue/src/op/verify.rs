@@ -1,11 +1,11 @@
 //! VERIFY: is every message, and every delivery, in its place? On the queue as it is, while mail comes and goes.
 //!
 //! Three walks, all by pages: over the keys of each server, for what no list names; over what is leased and held; over the
-//! messages. A page only says where to look: whatever is out of place is looked at again by a script, at one moment, which
-//! is the only one to judge, and puts right what is to be put right in the same step. So mail that moves meanwhile is
-//! never taken for a fault.
+//! messages. A page only says where to look: whatever is out of place is looked at again by a script, at one moment and only if
+//! its record is still the one that was read, which is the only one to judge, and puts right what is to be put right in the
+//! same step. So mail that moves meanwhile is never taken for a fault.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use redis::{Cmd, Pipeline, Value};
 use staffetta_mail::QueueId;
@@ -24,6 +24,10 @@ use crate::{Destination, Error};
 
 /// A count may be wrong only because mail moves: it must be wrong by the same number so many times in a row.
 const RECOUNTS: usize = 3;
+/// Messages that Redis looks at without a pause.
+const GROUP: usize = 100;
+/// Looks at a message that is being changed.
+const TRIES: usize = 5;
 
 /// A look at the queue.
 pub(crate) struct Look<'a> {
@@ -31,15 +35,23 @@ pub(crate) struct Look<'a> {
     repair: bool,
     tell: &'a mut (dyn FnMut(&Finding) + Send),
     verified: Verified,
-    /// What was found of messages that are leased: the walk over all messages comes to them once more.
-    told: HashSet<(QueueId, String)>,
     /// A message was lost and is listed no longer.
     delisted: bool,
+}
+
+/// The leases of a partition, a moment ago: most messages need no look at all of them.
+#[derive(Default)]
+struct Leases {
+    members: HashMap<QueueId, Vec<String>>,
+    /// Pages that they serve still.
+    good_for: usize,
 }
 
 /// What a walk over the messages of a partition has seen.
 #[derive(Default)]
 struct Walk {
+    /// What was counted before it began.
+    counted: (i64, u64),
     messages: u64,
     jobs: u64,
     /// Open deliveries beyond the first of each message.
@@ -53,11 +65,10 @@ impl Shared {
         repair: bool,
         tell: &mut (dyn FnMut(&Finding) + Send),
     ) -> Result<Verified, Error> {
-        let mut look =
-            Look { shared: self, repair, tell, verified: Verified::default(), told: HashSet::new(), delisted: false };
+        let mut look = Look { shared: self, repair, tell, verified: Verified::default(), delisted: false };
         look.all_keys().await?;
         for keys in self.partitions() {
-            look.leased_and_held(keys).await?;
+            look.members(keys, &keys.held, |member| Some(parse_job_name(member)?.0)).await?;
             look.messages(keys).await?;
         }
         // What belonged to messages that were taken off the list belongs to nobody now.
@@ -104,7 +115,7 @@ impl Look<'_> {
             of_messages.into_iter().zip(listed).filter(|(_, score)| *score == Value::Nil).map(|(key, _)| key);
         for key in unlisted {
             match key.id {
-                Some(id) if key.is_record => drop(self.examine(key.partition, &[id], false).await?),
+                Some(id) if key.is_record => drop(self.examine(key.partition, &[id], &Leases::default()).await?),
                 Some(id) => self.sweep(key.partition, id, key.name, "").await?,
                 None => {}
             }
@@ -117,14 +128,14 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// What is in a set must belong to a message that exists. Returns the messages.
+    /// What is in a set must belong to a message that exists. Returns what does, of leases.
     async fn members(
         &mut self,
         keys: &Partition,
         set: &str,
         id_of: impl Fn(&str) -> Option<QueueId>,
-    ) -> Result<HashSet<QueueId>, Error> {
-        let (mut cursor, mut there) = (Some("0".to_owned()), HashSet::new());
+    ) -> Result<HashMap<QueueId, Vec<String>>, Error> {
+        let (mut cursor, mut there) = (Some("0".to_owned()), HashMap::<QueueId, Vec<String>>::new());
         let node = self.shared.node(keys.number);
         while let Some(from) = cursor {
             let (next, members) = node.members(set, &from).await?;
@@ -138,7 +149,7 @@ impl Look<'_> {
                 if listed == Value::Nil {
                     self.sweep(keys, id, set, member).await?;
                 } else if set == keys.lease {
-                    there.insert(id);
+                    there.entry(id).or_default().push(member.clone());
                 }
             }
             cursor = next;
@@ -146,24 +157,26 @@ impl Look<'_> {
         Ok(there)
     }
 
-    /// What is leased may also wait or be held.
-    async fn leased_and_held(&mut self, keys: &Partition) -> Result<(), Error> {
-        self.members(keys, &keys.held, |member| Some(parse_job_name(member)?.0)).await?;
-        let leased = self.members(keys, &keys.lease, |member| Some(parse_member(member)?.id)).await?;
-        let leased: Vec<QueueId> = leased.into_iter().collect();
-        for ids in leased.chunks(PAGE) {
-            self.examine(keys, ids, true).await?;
+    /// The leases of a partition, for as many pages as it is worth to look at them.
+    async fn leases(&mut self, keys: &Partition, leases: &mut Leases) -> Result<(), Error> {
+        if leases.good_for == 0 {
+            leases.members = self.members(keys, &keys.lease, |member| Some(parse_member(member)?.id)).await?;
+            leases.good_for = 1 + leases.members.len() / PAGE;
         }
+        leases.good_for -= 1;
         Ok(())
     }
 
     /// Every message of a partition, and whether their deliveries are counted as they are.
     async fn messages(&mut self, keys: &Partition) -> Result<(), Error> {
-        let walk = self.walk(keys).await?;
+        let mended = self.verified.mended;
+        let mut walk = self.walk(keys).await?;
+        if self.verified.mended != mended {
+            walk = self.walk(keys).await?;
+        }
         self.verified.messages += walk.messages;
         self.verified.jobs += walk.jobs;
         self.verified.unreadable += walk.unreadable;
-        self.told.clear();
         let mut wrong = self.miscount(keys, &walk).await?;
         for _ in 1..RECOUNTS {
             if wrong == 0 {
@@ -185,16 +198,18 @@ impl Look<'_> {
     }
 
     async fn walk(&mut self, keys: &Partition) -> Result<Walk, Error> {
-        let (mut walk, mut from) = (Walk::default(), "-".to_owned());
+        let (mut from, mut leases) = ("-".to_owned(), Leases::default());
+        let mut walk = Walk { counted: self.counted(keys).await?, ..Walk::default() };
         loop {
             let mut command = Cmd::new();
             command.arg("ZRANGEBYLEX").arg(&keys.ids).arg(&from).arg("+").arg("LIMIT").arg(0).arg(PAGE);
             let answer = self.shared.node(keys.number).admin.ask(command).await?;
-            let ids: Vec<QueueId> =
-                value::array(&answer).iter().filter_map(value::str).filter_map(|id| id.parse().ok()).collect();
-            let Some(last) = ids.last() else { return Ok(walk) };
+            let names: Vec<&str> = value::array(&answer).iter().filter_map(value::str).collect();
+            let Some(last) = names.last() else { return Ok(walk) };
             from = format!("({last}");
-            for open in self.examine(keys, &ids, false).await? {
+            let ids: Vec<QueueId> = names.iter().filter_map(|id| id.parse().ok()).collect();
+            self.leases(keys, &mut leases).await?;
+            for open in self.examine(keys, &ids, &leases).await? {
                 walk.messages += 1;
                 match open {
                     Some(open) => {
@@ -207,58 +222,111 @@ impl Look<'_> {
         }
     }
 
-    /// By how much more the counter says than there was; 0 where that is not known.
-    async fn miscount(&self, keys: &Partition, walk: &Walk) -> Result<i64, Error> {
-        if walk.unreadable > 0 {
-            return Ok(0);
-        }
-        let mut command = Cmd::new();
-        command.arg("GET").arg(&keys.extra);
-        let said = value::integer(&self.shared.node(keys.number).admin.ask(command).await?).unwrap_or(0);
-        Ok(said - walk.beyond)
+    /// What is counted: deliveries beyond the first, and messages.
+    async fn counted(&self, keys: &Partition) -> Result<(i64, u64), Error> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("GET").arg(&keys.extra);
+        pipeline.cmd("ZCARD").arg(&keys.ids);
+        let answers = self.shared.node(keys.number).ask_all(&pipeline).await?;
+        let beyond = answers.first().and_then(value::integer).unwrap_or(0);
+        Ok((beyond, answers.get(1).map_or(0, count)))
     }
 
-    /// Looks at these messages, each at one moment. How many deliveries are open; `None` of one that cannot be read.
-    async fn examine(&mut self, keys: &Partition, ids: &[QueueId], deep: bool) -> Result<Vec<Option<u64>>, Error> {
-        let read = self.shared.records(ids).await?;
-        let unreadable: HashSet<QueueId> = read.iter().filter_map(|read| Some(read.as_ref().err()?.id)).collect();
-        let records: Vec<Record> = read.into_iter().filter_map(Result::ok).collect();
-        let known: HashSet<QueueId> = records.iter().map(|record| record.message.id).collect();
-        let missing = ids.iter().filter(|id| !known.contains(id) && !unreadable.contains(id));
-        let all: Vec<(QueueId, Option<&Record>)> = records
-            .iter()
-            .map(|record| (record.message.id, Some(record)))
-            .chain(missing.map(|id| (*id, None)))
-            .collect();
-        let mut pipeline = Pipeline::new();
-        for (id, record) in &all {
-            pipeline.add_command(mend(keys, *id, *record, self.repair, deep));
-        }
-        let answers = self.shared.node(keys.number).ask_all(&pipeline).await?;
+    /// By how much more the counter says than there was; 0 where that is not known: mail came or went during the walk.
+    async fn miscount(&self, keys: &Partition, walk: &Walk) -> Result<i64, Error> {
+        let counted = self.counted(keys).await?;
+        let stood_still = counted == walk.counted && counted.1 == walk.messages && walk.unreadable == 0;
+        Ok(if stood_still { counted.0 - walk.beyond } else { 0 })
+    }
+
+    /// Looks at these messages, each at one moment; whatever seems to be out of place is looked at once more, and all leases
+    /// with it. How many deliveries are open; `None` of one that cannot be read.
+    async fn examine(&mut self, keys: &Partition, ids: &[QueueId], leases: &Leases) -> Result<Vec<Option<u64>>, Error> {
         let mut open = Vec::with_capacity(ids.len());
-        for ((id, record), answer) in all.into_iter().zip(&answers) {
-            let answer = value::array(answer);
-            open.push(answer.first().map(count));
-            for text in answer.iter().skip(1).filter_map(value::str) {
-                self.told(keys, id, record, text, deep);
+        let mut doubtful = Vec::new();
+        for ids in ids.chunks(GROUP) {
+            for (id, answer) in self.ask(keys, ids, leases, false).await? {
+                match answer.as_deref() {
+                    None => open.push(None),
+                    Some([only]) => open.push(Some(count(only))),
+                    Some(_) => doubtful.push(id),
+                }
             }
         }
-        open.extend(unreadable.iter().map(|_| None));
+        for id in doubtful {
+            open.push(self.examine_closely(keys, id).await?);
+        }
         Ok(open)
     }
 
-    /// A word of [`script::Mend`], perhaps for the second time.
-    fn told(&mut self, keys: &Partition, id: QueueId, record: Option<&Record>, text: &str, deep: bool) {
-        let key = (id, text.to_owned());
-        if self.told.contains(&key) {
-            return;
+    /// Judges, and puts right.
+    async fn examine_closely(&mut self, keys: &Partition, id: QueueId) -> Result<Option<u64>, Error> {
+        for _ in 0..TRIES {
+            let Some((_, Some(answer))) = self.ask(keys, &[id], &Leases::default(), true).await?.pop() else {
+                return Ok(None);
+            };
+            let words: Vec<&str> = answer.iter().skip(1).filter_map(value::str).collect();
+            if words.contains(&"changed") {
+                continue;
+            }
+            for word in words {
+                self.told(keys, id, word).await?;
+            }
+            return Ok(answer.first().map(count));
         }
-        if deep {
-            self.told.insert(key);
+        Ok(None)
+    }
+
+    /// The answers of [`script::Mend`]; `None` of a message that cannot be read. Only a close look puts right.
+    async fn ask(
+        &self,
+        keys: &Partition,
+        ids: &[QueueId],
+        leases: &Leases,
+        closely: bool,
+    ) -> Result<Vec<(QueueId, Option<Vec<Value>>)>, Error> {
+        let node = self.shared.node(keys.number);
+        // Before they are read: one that changes meanwhile is longer than what is said here.
+        let mut pipeline = Pipeline::new();
+        for id in ids {
+            pipeline.cmd("STRLEN").arg(keys.record(*id));
         }
+        let octets = node.ask_all(&pipeline).await?;
+        let mut read: HashMap<QueueId, Result<Record, ()>> = HashMap::new();
+        for record in self.shared.records(ids).await? {
+            match record {
+                Ok(record) => drop(read.insert(record.message.id, Ok(record))),
+                Err(message) => drop(read.insert(message.id, Err(()))),
+            }
+        }
+        let mut pipeline = Pipeline::new();
+        for (id, octets) in ids.iter().zip(&octets) {
+            let record = match read.get(id) {
+                Some(Err(())) => continue,
+                Some(Ok(record)) => Some(record),
+                None => None,
+            };
+            let members = leases.members.get(id).map(Vec::as_slice).unwrap_or_default();
+            pipeline.add_command(mend(keys, *id, record, count(octets), members, closely, self.repair && closely));
+        }
+        let mut answers = node.ask_all(&pipeline).await?.into_iter();
+        let each = ids.iter().map(|id| match read.get(id) {
+            Some(Err(())) => (*id, None),
+            _ => (*id, answers.next().map(value::into_array)),
+        });
+        Ok(each.collect())
+    }
+
+    /// A word of [`script::Mend`].
+    async fn told(&mut self, keys: &Partition, id: QueueId, text: &str) -> Result<(), Error> {
         let (word, number) = text.split_once(' ').unwrap_or((text, ""));
-        let job = number.parse::<usize>().ok();
-        let destination = job.and_then(|job| record?.destinations.get(job));
+        let about = match number.parse::<usize>() {
+            Ok(job) => {
+                let record = self.shared.record(id).await?.and_then(Result::ok);
+                record.and_then(|record| record.destinations.get(job).map(Destination::to_string)).unwrap_or_default()
+            }
+            Err(_) => String::new(),
+        };
         let problem = match word {
             "lost" => Problem::Lost,
             "torn" => Problem::Torn,
@@ -269,7 +337,8 @@ impl Look<'_> {
             "twice" => Problem::Twice,
             _ => Problem::Over,
         };
-        self.found(keys.number, Some(id), problem, destination.map(Destination::to_string).unwrap_or_default());
+        self.found(keys.number, Some(id), problem, about);
+        Ok(())
     }
 
     /// Destinations that are looked at.
@@ -352,11 +421,19 @@ impl Shared {
     }
 }
 
-fn mend(keys: &Partition, id: QueueId, record: Option<&Record>, repair: bool, deep: bool) -> Cmd {
+fn mend(
+    keys: &Partition,
+    id: QueueId,
+    record: Option<&Record>,
+    octets: u64,
+    members: &[String],
+    deep: bool,
+    repair: bool,
+) -> Cmd {
     let destinations: &[Destination] = record.map_or(&[], |record| &record.destinations);
     let waiting: Vec<String> = destinations.iter().map(|name| keys.waiting(name.as_str())).collect();
-    let open: Vec<String> = (destinations.len() > 1).then(|| keys.open_jobs(id)).into_iter().collect();
     let names: Vec<script::Arg<'_>> = destinations.iter().map(|name| name.as_str().into()).collect();
+    let members: Vec<script::Arg<'_>> = members.iter().map(|member| member.as_str().into()).collect();
     script::Mend {
         record: &keys.record(id),
         ids: &keys.ids,
@@ -364,14 +441,16 @@ fn mend(keys: &Partition, id: QueueId, record: Option<&Record>, repair: bool, de
         held: &keys.held,
         due: &keys.due,
         acts: &keys.acts,
+        open: &keys.open_jobs(id),
         waiting: &waiting,
-        open: &open,
         chunks: &keys.chunks(id, 0..record.map_or(0, Record::chunks)),
         id: id.into(),
+        octets: octets.into(),
         repair: repair.into(),
         deep: deep.into(),
         act: (&*note(id, "lost", std::iter::empty())).into(),
         destinations: &names,
+        members: &members,
     }
     .call()
 }

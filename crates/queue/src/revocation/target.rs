@@ -71,10 +71,36 @@ fn domain_key(domain: &str) -> Option<String> {
     address.domain_key().filter(|domain| !domain.starts_with('['))
 }
 
-/// The spelling by which a recipient is found: mailboxes differ by the case of their names in no system that matters here.
+/// The spelling by which a recipient is found: in or without quotes (RFC 5321 section 4.1.2), and in any case, for mailboxes
+/// differ by the case of their names in no system that matters here.
 pub(super) fn recipient_key(address: &Address) -> Option<String> {
-    let local = address.as_str().rsplit_once('@')?.0;
-    Some(format!("{}@{}", local.to_lowercase(), address.domain_key()?))
+    let local = unquoted(address.as_str().rsplit_once('@')?.0);
+    let local: String = local.nfc().flat_map(char::to_lowercase).nfc().collect();
+    let domain = address.domain_key()?;
+    let literal = domain.strip_prefix("[ipv6:").and_then(|rest| rest.strip_suffix(']'));
+    let domain = match literal.and_then(|ip| ip.parse::<std::net::Ipv6Addr>().ok()) {
+        Some(ip) => format!("[ipv6:{ip}]"),
+        None => domain,
+    };
+    // One that needs its quotes keeps them: what was said is read again.
+    let needs_quotes = local.is_empty() || Address::parse(&format!("{local}@{domain}")).is_err();
+    let local = if needs_quotes { format!("\"{}\"", local.replace('\\', "\\\\").replace('"', "\\\"")) } else { local };
+    Some(format!("{local}@{domain}"))
+}
+
+/// A local part without quotes and backslashes.
+fn unquoted(local: &str) -> String {
+    let Some(quoted) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return local.to_owned() };
+    let (mut plain, mut escaped) = (String::with_capacity(quoted.len()), false);
+    for c in quoted.chars() {
+        if c == '\\' && !escaped {
+            escaped = true;
+        } else {
+            plain.push(c);
+            escaped = false;
+        }
+    }
+    plain
 }
 
 impl Target {
@@ -120,13 +146,15 @@ impl Target {
         domain_key(text).map(Self::Domain).ok_or_else(|| TargetError::Domain(text.to_owned()))
     }
 
-    /// An address, or all of a domain: `example.com` or `@example.com`.
+    /// An address, or all of a domain: `example.com`, `@example.com` or `*@example.com`.
     ///
     /// # Errors
     /// It is neither.
     pub fn recipient(text: &str) -> Result<Self, TargetError> {
-        let domain = if text.contains('@') { text.strip_prefix('@') } else { Some(text) };
+        let domain = if text.contains('@') { text.trim_start_matches('*').strip_prefix('@') } else { Some(text) };
         let key = match domain {
+            // A word alone is most likely half of an address.
+            Some(domain) if !domain.contains('.') => None,
             Some(domain) => domain_key(domain).map(|domain| format!("@{domain}")),
             None => Address::parse(text).ok().as_ref().and_then(recipient_key),
         };
@@ -204,6 +232,8 @@ mod tests {
             Target::domain("B\u{fc}cher.Example").unwrap(),
             Target::recipient("Jo.Hn@B\u{fc}cher.Example").unwrap(),
             Target::recipient("\"jo hn\"@[192.0.2.1]").unwrap(),
+            Target::recipient("\"a\\\\b\\\"c\"@example.com").unwrap(),
+            Target::recipient("a@[IPv6:2001:DB8::1]").unwrap(),
             Target::recipient("Example.com").unwrap(),
         ] {
             assert_eq!(Target::parse(&target.to_string()), Some(target.clone()), "{target}");
@@ -212,7 +242,17 @@ mod tests {
         assert_eq!(Target::client("::ffff:192.0.2.1").unwrap().name(), "192.0.2.1");
         assert_eq!(Target::recipient("Jo.Hn@B\u{fc}cher.Example").unwrap().name(), "jo.hn@xn--bcher-kva.example");
         assert_eq!(Target::recipient("@Example.com").unwrap(), Target::recipient("example.com").unwrap());
-        for nonsense in ["", "@", "a b", "a@", "john@example.com@", "[192.0.2.1]"] {
+        for (one, other) in [
+            ("\"john\"@example.com", "John@example.com"),
+            ("\"j\\ohn\"@example.com", "john@example.com"),
+            ("\"Jo\\ Hn\"@example.com", "\"jo hn\"@example.com"),
+            ("ju\u{308}rgen@example.com", "j\u{fc}rgen@example.com"),
+            ("a@[IPv6:2001:DB8:0:0::1]", "a@[IPv6:2001:db8::1]"),
+            ("*@star.example", "star.example"),
+        ] {
+            assert_eq!(Target::recipient(one).unwrap(), Target::recipient(other).unwrap(), "{one}");
+        }
+        for nonsense in ["", "@", "a b", "a@", "john@example.com@", "[192.0.2.1]", "postmaster"] {
             assert!(Target::recipient(nonsense).is_err(), "{nonsense:?}");
         }
         for nonsense in ["", "login", "login ", "client x", "comet 1", "domain a b"] {

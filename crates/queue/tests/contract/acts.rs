@@ -20,7 +20,7 @@ async fn acts(world: &World) -> Vec<Act> {
 fn mail(act: &Act) -> (QueueId, bool, String) {
     match &act.object {
         Object::Mail { id, ended, recipients } => (*id, *ended, recipients.join(" ")),
-        Object::Target { .. } => panic!("{act:?}"),
+        Object::Selection { .. } | Object::Target { .. } => panic!("{act:?}"),
     }
 }
 

@@ -216,6 +216,30 @@ async fn what_is_lost_is_told_and_nothing_of_it_stays() {
     assert_eq!((acts.len(), &*acts[0].verb), (1, "lost"));
 }
 
+/// A worker that has many jobs in hand: none of them is a finding, and what is wrong with one is.
+#[tokio::test]
+async fn many_leases_are_no_finding_and_one_that_is_twice_is() {
+    let world = world().await;
+    for _ in 0..150 {
+        world.put(&["a@x.example", "b@y.example"], b"x").await;
+    }
+    let mut leased = 0;
+    while leased < 150 {
+        leased += world.claim("x.example").await.len();
+    }
+    let (found, verified) = look(&world.queue, true).await;
+    assert_eq!((found, verified.messages, verified.jobs), (vec![], 150, 300));
+    let one = world.put(&["c@z.example"], b"x").await;
+    assert_eq!(world.claim("z.example").await.len(), 1);
+    run(&world, &["ZADD", &waiting(&world, one, "z.example"), "5", &name(one, 0)]);
+    let (found, _) = look(&world.queue, true).await;
+    assert!(found.contains(&(Problem::Twice, Some(one), "z.example".to_owned())), "{found:?}");
+    // An empty record is as good as none.
+    run(&world, &["SET", &key(&world, &format!("*}}m:{one}")), ""]);
+    let (found, _) = look(&world.queue, true).await;
+    assert!(found.iter().any(|(problem, id, _)| (*problem, *id) == (Problem::Lost, Some(one))), "{found:?}");
+}
+
 /// The key of a message's partition.
 fn tagged(world: &World, id: QueueId, kind: &str) -> String {
     let record = key(world, &format!("*}}m:{id}"));
