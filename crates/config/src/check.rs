@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use staffetta_dkim::Algorithm;
 use staffetta_policy::conduct::Step;
+use staffetta_policy::routing::Via;
 use staffetta_policy::tls::Level;
 
 use crate::files::{dkim_key, open_to_all};
@@ -13,7 +14,7 @@ use crate::kind::{Choice, Kind, List, RedisUrl};
 use crate::reader::Reader;
 use crate::table::{DEFAULT_REDIS_LIMIT, DEFAULT_URL};
 use crate::{
-    Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth, Signature,
+    Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth, Route, Signature,
 };
 
 /// Notes everything that does not go together.
@@ -259,6 +260,32 @@ fn routes(config: &Config, check: &mut Check<'_>) {
             let what = "is \"none\" together with a password, which never travels in clear";
             check.refuse(&key("tls"), what, "\"encrypt\", \"verify\"");
         }
+        ways(route, &key, check);
+    }
+}
+
+/// What the ways of a route can be asked for together.
+fn ways(route: &Route, key: &dyn Fn(&str) -> String, check: &mut Check<'_>) {
+    let via = &route.via;
+    if via.iter().any(Via::is_lmtp) && !via.iter().all(Via::is_lmtp) {
+        check.refuse(&key("via"), "has both LMTP and SMTP", "a list of one of the two");
+    }
+    if let Some(twice) = (1..via.len()).find(|&index| via[..index].contains(&via[index])) {
+        check.refuse(&key("via"), format!("has \"{}\" twice", via[twice]), "each target once");
+    }
+    if via.iter().any(|via| matches!(via, Via::LmtpSocket(_))) {
+        if route.username.is_some() {
+            let what = "is set where via is a unix socket, which has no TLS";
+            check.refuse(&key("username"), what, "leave it out, or another via");
+        }
+        if route.tls.is_some_and(|level| level >= Level::Encrypt) {
+            let what = "asks for TLS where via is a unix socket, which has none";
+            check.refuse(&key("tls"), what, "\"none\", \"may\", or leave it out");
+        }
+    }
+    if route.tls == Some(Level::None) && via.iter().any(|via| matches!(via, Via::Smtp { implicit_tls: true, .. })) {
+        let what = "is \"none\" where via is smtps://, which is never without TLS";
+        check.refuse(&key("tls"), what, "\"encrypt\", \"verify\", or leave it out");
     }
 }
 

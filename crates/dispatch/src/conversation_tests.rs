@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use staffetta_mail::{RemoteReply, Status};
+use staffetta_policy::classify::Endpoint;
 use staffetta_policy::schedule::Schedule;
 use staffetta_policy::tls::{Label, Trust};
 use staffetta_smtp::client::{Failure as F, Tls};
@@ -49,7 +50,7 @@ impl World {
             talk: Conversation::default(),
             stock: (0..jobs).map(job).collect(),
             rules: Rules { schedule, delay_warning: None, back_off: minutes(5), doubt: minutes(11) },
-            peer: Peer { host: "mx.test".to_owned(), address: [192, 0, 2, 1].into(), port: 25 },
+            peer: Peer { host: "mx.test".to_owned(), endpoint: Endpoint::Tcp(([192, 0, 2, 1], 25).into()) },
             now,
             other_host: false,
             security: in_clear(),

@@ -13,25 +13,54 @@
 //! dot is missing, the message is deferred and not offered to the next host at once: the server may have it.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use staffetta_mail::{RemoteReply, Status};
 use staffetta_smtp::client::{self, Stage};
 
-/// The server that an attempt spoke to. Prints as `host[ip]`.
+/// Where a server takes connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(Arc<str>),
+}
+
+impl Endpoint {
+    /// The address; a unix socket has none.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The port; a unix socket has none.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+/// The server that an attempt spoke to. Prints as `host[ip]`, or `host[/path]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The name of the MX or smart host.
+    /// The name of the MX or smart host; of this machine, where it is a unix socket.
     pub host: String,
-    /// The address that was dialled.
-    pub address: IpAddr,
-    /// The port.
-    pub port: u16,
+    /// What was dialled.
+    pub endpoint: Endpoint,
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]", self.host, self.address)
+        match &self.endpoint {
+            Endpoint::Tcp(address) => write!(f, "{}[{}]", self.host, address.ip().to_canonical()),
+            Endpoint::Unix(path) => write!(f, "{}[{path}]", self.host),
+        }
     }
 }
 
@@ -90,13 +119,16 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The same, met on the way to a host that the configuration names.
+    /// The same, met on the way to a host, or to the mail hosts of a domain, that the configuration names.
     #[must_use]
-    pub fn of_a_route(self) -> Self {
-        match self {
-            Self::NotFound { detail } => Self::Route { detail },
-            other => other,
-        }
+    pub fn of_a_route(self, name: &str) -> Self {
+        let detail = match self {
+            Self::NotFound { detail } => detail,
+            Self::NullMx => format!("for name={name} type=MX: it does not accept mail (nullMX)"),
+            Self::Loop => format!("for name={name} type=MX: its mail host is this system"),
+            other => return other,
+        };
+        Self::Route { detail }
     }
 }
 
@@ -185,8 +217,8 @@ pub fn classify(failure: &Failure, domain: &str) -> Consequence {
             format!("every mail host of {domain} has an address that must not be used"),
         ),
         Failure::Connect { peer, reason } => {
-            Consequence::next_host(Status::new(4, 4, 1), format!("connect to {peer}:{}: {reason}", peer.port))
-                .backing_off(true)
+            let port = peer.endpoint.port().map(|port| format!(":{port}")).unwrap_or_default();
+            Consequence::next_host(Status::new(4, 4, 1), format!("connect to {peer}{port}: {reason}")).backing_off(true)
         }
         Failure::Session { peer, failure } => session(peer, failure, domain),
         Failure::Local { reason } => Consequence::defer(Status::new(4, 3, 0), reason.clone()),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::classify::{Failure, Peer};
+use crate::classify::{Action, Endpoint, Failure, Peer, classify};
 use crate::tls::Sts;
 
 /// Most addresses that one attempt tries (Postfix `smtp_mx_address_limit`).
@@ -142,17 +142,19 @@ pub struct Candidate {
     /// Its name, for TLS and the log.
     pub host: Arc<str>,
     /// Where it is; an IPv4 address is never inside of IPv6.
-    pub address: SocketAddr,
+    pub endpoint: Endpoint,
     /// Of what named the host: the way from the recipient's domain to it.
     pub proof: Proof,
-    /// What the policy of the recipient's domain says of the host.
+    /// What the policy of the domain whose mail host it is says of it.
     pub sts: Sts,
+    /// Which of the ways of a route led there, from 0.
+    pub way: usize,
 }
 
 impl Candidate {
     /// For the classification of failures.
     pub fn peer(&self) -> Peer {
-        Peer { host: self.host.to_string(), address: self.address.ip().to_canonical(), port: self.address.port() }
+        Peer { host: self.host.to_string(), endpoint: self.endpoint.clone() }
     }
 }
 
@@ -204,7 +206,7 @@ impl<'a> Search<'a> {
 
     /// Would the addresses of another host change what is tried?
     pub fn wants_more(&self) -> bool {
-        let v4 = self.found.iter().filter(|candidate| candidate.address.is_ipv4()).count();
+        let v4 = self.found.iter().filter(|candidate| is_v4(candidate)).count();
         let v6 = self.found.len() - v4;
         let waits = matches!(self.trouble, Some(Failure::Dns { .. }));
         let hosts = if self.found.is_empty() && !waits { EMPTY_HOSTS } else { HOSTS };
@@ -267,9 +269,10 @@ impl<'a> Search<'a> {
             let ip = ip.to_canonical();
             let candidate = Candidate {
                 host: host.clone(),
-                address: SocketAddr::new(ip, self.port),
+                endpoint: Endpoint::Tcp(SocketAddr::new(ip, self.port)),
                 proof: self.proof,
                 sts: self.sts,
+                way: 0,
             };
             if has_route(ip) { self.found.push(candidate) } else { self.unreachable.push(candidate) }
         }
@@ -289,7 +292,6 @@ impl<'a> Search<'a> {
 
 /// The first [`ADDRESSES`]; those of a family that comes late keep their [`PLACES`].
 fn first_few(found: Vec<Candidate>) -> Vec<Candidate> {
-    let is_v4 = |candidate: &Candidate| candidate.address.is_ipv4();
     let all = |v4: bool| found.iter().filter(|candidate| is_v4(candidate) == v4).count();
     let most = [true, false].map(|v4| ADDRESSES - all(!v4).min(PLACES));
     let mut taken = [0, 0];
@@ -299,6 +301,32 @@ fn first_few(found: Vec<Candidate>) -> Vec<Candidate> {
         taken[family] <= most[family]
     };
     found.into_iter().filter(|candidate| take(candidate)).take(ADDRESSES).collect()
+}
+
+fn is_v4(candidate: &Candidate) -> bool {
+    candidate.endpoint.ip().is_some_and(|ip| ip.is_ipv4())
+}
+
+/// What several ways to a next hop come to, in their order. Where none leads anywhere: why; a reason that may be gone later
+/// outweighs one that is final.
+pub fn one_after_the_other(
+    ways: impl IntoIterator<Item = Result<Vec<Candidate>, Failure>>,
+) -> Result<Vec<Candidate>, Failure> {
+    let (mut found, mut trouble) = (Vec::new(), None);
+    let is_final = |failure: &Failure| classify(failure, "").finally() == Action::Bounce;
+    for (way, candidates) in ways.into_iter().enumerate() {
+        match candidates {
+            Ok(candidates) => found.extend(candidates.into_iter().map(|candidate| Candidate { way, ..candidate })),
+            Err(failure) if trouble.as_ref().is_none_or(|known| is_final(known) && !is_final(&failure)) => {
+                trouble = Some(failure);
+            }
+            Err(_) => {}
+        }
+    }
+    match trouble {
+        Some(failure) if found.is_empty() => Err(failure),
+        _ => Ok(found),
+    }
 }
 
 /// DNS knows no such name, or nothing of this kind about it.

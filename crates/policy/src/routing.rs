@@ -2,6 +2,8 @@
 //!
 //! Patterns are a domain, `*.domain` (every subdomain, not the domain itself) or `*`. Case does not matter.
 
+use std::fmt;
+
 use crate::tls::Level;
 
 /// Which domains a route is for.
@@ -38,17 +40,31 @@ impl Pattern {
     }
 }
 
-/// How a route delivers. A host is a name or an address, without brackets.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Subdomains(parent) => write!(f, "*.{parent}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
+}
+
+/// One way of a route to deliver. A host is a name or an address, without brackets. Prints as in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Via {
     /// By the MX of the recipient's domain.
     Mx,
+    /// By the MX of this domain.
+    MxOf(String),
     /// To this host, without an MX look-up.
     Smtp {
         /// A name or an address.
         host: String,
         /// The port.
         port: u16,
+        /// TLS from the first octet (RFC 8314 section 3.3).
+        implicit_tls: bool,
     },
     /// To this host by LMTP.
     Lmtp {
@@ -57,6 +73,29 @@ pub enum Via {
         /// The port.
         port: u16,
     },
+    /// By LMTP through the unix socket at this path.
+    LmtpSocket(String),
+}
+
+impl Via {
+    /// LMTP, not SMTP?
+    pub const fn is_lmtp(&self) -> bool {
+        matches!(self, Self::Lmtp { .. } | Self::LmtpSocket(_))
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, host, port) = match self {
+            Self::Mx => return f.write_str("mx"),
+            Self::MxOf(name) => return write!(f, "mx://{name}"),
+            Self::LmtpSocket(path) => return write!(f, "lmtp://unix:{path}"),
+            Self::Smtp { host, port, implicit_tls: false } => ("smtp", host, port),
+            Self::Smtp { host, port, implicit_tls: true } => ("smtps", host, port),
+            Self::Lmtp { host, port } => ("lmtp", host, port),
+        };
+        if host.contains(':') { write!(f, "{scheme}://[{host}]:{port}") } else { write!(f, "{scheme}://{host}:{port}") }
+    }
 }
 
 /// One `[[delivery.route]]`.
@@ -64,8 +103,8 @@ pub enum Via {
 pub struct Route {
     /// For which domains.
     pub pattern: Pattern,
-    /// Where to.
-    pub via: Via,
+    /// Where to; the next is tried when the one before cannot be reached. Never empty, and all by the same protocol.
+    pub via: Vec<Via>,
     /// Instead of the general level.
     pub tls: Option<Level>,
     /// The route has a user name and a password.
@@ -83,63 +122,29 @@ pub struct Defaults {
     pub concurrency: u32,
 }
 
-/// The next hop of a message.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum NextHop {
-    /// The mail exchangers of this domain, in lower case; an address literal such as `[192.0.2.1]` is its own.
-    Mx(String),
-    /// This host and port, its addresses only.
-    Smtp {
-        /// A name or an address.
-        host: String,
-        /// The port.
-        port: u16,
-    },
-    /// This host and port by LMTP.
-    Lmtp {
-        /// A name or an address.
-        host: String,
-        /// The port.
-        port: u16,
-    },
-}
-
-/// How to reach a destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the routes say of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// Where to.
-    pub next_hop: NextHop,
+    /// The index of the route that it takes; `None`: the MX of its domain.
+    pub route: Option<usize>,
     /// The TLS level that is configured; what comes of it for one host is decided in [`crate::tls`].
     pub tls: Level,
     /// The index of the route whose credentials are to be used.
     pub credentials: Option<usize>,
     /// Most connections at a time.
     pub concurrency: u32,
-    /// The index of the route that says so, if one does.
-    pub route: Option<usize>,
 }
 
 /// The path for recipients in `domain`.
 pub fn route(routes: &[Route], defaults: &Defaults, domain: &str) -> Path {
     let Some((index, route)) = routes.iter().enumerate().find(|(_, route)| route.pattern.matches(domain)) else {
-        let next_hop = NextHop::Mx(domain.to_ascii_lowercase());
-        let (tls, concurrency) = (defaults.tls, defaults.concurrency);
-        return Path { next_hop, tls, credentials: None, concurrency, route: None };
+        return Path { route: None, tls: defaults.tls, credentials: None, concurrency: defaults.concurrency };
     };
     Path {
-        next_hop: next_hop(&route.via, domain),
+        route: Some(index),
         tls: route.tls.unwrap_or(defaults.tls),
         credentials: route.login.then_some(index),
         concurrency: route.concurrency.unwrap_or(defaults.concurrency),
-        route: Some(index),
-    }
-}
-
-fn next_hop(via: &Via, domain: &str) -> NextHop {
-    match via {
-        Via::Mx => NextHop::Mx(domain.to_ascii_lowercase()),
-        Via::Smtp { host, port } => NextHop::Smtp { host: host.clone(), port: *port },
-        Via::Lmtp { host, port } => NextHop::Lmtp { host: host.clone(), port: *port },
     }
 }
 
@@ -156,11 +161,11 @@ mod tests {
     const DEFAULTS: Defaults = Defaults { tls: Level::May, concurrency: 20 };
 
     fn to(pattern: Pattern, via: Via) -> Route {
-        Route { pattern, via, tls: None, login: false, concurrency: None }
+        Route { pattern, via: vec![via], tls: None, login: false, concurrency: None }
     }
 
     fn smtp(host: &str) -> Via {
-        Via::Smtp { host: host.to_owned(), port: 25 }
+        Via::Smtp { host: host.to_owned(), port: 25, implicit_tls: false }
     }
 
     #[test]
@@ -214,14 +219,14 @@ mod tests {
             to(Pattern::Exact("example.org".to_owned()), Via::Lmtp { host: "dovecot".to_owned(), port: 24 }),
             to(Pattern::Exact("a.example.org".to_owned()), smtp("never")),
         ];
-        for (domain, next_hop) in [
-            ("A.example.org", NextHop::Mx("a.example.org".to_owned())),
-            ("b.example.org", NextHop::Smtp { host: "sub".to_owned(), port: 25 }),
-            ("example.org", NextHop::Lmtp { host: "dovecot".to_owned(), port: 24 }),
-            ("Example.NET", NextHop::Mx("example.net".to_owned())),
-            ("[192.0.2.1]", NextHop::Mx("[192.0.2.1]".to_owned())),
+        for (domain, index) in [
+            ("A.example.org", Some(0)),
+            ("b.example.org", Some(1)),
+            ("example.org", Some(2)),
+            ("Example.NET", None),
+            ("[192.0.2.1]", None),
         ] {
-            assert_eq!(route(&routes, &DEFAULTS, domain).next_hop, next_hop);
+            assert_eq!(route(&routes, &DEFAULTS, domain).route, index, "{domain}");
         }
     }
 

@@ -125,6 +125,8 @@ pub struct Facts<'a> {
     pub level: Level,
     /// A user name and a password will be sent.
     pub login: bool,
+    /// It speaks TLS from the first octet, so nothing else will do.
+    pub implicit: bool,
     /// What the other side says.
     pub published: &'a Published,
     /// The most that a message at hand demands.
@@ -215,8 +217,8 @@ pub struct Security {
 /// # Errors
 /// Not at all.
 pub fn decide(facts: &Facts<'_>) -> Result<Security, NotListed> {
-    let level = lowest(facts.level, facts.login, facts.need);
-    let security = match (&facts.published.dane, facts.published.sts) {
+    let level = lowest(facts.level, facts.login || facts.implicit, facts.need);
+    let mut security = match (&facts.published.dane, facts.published.sts) {
         _ if level == Level::None => by_level(facts, level),
         (Dane::Records(pins), _) => required(Trust::Dane(pins.clone()), Label::Dane),
         (_, Sts::Unlisted) => return Err(NotListed),
@@ -224,18 +226,21 @@ pub fn decide(facts: &Facts<'_>) -> Result<Security, NotListed> {
         (Dane::Unusable, _) if level < Level::Verify => required(Trust::Any, Label::Dane),
         _ => by_level(facts, level),
     };
+    if facts.implicit {
+        security.starttls = Tls::Implicit;
+    }
     Ok(security)
 }
 
-/// Does it matter what the other side has published?
-pub fn asks_what_is_published(level: Level, login: bool, need: Need) -> bool {
-    lowest(level, login, need) > Level::None
+/// Does it matter what the other side has published? `encrypted`: a login or implicit TLS leave no other way.
+pub fn asks_what_is_published(level: Level, encrypted: bool, need: Need) -> bool {
+    lowest(level, encrypted, need) > Level::None
 }
 
 /// The level below which nothing brings a host.
-fn lowest(level: Level, login: bool, need: Need) -> Level {
+fn lowest(level: Level, encrypted: bool, need: Need) -> Level {
     let demand = if need == Need::AuthenticatedTls { Level::Verify } else { Level::None };
-    level.with_login(login).max(demand)
+    level.with_login(encrypted).max(demand)
 }
 
 fn by_level(facts: &Facts<'_>, level: Level) -> Security {
@@ -262,7 +267,7 @@ impl Security {
     pub fn satisfies(&self, need: Need) -> bool {
         match need {
             Need::Nothing => true,
-            Need::AuthenticatedTls => self.starttls == Tls::Required && self.trust != Trust::Any,
+            Need::AuthenticatedTls => self.starttls.is_required() && self.trust != Trust::Any,
         }
     }
 

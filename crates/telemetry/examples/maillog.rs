@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use staffetta_mail::{QueueId, Status};
+use staffetta_policy::classify::Endpoint;
 use staffetta_telemetry::maillog::{self, Accepted, Attempt, Client, Delays, Rejected, Relay, Removed, Sasl};
 use staffetta_telemetry::{LogFormat, init, set_syslog_name};
 
@@ -48,7 +49,7 @@ fn journey(number: u32) {
         qid,
         to: "lisa@example.com".into(),
         from: "john@example.org".into(),
-        relay: Some(Relay { host: "mx.example.com".into(), address: ([203, 0, 113, 25], 25).into() }),
+        relay: Some(Relay { host: "mx.example.com".into(), endpoint: &Endpoint::Tcp(([203, 0, 113, 25], 25).into()) }),
         protocol: "smtp",
         tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384"),
         tls_trust: Some("Verified"),

@@ -1,8 +1,8 @@
 //! Next hops: which server, or which domain's servers, take the mail of a domain.
 //!
-//! A route of the configuration names one server for many domains (a smart host); all of them then share its
-//! connections. Without a route every domain is a next hop of its own, found through MX. The rules are
-//! `staffetta_policy::routing`; here they meet the configuration.
+//! A route of the configuration names one server for many domains (a smart host), or several that are tried one after the
+//! other; all these domains then share its connections. Without a route every domain is a next hop of its own, found
+//! through MX. The rules are `staffetta_policy::routing`; here they meet the configuration.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use secrecy::ExposeSecret;
 use staffetta_config::{self as config, Config, Rate};
 use staffetta_mail::{Address, address_literal};
 use staffetta_policy::classify::Failure;
-use staffetta_policy::routing::{self, Defaults, Path};
+use staffetta_policy::mx::Candidate;
+use staffetta_policy::routing::{self, Defaults, Path, Via};
 use staffetta_policy::tls::{self, Level, Need, NotListed, Published, Security};
 use staffetta_smtp::client::{Credentials, Protocol, ServerProfile};
 
@@ -24,18 +25,63 @@ pub enum Target {
         host: Arc<str>,
         /// Its port.
         port: u16,
+        /// TLS from the first octet.
+        implicit_tls: bool,
     },
-    /// The mail hosts of a domain.
+    /// A unix socket of this machine; no TLS.
+    Socket(Arc<str>),
+    /// The mail hosts of the recipient's domain.
     Domain(Arc<str>),
+    /// The mail hosts of a domain that the configuration names; no blocked networks.
+    MailHosts(Arc<str>),
     /// An address literal in the recipient's address (RFC 5321 section 4.1.3).
     Literal(IpAddr),
+}
+
+impl Target {
+    /// The name for texts: the domain, the host, the path.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Host { host: name, .. } | Self::Socket(name) | Self::Domain(name) | Self::MailHosts(name) => {
+                name.to_string()
+            }
+            Self::Literal(ip) => format!("[{ip}]"),
+        }
+    }
+
+    /// What stands for the servers in what is kept about them. Those of a recipient's domain go without saying.
+    fn server(&self) -> String {
+        match self {
+            Self::Host { host, port, .. } => format!("{host}:{port}"),
+            Self::Socket(path) => format!("unix:{path}"),
+            Self::Domain(_) | Self::Literal(_) => "mx".to_owned(),
+            Self::MailHosts(name) => format!("mx:{name}"),
+        }
+    }
+
+    /// What their messages are counted by.
+    fn account(&self) -> String {
+        match self {
+            Self::Host { host, port, .. } => format!("{}:{port}", host.to_ascii_lowercase()),
+            Self::Socket(_) | Self::Domain(_) | Self::MailHosts(_) | Self::Literal(_) => self.name(),
+        }
+    }
+
+    /// Are its hosts found by MX, or in an address? Then one of them may turn out to be this system.
+    const fn may_be_us(&self) -> bool {
+        !matches!(self, Self::Host { .. } | Self::Socket(_))
+    }
+
+    const fn implicit_tls(&self) -> bool {
+        matches!(self, Self::Host { implicit_tls: true, .. })
+    }
 }
 
 /// What two domains must share to share a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HopKey {
-    /// Where to.
-    pub target: Target,
+    /// Where to; the next is tried when the one before cannot be reached. Never empty.
+    pub targets: Arc<[Target]>,
     lmtp: bool,
     /// Two routes may ask the same host for different levels.
     level: Level,
@@ -71,6 +117,11 @@ impl NextHop {
         }
     }
 
+    /// What led to a candidate.
+    pub fn target(&self, candidate: &Candidate) -> &Target {
+        self.key.targets.get(candidate.way).unwrap_or(&self.key.targets[0])
+    }
+
     /// What is asked of one of its hosts, of which this is published, for a message with this need. `failed_lately`: TLS did
     /// not work there a moment ago.
     ///
@@ -78,36 +129,43 @@ impl NextHop {
     /// The host must not be used.
     pub fn security(
         &self,
-        host: &Arc<str>,
+        candidate: &Candidate,
         published: &Published,
         need: Need,
         failed_lately: bool,
     ) -> Result<Security, Failure> {
-        let (level, login) = (self.level, self.credentials.is_some());
-        tls::decide(&tls::Facts { host, level, login, published, need, failed_lately })
-            .map_err(|NotListed| self.not_listed(host))
+        let target = self.target(candidate);
+        let (level, implicit) = (self.level_of(target), target.implicit_tls());
+        let (host, login) = (&candidate.host, self.credentials.is_some());
+        tls::decide(&tls::Facts { host, level, login, implicit, published, need, failed_lately })
+            .map_err(|NotListed| self.not_listed(target, host))
+    }
+
+    /// What does not leave this machine needs no TLS.
+    fn level_of(&self, target: &Target) -> Level {
+        if matches!(target, Target::Socket(_)) { Level::None } else { self.level }
     }
 
     /// Why a host is not used that the domain's policy does not name.
-    pub fn not_listed(&self, host: &str) -> Failure {
-        Failure::Unproven { reason: format!("the MTA-STS policy of {} does not list {host}", self.name()) }
+    pub fn not_listed(&self, target: &Target, host: &str) -> Failure {
+        Failure::Unproven { reason: format!("the MTA-STS policy of {} does not list {host}", target.name()) }
     }
 
-    /// Does it matter to mail with this need what its hosts have published? LMTP stays in the house.
-    pub fn asks_what_is_published(&self, need: Need) -> bool {
-        let login = self.credentials.is_some();
-        self.protocol == Protocol::Smtp && tls::asks_what_is_published(self.level, login, need)
+    /// Does it matter to mail with this need what these hosts have published? LMTP stays in the house.
+    pub fn asks_what_is_published(&self, target: &Target, need: Need) -> bool {
+        let encrypted = self.credentials.is_some() || target.implicit_tls();
+        self.protocol == Protocol::Smtp && tls::asks_what_is_published(self.level_of(target), encrypted, need)
     }
 
-    /// For the SMTP client, towards a host that is asked for this.
-    pub fn settings(&self, security: &Security) -> ServerProfile {
+    /// For the client, towards a host that is asked for this.
+    pub fn settings(&self, candidate: &Candidate, security: &Security) -> ServerProfile {
         ServerProfile {
             helo_name: self.helo_name.to_string(),
             protocol: self.protocol,
             tls: security.starttls,
             verified: security.satisfies(Need::AuthenticatedTls),
             credentials: self.credentials.clone(),
-            detect_loop: !matches!(self.key.target, Target::Host { .. }),
+            detect_loop: self.target(candidate).may_be_us(),
         }
     }
 
@@ -115,28 +173,21 @@ impl NextHop {
     /// asked, another answer holds.
     pub fn inquiry(&self, recipient: &Address) -> String {
         let (local, domain) = (recipient.local(), recipient.domain_key().unwrap_or_default());
-        let protocol = self.protocol_name();
-        match &self.key.target {
-            Target::Host { host, port } => format!("{protocol} {host}:{port} {local}@{domain}"),
-            Target::Domain(_) | Target::Literal(_) => format!("{protocol} mx {local}@{domain}"),
-        }
+        format!("{} {} {local}@{domain}", self.protocol_name(), self.each(Target::server))
     }
 
     /// What its messages are counted by: all that go to the same servers.
     pub fn account(&self) -> String {
-        match &self.key.target {
-            Target::Host { host, port } => format!("{}:{port}", host.to_ascii_lowercase()),
-            Target::Domain(_) | Target::Literal(_) => self.name(),
-        }
+        self.each(Target::account)
     }
 
-    /// The name for texts: the domain or the host.
+    /// The name for texts: the domain or the host; of several the first.
     pub fn name(&self) -> String {
-        match &self.key.target {
-            Target::Host { host, .. } => host.to_string(),
-            Target::Domain(domain) => domain.to_string(),
-            Target::Literal(ip) => format!("[{ip}]"),
-        }
+        self.key.targets[0].name()
+    }
+
+    fn each(&self, text: fn(&Target) -> String) -> String {
+        self.key.targets.iter().map(text).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -145,6 +196,8 @@ pub struct Router {
     hostname: Arc<str>,
     defaults: Defaults,
     routes: Vec<routing::Route>,
+    /// Where each route leads, unless that depends on the domain.
+    targets: Vec<Option<Arc<[Target]>>>,
     logins: Vec<Option<Arc<Credentials>>>,
     /// What a route says of the rate, and what holds where none does.
     rates: Vec<Option<Rate>>,
@@ -155,23 +208,35 @@ impl Router {
     /// With the routes of `[delivery]`.
     pub fn new(config: &Config) -> Self {
         let delivery = &config.delivery;
+        let defaults = Defaults { tls: delivery.tls, concurrency: delivery.destination_concurrency.max(1) };
         Self {
-            hostname: config.hostname.as_str().into(),
-            defaults: Defaults { tls: delivery.tls, concurrency: delivery.destination_concurrency.max(1) },
-            routes: delivery.route.iter().map(route).collect(),
             logins: delivery.route.iter().map(credentials).collect(),
             rates: delivery.route.iter().map(|route| route.rate).collect(),
             rate: delivery.destination_rate,
+            ..Self::with(&config.hostname, defaults, delivery.route.iter().map(route).collect())
+        }
+    }
+
+    /// Routes without logins and rates.
+    fn with(hostname: &str, defaults: Defaults, routes: Vec<routing::Route>) -> Self {
+        let fixed = |route: &routing::Route| route.via.iter().map(fixed).collect();
+        Self {
+            hostname: hostname.into(),
+            defaults,
+            targets: routes.iter().map(fixed).collect(),
+            logins: Vec::new(),
+            rates: Vec::new(),
+            rate: None,
+            routes,
         }
     }
 
     /// The next hop of a domain, or of an address literal in its brackets.
     pub fn hop(&self, domain: &str) -> NextHop {
         let path = self.path(domain);
-        let key = key(&path, domain);
-        let protocol = if key.lmtp { Protocol::Lmtp } else { Protocol::Smtp };
+        let key = self.key_of(&path, domain);
         NextHop {
-            protocol,
+            protocol: if key.lmtp { Protocol::Lmtp } else { Protocol::Smtp },
             level: path.tls,
             concurrency: path.concurrency.max(1),
             rate: path.route.and_then(|index| *self.rates.get(index)?).or(self.rate),
@@ -183,7 +248,7 @@ impl Router {
 
     /// What decides whether two domains share connections.
     pub fn key(&self, domain: &str) -> HopKey {
-        key(&self.path(domain), domain)
+        self.key_of(&self.path(domain), domain)
     }
 
     /// The index of the route that a domain takes, if one is for it.
@@ -194,17 +259,38 @@ impl Router {
     fn path(&self, domain: &str) -> Path {
         routing::route(&self.routes, &self.defaults, domain)
     }
+
+    fn key_of(&self, path: &Path, domain: &str) -> HopKey {
+        let Path { tls: level, credentials, route, .. } = *path;
+        let lmtp = route.and_then(|index| self.routes.get(index)?.via.first()).is_some_and(Via::is_lmtp);
+        HopKey { targets: self.targets_of(route, domain), lmtp, level, credentials }
+    }
+
+    fn targets_of(&self, route: Option<usize>, domain: &str) -> Arc<[Target]> {
+        if let Some(targets) = route.and_then(|index| self.targets.get(index)?.clone()) {
+            return targets;
+        }
+        let via = route.and_then(|index| self.routes.get(index)).map_or(&[Via::Mx][..], |route| &route.via);
+        via.iter().map(|via| fixed(via).unwrap_or_else(|| own(domain))).collect()
+    }
 }
 
-fn key(path: &Path, literal: &str) -> HopKey {
-    let (target, lmtp) = match &path.next_hop {
-        routing::NextHop::Mx(domain) => {
-            (address_literal(literal).map_or_else(|| Target::Domain(domain.as_str().into()), Target::Literal), false)
+/// Where a way leads that does not depend on the recipient's domain.
+fn fixed(via: &Via) -> Option<Target> {
+    Some(match via {
+        Via::Mx => return None,
+        Via::MxOf(name) => Target::MailHosts(name.as_str().into()),
+        Via::Smtp { host, port, implicit_tls } => {
+            Target::Host { host: host.as_str().into(), port: *port, implicit_tls: *implicit_tls }
         }
-        routing::NextHop::Smtp { host, port } => (Target::Host { host: host.as_str().into(), port: *port }, false),
-        routing::NextHop::Lmtp { host, port } => (Target::Host { host: host.as_str().into(), port: *port }, true),
-    };
-    HopKey { target, lmtp, level: path.tls, credentials: path.credentials }
+        Via::Lmtp { host, port } => Target::Host { host: host.as_str().into(), port: *port, implicit_tls: false },
+        Via::LmtpSocket(path) => Target::Socket(path.as_str().into()),
+    })
+}
+
+/// The mail hosts of the domain itself.
+fn own(domain: &str) -> Target {
+    address_literal(domain).map_or_else(|| Target::Domain(domain.to_ascii_lowercase().into()), Target::Literal)
 }
 
 fn route(route: &config::Route) -> routing::Route {
@@ -225,16 +311,22 @@ fn credentials(route: &config::Route) -> Option<Arc<Credentials>> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use staffetta_policy::routing::{Pattern, Via};
-    use staffetta_policy::tls::{Label, Trust};
+    use staffetta_policy::classify::Endpoint;
+    use staffetta_policy::mx::Proof;
+    use staffetta_policy::routing::Pattern;
+    use staffetta_policy::tls::{Label, Sts, Trust};
     use staffetta_smtp::client::Tls;
 
     use super::*;
 
     fn router(routes: Vec<routing::Route>) -> Router {
-        let logins = vec![None; routes.len()];
-        let defaults = Defaults { tls: Level::May, concurrency: 20 };
-        Router { hostname: "relay.test".into(), defaults, routes, logins, rates: Vec::new(), rate: None }
+        Router::with("relay.test", Defaults { tls: Level::May, concurrency: 20 }, routes)
+    }
+
+    /// What the first way has led to.
+    fn mx() -> Candidate {
+        let endpoint = Endpoint::Tcp(([192, 0, 2, 1], 25).into());
+        Candidate { host: "mx.a.test".into(), endpoint, proof: Proof::Insecure, sts: Sts::Off, way: 0 }
     }
 
     fn in_clear() -> Security {
@@ -244,20 +336,20 @@ mod tests {
     #[test]
     fn only_a_server_that_proved_itself_is_told_what_demands_that() {
         let hop = router(Vec::new()).hop("a.test");
-        assert!(!hop.settings(&in_clear()).verified);
+        assert!(!hop.settings(&mx(), &in_clear()).verified);
         let unproven = Security { starttls: Tls::Required, ..in_clear() };
-        assert!(!hop.settings(&unproven).verified, "encrypted, with whomever");
+        assert!(!hop.settings(&mx(), &unproven).verified, "encrypted, with whomever");
         let proven = Security { trust: Trust::WebPki { name: "mx.a.test".into() }, ..unproven };
-        assert!(hop.settings(&proven).verified);
+        assert!(hop.settings(&mx(), &proven).verified);
     }
 
     fn to(pattern: Pattern, via: Via) -> routing::Route {
-        routing::Route { pattern, via, tls: None, login: false, concurrency: Some(5) }
+        routing::Route { pattern, via: vec![via], tls: None, login: false, concurrency: Some(5) }
     }
 
     #[test]
     fn destinations_of_a_smart_host_share_its_connections() {
-        let smart = Via::Smtp { host: "smart.test".to_owned(), port: 26 };
+        let smart = Via::Smtp { host: "smart.test".to_owned(), port: 26, implicit_tls: false };
         let router = router(vec![
             to(Pattern::Exact("direct.test".to_owned()), Via::Mx),
             to(Pattern::Exact("local.test".to_owned()), Via::Lmtp { host: "::1".to_owned(), port: 24 }),
@@ -265,15 +357,45 @@ mod tests {
         ]);
         let hop = |name: &str| router.hop(name);
         assert_eq!(hop("a.test").key, router.key("b.test"));
-        assert_eq!(hop("direct.test").key.target, Target::Domain("direct.test".into()));
+        assert_eq!(hop("direct.test").key.targets[..], [Target::Domain("direct.test".into())]);
         assert_eq!(hop("local.test").protocol, Protocol::Lmtp);
         assert_eq!(hop("a.test").concurrency, 5);
-        assert!(!hop("a.test").settings(&in_clear()).detect_loop);
+        assert!(!hop("a.test").settings(&mx(), &in_clear()).detect_loop);
+    }
+
+    #[test]
+    fn a_list_is_one_hop_and_its_own_mail_hosts_come_where_it_says() {
+        let list = vec![Via::Mx, Via::Smtp { host: "spare.test".to_owned(), port: 465, implicit_tls: true }];
+        let listed = routing::Route { via: list, ..to(Pattern::Subdomains("a.test".to_owned()), Via::Mx) };
+        let relay = to(Pattern::Any, Via::MxOf("relay.test".to_owned()));
+        let router = router(vec![listed, relay]);
+        let hop = router.hop("x.a.test");
+        let spare = Target::Host { host: "spare.test".into(), port: 465, implicit_tls: true };
+        assert_eq!(hop.key.targets[..], [Target::Domain("x.a.test".into()), spare]);
+        assert_ne!(hop.key, router.key("y.a.test"), "their mail hosts differ");
+        assert_eq!((hop.name().as_str(), hop.account().as_str()), ("x.a.test", "x.a.test,spare.test:465"));
+        let spare = Candidate { way: 1, ..mx() };
+        assert!(hop.settings(&mx(), &in_clear()).detect_loop && !hop.settings(&spare, &in_clear()).detect_loop);
+        let asked = |candidate| hop.security(candidate, &Published::default(), Need::Nothing, true).unwrap().starttls;
+        assert_eq!((asked(&mx()), asked(&spare)), (Tls::Off, Tls::Implicit));
+        assert_eq!(router.key("b.test"), router.key("c.test"), "all go to the hosts of relay.test");
+        assert!(router.hop("b.test").settings(&mx(), &in_clear()).detect_loop);
+    }
+
+    #[test]
+    fn through_a_socket_nothing_is_encrypted_at_any_level() {
+        let strict =
+            routing::Route { tls: Some(Level::Verify), ..to(Pattern::Any, Via::LmtpSocket("/run/lmtp".to_owned())) };
+        let hop = router(vec![strict]).hop("a.test");
+        let asked = |need| hop.security(&mx(), &Published::default(), need, false).unwrap().starttls;
+        assert_eq!((hop.protocol, asked(Need::Nothing)), (Protocol::Lmtp, Tls::Off));
+        assert_eq!(asked(Need::AuthenticatedTls), Tls::Required, "which is not there");
+        assert_eq!(hop.inquiry(&"lisa@a.test".parse().unwrap()), "lmtp unix:/run/lmtp lisa@a.test");
     }
 
     #[test]
     fn the_same_host_at_another_level_is_another_hop() {
-        let smart = || Via::Smtp { host: "smart.test".to_owned(), port: 26 };
+        let smart = || Via::Smtp { host: "smart.test".to_owned(), port: 26, implicit_tls: false };
         let strict = routing::Route { tls: Some(Level::Verify), ..to(Pattern::Exact("a.test".to_owned()), smart()) };
         let router = router(vec![strict, to(Pattern::Any, smart())]);
         let key = |name: &str| router.key(name);
@@ -295,8 +417,8 @@ mod tests {
         let router = router(Vec::new());
         let key = |name: &str| router.key(name);
         assert_ne!(key("a.test"), key("b.test"));
-        assert_eq!(key("[192.0.2.1]").target, Target::Literal("192.0.2.1".parse().unwrap()));
-        assert!(matches!(key("[ipv6:::1]").target, Target::Literal(IpAddr::V6(_))));
-        assert!(router.hop("a.test").settings(&in_clear()).detect_loop);
+        assert_eq!(key("[192.0.2.1]").targets[..], [Target::Literal("192.0.2.1".parse().unwrap())]);
+        assert!(matches!(key("[ipv6:::1]").targets[..], [Target::Literal(IpAddr::V6(_))]));
+        assert!(router.hop("a.test").settings(&mx(), &in_clear()).detect_loop);
     }
 }

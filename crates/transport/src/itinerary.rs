@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rand::RngExt;
 use staffetta_config::Config;
-use staffetta_policy::classify::Failure;
+use staffetta_policy::classify::{Endpoint, Failure};
 pub use staffetta_policy::mx::Candidate;
 use staffetta_policy::mx::{self, Answer, Order, Proof, Search};
 use staffetta_policy::tls::{Dane, Need, Published, Sts};
@@ -31,9 +31,11 @@ pub struct Planner {
     policies: Option<Policies>,
 }
 
-/// What was found on the way to a next hop.
+/// What was found on one of the ways to a next hop.
 #[derive(Debug)]
 pub struct Survey {
+    /// Where it leads.
+    pub target: Target,
     /// What is said of the hosts' names.
     pub proof: Proof,
     /// What the domain has published on its web server.
@@ -42,6 +44,8 @@ pub struct Survey {
     pub stops: Vec<Stop>,
     /// Where to deliver, never empty; or why there is nowhere to go.
     pub plan: Result<Vec<Candidate>, Failure>,
+    /// The ways behind it are not taken: the recipient's domain takes no mail, or this system is one of its mail hosts.
+    pub is_last: bool,
 }
 
 /// One host on the way.
@@ -56,9 +60,20 @@ pub struct Stop {
 }
 
 impl Survey {
-    fn of(plan: Result<Vec<Candidate>, Failure>) -> Self {
-        Self { proof: Proof::Insecure, policy: Finding::default(), stops: Vec::new(), plan }
+    fn of(target: &Target, plan: Result<Vec<Candidate>, Failure>) -> Self {
+        let (target, policy) = (target.clone(), Finding::default());
+        Self { target, proof: Proof::Insecure, policy, stops: Vec::new(), plan, is_last: false }
     }
+}
+
+/// The mail hosts of a domain, as they are visited.
+struct Walk<'a> {
+    hop: &'a NextHop,
+    target: &'a Target,
+    /// Never dialled.
+    blocked: &'a [IpNet],
+    proof: Proof,
+    policy: &'a Finding,
 }
 
 impl Planner {
@@ -85,16 +100,46 @@ impl Planner {
     /// # Errors
     /// Why there is nowhere to go.
     pub async fn plan(&self, hop: &NextHop) -> Result<Vec<Candidate>, Failure> {
-        self.survey(hop).await.plan
+        if let [target] = &hop.key.targets[..] {
+            return self.survey_of(hop, target).await.plan;
+        }
+        mx::one_after_the_other(self.survey(hop).await.into_iter().map(|survey| survey.plan))
     }
 
-    /// The same, with what led to it.
-    pub async fn survey(&self, hop: &NextHop) -> Survey {
-        match &hop.key.target {
-            Target::Host { host, port } => self.host(host, *port).await,
-            Target::Domain(domain) => self.domain(hop, domain).await,
-            Target::Literal(ip) => Survey::of(self.literal(*ip)),
+    /// The same, with what led to it, one way after the other.
+    pub async fn survey(&self, hop: &NextHop) -> Vec<Survey> {
+        let mut surveys: Vec<Survey> = Vec::with_capacity(hop.key.targets.len());
+        for target in hop.key.targets.iter() {
+            if surveys.last().is_some_and(|survey| survey.is_last) {
+                break;
+            }
+            surveys.push(self.survey_of(hop, target).await);
         }
+        surveys
+    }
+
+    async fn survey_of(&self, hop: &NextHop, target: &Target) -> Survey {
+        match target {
+            Target::Host { host, port, .. } => self.host(target, host, *port).await,
+            Target::Socket(path) => Survey::of(target, Ok(vec![self.socket(path)])),
+            Target::Domain(domain) => {
+                let survey = self.domain(hop, target, domain, &self.blocked).await;
+                let is_last = survey.is_last || matches!(survey.plan, Err(Failure::NullMx | Failure::Loop));
+                Survey { is_last, ..survey }
+            }
+            Target::MailHosts(domain) => {
+                let survey = self.domain(hop, target, domain, &[]).await;
+                let plan = survey.plan.map_err(|failure| failure.of_a_route(domain));
+                Survey { plan, is_last: false, ..survey }
+            }
+            Target::Literal(ip) => Survey::of(target, self.literal(*ip)),
+        }
+    }
+
+    /// Whoever listens there is a program of this machine.
+    fn socket(&self, path: &Arc<str>) -> Candidate {
+        let (host, endpoint) = (self.hostname.as_str().into(), Endpoint::Unix(path.clone()));
+        Candidate { host, endpoint, proof: Proof::Insecure, sts: Sts::Off, way: 0 }
     }
 
     fn literal(&self, ip: IpAddr) -> Result<Vec<Candidate>, Failure> {
@@ -112,16 +157,16 @@ impl Planner {
     /// # Errors
     /// It could not be found out, and somebody may be hiding it: the host must not be used now (RFC 7672 section 2.1.2).
     pub async fn published(&self, hop: &NextHop, candidate: &Candidate, need: Need) -> Result<Published, Failure> {
-        if !hop.asks_what_is_published(need) {
+        if !hop.asks_what_is_published(hop.target(candidate), need) {
             return Ok(Published::default());
         }
         Ok(Published { dane: self.dane(hop, candidate).await?, sts: candidate.sts })
     }
 
     /// The policy of a domain, where it matters.
-    pub async fn policy(&self, hop: &NextHop, domain: &str) -> Finding {
+    async fn policy(&self, hop: &NextHop, target: &Target, domain: &str) -> Finding {
         match &self.policies {
-            Some(policies) if hop.asks_what_is_published(Need::Nothing) => policies.of(domain).await,
+            Some(policies) if hop.asks_what_is_published(target, Need::Nothing) => policies.of(domain).await,
             _ => Finding::default(),
         }
     }
@@ -133,13 +178,15 @@ impl Planner {
 
     /// Only where nobody can have changed the name on the way (section 2.2.1), and where it is a name.
     async fn dane(&self, hop: &NextHop, candidate: &Candidate) -> Result<Dane, Failure> {
-        let Candidate { host, address, proof, .. } = candidate;
+        let Candidate { host, endpoint: Endpoint::Tcp(address), proof, .. } = candidate else {
+            return Ok(Dane::Absent);
+        };
         if !self.may_have_dane(*proof) || host.parse::<IpAddr>().is_ok() {
             return Ok(Dane::Absent);
         }
-        let names = match &hop.key.target {
-            Target::Domain(domain) => vec![&**domain],
-            Target::Host { .. } | Target::Literal(_) => Vec::new(),
+        let names = match hop.target(candidate) {
+            Target::Domain(domain) | Target::MailHosts(domain) => vec![&**domain],
+            Target::Host { .. } | Target::Socket(_) | Target::Literal(_) => Vec::new(),
         };
         self.resolver.dane(host, address.ip(), address.port(), &names).await.map_err(|error| Failure::Unproven {
             reason: format!("TLSA lookup error for {host}:{}: {error}", address.port()),
@@ -148,26 +195,36 @@ impl Planner {
 
     /// A server that the operator named: its addresses are not restricted, and that there is none is not the fault of
     /// whoever sent the mail.
-    async fn host(&self, host: &Arc<str>, port: u16) -> Survey {
+    async fn host(&self, target: &Target, host: &Arc<str>, port: u16) -> Survey {
         if let Ok(ip) = host.parse() {
-            return Survey::of(Ok(vec![candidate(host.clone(), ip, port)]));
+            return Survey::of(target, Ok(vec![candidate(host.clone(), ip, port)]));
         }
         let mut search = Search::new(port, &[], Proof::Secure);
         let answer = self.look_up(host).await;
         let stop = Stop { preference: 0, name: host.clone(), found: addresses(&answer) };
         search.add(host, answer, has_route);
-        Survey { stops: vec![stop], ..Survey::of(search.finish().map_err(Failure::of_a_route)) }
+        let plan = search.finish().map_err(|failure| failure.of_a_route(host));
+        Survey { stops: vec![stop], ..Survey::of(target, plan) }
     }
 
-    async fn domain(&self, hop: &NextHop, domain: &Arc<str>) -> Survey {
-        let (answer, policy) = tokio::join!(self.resolver.mail_domain(domain), self.policy(hop, domain));
-        let (proof, hosts) = match answer {
-            Ok(answer) => (answer.proof, self.hosts(domain, answer.data)),
-            Err(error) => (Proof::Insecure, Err(dns(&error))),
+    /// Found by MX.
+    async fn domain(&self, hop: &NextHop, target: &Target, domain: &Arc<str>, blocked: &[IpNet]) -> Survey {
+        let (answer, policy) = tokio::join!(self.resolver.mail_domain(domain), self.policy(hop, target, domain));
+        let (proof, hosts, all) = match answer {
+            Ok(answer) => {
+                let all = if let MailDomain::Hosts(hosts) = &answer.data { hosts.len() } else { 0 };
+                (answer.proof, self.hosts(domain, answer.data), all)
+            }
+            Err(error) => (Proof::Insecure, Err(dns(&error)), 0),
         };
         let survey = match hosts {
-            Ok(hosts) => self.walk(hop, hosts, proof, &policy).await,
-            Err(failure) => Survey::of(Err(failure)),
+            Ok(hosts) => {
+                // Those from this system on are left out.
+                let is_last = hosts.len() < all;
+                let survey = self.walk(&Walk { hop, target, blocked, proof, policy: &policy }, hosts).await;
+                Survey { is_last: is_last || survey.is_last, ..survey }
+            }
+            Err(failure) => Survey::of(target, Err(failure)),
         };
         Survey { proof, policy, ..survey }
     }
@@ -185,8 +242,9 @@ impl Planner {
     }
 
     /// Looks host after host up, until there are enough addresses.
-    async fn walk(&self, hop: &NextHop, hosts: Vec<MxHost>, proof: Proof, policy: &Finding) -> Survey {
-        let mut search = Search::new(self.port, &self.blocked, proof);
+    async fn walk(&self, walk: &Walk<'_>, hosts: Vec<MxHost>) -> Survey {
+        let Walk { hop, target, blocked, proof, policy } = *walk;
+        let mut search = Search::new(self.port, blocked, proof);
         let mut stops = Vec::with_capacity(hosts.len());
         for MxHost { preference, name } in hosts {
             if !search.wants_more() {
@@ -196,23 +254,24 @@ impl Planner {
             search.prefer(preference);
             let sts = policy.policy.as_ref().map_or(Sts::Off, |policy| policy.about(&name));
             let found = if sts == Sts::Unlisted && !self.may_have_dane(proof) {
-                search.skip(hop.not_listed(&name));
-                Err(hop.not_listed(&name))
+                search.skip(hop.not_listed(target, &name));
+                Err(hop.not_listed(target, &name))
             } else {
                 search.published(sts);
-                self.visit(&mut search, &name).await
+                self.visit(&mut search, blocked, &name).await
             };
             stops.push(Stop { preference, name, found });
         }
-        Survey { stops, ..Survey::of(search.finish()) }
+        let is_last = stops.iter().any(|stop| matches!(stop.found, Err(Failure::Loop)));
+        Survey { stops, is_last, ..Survey::of(target, search.finish()) }
     }
 
     /// Looks one host up.
-    async fn visit(&self, search: &mut Search<'_>, name: &Arc<str>) -> Result<Vec<IpAddr>, Failure> {
+    async fn visit(&self, search: &mut Search<'_>, blocked: &[IpNet], name: &Arc<str>) -> Result<Vec<IpAddr>, Failure> {
         let answer = self.look_up(name).await;
         let found = addresses(&answer);
         // What is blocked is not dialled in any case, and is reported as that.
-        let is_us = |ip: IpAddr| !mx::is_blocked(&self.blocked, ip) && self.own.include(ip, self.port);
+        let is_us = |ip: IpAddr| !mx::is_blocked(blocked, ip) && self.own.include(ip, self.port);
         if answer.as_ref().is_ok_and(|answer| answer.data.iter().any(|&ip| is_us(ip))) {
             search.comes_back();
             return Err(Failure::Loop);
@@ -242,7 +301,8 @@ fn addresses(answer: &Result<Answer<Vec<IpAddr>>, Failure>) -> Result<Vec<IpAddr
 
 /// An address that needs no look-up.
 fn candidate(host: Arc<str>, ip: IpAddr, port: u16) -> Candidate {
-    Candidate { host, address: SocketAddr::new(ip, port), proof: Proof::Insecure, sts: Sts::Off }
+    let endpoint = Endpoint::Tcp(SocketAddr::new(ip, port));
+    Candidate { host, endpoint, proof: Proof::Insecure, sts: Sts::Off, way: 0 }
 }
 
 fn dns(error: &DnsError) -> Failure {

@@ -324,7 +324,7 @@ impl Carrier {
             planner: &worker.planner,
             tls: &worker.tls,
             timeouts: &worker.timeouts,
-            source: worker.source_for(candidate.address.ip()),
+            source: candidate.endpoint.ip().and_then(|ip| worker.source_for(ip)),
             metrics: &worker.metrics,
             fallback: &worker.fallback,
             need: self.need,

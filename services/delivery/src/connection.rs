@@ -15,7 +15,7 @@ use staffetta_policy::classify;
 use staffetta_policy::tls::{Need, Security};
 use staffetta_smtp::client::{Client, Event, Failure, Stage};
 use staffetta_telemetry::maillog::{self, Encrypted, Relay};
-use staffetta_transport::connect::{Stream, TlsClient, TlsSession, dial};
+use staffetta_transport::connect::{self, Stream, TlsClient, TlsSession};
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::NextHop;
 use staffetta_transport::itinerary::{Candidate, Planner};
@@ -76,17 +76,19 @@ impl Opener<'_> {
     /// Connects, speaks until the session is ready, and says why if that fails. Where TLS is an offer and its handshake
     /// fails, the host is tried a second time without it.
     pub(crate) async fn open(&self, peer: &Candidate, started: Instant) -> Result<Connection, classify::Failure> {
-        let ip = peer.address.ip();
         let published = self.planner.published(self.hop, peer, self.need).await?;
-        let asked = |failed_lately| self.hop.security(&peer.host, &published, self.need, failed_lately);
-        let security = asked(self.fallback.applies(ip, Instant::now()))?;
+        let asked = |failed_lately| self.hop.security(peer, &published, self.need, failed_lately);
+        let ip = peer.endpoint.ip();
+        let security = asked(ip.is_some_and(|ip| self.fallback.applies(ip, Instant::now())))?;
         let result = self.open_with(peer, &security, started).await;
         let Err(classify::Failure::Session { failure, .. }) = &result else { return result };
         if !security.falls_back_after(failure) {
             return result;
         }
-        tracing::info!(relay = %peer.host, relay_ip = %peer.address.ip(), error = %failure, "retrying without TLS");
-        self.fallback.remember(ip, Instant::now());
+        tracing::info!(relay = %peer.peer(), error = %failure, "retrying without TLS");
+        if let Some(ip) = ip {
+            self.fallback.remember(ip, Instant::now());
+        }
         self.open_with(peer, &asked(true)?, started).await
     }
 
@@ -107,12 +109,11 @@ impl Opener<'_> {
         security: &Security,
         started: Instant,
     ) -> Result<Connection, classify::Failure> {
-        let source = self.source.filter(|source| source.is_ipv4() == peer.address.is_ipv4());
-        let tcp = dial(peer.address, source, self.timeouts.connect)
+        let stream = connect::open(&peer.endpoint, self.source, self.timeouts.connect)
             .await
             .map_err(|error| classify::Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
-        let session = Client::new(Arc::new(self.hop.settings(security)));
-        let mut connection = Connection::new(Stream::Plain(tcp), session, peer.clone(), security.clone());
+        let session = Client::new(Arc::new(self.hop.settings(peer, security)));
+        let mut connection = Connection::new(stream, session, peer.clone(), security.clone());
         loop {
             match connection.next() {
                 Event::Ready => break,
@@ -136,7 +137,9 @@ impl Opener<'_> {
             connection.session.on_lost();
             return Ok(connection);
         }
-        let Stream::Plain(tcp) = connection.stream else { return Ok(connection) };
+        let Stream::Plain(tcp) = connection.stream else {
+            return Err(no_handshake(&connection.peer, "it is no TCP connection"));
+        };
         let began = Instant::now();
         match self.tls.handshake(&connection.security.trust, &connection.peer.host, tcp, self.timeouts.tls).await {
             Ok((stream, TlsSession { version, cipher })) => {
@@ -144,7 +147,7 @@ impl Opener<'_> {
                 self.metrics.handshake(Some(version));
                 let tls = format!("{version} {cipher}");
                 maillog::encrypted(&Encrypted {
-                    relay: Relay { host: connection.peer.host.as_ref().into(), address: connection.peer.address },
+                    relay: Relay { host: connection.peer.host.as_ref().into(), endpoint: &connection.peer.endpoint },
                     protocol: self.hop.protocol_name(),
                     tls: &tls,
                     trust: connection.security.trust.as_str(),
@@ -156,8 +159,7 @@ impl Opener<'_> {
             }
             Err(error) => {
                 self.metrics.handshake(None);
-                let failure = Failure::TlsHandshake(error.to_string());
-                Err(classify::Failure::Session { peer: connection.peer.peer(), failure })
+                Err(no_handshake(&connection.peer, error))
             }
         }
     }
@@ -177,6 +179,10 @@ impl Opener<'_> {
         };
         self.metrics.tls(security.label, outcome);
     }
+}
+
+fn no_handshake(peer: &Candidate, why: impl ToString) -> classify::Failure {
+    classify::Failure::Session { peer: peer.peer(), failure: Failure::TlsHandshake(why.to_string()) }
 }
 
 /// RFC 5321 section 4.5.3.2, as configured.

@@ -34,7 +34,7 @@ pub(crate) fn outcome(
         qid: job.message.id,
         to: (&recipient.address).into(),
         from: (&job.message.envelope.sender).into(),
-        relay: connection.map(|c| Relay { host: c.peer.host.as_ref().into(), address: c.peer.address }),
+        relay: connection.map(|c| Relay { host: c.peer.host.as_ref().into(), endpoint: &c.peer.endpoint }),
         protocol: hop.protocol_name(),
         tls: connection.and_then(|c| c.tls.as_deref()),
         tls_trust: connection.filter(|c| c.tls.is_some()).map(|c| c.security.trust.as_str()),

@@ -4,6 +4,7 @@ mod dane;
 mod demands;
 mod dkim;
 mod hops;
+mod routes;
 mod sts;
 mod world;
 

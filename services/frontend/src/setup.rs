@@ -307,17 +307,13 @@ fn asks(config: &Config, rules: &Rules) -> bool {
 
 fn rules(config: &Config) -> Rules {
     let frontend = &config.frontend;
-    let explicit = config.delivery.route.iter().filter_map(|route| match &route.domain {
-        Pattern::Exact(name) => Some(name.clone()),
-        Pattern::Subdomains(name) => Some(format!("*.{name}")),
-        Pattern::Any => None,
-    });
+    let explicit = config.delivery.route.iter().map(|route| &route.domain).filter(|domain| **domain != Pattern::Any);
     Rules {
         relay_domains: frontend.relay_domains.iter().collect(),
         relay_domains_from_auth: frontend.relay_domains_from_auth,
         verify_recipients: frontend.verify_recipients,
         reject_unknown_recipient_domain: frontend.reject_unknown_recipient_domain,
-        routed_domains: explicit.collect(),
+        routed_domains: explicit.map(ToString::to_string).collect(),
         sender_login: sender_login(frontend.sender_must_match_login),
         postmaster: Postmaster { hostname: config.hostname.clone(), destination: frontend.postmaster.clone() },
     }

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 use staffetta_config::{Config, Finding};
 use staffetta_policy::routing::Via;
-use staffetta_transport::dns::{DnsSettings, Resolver};
+use staffetta_transport::dns::{DnsSettings, MailDomain, Resolver};
 use staffetta_transport::tls::Leaf;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::PATIENCE;
@@ -45,18 +45,40 @@ pub(super) async fn auth(config: &Config) -> Vec<String> {
     vec![format!("frontend.auth: nobody answers at {url}: {problem}")]
 }
 
-/// The next hops that routes name, by the resolver that deliveries use.
+/// The next hops that routes name, every one of a list, by the resolver that deliveries use.
 pub(super) async fn routes(config: &Config) -> Vec<String> {
     let Some(resolver) = resolver(config) else { return Vec::new() };
-    let tried = config.delivery.route.iter().enumerate().take(MOST).map(async |(index, route)| {
-        let (Via::Smtp { host, port } | Via::Lmtp { host, port }) = &route.via else { return None };
-        let problem = match timeout(PATIENCE, dial(&resolver, host, *port)).await {
+    let routes = config.delivery.route.iter().enumerate();
+    let ways = routes.flat_map(|(index, route)| route.via.iter().map(move |via| (index, via)));
+    let tried = ways.take(MOST).map(async |(index, via)| {
+        let problem = match timeout(PATIENCE, reach(&resolver, via)).await {
             Ok(outcome) => outcome.err()?,
             Err(_) => "no answer".to_owned(),
         };
-        Some(format!("delivery.route[{index}].via: {host}:{port}: {problem}"))
+        Some(format!("delivery.route[{index}].via: {}: {problem}", place(via)))
     });
     join_all(tried).await.into_iter().flatten().collect()
+}
+
+/// What a line names: without the scheme, where that says nothing.
+fn place(via: &Via) -> String {
+    match via {
+        Via::Smtp { host, port, .. } | Via::Lmtp { host, port } => format!("{host}:{port}"),
+        Via::Mx | Via::MxOf(_) | Via::LmtpSocket(_) => via.to_string(),
+    }
+}
+
+async fn reach(resolver: &Resolver, via: &Via) -> Result<(), String> {
+    match via {
+        Via::Mx => Ok(()),
+        Via::MxOf(name) => match resolver.mail_domain(name).await.map_err(|error| error.to_string())?.data {
+            MailDomain::Hosts(_) => Ok(()),
+            MailDomain::NullMx => Err("takes no mail".to_owned()),
+            MailDomain::NotFound => Err("has no mail hosts".to_owned()),
+        },
+        Via::Smtp { host, port, .. } | Via::Lmtp { host, port } => dial(resolver, host, *port).await,
+        Via::LmtpSocket(path) => UnixStream::connect(path).await.map(drop).map_err(|error| error.to_string()),
+    }
 }
 
 async fn dial(resolver: &Resolver, host: &str, port: u16) -> Result<(), String> {

@@ -12,6 +12,7 @@ use anyhow::Context;
 use staffetta_config::{Config, Service};
 use staffetta_mail::Address;
 use staffetta_policy::classify::Failure;
+use staffetta_policy::mx;
 use staffetta_policy::tls::{Need, Security};
 use staffetta_queue::{Queue, Settings};
 use staffetta_transport::connect::TlsClient;
@@ -32,7 +33,10 @@ struct Report {
     /// The index of the route, if one is for the domain.
     route: Option<usize>,
     hop: NextHop,
-    survey: Survey,
+    /// One for each way that a delivery would look at, in their order.
+    surveys: Vec<Survey>,
+    /// All of them together.
+    plan: Result<Vec<Candidate>, Failure>,
     /// Whom a delivery would connect to, in this order.
     ways: Vec<Way>,
 }
@@ -80,16 +84,17 @@ fn domain(text: &str) -> Option<String> {
 async fn report(config: &Config, planner: &Planner, domain: String) -> Report {
     let router = Router::new(config);
     let (hop, route) = (router.hop(&domain), router.route(&domain));
-    let survey = planner.survey(&hop).await;
+    let surveys = planner.survey(&hop).await;
+    let plan = mx::one_after_the_other(surveys.iter().map(|survey| survey.plan.clone()));
     let mut ways = Vec::new();
-    for candidate in survey.plan.iter().flatten() {
+    for candidate in plan.iter().flatten() {
         let security = match planner.published(&hop, candidate, Need::Nothing).await {
-            Ok(published) => hop.security(&candidate.host, &published, Need::Nothing, false),
+            Ok(published) => hop.security(candidate, &published, Need::Nothing, false),
             Err(failure) => Err(failure),
         };
         ways.push(Way { candidate: candidate.clone(), security });
     }
-    Report { domain, route, hop, survey, ways }
+    Report { domain, route, hop, surveys, plan, ways }
 }
 
 impl Report {

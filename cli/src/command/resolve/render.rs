@@ -2,24 +2,50 @@
 
 use serde_json::{Value, json};
 use staffetta_config::{Config, Dnssec, Route};
-use staffetta_policy::classify::{Failure, classify};
+use staffetta_policy::classify::{Endpoint, Failure, classify};
 use staffetta_policy::mx::Proof;
-use staffetta_policy::routing::{Pattern, Via};
+use staffetta_policy::routing::Via;
 use staffetta_policy::tls::{Level, Security, Trust};
 use staffetta_smtp::client::Tls;
 use staffetta_transport::hop::Target;
+use staffetta_transport::itinerary::Survey;
 
 use super::{Report, Way};
 
 /// One line after the other.
 pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
-    let mut lines = vec![format!("{}: {}", report.domain, target(report)), format!("  {}", route(config, report))];
+    let protocol = report.hop.protocol_name();
+    let targets: Vec<String> = report.hop.key.targets.iter().map(target).collect();
+    let mut lines = vec![
+        format!("{}: by {protocol} {}", report.domain, targets.join("; else ")),
+        format!("  {}", route(config, report)),
+    ];
     lines.push(format!("  TLS level {}{}", level(report.hop.level), login(report)));
-    if matches!(report.hop.key.target, Target::Domain(_)) {
-        lines.push(format!("DNS: {}", proof(config, report)));
-        lines.push(format!("MTA-STS: {}", policy(config, report)));
+    report.surveys.iter().for_each(|survey| lines.extend(found(config, report, survey)));
+    match &report.plan {
+        Ok(_) => {
+            lines.push("A delivery would try, in this order:".to_owned());
+            lines.extend(report.ways.iter().enumerate().map(|(index, way)| numbered(report, index + 1, way)));
+        }
+        Err(failure) => lines.push(format!("A delivery would end: {}", ending(report, failure))),
     }
-    for stop in &report.survey.stops {
+    if report.plan.is_ok() && !report.is_deliverable() {
+        lines.push("It would be deferred: no host may be used now.".to_owned());
+    }
+    lines
+}
+
+/// What was found on one way; of several each under its name.
+fn found(config: &Config, report: &Report, survey: &Survey) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.hop.key.targets.len() > 1 && !survey.stops.is_empty() {
+        lines.push(format!("{}:", survey.target.name()));
+    }
+    if is_by_mx(survey) {
+        lines.push(format!("DNS: {}", proof(config, survey)));
+        lines.push(format!("MTA-STS: {}", policy(config, report, survey)));
+    }
+    for stop in &survey.stops {
         let found = match &stop.found {
             Ok(addresses) if addresses.is_empty() => "no address".to_owned(),
             Ok(addresses) => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
@@ -27,21 +53,20 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
         };
         lines.push(format!("{:>6} {}: {found}", stop.preference, stop.name));
     }
-    match &report.survey.plan {
-        Ok(_) => {
-            lines.push("A delivery would try, in this order:".to_owned());
-            lines.extend(report.ways.iter().enumerate().map(|(index, way)| numbered(report, index + 1, way)));
-        }
-        Err(failure) => lines.push(format!("A delivery would end: {}", ending(report, failure))),
-    }
-    if report.survey.plan.is_ok() && !report.is_deliverable() {
-        lines.push("It would be deferred: no host may be used now.".to_owned());
+    if survey.is_last && report.hop.key.targets.len() > report.surveys.len() {
+        lines
+            .push("  nothing behind it is tried: it takes no mail, or this system is one of its mail hosts".to_owned());
     }
     lines
 }
 
+const fn is_by_mx(survey: &Survey) -> bool {
+    matches!(survey.target, Target::Domain(_) | Target::MailHosts(_))
+}
+
 fn numbered(report: &Report, number: usize, way: &Way) -> String {
-    let peer = format!("{}[{}]:{}", way.candidate.host, way.candidate.address.ip(), way.candidate.address.port());
+    let port = way.candidate.endpoint.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let peer = format!("{}{port}", way.candidate.peer());
     let asked = match &way.security {
         Ok(security) => format!("{} ({})", demand(security, way), security.label),
         Err(failure) => format!("not used now: {}", reason(report, failure)),
@@ -51,25 +76,30 @@ fn numbered(report: &Report, number: usize, way: &Way) -> String {
 
 /// What the host must do.
 fn demand(security: &Security, way: &Way) -> String {
-    match (security.starttls, &security.trust) {
-        (Tls::Off, _) => "no TLS".to_owned(),
-        (Tls::IfOffered, _) => "TLS if offered; plaintext if not, or if it fails".to_owned(),
-        (Tls::Required, Trust::Any) => "TLS required; the certificate is not checked".to_owned(),
-        (Tls::Required, Trust::WebPki { name }) => format!("TLS required; a certificate for {name} from a trusted CA"),
-        (Tls::Required, Trust::Dane(pins)) => {
+    let how = match security.starttls {
+        Tls::Off => return "no TLS".to_owned(),
+        Tls::IfOffered => return "TLS if offered; plaintext if not, or if it fails".to_owned(),
+        Tls::Required => "TLS required",
+        Tls::Implicit => "TLS from the first octet",
+    };
+    match &security.trust {
+        Trust::Any => format!("{how}; the certificate is not checked"),
+        Trust::WebPki { name } => format!("{how}; a certificate for {name} from a trusted CA"),
+        Trust::Dane(pins) => {
             let records: Vec<_> = pins.records.iter().map(|record| format!("[{record}]")).collect();
-            let port = way.candidate.address.port();
-            format!("TLS required; a certificate that matches at _{port}._tcp.{}: {}", pins.base, records.join(" "))
+            let port = way.candidate.endpoint.port().unwrap_or_default();
+            format!("{how}; a certificate that matches at _{port}._tcp.{}: {}", pins.base, records.join(" "))
         }
     }
 }
 
-fn target(report: &Report) -> String {
-    let protocol = report.hop.protocol_name();
-    match &report.hop.key.target {
-        Target::Host { host, port } => format!("by {protocol} to {host}, port {port}, without a look-up of MX records"),
-        Target::Domain(_) => format!("by {protocol} to its mail hosts"),
-        Target::Literal(ip) => format!("by {protocol} to {ip}"),
+fn target(target: &Target) -> String {
+    match target {
+        Target::Host { host, port, .. } => format!("to {host}, port {port}, without a look-up of MX records"),
+        Target::Socket(path) => format!("through the unix socket {path}"),
+        Target::Domain(_) => "to its mail hosts".to_owned(),
+        Target::MailHosts(name) => format!("to the mail hosts of {name}"),
+        Target::Literal(ip) => format!("to {ip}"),
     }
 }
 
@@ -79,27 +109,15 @@ fn chosen<'a>(config: &'a Config, report: &Report) -> Option<&'a Route> {
 
 fn route(config: &Config, report: &Report) -> String {
     match chosen(config, report) {
-        Some(route) => format!("route: domain = \"{}\", via = \"{}\"", pattern(&route.domain), via(&route.via)),
+        Some(route) => format!("route: domain = \"{}\", via = {}", route.domain, via(&route.via)),
         None => "route: none is for it, so MX".to_owned(),
     }
 }
 
-fn pattern(pattern: &Pattern) -> String {
-    match pattern {
-        Pattern::Exact(name) => name.clone(),
-        Pattern::Subdomains(parent) => format!("*.{parent}"),
-        Pattern::Any => "*".to_owned(),
-    }
-}
-
-fn via(via: &Via) -> String {
-    let at =
-        |host: &str, port: u16| if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    match via {
-        Via::Mx => "mx".to_owned(),
-        Via::Smtp { host, port } => format!("smtp://{}", at(host, *port)),
-        Via::Lmtp { host, port } => format!("lmtp://{}", at(host, *port)),
-    }
+/// As in the file.
+fn via(ways: &[Via]) -> String {
+    let ways: Vec<String> = ways.iter().map(|via| format!("\"{via}\"")).collect();
+    if ways.len() == 1 { ways.concat() } else { format!("[{}]", ways.join(", ")) }
 }
 
 const fn level(level: Level) -> &'static str {
@@ -123,13 +141,13 @@ const fn dnssec(config: &Config) -> &'static str {
     }
 }
 
-fn proof(config: &Config, report: &Report) -> String {
-    let said = if report.survey.proof == Proof::Secure { "proven" } else { "not proven, so no DANE" };
+fn proof(config: &Config, survey: &Survey) -> String {
+    let said = if survey.proof == Proof::Secure { "proven" } else { "not proven, so no DANE" };
     format!("{said} (dns.dnssec = \"{}\")", dnssec(config))
 }
 
-fn policy(config: &Config, report: &Report) -> String {
-    let finding = &report.survey.policy;
+fn policy(config: &Config, report: &Report, survey: &Survey) -> String {
+    let finding = &survey.policy;
     let problem = finding.problem.as_ref().map(|problem| format!("; {problem}")).unwrap_or_default();
     match &finding.policy {
         _ if !config.delivery.mta_sts => "not looked for (delivery.mta_sts = false)".to_owned(),
@@ -159,7 +177,7 @@ fn ending(report: &Report, failure: &Failure) -> String {
 
 /// One object. Keys are added, never changed.
 pub(super) fn json(config: &Config, report: &Report) -> Value {
-    let stops = report.survey.stops.iter().map(|stop| {
+    let stops = report.surveys.iter().flat_map(|survey| &survey.stops).map(|stop| {
         json!({
             "preference": stop.preference,
             "host": &*stop.name,
@@ -168,20 +186,21 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
         })
     });
     let ways = report.ways.iter().map(|way| way_in_json(report, way));
-    let finding = &report.survey.policy;
+    let by_mx = report.surveys.iter().find(|survey| is_by_mx(survey));
+    let finding = by_mx.map(|survey| survey.policy.clone()).unwrap_or_default();
     let sts = finding.policy.as_ref().map(|policy| {
         json!({ "mode": policy.mode.as_str(), "id": finding.id, "max_age": policy.max_age, "mx": policy.hosts })
     });
-    let verdict = report.survey.plan.as_ref().err().map(|failure| classify(failure, &report.domain));
+    let verdict = report.plan.as_ref().err().map(|failure| classify(failure, &report.domain));
     json!({
         "domain": report.domain,
         "deliverable": report.is_deliverable(),
         "protocol": report.hop.protocol_name(),
-        "route": chosen(config, report).map(|route| json!({ "domain": pattern(&route.domain), "via": via(&route.via) })),
+        "route": chosen(config, report).map(|route| route_in_json(route)),
         "tls": level(report.hop.level),
         "login": report.hop.credentials.is_some(),
         "dnssec": dnssec(config),
-        "proven": report.survey.proof == Proof::Secure,
+        "proven": by_mx.is_some_and(|survey| survey.proof == Proof::Secure),
         "mta_sts": sts,
         "mta_sts_problem": finding.problem,
         "hosts": stops.collect::<Vec<_>>(),
@@ -189,6 +208,13 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
         "status": verdict.as_ref().map(|verdict| verdict.status.to_string()),
         "problem": verdict.map(|verdict| verdict.text),
     })
+}
+
+/// `via` is a text, or an array of several.
+fn route_in_json(route: &Route) -> Value {
+    let ways: Vec<String> = route.via.iter().map(ToString::to_string).collect();
+    let via = if let [only] = &ways[..] { json!(only) } else { json!(ways) };
+    json!({ "domain": route.domain.to_string(), "via": via })
 }
 
 fn way_in_json(report: &Report, way: &Way) -> Value {
@@ -204,11 +230,16 @@ fn way_in_json(report: &Report, way: &Way) -> Value {
         Tls::Off => "off",
         Tls::IfOffered => "if offered",
         Tls::Required => "required",
+        Tls::Implicit => "implicit",
     });
     json!({
         "host": &*way.candidate.host,
-        "address": way.candidate.address.ip().to_string(),
-        "port": way.candidate.address.port(),
+        "address": way.candidate.endpoint.ip().map(|ip| ip.to_string()),
+        "port": way.candidate.endpoint.port(),
+        "socket": match &way.candidate.endpoint {
+            Endpoint::Unix(path) => Some(&**path),
+            Endpoint::Tcp(_) => None,
+        },
         "policy": security.map(|security| security.label.as_str()),
         "starttls": starttls,
         "certificate": trust,

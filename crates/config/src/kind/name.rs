@@ -1,9 +1,8 @@
-//! Names of hosts and domains, the targets of routes, and texts with a meaning of their own.
+//! Names of hosts and domains, and texts with a meaning of their own.
 
 use std::net::IpAddr;
 
 use staffetta_mail::Address;
-use staffetta_policy::routing::{Pattern, Via};
 
 use super::{Kind, Wrong, quoted};
 
@@ -121,7 +120,7 @@ fn machine_name() -> String {
 }
 
 /// RFC 1123 section 2.1, in at most 253 octets.
-fn is_domain(text: &str) -> bool {
+pub(super) fn is_domain(text: &str) -> bool {
     let is_label = |label: &str| {
         matches!(label.len(), 1..=63)
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
@@ -129,81 +128,6 @@ fn is_domain(text: &str) -> bool {
             && !label.ends_with('-')
     };
     text.len() <= 253 && text.split('.').all(is_label) && text.parse::<IpAddr>().is_err()
-}
-
-/// Which domains a route is for.
-pub(crate) struct Domains;
-
-impl Kind for Domains {
-    type Value = Pattern;
-    const NOUN: &'static str = "a pattern of domains";
-
-    fn allowed() -> String {
-        "a domain \"example.org\", all below it \"*.example.org\", or all \"*\"".into()
-    }
-
-    fn parse(text: &str) -> Result<Pattern, Wrong> {
-        let name = |name: &str| DomainName::parse(name).map_err(|_| Wrong::not::<Self>(text));
-        match text.strip_prefix("*.") {
-            _ if text == "*" => Ok(Pattern::Any),
-            Some(parent) => name(parent).map(Pattern::Subdomains),
-            None => name(text).map(Pattern::Exact),
-        }
-    }
-
-    fn show(value: &Pattern) -> String {
-        match value {
-            Pattern::Exact(name) => quoted(name),
-            Pattern::Subdomains(name) => quoted(&format!("*.{name}")),
-            Pattern::Any => quoted("*"),
-        }
-    }
-}
-
-/// Where a route leads.
-pub(crate) struct Target;
-
-impl Kind for Target {
-    type Value = Via;
-    const NOUN: &'static str = "a target";
-
-    fn allowed() -> String {
-        "\"smtp://host:port\" (port 25 if left out), \"lmtp://host:port\" (port 24 if left out), \"mx\"".into()
-    }
-
-    fn parse(text: &str) -> Result<Via, Wrong> {
-        let via = || match text.split_once("://") {
-            None if text == "mx" => Some(Via::Mx),
-            Some(("smtp", rest)) => host_port(rest, 25).map(|(host, port)| Via::Smtp { host, port }),
-            Some(("lmtp", rest)) => host_port(rest, 24).map(|(host, port)| Via::Lmtp { host, port }),
-            _ => None,
-        };
-        via().ok_or_else(|| Wrong::not::<Self>(text))
-    }
-
-    fn show(value: &Via) -> String {
-        let authority = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        match value {
-            Via::Smtp { host, port } => quoted(&format!("smtp://{}:{port}", authority(host))),
-            Via::Lmtp { host, port } => quoted(&format!("lmtp://{}:{port}", authority(host))),
-            Via::Mx => quoted("mx"),
-        }
-    }
-}
-
-/// `host`, `host:port`, `192.0.2.1:25`, `[2001:db8::1]:25`; the host comes back without brackets.
-fn host_port(text: &str, default: u16) -> Option<(String, u16)> {
-    let (host, rest) = match text.strip_prefix('[') {
-        Some(inner) => inner.split_once(']').filter(|(host, _)| host.contains(':'))?,
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
-    };
-    let port = match rest.strip_prefix(':') {
-        Some(port) => port.parse().ok().filter(|&p: &u16| p > 0)?,
-        None if rest.is_empty() => default,
-        None => return None,
-    };
-    let known = is_domain(host) || host.parse::<IpAddr>().is_ok();
-    known.then(|| (host.to_ascii_lowercase(), port))
 }
 
 /// A SQL statement with its parameter.
@@ -311,48 +235,6 @@ mod tests {
         rows::<'s'>(&[":sender", ":domain"], &["1", ":login", ":recipient"], ":sender or :domain");
         rows::<'d'>(&[":domain"], &["1", ":recipient"], ":domain");
         rows::<'r'>(&[":recipient", ":domain"], &["1", ":sender", ":login"], ":recipient or :domain");
-    }
-
-    #[test]
-    fn patterns() {
-        for text in ["example.org", "*.example.org", "*"] {
-            assert_eq!(Domains::parse(text).map(|p| Domains::show(&p)), Ok(quoted(text)));
-        }
-        assert_eq!(Domains::parse("*.Example.ORG"), Ok(Pattern::Subdomains("example.org".to_owned())));
-        // Postfix' way to write "*.example.org" is refused rather than taken for something else.
-        for text in ["", "*.", "**", "*example.org", "a.*.org", "*.*.org", ".example.org", "*..example.org"] {
-            assert!(Domains::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn targets() {
-        let rows = [
-            ("mx", "mx"),
-            ("smtp://relay.example.org", "smtp://relay.example.org:25"),
-            ("smtp://relay.example.org:587", "smtp://relay.example.org:587"),
-            ("lmtp://Dovecot.mail.svc", "lmtp://dovecot.mail.svc:24"),
-            ("smtp://192.0.2.1:2525", "smtp://192.0.2.1:2525"),
-            ("smtp://[2001:db8::1]:25", "smtp://[2001:db8::1]:25"),
-        ];
-        for (text, expected) in rows {
-            assert_eq!(Target::parse(text).map(|v| Target::show(&v)), Ok(quoted(expected)), "{text}");
-        }
-        for text in [
-            "",
-            "MX",
-            "http://x",
-            "smtp://",
-            "smtp://host:",
-            "smtp://host:0",
-            "smtp://host:99999",
-            "smtp://2001:db8::1",
-            "smtp://[host]:25",
-            "smtp://a b",
-            "smtp://u@host",
-        ] {
-            assert!(Target::parse(text).is_err(), "{text}");
-        }
     }
 
     #[test]

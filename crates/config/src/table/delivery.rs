@@ -12,7 +12,7 @@ use staffetta_policy::tls::Level;
 use crate::Rate;
 use crate::kind::{
     Any, Choice, Choices, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NetworkClasses, Number, Socket,
-    Target, Time, Unset,
+    Targets, Time, Unset,
 };
 use crate::settings::settings;
 
@@ -113,8 +113,12 @@ settings! {
     pub struct Route {
         /// Which domains. `*.example.org` is for all below `example.org`, not for `example.org` itself.
         need domain: Pattern as Domains = "*",
-        /// The way: a server by name, without a look-up of MX records, or `mx`.
-        need via: Via as Target = "mx",
+        /// The way: a server by name, without a look-up of MX records; the mail hosts of a domain (`mx://`); those of the
+        /// recipient's own (`mx`). `smtps://` speaks TLS from the first octet, and never less than `tls = "encrypt"`; a unix
+        /// socket is on the worker's machine, and has no TLS. Of a list the next is tried when the one before cannot be
+        /// reached or refuses to talk, as a second MX host is; never when the recipient's domain takes no mail, or when this
+        /// system is one of its mail hosts.
+        need via: Vec<Via> as Targets = "mx",
         /// Instead of `delivery.tls`.
         value tls: Option<Level> as Unset<Choice<Level>> = "",
         /// Logs in there, which is done only over an encrypted connection; together with `password`.

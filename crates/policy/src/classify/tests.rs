@@ -1,7 +1,5 @@
 //! Tables.
 
-use std::net::Ipv4Addr;
-
 use client::Failure as F;
 
 use super::*;
@@ -9,7 +7,7 @@ use super::*;
 const DOMAIN: &str = "example.net";
 
 fn peer() -> Peer {
-    Peer { host: "mx.example.net".to_owned(), address: Ipv4Addr::new(192, 0, 2, 1).into(), port: 25 }
+    Peer { host: "mx.example.net".to_owned(), endpoint: Endpoint::Tcp(([192, 0, 2, 1], 25).into()) }
 }
 
 fn with(failure: F) -> Failure {
@@ -57,13 +55,26 @@ fn without_a_session() {
 }
 
 #[test]
+fn a_unix_socket_is_named_by_its_path() {
+    let peer = Peer { host: "mail.test".to_owned(), endpoint: Endpoint::Unix("/run/lmtp".into()) };
+    let failure = Failure::Connect { peer, reason: "No such file or directory".to_owned() };
+    let text = "connect to mail.test[/run/lmtp]: No such file or directory";
+    assert_eq!(classify(&failure, DOMAIN).text, text);
+}
+
+#[test]
 fn a_host_that_the_operator_named_is_never_the_senders_fault() {
     let not_found = Failure::NotFound { detail: "x".to_owned() };
     for (failure, expected) in [
         (not_found, Failure::Route { detail: "x".to_owned() }),
         (Failure::Dns { detail: "x".to_owned() }, Failure::Dns { detail: "x".to_owned() }),
+        (
+            Failure::NullMx,
+            Failure::Route { detail: "for name=r.test type=MX: it does not accept mail (nullMX)".to_owned() },
+        ),
+        (Failure::Loop, Failure::Route { detail: "for name=r.test type=MX: its mail host is this system".to_owned() }),
     ] {
-        let failure = failure.of_a_route();
+        let failure = failure.of_a_route("r.test");
         assert_eq!(failure, expected);
         assert_eq!(classify(&failure, DOMAIN).finally(), Action::Defer);
     }

@@ -123,8 +123,8 @@ fn search(
         search.add(&(*name).into(), Ok(answer), &has_route);
     }
     let show = |candidate: Candidate| {
-        assert_eq!((candidate.proof, candidate.address.port()), (Proof::Insecure, 25));
-        format!("{}={}", candidate.host, candidate.address.ip())
+        assert_eq!((candidate.proof, candidate.endpoint.port()), (Proof::Insecure, Some(25)));
+        format!("{}={}", candidate.host, candidate.endpoint.ip().unwrap())
     };
     Ok(search.finish()?.into_iter().map(show).collect())
 }
@@ -263,7 +263,8 @@ fn rfc5321_5_1_a_host_at_our_own_address_hides_its_equals_and_all_that_is_worse(
             }
         }
         assert!(expected != Err(Failure::Loop) || !search.wants_more());
-        let found = search.finish().map(|found| found.iter().map(|c| c.address.ip().to_string()).collect::<Vec<_>>());
+        let found =
+            search.finish().map(|found| found.iter().map(|c| c.endpoint.ip().unwrap().to_string()).collect::<Vec<_>>());
         assert_eq!(found, expected.map(|list| list.into_iter().map(str::to_owned).collect()));
     }
 }
@@ -306,14 +307,43 @@ fn a_candidate_is_as_sure_as_what_named_its_host() {
     assert_eq!(Proof::Secure.and(Proof::Insecure), Proof::Insecure);
 }
 
+/// A candidate without a name.
+fn at(address: &str) -> Candidate {
+    let endpoint = Endpoint::Tcp(SocketAddr::new(ip(address), 25));
+    Candidate { host: "".into(), endpoint, proof: Proof::Insecure, sts: Sts::Off, way: 0 }
+}
+
+#[test]
+fn the_ways_of_a_list_are_tried_in_their_order_and_a_reason_that_may_go_away_counts_most() {
+    let found = |address: &str| Ok(vec![at(address)]);
+    let gone = || Err(not_found("x.test", "MX"));
+    let later = || Err(Failure::Dns { detail: "timeout".to_owned() });
+    let shown = |ways: Vec<Result<Vec<Candidate>, Failure>>| match one_after_the_other(ways) {
+        Ok(found) => {
+            found.iter().map(|c| format!("{}:{}", c.way, c.endpoint.ip().unwrap())).collect::<Vec<_>>().join(" ")
+        }
+        Err(failure) => classify(&failure, "x.test").status.to_string(),
+    };
+    for (ways, expected) in [
+        (vec![found("192.0.2.1"), found("192.0.2.2")], "0:192.0.2.1 1:192.0.2.2"),
+        (vec![gone(), found("192.0.2.2")], "1:192.0.2.2"),
+        (vec![found("192.0.2.1"), later()], "0:192.0.2.1"),
+        (vec![gone()], "5.4.4"),
+        (vec![gone(), later()], "4.4.3"),
+        (vec![later(), gone()], "4.4.3"),
+        (vec![Err(Failure::NullMx), gone()], "5.1.0"),
+        (vec![gone(), Err(Failure::NotFound { detail: String::new() }.of_a_route("y"))], "4.3.5"),
+    ] {
+        assert_eq!(shown(ways), expected);
+    }
+}
+
 proptest! {
     #[test]
     fn the_few_keep_their_order_and_leave_out_nobody_without_need(v4s in prop::collection::vec(any::<bool>(), 1..20)) {
         let candidate = |(i, v4): (usize, bool)| Candidate {
             host: i.to_string().into(),
-            address: SocketAddr::new(ip(if v4 { "192.0.2.1" } else { "2001:db8::1" }), 25),
-            proof: Proof::Insecure,
-            sts: Sts::Off,
+            ..at(if v4 { "192.0.2.1" } else { "2001:db8::1" })
         };
         let found: Vec<_> = v4s.iter().copied().enumerate().map(candidate).collect();
         let few = first_few(found.clone());
@@ -322,7 +352,7 @@ proptest! {
         prop_assert!(places.is_sorted());
         prop_assert_eq!(places.iter().collect::<BTreeSet<_>>().len(), few.len());
         for family in [true, false] {
-            let has = |list: &[Candidate]| list.iter().filter(|c| c.address.is_ipv4() == family).count();
+            let has = |list: &[Candidate]| list.iter().filter(|c| is_v4(c) == family).count();
             prop_assert!(has(&few) >= has(&found).min(PLACES));
         }
     }

@@ -7,7 +7,7 @@ const LEVELS: [Level; 4] = [Level::None, Level::May, Level::Encrypt, Level::Veri
 const NOTHING: &Published = &Published { dane: Dane::Absent, sts: Sts::Off };
 
 fn facts(host: &Arc<str>, level: Level) -> Facts<'_> {
-    Facts { host, level, login: false, published: NOTHING, need: Need::Nothing, failed_lately: false }
+    Facts { host, level, login: false, implicit: false, published: NOTHING, need: Need::Nothing, failed_lately: false }
 }
 
 fn published(dane: Dane, sts: Sts) -> Published {
@@ -37,6 +37,25 @@ fn shown(facts: &Facts<'_>) -> String {
         Trust::Dane(_) => "dane".to_owned(),
     };
     format!("{label}: {starttls:?} {trust}{}", if fallback { " fallback" } else { "" })
+}
+
+#[test]
+fn a_server_with_implicit_tls_is_never_spoken_to_in_the_clear() {
+    let host = host();
+    for (level, failed_lately, expected) in [
+        (Level::None, false, "encrypt: Implicit any"),
+        (Level::May, false, "encrypt: Implicit any"),
+        (Level::May, true, "encrypt: Implicit any"),
+        (Level::Encrypt, true, "encrypt: Implicit any"),
+        (Level::Verify, false, "verify: Implicit web mx.example.net"),
+    ] {
+        let facts = Facts { implicit: true, failed_lately, ..facts(&host, level) };
+        assert_eq!(shown(&facts), expected, "{level:?}");
+    }
+    let dane = published(records(), Sts::Off);
+    let facts = Facts { implicit: true, published: &dane, ..facts(&host, Level::None) };
+    assert_eq!(shown(&facts), "dane: Implicit dane");
+    assert!(allowed(&facts).satisfies(Need::AuthenticatedTls));
 }
 
 #[test]

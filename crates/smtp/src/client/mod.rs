@@ -85,7 +85,7 @@ pub struct ServerProfile {
     pub protocol: Protocol,
     /// When to start TLS.
     pub tls: Tls,
-    /// Log in with these, once encrypted. They make [`Tls::Required`] of any other value.
+    /// Log in with these, once encrypted. They make [`Tls::Required`] of a value that would do without TLS.
     pub credentials: Option<Arc<Credentials>>,
     /// A handshake that succeeds has proved who the server is.
     pub verified: bool,
@@ -111,6 +111,15 @@ pub enum Tls {
     IfOffered,
     /// Always; without an offer the session ends with [`Failure::TlsNotOffered`].
     Required,
+    /// From the first octet, before the greeting (RFC 8314 section 3.3).
+    Implicit,
+}
+
+impl Tls {
+    /// Never in the clear?
+    pub const fn is_required(self) -> bool {
+        matches!(self, Self::Required | Self::Implicit)
+    }
 }
 
 /// A login at the server.

@@ -1,10 +1,12 @@
 //! The session: from the greeting to the moment when transactions may begin, and the end.
 //!
 //! ```text
-//! Greeting ─▶ Hello ─▶ StartTls ─▶ Handshake ─┐   ┌─▶ Auth ─┐
-//!               ▲ └───────────────────────────┼───┴─────────┴─▶ Ready ─▶ Quit ─▶ Closed
-//!               └─────── EHLO again ──────────┘
+//! Wrap ─▶ Greeting ─▶ Hello ─▶ StartTls ─▶ Handshake ─┐   ┌─▶ Auth ─┐
+//!                       ▲ └───────────────────────────┼───┴─────────┴─▶ Ready ─▶ Quit ─▶ Closed
+//!                       └─────── EHLO again ──────────┘
 //! ```
+//!
+//! It begins with `Wrap` where TLS comes before the first word, else with `Greeting`.
 
 use std::sync::Arc;
 
@@ -18,6 +20,8 @@ use super::{Capabilities, Event, Failure, Protocol, ServerProfile, Stage, Tls, T
 
 #[derive(Debug)]
 enum Phase {
+    /// A handshake before the greeting.
+    Wrap,
     Greeting,
     /// The verb goes out at the next call.
     SayHello(Hello),
@@ -64,12 +68,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// For a connection that has just been made; the server speaks first.
+    /// For a connection that has just been made; the server speaks first, after a handshake with [`Tls::Implicit`].
     pub fn new(settings: Arc<ServerProfile>) -> Self {
         let pipeline = Pipeline::new(settings.protocol);
+        let phase = if settings.tls == Tls::Implicit { Phase::Wrap } else { Phase::Greeting };
         Self {
             settings,
-            phase: Phase::Greeting,
+            phase,
             replies: Reader::for_greeting(),
             capabilities: Capabilities::default(),
             encrypted: false,
@@ -127,12 +132,14 @@ impl Client {
 
     /// The handshake asked for by [`Event::StartTls`] succeeded.
     pub fn on_tls_started(&mut self) {
-        if matches!(self.phase, Phase::Handshake) {
-            self.encrypted = true;
-            // RFC 3207 section 4.2: what was learned before is discarded.
-            self.capabilities = Capabilities::default();
-            self.phase = Phase::SayHello(self.verb());
-        }
+        self.phase = match self.phase {
+            Phase::Wrap => Phase::Greeting,
+            Phase::Handshake => Phase::SayHello(self.verb()),
+            _ => return,
+        };
+        self.encrypted = true;
+        // RFC 3207 section 4.2: what was learned before is discarded.
+        self.capabilities = Capabilities::default();
     }
 
     /// The handshake failed; the connection is of no use any more.
@@ -178,7 +185,7 @@ impl Client {
     fn step(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> Option<Event> {
         match &self.phase {
             Phase::Closed(failure) => return Some(Event::Closed(failure.clone())),
-            Phase::Handshake if self.loss.is_none() => return Some(Event::StartTls),
+            Phase::Wrap | Phase::Handshake if self.loss.is_none() => return Some(Event::StartTls),
             Phase::SayHello(verb) => {
                 self.say_hello(*verb, output);
                 return None;
@@ -233,7 +240,7 @@ impl Client {
         match self.phase {
             Phase::Greeting => Stage::Greeting,
             Phase::SayHello(_) | Phase::Hello(_) => Stage::Helo,
-            Phase::StartTls | Phase::Handshake => Stage::StartTls,
+            Phase::Wrap | Phase::StartTls | Phase::Handshake => Stage::StartTls,
             Phase::Auth(_) => Stage::Auth,
             Phase::SayReady | Phase::Ready => self.pipeline.stage().unwrap_or(Stage::Idle),
             Phase::Quit | Phase::Closed(_) => Stage::Quit,
@@ -315,7 +322,7 @@ impl Client {
                 self.phase = Phase::StartTls;
                 return;
             }
-            if self.tls() == Tls::Required {
+            if self.tls().is_required() {
                 return self.fail(Failure::TlsNotOffered, output);
             }
         }
@@ -324,7 +331,8 @@ impl Client {
 
     /// The level in force: credentials never cross an unencrypted connection.
     fn tls(&self) -> Tls {
-        if self.settings.credentials.is_some() { Tls::Required } else { self.settings.tls }
+        let tls = self.settings.tls;
+        if self.settings.credentials.is_some() && !tls.is_required() { Tls::Required } else { tls }
     }
 
     fn on_starttls(&mut self, reply: RemoteReply, input: &BytesMut, output: &mut BytesMut) {

@@ -1,9 +1,9 @@
 //! Events of the delivery worker: the outcome for each recipient, reports, and the end of a message.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use staffetta_mail::{QueueId, Status};
+use staffetta_policy::classify::Endpoint;
 
 use super::line::{Classic, Event, Json};
 use super::text::Text;
@@ -13,15 +13,29 @@ use super::text::Text;
 pub struct Relay<'a> {
     /// Its host name.
     pub host: Text<'a>,
-    /// Its address and port.
-    pub address: SocketAddr,
+    /// Where it takes connections.
+    pub endpoint: &'a Endpoint,
 }
 
 impl Relay<'_> {
+    /// `host[192.0.2.1]:25`, `host[/path]`.
+    pub(super) fn classic(&self, classic: &mut Classic<'_>) {
+        match self.endpoint {
+            Endpoint::Tcp(address) => classic.peer_port(self.host, *address),
+            Endpoint::Unix(path) => classic.text(self.host).raw("[").text(&**path).raw("]"),
+        };
+    }
+
     pub(super) fn json(&self, json: &mut Json<'_>) {
-        json.str("relay", self.host)
-            .display("relay_ip", self.address.ip().to_canonical())
-            .number("relay_port", u64::from(self.address.port()));
+        json.str("relay", self.host);
+        match self.endpoint {
+            Endpoint::Tcp(address) => {
+                json.display("relay_ip", address.ip().to_canonical()).number("relay_port", u64::from(address.port()));
+            }
+            Endpoint::Unix(path) => {
+                json.str("relay_socket", &**path);
+            }
+        }
     }
 }
 
@@ -161,9 +175,9 @@ impl<const S: usize> Event for Outcome<'_, S> {
         let Attempt { relay, delays, .. } = self.0;
         classic.line(None, self.0.protocol).display(self.0.qid).path(": to=", self.0.to);
         match relay {
-            Some(relay) => classic.raw(", relay=").peer_port(relay.host, relay.address),
-            None => classic.raw(", relay=none"),
-        };
+            Some(relay) => relay.classic(classic.raw(", relay=")),
+            None => drop(classic.raw(", relay=none")),
+        }
         if self.0.conn_use > 1 {
             classic.raw(", conn_use=").number(u64::from(self.0.conn_use));
         }

@@ -88,6 +88,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("relay", "Host name of the server."),
     ("relay_ip", "Its address."),
     ("relay_port", "Its port."),
+    ("relay_socket", "The path of a unix socket, in the place of both."),
     ("report_qid", "The queue id of the report."),
     ("response", "The whole reply, or why there was none."),
     ("sasl_method", "The mechanism of the login."),

@@ -1,8 +1,10 @@
 //! A message's journey, for the page about the log and for the tests: one event of each kind.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use staffetta_mail::{QueueId, Status};
+use staffetta_policy::classify::Endpoint;
 use staffetta_policy::conduct::{Crossing, Signal, Step};
 
 use super::{
@@ -32,8 +34,10 @@ fn john() -> Sasl<'static> {
     Sasl { method: "PLAIN", username: "john@example.org".into() }
 }
 
+static ENDPOINT: Endpoint = Endpoint::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 25)), 25));
+
 pub(super) fn relay() -> Relay<'static> {
-    Relay { host: "mx.example.com".into(), address: ([203, 0, 113, 25], 25).into() }
+    Relay { host: "mx.example.com".into(), endpoint: &ENDPOINT }
 }
 
 pub(super) fn connected() -> Connected<'static> {

@@ -4,6 +4,7 @@
 
 use std::time::UNIX_EPOCH;
 
+use staffetta_policy::classify::Endpoint;
 use staffetta_policy::conduct::{Signal, Step};
 
 use super::samples::{client, qid, stranger};
@@ -219,6 +220,17 @@ fn a_delivery() {
             "smtp[4242]: 05D21F2Y0N800001: to=<lisa@example.com>, relay=mx.example.com[203.0.113.25]:25, conn_use=2, delay=1.4, delays=0.05/0/0.25/1.1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 12345)",
         ],
     );
+}
+
+#[test]
+fn a_relay_behind_a_unix_socket_has_a_path_in_the_place_of_an_address() {
+    let endpoint = Endpoint::Unix("/run/dovecot/lmtp".into());
+    let relay = Some(Relay { host: "mail.example.org".into(), endpoint: &endpoint });
+    let event = Attempt { relay, protocol: "lmtp", ..samples::attempt() };
+    let [json, classic] = [LogFormat::Json, LogFormat::Postfix].map(|it| written(&Outcome::<DELIVERED>(&event), it));
+    let named = r#""relay":"mail.example.org","relay_socket":"/run/dovecot/lmtp","protocol":"lmtp""#;
+    assert!(json.contains(named), "{json}");
+    assert!(classic.contains(", relay=mail.example.org[/run/dovecot/lmtp], conn_use=2"), "{classic}");
 }
 
 #[test]

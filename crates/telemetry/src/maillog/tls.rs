@@ -64,6 +64,7 @@ impl Event for Encrypted<'_> {
 
     fn classic(&self, classic: &mut Classic<'_>) {
         let line = classic.line(None, self.protocol).raw(self.trust).raw(" TLS connection established to ");
-        line.peer_port(self.relay.host, self.relay.address).raw(": ").cipher(self.tls).end();
+        self.relay.classic(line);
+        line.raw(": ").cipher(self.tls).end();
     }
 }

@@ -1,6 +1,6 @@
 //! Outbound connections: dial an address, turn the connection to TLS, speak over either.
 //!
-//! [`dial`] opens a TCP connection with a time limit, from a chosen source address, without Nagle's delay and with
+//! [`open`] connects to an endpoint, be it a unix socket; [`dial`] opens a TCP connection with a time limit, from a chosen source address, without Nagle's delay and with
 //! keep-alive. [`TlsClient`] holds the client configurations that mail needs and upgrades a connection after
 //! STARTTLS (RFC 3207). [`Stream`] is either kind. Nothing here decides whether plaintext is acceptable; the caller's
 //! TLS policy does, on the facts of [`ConnectError`] and [`TlsError`].
@@ -14,7 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, TcpStream};
+use staffetta_policy::classify::Endpoint;
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 pub use staffetta_policy::tls::Trust;
 pub use stream::Stream;
@@ -36,6 +37,20 @@ pub enum ConnectError {
     /// Refused, unreachable, or the source address is not ours.
     #[error("{}", reason(.0))]
     Io(#[from] io::Error),
+}
+
+/// Connects to an endpoint; over TCP from `source`, if it is of the same address family.
+pub async fn open(peer: &Endpoint, source: Option<IpAddr>, timeout: Duration) -> Result<Stream, ConnectError> {
+    match peer {
+        Endpoint::Tcp(address) => {
+            let source = source.filter(|source| source.is_ipv4() == address.is_ipv4());
+            dial(*address, source, timeout).await.map(Stream::Plain)
+        }
+        Endpoint::Unix(path) => {
+            let connected = tokio::time::timeout(timeout, UnixStream::connect(&**path)).await;
+            Ok(Stream::Unix(connected.map_err(|_| ConnectError::Timeout)??))
+        }
+    }
 }
 
 /// Connects to `peer`, from `source` if given (same address family), within `timeout`.

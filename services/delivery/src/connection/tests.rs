@@ -1,6 +1,7 @@
 //! Over real sockets, by a clock that is ours.
 
 use staffetta_mail::{Address, BodyType, Recipient, ReversePath};
+use staffetta_policy::classify::Endpoint;
 use staffetta_policy::mx::Proof;
 use staffetta_policy::tls::Sts;
 use staffetta_policy::tls::{Label, Trust};
@@ -16,6 +17,7 @@ async fn connection() -> (Connection, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stream = Stream::Plain(TcpStream::connect(address).await.unwrap());
+    let endpoint = Endpoint::Tcp(address);
     let settings = ServerProfile {
         helo_name: "relay.test".to_owned(),
         protocol: Protocol::Smtp,
@@ -24,7 +26,7 @@ async fn connection() -> (Connection, TcpStream) {
         verified: false,
         detect_loop: false,
     };
-    let peer = Candidate { host: "mx.test".into(), address, proof: Proof::Insecure, sts: Sts::Off };
+    let peer = Candidate { host: "mx.test".into(), endpoint, proof: Proof::Insecure, sts: Sts::Off, way: 0 };
     let security = Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None };
     (Connection::new(stream, Client::new(Arc::new(settings)), peer, security), listener.accept().await.unwrap().0)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use staffetta_testkit::certs::Leaf;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -47,6 +48,27 @@ pub(crate) struct Script {
     pub(crate) broken_tls: bool,
     /// STARTTLS leads to TLS with this certificate, made by [`acceptor`].
     pub(crate) tls: Option<TlsAcceptor>,
+    /// And so does the connection itself, before the greeting.
+    pub(crate) wrapped: bool,
+}
+
+/// Where connections come from.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> std::io::Result<(Box<dyn Io>, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, client) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Box::new(stream), Some(client.ip())))
+            }
+            Self::Unix(listener) => Ok((Box::new(listener.accept().await?.0), None)),
+        }
+    }
 }
 
 /// TLS with this certificate.
@@ -102,7 +124,16 @@ impl Server {
 
     pub(crate) async fn start_on(address: SocketAddr, script: Script) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
+        Ok(Self::serve(listener.local_addr()?, Listener::Tcp(listener), script))
+    }
+
+    /// Behind a unix socket.
+    pub(crate) fn start_at(path: &Path, script: Script) -> anyhow::Result<Self> {
+        let listener = Listener::Unix(UnixListener::bind(path)?);
+        Ok(Self::serve(([0, 0, 0, 0], 0).into(), listener, script))
+    }
+
+    fn serve(address: SocketAddr, listener: Listener, script: Script) -> Self {
         let state = Arc::new(Mutex::new(State {
             replies: script.replies.clone(),
             dots: script.dots.iter().copied().collect(),
@@ -115,14 +146,14 @@ impl Server {
             while let Ok((stream, client)) = listener.accept().await {
                 let number = {
                     let mut state = lock(&shared);
-                    state.clients.push(client.ip());
+                    state.clients.extend(client);
                     state.connections += 1;
                     state.connections - 1
                 };
                 connections.spawn(talk(stream, script.clone(), shared.clone(), number));
             }
         });
-        Ok(Self { address, state, _tasks: tasks })
+        Self { address, state, _tasks: tasks }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -190,9 +221,8 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn talk(stream: TcpStream, script: Script, state: Arc<Mutex<State>>, number: usize) {
-    let _ = stream.set_nodelay(true);
-    let mut stream: Wire = BufReader::new(Box::new(stream));
+async fn talk(stream: Box<dyn Io>, script: Script, state: Arc<Mutex<State>>, number: usize) {
+    let mut stream: Wire = BufReader::new(stream);
     let enough = number < script.refused || script.most.is_some_and(|most| lock(&state).living >= most);
     if enough {
         let _ = say(&mut stream, "421 4.7.0 too many connections").await;
@@ -210,6 +240,11 @@ async fn talk(stream: TcpStream, script: Script, state: Arc<Mutex<State>>, numbe
 async fn converse(mut stream: Wire, script: Script, state: Arc<Mutex<State>>, number: usize) {
     let mut mail = Mail { connection: number, ..Mail::default() };
     let mut begun = 0;
+    if let Some(tls) = script.tls.as_ref().filter(|_| script.wrapped) {
+        let Ok(encrypted) = tls.accept(stream.into_inner()).await else { return };
+        mail.encrypted = true;
+        stream = BufReader::new(Box::new(encrypted));
+    }
     match script.greeting {
         Some("") => std::future::pending().await,
         greeting => drop(say(&mut stream, greeting.unwrap_or("220 mx.test ESMTP")).await),

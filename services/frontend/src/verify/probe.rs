@@ -13,13 +13,12 @@ use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::mx::Candidate;
 use staffetta_policy::tls::{Need, Security};
 use staffetta_smtp::client::{self, Client, Event, Outcome, Stage, TransactionId, Transfer};
-use staffetta_transport::connect::{Stream, TlsClient, dial};
+use staffetta_transport::connect::{self, Stream, TlsClient};
 use staffetta_transport::dns::Resolver;
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::NextHop;
 use staffetta_transport::itinerary::Planner;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::Demands;
 
@@ -70,14 +69,16 @@ impl Prober {
 
     /// One address; a second time without TLS, where a failed handshake allows that.
     async fn ask_at(&self, hop: &NextHop, peer: &Candidate, question: &Transfer) -> Result<(), Failure> {
-        let (ip, need) = (peer.address.ip(), need(question));
+        let (ip, need) = (peer.endpoint.ip(), need(question));
         let published = self.planner.published(hop, peer, need).await?;
-        let asked = |failed_lately| hop.security(&peer.host, &published, need, failed_lately);
-        let security = asked(self.fallback.applies(ip, Instant::now()))?;
+        let asked = |failed_lately| hop.security(peer, &published, need, failed_lately);
+        let security = asked(ip.is_some_and(|ip| self.fallback.applies(ip, Instant::now())))?;
         let result = self.converse(hop, peer, &security, question).await;
         match &result {
             Err(Failure::Session { failure, .. }) if security.falls_back_after(failure) => {
-                self.fallback.remember(ip, Instant::now());
+                if let Some(ip) = ip {
+                    self.fallback.remember(ip, Instant::now());
+                }
                 self.converse(hop, peer, &asked(true)?, question).await
             }
             _ => result.map_err(|failure| match failure {
@@ -95,12 +96,12 @@ impl Prober {
         question: &Transfer,
     ) -> Result<(), Failure> {
         // From whatever address: those of `delivery.source_addresses` are the workers'.
-        let tcp = dial(peer.address, None, CONNECT)
+        let stream = connect::open(&peer.endpoint, None, CONNECT)
             .await
             .map_err(|error| Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
-        let mut session = Client::new(Arc::new(hop.settings(security)));
+        let mut session = Client::new(Arc::new(hop.settings(peer, security)));
         session.ask(TransactionId(0), question.clone());
-        let mut wire = Wire::new(tcp, session);
+        let mut wire = Wire::new(stream, session);
         let outcome = loop {
             match wire.next() {
                 Event::Ready => {}
@@ -124,19 +125,20 @@ impl Prober {
             wire.session.on_lost();
             return Ok(wire);
         }
-        let Stream::Plain(tcp) = wire.stream else { return Ok(wire) };
+        let Stream::Plain(tcp) = wire.stream else { return Err(no_handshake(peer, "it is no TCP connection")) };
         match self.tls.handshake(&security.trust, &peer.host, tcp, HANDSHAKE).await {
             Ok((stream, _)) => {
                 wire.stream = Stream::Tls(Box::new(stream));
                 wire.session.on_tls_started();
                 Ok(wire)
             }
-            Err(error) => {
-                let failure = client::Failure::TlsHandshake(error.to_string());
-                Err(Failure::Session { peer: peer.peer(), failure })
-            }
+            Err(error) => Err(no_handshake(peer, error)),
         }
     }
+}
+
+fn no_handshake(peer: &Candidate, why: impl ToString) -> Failure {
+    Failure::Session { peer: peer.peer(), failure: client::Failure::TlsHandshake(why.to_string()) }
 }
 
 /// Another host would not say anything else, or should not be asked.
@@ -171,8 +173,8 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(tcp: TcpStream, session: Client) -> Self {
-        Self { stream: Stream::Plain(tcp), session, input: BytesMut::with_capacity(INPUT), output: BytesMut::new() }
+    fn new(stream: Stream, session: Client) -> Self {
+        Self { stream, session, input: BytesMut::with_capacity(INPUT), output: BytesMut::new() }
     }
 
     fn next(&mut self) -> Event {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use futures_util::future::join_all;
-use staffetta_policy::classify::Peer;
+use staffetta_policy::classify::{Endpoint, Peer};
 use staffetta_queue::server::LocalServer;
 use staffetta_testkit::dns::FakeDns;
 use staffetta_transport::dns::DnsSettings;
@@ -293,7 +293,7 @@ async fn a_client_causes_no_more_questions_than_it_may_whichever_pods_it_asks() 
 
 #[test]
 fn only_what_a_delivery_would_return_at_once_is_refused() {
-    let peer = || Peer { host: "mx.test".to_owned(), address: CLIENT, port: 25 };
+    let peer = || Peer { host: "mx.test".to_owned(), endpoint: Endpoint::Tcp((CLIENT, 25).into()) };
     let reply = |code: u16| staffetta_mail::RemoteReply { code, status: None, text: "text".to_owned() };
     let session = |failure| Failure::Session { peer: peer(), failure };
     let said = |stage, code| session(SessionFailure::Reply { stage, reply: reply(code) });

@@ -1,5 +1,7 @@
 //! Envelopes, hosts and what they say.
 
+use staffetta_policy::classify::Endpoint;
+
 use super::*;
 
 pub(super) fn envelope(recipients: usize) -> Envelope {
@@ -15,7 +17,7 @@ pub(super) fn in_clear() -> Security {
 }
 
 pub(super) fn peer() -> Peer {
-    Peer { host: "mx.test".to_owned(), address: [192, 0, 2, 1].into(), port: 25 }
+    Peer { host: "mx.test".to_owned(), endpoint: Endpoint::Tcp(([192, 0, 2, 1], 25).into()) }
 }
 
 pub(super) fn session(failure: client::Failure) -> Failure {

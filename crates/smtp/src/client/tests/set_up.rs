@@ -74,6 +74,25 @@ fn rfc3207_ehlo_is_said_again_after_the_handshake() {
 }
 
 #[test]
+fn rfc8314_3_3_with_implicit_tls_the_greeting_comes_after_the_handshake_and_starttls_never() {
+    let mut d = Dialogue::new(ServerProfile { tls: Tls::Implicit, ..settings() });
+    assert_eq!((d.next(), d.sent().as_str()), (Event::StartTls, ""));
+    d.session.on_tls_started();
+    assert_eq!(d.next(), Event::Read(Stage::Greeting));
+    d.on("220 mx\r\n");
+    assert_eq!(d.on(&ehlo(&["STARTTLS"])), Event::Ready);
+    assert_eq!(d.sent(), "EHLO relay.example.org\r\n");
+    assert!(d.session.is_encrypted());
+}
+
+#[test]
+fn a_server_that_is_lost_before_the_handshake_is_lost_in_it() {
+    let mut d = Dialogue::new(with_login(Tls::Implicit));
+    d.session.on_lost();
+    assert_eq!(d.next(), Event::Closed(Some(Failure::Lost { stage: Stage::StartTls })));
+}
+
+#[test]
 fn what_follows_the_answer_to_starttls_in_the_clear_is_an_attack() {
     let (mut d, event) = secured(Tls::IfOffered, "220 go\r\n250 mx\r\n");
     assert_eq!(event, Event::Closed(Some(Failure::TlsInjection)));
