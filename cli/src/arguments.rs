@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use staffetta_config::Service;
+use staffetta_mail::{AddressError, ReversePath};
 
 pub(crate) use block::{Block, Blocks, Named, Unblock};
 pub(crate) use login::{By, Hour, Login, ShowLogin, Top};
@@ -142,6 +143,9 @@ pub(crate) struct Hash {
 pub(crate) struct Resolve {
     /// A domain, an address literal such as [192.0.2.1], or a mail address
     pub(crate) domain: String,
+    /// For mail of this sender; "<>" for reports. Left out: of all who are not named in a route
+    #[arg(long, value_name = "ADDRESS", value_parser = sender)]
+    pub(crate) sender: Option<ReversePath>,
     /// Write one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -223,6 +227,15 @@ pub(crate) struct Man {
     /// Where to; it is made if it is not there
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
+}
+
+/// A sender as MAIL FROM has it, with the angle brackets or without.
+fn sender(text: &str) -> Result<ReversePath, String> {
+    let text = text.strip_prefix('<').and_then(|inner| inner.strip_suffix('>')).unwrap_or(text);
+    if text.is_empty() {
+        return Ok(ReversePath::Null);
+    }
+    text.parse().map(ReversePath::Address).map_err(|error: AddressError| error.to_string())
 }
 
 /// In lower case and A-labels.

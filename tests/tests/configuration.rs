@@ -152,6 +152,15 @@ async fn check_warns_of_what_does_not_answer() -> anyhow::Result<()> {
     ] {
         assert!(said.contains(&expected), "no {expected:?} in\n{said}");
     }
+    let list = format!("smtp://127.0.0.1:{here}\", \"smtps://127.0.0.1:{away}\", \"mx://gone.example.org");
+    let several = refused_by(&list, &config("mail.example.org", away, &certificate, "smart.example.org", away));
+    let (_, several) = run("staffetta", &["check", "--service", "delivery"], &several)?;
+    for expected in
+        [format!("127.0.0.1:{away}: Connection refused"), "mx://gone.example.org: has no mail hosts".to_owned()]
+    {
+        let expected = format!("warning: delivery.route[0].via: {expected}");
+        assert!(several.contains(&expected) && !several.contains(&format!("127.0.0.1:{here}")), "{several}");
+    }
     dns.host("other.example.org", std::net::Ipv4Addr::LOCALHOST);
     let good = config("other.example.org", here, &certificate, "smart.example.org", here);
     for service in ["frontend", "delivery"] {
@@ -160,6 +169,12 @@ async fn check_warns_of_what_does_not_answer() -> anyhow::Result<()> {
         assert!(code == Some(0) && !about.iter().any(|about| said.contains(about)), "{service}: {said}");
     }
     Ok(())
+}
+
+/// The same configuration with these ways of its route.
+fn refused_by(ways: &str, config: &str) -> String {
+    let (before, _) = config.rsplit_once("via = ").unwrap_or_default();
+    format!("{before}via = [\"{ways}\"]\n")
 }
 
 #[test]

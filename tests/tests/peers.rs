@@ -1,14 +1,12 @@
-//! Real programs at the other end: Python, which reads what we write, Postfix as the MX, Dovecot behind its LMTP socket. Those
-//! that submit are in `clients.rs`.
+//! Real programs at the other end: Python, which reads what we write, and Postfix as the MX. Those that submit are in
+//! `clients.rs`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
 use anyhow::{Context, bail, ensure};
 use staffetta_cli::sink::Scenario;
 use staffetta_testkit::certs::Leaf;
-use staffetta_testkit::dovecot::Dovecot;
 use staffetta_testkit::ports::Port;
 use staffetta_tests::{Client, Postfix, SOON, World, eventually, next};
 
@@ -144,39 +142,5 @@ async fn postfix_as_the_next_hop_is_asked_about_strangers_recipients() -> anyhow
     .await?;
     assert!(!postfix.log().contains("lost connection after RCPT"), "{}", postfix.log());
     assert!(postfix.held()?.is_empty(), "{}", postfix.log());
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn dovecot_stores_what_comes_through_its_lmtp_socket() -> anyhow::Result<()> {
-    let settings = "protocols = lmtp\nmail_location = maildir:{root}/mail/%u\n\
-                    service lmtp {\n  unix_listener {root}/lmtp {\n    mode = 0666\n  }\n}\n\
-                    protocol lmtp {\n  postmaster_address = postmaster@example.com\n}\n";
-    let dovecot = Dovecot::start("plain", &["lisa@example.com:{PLAIN}x", "bob@example.com:{PLAIN}x"], settings)?;
-    let mail = dovecot.folder().join("mail");
-    fs::create_dir(&mail)?;
-    fs::set_permissions(&mail, fs::Permissions::from_mode(0o777))?;
-    let via = format!("lmtp://unix:{}", dovecot.folder().join("lmtp").display());
-    let route = format!("[[delivery.route]]\ndomain = \"example.com\"\nvia = \"{via}\"\n");
-    let mut world = World::new().await?.tables(&route).start().await?;
-    let mut home = world.mx("example.org", Scenario::default()).await?;
-
-    let mut client = Client::connect_from("127.0.0.9", world.smtp()).await?;
-    client.expect("EHLO client.test", 250).await?;
-    let recipients = ["lisa@example.com", "nobody@example.com", "bob@example.com"];
-    client.send("john@example.org", &recipients, "Subject: for Dovecot\r\n\r\n..leading dot").await?;
-    let report = String::from_utf8(next(&mut home).await?.body.to_vec())?;
-    assert!(report.contains("Final-Recipient: rfc822; nobody@example.com") && report.contains("5.1.1"), "{report}");
-    world.until_empty().await.with_context(|| dovecot.log())?;
-    for user in ["lisa@example.com", "bob@example.com"] {
-        let mut stored = fs::read_dir(mail.join(user).join("new"))?.collect::<Result<Vec<_>, _>>()?;
-        ensure!(stored.len() == 1, "{user} has {stored:?}: {}", dovecot.log());
-        let text = stored.pop().map(|entry| fs::read_to_string(entry.path())).transpose()?.unwrap_or_default();
-        assert!(
-            text.contains(&format!("Delivered-To: <{user}>")) || text.contains(&format!("Delivered-To: {user}")),
-            "{text}"
-        );
-        assert!(text.contains("Subject: for Dovecot") && text.contains("\n.leading dot"), "{text}");
-    }
     Ok(())
 }

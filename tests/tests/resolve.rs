@@ -122,6 +122,46 @@ async fn a_route_is_told_with_its_level() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_way_of_a_list_is_told_and_whose_mail_takes_it() -> anyhow::Result<()> {
+    let list = "[\"mx\", \"smtps://smart.example\", \"mx://relay.example\"]";
+    let routes = format!(
+        "[[delivery.route]]\nsender = \"@news.example\"\nvia = {list}\n\
+         [[delivery.route]]\ndomain = \"box.example\"\nvia = \"lmtp://unix:/run/lmtp\"\n"
+    );
+    let desk = Desk::new("", &routes).await?;
+    let dns = &desk.dns;
+    dns.host("b.example", [203, 0, 113, 1]).host("smart.example", [203, 0, 113, 2]);
+    dns.mx("relay.example", 10, "mx.relay.example").host("mx.relay.example", [203, 0, 113, 3]).null_mx("null.example");
+    let (code, out, _) = desk.resolve(&["b.example", "--sender", "a@News.example"]).await?;
+    for part in [
+        "b.example: by smtp to its mail hosts; else to smart.example, port 465, without a look-up of MX records; else to the \
+         mail hosts of relay.example",
+        &format!(
+            "route: domain = \"*\", sender = \"*@news.example\", via = {}",
+            list.replace("smart.example", "smart.example:465")
+        ),
+        "1. b.example[203.0.113.1]:25  TLS if offered",
+        "2. smart.example[203.0.113.2]:465  TLS from the first octet; the certificate is not checked (encrypt)",
+        "3. mx.relay.example[203.0.113.3]:25  TLS if offered",
+    ] {
+        ensure!(code == Some(0) && out.contains(part), "{part}: {out}");
+    }
+    let (code, out, _) = desk.resolve(&["null.example", "--sender", "a@news.example"]).await?;
+    ensure!(code == Some(1) && out.contains("nothing behind it is tried") && out.contains("bounced, 5.1.0"), "{out}");
+    let (_, out, _) = desk.resolve(&["b.example"]).await?;
+    ensure!(out.contains("route: none is for it") && out.contains("--sender tells which"), "{out}");
+    let (_, out, _) = desk.resolve(&["b.example", "--sender", "<>"]).await?;
+    ensure!(out.contains("route: none is for it") && !out.contains("--sender tells which"), "{out}");
+    let (_, out, _) = desk.resolve(&["box.example"]).await?;
+    ensure!(out.contains("by lmtp through the unix socket /run/lmtp") && out.contains("[/run/lmtp]  no TLS"), "{out}");
+    let (_, told) = desk.json("box.example").await?;
+    let first = &told["attempts"][0];
+    ensure!((&first["socket"], &first["port"]) == (&json!("/run/lmtp"), &Value::Null), "{told}");
+    ensure!(told["depends_on_sender"] == json!(true), "{told}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_host_has_published_is_told_as_a_delivery_would_obey_it() -> anyhow::Result<()> {
     let desk = Desk::new("dnssec = \"trust-ad\"", "").await?;
     desk.dns.vouch().unsigned("sts.example");

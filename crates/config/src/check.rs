@@ -1,20 +1,20 @@
 //! What can only be judged over several keys, and what this version does not have.
 
+mod routes;
+
 use std::collections::HashSet;
 
 use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use staffetta_dkim::Algorithm;
 use staffetta_policy::conduct::Step;
-use staffetta_policy::routing::Via;
-use staffetta_policy::tls::Level;
 
 use crate::files::{dkim_key, open_to_all};
 use crate::kind::{Choice, Kind, List, RedisUrl};
 use crate::reader::Reader;
 use crate::table::{DEFAULT_REDIS_LIMIT, DEFAULT_URL};
 use crate::{
-    Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth, Route, Signature,
+    Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth, Signature,
 };
 
 /// Notes everything that does not go together.
@@ -29,7 +29,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     listeners(config, &mut check);
     ladder(config, &mut check);
     delivery(config, &mut check);
-    routes(config, &mut check);
+    routes::check(config, &mut check);
     dkim(config, &mut check);
     not_in_this_version(config, &mut check);
 }
@@ -248,47 +248,6 @@ fn delivery(config: &Config, check: &mut Check<'_>) {
     }
 }
 
-fn routes(config: &Config, check: &mut Check<'_>) {
-    for (index, route) in config.delivery.route.iter().enumerate() {
-        let key = |name: &str| format!("delivery.route[{index}].{name}");
-        match (&route.username, &route.password) {
-            (Some(_), None) => check.refuse(&key("username"), "is set without a password", "password or password_file"),
-            (None, Some(_)) => check.refuse(&key("password"), "is set without a username", "username"),
-            _ => {}
-        }
-        if route.username.is_some() && route.tls == Some(Level::None) {
-            let what = "is \"none\" together with a password, which never travels in clear";
-            check.refuse(&key("tls"), what, "\"encrypt\", \"verify\"");
-        }
-        ways(route, &key, check);
-    }
-}
-
-/// What the ways of a route can be asked for together.
-fn ways(route: &Route, key: &dyn Fn(&str) -> String, check: &mut Check<'_>) {
-    let via = &route.via;
-    if via.iter().any(Via::is_lmtp) && !via.iter().all(Via::is_lmtp) {
-        check.refuse(&key("via"), "has both LMTP and SMTP", "a list of one of the two");
-    }
-    if let Some(twice) = (1..via.len()).find(|&index| via[..index].contains(&via[index])) {
-        check.refuse(&key("via"), format!("has \"{}\" twice", via[twice]), "each target once");
-    }
-    if via.iter().any(|via| matches!(via, Via::LmtpSocket(_))) {
-        if route.username.is_some() {
-            let what = "is set where via is a unix socket, which has no TLS";
-            check.refuse(&key("username"), what, "leave it out, or another via");
-        }
-        if route.tls.is_some_and(|level| level >= Level::Encrypt) {
-            let what = "asks for TLS where via is a unix socket, which has none";
-            check.refuse(&key("tls"), what, "\"none\", \"may\", or leave it out");
-        }
-    }
-    if route.tls == Some(Level::None) && via.iter().any(|via| matches!(via, Via::Smtp { implicit_tls: true, .. })) {
-        let what = "is \"none\" where via is smtps://, which is never without TLS";
-        check.refuse(&key("tls"), what, "\"encrypt\", \"verify\", or leave it out");
-    }
-}
-
 fn dkim(config: &Config, check: &mut Check<'_>) {
     let mut names = HashSet::new();
     for (index, row) in config.delivery.dkim.iter().enumerate() {
@@ -356,11 +315,14 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         warnings.push(format!("[auth.oauth] has no effect: {what}"));
     }
     for domain in &config.frontend.relay_domains {
-        if !config.delivery.route.iter().any(|route| route.domain.matches(domain)) {
-            warnings.push(format!("frontend.relay_domains: {domain} has no [[delivery.route]]; its MX records decide"));
+        let mut routes = config.delivery.route.iter().filter(|route| route.domain.matches(domain)).peekable();
+        let some = if routes.peek().is_some() { " for all senders" } else { "" };
+        if !routes.any(|route| route.sender.is_none()) {
+            let what = format!("{domain} has no [[delivery.route]]{some}; its MX records decide");
+            warnings.push(format!("frontend.relay_domains: {what}"));
         }
     }
-    warnings.extend(unreachable_routes(config));
+    warnings.extend(routes::unreachable(config));
     warnings.extend(keys(config));
     warnings
 }
@@ -398,11 +360,4 @@ fn wide_networks(config: &Config) -> Vec<String> {
     let wide = config.frontend.trusted_networks.iter().filter(is_wide);
     wide.map(|network| format!("frontend.trusted_networks: all of {network} may send mail to anybody, without a login"))
         .collect()
-}
-
-fn unreachable_routes(config: &Config) -> Vec<String> {
-    let routes = &config.delivery.route;
-    let covered = |index: usize| routes[..index].iter().any(|earlier| earlier.domain.covers(&routes[index].domain));
-    let unreachable = (0..routes.len()).filter(|&index| covered(index));
-    unreachable.map(|index| format!("delivery.route[{index}]: an earlier route matches the same domains")).collect()
 }

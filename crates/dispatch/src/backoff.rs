@@ -101,6 +101,12 @@ impl<K: Eq + Hash, D: Clone + Eq + Hash> Backoffs<K, D> {
         self.hops.get(hop).is_some_and(|backoff| backoff.until > now)
     }
 
+    /// How much longer they must.
+    pub fn rest_of(&self, hop: &K, now: Instant) -> Option<Duration> {
+        let left = self.hops.get(hop)?.until.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+
     /// The next hop was reached. What the queue lets rest for its sake, to be released.
     pub fn end(&mut self, hop: &K) -> Vec<Work<D>> {
         self.hops.remove(hop).map_or_else(Vec::new, |backoff| backoff.parked.into_keys().collect())
@@ -147,6 +153,10 @@ mod tests {
         backoffs.begin(1, work(2, "x"), REST, at(200));
         assert!(backoffs.holds(&1, at(299)));
         assert!(!backoffs.holds(&1, at(300)), "the first failure counts");
+        assert_eq!(
+            (backoffs.rest_of(&1, at(299)), backoffs.rest_of(&1, at(300))),
+            (Some(Duration::from_secs(1)), None)
+        );
         assert_eq!(backoffs.advise(&1, &work(3, "x"), at(300)), Advice::Claim);
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!               offers ─▶ Pool ─▶ lanes (one a next hop): windows, turns, reserve
 //!                          │ a carrier may connect                    Backoffs: next hops that rest
+//!                          │                                          Pigeonholes: jobs by next hop, where that is known late
 //!                          ▼
 //! jobs ─▶ Task { handle, Attempt } ─▶ Conversation (one a connection) ─▶ Plan: what the queue and the sender are told
 //! ```
@@ -15,6 +16,7 @@ mod attempt;
 mod backoff;
 mod conversation;
 mod fate;
+mod pigeonholes;
 mod plan;
 mod pool;
 mod ring;
@@ -26,6 +28,7 @@ pub use attempt::{Attempt, Facts, Judgement, Rules, State, Task};
 pub use backoff::{Advice, Backoffs};
 pub use conversation::{Conversation, Course, Ended, Limits, Next, Seen};
 pub use fate::{Failed, Fate};
+pub use pigeonholes::{Pigeonholes, Put};
 pub use plan::{Incomplete, Plan, decide};
 pub use pool::{Pool, Refused};
 pub use ring::Work;

@@ -1,8 +1,11 @@
 //! Where mail for a domain goes: the first matching route, else its MX.
 //!
-//! Patterns are a domain, `*.domain` (every subdomain, not the domain itself) or `*`. Case does not matter.
+//! Patterns are a domain, `*.domain` (every subdomain, not the domain itself) or `*`. Case does not matter. A route may be for
+//! some senders only; then both must match.
 
 use std::fmt;
+
+use staffetta_mail::{Address, ReversePath};
 
 use crate::tls::Level;
 
@@ -48,6 +51,61 @@ impl fmt::Display for Pattern {
             Self::Any => f.write_str("*"),
         }
     }
+}
+
+/// Which senders a route is for. Prints as in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Senders {
+    /// This address; as in Postfix, the case of the local part does not matter.
+    Address(Address),
+    /// `*@domain`: every address there.
+    Domain(Pattern),
+    /// `<>`: reports.
+    Null,
+}
+
+impl Senders {
+    /// Is this sender one of them?
+    pub fn match_sender(&self, sender: &ReversePath) -> bool {
+        match (self, sender) {
+            (Self::Null, ReversePath::Null) => true,
+            (Self::Domain(pattern), ReversePath::Address(address)) => in_domain(pattern, address),
+            (Self::Address(wanted), ReversePath::Address(address)) => is_same(wanted, address),
+            _ => false,
+        }
+    }
+
+    /// Are all of `other` among them?
+    pub fn cover(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Domain(outer), Self::Domain(inner)) => outer.covers(inner),
+            (Self::Domain(pattern), Self::Address(address)) => in_domain(pattern, address),
+            (Self::Address(one), Self::Address(other)) => is_same(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Senders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Domain(pattern) => write!(f, "*@{pattern}"),
+            Self::Null => f.write_str("<>"),
+        }
+    }
+}
+
+fn in_domain(pattern: &Pattern, address: &Address) -> bool {
+    match address.domain_str() {
+        Some(domain) if domain.is_ascii() => pattern.matches(domain),
+        _ => address.domain_key().is_some_and(|domain| pattern.matches(&domain)),
+    }
+}
+
+fn is_same(one: &Address, other: &Address) -> bool {
+    one.local().eq_ignore_ascii_case(other.local()) && one.domain_key() == other.domain_key()
 }
 
 /// One way of a route to deliver. A host is a name or an address, without brackets. Prints as in the configuration.
@@ -103,6 +161,8 @@ impl fmt::Display for Via {
 pub struct Route {
     /// For which domains.
     pub pattern: Pattern,
+    /// For which senders; `None`: for all.
+    pub senders: Option<Senders>,
     /// Where to; the next is tried when the one before cannot be reached. Never empty, and all by the same protocol.
     pub via: Vec<Via>,
     /// Instead of the general level.
@@ -135,9 +195,22 @@ pub struct Path {
     pub concurrency: u32,
 }
 
-/// The path for recipients in `domain`.
-pub fn route(routes: &[Route], defaults: &Defaults, domain: &str) -> Path {
-    let Some((index, route)) = routes.iter().enumerate().find(|(_, route)| route.pattern.matches(domain)) else {
+impl Route {
+    /// `None`: a sender of whom nothing is known, who is none of some.
+    fn is_for(&self, domain: &str, sender: Option<&ReversePath>) -> bool {
+        let is_theirs = |senders: &Senders| sender.is_some_and(|sender| senders.match_sender(sender));
+        self.pattern.matches(domain) && self.senders.as_ref().is_none_or(is_theirs)
+    }
+}
+
+/// Does the way of mail for `domain` depend on who has sent it?
+pub fn depends_on_sender(routes: &[Route], domain: &str) -> bool {
+    routes.iter().find(|route| route.pattern.matches(domain)).is_some_and(|route| route.senders.is_some())
+}
+
+/// The path for recipients in `domain`; without a sender that of all who are not named in a route.
+pub fn route(routes: &[Route], defaults: &Defaults, domain: &str, sender: Option<&ReversePath>) -> Path {
+    let Some((index, route)) = routes.iter().enumerate().find(|(_, route)| route.is_for(domain, sender)) else {
         return Path { route: None, tls: defaults.tls, credentials: None, concurrency: defaults.concurrency };
     };
     Path {
@@ -155,90 +228,5 @@ fn is_below(domain: &str, parent: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DEFAULTS: Defaults = Defaults { tls: Level::May, concurrency: 20 };
-
-    fn to(pattern: Pattern, via: Via) -> Route {
-        Route { pattern, via: vec![via], tls: None, login: false, concurrency: None }
-    }
-
-    fn smtp(host: &str) -> Via {
-        Via::Smtp { host: host.to_owned(), port: 25, implicit_tls: false }
-    }
-
-    #[test]
-    fn patterns_match_whole_labels() {
-        let exact = Pattern::Exact("example.org".to_owned());
-        let below = Pattern::Subdomains("example.org".to_owned());
-        for (domain, is_exact, is_below) in [
-            ("example.org", true, false),
-            ("EXAMPLE.org", true, false),
-            ("a.example.org", false, true),
-            ("a.b.Example.ORG", false, true),
-            ("badexample.org", false, false),
-            (".example.org", false, false),
-            ("org", false, false),
-            ("", false, false),
-            ("\u{e9}.example.org", false, true),
-        ] {
-            assert_eq!((exact.matches(domain), below.matches(domain)), (is_exact, is_below), "{domain:?}");
-            assert!(Pattern::Any.matches(domain));
-        }
-    }
-
-    #[test]
-    fn a_pattern_covers_what_it_would_take_from_a_later_route() {
-        let exact = |name: &str| Pattern::Exact(name.to_owned());
-        let below = |name: &str| Pattern::Subdomains(name.to_owned());
-        for (earlier, later, covers) in [
-            (Pattern::Any, below("a.org"), true),
-            (Pattern::Any, Pattern::Any, true),
-            (exact("a.org"), exact("A.org"), true),
-            (exact("a.org"), exact("b.a.org"), false),
-            (exact("a.org"), below("a.org"), false),
-            (below("a.org"), exact("b.a.org"), true),
-            (below("a.org"), exact("a.org"), false),
-            (below("a.org"), below("A.org"), true),
-            (below("a.org"), below("b.a.org"), true),
-            (below("b.a.org"), below("a.org"), false),
-            (below("a.org"), below("ba.org"), false),
-            (below("a.org"), Pattern::Any, false),
-            (exact("a.org"), Pattern::Any, false),
-        ] {
-            assert_eq!(earlier.covers(&later), covers, "{earlier:?} {later:?}");
-        }
-    }
-
-    #[test]
-    fn the_first_match_wins_and_no_match_means_mx() {
-        let routes = [
-            to(Pattern::Exact("a.example.org".to_owned()), Via::Mx),
-            to(Pattern::Subdomains("example.org".to_owned()), smtp("sub")),
-            to(Pattern::Exact("example.org".to_owned()), Via::Lmtp { host: "dovecot".to_owned(), port: 24 }),
-            to(Pattern::Exact("a.example.org".to_owned()), smtp("never")),
-        ];
-        for (domain, index) in [
-            ("A.example.org", Some(0)),
-            ("b.example.org", Some(1)),
-            ("example.org", Some(2)),
-            ("Example.NET", None),
-            ("[192.0.2.1]", None),
-        ] {
-            assert_eq!(route(&routes, &DEFAULTS, domain).route, index, "{domain}");
-        }
-    }
-
-    #[test]
-    fn a_route_overrides_the_defaults() {
-        let mut relay = to(Pattern::Any, smtp("smart"));
-        assert_eq!((route(&[], &DEFAULTS, "x").tls, route(&[], &DEFAULTS, "x").concurrency), (Level::May, 20));
-        relay.concurrency = Some(5);
-        relay.login = true;
-        let path = route(&[to(Pattern::Exact("y".to_owned()), Via::Mx), relay.clone()], &DEFAULTS, "x");
-        assert_eq!((path.tls, path.credentials, path.concurrency), (Level::May, Some(1), 5));
-        relay.tls = Some(Level::Verify);
-        assert_eq!(route(&[relay], &DEFAULTS, "x").tls, Level::Verify);
-    }
-}
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

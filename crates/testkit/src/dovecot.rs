@@ -1,4 +1,4 @@
-//! A real Dovecot in a scratch folder: its auth service, and what a test adds to it.
+//! A real Dovecot, of which only the auth service is used, in a scratch folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub struct Dovecot {
 
 impl Dovecot {
     /// Starts it with these mechanisms (`"plain login"`) and users (lines of a passwd-file: `john@example.org:{PLAIN}x`).
-    /// `settings` are lines of its configuration that come last; `{root}` in them is its folder.
+    /// `settings` are lines of its configuration that come last.
     ///
     /// # Errors
     /// If it is not installed or does not start.
@@ -89,11 +89,6 @@ impl Dovecot {
         self.running.as_ref().map(Running::pid)
     }
 
-    /// Its folder.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// A socket for look-ups of users, which is not for clients.
     pub fn user_socket(&self) -> PathBuf {
         self.folder.path().join("auth-userdb")
@@ -135,25 +130,20 @@ impl Dovecot {
 
     fn configuration(&self) -> anyhow::Result<String> {
         let root = self.folder.path().display();
-        let is_root = rustix::process::geteuid().is_root();
-        let named = |flag: &str| -> anyhow::Result<String> {
-            let said = Command::new("id").arg(flag).output()?;
-            Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
-        };
-        let (user, group) =
-            if is_root { ("nobody".to_owned(), "nogroup".to_owned()) } else { (named("-un")?, named("-gn")?) };
         let mut text = format!(
             "base_dir = {root}/run\nstate_dir = {root}/state\nlog_path = {root}/log\nprotocols =\nssl = no\n\
              auth_verbose = yes\nauth_failure_delay = 0\n\
              passdb {{\n  driver = passwd-file\n  args = {root}/users\n}}\n\
-             userdb {{\n  driver = static\n  args = uid={user} gid={group} home={root}/home\n}}\n\
+             userdb {{\n  driver = static\n  args = uid=nobody gid=nogroup home=/tmp\n}}\n\
              service auth {{\n  unix_listener {root}/auth {{\n    mode = 0666\n  }}\n  unix_listener \
              {root}/auth-userdb {{\n    mode = 0666\n  }}\n}}\nservice anvil {{\n  chroot =\n}}\n",
         );
-        if !is_root {
+        if !rustix::process::geteuid().is_root() {
+            let said = Command::new("id").arg("-un").output()?;
+            let user = String::from_utf8_lossy(&said.stdout).trim().to_owned();
             text.push_str(&format!("default_internal_user = {user}\ndefault_login_user = {user}\n"));
         }
-        Ok(text + &self.settings.replace("{root}", &root.to_string()))
+        Ok(text + &self.settings)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 use staffetta_config::{self as config, Config, Rate};
-use staffetta_mail::{Address, address_literal};
+use staffetta_mail::{Address, ReversePath, address_literal};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::mx::Candidate;
 use staffetta_policy::routing::{self, Defaults, Path, Via};
@@ -77,7 +77,7 @@ impl Target {
     }
 }
 
-/// What two domains must share to share a connection.
+/// What two messages must share to share a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HopKey {
     /// Where to; the next is tried when the one before cannot be reached. Never empty.
@@ -87,10 +87,12 @@ pub struct HopKey {
     level: Level,
     /// Index of the route with the login.
     credentials: Option<usize>,
+    /// Two routes to the same host may have limits of their own.
+    concurrency: u32,
 }
 
 /// A place to deliver to, and how.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NextHop {
     /// What stands for it.
     pub key: HopKey,
@@ -181,6 +183,11 @@ impl NextHop {
         self.each(Target::account)
     }
 
+    /// What its connections are counted by: those to the same servers, of all who may have so many.
+    pub fn places(&self) -> String {
+        format!("{} {}", self.account(), self.concurrency)
+    }
+
     /// The name for texts: the domain or the host; of several the first.
     pub fn name(&self) -> String {
         self.key.targets[0].name()
@@ -196,6 +203,8 @@ pub struct Router {
     hostname: Arc<str>,
     defaults: Defaults,
     routes: Vec<routing::Route>,
+    /// Some of them are for some senders only.
+    by_sender: bool,
     /// Where each route leads, unless that depends on the domain.
     targets: Vec<Option<Arc<[Target]>>>,
     logins: Vec<Option<Arc<Credentials>>>,
@@ -223,6 +232,7 @@ impl Router {
         Self {
             hostname: hostname.into(),
             defaults,
+            by_sender: routes.iter().any(|route| route.senders.is_some()),
             targets: routes.iter().map(fixed).collect(),
             logins: Vec::new(),
             rates: Vec::new(),
@@ -231,9 +241,10 @@ impl Router {
         }
     }
 
-    /// The next hop of a domain, or of an address literal in its brackets.
-    pub fn hop(&self, domain: &str) -> NextHop {
-        let path = self.path(domain);
+    /// The next hop of a domain, or of an address literal in its brackets, for mail of this sender; without one, for that of
+    /// all who are not named in a route.
+    pub fn hop(&self, domain: &str, sender: Option<&ReversePath>) -> NextHop {
+        let path = self.path(domain, sender);
         let key = self.key_of(&path, domain);
         NextHop {
             protocol: if key.lmtp { Protocol::Lmtp } else { Protocol::Smtp },
@@ -246,24 +257,34 @@ impl Router {
         }
     }
 
-    /// What decides whether two domains share connections.
-    pub fn key(&self, domain: &str) -> HopKey {
-        self.key_of(&self.path(domain), domain)
+    /// What decides whether two messages share connections.
+    pub fn key(&self, domain: &str, sender: Option<&ReversePath>) -> HopKey {
+        self.key_of(&self.path(domain, sender), domain)
     }
 
-    /// The index of the route that a domain takes, if one is for it.
-    pub fn route(&self, domain: &str) -> Option<usize> {
-        self.path(domain).route
+    /// The index of the route that mail takes, if one is for it.
+    pub fn route(&self, domain: &str, sender: Option<&ReversePath>) -> Option<usize> {
+        self.path(domain, sender).route
     }
 
-    fn path(&self, domain: &str) -> Path {
-        routing::route(&self.routes, &self.defaults, domain)
+    /// Is there a route for some senders only?
+    pub const fn names_senders(&self) -> bool {
+        self.by_sender
+    }
+
+    /// Has mail for this domain several next hops, by its sender?
+    pub fn depends_on_sender(&self, domain: &str) -> bool {
+        self.by_sender && routing::depends_on_sender(&self.routes, domain)
+    }
+
+    fn path(&self, domain: &str, sender: Option<&ReversePath>) -> Path {
+        routing::route(&self.routes, &self.defaults, domain, sender)
     }
 
     fn key_of(&self, path: &Path, domain: &str) -> HopKey {
-        let Path { tls: level, credentials, route, .. } = *path;
+        let Path { tls: level, credentials, concurrency, route } = *path;
         let lmtp = route.and_then(|index| self.routes.get(index)?.via.first()).is_some_and(Via::is_lmtp);
-        HopKey { targets: self.targets_of(route, domain), lmtp, level, credentials }
+        HopKey { targets: self.targets_of(route, domain), lmtp, level, credentials, concurrency }
     }
 
     fn targets_of(&self, route: Option<usize>, domain: &str) -> Arc<[Target]> {
@@ -296,6 +317,7 @@ fn own(domain: &str) -> Target {
 fn route(route: &config::Route) -> routing::Route {
     routing::Route {
         pattern: route.domain.clone(),
+        senders: route.sender.clone(),
         via: route.via.clone(),
         tls: route.tls,
         login: route.username.is_some() && route.password.is_some(),
@@ -310,115 +332,4 @@ fn credentials(route: &config::Route) -> Option<Arc<Credentials>> {
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use staffetta_policy::classify::Endpoint;
-    use staffetta_policy::mx::Proof;
-    use staffetta_policy::routing::Pattern;
-    use staffetta_policy::tls::{Label, Sts, Trust};
-    use staffetta_smtp::client::Tls;
-
-    use super::*;
-
-    fn router(routes: Vec<routing::Route>) -> Router {
-        Router::with("relay.test", Defaults { tls: Level::May, concurrency: 20 }, routes)
-    }
-
-    /// What the first way has led to.
-    fn mx() -> Candidate {
-        let endpoint = Endpoint::Tcp(([192, 0, 2, 1], 25).into());
-        Candidate { host: "mx.a.test".into(), endpoint, proof: Proof::Insecure, sts: Sts::Off, way: 0 }
-    }
-
-    fn in_clear() -> Security {
-        Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None }
-    }
-
-    #[test]
-    fn only_a_server_that_proved_itself_is_told_what_demands_that() {
-        let hop = router(Vec::new()).hop("a.test");
-        assert!(!hop.settings(&mx(), &in_clear()).verified);
-        let unproven = Security { starttls: Tls::Required, ..in_clear() };
-        assert!(!hop.settings(&mx(), &unproven).verified, "encrypted, with whomever");
-        let proven = Security { trust: Trust::WebPki { name: "mx.a.test".into() }, ..unproven };
-        assert!(hop.settings(&mx(), &proven).verified);
-    }
-
-    fn to(pattern: Pattern, via: Via) -> routing::Route {
-        routing::Route { pattern, via: vec![via], tls: None, login: false, concurrency: Some(5) }
-    }
-
-    #[test]
-    fn destinations_of_a_smart_host_share_its_connections() {
-        let smart = Via::Smtp { host: "smart.test".to_owned(), port: 26, implicit_tls: false };
-        let router = router(vec![
-            to(Pattern::Exact("direct.test".to_owned()), Via::Mx),
-            to(Pattern::Exact("local.test".to_owned()), Via::Lmtp { host: "::1".to_owned(), port: 24 }),
-            to(Pattern::Any, smart),
-        ]);
-        let hop = |name: &str| router.hop(name);
-        assert_eq!(hop("a.test").key, router.key("b.test"));
-        assert_eq!(hop("direct.test").key.targets[..], [Target::Domain("direct.test".into())]);
-        assert_eq!(hop("local.test").protocol, Protocol::Lmtp);
-        assert_eq!(hop("a.test").concurrency, 5);
-        assert!(!hop("a.test").settings(&mx(), &in_clear()).detect_loop);
-    }
-
-    #[test]
-    fn a_list_is_one_hop_and_its_own_mail_hosts_come_where_it_says() {
-        let list = vec![Via::Mx, Via::Smtp { host: "spare.test".to_owned(), port: 465, implicit_tls: true }];
-        let listed = routing::Route { via: list, ..to(Pattern::Subdomains("a.test".to_owned()), Via::Mx) };
-        let relay = to(Pattern::Any, Via::MxOf("relay.test".to_owned()));
-        let router = router(vec![listed, relay]);
-        let hop = router.hop("x.a.test");
-        let spare = Target::Host { host: "spare.test".into(), port: 465, implicit_tls: true };
-        assert_eq!(hop.key.targets[..], [Target::Domain("x.a.test".into()), spare]);
-        assert_ne!(hop.key, router.key("y.a.test"), "their mail hosts differ");
-        assert_eq!((hop.name().as_str(), hop.account().as_str()), ("x.a.test", "x.a.test,spare.test:465"));
-        let spare = Candidate { way: 1, ..mx() };
-        assert!(hop.settings(&mx(), &in_clear()).detect_loop && !hop.settings(&spare, &in_clear()).detect_loop);
-        let asked = |candidate| hop.security(candidate, &Published::default(), Need::Nothing, true).unwrap().starttls;
-        assert_eq!((asked(&mx()), asked(&spare)), (Tls::Off, Tls::Implicit));
-        assert_eq!(router.key("b.test"), router.key("c.test"), "all go to the hosts of relay.test");
-        assert!(router.hop("b.test").settings(&mx(), &in_clear()).detect_loop);
-    }
-
-    #[test]
-    fn through_a_socket_nothing_is_encrypted_at_any_level() {
-        let strict =
-            routing::Route { tls: Some(Level::Verify), ..to(Pattern::Any, Via::LmtpSocket("/run/lmtp".to_owned())) };
-        let hop = router(vec![strict]).hop("a.test");
-        let asked = |need| hop.security(&mx(), &Published::default(), need, false).unwrap().starttls;
-        assert_eq!((hop.protocol, asked(Need::Nothing)), (Protocol::Lmtp, Tls::Off));
-        assert_eq!(asked(Need::AuthenticatedTls), Tls::Required, "which is not there");
-        assert_eq!(hop.inquiry(&"lisa@a.test".parse().unwrap()), "lmtp unix:/run/lmtp lisa@a.test");
-    }
-
-    #[test]
-    fn the_same_host_at_another_level_is_another_hop() {
-        let smart = || Via::Smtp { host: "smart.test".to_owned(), port: 26, implicit_tls: false };
-        let strict = routing::Route { tls: Some(Level::Verify), ..to(Pattern::Exact("a.test".to_owned()), smart()) };
-        let router = router(vec![strict, to(Pattern::Any, smart())]);
-        let key = |name: &str| router.key(name);
-        assert_ne!(key("a.test"), key("b.test"), "mail for a.test must not join a connection that checks nothing");
-    }
-
-    #[test]
-    fn what_is_said_of_a_recipient_belongs_to_the_server_that_said_it() {
-        let local = Via::Lmtp { host: "::1".to_owned(), port: 24 };
-        let router = router(vec![to(Pattern::Exact("a.test".to_owned()), local)]);
-        for (address, inquiry) in [("Lisa@A.test", "lmtp ::1:24 Lisa@a.test"), ("lisa@b.test", "smtp mx lisa@b.test")] {
-            let address: Address = address.parse().unwrap();
-            assert_eq!(router.hop(&address.domain_key().unwrap()).inquiry(&address), inquiry);
-        }
-    }
-
-    #[test]
-    fn without_a_route_each_domain_stands_alone_and_literals_are_addresses() {
-        let router = router(Vec::new());
-        let key = |name: &str| router.key(name);
-        assert_ne!(key("a.test"), key("b.test"));
-        assert_eq!(key("[192.0.2.1]").targets[..], [Target::Literal("192.0.2.1".parse().unwrap())]);
-        assert!(matches!(key("[ipv6:::1]").targets[..], [Target::Literal(IpAddr::V6(_))]));
-        assert!(router.hop("a.test").settings(&mx(), &in_clear()).detect_loop);
-    }
-}
+mod tests;

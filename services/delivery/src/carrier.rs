@@ -62,7 +62,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         batch_began: Instant::now(),
         pulse: pulse(),
     };
-    let Some(_slot) = carrier.worker.slots.take(carrier.lane.hop.account(), carrier.lane.hop.concurrency).await else {
+    let Some(_slot) = carrier.worker.slots.take(carrier.lane.hop.places(), carrier.lane.hop.concurrency).await else {
         return carrier.berth.crowded().await;
     };
     while carrier.stock().await {
@@ -198,7 +198,7 @@ impl Carrier {
     pub(crate) fn take(&mut self, claimed: Claimed) {
         let Some(Claim { work, .. }) = self.claim.take() else { return };
         if claimed.full {
-            self.worker.carry(&work);
+            self.worker.go_on(&self.lane, &work);
             self.adapt();
         }
         self.jobs.extend(claimed.tasks);

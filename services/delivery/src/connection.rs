@@ -138,7 +138,7 @@ impl Opener<'_> {
             return Ok(connection);
         }
         let Stream::Plain(tcp) = connection.stream else {
-            return Err(no_handshake(&connection.peer, "it is no TCP connection"));
+            return Err(no_handshake(&connection.peer, &"it is no TCP connection"));
         };
         let began = Instant::now();
         match self.tls.handshake(&connection.security.trust, &connection.peer.host, tcp, self.timeouts.tls).await {
@@ -159,7 +159,7 @@ impl Opener<'_> {
             }
             Err(error) => {
                 self.metrics.handshake(None);
-                Err(no_handshake(&connection.peer, error))
+                Err(no_handshake(&connection.peer, &error))
             }
         }
     }
@@ -181,7 +181,7 @@ impl Opener<'_> {
     }
 }
 
-fn no_handshake(peer: &Candidate, why: impl ToString) -> classify::Failure {
+fn no_handshake(peer: &Candidate, why: &impl ToString) -> classify::Failure {
     classify::Failure::Session { peer: peer.peer(), failure: Failure::TlsHandshake(why.to_string()) }
 }
 

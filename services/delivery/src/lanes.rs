@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use staffetta_dispatch::{Advice, Backoffs, Pool, Refused};
 use staffetta_queue::Destination;
-use staffetta_transport::hop::{HopKey, NextHop, Router};
+use staffetta_transport::hop::{HopKey, NextHop};
 use tokio::sync::Notify;
 
 use crate::worker::Worker;
@@ -56,11 +56,10 @@ impl Lanes {
     }
 
     /// Gives work to its lane and wakes a carrier that is idle there.
-    pub(crate) fn put(&self, router: &Router, work: &Work) {
-        let key = router.key(work.destination.as_str());
+    pub(crate) fn put(&self, key: &HopKey, work: &Work, hop: impl FnOnce() -> NextHop) {
         let woken = self.with(|pool| {
-            pool.put(&key, work, || {
-                let hop = router.hop(work.destination.as_str());
+            pool.put(key, work, || {
+                let hop = hop();
                 let limit = hop.concurrency;
                 (Arc::new(Lane { hop, wake: Notify::new() }), limit)
             })
@@ -138,6 +137,15 @@ impl Lanes {
             let backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
             backoffs.holds(&lane.hop.key, Instant::now())
         }
+    }
+
+    /// How long its jobs must wait, if they must.
+    pub(crate) fn rest_of(&self, hop: &HopKey) -> Option<Duration> {
+        if !self.resting.load(Ordering::Relaxed) {
+            return None;
+        }
+        let backoffs = self.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+        backoffs.rest_of(hop, Instant::now())
     }
 
     /// The next hop is to be tried again although it rests.

@@ -1,7 +1,7 @@
 //! The delivery worker: takes jobs from the queue, attempts them, settles them; makes bounces and delay notices.
 //!
 //! ```text
-//! poller (one a partition) ─▶ lane (one a next hop) ─▶ carrier (one a connection) ─▶ settler ─▶ queue
+//! poller (one a partition) ─▶ (sorter ─▶) lane (one a next hop) ─▶ carrier (one a connection) ─▶ settler ─▶ queue
 //!                                                        │ claims, looks up, connects, converses
 //! reclaimer · lease keeper · gauges                      ▼
 //!                                                   remote server
@@ -30,6 +30,7 @@ mod settle;
 mod shelf;
 mod signing;
 mod slots;
+mod sorting;
 mod strangers;
 mod worker;
 
@@ -66,6 +67,7 @@ use settle::{Office, Parcels, Settler};
 use shelf::InRedis;
 use signing::Signing;
 use slots::{Asked, Slots};
+use sorting::Sorting;
 use strangers::Strangers;
 use worker::{ROOM, Worker};
 
@@ -120,6 +122,9 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, asked: Asked, config: &Conf
     tasks.spawn(
         async move { end.run_until_cancelled(conduct.run(false, maillog::conspicuous)).await.unwrap_or_default() },
     );
+    if worker.router.names_senders() {
+        worker.carriers.spawn(worker.clone().clear_up());
+    }
     let mut pollers = JoinSet::new();
     pollers.spawn(poller::poll_all(worker.clone()));
     let outcome = until_stopped(&worker.stop, [&mut settling, &mut tasks, &mut pollers]).await;
@@ -221,6 +226,7 @@ fn worker(
         settler,
         slots,
         lanes: Lanes::new(delivery.concurrency.max(1) as usize),
+        sorting: Sorting::default(),
         letters: Letters::default(),
         room: Arc::new(Semaphore::new(ROOM)),
         alone: Arc::new(Semaphore::new(1)),

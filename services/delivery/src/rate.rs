@@ -19,22 +19,30 @@ const LONGEST: Duration = Duration::from_secs(1);
 impl Worker {
     /// For how many of the `wanted` jobs an attempt may begin; their tokens are taken. 0: the work rests in the queue.
     pub(crate) async fn allowed(&self, lane: &Lane, work: &Work, wanted: usize) -> usize {
-        let Some(rate) = lane.hop.rate else { return wanted };
-        let limiter = self.queue.limiter(SCOPE, rate);
-        match limiter.acquire(&lane.hop.account(), u32::try_from(wanted).unwrap_or(u32::MAX)).await {
-            Ok(granted) => {
-                if granted.tokens == 0 {
-                    self.metrics.throttled.increment(1);
-                    self.park(work, granted.empty_for.clamp(SHORTEST, LONGEST)).await;
-                }
-                granted.tokens as usize
-            }
-            Err(error) => {
-                // Nothing is claimed without a token; the queue offers the work again.
-                tracing::debug!(destination = work.destination.as_str(), %error, "failed to ask for a rate");
+        match self.granted(lane, work, wanted).await {
+            Some((0, empty_for)) => {
+                self.park(work, empty_for.clamp(SHORTEST, LONGEST)).await;
                 0
             }
+            Some((tokens, _)) => tokens,
+            // Nothing is claimed without a token; the queue offers the work again.
+            None => 0,
         }
+    }
+
+    /// The same, with the time until there are some if there are none; `None`: nobody knows.
+    pub(crate) async fn granted(&self, lane: &Lane, work: &Work, wanted: usize) -> Option<(usize, Duration)> {
+        let Some(rate) = lane.hop.rate else { return Some((wanted, Duration::ZERO)) };
+        let limiter = self.queue.limiter(SCOPE, rate);
+        let granted = limiter.acquire(&lane.hop.account(), u32::try_from(wanted).unwrap_or(u32::MAX)).await;
+        let granted = granted.inspect_err(
+            |error| tracing::debug!(destination = work.destination.as_str(), %error, "failed to ask for a rate"),
+        );
+        let granted = granted.ok()?;
+        if granted.tokens == 0 {
+            self.metrics.throttled.increment(1);
+        }
+        Some((granted.tokens as usize, granted.empty_for))
     }
 
     /// So many tokens were taken for jobs that are not there.

@@ -30,6 +30,7 @@ use crate::renew::Leases;
 use crate::settle::Settler;
 use crate::signing::Signing;
 use crate::slots::Slots;
+use crate::sorting::Sorting;
 
 /// Octets that one permit of [`Worker::room`] stands for.
 const UNIT: u64 = 1024;
@@ -65,6 +66,7 @@ pub(crate) struct Worker {
     /// Places beside other workers.
     pub(crate) slots: Slots,
     pub(crate) lanes: Lanes,
+    pub(crate) sorting: Sorting,
     pub(crate) letters: Letters,
     pub(crate) signing: Signing,
     /// Memory for jobs.
@@ -101,7 +103,11 @@ impl Worker {
 
     /// Hands work to its lane, with a new carrier if one is needed and may be had.
     pub(crate) fn carry(self: &Arc<Self>, work: &Work) {
-        self.lanes.put(&self.router, work);
+        if self.is_mixed(work) {
+            return self.sort(work);
+        }
+        let domain = work.destination.as_str();
+        self.lanes.put(&self.router.key(domain, None), work, || self.router.hop(domain, None));
         self.admit();
     }
 
@@ -114,9 +120,11 @@ impl Worker {
         }
     }
 
-    /// Claims up to `wanted` jobs of a lane's work; fewer if memory is short, none if the next hop rests. What this pod
-    /// delivered before is settled at once.
+    /// Claims up to `wanted` jobs of a lane's work; fewer if memory is short, none if the next hop rests.
     pub(crate) async fn claim(self: Arc<Self>, lane: Arc<Lane>, work: Work, wanted: usize) -> Claimed {
+        if self.is_mixed(&work) {
+            return self.collect(&lane, &work, wanted).await;
+        }
         let advice = self.lanes.advise(&lane, &work);
         match advice {
             Advice::Claim | Advice::Probe => {}
@@ -127,7 +135,7 @@ impl Worker {
             Advice::Wait => return Claimed::default(),
         }
         let each = self.job_units();
-        let Some((afforded, mut room)) = self.take_room(wanted, each).await else {
+        let Some((afforded, room)) = self.take_room(wanted, each).await else {
             return Claimed::default();
         };
         let allowed = self.allowed(&lane, &work, afforded).await;
@@ -150,6 +158,26 @@ impl Worker {
         }
         let full = jobs.len() >= allowed;
         self.not_sent(&lane, allowed - jobs.len().min(allowed)).await;
+        let tasks = self.tasks(jobs, since, room).await;
+        Claimed { tasks: self.permitted(tasks, &lane), full }
+    }
+
+    /// Claims up to `wanted` jobs of whatever next hop; fewer if memory is short. With them whether there are probably more.
+    pub(crate) async fn lease(&self, work: &Work, wanted: usize) -> Option<(Vec<Task>, bool)> {
+        let (afforded, room) = self.take_room(wanted, self.job_units()).await?;
+        let since = Instant::now();
+        let jobs = self.queue.claim(work.partition, &work.destination, afforded).await;
+        let jobs = jobs.inspect_err(
+            |error| tracing::debug!(destination = work.destination.as_str(), %error, "failed to claim jobs"),
+        );
+        let jobs = jobs.ok()?;
+        let full = jobs.len() >= afforded;
+        Some((self.tasks(jobs, since, room).await, full))
+    }
+
+    /// What was claimed at `since`, each with its share of memory. What this pod delivered before is settled at once.
+    async fn tasks(&self, jobs: Vec<Job>, since: Instant, mut room: OwnedSemaphorePermit) -> Vec<Task> {
+        let each = self.job_units();
         let mut tasks = Vec::with_capacity(jobs.len());
         for mut job in jobs {
             let Some(alone) = self.alone_with(&job).await else { continue };
@@ -164,16 +192,25 @@ impl Worker {
             task.job.alone = alone;
             if !task.attempt.has_waiting() {
                 self.settler.finished_before(task);
-                continue;
-            }
-            self.suppress(&mut task, &lane);
-            if task.attempt.has_waiting() {
-                tasks.push(task);
             } else {
-                self.finish(task, &lane);
+                tasks.push(task);
             }
         }
-        Claimed { tasks, full }
+        tasks
+    }
+
+    /// Those of them that have a recipient to whom mail may be sent; the others are settled.
+    pub(crate) fn permitted(&self, tasks: Vec<Task>, lane: &Lane) -> Vec<Task> {
+        let mut permitted = Vec::with_capacity(tasks.len());
+        for mut task in tasks {
+            self.suppress(&mut task, lane);
+            if task.attempt.has_waiting() {
+                permitted.push(task);
+            } else {
+                self.finish(task, lane);
+            }
+        }
+        permitted
     }
 
     /// Recipients to whom no mail is to be sent have their result: their sender is told.
@@ -244,7 +281,7 @@ impl Worker {
         }
         let (worker, lane) = (self.clone(), lane.clone());
         self.carriers.spawn(async move {
-            for work in released {
+            for work in released.into_iter().filter(|work| !worker.is_mixed(work)) {
                 if worker.lanes.keep(&lane, &work).is_none() {
                     worker.park(&work, Duration::ZERO).await;
                     if let Some(rest) = worker.lanes.keep(&lane, &work) {
@@ -258,7 +295,7 @@ impl Worker {
     /// Every recipient has its result: decides and settles.
     pub(crate) fn finish(&self, task: Task, lane: &Lane) {
         let Task { job, attempt } = task;
-        let plan = match decide(attempt, job.envelope(), &self.rules, Instant::now()) {
+        let mut plan = match decide(attempt, job.envelope(), &self.rules, Instant::now()) {
             Ok(plan) => plan,
             Err(error) => {
                 tracing::error!(qid = %job.message.id, %error, "an attempt is not settled; the job is tried again");
@@ -268,6 +305,10 @@ impl Worker {
         if let Some(rest) = plan.back_off {
             let Lease { id, destination, .. } = &job.held.lease;
             let work = Work { partition: id.partition(), destination: destination.clone() };
+            if self.is_mixed(&work) {
+                // Other next hops have mail in the same queue.
+                plan.back_off = None;
+            }
             self.lanes.back_off(lane, work, rest);
         }
         if !plan.delivered.is_empty() {

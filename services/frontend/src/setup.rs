@@ -307,13 +307,16 @@ fn asks(config: &Config, rules: &Rules) -> bool {
 
 fn rules(config: &Config) -> Rules {
     let frontend = &config.frontend;
-    let explicit = config.delivery.route.iter().map(|route| &route.domain).filter(|domain| **domain != Pattern::Any);
+    let explicit = || config.delivery.route.iter().filter(|route| route.domain != Pattern::Any);
+    let for_all = explicit().filter(|route| route.sender.is_none());
+    let for_some = explicit().filter_map(|route| Some((route.domain.clone(), route.sender.clone()?)));
     Rules {
         relay_domains: frontend.relay_domains.iter().collect(),
         relay_domains_from_auth: frontend.relay_domains_from_auth,
         verify_recipients: frontend.verify_recipients,
         reject_unknown_recipient_domain: frontend.reject_unknown_recipient_domain,
-        routed_domains: explicit.map(ToString::to_string).collect(),
+        routed_domains: for_all.map(|route| route.domain.to_string()).collect(),
+        routed_for_senders: for_some.collect(),
         sender_login: sender_login(frontend.sender_must_match_login),
         postmaster: Postmaster { hostname: config.hostname.clone(), destination: frontend.postmaster.clone() },
     }

@@ -29,6 +29,7 @@ const WORLD: Test = ("tests/tests/journey.rs", "one_message_reaches_all_its_dest
 const DANE: Test = ("services/delivery/tests/dane/mod.rs", "what_a_signed_zone_says_of_a_certificate_is_obeyed");
 const DKIM: Test = ("services/delivery/tests/dkim/mod.rs", "each_key_of_the_authors_domain_signs_what_arrives");
 const STS: &str = "services/delivery/tests/sts/mod.rs";
+const SENDERS: &str = "services/delivery/tests/routes/senders.rs";
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
 const REDIS_TLS: Test =
     ("crates/queue/tests/contract/tls.rs", "who_does_not_show_a_certificate_or_is_not_trusted_has_no_queue");
@@ -201,6 +202,7 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.blocked_networks", (WORKER, "blocked_networks_are_not_dialled_after_a_look_up")),
     ("delivery.lease", ("tests/tests/loss/lease.rs", "a_lease_lasts_as_long_as_its_holder_lives")),
     ("delivery.route.domain", (DELIVERY, "a_route_has_a_level_of_its_own")),
+    ("delivery.route.sender", (SENDERS, "mail_of_one_domain_goes_by_its_sender_with_the_login_of_its_route_only")),
     ("delivery.route.via", TO_ROUTE),
     ("delivery.route.tls", (DELIVERY, "a_route_has_a_level_of_its_own")),
     ("delivery.route.username", TO_ROUTE),

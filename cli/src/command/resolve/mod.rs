@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_config::{Config, Service};
-use staffetta_mail::Address;
+use staffetta_mail::{Address, ReversePath};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::mx;
 use staffetta_policy::tls::{Need, Security};
@@ -32,6 +32,8 @@ struct Report {
     domain: String,
     /// The index of the route, if one is for the domain.
     route: Option<usize>,
+    /// Mail of some senders goes another way, and nobody has said whose this is.
+    others: bool,
     hop: NextHop,
     /// One for each way that a delivery would look at, in their order.
     surveys: Vec<Survey>,
@@ -66,7 +68,7 @@ pub(super) async fn run(resolve: &Resolve) -> anyhow::Result<ExitCode> {
         complain(&format!("warning: MTA-STS policies that the cluster keeps are not looked at: {error}"));
     }
     let planner = staffetta_delivery::planner(&config, resolver, tls, &queue);
-    let report = report(&config, &planner, domain).await;
+    let report = report(&config, &planner, domain, resolve.sender.as_ref()).await;
     if resolve.json {
         say(&render::json(&config, &report).to_string());
     } else {
@@ -81,9 +83,10 @@ fn domain(text: &str) -> Option<String> {
     address.parse::<Address>().ok()?.domain_key()
 }
 
-async fn report(config: &Config, planner: &Planner, domain: String) -> Report {
+async fn report(config: &Config, planner: &Planner, domain: String, sender: Option<&ReversePath>) -> Report {
     let router = Router::new(config);
-    let (hop, route) = (router.hop(&domain), router.route(&domain));
+    let (hop, route) = (router.hop(&domain, sender), router.route(&domain, sender));
+    let others = sender.is_none() && router.depends_on_sender(&domain);
     let surveys = planner.survey(&hop).await;
     let plan = mx::one_after_the_other(surveys.iter().map(|survey| survey.plan.clone()));
     let mut ways = Vec::new();
@@ -94,7 +97,7 @@ async fn report(config: &Config, planner: &Planner, domain: String) -> Report {
         };
         ways.push(Way { candidate: candidate.clone(), security });
     }
-    Report { domain, route, hop, surveys, plan, ways }
+    Report { domain, route, others, hop, surveys, plan, ways }
 }
 
 impl Report {

@@ -20,6 +20,9 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
         format!("{}: by {protocol} {}", report.domain, targets.join("; else ")),
         format!("  {}", route(config, report)),
     ];
+    if report.others {
+        lines.push("  mail of some senders goes another way: --sender tells which".to_owned());
+    }
     lines.push(format!("  TLS level {}{}", level(report.hop.level), login(report)));
     report.surveys.iter().for_each(|survey| lines.extend(found(config, report, survey)));
     match &report.plan {
@@ -109,7 +112,10 @@ fn chosen<'a>(config: &'a Config, report: &Report) -> Option<&'a Route> {
 
 fn route(config: &Config, report: &Report) -> String {
     match chosen(config, report) {
-        Some(route) => format!("route: domain = \"{}\", via = {}", route.domain, via(&route.via)),
+        Some(route) => {
+            let sender = route.sender.as_ref().map(|sender| format!(", sender = \"{sender}\"")).unwrap_or_default();
+            format!("route: domain = \"{}\"{sender}, via = {}", route.domain, via(&route.via))
+        }
         None => "route: none is for it, so MX".to_owned(),
     }
 }
@@ -196,7 +202,8 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
         "domain": report.domain,
         "deliverable": report.is_deliverable(),
         "protocol": report.hop.protocol_name(),
-        "route": chosen(config, report).map(|route| route_in_json(route)),
+        "route": chosen(config, report).map(route_in_json),
+        "depends_on_sender": report.others,
         "tls": level(report.hop.level),
         "login": report.hop.credentials.is_some(),
         "dnssec": dnssec(config),
@@ -214,7 +221,8 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
 fn route_in_json(route: &Route) -> Value {
     let ways: Vec<String> = route.via.iter().map(ToString::to_string).collect();
     let via = if let [only] = &ways[..] { json!(only) } else { json!(ways) };
-    json!({ "domain": route.domain.to_string(), "via": via })
+    let sender = route.sender.as_ref().map(ToString::to_string);
+    json!({ "domain": route.domain.to_string(), "sender": sender, "via": via })
 }
 
 fn way_in_json(report: &Report, way: &Way) -> Value {

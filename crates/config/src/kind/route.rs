@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use staffetta_policy::routing::{Pattern, Via};
+use staffetta_mail::Address;
+use staffetta_policy::routing::{Pattern, Senders, Via};
 use toml::de::DeValue;
 
 use super::name::is_domain;
@@ -34,6 +35,32 @@ impl Kind for Domains {
     }
 
     fn show(value: &Pattern) -> String {
+        quoted(&value.to_string())
+    }
+}
+
+/// Which senders a route is for.
+pub(crate) struct SenderPattern;
+
+impl Kind for SenderPattern {
+    type Value = Senders;
+    const NOUN: &'static str = "a pattern of senders";
+
+    fn allowed() -> String {
+        let domains = "all of a domain \"*@example.org\" or \"@example.org\", all below it \"*@*.example.org\"";
+        format!("an address \"a@example.org\", {domains}, all \"*@*\", or reports \"<>\"")
+    }
+
+    fn parse(text: &str) -> Result<Senders, Wrong> {
+        let senders = || match text.strip_prefix('*').unwrap_or(text).strip_prefix('@') {
+            _ if text == "<>" => Some(Senders::Null),
+            Some(domain) => Domains::parse(domain).ok().map(Senders::Domain),
+            None => Address::parse(text).ok().filter(Address::is_fully_qualified).map(Senders::Address),
+        };
+        senders().ok_or_else(|| Wrong::not::<Self>(text))
+    }
+
+    fn show(value: &Senders) -> String {
         quoted(&value.to_string())
     }
 }
@@ -192,6 +219,25 @@ mod tests {
             &long,
         ] {
             assert!(Target::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn senders_are_read_as_they_are_shown() {
+        for (text, shown) in [
+            ("bulk@news.example.org", "bulk@news.example.org"),
+            ("*@News.example.org", "*@news.example.org"),
+            ("@news.example.org", "*@news.example.org"),
+            ("@*.example.org", "*@*.example.org"),
+            ("*@*", "*@*"),
+            ("<>", "<>"),
+        ] {
+            assert_eq!(SenderPattern::parse(text).map(|it| it.to_string()), Ok(shown.to_owned()), "{text}");
+            assert_eq!(SenderPattern::parse(shown), SenderPattern::parse(text));
+        }
+        for text in ["", "*", "@", "news.example.org", "postmaster", "a*@example.org@", "*@", "a@b@c", "< >", "*@a..b"]
+        {
+            assert!(SenderPattern::parse(text).is_err(), "{text}");
         }
     }
 

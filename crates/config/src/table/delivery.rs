@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
-use staffetta_policy::routing::{Pattern, Via};
+use staffetta_policy::routing::{Pattern, Senders, Via};
 use staffetta_policy::tls::Level;
 
 use crate::Rate;
 use crate::kind::{
-    Any, Choice, Choices, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NetworkClasses, Number, Socket,
-    Targets, Time, Unset,
+    Any, Choice, Choices, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NetworkClasses, Number,
+    SenderPattern, Socket, Targets, Time, Unset,
 };
 use crate::settings::settings;
 
@@ -109,10 +109,16 @@ settings! {
 }
 
 settings! {
-    /// Where the mail of some domains goes. The first that matches counts; without a match it is the MX records.
+    /// Where the mail of some domains, or of some senders, goes. The first that matches counts; without a match it is the MX
+    /// records.
     pub struct Route {
-        /// Which domains. `*.example.org` is for all below `example.org`, not for `example.org` itself.
-        need domain: Pattern as Domains = "*",
+        /// Which domains. `*.example.org` is for all below `example.org`, not for `example.org` itself. May be left out beside
+        /// `sender`, and means all then.
+        value domain: Pattern as Domains = "*",
+        /// Which senders, by the address of MAIL FROM; both must match. Mail to one domain then goes to several next hops,
+        /// and one that is slow or down does not stop the others. Of such mail each worker finds out by itself that a next
+        /// hop cannot be reached.
+        value sender: Option<Senders> as Unset<SenderPattern> = "",
         /// The way: a server by name, without a look-up of MX records; the mail hosts of a domain (`mx://`); those of the
         /// recipient's own (`mx`). `smtps://` speaks TLS from the first octet, and never less than `tls = "encrypt"`; a unix
         /// socket is on the worker's machine, and has no TLS. Of a list the next is tried when the one before cannot be

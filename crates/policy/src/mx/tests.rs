@@ -20,6 +20,11 @@ fn networks(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
+/// As text; empty for a unix socket.
+fn address(candidate: &Candidate) -> String {
+    candidate.endpoint.ip().map(|ip| ip.to_string()).unwrap_or_default()
+}
+
 fn names(order: Order) -> Vec<String> {
     match order {
         Order::Hosts(hosts) => hosts.into_iter().map(|host| host.name).collect(),
@@ -124,7 +129,7 @@ fn search(
     }
     let show = |candidate: Candidate| {
         assert_eq!((candidate.proof, candidate.endpoint.port()), (Proof::Insecure, Some(25)));
-        format!("{}={}", candidate.host, candidate.endpoint.ip().unwrap())
+        format!("{}={}", candidate.host, address(&candidate))
     };
     Ok(search.finish()?.into_iter().map(show).collect())
 }
@@ -263,8 +268,7 @@ fn rfc5321_5_1_a_host_at_our_own_address_hides_its_equals_and_all_that_is_worse(
             }
         }
         assert!(expected != Err(Failure::Loop) || !search.wants_more());
-        let found =
-            search.finish().map(|found| found.iter().map(|c| c.endpoint.ip().unwrap().to_string()).collect::<Vec<_>>());
+        let found = search.finish().map(|found| found.iter().map(address).collect::<Vec<_>>());
         assert_eq!(found, expected.map(|list| list.into_iter().map(str::to_owned).collect()));
     }
 }
@@ -319,9 +323,7 @@ fn the_ways_of_a_list_are_tried_in_their_order_and_a_reason_that_may_go_away_cou
     let gone = || Err(not_found("x.test", "MX"));
     let later = || Err(Failure::Dns { detail: "timeout".to_owned() });
     let shown = |ways: Vec<Result<Vec<Candidate>, Failure>>| match one_after_the_other(ways) {
-        Ok(found) => {
-            found.iter().map(|c| format!("{}:{}", c.way, c.endpoint.ip().unwrap())).collect::<Vec<_>>().join(" ")
-        }
+        Ok(found) => found.iter().map(|c| format!("{}:{}", c.way, address(c))).collect::<Vec<_>>().join(" "),
         Err(failure) => classify(&failure, "x.test").status.to_string(),
     };
     for (ways, expected) in [

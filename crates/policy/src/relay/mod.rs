@@ -25,6 +25,8 @@ mod tests;
 
 use staffetta_mail::{Address, Domain, ReversePath};
 
+use crate::routing::{Pattern, Senders};
+
 pub use domains::DomainSet;
 pub use objection::Objection;
 
@@ -51,6 +53,8 @@ pub struct Rules {
     pub reject_unknown_recipient_domain: bool,
     /// Domains with a route of their own (not `*`): not looked up in the DNS.
     pub routed_domains: DomainSet,
+    /// The same, only for mail of some senders.
+    pub routed_for_senders: Vec<(Pattern, Senders)>,
     /// Who may name which sender address.
     pub sender_login: SenderLogin,
     /// Where this host's own postmaster is.
@@ -272,7 +276,7 @@ fn recipient(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), 
     match ours(rules, request.recipient, known)? {
         Ours::Static => listed(rules, request, known),
         Ours::ByAuth => by_accounts(rules, request, known),
-        Ours::No => in_dns(rules, request.recipient, known),
+        Ours::No => in_dns(rules, request, known),
     }
 }
 
@@ -347,9 +351,12 @@ fn exists(known: &Known) -> Result<(), Halt> {
     }
 }
 
-fn in_dns(rules: &Rules, recipient: &Address, known: &Known) -> Result<(), Halt> {
-    let Some(Domain::Name(name)) = recipient.domain() else { return Ok(()) };
-    if !rules.reject_unknown_recipient_domain || rules.routed_domains.contains(name) {
+fn in_dns(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
+    let Some(Domain::Name(name)) = request.recipient.domain() else { return Ok(()) };
+    let mut for_senders = rules.routed_for_senders.iter();
+    let is_routed = rules.routed_domains.contains(name)
+        || for_senders.any(|(domain, senders)| domain.matches(name) && senders.match_sender(request.sender));
+    if !rules.reject_unknown_recipient_domain || is_routed {
         return Ok(());
     }
     match known.domain_in_dns.ok_or(Halt::Need(Fact::DomainInDns))? {

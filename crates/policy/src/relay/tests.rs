@@ -34,6 +34,7 @@ fn rules() -> Rules {
         verify_recipients: true,
         reject_unknown_recipient_domain: true,
         routed_domains: DomainSet::from_iter(["routed.test"]),
+        routed_for_senders: Vec::new(),
         sender_login: SenderLogin { authenticated: true, unauthenticated: false },
         postmaster: Postmaster {
             hostname: "mail.test".to_owned(),
@@ -390,6 +391,17 @@ proptest::proptest! {
         let ours = !submission && from_auth && world.ours == Finding::Yes && world.exists == Finding::Yes;
         proptest::prop_assert_eq!(reply.is_empty(), ours);
     }
+}
+
+#[test]
+fn a_domain_with_a_route_for_some_senders_need_not_be_in_the_dns_for_them() {
+    let senders = Senders::Address(JOHN.parse().unwrap());
+    let rules = Rules { routed_for_senders: vec![(Pattern::Exact("inside.test".to_owned()), senders)], ..rules() };
+    let nowhere = World { dns: InDns::NotFound, ..FINE };
+    let reply = |sender, recipient| play(&rules, TRUSTED, sender, recipient, nowhere).0;
+    assert_eq!(reply(JOHN, "lisa@inside.test"), "");
+    assert!(reply(JOHN, "lisa@outside.test").starts_with("550 5.1.2"));
+    assert!(reply("", "lisa@inside.test").starts_with("550 5.1.2"));
 }
 
 #[test]

@@ -125,6 +125,7 @@ impl<const S: usize> Event for Outcome<'_, S> {
         "relay",
         "relay_ip",
         "relay_port",
+        "relay_socket",
         "protocol",
         "tls",
         "tls_trust",

@@ -1,4 +1,6 @@
-//! The ways that a route may have, and lists of them.
+//! The ways that a route may have, and lists of them; routes for some senders.
+
+mod senders;
 
 use staffetta_queue::Entry;
 use staffetta_testkit::certs::Authority;

@@ -95,6 +95,8 @@ pub(crate) struct Mail {
     pub(crate) encrypted: bool,
     /// The name in SNI.
     pub(crate) asked_for: Option<String>,
+    /// The AUTH command of its connection.
+    pub(crate) login: Option<String>,
 }
 
 #[derive(Default)]
@@ -339,6 +341,7 @@ fn remember(mail: &mut Mail, command: &str) {
             mail.recipients.clear();
         }
         (Some("RCPT"), Some(path)) => mail.recipients.push(path),
+        (Some("AUTH"), None) => mail.login = Some(command.to_owned()),
         _ => {}
     }
 }

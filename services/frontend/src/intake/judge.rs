@@ -104,7 +104,9 @@ pub(super) async fn judge(
             }
             Step::Ask(Fact::RecipientAtRoute) => {
                 let answer = match &directory.verifier {
-                    Some(verifier) => Box::pin(verifier.ask(who.client.ip(), request.recipient, who.demands())).await,
+                    Some(verifier) => {
+                        Box::pin(verifier.ask(who.client.ip(), request.sender, request.recipient, who.demands())).await
+                    }
                     None => Answer::Takes,
                 };
                 let (at_route, words) = answer.into_fact();

@@ -106,14 +106,14 @@ mod tests {
     #[test]
     fn a_next_hop_rests_for_a_minute_and_the_memory_is_bounded() {
         let (hops, router, now) = (Hops::default(), router(), Instant::now());
-        let key = router.key("x.test");
+        let key = router.key("x.test", None);
         assert_eq!(hops.resting(&key, now), None);
         hops.rest(&key, Answer::Takes, now);
         assert_eq!(hops.resting(&key, now + REST / 2), Some(Answer::Takes));
-        assert_eq!(hops.resting(&router.key("y.test"), now), None);
+        assert_eq!(hops.resting(&router.key("y.test", None), now), None);
         assert_eq!(hops.resting(&key, now + REST), None);
         for n in 0..3 * SWEEP {
-            hops.rest(&router.key(&format!("{n}.test")), Answer::Takes, now);
+            hops.rest(&router.key(&format!("{n}.test"), None), Answer::Takes, now);
         }
         assert!(hops.known().len() <= SWEEP);
     }
@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn a_next_hop_is_asked_by_few_at_a_time_and_others_need_not_wait_for_it() {
         let (hops, router) = (Hops::default(), router());
-        let (here, there) = (router.key("x.test"), router.key("y.test"));
+        let (here, there) = (router.key("x.test", None), router.key("y.test", None));
         let mut turns = Vec::new();
         for _ in 0..PER_HOP {
             turns.push(hops.turn(&here).await);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use staffetta_config::Config;
-use staffetta_mail::Address;
+use staffetta_mail::{Address, ReversePath};
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::client;
 use staffetta_policy::relay::AtRoute;
@@ -90,11 +90,17 @@ impl Verifier {
         })))
     }
 
-    /// About a recipient whom this client names for a message with these demands. The bare postmaster is this host's.
-    pub(crate) async fn ask(&self, client: IpAddr, recipient: &Address, demands: Demands) -> Answer {
+    /// About a recipient whom this client names for a message of this sender with these demands; where that message would go. The bare postmaster is this host's.
+    pub(crate) async fn ask(
+        &self,
+        client: IpAddr,
+        sender: &ReversePath,
+        recipient: &Address,
+        demands: Demands,
+    ) -> Answer {
         let inner = &self.0;
         let Some(recipient) = inner.qualified(recipient) else { return Answer::Takes };
-        let hop = inner.router.hop(&recipient.domain_key().unwrap_or_default());
+        let hop = inner.router.hop(&recipient.domain_key().unwrap_or_default(), Some(sender));
         let who = hop.inquiry(&recipient) + demands.suffix();
         if let Some(said) = inner.recall(&who).await {
             inner.metrics.from_cache.increment(1);

@@ -125,19 +125,19 @@ impl Prober {
             wire.session.on_lost();
             return Ok(wire);
         }
-        let Stream::Plain(tcp) = wire.stream else { return Err(no_handshake(peer, "it is no TCP connection")) };
+        let Stream::Plain(tcp) = wire.stream else { return Err(no_handshake(peer, &"it is no TCP connection")) };
         match self.tls.handshake(&security.trust, &peer.host, tcp, HANDSHAKE).await {
             Ok((stream, _)) => {
                 wire.stream = Stream::Tls(Box::new(stream));
                 wire.session.on_tls_started();
                 Ok(wire)
             }
-            Err(error) => Err(no_handshake(peer, error)),
+            Err(error) => Err(no_handshake(peer, &error)),
         }
     }
 }
 
-fn no_handshake(peer: &Candidate, why: impl ToString) -> Failure {
+fn no_handshake(peer: &Candidate, why: &impl ToString) -> Failure {
     Failure::Session { peer: peer.peer(), failure: client::Failure::TlsHandshake(why.to_string()) }
 }
 

@@ -1,0 +1,127 @@
+//! Tables.
+
+use staffetta_policy::classify::Endpoint;
+use staffetta_policy::mx::Proof;
+use staffetta_policy::routing::{Pattern, Senders};
+use staffetta_policy::tls::{Label, Sts, Trust};
+use staffetta_smtp::client::Tls;
+
+use super::*;
+
+fn router(routes: Vec<routing::Route>) -> Router {
+    Router::with("relay.test", Defaults { tls: Level::May, concurrency: 20 }, routes)
+}
+
+/// What the first way has led to.
+fn mx() -> Candidate {
+    let endpoint = Endpoint::Tcp(([192, 0, 2, 1], 25).into());
+    Candidate { host: "mx.a.test".into(), endpoint, proof: Proof::Insecure, sts: Sts::Off, way: 0 }
+}
+
+fn in_clear() -> Security {
+    Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None }
+}
+
+#[test]
+fn only_a_server_that_proved_itself_is_told_what_demands_that() {
+    let hop = router(Vec::new()).hop("a.test", None);
+    assert!(!hop.settings(&mx(), &in_clear()).verified);
+    let unproven = Security { starttls: Tls::Required, ..in_clear() };
+    assert!(!hop.settings(&mx(), &unproven).verified, "encrypted, with whomever");
+    let proven = Security { trust: Trust::WebPki { name: "mx.a.test".into() }, ..unproven };
+    assert!(hop.settings(&mx(), &proven).verified);
+}
+
+fn to(pattern: Pattern, via: Via) -> routing::Route {
+    routing::Route { pattern, senders: None, via: vec![via], tls: None, login: false, concurrency: Some(5) }
+}
+
+#[test]
+fn destinations_of_a_smart_host_share_its_connections() {
+    let smart = Via::Smtp { host: "smart.test".to_owned(), port: 26, implicit_tls: false };
+    let router = router(vec![
+        to(Pattern::Exact("direct.test".to_owned()), Via::Mx),
+        to(Pattern::Exact("local.test".to_owned()), Via::Lmtp { host: "::1".to_owned(), port: 24 }),
+        to(Pattern::Any, smart),
+    ]);
+    let hop = |name: &str| router.hop(name, None);
+    assert_eq!(hop("a.test").key, router.key("b.test", None));
+    assert_eq!(hop("direct.test").key.targets[..], [Target::Domain("direct.test".into())]);
+    assert_eq!(hop("local.test").protocol, Protocol::Lmtp);
+    assert_eq!(hop("a.test").concurrency, 5);
+    assert!(!hop("a.test").settings(&mx(), &in_clear()).detect_loop);
+}
+
+#[test]
+fn a_sender_may_have_a_next_hop_of_its_own_and_never_shares_a_login_with_others() {
+    let smart = || Via::Smtp { host: "smart.test".to_owned(), port: 587, implicit_tls: false };
+    let of = |sender: &str| Senders::Address(sender.parse().unwrap());
+    let named = |sender| routing::Route { senders: Some(of(sender)), login: true, ..to(Pattern::Any, smart()) };
+    let router = router(vec![named("a@home.test"), named("b@home.test"), to(Pattern::Any, smart())]);
+    let key = |sender: &str| router.key("x.test", Some(&ReversePath::Address(sender.parse().unwrap())));
+    let keys = [key("a@home.test"), key("b@home.test"), key("c@home.test")];
+    assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2], "{keys:?}");
+    assert_eq!(router.key("x.test", None), keys[2]);
+    assert_eq!(router.route("x.test", Some(&ReversePath::Null)), Some(2));
+    assert_eq!(router.hop("x.test", None).places(), "smart.test:587 5");
+    assert!(router.depends_on_sender("x.test"));
+}
+
+#[test]
+fn a_list_is_one_hop_and_its_own_mail_hosts_come_where_it_says() {
+    let list = vec![Via::Mx, Via::Smtp { host: "spare.test".to_owned(), port: 465, implicit_tls: true }];
+    let listed = routing::Route { via: list, ..to(Pattern::Subdomains("a.test".to_owned()), Via::Mx) };
+    let relay = to(Pattern::Any, Via::MxOf("relay.test".to_owned()));
+    let router = router(vec![listed, relay]);
+    let hop = router.hop("x.a.test", None);
+    let spare = Target::Host { host: "spare.test".into(), port: 465, implicit_tls: true };
+    assert_eq!(hop.key.targets[..], [Target::Domain("x.a.test".into()), spare]);
+    assert_ne!(hop.key, router.key("y.a.test", None), "their mail hosts differ");
+    assert_eq!((hop.name().as_str(), hop.account().as_str()), ("x.a.test", "x.a.test,spare.test:465"));
+    let spare = Candidate { way: 1, ..mx() };
+    assert!(hop.settings(&mx(), &in_clear()).detect_loop && !hop.settings(&spare, &in_clear()).detect_loop);
+    let asked = |candidate| hop.security(candidate, &Published::default(), Need::Nothing, true).unwrap().starttls;
+    assert_eq!((asked(&mx()), asked(&spare)), (Tls::Off, Tls::Implicit));
+    assert_eq!(router.key("b.test", None), router.key("c.test", None), "all go to the hosts of relay.test");
+    assert!(router.hop("b.test", None).settings(&mx(), &in_clear()).detect_loop);
+}
+
+#[test]
+fn through_a_socket_nothing_is_encrypted_at_any_level() {
+    let strict =
+        routing::Route { tls: Some(Level::Verify), ..to(Pattern::Any, Via::LmtpSocket("/run/lmtp".to_owned())) };
+    let hop = router(vec![strict]).hop("a.test", None);
+    let asked = |need| hop.security(&mx(), &Published::default(), need, false).unwrap().starttls;
+    assert_eq!((hop.protocol, asked(Need::Nothing)), (Protocol::Lmtp, Tls::Off));
+    assert_eq!(asked(Need::AuthenticatedTls), Tls::Required, "which is not there");
+    assert_eq!(hop.inquiry(&"lisa@a.test".parse().unwrap()), "lmtp unix:/run/lmtp lisa@a.test");
+}
+
+#[test]
+fn the_same_host_at_another_level_is_another_hop() {
+    let smart = || Via::Smtp { host: "smart.test".to_owned(), port: 26, implicit_tls: false };
+    let strict = routing::Route { tls: Some(Level::Verify), ..to(Pattern::Exact("a.test".to_owned()), smart()) };
+    let router = router(vec![strict, to(Pattern::Any, smart())]);
+    let key = |name: &str| router.key(name, None);
+    assert_ne!(key("a.test"), key("b.test"), "mail for a.test must not join a connection that checks nothing");
+}
+
+#[test]
+fn what_is_said_of_a_recipient_belongs_to_the_server_that_said_it() {
+    let local = Via::Lmtp { host: "::1".to_owned(), port: 24 };
+    let router = router(vec![to(Pattern::Exact("a.test".to_owned()), local)]);
+    for (address, inquiry) in [("Lisa@A.test", "lmtp ::1:24 Lisa@a.test"), ("lisa@b.test", "smtp mx lisa@b.test")] {
+        let address: Address = address.parse().unwrap();
+        assert_eq!(router.hop(&address.domain_key().unwrap(), None).inquiry(&address), inquiry);
+    }
+}
+
+#[test]
+fn without_a_route_each_domain_stands_alone_and_literals_are_addresses() {
+    let router = router(Vec::new());
+    let key = |name: &str| router.key(name, None);
+    assert_ne!(key("a.test"), key("b.test"));
+    assert_eq!(key("[192.0.2.1]").targets[..], [Target::Literal("192.0.2.1".parse().unwrap())]);
+    assert!(matches!(key("[ipv6:::1]").targets[..], [Target::Literal(IpAddr::V6(_))]));
+    assert!(router.hop("a.test", None).settings(&mx(), &in_clear()).detect_loop);
+}
