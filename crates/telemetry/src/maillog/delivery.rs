@@ -125,7 +125,6 @@ impl<const S: usize> Event for Outcome<'_, S> {
         "relay",
         "relay_ip",
         "relay_port",
-        "relay_socket",
         "protocol",
         "tls",
         "tls_trust",

@@ -85,10 +85,9 @@ const FIELDS: &[(&str, &str)] = &[
         "Of a connection that broke off: `lost connection` or `timeout`. Of a login: `failed`, `blocked`, `limited`, \
          `unavailable`, `malformed` or `aborted`. Of a block: the operator's words.",
     ),
-    ("relay", "Host name of the server."),
+    ("relay", "Host name of the server. Behind a unix socket it is ours, and `relay_socket` has the path."),
     ("relay_ip", "Its address."),
     ("relay_port", "Its port."),
-    ("relay_socket", "The path of a unix socket, in the place of both."),
     ("report_qid", "The queue id of the report."),
     ("response", "The whole reply, or why there was none."),
     ("sasl_method", "The mechanism of the login."),

@@ -226,7 +226,7 @@ fn a_delivery() {
 fn a_relay_behind_a_unix_socket_has_a_path_in_the_place_of_an_address() {
     let endpoint = Endpoint::Unix("/run/dovecot/lmtp".into());
     let relay = Some(Relay { host: "mail.example.org".into(), endpoint: &endpoint });
-    let event = Attempt { relay, protocol: "lmtp", ..samples::attempt() };
+    let event = Attempt { relay, protocol: "lmtp", ..samples::delivered() };
     let [json, classic] = [LogFormat::Json, LogFormat::Postfix].map(|it| written(&Outcome::<DELIVERED>(&event), it));
     let named = r#""relay":"mail.example.org","relay_socket":"/run/dovecot/lmtp","protocol":"lmtp""#;
     assert!(json.contains(named), "{json}");
