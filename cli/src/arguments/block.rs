@@ -57,7 +57,7 @@ pub(crate) struct Terms {
     /// Why, for those who list it later
     #[arg(long, value_name = "TEXT", default_value = "", value_parser = reason)]
     pub(crate) reason: String,
-    /// For how long, such as 90s, 1h30m, 2d, 1w [default: until it is unblocked]
+    /// For how long, such as 90s, 1h30m, 2d, 1w [default: until it is taken back]
     #[arg(long = "for", value_name = "DURATION", value_parser = life)]
     pub(crate) life: Option<Duration>,
     #[command(flatten)]

@@ -134,7 +134,7 @@ pub(super) async fn of_login(config: &Config, login: &str) -> anyhow::Result<Opt
 
 /// Until when, and why.
 fn terms(block: &Held, now: UnixMillis) -> String {
-    let until = block.until.map_or_else(|| "until it is unblocked".to_owned(), |until| left(until, now));
+    let until = block.until.map_or_else(|| "until it is taken back".to_owned(), |until| left(until, now));
     let reason = if block.reason.is_empty() { "-" } else { &block.reason };
     format!("since {}, {until}: {reason}", time(block.since))
 }

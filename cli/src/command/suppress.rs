@@ -8,6 +8,9 @@ use super::block::{listed, note, open, report};
 use crate::arguments::{Add, Remove, Suppress};
 use crate::terminal::complain;
 
+/// Recipients that are noted for the mail log at a time.
+const GROUP: usize = 100;
+
 pub(super) async fn run(suppress: Suppress) -> anyhow::Result<ExitCode> {
     match suppress {
         Suppress::Add(add) => self::add(&add).await,
@@ -29,6 +32,10 @@ async fn add(add: &Add) -> anyhow::Result<ExitCode> {
         }
         done.push(recipient.clone());
         report(recipient, "suppressed", terms.named.json, "", None);
+        // Whoever stops a long list half way has done what was reported.
+        if done.len() >= GROUP {
+            note(&config, &std::mem::take(&mut done), "suppressed", &terms.reason).await;
+        }
     }
     note(&config, &done, "suppressed", &terms.reason).await;
     Ok(ExitCode::SUCCESS)

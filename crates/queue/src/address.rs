@@ -13,7 +13,7 @@ use redis::{
     TlsMode,
 };
 
-use crate::connection::RESPONSE_TIMEOUT;
+use crate::connection::{RESPONSE_TIMEOUT, with_hint};
 use crate::tls::TlsFiles;
 use crate::{Error, Settings};
 
@@ -127,7 +127,7 @@ impl Sentinels {
             }
             answer => answer,
         }
-        .map_err(|error| format!("no Sentinel names a primary for {:?}: {error}", self.name))
+        .map_err(|error| format!("no Sentinel names a primary for {:?}: {}", self.name, with_hint(&error.to_string())))
     }
 
     /// Asks with this login, or without one. The outer error is of the files of TLS.

@@ -171,9 +171,11 @@ fn cause(error: &redis::RedisError) -> String {
 }
 
 /// What is wrong with TLS has a key of its own.
-fn with_hint(error: &str) -> String {
+pub(crate) fn with_hint(error: &str) -> String {
     let key = if error.contains("UnknownIssuer") {
         "; set redis.ca to the certificate of its authority"
+    } else if error.contains("UnknownCA") {
+        "; it does not know who has signed redis.certificate"
     } else if error.contains("CertificateRequired") || error.contains("certificate required") {
         "; it asks for redis.certificate and redis.key"
     } else {

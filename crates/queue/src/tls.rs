@@ -38,7 +38,8 @@ impl TlsFiles {
 
     /// The same place by TLS with these.
     pub(crate) fn secure(&self, place: ConnectionInfo) -> Result<Client, String> {
-        Client::build_with_tls(place, self.read()?).map_err(|error| format!("redis.ca, certificate and key: {error}"))
+        Client::build_with_tls(place, self.read()?)
+            .map_err(|error| format!("redis.ca, redis.certificate and redis.key: {error}"))
     }
 }
 
