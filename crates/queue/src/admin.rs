@@ -77,8 +77,8 @@ impl Entry {
     }
 }
 
-/// The domain counts in any case.
-fn same_address(address: &str, wanted: &str) -> bool {
+/// Is it this address? The case of the domain does not count; of the local part only its server knows.
+pub fn same_address(address: &str, wanted: &str) -> bool {
     match (address.rsplit_once('@'), wanted.rsplit_once('@')) {
         (Some((local, domain)), Some((other, at))) => local == other && domain.eq_ignore_ascii_case(at),
         _ => address.eq_ignore_ascii_case(wanted),

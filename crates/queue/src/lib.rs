@@ -63,7 +63,7 @@ mod value;
 mod verification;
 mod wakes;
 
-pub use admin::{Act, Counts, Deleted, Entry, Filter, JobState, Moved, Object, Page, Place, Unreadable};
+pub use admin::{Act, Counts, Deleted, Entry, Filter, JobState, Moved, Object, Page, Place, Unreadable, same_address};
 pub use budget::Budget;
 pub use conduct::{Conduct, Hour, Record, Records, Sending};
 pub use error::{EnqueueError, Error};

@@ -45,7 +45,7 @@ pub(super) async fn run(command: arguments::Queue) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
+pub(super) async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
     connect(file, &file.load(Service::Delivery)?).await
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::Value;
 use staffetta_mail::QueueId;
+use staffetta_queue::same_address;
 
 /// Longer lines are no records.
 const LONGEST: usize = 256 * 1024;
@@ -51,15 +52,7 @@ impl Wanted {
         let message_id = field("message_id");
         field("qid") == self.text
             || (!message_id.is_empty() && message_id.trim_matches(['<', '>']) == self.bare)
-            || self.recipient().is_some_and(|recipient| is_same(field("to"), recipient))
-    }
-}
-
-/// The case of the domain does not count.
-fn is_same(one: &str, other: &str) -> bool {
-    match (one.rsplit_once('@'), other.rsplit_once('@')) {
-        (Some((local, domain)), Some((other, at))) => local == other && domain.eq_ignore_ascii_case(at),
-        _ => false,
+            || self.recipient().is_some_and(|recipient| same_address(field("to"), recipient))
     }
 }
 

@@ -8,19 +8,13 @@ mod render;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Context;
-use staffetta_config::Service;
-use staffetta_queue::{Filter, Queue, Settings};
-use tokio_util::sync::CancellationToken;
+use staffetta_queue::{Filter, Queue};
 
-use super::queue::{Found, for_each, found};
-use crate::arguments::{self, ConfigFile};
+use super::queue::{Found, for_each, found, open};
+use crate::arguments;
 use crate::terminal::{complain, say};
 
-/// How long the queue is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Messages that are shown; a recipient may have had any number.
 const MOST: usize = 1_000;
 
@@ -56,13 +50,6 @@ pub(super) async fn run(trace: &arguments::Trace) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
-    let config = file.load(Service::Delivery)?;
-    let queue = Queue::open(Settings::from(&config).only_looking(), CancellationToken::new())?;
-    queue.ready(PATIENCE).await.with_context(|| format!("cannot use the queue at {}", config.shown_redis()))?;
-    Ok(queue)
 }
 
 /// Messages in the queue that are meant, as far as the queue can tell.
