@@ -269,9 +269,7 @@ impl Look<'_> {
             if words.contains(&"changed") {
                 continue;
             }
-            for word in words {
-                self.told(keys, id, word).await?;
-            }
+            words.into_iter().for_each(|word| self.told(keys, id, word));
             return Ok(answer.first().map(count));
         }
         Ok(None)
@@ -318,15 +316,8 @@ impl Look<'_> {
     }
 
     /// A word of [`script::Mend`].
-    async fn told(&mut self, keys: &Partition, id: QueueId, text: &str) -> Result<(), Error> {
-        let (word, number) = text.split_once(' ').unwrap_or((text, ""));
-        let about = match number.parse::<usize>() {
-            Ok(job) => {
-                let record = self.shared.record(id).await?.and_then(Result::ok);
-                record.and_then(|record| record.destinations.get(job).map(Destination::to_string)).unwrap_or_default()
-            }
-            Err(_) => String::new(),
-        };
+    fn told(&mut self, keys: &Partition, id: QueueId, text: &str) {
+        let (word, destination) = text.split_once(' ').unwrap_or((text, ""));
         let problem = match word {
             "lost" => Problem::Lost,
             "torn" => Problem::Torn,
@@ -337,8 +328,7 @@ impl Look<'_> {
             "twice" => Problem::Twice,
             _ => Problem::Over,
         };
-        self.found(keys.number, Some(id), problem, about);
-        Ok(())
+        self.found(keys.number, Some(id), problem, destination.to_owned());
     }
 
     /// Destinations that are looked at.

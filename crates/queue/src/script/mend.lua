@@ -2,7 +2,7 @@
 -- waiting, destinations: of all its jobs; none of a message without a record. octets: how long the record was that named them.
 -- members: its leases, as far as they are known; deep (1): look through all there are, of which no job may be missed.
 -- act: what to note of a message that is lost.
--- Answers { open jobs, finding… }; a finding is a word, and of a job its number behind a blank. 'changed': the record is not
+-- Answers { open jobs, finding… }; a finding is a word, and of a job its destination behind a blank. 'changed': the record is not
 -- the one that was read any more, and nothing was looked at.
 local listed, life = redis.call('ZSCORE', ids, id), redis.call('PTTL', record)
 local length = redis.call('STRLEN', record)
@@ -61,11 +61,11 @@ for i, one in ipairs(jobs) do
   if not known then one.is_open = one.places > 0 or not placed end
   if one.is_open then answer[1] = answer[1] + 1 end
   if one.is_open and one.places == 0 then
-    answer[#answer + 1] = 'nowhere ' .. (i - 1)
+    answer[#answer + 1] = 'nowhere ' .. destinations[i]
     if repair == '1' then wait(waiting[i], one.name, due, destinations[i], now) end
   end
   if one.is_open and one.places > 1 or not one.is_open and one.places > 0 then
-    answer[#answer + 1] = (one.is_open and 'twice ' or 'over ') .. (i - 1)
+    answer[#answer + 1] = (one.is_open and 'twice ' or 'over ') .. destinations[i]
     if repair == '1' then
       if one.leased and not one.is_open then redis.call('ZREM', lease, one.leased) end
       if one.holds and (one.leased or not one.is_open) then redis.call('ZREM', held, one.name) end
