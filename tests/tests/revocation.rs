@@ -413,6 +413,50 @@ async fn mail_to_a_suppressed_recipient_is_refused_and_what_was_queued_comes_bac
     .await
 }
 
+/// As for a login that is blocked: what a worker has in hand and has not begun is not sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_that_is_claimed_already_does_not_go_to_who_is_suppressed() -> anyhow::Result<()> {
+    let mut world = World::new().await?.user("john@example.org", "summersun").await?;
+    let hand = world.hand("example.com").await?;
+    let mut home = world.mx("example.org", Scenario::default()).await?;
+    // One partition, so that the first claim takes several.
+    let mut world = world.set("delivery.destination_concurrency", "1").set("redis.partitions", "1").start().await?;
+    world.kill(Service::Delivery);
+    let mut cluster = Cluster { frontends: [world.submission(); 3], world, _ports: Vec::new() };
+    let mut john = cluster.login(cluster.frontends[0], "john@example.org", "summersun").await?;
+    for _ in 0..6 {
+        ensure!(john.send("john@example.org", &["gone@example.com"], MESSAGE).await?.code == 250);
+    }
+    cluster.world.spawn(Service::Delivery)?;
+    let mut visit = hand.accept().await?;
+    visit.until_data().await?;
+    cluster.staffetta(&["suppress", "add", "gone@example.com"], "")?;
+    eventually(SOON, async || {
+        let delivery = cluster.world.metrics(Service::Delivery).await?;
+        ensure!(delivery.sum("staffetta_revocations_total", &["what=\"block\""]) >= 1.0, "the worker has not heard");
+        Ok(())
+    })
+    .await?;
+    visit.take().await?;
+    let mut taken = 1;
+    while let Some(line) = visit.line().await? {
+        match line.split(' ').next() {
+            Some("DATA") => {
+                visit.take().await?;
+                taken += 1;
+            }
+            _ => visit.say("250 2.0.0 Ok").await?,
+        }
+        // One was on its way to the server already.
+        ensure!(taken <= 2, "{taken} were sent");
+    }
+    for _ in taken..6 {
+        let report = next(&mut home).await?;
+        ensure!(String::from_utf8_lossy(&report.body).contains("Status: 5.7.1"));
+    }
+    cluster.world.until_empty().await
+}
+
 /// What a login is told of a recipient.
 async fn rcpt(cluster: &Cluster, to: &str) -> anyhow::Result<Reply> {
     let mut john = cluster.login(cluster.frontends[0], "john@example.org", "summersun").await?;

@@ -19,6 +19,8 @@ use crate::value;
 
 /// How long an entry of a client holds, and one of a next hop at most.
 const LIFE: Duration = Duration::from_secs(90);
+/// And at least, however short leases are: who has it looks once a second whether it is to be repeated.
+const SHORTEST: Duration = Duration::from_secs(5);
 /// Longest wait for an answer; the greeting waits for it.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Clients that are told of in one go.
@@ -53,9 +55,9 @@ impl Headcount {
         Self { shared, pod: format!("{:016x}", rand::random::<u64>()).into(), kind: "", life: LIFE }
     }
 
-    /// Of a worker: entries hold no longer than its leases.
+    /// Of a worker: entries hold about as long as its leases.
     pub(crate) fn of_hops(shared: Arc<Shared>) -> Self {
-        let life = LIFE.min(shared.settings.lease);
+        let life = shared.settings.lease.clamp(SHORTEST, LIFE);
         Self { kind: "to ", life, ..Self::new(shared) }
     }
 

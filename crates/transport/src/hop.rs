@@ -100,7 +100,7 @@ pub struct NextHop {
     pub protocol: Protocol,
     /// As configured; what comes of it for one host is decided in `policy::tls`.
     pub level: Level,
-    /// Most connections of this pod.
+    /// Most connections, over the cluster.
     pub concurrency: u32,
     /// Most messages, over the cluster.
     pub rate: Option<Rate>,

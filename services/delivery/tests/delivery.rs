@@ -111,6 +111,43 @@ async fn all_workers_together_have_no_more_connections_to_a_destination_than_the
     Ok(())
 }
 
+/// A worker that is never idle repeats what it holds; otherwise others would take its places.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_places_of_a_busy_worker_stay_its_own() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let limited = Server::start(Script { dots: vec!["hang"], ..Script::default() }).await?;
+    let free = Server::start(Script::default()).await?;
+    // Small limits are told, so that each of these connections is a question.
+    let routes = format!(
+        "[[delivery.route]]\ndomain = \"x.test\"\nvia = \"smtp://{}\"\nconcurrency = 1\n\
+         [[delivery.route]]\ndomain = \"*\"\nvia = \"mx\"\n",
+        limited.address()
+    );
+    let settings = format!("lease = \"1s\"\ndestination_concurrency = 2\nport = {}", free.port());
+    for index in 0..160 {
+        world.dns.host(&format!("d{index}.test"), free.ip());
+    }
+    let worker = world.worker(&settings, &routes)?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    limited.crowd(1).await?;
+    let told = || -> anyhow::Result<bool> {
+        Ok(world.tell_redis(&format!("HLEN \"{{C:to {} 1}}\"", limited.address()))?.starts_with(":1"))
+    };
+    // Each has a connection of its own. After the life of an entry, five seconds, it is there as long as it is repeated.
+    let (began, mut is_there) = (tokio::time::Instant::now(), false);
+    for index in 0..160 {
+        world.send("john@home.test", &[&format!("r@d{index}.test")], BODY).await?;
+        tokio::time::sleep(Duration::from_millis(65)).await;
+        is_there = began.elapsed() > Duration::from_secs(6) && told()?;
+        if is_there {
+            break;
+        }
+    }
+    assert!(is_there, "nobody else knows of the connection");
+    worker.kill();
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_places_of_a_dead_worker_come_back() -> anyhow::Result<()> {
     let world = World::start().await?;

@@ -214,3 +214,20 @@ async fn a_long_record_is_read_once_for_many_jobs_and_again_when_it_has_changed(
     redis::cmd("DEL").arg(&record[0]).exec(&mut world.redis()).unwrap();
     assert!(world.claim("d3.example").await.is_empty());
 }
+
+/// A worker that must not use an offer gives it back, and others need not wait for the end of its visit.
+#[tokio::test]
+async fn what_is_given_back_is_offered_again_at_once() {
+    let world = world().await;
+    let id = world.put(&["a@x.example"], b"x").await;
+    let offered = async || world.queue.offer(id.partition(), 10).await.unwrap().destinations;
+    let x = Destination::new("x.example");
+    let back = [(id.partition(), x.clone()), (id.partition(), Destination::new("none.example"))];
+    assert_eq!(offered().await, [x.clone()]);
+    world.queue.offer_again(&back, Duration::ZERO).await.unwrap();
+    assert_eq!(offered().await, [x.clone()], "and nothing for which nothing waits");
+    // Not sooner than it would be tried: it is put off, and stays so.
+    let job = world.claim_one("x.example").await;
+    world.defer(&job, Duration::from_secs(600)).await;
+    assert_eq!(offered().await, []);
+}
