@@ -223,9 +223,9 @@ async fn what_is_given_back_is_offered_again_at_once() {
     let offered = async || world.queue.offer(id.partition(), 10).await.unwrap().destinations;
     let x = Destination::new("x.example");
     let back = [(id.partition(), x.clone()), (id.partition(), Destination::new("none.example"))];
-    assert_eq!(offered().await, [x.clone()]);
+    assert_eq!(offered().await, std::slice::from_ref(&x));
     world.queue.offer_again(&back, Duration::ZERO).await.unwrap();
-    assert_eq!(offered().await, [x.clone()], "and nothing for which nothing waits");
+    assert_eq!(offered().await, std::slice::from_ref(&x), "and nothing for which nothing waits");
     // Not sooner than it would be tried: it is put off, and stays so.
     let job = world.claim_one("x.example").await;
     world.defer(&job, Duration::from_secs(600)).await;
