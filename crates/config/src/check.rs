@@ -1,5 +1,6 @@
 //! What can only be judged over several keys, and what this version does not have.
 
+mod destinations;
 mod routes;
 
 use std::collections::HashSet;
@@ -30,6 +31,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     ladder(config, &mut check);
     delivery(config, &mut check);
     routes::check(config, &mut check);
+    destinations::check(config, &mut check);
     dkim(config, &mut check);
     not_in_this_version(config, &mut check);
 }

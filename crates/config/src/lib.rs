@@ -28,9 +28,9 @@ pub use files::open_to_all;
 pub use kind::{DovecotAddress, Fingerprint, HttpsUrl, KeySource, parse_duration, with_translated};
 pub use problem::Errors;
 pub use table::{
-    Abuse, Auth, Backend, BareLf, ClientShown, Delivery, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend, Listener,
-    ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth, Redis, Route, Rpc, Schema, SenderLogin, Signature,
-    Sni, Spool, Sql, Timeouts, Tls,
+    Abuse, Auth, Backend, BareLf, ClientShown, Delivery, Destination, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend,
+    Listener, ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth, Redis, Route, Rpc, Schema, SenderLogin,
+    Signature, Sni, Spool, Sql, Timeouts, Tls,
 };
 
 use kind::HostName;

@@ -20,11 +20,16 @@
 //! seconds is [given up](Pool::give_up) for a lane that has none. That counts against no message. The lane comes up
 //! again, among those that were given up before, with twice the time: a server that greets late gets its mail, and many
 //! that never do cannot keep out one that was not asked yet.
+//!
+//! **Groups.** Lanes whose servers are the same share the places there: a carrier [joins](Pool::join) the group before it connects,
+//! and a lane that finds all of them taken waits until one is given up.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::group::{Company, Groups};
 use crate::ring::{Ring, Work};
 
 /// Carriers of a lane whose server has greeted once (Postfix `initial_destination_concurrency`).
@@ -45,11 +50,12 @@ const CAUTION: u32 = 6;
 /// Most doublings: longer than the time of a greeting (RFC 5321 section 4.5.3.2.1).
 const DOUBLINGS: u32 = 8;
 
-/// All lanes of this pod. `K` is what destinations share to share connections, `D` a destination, `L` what the shell
-/// keeps for a lane.
+/// All lanes of this pod. `K` is what destinations share to share connections, `D` a destination, `L` and `S` what the shell
+/// keeps for a lane and for a group.
 #[derive(Debug)]
-pub struct Pool<K, D, L> {
+pub struct Pool<K, D, L, S = ()> {
     lanes: HashMap<K, Lane<D, L>>,
+    groups: Groups<K, S>,
     /// Lanes that want a connection and have none, longest first.
     without: VecDeque<K>,
     /// The same, of lanes whose last set-up was given up.
@@ -94,6 +100,10 @@ struct Lane<D, L> {
     given_up: u32,
     /// Where it stands; a key in another list is stale.
     listed: Listed,
+    /// Where it waits for a place, or has been promised one.
+    group: Option<Arc<str>>,
+    /// A place was given up for it.
+    promised: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +112,8 @@ enum Listed {
     Without,
     Again,
     More,
+    /// It has no place beside others of its group.
+    Group,
 }
 
 /// What a refused set-up means.
@@ -130,6 +142,8 @@ impl<D: Clone + Eq + Hash, L> Lane<D, L> {
             proven: false,
             given_up: 0,
             listed: Listed::Nowhere,
+            group: None,
+            promised: false,
         }
     }
 
@@ -148,11 +162,12 @@ impl<D: Clone + Eq + Hash, L> Lane<D, L> {
     }
 }
 
-impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
+impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone, S: Company> Pool<K, D, L, S> {
     /// With at most so many connections.
     pub fn new(limit: usize) -> Self {
         Self {
             lanes: HashMap::new(),
+            groups: Groups::default(),
             without: VecDeque::new(),
             again: VecDeque::new(),
             again_first: false,
@@ -178,8 +193,65 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
             self.waiting_proven += usize::from(lane.proven);
         }
         let woken = (lane.idle > 0).then(|| lane.shell.clone());
+        let group = lane.group.clone();
         self.enlist(key);
+        if let Some(group) = group {
+            self.call(&group);
+        }
         woken
+    }
+
+    /// A carrier that was admitted for this lane takes one of `limit` places in the group of its servers, and
+    /// [parts](Self::part) when it ends. `None`: all are taken; the lane waits for one, and the carrier must
+    /// [resign](Self::resign).
+    pub fn join(&mut self, key: &K, group: &Arc<str>, limit: u32) -> Option<S> {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.limit = limit.max(1);
+            lane.window = lane.window.min(lane.limit);
+        }
+        if let Some(other) = self.keep_promise(key).filter(|kept| kept != group) {
+            self.call(&other);
+        }
+        let joined = self.groups.join(group, limit);
+        if joined.is_none() {
+            self.wait_in(key, group);
+        }
+        joined
+    }
+
+    /// A carrier that had joined ends: the lane that has waited longest has its place.
+    pub fn part(&mut self, group: &Arc<str>) {
+        self.groups.part(group);
+        self.call(group);
+    }
+
+    /// A place that was kept for this lane is free, for its carrier, or for whoever comes if there is none.
+    fn keep_promise(&mut self, key: &K) -> Option<Arc<str>> {
+        let lane = self.lanes.get_mut(key).filter(|lane| lane.promised)?;
+        lane.promised = false;
+        let group = lane.group.take()?;
+        self.groups.part(&group);
+        Some(group)
+    }
+
+    fn wait_in(&mut self, key: &K, group: &Arc<str>) {
+        self.keep_promise(key);
+        let Some(lane) = self.lanes.get_mut(key).filter(|lane| lane.listed != Listed::Group) else { return };
+        (lane.listed, lane.group) = (Listed::Group, Some(group.clone()));
+        self.groups.wait(group, key.clone());
+    }
+
+    /// Places of the group that are free are for the lanes that wait, in their order. Until their carriers come they are kept.
+    fn call(&mut self, group: &Arc<str>) {
+        while let Some(key) = self.groups.next(group) {
+            let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.listed == Listed::Group) else { continue };
+            (lane.listed, lane.group) = (Listed::Nowhere, None);
+            if lane.wants() {
+                (lane.promised, lane.group) = (true, Some(group.clone()));
+                self.groups.keep(group);
+                self.enlist(&key);
+            }
+        }
     }
 
     /// Who gets the next connection, if anybody may. It is counted from now on, until its carrier leaves or resigns.
@@ -314,13 +386,17 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
         Refused::Dead
     }
 
-    /// Beside the connections of other pods there is no room for one more to this next hop: the carrier that was admitted for
-    /// it will [resign](Self::resign). Other carriers of the lane go on; without one, what waits is given back, for whoever has
-    /// room.
-    pub fn crowded(&mut self, key: &K) -> Vec<Work<D>> {
+    /// Beside the connections of other pods there is no room for one more in this group: the carrier that has joined it for
+    /// this lane will [resign](Self::resign) and part. Other carriers of the lane go on, and without one it waits for those of
+    /// other lanes. Where nobody here has a place, what waits is given back, for whoever has one.
+    pub fn crowded(&mut self, key: &K, group: &Arc<str>) -> Vec<Work<D>> {
         let Some(lane) = self.lanes.get_mut(key) else { return Vec::new() };
         if lane.carriers > 1 {
             (lane.window, lane.credit) = (lane.carriers - 1, 0);
+            return Vec::new();
+        }
+        if self.groups.crowded(group) {
+            self.wait_in(key, group);
             return Vec::new();
         }
         self.waiting -= lane.ready.len();
@@ -402,7 +478,11 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
         self.unproven -= usize::from(!lane.proven);
         self.slow -= usize::from(lane.given_up > 0);
         if lane.carriers == 0 && lane.ready.is_empty() {
+            let kept = self.keep_promise(key);
             self.lanes.remove(key);
+            if let Some(group) = kept {
+                self.call(&group);
+            }
         } else {
             self.enlist(key);
         }
@@ -448,7 +528,7 @@ impl<K: Clone + Eq + Hash, D: Clone + Eq + Hash, L: Clone> Pool<K, D, L> {
         match place {
             Listed::Without => &mut self.without,
             Listed::Again => &mut self.again,
-            Listed::More | Listed::Nowhere => &mut self.more,
+            Listed::More | Listed::Nowhere | Listed::Group => &mut self.more,
         }
     }
 

@@ -15,6 +15,10 @@ fn offer(pool: &mut Lanes, lane: &'static str, pieces: u16) {
     }
 }
 
+fn group() -> Arc<str> {
+    "servers".into()
+}
+
 /// Everybody who may connect now.
 fn admitted(pool: &mut Lanes) -> Vec<&'static str> {
     std::iter::from_fn(|| pool.admit()).collect()
@@ -63,7 +67,7 @@ fn a_lane_without_room_beside_other_pods_keeps_what_it_has_and_waits_for_nothing
     pool.greeted(&"x");
     assert_eq!(admitted(&mut pool).len(), INITIAL as usize - 1);
     for _ in 0..2 {
-        assert!(pool.crowded(&"x").is_empty(), "others of the lane carry it");
+        assert!(pool.crowded(&"x", &group()).is_empty(), "others of the lane carry it");
         pool.resign(&"x");
     }
     assert!(admitted(&mut pool).is_empty(), "three are all there is");
@@ -74,11 +78,99 @@ fn a_lane_without_room_beside_other_pods_keeps_what_it_has_and_waits_for_nothing
     let mut pool = Lanes::new(100);
     offer(&mut pool, "y", 16);
     admitted(&mut pool);
-    assert_eq!(pool.crowded(&"y").len(), 16);
+    assert_eq!(pool.crowded(&"y", &group()).len(), 16);
     pool.resign(&"y");
     assert!(admitted(&mut pool).is_empty() && pool.open() == 0, "nobody asks again for what was given back");
     offer(&mut pool, "y", 1);
     assert_eq!(admitted(&mut pool), ["y"]);
+}
+
+#[test]
+fn lanes_with_the_same_servers_share_the_places_there_and_wait_in_order() {
+    let (mut pool, group) = (Lanes::new(100), group());
+    for lane in ["a", "b", "c", "d"] {
+        offer(&mut pool, lane, 2);
+    }
+    assert_eq!(admitted(&mut pool), ["a", "b", "c", "d"]);
+    for (lane, has_place) in [("a", true), ("b", true), ("c", false), ("d", false)] {
+        assert_eq!(pool.join(&lane, &group, 2).is_some(), has_place, "{lane}");
+    }
+    for lane in ["c", "d"] {
+        pool.resign(&lane);
+        offer(&mut pool, lane, 3);
+    }
+    assert!(admitted(&mut pool).is_empty(), "they wait, whatever more comes for them");
+    assert_eq!(pool.open(), 2);
+    pool.part(&group);
+    pool.resign(&"a");
+    assert_eq!(admitted(&mut pool), ["c", "a"], "one place wakes one; the one that gave it up is as good as new");
+    assert!(pool.join(&"a", &group, 2).is_none(), "the place is kept for the one that has waited");
+    assert!(pool.join(&"c", &group, 2).is_some());
+    pool.resign(&"a");
+    pool.part(&group);
+    pool.resign(&"c");
+    assert_eq!(admitted(&mut pool), ["d", "c"], "before the one that came later");
+}
+
+#[test]
+fn a_lane_that_is_woken_and_wants_nothing_leaves_the_place_to_the_next() {
+    let (mut pool, group) = (Lanes::new(100), group());
+    for lane in ["a", "b", "c"] {
+        offer(&mut pool, lane, 1);
+    }
+    admitted(&mut pool);
+    assert!(pool.join(&"a", &group, 1).is_some());
+    for lane in ["b", "c"] {
+        assert!(pool.join(&lane, &group, 1).is_none());
+        pool.resign(&lane);
+    }
+    assert!(pool.take(&"b", 1).is_some(), "somebody else has its work");
+    pool.take(&"a", 1);
+    pool.part(&group);
+    pool.resign(&"a");
+    assert_eq!(admitted(&mut pool), ["c"]);
+}
+
+#[test]
+fn a_place_that_is_kept_for_a_lane_that_goes_away_is_the_next_ones() {
+    let (mut pool, group) = (Lanes::new(100), group());
+    for lane in ["a", "b", "c"] {
+        offer(&mut pool, lane, 1);
+    }
+    admitted(&mut pool);
+    assert!(pool.join(&"a", &group, 1).is_some());
+    for lane in ["b", "c"] {
+        assert!(pool.join(&lane, &group, 1).is_none());
+        pool.resign(&lane);
+    }
+    pool.take(&"a", 1);
+    pool.part(&group);
+    pool.resign(&"a");
+    assert_eq!(admitted(&mut pool), ["b"]);
+    pool.take(&"b", 1);
+    pool.resign(&"b");
+    assert_eq!(admitted(&mut pool), ["c"]);
+    assert!(pool.join(&"c", &group, 1).is_some());
+}
+
+#[test]
+fn where_other_pods_have_the_places_a_lane_waits_for_those_that_are_here() {
+    let (mut pool, group) = (Lanes::new(100), group());
+    for lane in ["a", "b"] {
+        offer(&mut pool, lane, 1);
+    }
+    admitted(&mut pool);
+    assert!(pool.join(&"a", &group, 20).is_some() && pool.join(&"b", &group, 20).is_some());
+    assert!(pool.crowded(&"b", &group).is_empty(), "nothing is given back");
+    pool.part(&group);
+    pool.resign(&"b");
+    offer(&mut pool, "b", 4);
+    assert!(admitted(&mut pool).is_empty(), "it would be refused again at once");
+    pool.part(&group);
+    pool.resign(&"a");
+    assert_eq!(admitted(&mut pool), ["b", "a"]);
+    assert!(pool.join(&"b", &group, 20).is_some());
+    assert_eq!(pool.crowded(&"b", &group).len(), 4, "nobody here has one");
 }
 
 #[test]

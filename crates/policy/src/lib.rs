@@ -1,9 +1,10 @@
 //! Decisions as pure functions: relay rules, retry schedule, failure classification, routing, MX order and addresses, TLS
-//! policy, who is one client and who a stranger, how logins behave, what credentials are remembered by.
+//! policy, which servers are one destination, who is one client and who a stranger, how logins behave, what credentials are remembered by.
 
 pub mod classify;
 pub mod client;
 pub mod conduct;
+pub mod destination;
 pub mod mx;
 pub mod relay;
 pub mod routing;

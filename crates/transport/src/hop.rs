@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 use staffetta_config::{self as config, Config, Rate};
 use staffetta_mail::{Address, ReversePath, address_literal};
 use staffetta_policy::classify::Failure;
+use staffetta_policy::destination;
 use staffetta_policy::mx::Candidate;
 use staffetta_policy::routing::{self, Defaults, Path, Via};
 use staffetta_policy::tls::{self, Level, Need, NotListed, Published, Security};
@@ -108,6 +109,23 @@ pub struct NextHop {
     pub helo_name: Arc<str>,
     /// Only sent over an encrypted connection.
     pub credentials: Option<Arc<Credentials>>,
+    /// The index of the route that led here.
+    pub route: Option<usize>,
+    /// The destination that its servers belong to, once it is known.
+    pub site: Option<Arc<Site>>,
+}
+
+/// Servers that share limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// What it goes by: the entry of the configuration, else the hosts, else the domain.
+    pub name: String,
+    /// Its mail hosts, as far as they were looked up.
+    pub hosts: Vec<String>,
+    /// The index of its entry in the configuration.
+    pub entry: Option<usize>,
+    /// Most messages of one connection.
+    pub messages: Option<u32>,
 }
 
 impl NextHop {
@@ -180,7 +198,7 @@ impl NextHop {
 
     /// What its messages are counted by: all that go to the same servers.
     pub fn account(&self) -> String {
-        self.each(Target::account)
+        self.site.as_ref().map_or_else(|| self.each(Target::account), |site| site.name.clone())
     }
 
     /// What its connections are counted by: those to the same servers, of all who may have so many.
@@ -211,6 +229,8 @@ pub struct Router {
     /// What a route says of the rate, and what holds where none does.
     rates: Vec<Option<Rate>>,
     rate: Option<Rate>,
+    /// How some destinations are to be treated, each with its rate.
+    destinations: Vec<(destination::Entry, Option<Rate>)>,
 }
 
 impl Router {
@@ -222,6 +242,7 @@ impl Router {
             logins: delivery.route.iter().map(credentials).collect(),
             rates: delivery.route.iter().map(|route| route.rate).collect(),
             rate: delivery.destination_rate,
+            destinations: delivery.destination.iter().map(|entry| (destination(entry), entry.rate)).collect(),
             ..Self::with(&config.hostname, defaults, delivery.route.iter().map(route).collect())
         }
     }
@@ -237,6 +258,7 @@ impl Router {
             logins: Vec::new(),
             rates: Vec::new(),
             rate: None,
+            destinations: Vec::new(),
             routes,
         }
     }
@@ -253,8 +275,56 @@ impl Router {
             rate: path.route.and_then(|index| *self.rates.get(index)?).or(self.rate),
             helo_name: self.hostname.clone(),
             credentials: path.credentials.and_then(|index| self.logins.get(index).cloned().flatten()),
+            route: path.route,
+            site: None,
             key,
         }
+    }
+
+    /// The domain whose mail hosts say which destination a next hop belongs to; `None`: that is known without them.
+    pub fn asks_for_hosts<'a>(&self, hop: &'a NextHop) -> Option<&'a str> {
+        match &hop.key.targets[..] {
+            [Target::Domain(domain)] if self.entry_for(Some(domain), &[]).is_none() => Some(domain),
+            [Target::MailHosts(domain)] => Some(domain),
+            _ => None,
+        }
+    }
+
+    /// The same next hop, treated as its destination is to be: what a route says goes before what is said of that. `hosts`: of
+    /// the domain that [`Self::asks_for_hosts`] names, as [`destination::normalized`]; none if nobody knows.
+    #[must_use]
+    pub fn at_its_site(&self, hop: &NextHop, hosts: Vec<String>) -> NextHop {
+        let domain = match &hop.key.targets[..] {
+            [Target::Domain(domain)] => Some(&**domain),
+            _ => None,
+        };
+        let entry = self.entry_for(domain, &hosts);
+        let said = entry.and_then(|index| self.destinations.get(index));
+        let route = hop.route.and_then(|index| self.routes.get(index));
+        let routed = hop.route.and_then(|index| *self.rates.get(index)?);
+        let name = match said {
+            Some((entry, _)) => entry.name(),
+            None if hosts.is_empty() => hop.account(),
+            None => destination::name_of(&hosts),
+        };
+        let unless_routed = |by_route: bool| said.map(|(entry, _)| entry).filter(|_| !by_route);
+        let level = unless_routed(route.is_some_and(|route| route.tls.is_some()));
+        let places = unless_routed(route.is_some_and(|route| route.concurrency.is_some()));
+        NextHop {
+            level: level.and_then(|entry| entry.tls).unwrap_or(hop.level),
+            concurrency: places.and_then(|entry| entry.concurrency).unwrap_or(hop.concurrency),
+            rate: routed.or_else(|| said?.1).or(hop.rate),
+            site: Some(Arc::new(Site { name, hosts, entry, messages: said.and_then(|(entry, _)| entry.messages) })),
+            ..hop.clone()
+        }
+    }
+
+    /// The first entry that is for this domain, or for these hosts.
+    fn entry_for(&self, domain: Option<&str>, hosts: &[String]) -> Option<usize> {
+        let is_for = |entry: &destination::Entry| {
+            domain.is_some_and(|domain| entry.is_for_domain(domain)) || entry.is_for_hosts(hosts)
+        };
+        self.destinations.iter().position(|(entry, _)| is_for(entry))
     }
 
     /// What decides whether two messages share connections.
@@ -322,6 +392,16 @@ fn route(route: &config::Route) -> routing::Route {
         tls: route.tls,
         login: route.username.is_some() && route.password.is_some(),
         concurrency: route.concurrency,
+    }
+}
+
+fn destination(entry: &config::Destination) -> destination::Entry {
+    destination::Entry {
+        domains: entry.domain.clone(),
+        hosts: entry.mx.clone(),
+        tls: entry.tls,
+        concurrency: entry.concurrency,
+        messages: entry.messages_per_connection,
     }
 }
 

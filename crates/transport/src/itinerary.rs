@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use rand::RngExt;
 use staffetta_config::Config;
 use staffetta_policy::classify::{Endpoint, Failure};
+use staffetta_policy::destination;
 pub use staffetta_policy::mx::Candidate;
 use staffetta_policy::mx::{self, Answer, Order, Proof, Search};
 use staffetta_policy::tls::{Dane, Need, Published, Sts};
@@ -93,6 +94,14 @@ impl Planner {
     #[must_use]
     pub fn obeying(self, policies: Policies) -> Self {
         Self { policies: Some(policies), ..self }
+    }
+
+    /// The names of a domain's mail hosts, as [`destination::normalized`]; none if there are none, or nobody knows.
+    pub async fn mail_hosts(&self, domain: &str) -> Vec<String> {
+        match self.resolver.mail_domain(domain).await.map(|answer| answer.data) {
+            Ok(MailDomain::Hosts(hosts)) => destination::normalized(hosts.iter().map(|host| host.name.as_str())),
+            Ok(MailDomain::NullMx | MailDomain::NotFound) | Err(_) => Vec::new(),
+        }
     }
 
     /// Where to deliver; never empty.

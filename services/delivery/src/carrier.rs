@@ -17,12 +17,13 @@ use staffetta_dispatch::{Fate, Handle, Refused};
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::tls::Need;
 use staffetta_smtp::client::Stage;
+use staffetta_transport::hop::NextHop;
 use staffetta_transport::itinerary::Candidate;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::connection::{Connection, Opener};
-use crate::lanes::{Berth, Lane, Work};
+use crate::lanes::{Berth, Company, Lane, Work};
 use crate::leased::Task;
 use crate::metrics;
 use crate::record;
@@ -40,14 +41,21 @@ const SLOW: Duration = Duration::from_secs(2);
 /// A carrier that has carried so many messages, or so long, ends if a lane without a connection waits for one.
 const TURN_MESSAGES: u32 = 200;
 const TURN: Duration = Duration::from_secs(1);
+/// How long the look for a destination's hosts may take; after that its limits are those of the domain alone.
+const LOOK_UP: Duration = Duration::from_secs(2);
 /// Between looks at whether a server makes progress.
 const PULSE: Duration = Duration::from_secs(1);
 
 /// Runs a carrier to its end. It was counted by `Lanes::admit`.
 pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
+    let mut berth = Berth::new(worker.clone(), lane.clone());
+    let hop = Arc::new(at_its_site(&worker, &lane.hop).await);
+    let Some(company) = berth.join(&hop) else { return };
     let mut carrier = Carrier {
-        berth: Berth::new(worker.clone(), lane.clone()),
+        berth,
+        company,
         worker,
+        hop,
         lane,
         jobs: VecDeque::new(),
         claim: None,
@@ -62,7 +70,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         batch_began: Instant::now(),
         pulse: pulse(),
     };
-    let Some(_slot) = carrier.worker.slots.take(carrier.lane.hop.places(), carrier.lane.hop.concurrency).await else {
+    let Some(_slot) = carrier.worker.slots.take(carrier.hop.places(), carrier.hop.concurrency).await else {
         return carrier.berth.crowded().await;
     };
     while carrier.stock().await {
@@ -76,11 +84,24 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
     }
 }
 
+/// The next hop with the limits of its destination. Its mail hosts say which that is; the resolver keeps them.
+async fn at_its_site(worker: &Worker, hop: &NextHop) -> NextHop {
+    let hosts = match worker.router.asks_for_hosts(hop) {
+        Some(domain) => tokio::time::timeout(LOOK_UP, worker.planner.mail_hosts(domain)).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    worker.router.at_its_site(hop, hosts)
+}
+
 /// See the [module](self).
 pub(crate) struct Carrier {
     pub(crate) worker: Arc<Worker>,
     pub(crate) lane: Arc<Lane>,
+    /// That of the lane, with the limits of its destination.
+    pub(crate) hop: Arc<NextHop>,
     berth: Berth,
+    /// Those who share these limits.
+    pub(crate) company: Company,
     /// Start of its turn: its first connection.
     turn: Option<Instant>,
     /// It has given its connection up before it could be used.
@@ -155,7 +176,7 @@ impl Carrier {
 
     /// Has it had its share while another lane waits for a connection?
     pub(crate) fn turn_is_over(&self) -> bool {
-        self.worker.lanes.are_starving()
+        (self.worker.lanes.are_starving() || self.company.is_awaited())
             && (self.carried >= TURN_MESSAGES || self.turn.is_some_and(|since| since.elapsed() >= TURN))
     }
 
@@ -183,7 +204,7 @@ impl Carrier {
         }
         let served = std::mem::take(&mut self.served);
         let Some((work, jobs)) = self.worker.lanes.take(&self.lane, self.batch, served) else { return };
-        let claim = self.worker.clone().claim(self.lane.clone(), work.clone(), jobs);
+        let claim = self.worker.clone().claim(self.lane.clone(), self.hop.clone(), work.clone(), jobs);
         let running = self.worker.carriers.spawn(claim);
         self.claim = Some(Claim { work, running });
     }
@@ -299,7 +320,7 @@ impl Carrier {
     async fn try_hosts(&mut self) -> Result<Connection, Failure> {
         let started = Instant::now();
         if self.candidates.is_empty() {
-            let planned = self.worker.planner.plan(&self.lane.hop).await;
+            let planned = self.worker.planner.plan(&self.hop).await;
             let planned = planned.inspect_err(|_| self.worker.metrics.attempt_failed(metrics::DNS))?;
             self.candidates = planned.into();
         }
@@ -320,7 +341,7 @@ impl Carrier {
     async fn open(&self, candidate: &Candidate, started: Instant) -> Result<Connection, Failure> {
         let worker = &self.worker;
         let opener = Opener {
-            hop: &self.lane.hop,
+            hop: &self.hop,
             planner: &worker.planner,
             tls: &worker.tls,
             timeouts: &worker.timeouts,

@@ -72,9 +72,10 @@ impl Carrier {
     fn submit(&mut self, connection: &mut Connection, talk: &mut Talk) {
         self.heed();
         let announced = connection.session.capabilities();
+        let most = self.hop.site.as_ref().and_then(|site| site.messages).unwrap_or(MESSAGES);
         let limits = Limits {
             recipients: announced.recipient_limit().unwrap_or(RECIPIENTS).min(RECIPIENTS) as usize,
-            messages: announced.message_limit().unwrap_or(MESSAGES).min(MESSAGES),
+            messages: announced.message_limit().unwrap_or(most).min(most),
         };
         let worker = self.worker.clone();
         let ours = |job: &Leased| !worker.leases.is_lost(&job.held) && !job.is_stopped(&worker.revocations);
@@ -170,10 +171,13 @@ impl Carrier {
 
     /// False: nobody needs the connection.
     async fn await_work(&mut self, connection: &mut Connection) -> bool {
-        let (worker, lane) = (self.worker.clone(), self.lane.clone());
+        let (worker, lane, company) = (self.worker.clone(), self.lane.clone(), self.company.clone());
         loop {
             self.prefetch();
             let waiting = self.claim.is_none();
+            if waiting && self.company.is_awaited() {
+                return false;
+            }
             tokio::select! {
                 biased;
                 () = self.claimed() => {
@@ -190,6 +194,7 @@ impl Carrier {
                 () = worker.stop.cancelled() => return false,
                 () = lane.wake.notified(), if waiting => {}
                 () = worker.lanes.pressure.notified(), if waiting => return false,
+                () = company.pressed(), if waiting => return false,
             }
         }
     }

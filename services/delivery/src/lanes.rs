@@ -1,7 +1,7 @@
 //! The lanes of this pod, shared by its tasks. What they decide is `staffetta_dispatch::Pool` and `Backoffs`; here are
 //! the locks, and flags for those who only want to know that there is nothing to know.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,9 +29,42 @@ pub(crate) struct Lane {
     pub(crate) wake: Notify,
 }
 
+/// What the carriers of lanes that share the places at some servers see of the lanes that have none. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Company(Arc<Awaited>);
+
+#[derive(Debug, Default)]
+struct Awaited {
+    lanes: AtomicUsize,
+    pressure: Notify,
+}
+
+impl staffetta_dispatch::Company for Company {
+    fn awaited(&self, lanes: usize) {
+        self.0.lanes.store(lanes, Ordering::Relaxed);
+        if lanes > 0 {
+            self.0.pressure.notify_one();
+        }
+    }
+}
+
+impl Company {
+    /// Does a lane wait for a place?
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.0.lanes.load(Ordering::Relaxed) > 0
+    }
+
+    /// Ends when one does: somebody who has nothing to do makes room.
+    pub(crate) async fn pressed(&self) {
+        self.0.pressure.notified().await;
+    }
+}
+
+type Shared = Pool<HopKey, Destination, Arc<Lane>, Company>;
+
 /// All of them.
 pub(crate) struct Lanes {
-    pool: Mutex<Pool<HopKey, Destination, Arc<Lane>>>,
+    pool: Mutex<Shared>,
     backoffs: Mutex<Backoffs<HopKey, Destination>>,
     /// A lane without a connection waits for one of another's.
     starving: AtomicBool,
@@ -174,7 +207,7 @@ impl Lanes {
         released
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Pool<HopKey, Destination, Arc<Lane>>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Shared) -> T) -> T {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         let result = act(&mut pool);
         self.starving.store(pool.is_starving(), Ordering::Relaxed);
@@ -190,12 +223,22 @@ pub(crate) struct Berth {
     /// Its connection has greeted.
     live: bool,
     left: bool,
+    /// Whose places it has one of.
+    group: Option<Arc<str>>,
 }
 
 impl Berth {
     /// For a lane that was admitted.
     pub(crate) fn new(worker: Arc<Worker>, lane: Arc<Lane>) -> Self {
-        Self { worker, lane, live: false, left: false }
+        Self { worker, lane, live: false, left: false, group: None }
+    }
+
+    /// Takes a place at the servers of this next hop. `None`: others of this pod have all of them; the lane waits.
+    pub(crate) fn join(&mut self, hop: &NextHop) -> Option<Company> {
+        let group: Arc<str> = hop.places().into();
+        let company = self.worker.lanes.with(|pool| pool.join(&self.lane.hop.key, &group, hop.concurrency))?;
+        self.group = Some(group);
+        Some(company)
     }
 
     /// The connection could be set up.
@@ -207,7 +250,8 @@ impl Berth {
 
     /// Other workers have all places of the next hop: what was offered here they shall find soon.
     pub(crate) async fn crowded(&self) {
-        let work = self.worker.lanes.with(|pool| pool.crowded(&self.lane.hop.key));
+        let Some(group) = &self.group else { return };
+        let work = self.worker.lanes.with(|pool| pool.crowded(&self.lane.hop.key, group));
         let work: Vec<_> = work.into_iter().map(|work| (work.partition, work.destination)).collect();
         if let Err(error) = self.worker.queue.offer_again(&work, SOON).await {
             tracing::debug!(%error, "failed to give offers back");
@@ -241,9 +285,15 @@ impl Berth {
 impl Drop for Berth {
     fn drop(&mut self) {
         self.hung_up();
-        if !self.left {
-            self.worker.lanes.with(|pool| pool.resign(&self.lane.hop.key));
-        }
+        self.worker.lanes.with(|pool| {
+            // First: who waits for the place comes before this lane, if that has more to do.
+            if let Some(group) = &self.group {
+                pool.part(group);
+            }
+            if !self.left {
+                pool.resign(&self.lane.hop.key);
+            }
+        });
         self.worker.admit();
     }
 }

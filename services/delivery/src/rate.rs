@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use crate::lanes::{Lane, Work};
+use staffetta_transport::hop::NextHop;
+
+use crate::lanes::Work;
 use crate::worker::Worker;
 
 /// The name of these limits in Redis.
@@ -18,8 +20,8 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// For how many of the `wanted` jobs an attempt may begin; their tokens are taken. 0: the work rests in the queue.
-    pub(crate) async fn allowed(&self, lane: &Lane, work: &Work, wanted: usize) -> usize {
-        match self.granted(lane, work, wanted).await {
+    pub(crate) async fn allowed(&self, hop: &NextHop, work: &Work, wanted: usize) -> usize {
+        match self.granted(hop, work, wanted).await {
             Some((0, empty_for)) => {
                 self.park(work, empty_for.clamp(SHORTEST, LONGEST)).await;
                 0
@@ -31,10 +33,10 @@ impl Worker {
     }
 
     /// The same, with the time until there are some if there are none; `None`: nobody knows.
-    pub(crate) async fn granted(&self, lane: &Lane, work: &Work, wanted: usize) -> Option<(usize, Duration)> {
-        let Some(rate) = lane.hop.rate else { return Some((wanted, Duration::ZERO)) };
+    pub(crate) async fn granted(&self, hop: &NextHop, work: &Work, wanted: usize) -> Option<(usize, Duration)> {
+        let Some(rate) = hop.rate else { return Some((wanted, Duration::ZERO)) };
         let limiter = self.queue.limiter(SCOPE, rate);
-        let granted = limiter.acquire(&lane.hop.account(), u32::try_from(wanted).unwrap_or(u32::MAX)).await;
+        let granted = limiter.acquire(&hop.account(), u32::try_from(wanted).unwrap_or(u32::MAX)).await;
         let granted = granted.inspect_err(
             |error| tracing::debug!(destination = work.destination.as_str(), %error, "failed to ask for a rate"),
         );
@@ -46,11 +48,11 @@ impl Worker {
     }
 
     /// So many tokens were taken for jobs that are not there.
-    pub(crate) async fn not_sent(&self, lane: &Lane, jobs: usize) {
-        let Some(rate) = lane.hop.rate.filter(|_| jobs > 0) else { return };
+    pub(crate) async fn not_sent(&self, hop: &NextHop, jobs: usize) {
+        let Some(rate) = hop.rate.filter(|_| jobs > 0) else { return };
         let limiter = self.queue.limiter(SCOPE, rate);
-        if let Err(error) = limiter.give_back(&lane.hop.account(), u32::try_from(jobs).unwrap_or(u32::MAX)).await {
-            tracing::debug!(hop = lane.hop.name(), %error, "tokens of a rate are lost");
+        if let Err(error) = limiter.give_back(&hop.account(), u32::try_from(jobs).unwrap_or(u32::MAX)).await {
+            tracing::debug!(hop = hop.name(), %error, "tokens of a rate are lost");
         }
     }
 }

@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use staffetta_dispatch::{Pigeonholes, Put};
 use staffetta_queue::Destination;
-use staffetta_transport::hop::HopKey;
+use staffetta_transport::hop::{HopKey, NextHop};
 
 use crate::lanes::{Lane, Work};
 use crate::leased::Task;
@@ -136,27 +136,33 @@ impl Worker {
     }
 
     /// Up to `wanted` jobs of a lane that were sorted for it; none while its next hop rests, or has had its rate.
-    pub(crate) async fn collect(self: Arc<Self>, lane: &Arc<Lane>, work: &Work, wanted: usize) -> Claimed {
-        let hop = &lane.hop.key;
-        let there = self.sorting.with(|desk| desk.holes.count(hop, work)).min(wanted);
+    pub(crate) async fn collect(
+        self: Arc<Self>,
+        lane: &Arc<Lane>,
+        hop: &NextHop,
+        work: &Work,
+        wanted: usize,
+    ) -> Claimed {
+        let key = &lane.hop.key;
+        let there = self.sorting.with(|desk| desk.holes.count(key, work)).min(wanted);
         if there == 0 {
             return Claimed::default();
         }
-        let allowed = match self.lanes.rest_of(hop) {
+        let allowed = match self.lanes.rest_of(key) {
             Some(rest) => Err(rest),
-            None => self.tokens(lane, work, there).await,
+            None => self.tokens(lane, hop, work, there).await,
         };
         let allowed = match allowed {
             Ok(0) => return Claimed::default(),
             Ok(allowed) => allowed,
             Err(rest) => {
-                let tasks = self.sorting.with(|desk| desk.holes.take(hop, work, usize::MAX));
+                let tasks = self.sorting.with(|desk| desk.holes.take(key, work, usize::MAX));
                 self.put_off(tasks.into_iter().map(|task| (task, rest))).await;
                 return Claimed::default();
             }
         };
-        let tasks = self.sorting.with(|desk| desk.holes.take(hop, work, allowed));
-        self.not_sent(lane, allowed - tasks.len().min(allowed)).await;
+        let tasks = self.sorting.with(|desk| desk.holes.take(key, work, allowed));
+        self.not_sent(hop, allowed - tasks.len().min(allowed)).await;
         if self.sorting.with(|desk| desk.more.remove(work)) {
             self.sort(work);
         }
@@ -166,8 +172,14 @@ impl Worker {
 
     /// For how many of so many jobs an attempt may begin now. 0: the lane comes up again when it may. An error: that is not
     /// soon, and they go back for so long.
-    async fn tokens(self: &Arc<Self>, lane: &Arc<Lane>, work: &Work, wanted: usize) -> Result<usize, Duration> {
-        let wait = match self.granted(lane, work, wanted).await {
+    async fn tokens(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        hop: &NextHop,
+        work: &Work,
+        wanted: usize,
+    ) -> Result<usize, Duration> {
+        let wait = match self.granted(hop, work, wanted).await {
             Some((0, empty_for)) => empty_for,
             Some((tokens, _)) => return Ok(tokens),
             None => LOOK,

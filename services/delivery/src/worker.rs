@@ -13,7 +13,7 @@ use staffetta_policy::mx;
 use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations, Wakes};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::fallback::Fallback;
-use staffetta_transport::hop::Router;
+use staffetta_transport::hop::{NextHop, Router};
 use staffetta_transport::itinerary::Planner;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -121,9 +121,15 @@ impl Worker {
     }
 
     /// Claims up to `wanted` jobs of a lane's work; fewer if memory is short, none if the next hop rests.
-    pub(crate) async fn claim(self: Arc<Self>, lane: Arc<Lane>, work: Work, wanted: usize) -> Claimed {
+    pub(crate) async fn claim(
+        self: Arc<Self>,
+        lane: Arc<Lane>,
+        hop: Arc<NextHop>,
+        work: Work,
+        wanted: usize,
+    ) -> Claimed {
         if self.is_mixed(&work) {
-            return self.collect(&lane, &work, wanted).await;
+            return self.collect(&lane, &hop, &work, wanted).await;
         }
         let advice = self.lanes.advise(&lane, &work);
         match advice {
@@ -138,7 +144,7 @@ impl Worker {
         let Some((afforded, room)) = self.take_room(wanted, each).await else {
             return Claimed::default();
         };
-        let allowed = self.allowed(&lane, &work, afforded).await;
+        let allowed = self.allowed(&hop, &work, afforded).await;
         if allowed < wanted {
             self.lanes.refund(&lane, &work.destination, wanted - allowed);
         }
@@ -157,7 +163,7 @@ impl Worker {
             self.lanes.lift_back_off(&lane);
         }
         let full = jobs.len() >= allowed;
-        self.not_sent(&lane, allowed - jobs.len().min(allowed)).await;
+        self.not_sent(&hop, allowed - jobs.len().min(allowed)).await;
         let tasks = self.tasks(jobs, since, room).await;
         Claimed { tasks: self.permitted(tasks, &lane), full }
     }

@@ -5,6 +5,7 @@ mod demands;
 mod dkim;
 mod hops;
 mod routes;
+mod sites;
 mod sts;
 mod world;
 

@@ -28,6 +28,8 @@ const OAUTH: &str = "services/auth/tests/oauth.rs";
 const WORLD: Test = ("tests/tests/journey.rs", "one_message_reaches_all_its_destinations_once");
 const DANE: Test = ("services/delivery/tests/dane/mod.rs", "what_a_signed_zone_says_of_a_certificate_is_obeyed");
 const DKIM: Test = ("services/delivery/tests/dkim/mod.rs", "each_key_of_the_authors_domain_signs_what_arrives");
+const SITES: &str = "services/delivery/tests/sites/mod.rs";
+const PROVIDER: Test = (SITES, "the_hosts_of_a_provider_are_treated_as_its_table_says");
 const STS: &str = "services/delivery/tests/sts/mod.rs";
 const SENDERS: &str = "services/delivery/tests/routes/senders.rs";
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
@@ -213,6 +215,12 @@ const KEYS: &[(&str, Test)] = &[
         "delivery.route.concurrency",
         (DELIVERY, "a_route_has_as_many_connections_as_it_says_and_others_have_those_of_the_file"),
     ),
+    ("delivery.destination.domain", (SITES, "all_domains_of_a_table_share_its_rate")),
+    ("delivery.destination.rate", (SITES, "all_domains_of_a_table_share_its_rate")),
+    ("delivery.destination.mx", PROVIDER),
+    ("delivery.destination.concurrency", PROVIDER),
+    ("delivery.destination.messages_per_connection", PROVIDER),
+    ("delivery.destination.tls", (SITES, "the_table_of_its_hosts_says_how_much_encryption_a_domain_needs")),
     ("delivery.dkim.domain", DKIM),
     ("delivery.dkim.selector", DKIM),
     ("delivery.dkim.key", DKIM),

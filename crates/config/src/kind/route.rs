@@ -39,6 +39,27 @@ impl Kind for Domains {
     }
 }
 
+/// Some names that belong together, of domains or of hosts.
+pub(crate) struct NamePattern;
+
+impl Kind for NamePattern {
+    type Value = Pattern;
+    const NOUN: &'static str = "a pattern of names";
+
+    fn allowed() -> String {
+        "a name \"mx.example.org\", or all below it \"*.example.org\"".into()
+    }
+
+    fn parse(text: &str) -> Result<Pattern, Wrong> {
+        let pattern = Domains::parse(text).ok().filter(|pattern| *pattern != Pattern::Any);
+        pattern.ok_or_else(|| Wrong::not::<Self>(text))
+    }
+
+    fn show(value: &Pattern) -> String {
+        Domains::show(value)
+    }
+}
+
 /// Which senders a route is for.
 pub(crate) struct SenderPattern;
 

@@ -11,8 +11,8 @@ use staffetta_policy::tls::Level;
 
 use crate::Rate;
 use crate::kind::{
-    Any, Choice, Choices, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NetworkClasses, Number,
-    SenderPattern, Socket, Targets, Time, Unset,
+    Any, Choice, Choices, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NamePattern, NetworkClasses,
+    Number, SenderPattern, Socket, Targets, Time, Unset,
 };
 use crate::settings::settings;
 
@@ -23,11 +23,12 @@ settings! {
         value http: SocketAddr as Socket = "127.0.0.1:9103",
         /// Most connections at a time, in each pod.
         value concurrency: u32 as Number<u32, 1, 100000> = "500",
-        /// Most connections at a time to one destination: an MX domain, or the server of a route; of all workers
-        /// together. From 8 on, and while there are four places for each worker, workers do not tell each other of their first
+        /// Most connections at a time to one destination: all domains with the same mail hosts, or the server of a route; of all
+        /// workers together. From 8 on, and while there are four places for each worker, workers do not tell each other of their first
         /// connection: while one comes or goes there may be one more for a moment.
         value destination_concurrency: u32 as Number<u32, 1, 100000> = "20",
-        /// Most messages to one destination (an MX domain, or the server of a route), over the cluster: `"100/1m"`.
+        /// Most messages to one destination, all domains with the same mail hosts or the server of a route, over the cluster:
+        /// `"100/1m"`.
         /// Up to 100 leave at once, then one every 0.6 seconds. What has to wait stays due and is not delayed otherwise.
         value destination_rate: Option<Rate> as Maybe<Limit> = "",
         /// First and shortest wait before a message is tried again. The wait grows with the age of the message. Also how
@@ -67,6 +68,8 @@ settings! {
         value lease: Duration as Time<1000, 3600000> = "2m",
         /// `[[delivery.route]]`
         list route: Vec<Route> = "[]",
+        /// `[[delivery.destination]]`
+        list destination: Vec<Destination> = "[]",
         /// `[[delivery.dkim]]`
         list dkim: Vec<Dkim> = "[]",
     }
@@ -135,6 +138,26 @@ settings! {
         value concurrency: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
         /// Instead of `delivery.destination_rate`. Routes to the same server share its messages.
         value rate: Option<Rate> as Unset<Limit> = "",
+    }
+}
+
+settings! {
+    /// How the servers of some destinations are to be treated: those of a provider, or of some domains. All mail to them shares
+    /// the limits of its table, over the cluster. The first that matches counts, and what the route of the mail says goes before
+    /// it. Routes to a server by name have limits of their own, and none from here.
+    pub struct Destination {
+        /// Recipients' domains. `*.example.org` is for all below `example.org`.
+        value domain: Vec<Pattern> as List<NamePattern> = "",
+        /// Names of mail hosts: for all domains whose MX hosts are all among these.
+        value mx: Vec<Pattern> as List<NamePattern> = "",
+        /// Instead of `delivery.destination_concurrency`.
+        value concurrency: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
+        /// Instead of `delivery.destination_rate`.
+        value rate: Option<Rate> as Unset<Limit> = "",
+        /// Most messages of one connection; 1000 otherwise.
+        value messages_per_connection: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
+        /// Instead of `delivery.tls`.
+        value tls: Option<Level> as Unset<Choice<Level>> = "",
     }
 }
 

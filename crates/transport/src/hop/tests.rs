@@ -125,3 +125,43 @@ fn without_a_route_each_domain_stands_alone_and_literals_are_addresses() {
     assert!(matches!(key("[ipv6:::1]").targets[..], [Target::Literal(IpAddr::V6(_))]));
     assert!(router.hop("a.test", None).settings(&mx(), &in_clear()).detect_loop);
 }
+
+#[test]
+fn a_destination_is_its_entry_or_the_set_of_its_hosts_and_a_route_goes_before_it() {
+    let strict = routing::Route { tls: Some(Level::None), ..to(Pattern::Exact("routed.test".to_owned()), Via::Mx) };
+    let smart = Via::Smtp { host: "smart.test".to_owned(), port: 26, implicit_tls: false };
+    let mut router = router(vec![strict, to(Pattern::Exact("smart.test".to_owned()), smart)]);
+    let rate = |count| Some(Rate { count, per: std::time::Duration::from_secs(1) });
+    let entry = |domain: Option<&str>, host: Option<&str>| destination::Entry {
+        domains: domain.map(|name| Pattern::Exact(name.to_owned())).into_iter().collect(),
+        hosts: host.map(|name| Pattern::Subdomains(name.to_owned())).into_iter().collect(),
+        tls: Some(Level::Encrypt),
+        concurrency: Some(3),
+        messages: Some(50),
+    };
+    router.destinations = vec![(entry(Some("named.test"), None), None), (entry(None, Some("big.test")), rate(9))];
+    router.rate = rate(1);
+    let at = |domain: &str, hosts: &[&str]| {
+        let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
+        router.at_its_site(&router.hop(domain, None), hosts)
+    };
+    let messages = |hop: &NextHop| hop.site.as_ref().and_then(|site| site.messages);
+    let big = at("a.test", &["mx.big.test"]);
+    assert_eq!(
+        (big.places(), big.level, big.rate, messages(&big)),
+        ("*.big.test 3".into(), Level::Encrypt, rate(9), Some(50))
+    );
+    assert_eq!(big.account(), at("b.test", &["mx2.big.test"]).account(), "all behind them are one");
+    assert_eq!(big.key, router.key("a.test", None), "connections are a domain's own");
+    let usual = at("a.test", &["mx1.a.test", "mx2.a.test"]);
+    assert_eq!((usual.places(), usual.level, usual.rate), ("mx1.a.test,mx2.a.test 20".into(), Level::May, rate(1)));
+    assert_eq!(at("a.test", &[]).places(), "a.test 20", "nobody knows its hosts");
+    let named = at("named.test", &[]);
+    assert_eq!((named.places(), named.rate), ("named.test 3".into(), rate(1)));
+    let routed = at("routed.test", &["mx.big.test"]);
+    assert_eq!((routed.places(), routed.level, routed.rate), ("*.big.test 5".into(), Level::None, rate(9)));
+    assert_eq!(at("smart.test", &[]).places(), "smart.test:26 5");
+    let asks = |domain: &str| router.asks_for_hosts(&router.hop(domain, None)).map(str::to_owned);
+    assert_eq!(asks("a.test").as_deref(), Some("a.test"));
+    assert_eq!((asks("named.test"), asks("smart.test"), asks("[192.0.2.1]")), (None, None, None));
+}

@@ -1,0 +1,132 @@
+//! Destinations: domains with the same mail hosts, and what the configuration says of hosts and domains.
+
+use std::collections::HashMap;
+
+use crate::BODY;
+use crate::world::mx::{Script, Server};
+use crate::world::{World, waiting};
+
+/// The mail host of these domains is this server, under this name.
+fn served(world: &World, domains: &[&str], host: &str, server: &Server) {
+    for domain in domains {
+        world.dns.mx(domain, 10, host);
+    }
+    world.dns.host(host, server.ip());
+}
+
+fn port(server: &Server, settings: &str) -> String {
+    format!("port = {}\n{settings}", server.port())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn domains_with_the_same_hosts_have_the_places_of_one() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    let domains: Vec<String> = (0..12).map(|n| format!("d{n}.test")).collect();
+    for domain in &domains {
+        served(&world, &[domain], "mx.shared.test", &server);
+        for n in 0..8 {
+            world.send("john@home.test", &[&format!("r{n}@{domain}")], BODY).await?;
+        }
+    }
+    let worker = world.worker(&port(&server, "destination_concurrency = 3"), "")?;
+    let mails = server.received(96).await?;
+    world.drained().await?;
+    assert_eq!(mails.len(), 96, "each once");
+    assert!(server.peak() <= 3, "{} at a time", server.peak());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_place_gets_it_before_the_others_have_finished() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    served(&world, &["much.test", "l0.test", "l1.test", "l2.test"], "mx.shared.test", &server);
+    for n in 0..900 {
+        world.send("john@home.test", &[&format!("r{n}@much.test")], BODY).await?;
+    }
+    for n in 0..3 {
+        world.send("john@home.test", &[&format!("r@l{n}.test")], BODY).await?;
+    }
+    let worker = world.worker(&port(&server, "destination_concurrency = 1"), "")?;
+    let mails = server.received(903).await?;
+    let last = mails.iter().rposition(|mail| !mail.recipients[0].contains("much.test"));
+    assert!(last.is_some_and(|last| last < 880), "{last:?}");
+    let connections = server.connections();
+    assert!(connections < 20, "turns are not for a message or two: {connections} connections");
+    assert_eq!(server.peak(), 1);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hosts_of_a_provider_are_treated_as_its_table_says() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (provider, other) = (Server::start(Script::default()).await?, "127.0.0.2");
+    let other =
+        Server::start_on((other.parse::<std::net::IpAddr>()?, provider.port()).into(), Script::default()).await?;
+    served(&world, &["a.test"], "mx1.big.test", &provider);
+    served(&world, &["b.test"], "mx2.mail.big.test", &provider);
+    // One of its hosts is not the provider's.
+    served(&world, &["c.test"], "mx3.big.test", &other);
+    world.dns.mx("c.test", 20, "backup.small.test");
+    for n in 0..30 {
+        for domain in ["a.test", "b.test", "c.test"] {
+            world.send("john@home.test", &[&format!("r{n}@{domain}")], BODY).await?;
+        }
+    }
+    let table = "[[delivery.destination]]\nmx = [\"*.big.test\"]\nconcurrency = 2\nmessages_per_connection = 3\n";
+    let worker = world.worker(&port(&provider, "destination_concurrency = 1"), table)?;
+    let (mails, others) = (provider.received(60).await?, other.received(30).await?);
+    assert_eq!(provider.peak(), 2);
+    let most = |mails: &[crate::world::mx::Mail]| {
+        let mut each: HashMap<usize, usize> = HashMap::new();
+        mails.iter().for_each(|mail| *each.entry(mail.connection).or_default() += 1);
+        each.into_values().max()
+    };
+    assert_eq!(most(&mails), Some(3));
+    assert!(other.peak() == 1 && most(&others) > Some(3), "{} {:?}", other.peak(), most(&others));
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_domains_of_a_table_share_its_rate() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    served(&world, &["a.test", "b.test"], "mx.shared.test", &server);
+    served(&world, &["free.test"], "mx.free.test", &server);
+    for n in 0..8 {
+        for domain in ["a.test", "b.test", "free.test"] {
+            world.send("john@home.test", &[&format!("r{n}@{domain}")], BODY).await?;
+        }
+    }
+    let table = "[[delivery.destination]]\ndomain = [\"a.test\", \"b.test\"]\nrate = \"5/1h\"\n";
+    let worker = world.worker(&port(&server, ""), table)?;
+    // The last of those that are free have as long a way as the sixth of the others would have.
+    let mails = server.received(13).await?;
+    world.send("john@home.test", &["last@free.test"], BODY).await?;
+    server.received(14).await?;
+    let limited = mails.iter().filter(|mail| !mail.recipients[0].contains("free.test")).count();
+    assert_eq!((limited, world.entries().await?.len()), (5, 11));
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_of_its_hosts_says_how_much_encryption_a_domain_needs() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    served(&world, &["a.test"], "mx.strict.test", &server);
+    served(&world, &["b.test"], "mx.usual.test", &server);
+    served(&world, &["c.test"], "mx.c.test", &server);
+    let tables = "[[delivery.destination]]\nmx = [\"*.strict.test\"]\ntls = \"encrypt\"\n\
+                  [[delivery.destination]]\ndomain = [\"c.test\"]\ntls = \"encrypt\"\n\
+                  [[delivery.route]]\ndomain = \"c.test\"\nvia = \"mx\"\ntls = \"none\"\n";
+    for domain in ["a.test", "b.test", "c.test"] {
+        world.send("john@home.test", &[&format!("r@{domain}")], BODY).await?;
+    }
+    let worker = world.worker(&port(&server, "retry_min = \"1h\"\nretry_max = \"1h\""), tables)?;
+    let entries = world.until("one that waits", |entries| waiting(entries).len() == 1).await?;
+    let why = waiting(&entries).remove(0);
+    assert!(why.starts_with("a.test: TLS is required"), "{why}");
+    server.received(2).await?;
+    worker.stop().await
+}
