@@ -1,6 +1,7 @@
 //! The command line.
 
 mod block;
+mod destination;
 mod login;
 mod queue;
 mod suppress;
@@ -14,10 +15,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use staffetta_config::Service;
 use staffetta_mail::{AddressError, ReversePath};
 
-pub(crate) use block::{Block, Blocks, Named, Unblock};
+pub(crate) use block::{Block, Blocks, Named, Terms, Unblock};
+pub(crate) use destination::Destination;
 pub(crate) use login::{By, Hour, Login, ShowLogin, Top};
 pub(crate) use queue::{Act, Cat, Delete, Flush, Init, List, Queue, Selection, Show, Summary, Verify};
-pub(crate) use suppress::{Add, Remove, Suppress};
+pub(crate) use suppress::Suppress;
 pub(crate) use trace::Trace;
 pub(crate) use user::{Alias, Auth, NewPassword, OneUser, Shown, User, Users};
 
@@ -62,6 +64,9 @@ pub(crate) enum Command {
     /// Keep mail from recipients that must not get any more
     #[command(subcommand)]
     Suppress(Suppress),
+    /// Let some servers rest, and see which do
+    #[command(subcommand)]
+    Destination(Destination),
     /// Tell what has become of a message, with what servers said
     Trace(Trace),
     /// Tell what a delivery to a domain would do, and why

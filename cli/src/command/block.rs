@@ -76,7 +76,8 @@ pub(super) async fn unblock(unblock: Unblock) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) async fn list(blocks: &Blocks) -> anyhow::Result<ExitCode> {
-    listed(blocks, |target| !matches!(target, Target::Recipient(_)), "Nothing is blocked.").await
+    let is_block = |target: &Target| !matches!(target, Target::Recipient(_) | Target::Destination(_));
+    listed(blocks, is_block, "Nothing is blocked.").await
 }
 
 /// Those that are meant.
@@ -130,6 +131,14 @@ pub(super) async fn of_login(config: &Config, login: &str) -> anyhow::Result<Opt
     let (all, now) = announcer(config).await?.blocks().await?;
     let found = all.into_iter().find(|(other, _)| *other == target);
     Ok(found.map(|(_, block)| terms(&block, now)))
+}
+
+/// How some servers are suspended now, if they are; by the names that they go by.
+pub(super) async fn of_destination(config: &Config, names: &[String]) -> anyhow::Result<Option<String>> {
+    let (all, now) = announcer(config).await?.blocks().await?;
+    let is_meant = |target: &Target| matches!(target, Target::Destination(name) if names.contains(name));
+    let found = all.into_iter().find(|(target, _)| is_meant(target));
+    Ok(found.map(|(target, block)| format!("{}, {}", target.name(), terms(&block, now))))
 }
 
 /// Until when, and why.

@@ -43,6 +43,7 @@ pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Blocks(blocks) => block::list(&blocks).await,
         Command::Trace(trace) => trace::run(&trace).await,
         Command::Suppress(suppress) => suppress::run(suppress).await,
+        Command::Destination(destination) => suppress::destination(destination).await,
         Command::Resolve(resolve) => resolve::run(&resolve).await,
         Command::Dkim(dkim) => dkim::run(dkim).await,
         Command::Sink(sink) => sink::run(sink).await,

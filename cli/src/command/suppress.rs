@@ -1,57 +1,82 @@
-//! `staffetta suppress`: recipients that get no mail, told to all frontends and workers at once.
+//! `staffetta suppress`: recipients that get no mail, told to all frontends and workers at once. And `staffetta destination`:
+//! servers that get none for a while, told to all workers.
 
 use std::process::ExitCode;
 
 use staffetta_queue::Target;
 
 use super::block::{listed, note, open, report};
-use crate::arguments::{Add, Remove, Suppress};
+use crate::arguments::{Destination, Named, Suppress, Terms};
 use crate::terminal::complain;
 
-/// Recipients that are noted for the mail log at a time.
+/// Names that are noted for the mail log at a time.
 const GROUP: usize = 100;
+
+/// How one of the two speaks of what it does.
+struct Words {
+    /// Done, and done in the mail log.
+    done: &'static str,
+    /// Undone, as said here and in the mail log.
+    undone: (&'static str, &'static str),
+    /// Ends some of them.
+    undo: &'static str,
+}
+
+const SUPPRESSION: Words =
+    Words { done: "suppressed", undone: ("suppressed no longer", "unsuppressed"), undo: "staffetta suppress remove" };
+const SUSPENSION: Words =
+    Words { done: "suspended", undone: ("resumed", "resumed"), undo: "staffetta destination resume" };
 
 pub(super) async fn run(suppress: Suppress) -> anyhow::Result<ExitCode> {
     match suppress {
-        Suppress::Add(add) => self::add(&add).await,
-        Suppress::Remove(remove) => self::remove(&remove).await,
+        Suppress::Add(add) => begin(&add.recipients, &add.terms, &SUPPRESSION).await,
+        Suppress::Remove(remove) => end(&remove.recipients, &remove.named, &SUPPRESSION).await,
         Suppress::List(list) => {
             listed(&list, |target| matches!(target, Target::Recipient(_)), "No recipient is suppressed.").await
         }
     }
 }
 
-async fn add(add: &Add) -> anyhow::Result<ExitCode> {
-    let terms = &add.terms;
-    let (config, announcer) = open(&terms.named.file).await?;
-    let mut done = Vec::new();
-    for recipient in &add.recipients {
-        if !announcer.block(recipient, terms.life, &terms.reason).await? {
-            note(&config, &done, "suppressed", &terms.reason).await;
-            anyhow::bail!("{recipient}: there are too many: end some with `staffetta suppress remove`");
-        }
-        done.push(recipient.clone());
-        report(recipient, "suppressed", terms.named.json, "", None);
-        // Whoever stops a long list half way has done what was reported.
-        if done.len() >= GROUP {
-            note(&config, &std::mem::take(&mut done), "suppressed", &terms.reason).await;
+pub(super) async fn destination(destination: Destination) -> anyhow::Result<ExitCode> {
+    match destination {
+        Destination::Suspend(suspend) => begin(&suspend.names, &suspend.terms, &SUSPENSION).await,
+        Destination::Resume(resume) => end(&resume.names, &resume.named, &SUSPENSION).await,
+        Destination::List(list) => {
+            listed(&list, |target| matches!(target, Target::Destination(_)), "No destination is suspended.").await
         }
     }
-    note(&config, &done, "suppressed", &terms.reason).await;
+}
+
+async fn begin(targets: &[Target], terms: &Terms, words: &Words) -> anyhow::Result<ExitCode> {
+    let (config, announcer) = open(&terms.named.file).await?;
+    let mut done = Vec::new();
+    for target in targets {
+        if !announcer.block(target, terms.life, &terms.reason).await? {
+            note(&config, &done, words.done, &terms.reason).await;
+            anyhow::bail!("{target}: there are too many: end some with `{}`", words.undo);
+        }
+        done.push(target.clone());
+        report(target, words.done, terms.named.json, "", None);
+        // Whoever stops a long list half way has done what was reported.
+        if done.len() >= GROUP {
+            note(&config, &std::mem::take(&mut done), words.done, &terms.reason).await;
+        }
+    }
+    note(&config, &done, words.done, &terms.reason).await;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn remove(remove: &Remove) -> anyhow::Result<ExitCode> {
-    let (config, announcer) = open(&remove.named.file).await?;
+async fn end(targets: &[Target], named: &Named, words: &Words) -> anyhow::Result<ExitCode> {
+    let (config, announcer) = open(&named.file).await?;
     let mut done = Vec::new();
-    for recipient in &remove.recipients {
-        if announcer.unblock(recipient).await? {
-            done.push(recipient.clone());
-            report(recipient, "suppressed no longer", remove.named.json, "", None);
+    for target in targets {
+        if announcer.unblock(target).await? {
+            done.push(target.clone());
+            report(target, words.undone.0, named.json, "", None);
         } else {
-            complain(&format!("{recipient} is not suppressed"));
+            complain(&format!("{target} is not {}", words.done));
         }
     }
-    note(&config, &done, "unsuppressed", "").await;
-    Ok(if done.len() == remove.recipients.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    note(&config, &done, words.undone.1, "").await;
+    Ok(if done.len() == targets.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -29,8 +29,8 @@ pub use kind::{DovecotAddress, Fingerprint, HttpsUrl, KeySource, parse_duration,
 pub use problem::Errors;
 pub use table::{
     Abuse, Auth, Backend, BareLf, ClientShown, Delivery, Destination, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend,
-    Listener, ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth, Redis, Route, Rpc, Schema, SenderLogin,
-    Signature, Sni, Spool, Sql, Timeouts, Tls,
+    Listener, ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth, Redis, Route, Rpc, Rule, Schema,
+    SenderLogin, Signature, Sni, Spool, Sql, Timeouts, Tls,
 };
 
 use kind::HostName;

@@ -95,6 +95,11 @@ pub enum Failure {
     Loop,
     /// An operator wants no mail to be sent to the recipient.
     Suppressed,
+    /// The servers get no mail for a while.
+    Suspended {
+        /// The operator's words, or what a server said.
+        reason: String,
+    },
     /// Every address is one that must not be dialled (`delivery.blocked_networks`).
     Blocked,
     /// No connection.
@@ -212,6 +217,10 @@ pub fn classify(failure: &Failure, domain: &str) -> Consequence {
         Failure::Suppressed => {
             Consequence::bounce(Status::new(5, 7, 1), "550 5.7.1 mail to this address is suppressed".to_owned())
         }
+        Failure::Suspended { reason } => Consequence::defer(
+            Status::new(4, 3, 2),
+            format!("delivery temporarily suspended: {}", if reason.is_empty() { "by the operator" } else { reason }),
+        ),
         Failure::Blocked => Consequence::bounce(
             Status::new(5, 4, 4),
             format!("every mail host of {domain} has an address that must not be used"),

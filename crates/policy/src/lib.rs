@@ -1,5 +1,5 @@
 //! Decisions as pure functions: relay rules, retry schedule, failure classification, routing, MX order and addresses, TLS
-//! policy, which servers are one destination, who is one client and who a stranger, how logins behave, what credentials are remembered by.
+//! policy, which servers are one destination and when it rests, who is one client and who a stranger, how logins behave, what credentials are remembered by.
 
 pub mod classify;
 pub mod client;
@@ -10,5 +10,6 @@ pub mod relay;
 pub mod routing;
 pub mod schedule;
 pub mod seal;
+pub mod shaping;
 pub mod sts;
 pub mod tls;

@@ -82,7 +82,7 @@ pub use metrics::{
 };
 pub use policies::{KeptPolicies, KeptPolicy};
 pub use queue::Queue;
-pub use revocation::{Announcer, Block, Position, Revocations, Target, TargetError, login_key};
+pub use revocation::{Announcer, Block, Position, Revocations, Suspension, Target, TargetError, login_key};
 pub use settings::{Health, Settings};
 pub use staffetta_config::{Durability, Rate};
 pub use tls::TlsFiles;

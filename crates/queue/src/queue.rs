@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Fault;
 use crate::guess;
+use crate::inquiry::{PATIENCE, ask_one};
 use crate::op::note;
 use crate::partition::REGISTRY;
+use crate::revocation;
 use crate::shared::Shared;
 use crate::value;
 use crate::{
@@ -235,6 +237,16 @@ impl Queue {
     /// A limit for the whole cluster; all that use the same `scope` share it and must agree on the rate.
     pub fn limiter(&self, scope: &'static str, rate: Rate) -> Limiter {
         Limiter::new(self.shared.clone(), scope, rate)
+    }
+
+    /// Blocks somebody for so long, as [`Announcer::block`](crate::Announcer::block) does for operators. False: there are too
+    /// many blocks.
+    ///
+    /// # Errors
+    /// Redis is away or does not answer within a second; all may be told or not. To tell it twice is no harm.
+    pub async fn block(&self, target: &Target, life: Duration, reason: &str) -> Result<bool, Error> {
+        let answer = ask_one(PATIENCE, &self.shared, revocation::block(target, Some(life), reason)).await?;
+        Ok(value::count(&answer) == 1)
     }
 
     /// The limits of guesses at passwords: `auth` of each client, `login` of each login.

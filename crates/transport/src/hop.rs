@@ -201,6 +201,21 @@ impl NextHop {
         self.site.as_ref().map_or_else(|| self.each(Target::account), |site| site.name.clone())
     }
 
+    /// All that its servers go by for mail to this domain: the destination, and each name with all that it is below, as
+    /// `*.example.com`. In lower case.
+    pub fn names(&self, domain: &str) -> Vec<String> {
+        let hosts = self.site.iter().flat_map(|site| site.hosts.iter().cloned());
+        let servers = self.key.targets.iter().map(Target::name).chain(hosts).chain([domain.to_owned()]);
+        let mut names = vec![self.account().to_ascii_lowercase()];
+        for name in servers.map(|name| name.to_ascii_lowercase()) {
+            names.extend(name.match_indices('.').map(|(dot, _)| format!("*{}", &name[dot..])));
+            names.push(name);
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// What its connections are counted by: those to the same servers, of all who may have so many.
     pub fn places(&self) -> String {
         format!("{} {}", self.account(), self.concurrency)
@@ -330,11 +345,6 @@ impl Router {
     /// What decides whether two messages share connections.
     pub fn key(&self, domain: &str, sender: Option<&ReversePath>) -> HopKey {
         self.key_of(&self.path(domain, sender), domain)
-    }
-
-    /// The index of the route that mail takes, if one is for it.
-    pub fn route(&self, domain: &str, sender: Option<&ReversePath>) -> Option<usize> {
-        self.path(domain, sender).route
     }
 
     /// Is there a route for some senders only?

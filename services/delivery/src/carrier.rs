@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use staffetta_dispatch::{Fate, Handle, Refused};
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::tls::Need;
-use staffetta_smtp::client::Stage;
+use staffetta_smtp::client::{self, Stage};
 use staffetta_transport::hop::NextHop;
 use staffetta_transport::itinerary::Candidate;
 use tokio::task::JoinHandle;
@@ -26,7 +26,6 @@ use crate::connection::{Connection, Opener};
 use crate::lanes::{Berth, Company, Lane, Work};
 use crate::leased::Task;
 use crate::metrics;
-use crate::record;
 use crate::worker::{Claimed, Worker};
 
 /// Most jobs of one claim.
@@ -180,13 +179,18 @@ impl Carrier {
             && (self.carried >= TURN_MESSAGES || self.turn.is_some_and(|since| since.elapsed() >= TURN))
     }
 
-    /// What operators have said since the jobs in stock were claimed: recipients to whom no mail is to be sent get none.
+    /// What operators and servers have said since the jobs in stock were claimed: recipients to whom no mail is to be sent get
+    /// none, and destinations that rest are left alone.
     pub(crate) fn heed(&mut self) {
-        let version = self.worker.revocations.version();
+        let version = self.worker.revocations.version() + self.worker.shaping.version();
         if std::mem::replace(&mut self.heard, version) == version {
             return;
         }
         for mut task in std::mem::take(&mut self.jobs) {
+            if self.worker.suspension(&self.hop, task.job.destination()).is_some() {
+                self.release(task);
+                continue;
+            }
             self.worker.suppress(&mut task, &self.lane);
             if task.attempt.is_done() {
                 self.worker.finish(task, &self.lane);
@@ -239,6 +243,7 @@ impl Carrier {
     /// Opens a connection to the first host that takes one. `None`: the jobs are dealt with.
     async fn connect(&mut self) -> Option<Connection> {
         self.release_resting();
+        self.heed();
         if self.jobs.is_empty() {
             return None;
         }
@@ -293,6 +298,9 @@ impl Carrier {
             && self.need.is_why(reason)
         {
             return self.fail_demanding(failure);
+        }
+        if let (Failure::Session { failure, .. }, Some(task)) = (failure, self.jobs.front()) {
+            self.weigh(failure, task.job.destination());
         }
         let refused = self.berth.refused();
         let about_mail = classify(failure, &self.lane.hop.name()).action == Action::Bounce;
@@ -385,12 +393,15 @@ impl Carrier {
         self.fail_with(task, &fate);
     }
 
-    fn fail_with(&self, mut task: Task, fate: &Fate) {
-        task.attempt.judge(&self.worker.rules, Instant::now());
-        for index in task.attempt.fail_rest(fate) {
-            record::outcome(&self.worker, &self.lane.hop, &task, index, fate, None);
+    fn fail_with(&self, task: Task, fate: &Fate) {
+        self.worker.fail(task, &self.lane, fate);
+    }
+
+    /// A server has said why it does not take mail for this domain, if it has said anything.
+    pub(crate) fn weigh(&self, failure: &client::Failure, domain: &str) {
+        if let Some(reply) = failure.reply() {
+            self.worker.weigh(&self.hop, domain, reply);
         }
-        self.worker.finish(task, &self.lane);
     }
 
     /// Gives every job in stock back as if it had not been claimed; what has results is settled with them.

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
+use staffetta_dispatch::{Conversation, Course, Handle, Limits, Next, Seen};
 use staffetta_mail::QueueId;
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
@@ -280,6 +280,13 @@ impl Carrier {
     /// A transaction has ended: each of its recipients has a fate, or is offered to another host.
     fn done(&mut self, connection: &Connection, talk: &mut Talk, id: TransactionId, report: Report) {
         self.count(&report);
+        let failed = report.outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Failed(failure) => Some(failure),
+            Outcome::Delivered(_) => None,
+        });
+        if let (Some(failure), Some(task)) = (failed, talk.task(id)) {
+            self.weigh(failure, task.job.destination());
+        }
         let (worker, lane) = (&self.worker, &self.lane);
         let peer = || connection.peer.peer();
         let seen = Seen { peer: &peer, other_host: self.has_other_host(), rules: &worker.rules, now: Instant::now() };
@@ -316,6 +323,9 @@ impl Carrier {
             Course::Afresh => self.start_over(),
             Course::Fail(failure) => {
                 self.start_over();
+                if let Some(task) = self.jobs.front() {
+                    self.weigh(&failure, task.job.destination());
+                }
                 self.fail_all(&Failure::Session { peer: connection.peer.peer(), failure });
             }
         }

@@ -27,6 +27,7 @@ mod record;
 mod renew;
 mod seals;
 mod settle;
+mod shaping;
 mod shelf;
 mod signing;
 mod slots;
@@ -64,6 +65,7 @@ use metrics::Metrics;
 use recent::Recent;
 use renew::Leases;
 use settle::{Office, Parcels, Settler};
+use shaping::Shaping;
 use shelf::InRedis;
 use signing::Signing;
 use slots::{Asked, Slots};
@@ -215,6 +217,7 @@ fn worker(
             // A remote that is given the RFC's time, as we give it, has made up its mind by then.
             doubt: delivery.timeouts.r#final.mul_f64(DOUBT),
         },
+        shaping: Shaping::new(delivery).context("cannot use delivery.rule")?,
         inline_limit: config.spool.inline_limit.0,
         signing: Signing::new(keys, config.frontend.trusted_networks.clone(), &metrics),
         metrics,

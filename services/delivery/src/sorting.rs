@@ -148,6 +148,11 @@ impl Worker {
         if there == 0 {
             return Claimed::default();
         }
+        if let Some(suspension) = self.suspension(hop, work.destination.as_str()) {
+            let tasks = self.sorting.with(|desk| desk.holes.take(key, work, usize::MAX));
+            self.put_off(self.sat_out(tasks, lane, &suspension)).await;
+            return Claimed::default();
+        }
         let allowed = match self.lanes.rest_of(key) {
             Some(rest) => Err(rest),
             None => self.tokens(lane, hop, work, there).await,

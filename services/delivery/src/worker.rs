@@ -28,6 +28,7 @@ use crate::recent::Recent;
 use crate::record;
 use crate::renew::Leases;
 use crate::settle::Settler;
+use crate::shaping::Shaping;
 use crate::signing::Signing;
 use crate::slots::Slots;
 use crate::sorting::Sorting;
@@ -52,6 +53,8 @@ pub(crate) struct Worker {
     pub(crate) timeouts: Timeouts,
     pub(crate) sources: Vec<IpAddr>,
     pub(crate) rules: Rules,
+    /// What is too much for servers.
+    pub(crate) shaping: Shaping,
     /// Bodies up to this many octets come with their job.
     pub(crate) inline_limit: u64,
     pub(crate) metrics: Metrics,
@@ -130,6 +133,9 @@ impl Worker {
     ) -> Claimed {
         if self.is_mixed(&work) {
             return self.collect(&lane, &hop, &work, wanted).await;
+        }
+        if let Some(suspension) = self.suspension(&hop, work.destination.as_str()) {
+            return self.sit_out(&lane, &work, suspension).await;
         }
         let advice = self.lanes.advise(&lane, &work);
         match advice {
@@ -296,6 +302,15 @@ impl Worker {
                 }
             }
         });
+    }
+
+    /// What is left of a job meets this fate.
+    pub(crate) fn fail(&self, mut task: Task, lane: &Lane, fate: &Fate) {
+        task.attempt.judge(&self.rules, Instant::now());
+        for index in task.attempt.fail_rest(fate) {
+            record::outcome(self, &lane.hop, &task, index, fate, None);
+        }
+        self.finish(task, lane);
     }
 
     /// Every recipient has its result: decides and settles.

@@ -30,6 +30,8 @@ const DANE: Test = ("services/delivery/tests/dane/mod.rs", "what_a_signed_zone_s
 const DKIM: Test = ("services/delivery/tests/dkim/mod.rs", "each_key_of_the_authors_domain_signs_what_arrives");
 const SITES: &str = "services/delivery/tests/sites/mod.rs";
 const PROVIDER: Test = (SITES, "the_hosts_of_a_provider_are_treated_as_its_table_says");
+const SHAPING: &str = "services/delivery/tests/sites/shaping.rs";
+const RULE: Test = (SHAPING, "a_rule_of_the_file_says_what_is_too_much_and_for_how_long");
 const STS: &str = "services/delivery/tests/sts/mod.rs";
 const SENDERS: &str = "services/delivery/tests/routes/senders.rs";
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
@@ -221,6 +223,15 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.destination.concurrency", PROVIDER),
     ("delivery.destination.messages_per_connection", PROVIDER),
     ("delivery.destination.tls", (SITES, "the_table_of_its_hosts_says_how_much_encryption_a_domain_needs")),
+    ("delivery.known_rules", (SHAPING, "who_does_not_want_the_known_rules_goes_on")),
+    ("delivery.rule.reply", RULE),
+    ("delivery.rule.mx", RULE),
+    ("delivery.rule.times", RULE),
+    ("delivery.rule.suspend", RULE),
+    (
+        "delivery.rule.domain",
+        ("crates/policy/src/shaping.rs", "a_rule_may_be_for_domains_and_a_pattern_has_its_limits"),
+    ),
     ("delivery.dkim.domain", DKIM),
     ("delivery.dkim.selector", DKIM),
     ("delivery.dkim.key", DKIM),

@@ -21,6 +21,7 @@ use staffetta_transport::hop::{NextHop, Router};
 use staffetta_transport::itinerary::{Candidate, Planner, Survey};
 use tokio_util::sync::CancellationToken;
 
+use super::block::of_destination;
 use crate::arguments::Resolve;
 use crate::terminal::{complain, say};
 
@@ -37,6 +38,8 @@ struct Report {
     hop: NextHop,
     /// One for each way that a delivery would look at, in their order.
     surveys: Vec<Survey>,
+    /// Why it gets no mail for a while, if it does not.
+    suspended: Option<String>,
     /// All of them together.
     plan: Result<Vec<Candidate>, Failure>,
     /// Whom a delivery would connect to, in this order.
@@ -85,7 +88,12 @@ fn domain(text: &str) -> Option<String> {
 
 async fn report(config: &Config, planner: &Planner, domain: String, sender: Option<&ReversePath>) -> Report {
     let router = Router::new(config);
-    let (hop, route) = (router.hop(&domain, sender), router.route(&domain, sender));
+    let hop = router.hop(&domain, sender);
+    let hosts = match router.asks_for_hosts(&hop) {
+        Some(domain) => planner.mail_hosts(domain).await,
+        None => Vec::new(),
+    };
+    let (hop, route) = (router.at_its_site(&hop, hosts), hop.route);
     let others = sender.is_none() && router.depends_on_sender(&domain);
     let surveys = planner.survey(&hop).await;
     let plan = mx::one_after_the_other(surveys.iter().map(|survey| survey.plan.clone()));
@@ -97,7 +105,11 @@ async fn report(config: &Config, planner: &Planner, domain: String, sender: Opti
         };
         ways.push(Way { candidate: candidate.clone(), security });
     }
-    Report { domain, route, others, hop, surveys, plan, ways }
+    let suspended = of_destination(config, &hop.names(&domain)).await.unwrap_or_else(|error| {
+        complain(&format!("warning: whether it is suspended is not known: {error:#}"));
+        None
+    });
+    Report { domain, route, others, hop, surveys, suspended, plan, ways }
 }
 
 impl Report {

@@ -7,6 +7,7 @@ use staffetta_policy::mx::Proof;
 use staffetta_policy::routing::Via;
 use staffetta_policy::tls::{Level, Security, Trust};
 use staffetta_smtp::client::Tls;
+use staffetta_telemetry::printable;
 use staffetta_transport::hop::Target;
 use staffetta_transport::itinerary::Survey;
 
@@ -24,6 +25,10 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
         lines.push("  mail of some senders goes another way: --sender tells which".to_owned());
     }
     lines.push(format!("  TLS level {}{}", level(report.hop.level), login(report)));
+    lines.push(format!("  limits of {}: {}", report.hop.account(), limits(report)));
+    if let Some(suspended) = &report.suspended {
+        lines.push(printable(&format!("  suspended, its mail waits: {suspended}")));
+    }
     report.surveys.iter().for_each(|survey| lines.extend(found(config, report, survey)));
     match &report.plan {
         Ok(_) => {
@@ -126,6 +131,18 @@ fn via(ways: &[Via]) -> String {
     if ways.len() == 1 { ways.concat() } else { format!("[{}]", ways.join(", ")) }
 }
 
+/// What its destination may have at a time.
+fn limits(report: &Report) -> String {
+    let hop = &report.hop;
+    let rate = hop.rate.map_or_else(|| "no rate".to_owned(), |rate| rate.to_string());
+    let each = messages(report).map(|messages| format!(", {messages} messages each")).unwrap_or_default();
+    format!("{} connections{each}, {rate}", hop.concurrency)
+}
+
+fn messages(report: &Report) -> Option<u32> {
+    report.hop.site.as_ref()?.messages
+}
+
 const fn level(level: Level) -> &'static str {
     match level {
         Level::None => "none",
@@ -205,6 +222,13 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
         "route": chosen(config, report).map(route_in_json),
         "depends_on_sender": report.others,
         "tls": level(report.hop.level),
+        "destination": {
+            "name": report.hop.account(),
+            "concurrency": report.hop.concurrency,
+            "rate": report.hop.rate.map(|rate| rate.to_string()),
+            "messages_per_connection": messages(report),
+        },
+        "suspended": report.suspended,
         "login": report.hop.credentials.is_some(),
         "dnssec": dnssec(config),
         "proven": by_mx.is_some_and(|survey| survey.proof == Proof::Secure),

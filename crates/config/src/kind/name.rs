@@ -47,6 +47,30 @@ impl Kind for SyslogName {
     }
 }
 
+/// A regular expression for replies of servers.
+pub(crate) struct ReplyPattern;
+
+impl Kind for ReplyPattern {
+    type Value = String;
+    const NOUN: &'static str = "a regular expression";
+
+    fn allowed() -> String {
+        "a regular expression of the crate regex, in single quotes, such as '^421 .*try again'".into()
+    }
+
+    fn parse(text: &str) -> Result<String, Wrong> {
+        match staffetta_policy::shaping::pattern(text) {
+            _ if text.is_empty() => Err(Wrong::because::<Self>(text, "is empty")),
+            Ok(_) => Ok(text.into()),
+            Err(why) => Err(Wrong::because::<Self>(text, format!("is not {}: {why}", Self::NOUN))),
+        }
+    }
+
+    fn show(value: &String) -> String {
+        quoted(value)
+    }
+}
+
 /// A mail address with a domain.
 pub(crate) struct MailAddress;
 

@@ -12,7 +12,7 @@ use staffetta_policy::tls::Level;
 use crate::Rate;
 use crate::kind::{
     Any, Choice, Choices, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NamePattern, NetworkClasses,
-    Number, SenderPattern, Socket, Targets, Time, Unset,
+    Number, ReplyPattern, SenderPattern, Socket, Targets, Time, Unset,
 };
 use crate::settings::settings;
 
@@ -70,6 +70,11 @@ settings! {
         list route: Vec<Route> = "[]",
         /// `[[delivery.destination]]`
         list destination: Vec<Destination> = "[]",
+        /// Whether the rules of this program are used, behind those of the file: what large providers say when they want less
+        /// mail. After three such replies in ten minutes a destination rests for six times `retry_min`.
+        value known_rules: bool as Flag = "true",
+        /// `[[delivery.rule]]`
+        list rule: Vec<Rule> = "[]",
         /// `[[delivery.dkim]]`
         list dkim: Vec<Dkim> = "[]",
     }
@@ -158,6 +163,23 @@ settings! {
         value messages_per_connection: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
         /// Instead of `delivery.tls`.
         value tls: Option<Level> as Unset<Choice<Level>> = "",
+    }
+}
+
+settings! {
+    /// When a destination gets no mail for a while, because of what its servers say. The first rule for a reply counts. What is
+    /// suspended so is shown and ended by `staffetta destination`; its mail waits where it is, and no attempt is counted.
+    pub struct Rule {
+        /// What the reply has in it: a regular expression, in whatever case. Replies are `421 4.7.0 text`, on one line.
+        need reply: String as ReplyPattern = "try again",
+        /// For these recipients' domains; without `domain` and `mx` for all.
+        value domain: Vec<Pattern> as List<NamePattern> = "",
+        /// For all domains whose MX hosts are all among these.
+        value mx: Vec<Pattern> as List<NamePattern> = "",
+        /// After so many replies from one destination, over the cluster.
+        value times: Rate as Limit = "3/10m",
+        /// How long it rests.
+        value suspend: Duration as Time<1000, 604800000> = "30m",
     }
 }
 

@@ -23,6 +23,22 @@ const LENGTH: u64 = 10_000;
 /// Blocks that hold at a time.
 const ROOM: u64 = 100_000;
 
+/// What blocks somebody.
+pub(crate) fn block(target: &Target, life: Option<Duration>, reason: &str) -> Cmd {
+    let target = target.to_string();
+    let command = script::Block {
+        journal: JOURNAL,
+        blocks: BLOCKS,
+        ends: ENDS,
+        target: (&*target).into(),
+        life: life.unwrap_or_default().into(),
+        reason: reason.into(),
+        room: ROOM.into(),
+        length: LENGTH.into(),
+    };
+    command.call()
+}
+
 /// A connection through which everybody can be told.
 pub struct Announcer {
     live: Live,
@@ -73,18 +89,7 @@ impl Announcer {
     /// # Errors
     /// As [`Self::revoke`].
     pub async fn block(&self, target: &Target, life: Option<Duration>, reason: &str) -> Result<bool, Error> {
-        let target = target.to_string();
-        let command = script::Block {
-            journal: JOURNAL,
-            blocks: BLOCKS,
-            ends: ENDS,
-            target: (&*target).into(),
-            life: life.unwrap_or_default().into(),
-            reason: reason.into(),
-            room: ROOM.into(),
-            length: LENGTH.into(),
-        };
-        Ok(value::count(&self.call(command.call()).await?) == 1)
+        Ok(value::count(&self.call(block(target, life, reason)).await?) == 1)
     }
 
     /// Ends a block. False: there was none.

@@ -1,5 +1,7 @@
 //! A block as it lies in Redis: `<since> <until> <reason>`, times in ms, until 0 if it has no end.
 
+use std::time::Duration;
+
 use crate::UnixMillis;
 
 /// What is known of a block beside whom it is about.
@@ -10,6 +12,15 @@ pub struct Block {
     /// When it ends; `None`: when it is taken back.
     pub until: Option<UnixMillis>,
     /// Why, in the operator's words.
+    pub reason: String,
+}
+
+/// What is known of a suspension of some servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspension {
+    /// How long it holds yet; `None`: until it is taken back.
+    pub left: Option<Duration>,
+    /// Why: the operator's words, or what a server said.
     pub reason: String,
 }
 

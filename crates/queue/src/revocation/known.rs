@@ -7,11 +7,12 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use staffetta_mail::Address;
 
-use super::block::Block;
+use super::block::{Block, Suspension};
 use super::target::{Target, login_key, recipient_key};
 use crate::UnixMillis;
 use crate::clock::Clock;
@@ -67,6 +68,8 @@ pub(super) struct Known {
     has_domains: AtomicBool,
     /// Is any recipient suppressed?
     has_recipients: AtomicBool,
+    /// Is any destination suspended?
+    has_destinations: AtomicBool,
     clock: Clock,
 }
 
@@ -89,6 +92,7 @@ pub(super) struct Blocks {
     logins: HashMap<Box<str>, Block>,
     domains: HashMap<Box<str>, Block>,
     recipients: HashMap<Box<str>, Block>,
+    destinations: HashMap<Box<str>, Block>,
     clients: HashMap<IpNet, Block>,
     /// How many networks of clients have a prefix of this length, by whether they are IPv4.
     lengths: BTreeMap<(bool, u8), usize>,
@@ -104,6 +108,7 @@ impl Known {
             version: AtomicU64::new(0),
             has_domains: AtomicBool::new(false),
             has_recipients: AtomicBool::new(false),
+            has_destinations: AtomicBool::new(false),
             clock: Clock::new(wall),
         }
     }
@@ -166,6 +171,7 @@ impl Known {
     fn publish(&self, state: &State) {
         self.has_domains.store(!state.blocks.domains.is_empty(), Ordering::Release);
         self.has_recipients.store(!state.blocks.recipients.is_empty(), Ordering::Release);
+        self.has_destinations.store(!state.blocks.destinations.is_empty(), Ordering::Release);
         self.version.store(state.version, Ordering::Release);
     }
 
@@ -215,6 +221,19 @@ impl Known {
         self.holds(recipients.get(&*key)) || self.holds(recipients.get(domain))
     }
 
+    pub(super) fn has_suspensions(&self) -> bool {
+        self.has_destinations.load(Ordering::Acquire)
+    }
+
+    /// The suspension that ends last, of those under one of these names, and how long it holds yet.
+    pub(super) fn suspension<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Option<Suspension> {
+        let (state, now) = (self.read(), self.clock.now());
+        let all = names.into_iter().filter_map(|name| state.blocks.destinations.get(name));
+        let last = all.filter(|block| block.holds(now)).max_by_key(|block| block.until.unwrap_or(UnixMillis::MAX))?;
+        let left = last.until.map(|until| Duration::from_millis(until.saturating_sub(now)));
+        Some(Suspension { left, reason: last.reason.clone() })
+    }
+
     pub(super) fn is_client_blocked(&self, client: IpAddr) -> bool {
         let blocks = &self.read().blocks;
         let client = client.to_canonical();
@@ -224,9 +243,15 @@ impl Known {
     }
 
     /// How many blocks of each kind there are.
-    pub(super) fn counts(&self) -> [(&'static str, usize); 4] {
-        let Blocks { logins, clients, domains, recipients, .. } = &self.read().blocks;
-        [("login", logins.len()), ("client", clients.len()), ("domain", domains.len()), ("recipient", recipients.len())]
+    pub(super) fn counts(&self) -> [(&'static str, usize); 5] {
+        let Blocks { logins, clients, domains, recipients, destinations, .. } = &self.read().blocks;
+        [
+            ("login", logins.len()),
+            ("client", clients.len()),
+            ("domain", domains.len()),
+            ("recipient", recipients.len()),
+            ("destination", destinations.len()),
+        ]
     }
 
     fn holds(&self, block: Option<&Block>) -> bool {
@@ -249,6 +274,7 @@ impl Blocks {
             Target::Login(login) => drop(self.logins.insert(login.into(), block)),
             Target::Domain(domain) => drop(self.domains.insert(domain.into(), block)),
             Target::Recipient(recipient) => drop(self.recipients.insert(recipient.into(), block)),
+            Target::Destination(name) => drop(self.destinations.insert(name.into(), block)),
             Target::Client(network) => {
                 if self.clients.insert(network, block).is_none() {
                     *self.lengths.entry(length(&network)).or_default() += 1;
@@ -262,6 +288,7 @@ impl Blocks {
             Target::Login(login) => drop(self.logins.remove(login.as_str())),
             Target::Domain(domain) => drop(self.domains.remove(domain.as_str())),
             Target::Recipient(recipient) => drop(self.recipients.remove(recipient.as_str())),
+            Target::Destination(name) => drop(self.destinations.remove(name.as_str())),
             Target::Client(network) => {
                 if self.clients.remove(network).is_some() {
                     self.count_lengths();
@@ -279,6 +306,7 @@ impl Blocks {
             forget(&mut self.logins, now),
             forget(&mut self.domains, now),
             forget(&mut self.recipients, now),
+            forget(&mut self.destinations, now),
             forget(&mut self.clients, now),
         ];
         self.next_end = ends.into_iter().flatten().min();
@@ -315,6 +343,30 @@ mod tests {
 
     fn block(target: Target, until: u64) -> Change {
         Change::Blocked(target, Block { since: 0, until: (until > 0).then_some(until), reason: String::new() })
+    }
+
+    #[test]
+    fn a_destination_is_suspended_under_any_of_its_names_for_as_long_as_was_said() {
+        let known = begun();
+        let says = |names: &[&str]| known.suspension(names.iter().copied()).map(|found| (found.left, found.reason));
+        let suspend = |name: &str, until, reason: &str| {
+            let block = Block { since: 1_000, until, reason: reason.to_owned() };
+            known.apply(Position::default(), Change::Blocked(Target::destination(name).unwrap(), block));
+        };
+        assert!(!known.has_suspensions());
+        suspend("*.Big.test", Some(5_000), "busy");
+        suspend("a.test", Some(9_000), "asked to wait");
+        assert!(known.has_suspensions());
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(says(&["mx.big.test", "*.big.test"]), Some((seconds(4), "busy".to_owned())));
+        assert_eq!(says(&["*.big.test", "a.test"]), Some((seconds(8), "asked to wait".to_owned())), "the longer one");
+        assert_eq!(says(&["big.test"]), None);
+        known.tick(5_000);
+        assert_eq!(says(&["*.big.test"]), None);
+        suspend("a.test", None, "until I say so");
+        assert_eq!(says(&["a.test"]), Some((None, "until I say so".to_owned())));
+        known.apply(Position::default(), Change::Unblocked(Target::destination("a.test").unwrap()));
+        assert!(!known.has_suspensions() && says(&["a.test"]).is_none());
     }
 
     #[test]

@@ -27,7 +27,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use announce::Announcer;
-pub use block::Block;
+pub(crate) use announce::block;
+pub use block::{Block, Suspension};
 pub use known::Position;
 pub use target::{Target, TargetError, login_key};
 
@@ -158,6 +159,16 @@ impl Revocations {
     /// Is no mail to be sent to this recipient?
     pub fn is_suppressed(&self, recipient: &staffetta_mail::Address) -> bool {
         self.known.is_suppressed(recipient)
+    }
+
+    /// Is any destination suspended? Spares those who would have to find its names.
+    pub fn has_suspensions(&self) -> bool {
+        self.known.has_suspensions()
+    }
+
+    /// Do servers that go by these names, as [`Target::destination`] spells them, get no mail for a while?
+    pub fn suspension<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Option<Suspension> {
+        self.known.suspension(names)
     }
 
     /// Is any domain? Spares those who would have to find one out.

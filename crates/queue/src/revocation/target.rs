@@ -1,4 +1,4 @@
-//! Whom a block is about, or a suppression, in the one spelling under which everybody finds it.
+//! Whom a block is about, a suppression or a suspension, in the one spelling under which everybody finds it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,10 @@ const MAX_LOGIN: usize = 512;
 /// Networks that are larger than these are nearly everybody, and most likely a slip.
 const MIN_PREFIX: (u8, u8) = (8, 16);
 
-/// A login, the clients of a network, or a domain; or a recipient that gets no mail.
+/// Longest name of a destination, in octets.
+const MAX_DESTINATION: usize = 300;
+
+/// A login, the clients of a network, or a domain; a recipient that gets no mail; servers that get none for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// As [`login_key`] spells it.
@@ -23,6 +26,9 @@ pub enum Target {
     Domain(String),
     /// An address in lower case, its domain in A-labels; of all of a domain, `@` and the domain.
     Recipient(String),
+    /// A recipients' domain, a mail host, `*.` and a domain for all hosts below it, or what some servers go by together; in
+    /// lower case and A-labels.
+    Destination(String),
 }
 
 /// Why a text names nobody.
@@ -45,6 +51,12 @@ pub enum TargetError {
     /// Not a domain.
     #[error("{0:?} is no domain name; allowed: letters, digits and hyphens between dots")]
     Domain(String),
+    /// Not what servers go by.
+    #[error(
+        "{0:?} is no destination; allowed: a domain such as example.com, a mail host such as mx.example.com, all below a name \
+         such as *.example.com, or a name that `staffetta destination list` shows"
+    )]
+    Destination(String),
     /// Neither an address nor a domain.
     #[error("{0:?} is no recipient; allowed: an address such as john@example.com, or a domain such as example.com")]
     Recipient(String),
@@ -161,20 +173,37 @@ impl Target {
         key.map(Self::Recipient).ok_or_else(|| TargetError::Recipient(text.to_owned()))
     }
 
-    /// `login`, `client`, `domain` or `recipient`.
+    /// A domain, a mail host, all below a name (`*.example.com`), or what a worker calls some servers.
+    ///
+    /// # Errors
+    /// It is none of them.
+    pub fn destination(text: &str) -> Result<Self, TargetError> {
+        let wrong = || TargetError::Destination(text.to_owned());
+        let name = text.trim().trim_end_matches('.');
+        let name = match name.is_ascii() {
+            true => name.to_ascii_lowercase(),
+            false => domain_key(name).ok_or_else(wrong)?,
+        };
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._*,:[]/ ".contains(&b);
+        let good = !matches!(&*name, "" | "*") && name.len() <= MAX_DESTINATION && name.bytes().all(plain);
+        if good { Ok(Self::Destination(name)) } else { Err(wrong()) }
+    }
+
+    /// `login`, `client`, `domain`, `recipient` or `destination`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Login(_) => "login",
             Self::Client(_) => "client",
             Self::Domain(_) => "domain",
             Self::Recipient(_) => "recipient",
+            Self::Destination(_) => "destination",
         }
     }
 
     /// The name without its kind.
     pub fn name(&self) -> String {
         match self {
-            Self::Login(name) | Self::Domain(name) | Self::Recipient(name) => name.clone(),
+            Self::Login(name) | Self::Domain(name) | Self::Recipient(name) | Self::Destination(name) => name.clone(),
             Self::Client(network) if network.prefix_len() == network.max_prefix_len() => network.addr().to_string(),
             Self::Client(network) => network.to_string(),
         }
@@ -188,6 +217,7 @@ impl Target {
             "client" => Self::client(name).ok(),
             "domain" => Self::domain(name).ok(),
             "recipient" => Self::recipient(name).ok(),
+            "destination" => Self::destination(name).ok(),
             _ => None,
         }
     }
@@ -235,6 +265,10 @@ mod tests {
             Target::recipient("\"a\\\\b\\\"c\"@example.com").unwrap(),
             Target::recipient("a@[IPv6:2001:DB8::1]").unwrap(),
             Target::recipient("Example.com").unwrap(),
+            Target::destination("*.Google.com.").unwrap(),
+            Target::destination("mx1.b\u{fc}cher.example").unwrap(),
+            Target::destination("mx1.a.test,mx2.a.test and 12 more").unwrap(),
+            Target::destination("smart.test:26").unwrap(),
         ] {
             assert_eq!(Target::parse(&target.to_string()), Some(target.clone()), "{target}");
         }
@@ -254,6 +288,9 @@ mod tests {
         }
         for nonsense in ["", "@", "a b", "a@", "john@example.com@", "[192.0.2.1]", "postmaster"] {
             assert!(Target::recipient(nonsense).is_err(), "{nonsense:?}");
+        }
+        for nonsense in ["", " ", "*", "a\nb", "\u{e4} b", &"x".repeat(301)] {
+            assert!(Target::destination(nonsense).is_err(), "{nonsense:?}");
         }
         for nonsense in ["", "login", "login ", "client x", "comet 1", "domain a b"] {
             assert_eq!(Target::parse(nonsense), None, "{nonsense:?}");

@@ -35,7 +35,8 @@ pub struct Barred<'a> {
     pub kind: &'static str,
     /// Whom.
     pub name: &'a str,
-    /// What was done: `blocked` or `unblocked`, `suppressed` or `unsuppressed`.
+    /// What was done: `blocked` or `unblocked`, `suppressed` or `unsuppressed`,
+    /// `suspended` or `resumed`.
     pub verb: &'a str,
     /// Who did it.
     pub by: &'a str,
@@ -45,8 +46,8 @@ pub struct Barred<'a> {
 
 impl Event for Barred<'_> {
     const NAME: &'static str = "administered";
-    const ABOUT: &'static str =
-        "An operator blocked a login, the clients of a network or a domain, or suppressed a recipient, or ended that.";
+    const ABOUT: &'static str = "An operator blocked a login, the clients of a network or a domain, suppressed a recipient, suspended a destination, \
+         or ended that; or a rule suspended a destination.";
     const FIELDS: &'static [&'static str] = &["kind", "name", "action", "by", "reason"];
 
     fn json(&self, json: &mut Json<'_>) {

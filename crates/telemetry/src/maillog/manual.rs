@@ -44,7 +44,7 @@ const FIELDS: &[(&str, &str)] = &[
     (
         "action",
         "What was done: `deleted`, `bounced` or found `lost`; `held`, `released` or `flushed`; `blocked` or `unblocked`; \
-         `suppressed` or `unsuppressed`.",
+         `suppressed` or `unsuppressed`, `suspended` or `resumed`.",
     ),
     ("attempt", "How many attempts there were for this recipient, this one included."),
     ("by", "Who did it: user and machine."),
@@ -67,7 +67,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("hour", "When the hour began that is counted."),
     (
         "kind",
-        "Of a report: `failure`, `delay` or `success`. Of a block: `login`, `client`, `domain`; `recipient` of a suppression.",
+        "Of a report: `failure`, `delay` or `success`. Of a block: `login`, `client`, `domain`; `recipient` of a \
+         suppression, `destination` of a suspension.",
     ),
     ("listener", "Name of the listener, `frontend.listener.name`."),
     ("login", "The login, in the spelling of blocks."),

@@ -62,7 +62,7 @@ fn a_sender_may_have_a_next_hop_of_its_own_and_never_shares_a_login_with_others(
     let keys = [key("a@home.test"), key("b@home.test"), key("c@home.test")];
     assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2], "{keys:?}");
     assert_eq!(router.key("x.test", None), keys[2]);
-    assert_eq!(router.route("x.test", Some(&ReversePath::Null)), Some(2));
+    assert_eq!(router.hop("x.test", Some(&ReversePath::Null)).route, Some(2));
     assert_eq!(router.hop("x.test", None).places(), "smart.test:587 5");
     assert!(router.depends_on_sender("x.test"));
 }
@@ -164,4 +164,16 @@ fn a_destination_is_its_entry_or_the_set_of_its_hosts_and_a_route_goes_before_it
     let asks = |domain: &str| router.asks_for_hosts(&router.hop(domain, None)).map(str::to_owned);
     assert_eq!(asks("a.test").as_deref(), Some("a.test"));
     assert_eq!((asks("named.test"), asks("smart.test"), asks("[192.0.2.1]")), (None, None, None));
+}
+
+#[test]
+fn servers_go_by_their_destination_their_hosts_their_domain_and_all_that_is_above() {
+    let smart = Via::Smtp { host: "Smart.test".to_owned(), port: 26, implicit_tls: false };
+    let router = router(vec![to(Pattern::Exact("routed.test".to_owned()), smart)]);
+    let hop =
+        router.at_its_site(&router.hop("a.example", None), vec!["mx1.big.test".to_owned(), "mx2.test".to_owned()]);
+    let names = ["*.big.test", "*.example", "*.test", "a.example", "mx1.big.test", "mx1.big.test,mx2.test", "mx2.test"];
+    assert_eq!(hop.names("A.example"), names);
+    let routed = router.at_its_site(&router.hop("routed.test", None), Vec::new());
+    assert_eq!(routed.names("routed.test"), ["*.test", "routed.test", "smart.test", "smart.test:26"]);
 }

@@ -1,5 +1,7 @@
 //! Destinations: domains with the same mail hosts, and what the configuration says of hosts and domains.
 
+mod shaping;
+
 use std::collections::HashMap;
 
 use crate::BODY;

@@ -1,0 +1,167 @@
+//! Rules about what servers say: after how many replies of a kind a destination gets no mail for a while.
+//!
+//! A large provider that finds a sender too fast, or not to its liking, says so in words of its own, and takes each further
+//! attempt as one more reason. The rules are asked in order, the configured ones before those of this program; the first
+//! that is for the reply counts.
+
+mod known;
+
+use std::time::Duration;
+
+use regex::{Regex, RegexBuilder};
+
+use crate::destination::Entry;
+use crate::routing::Pattern;
+
+/// Octets that a compiled pattern may take.
+const SIZE: usize = 256 * 1024;
+/// Octets of a reply that are looked at.
+const LOOKED_AT: usize = 1_000;
+
+/// One rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// For the log: the key of the configuration, or what it is about.
+    pub name: String,
+    /// For the servers of these; without any for all.
+    scope: Entry,
+    /// Searched for in the reply.
+    reply: Regex,
+    /// After so many replies.
+    pub times: u32,
+    /// Within this time.
+    pub within: Duration,
+    /// How long the destination rests.
+    pub rest: Duration,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default)]
+pub struct Rules(Vec<Rule>);
+
+/// Reads a pattern; case does not matter.
+///
+/// # Errors
+/// Why it is none, in a line.
+pub fn pattern(text: &str) -> Result<Regex, String> {
+    let compiled = RegexBuilder::new(text).case_insensitive(true).size_limit(SIZE).build();
+    compiled.map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => "is too large".to_owned(),
+        error => error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+    })
+}
+
+impl Rule {
+    /// A rule for the servers of these domains, or with these names; without any for all.
+    pub fn new(name: String, (domains, hosts): (Vec<Pattern>, Vec<Pattern>), reply: Regex) -> Self {
+        let scope = Entry { domains, hosts, ..Entry::default() };
+        Self { name, scope, reply, times: 1, within: Duration::ZERO, rest: Duration::ZERO }
+    }
+
+    /// The same, which fires after so many replies within this time, and lets a destination rest for so long.
+    #[must_use]
+    pub fn after(self, times: u32, within: Duration, rest: Duration) -> Self {
+        Self { times: times.max(1), within, rest, ..self }
+    }
+
+    fn is_for(&self, domain: &str, hosts: &[String]) -> bool {
+        let everywhere = self.scope.domains.is_empty() && self.scope.hosts.is_empty();
+        everywhere || self.scope.is_for_domain(domain) || self.scope.is_for_hosts(hosts)
+    }
+}
+
+impl Rules {
+    /// The rules of the configuration; behind them those of this program, if they are wanted, with this rest.
+    pub fn new(mut configured: Vec<Rule>, known: Option<Duration>) -> Self {
+        configured.extend(known.into_iter().flat_map(known::rules));
+        Self(configured)
+    }
+
+    /// The rule for what a server has said of mail to `domain`: `421 4.7.0 text`, on one line.
+    pub fn find(&self, domain: &str, hosts: &[String], reply: &str) -> Option<&Rule> {
+        let reply = &reply[..reply.floor_char_boundary(LOOKED_AT)];
+        self.0.iter().find(|rule| rule.is_for(domain, hosts) && rule.reply.is_match(reply))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const REST: Duration = Duration::from_secs(1800);
+
+    fn rule(name: &str, hosts: &[&str], reply: &str) -> Rule {
+        let hosts = hosts.iter().map(|host| Pattern::Subdomains((*host).to_owned())).collect();
+        Rule::new(name.to_owned(), (Vec::new(), hosts), pattern(reply).unwrap())
+    }
+
+    fn found(rules: &Rules, host: &str, reply: &str) -> Option<String> {
+        rules.find("example.com", &[host.to_owned()], reply).map(|rule| rule.name.clone())
+    }
+
+    #[test]
+    fn the_first_rule_for_the_server_and_its_words_counts() {
+        let rules = Rules::new(vec![rule("big", &["big.test"], "too fast"), rule("all", &[], "^4.*TOO")], None);
+        let says = |host, reply| found(&rules, host, reply);
+        assert_eq!(says("mx.big.test", "421 4.7.0 You are Too Fast").as_deref(), Some("big"));
+        assert_eq!(says("mx.other.test", "421 4.7.0 You are Too Fast").as_deref(), Some("all"));
+        assert_eq!(says("mx.big.test", "550 5.1.1 No such user"), None);
+        assert_eq!(says("mx.other.test", "550 5.7.1 too bad"), None);
+    }
+
+    #[test]
+    fn what_large_providers_say_of_too_much_mail_is_known() {
+        let rules = Rules::new(Vec::new(), Some(REST));
+        for (host, reply) in [
+            (
+                "mta5.am0.yahoodns.net",
+                "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to user complaints",
+            ),
+            ("mta7.am0.yahoodns.net", "421 4.7.0 [TS03] All messages from 192.0.2.1 will be permanently deferred"),
+            ("mx.relayed.example", "451 4.7.1 said the next one: 421 4.7.0 [TS01] deferred"),
+            ("alt1.gmail-smtp-in.l.google.com", "421-4.7.28 Gmail has detected an unusual rate of unsolicited mail"),
+            ("gmail-smtp-in.l.google.com", "421-4.7.0 very low reputation of the sending IP address"),
+            (
+                "hotmail-com.olc.protection.outlook.com",
+                "451 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited",
+            ),
+            ("hotmail-com.olc.protection.outlook.com", "421 RP-001 exceeded the rate limit allowed"),
+            ("example-com.mail.protection.outlook.com", "451 4.7.500 Server busy. Please try again later (AS7750)"),
+            ("mx01.mail.icloud.com", "421 4.7.0 too many messages from your host"),
+            ("mx1a1.comcast.net", "421 4.1.0 192.0.2.1 Throttled - RL000003"),
+        ] {
+            let rule = rules.find("example.com", &[host.to_owned()], reply);
+            assert!(rule.is_some_and(|rule| rule.times > 1 && rule.rest == REST), "{host}: {reply}");
+        }
+        for (host, reply) in [
+            ("mta5.am0.yahoodns.net", "554 delivery error: This user doesn't have a yahoo.com account"),
+            ("mta5.am0.yahoodns.net", "421 4.7.0 Max message per connection reached"),
+            (
+                "gmail-smtp-in.l.google.com",
+                "450 4.2.1 The user you are trying to contact is receiving mail too quickly",
+            ),
+            ("gmail-smtp-in.l.google.com", "550 5.7.26 unauthenticated"),
+            ("hotmail-com.olc.protection.outlook.com", "550 5.5.0 Requested action not taken: mailbox unavailable"),
+            ("mx.small.example", "451 4.7.1 Greylisted, try again in 300 seconds"),
+            ("mx.small.example", "421 4.7.0 too many connections"),
+            ("mx.small.example", "451 4.7.500 whatever"),
+        ] {
+            assert_eq!(found(&rules, host, reply), None, "{host}: {reply}");
+        }
+    }
+
+    #[test]
+    fn a_rule_may_be_for_domains_and_a_pattern_has_its_limits() {
+        let domains = vec![Pattern::Exact("example.com".to_owned())];
+        let rule = Rule::new("d".to_owned(), (domains, Vec::new()), pattern("later").unwrap());
+        let rules = Rules::new(vec![rule.after(0, REST, REST)], None);
+        assert_eq!(found(&rules, "mx.test", "450 later").as_deref(), Some("d"));
+        assert!(rules.find("example.net", &[], "450 later").is_none());
+        assert_eq!(rules.find("example.com", &[], "450 later").unwrap().times, 1);
+        let long = format!("450 {}\u{e4}later", "x".repeat(LOOKED_AT - 5));
+        assert_eq!(found(&rules, "mx.test", &long), None, "a reply without end costs no more than a long one");
+        assert_eq!(pattern("a(b").unwrap_err(), "unclosed group");
+        assert_eq!(pattern("(a{500}){500}").unwrap_err(), "is too large");
+    }
+}

@@ -1,0 +1,184 @@
+//! Destinations that get no mail for a while: by an operator's word, or because their servers have said that it is too much.
+//!
+//! What is said stands beside the blocks in Redis, so that every worker knows within a second, and operators see it and end
+//! it (`staffetta destination`). Mail waits where it is: its queue rests, a minute at a time, so that the end of it is
+//! noticed; at each look what has become too old goes back to its sender.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use staffetta_config::{Delivery, Rate};
+use staffetta_dispatch::{Fate, Handle};
+use staffetta_mail::RemoteReply;
+use staffetta_policy::classify::Failure;
+use staffetta_policy::shaping::{Rule, Rules, pattern};
+use staffetta_queue::{Suspension, Target};
+use staffetta_telemetry::maillog::{self, Barred};
+use staffetta_transport::hop::NextHop;
+
+use crate::lanes::{Lane, Work};
+use crate::leased::Task;
+use crate::worker::{Claimed, Worker};
+
+/// The names of the limits in Redis: of replies, and of what comes of them.
+const REPLIES: &str = "replies";
+const SUSPENSIONS: &str = "suspensions";
+/// Between looks at mail that waits for the end of a suspension.
+const LOOK: Duration = Duration::from_secs(60);
+/// One of those who find at the same time that it is too much tells it.
+const ONCE: Rate = Rate { count: 1, per: Duration::from_secs(5) };
+/// How long a destination rests by the known rules, in waits between attempts.
+const WAITS: u32 = 6;
+/// How long it rests in this pod after each reply that a rule is for: until then everybody knows if it was one too many.
+const BREATH: Duration = Duration::from_secs(1);
+/// Destinations of which that is remembered.
+const REMEMBERED: usize = 1_000;
+
+/// The rules, and what this pod has just heard.
+pub(crate) struct Shaping {
+    rules: Rules,
+    /// Destination, until when it rests.
+    breaths: Mutex<HashMap<String, Instant>>,
+    /// How many of them there were.
+    version: AtomicU64,
+}
+
+impl Shaping {
+    /// By the rules of `[[delivery.rule]]`, and those of this program.
+    ///
+    /// # Errors
+    /// A pattern is none, which the reading of the configuration has made sure of.
+    pub(crate) fn new(delivery: &Delivery) -> anyhow::Result<Self> {
+        Ok(Self { rules: rules(delivery)?, breaths: Mutex::default(), version: AtomicU64::new(0) })
+    }
+
+    /// Changes when a destination begins to rest in this pod.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    fn breathe(&self, site: String, now: Instant) {
+        let mut breaths = self.breaths.lock().unwrap_or_else(PoisonError::into_inner);
+        if breaths.len() >= REMEMBERED {
+            breaths.retain(|_, until| *until > now);
+        }
+        if breaths.len() < REMEMBERED {
+            breaths.insert(site, now + BREATH);
+        }
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How long it rests yet.
+    fn breath(&self, hop: &NextHop, now: Instant) -> Option<Duration> {
+        if self.version() == 0 {
+            return None;
+        }
+        let breaths = self.breaths.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = breaths.get(&hop.account())?.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+fn rules(delivery: &Delivery) -> anyhow::Result<Rules> {
+    let rule = |(index, rule): (usize, &staffetta_config::Rule)| {
+        let reply = pattern(&rule.reply).map_err(anyhow::Error::msg)?;
+        let names = (rule.domain.clone(), rule.mx.clone());
+        let name = format!("delivery.rule[{index}]");
+        anyhow::Ok(Rule::new(name, names, reply).after(rule.times.count, rule.times.per, rule.suspend))
+    };
+    let configured = delivery.rule.iter().enumerate().map(rule).collect::<Result<_, _>>()?;
+    Ok(Rules::new(configured, delivery.known_rules.then(|| delivery.retry_min * WAITS)))
+}
+
+fn until_the_next_look(suspension: &Suspension) -> Duration {
+    suspension.left.map_or(LOOK, |left| left.min(LOOK))
+}
+
+impl Worker {
+    /// Why, and for how long yet, these servers get no mail for this domain.
+    pub(crate) fn suspension(&self, hop: &NextHop, domain: &str) -> Option<Suspension> {
+        if self.revocations.has_suspensions()
+            && let Some(found) = self.revocations.suspension(hop.names(domain).iter().map(String::as_str))
+        {
+            return Some(found);
+        }
+        let left = self.shaping.breath(hop, Instant::now())?;
+        Some(Suspension { left: Some(left), reason: String::new() })
+    }
+
+    /// Instead of a claim: the work rests, and what is too old to wait for the end of it goes back.
+    pub(crate) async fn sit_out(&self, lane: &Lane, work: &Work, suspension: Suspension) -> Claimed {
+        let Some((tasks, _)) = self.lease(work, 1).await else { return Claimed::default() };
+        let mut gave_up = false;
+        for task in tasks {
+            match self.unless_too_old(task, lane, &suspension) {
+                Some(task) => self.settler.release(task.job),
+                None => gave_up = true,
+            }
+        }
+        if !gave_up {
+            self.park(work, until_the_next_look(&suspension)).await;
+        }
+        Claimed { tasks: Vec::new(), full: gave_up }
+    }
+
+    /// The same, of jobs that were claimed already: with each, how long it is to wait in the queue.
+    pub(crate) fn sat_out(
+        &self,
+        tasks: impl IntoIterator<Item = Task>,
+        lane: &Lane,
+        suspension: &Suspension,
+    ) -> Vec<(Task, Duration)> {
+        let left = tasks.into_iter().filter_map(|task| self.unless_too_old(task, lane, suspension));
+        left.map(|task| (task, until_the_next_look(suspension))).collect()
+    }
+
+    /// `None`: it was, and is settled.
+    fn unless_too_old(&self, mut task: Task, lane: &Lane, suspension: &Suspension) -> Option<Task> {
+        if !task.attempt.judge(&self.rules, Instant::now()).expired {
+            return Some(task);
+        }
+        let failure = Failure::Suspended { reason: suspension.reason.clone() };
+        let fate = Fate::of(&failure, task.job.destination());
+        self.fail(task, lane, &fate);
+        None
+    }
+
+    /// A server has said this of mail for the domain: is it too much?
+    pub(crate) fn weigh(self: &Arc<Self>, hop: &Arc<NextHop>, domain: &str, reply: &RemoteReply) {
+        let hosts = hop.site.as_ref().map_or(&[][..], |site| &site.hosts);
+        let text = reply.to_string().replace(['\r', '\n'], " ");
+        let Some(rule) = self.shaping.rules.find(domain, hosts, &text) else { return };
+        self.shaping.breathe(hop.account(), Instant::now());
+        let (worker, hop, rule) = (self.clone(), hop.clone(), rule.clone());
+        self.carriers.spawn(async move {
+            if let Err(error) = worker.count_reply(&hop, &rule, &text).await {
+                tracing::debug!(rule = rule.name, %error, "failed to count a reply");
+            }
+        });
+    }
+
+    async fn count_reply(&self, hop: &NextHop, rule: &Rule, text: &str) -> Result<(), staffetta_queue::Error> {
+        let site = hop.account();
+        if rule.times > 1 {
+            let before = Rate { count: rule.times - 1, per: rule.within };
+            let counted = self.queue.limiter(REPLIES, before).acquire(&format!("{} {site}", rule.name), 1).await?;
+            if counted.tokens > 0 {
+                return Ok(());
+            }
+        }
+        if self.queue.limiter(SUSPENSIONS, ONCE).acquire(&site, 1).await?.tokens == 0 {
+            return Ok(());
+        }
+        let Ok(target) = Target::destination(&site) else { return Ok(()) };
+        let reason: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+        if self.queue.block(&target, rule.rest, &reason).await? {
+            self.metrics.suspensions.increment(1);
+            let (kind, name) = (target.kind(), target.name());
+            maillog::barred(&Barred { kind, name: &name, verb: "suspended", by: &rule.name, reason: &reason });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Destinations that rest, because of what their servers say, or by an operator's word.
+
+use std::time::Duration;
+
+use staffetta_queue::{Announcer, Settings, Target};
+
+use super::{port, served};
+use crate::world::mx::{Script, Server};
+use crate::world::{PATIENCE, World};
+use crate::{BODY, home};
+
+fn refusing(reply: &'static str, times: usize) -> Script {
+    Script { replies: vec![("MAIL", reply); times], ..Script::default() }
+}
+
+/// What is suspended now, and why.
+async fn suspended(world: &World) -> anyhow::Result<Vec<(String, String)>> {
+    let blocks = Announcer::connect(&Settings::at(world.redis.url())).await?.blocks().await?.0;
+    Ok(blocks.into_iter().map(|(target, block)| (target.to_string(), block.reason)).collect())
+}
+
+async fn suspend(world: &World, name: &str) -> anyhow::Result<()> {
+    let announcer = Announcer::connect(&Settings::at(world.redis.url())).await?;
+    anyhow::ensure!(announcer.block(&Target::destination(name)?, None, "they have asked us to").await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_three_such_replies_all_domains_of_the_hosts_are_left_alone() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(refusing("421 4.7.0 [TSS04] Messages temporarily deferred", 100)).await?;
+    for n in 0..20 {
+        let domain = format!("d{n}.test");
+        served(&world, &[&domain], "mx.shared.test", &server);
+        for n in 0..5 {
+            world.send("john@home.test", &[&format!("r{n}@{domain}")], BODY).await?;
+        }
+    }
+    let settings = "destination_concurrency = 2\nretry_min = \"1h\"\nretry_max = \"1h\"";
+    let worker = world.worker(&port(&server, settings), "")?;
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while suspended(&world).await?.is_empty() {
+        anyhow::ensure!(
+            tokio::time::Instant::now() < end,
+            "it is not suspended after {} connections",
+            server.connections()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let why = "421 4.7.0 [TSS04] Messages temporarily deferred";
+    assert_eq!(suspended(&world).await?, [("destination mx.shared.test".to_owned(), why.to_owned())]);
+    world.at_rest(100).await?;
+    assert!(server.connections() <= 15, "{} connections", server.connections());
+    let untouched = world.entries().await?.iter().filter(|entry| entry.jobs[0].attempts == 0).count();
+    assert!(untouched >= 80, "no attempt is counted: {untouched}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_the_file_says_what_is_too_much_and_for_how_long() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(refusing("450 4.7.1 you are Too Fast for us", 2)).await?;
+    served(&world, &["a.test", "b.test"], "mx.shared.test", &server);
+    for n in 0..10 {
+        for domain in ["a.test", "b.test"] {
+            world.send("john@home.test", &[&format!("r{n}@{domain}")], BODY).await?;
+        }
+    }
+    let rule = "[[delivery.rule]]\nmx = [\"*.shared.test\"]\nreply = 'too fast'\ntimes = \"2/1m\"\nsuspend = \"3s\"\n";
+    let worker = world.worker(&port(&server, "destination_concurrency = 1"), rule)?;
+    let began = std::time::Instant::now();
+    let mails = server.received(20).await?;
+    world.drained().await?;
+    assert_eq!(mails.len(), 20, "all of it, once it is over");
+    assert!(began.elapsed() >= Duration::from_secs(2), "nothing rested");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_want_the_known_rules_goes_on() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(refusing("421 4.7.0 [TSS04] Messages temporarily deferred", 6)).await?;
+    served(&world, &["a.test"], "mx.shared.test", &server);
+    for n in 0..10 {
+        world.send("john@home.test", &[&format!("r{n}@a.test")], BODY).await?;
+    }
+    let worker = world.worker(&port(&server, "known_rules = false"), "")?;
+    server.received(10).await?;
+    assert!(suspended(&world).await?.is_empty());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_grows_too_old_while_its_destination_rests_goes_back_to_its_sender() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (server, sender) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
+    served(&world, &["a.test"], "mx.shared.test", &server);
+    suspend(&world, "*.Shared.test").await?;
+    world.send_with("john@home.test", &["old@a.test"], BODY, Duration::from_millis(1), None).await?;
+    world.send("john@home.test", &["young@a.test"], BODY).await?;
+    let worker = world.worker(&port(&server, ""), &home(&sender))?;
+    let report = sender.received(1).await?.remove(0).body;
+    assert!(report.contains("old@a.test") && report.contains("they have asked us to"), "{report}");
+    world.at_rest(1).await?;
+    let left = world.entries().await?;
+    assert_eq!((left.len(), left[0].jobs[0].attempts), (1, 0));
+    assert_eq!(server.connections(), 0);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_that_is_sorted_by_its_sender_rests_too() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    suspend(&world, "a.test").await?;
+    let route = format!("[[delivery.route]]\nsender = \"*@home.test\"\nvia = \"smtp://{}\"\n", server.address());
+    for domain in ["a.test", "b.test"] {
+        for n in 0..5 {
+            world.send("john@home.test", &[&format!("r{n}@{domain}")], BODY).await?;
+        }
+    }
+    let worker = world.worker("", &route)?;
+    server.received(5).await?;
+    world.at_rest(5).await?;
+    assert!(server.mails().iter().all(|mail| mail.recipients[0].contains("b.test")), "{:?}", server.mails());
+    worker.stop().await
+}
