@@ -36,8 +36,13 @@ impl Desk {
 
     /// Exit code, standard output, standard error.
     async fn resolve(&self, arguments: &[&str]) -> anyhow::Result<(Option<i32>, String, String)> {
+        self.run(&[&["resolve"], arguments].concat()).await
+    }
+
+    /// Any command of the program.
+    async fn run(&self, arguments: &[&str]) -> anyhow::Result<(Option<i32>, String, String)> {
         let mut command = Command::new(program("staffetta")?);
-        command.arg("resolve").arg("--config").arg(&self.config).args(arguments);
+        command.args(arguments).arg("--config").arg(&self.config);
         // The DNS answers in this process.
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         let text = |octets: Vec<u8>| String::from_utf8_lossy(&octets).into_owned();
@@ -196,5 +201,41 @@ async fn what_a_host_has_published_is_told_as_a_delivery_would_obey_it() -> anyh
     let (code, out, _) = desk.resolve(&["sts.example"]).await?;
     let part = "passed by: the MTA-STS policy of sts.example does not list mx.sts.example";
     ensure!(code == Some(1) && out.contains(part), "{out}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_is_told_with_its_limits_and_whether_it_rests() -> anyhow::Result<()> {
+    let table = "[[delivery.destination]]\nmx = [\"*.big.example\"]\nconcurrency = 5\nrate = \"100/1m\"\n\
+                 messages_per_connection = 50\ntls = \"encrypt\"\n";
+    let desk = Desk::new("", table).await?;
+    desk.dns.mx("a.example", 10, "mx1.big.example").mx("b.example", 10, "mx.b.example");
+    desk.dns.host("mx1.big.example", [203, 0, 113, 5]).host("mx.b.example", [203, 0, 113, 6]);
+    let (code, out, err) = desk.resolve(&["a.example"]).await?;
+    ensure!(code == Some(0), "{code:?} {out}{err}");
+    ensure!(out.contains("limits of *.big.example: 5 connections, 50 messages each, 100/1m"), "{out}");
+    ensure!(out.contains("TLS level encrypt") && !out.contains("suspended"), "{out}");
+    let (_, told) = desk.json("b.example").await?;
+    let usual = json!({ "name": "mx.b.example", "concurrency": 20, "rate": null, "messages_per_connection": null });
+    ensure!(told["destination"] == usual && told["suspended"].is_null(), "{told}");
+
+    let (code, out, _) =
+        desk.run(&["destination", "suspend", "*.Big.example", "--for", "1h", "--reason", "busy"]).await?;
+    ensure!(code == Some(0) && out == "destination *.big.example is suspended\n", "{code:?} {out}");
+    let (_, out, _) = desk.resolve(&["a.example"]).await?;
+    ensure!(out.contains("suspended, its mail waits: *.big.example, since ") && out.contains(" s more: busy"), "{out}");
+    let (_, told) = desk.json("b.example").await?;
+    ensure!(told["suspended"].is_null(), "{told}");
+    let (code, out, _) = desk.run(&["destination", "list", "--json"]).await?;
+    let listed: Value = serde_json::from_str(&out)?;
+    ensure!(code == Some(0) && listed["kind"] == "destination" && listed["name"] == "*.big.example", "{out}");
+    let (_, out, _) = desk.run(&["blocks"]).await?;
+    ensure!(out == "Nothing is blocked.\n", "{out}");
+    let (code, out, _) = desk.run(&["destination", "resume", "*.big.example"]).await?;
+    ensure!(code == Some(0) && out == "destination *.big.example is resumed\n", "{code:?} {out}");
+    let (code, _, err) = desk.run(&["destination", "resume", "*.big.example"]).await?;
+    ensure!(code == Some(1) && err.contains("destination *.big.example is not suspended"), "{code:?} {err}");
+    let (code, _, err) = desk.run(&["destination", "suspend", "*"]).await?;
+    ensure!(code == Some(2) && err.contains("is no destination; allowed: a domain such as"), "{code:?} {err}");
     Ok(())
 }
