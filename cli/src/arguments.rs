@@ -4,6 +4,7 @@ mod block;
 mod destination;
 mod login;
 mod queue;
+mod source;
 mod suppress;
 mod trace;
 mod user;
@@ -19,6 +20,7 @@ pub(crate) use block::{Block, Blocks, Named, Terms, Unblock};
 pub(crate) use destination::Destination;
 pub(crate) use login::{By, Hour, Login, ShowLogin, Top};
 pub(crate) use queue::{Act, Cat, Delete, Flush, Init, List, Queue, Selection, Show, Summary, Verify};
+pub(crate) use source::Source;
 pub(crate) use suppress::Suppress;
 pub(crate) use trace::Trace;
 pub(crate) use user::{Alias, Auth, NewPassword, OneUser, Shown, User, Users};
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     /// Let some servers rest, and see which do
     #[command(subcommand)]
     Destination(Destination),
+    /// Take addresses of ours out of their pools, and see which are
+    #[command(subcommand)]
+    Source(Source),
     /// Tell what has become of a message, with what servers said
     Trace(Trace),
     /// Tell what a delivery to a domain would do, and why

@@ -76,7 +76,7 @@ pub(super) async fn unblock(unblock: Unblock) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) async fn list(blocks: &Blocks) -> anyhow::Result<ExitCode> {
-    let is_block = |target: &Target| !matches!(target, Target::Recipient(_) | Target::Destination(_));
+    let is_block = |target: &Target| matches!(target, Target::Login(_) | Target::Client(_) | Target::Domain(_));
     listed(blocks, is_block, "Nothing is blocked.").await
 }
 

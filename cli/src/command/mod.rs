@@ -44,6 +44,7 @@ pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Trace(trace) => trace::run(&trace).await,
         Command::Suppress(suppress) => suppress::run(suppress).await,
         Command::Destination(destination) => suppress::destination(destination).await,
+        Command::Source(source) => suppress::source(source).await,
         Command::Resolve(resolve) => resolve::run(&resolve).await,
         Command::Dkim(dkim) => dkim::run(dkim).await,
         Command::Sink(sink) => sink::run(sink).await,

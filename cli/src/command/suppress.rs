@@ -1,12 +1,12 @@
-//! `staffetta suppress`: recipients that get no mail, told to all frontends and workers at once. And `staffetta destination`:
-//! servers that get none for a while, told to all workers.
+//! `staffetta suppress`: recipients that get no mail, told to all frontends and workers at once. And `staffetta
+//! destination` and `source`: servers that get none for a while, and addresses of ours from which none is sent, told to all workers.
 
 use std::process::ExitCode;
 
 use staffetta_queue::Target;
 
 use super::block::{listed, note, open, report};
-use crate::arguments::{Destination, Named, Suppress, Terms};
+use crate::arguments::{Destination, Named, Source, Suppress, Terms};
 use crate::terminal::complain;
 
 /// Names that are noted for the mail log at a time.
@@ -43,6 +43,16 @@ pub(super) async fn destination(destination: Destination) -> anyhow::Result<Exit
         Destination::Resume(resume) => end(&resume.names, &resume.named, &SUSPENSION).await,
         Destination::List(list) => {
             listed(&list, |target| matches!(target, Target::Destination(_)), "No destination is suspended.").await
+        }
+    }
+}
+
+pub(super) async fn source(source: Source) -> anyhow::Result<ExitCode> {
+    match source {
+        Source::Suspend(suspend) => begin(&suspend.addresses, &suspend.terms, &SUSPENSION).await,
+        Source::Resume(resume) => end(&resume.addresses, &resume.named, &SUSPENSION).await,
+        Source::List(list) => {
+            listed(&list, |target| matches!(target, Target::Source(_)), "No address is suspended.").await
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod destinations;
 mod routes;
+mod sources;
 
 use std::collections::HashSet;
 
@@ -32,6 +33,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     delivery(config, &mut check);
     routes::check(config, &mut check);
     destinations::check(config, &mut check);
+    sources::check(config, &mut check);
     dkim(config, &mut check);
     not_in_this_version(config, &mut check);
 }

@@ -30,7 +30,7 @@ pub use problem::Errors;
 pub use table::{
     Abuse, Auth, Backend, BareLf, ClientShown, Delivery, Destination, Dkim, Dns, Dnssec, Dovecot, Durability, Frontend,
     Listener, ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth, Redis, Route, Rpc, Rule, Schema,
-    SenderLogin, Signature, Sni, Spool, Sql, Timeouts, Tls,
+    SenderLogin, Signature, Sni, Source, Spool, Sql, Timeouts, Tls,
 };
 
 use kind::HostName;

@@ -11,5 +11,6 @@ pub mod routing;
 pub mod schedule;
 pub mod seal;
 pub mod shaping;
+pub mod source;
 pub mod sts;
 pub mod tls;

@@ -64,15 +64,15 @@ pub fn describe_revocation_metrics() {
     describe_gauge!(REVOCATIONS_CURRENT, "Whether this pod hears of revocations now.");
     describe_gauge!(
         BLOCKS,
-        "Logins, networks of clients and domains that are blocked, recipients that are suppressed, and destinations that are \
-         suspended, as this pod knows, by kind."
+        "Logins, networks of clients and domains that are blocked, recipients that are suppressed, destinations and addresses of \
+         ours that are suspended, as this pod knows, by kind."
     );
     for what in ["revoke", "hold", "block", "unblock", "unknown"] {
         revocation(what).increment(0);
     }
     revocation_gaps().increment(0);
     revocations_current().set(0.0);
-    for kind in ["login", "client", "domain", "recipient", "destination"] {
+    for kind in ["login", "client", "domain", "recipient", "destination", "source"] {
         blocks(kind).set(0.0);
     }
 }

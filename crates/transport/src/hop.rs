@@ -14,6 +14,7 @@ use staffetta_policy::classify::Failure;
 use staffetta_policy::destination;
 use staffetta_policy::mx::Candidate;
 use staffetta_policy::routing::{self, Defaults, Path, Via};
+use staffetta_policy::source::{Pool, Source};
 use staffetta_policy::tls::{self, Level, Need, NotListed, Published, Security};
 use staffetta_smtp::client::{Credentials, Protocol, ServerProfile};
 
@@ -90,6 +91,8 @@ pub struct HopKey {
     credentials: Option<usize>,
     /// Two routes to the same host may have limits of their own.
     concurrency: u32,
+    /// Whoever comes from another address is not let over this connection.
+    pool: Option<Arc<str>>,
 }
 
 /// A place to deliver to, and how.
@@ -109,6 +112,8 @@ pub struct NextHop {
     pub helo_name: Arc<str>,
     /// Only sent over an encrypted connection.
     pub credentials: Option<Arc<Credentials>>,
+    /// Our addresses to come from; `None`: those of all, or what the system chooses.
+    pub pool: Option<Arc<Pool>>,
     /// The index of the route that led here.
     pub route: Option<usize>,
     /// The destination that its servers belong to, once it is known.
@@ -185,7 +190,7 @@ impl NextHop {
             tls: security.starttls,
             verified: security.satisfies(Need::AuthenticatedTls),
             credentials: self.credentials.clone(),
-            detect_loop: self.target(candidate).may_be_us(),
+            own_name: self.target(candidate).may_be_us().then(|| self.helo_name.to_string()),
         }
     }
 
@@ -244,6 +249,9 @@ pub struct Router {
     /// What a route says of the rate, and what holds where none does.
     rates: Vec<Option<Rate>>,
     rate: Option<Rate>,
+    /// Whose addresses a route uses, and what holds where none says so.
+    pools: Vec<Option<Arc<Pool>>>,
+    pool: Option<Arc<Pool>>,
     /// How some destinations are to be treated, each with its rate.
     destinations: Vec<(destination::Entry, Option<Rate>)>,
 }
@@ -257,6 +265,8 @@ impl Router {
             logins: delivery.route.iter().map(credentials).collect(),
             rates: delivery.route.iter().map(|route| route.rate).collect(),
             rate: delivery.destination_rate,
+            pools: delivery.route.iter().map(|route| pool(delivery, route.source.as_deref()?)).collect(),
+            pool: delivery.default_source.as_deref().and_then(|name| pool(delivery, name)),
             destinations: delivery.destination.iter().map(|entry| (destination(entry), entry.rate)).collect(),
             ..Self::with(&config.hostname, defaults, delivery.route.iter().map(route).collect())
         }
@@ -273,6 +283,8 @@ impl Router {
             logins: Vec::new(),
             rates: Vec::new(),
             rate: None,
+            pools: Vec::new(),
+            pool: None,
             destinations: Vec::new(),
             routes,
         }
@@ -290,6 +302,7 @@ impl Router {
             rate: path.route.and_then(|index| *self.rates.get(index)?).or(self.rate),
             helo_name: self.hostname.clone(),
             credentials: path.credentials.and_then(|index| self.logins.get(index).cloned().flatten()),
+            pool: self.pool_of(path.route).cloned(),
             route: path.route,
             site: None,
             key,
@@ -364,7 +377,12 @@ impl Router {
     fn key_of(&self, path: &Path, domain: &str) -> HopKey {
         let Path { tls: level, credentials, concurrency, route } = *path;
         let lmtp = route.and_then(|index| self.routes.get(index)?.via.first()).is_some_and(Via::is_lmtp);
-        HopKey { targets: self.targets_of(route, domain), lmtp, level, credentials, concurrency }
+        let pool = self.pool_of(route).map(|pool| pool.name.clone());
+        HopKey { targets: self.targets_of(route, domain), lmtp, level, credentials, concurrency, pool }
+    }
+
+    fn pool_of(&self, route: Option<usize>) -> Option<&Arc<Pool>> {
+        route.and_then(|index| self.pools.get(index)?.as_ref()).or(self.pool.as_ref())
     }
 
     fn targets_of(&self, route: Option<usize>, domain: &str) -> Arc<[Target]> {
@@ -403,6 +421,17 @@ fn route(route: &config::Route) -> routing::Route {
         login: route.username.is_some() && route.password.is_some(),
         concurrency: route.concurrency,
     }
+}
+
+/// All addresses of a pool; `None`: there are none, which the check of the configuration refuses.
+fn pool(delivery: &config::Delivery, name: &str) -> Option<Arc<Pool>> {
+    let source = |source: &config::Source| Source {
+        address: source.address,
+        hostname: source.hostname.as_deref().map(Into::into),
+        weight: source.weight,
+    };
+    let sources: Vec<_> = delivery.source.iter().filter(|source| source.pool == name).map(source).collect();
+    (!sources.is_empty()).then(|| Arc::new(Pool { name: name.into(), sources }))
 }
 
 fn destination(entry: &config::Destination) -> destination::Entry {

@@ -14,11 +14,17 @@ pub(crate) struct OwnAddresses {
     sources: Vec<IpAddr>,
 }
 
+/// Those that we send from.
+fn sources(config: &Config) -> Vec<IpAddr> {
+    let delivery = &config.delivery;
+    delivery.source_addresses.iter().copied().chain(delivery.source.iter().map(|source| source.address)).collect()
+}
+
 impl OwnAddresses {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             listeners: config.frontend.listener.iter().map(|listener| listener.bind).collect(),
-            sources: config.delivery.source_addresses.clone(),
+            sources: sources(config),
         }
     }
 

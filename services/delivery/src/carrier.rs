@@ -10,6 +10,7 @@
 //! been idle for a short while, or when the worker stops.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -180,14 +181,15 @@ impl Carrier {
     }
 
     /// What operators and servers have said since the jobs in stock were claimed: recipients to whom no mail is to be sent get
-    /// none, and destinations that rest are left alone.
-    pub(crate) fn heed(&mut self) {
+    /// none, destinations that rest are left alone, and from an address that was taken out nothing more is sent.
+    pub(crate) fn heed(&mut self, from: Option<IpAddr>) {
         let version = self.worker.revocations.version() + self.worker.shaping.version();
         if std::mem::replace(&mut self.heard, version) == version {
             return;
         }
+        let is_out = from.is_some_and(|address| self.worker.revocations.is_source_suspended(address));
         for mut task in std::mem::take(&mut self.jobs) {
-            if self.worker.suspension(&self.hop, task.job.destination()).is_some() {
+            if is_out || self.worker.suspension(&self.hop, task.job.destination()).is_some() {
                 self.release(task);
                 continue;
             }
@@ -243,7 +245,7 @@ impl Carrier {
     /// Opens a connection to the first host that takes one. `None`: the jobs are dealt with.
     async fn connect(&mut self) -> Option<Connection> {
         self.release_resting();
-        self.heed();
+        self.heed(None);
         if self.jobs.is_empty() {
             return None;
         }
@@ -348,12 +350,14 @@ impl Carrier {
     /// One address.
     async fn open(&self, candidate: &Candidate, started: Instant) -> Result<Connection, Failure> {
         let worker = &self.worker;
+        let (source, name) = worker.source_for(&self.hop, candidate)?;
         let opener = Opener {
             hop: &self.hop,
             planner: &worker.planner,
             tls: &worker.tls,
             timeouts: &worker.timeouts,
-            source: candidate.endpoint.ip().and_then(|ip| worker.source_for(ip)),
+            source,
+            name,
             metrics: &worker.metrics,
             fallback: &worker.fallback,
             need: self.need,

@@ -5,6 +5,7 @@
 //! waits with [`Connection::read`], which is cancel safe.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +34,9 @@ pub(crate) struct Opener<'a> {
     pub(crate) planner: &'a Planner,
     pub(crate) tls: &'a TlsClient,
     pub(crate) timeouts: &'a Timeouts,
-    pub(crate) source: Option<std::net::IpAddr>,
+    pub(crate) source: Option<IpAddr>,
+    /// Our name in EHLO from there.
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) metrics: &'a Metrics,
     /// With whom TLS failed lately.
     pub(crate) fallback: &'a Fallback,
@@ -48,6 +51,8 @@ pub(crate) struct Connection {
     input: BytesMut,
     pub(crate) output: BytesMut,
     pub(crate) peer: Candidate,
+    /// Our end.
+    pub(crate) source: Option<IpAddr>,
     /// What was asked of the server; a message that needs more does not go this way.
     pub(crate) security: Security,
     /// `TLSv1.3 TLS_AES_256_GCM_SHA384`
@@ -112,7 +117,11 @@ impl Opener<'_> {
         let stream = connect::open(&peer.endpoint, self.source, self.timeouts.connect)
             .await
             .map_err(|error| classify::Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
-        let session = Client::new(Arc::new(self.hop.settings(peer, security)));
+        let mut settings = self.hop.settings(peer, security);
+        if let Some(name) = &self.name {
+            settings.helo_name = name.to_string();
+        }
+        let session = Client::new(Arc::new(settings));
         let mut connection = Connection::new(stream, session, peer.clone(), security.clone());
         loop {
             match connection.next() {
@@ -128,6 +137,7 @@ impl Opener<'_> {
             }
         }
         connection.setup = started.elapsed();
+        connection.source = self.source;
         record(&self.metrics.connect_time, connection.setup);
         Ok(connection)
     }
@@ -211,6 +221,7 @@ impl Connection {
             input: BytesMut::with_capacity(INPUT),
             output: BytesMut::with_capacity(INPUT),
             peer,
+            source: None,
             security,
             tls: None,
             setup: Duration::ZERO,

@@ -70,7 +70,7 @@ impl Carrier {
 
     /// Keeps the session a message ahead.
     fn submit(&mut self, connection: &mut Connection, talk: &mut Talk) {
-        self.heed();
+        self.heed(connection.source);
         let announced = connection.session.capabilities();
         let most = self.hop.site.as_ref().and_then(|site| site.messages).unwrap_or(MESSAGES);
         let limits = Limits {

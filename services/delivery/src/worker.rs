@@ -14,7 +14,7 @@ use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations, Wakes};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::{NextHop, Router};
-use staffetta_transport::itinerary::Planner;
+use staffetta_transport::itinerary::{Candidate, Planner};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -345,9 +345,26 @@ impl Worker {
         self.settler.settle(job, plan, lane.hop.protocol);
     }
 
-    /// One of the configured source addresses of the right family.
-    pub(crate) fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
-        mx::source(&self.sources, peer, rand::rng().random())
+    /// One of our addresses of the right family, and our name there; from the pool of the next hop, if it has one.
+    ///
+    /// # Errors
+    /// The pool has none that may be used for this host.
+    pub(crate) fn source_for(
+        &self,
+        hop: &NextHop,
+        to: &Candidate,
+    ) -> Result<(Option<IpAddr>, Option<Arc<str>>), Failure> {
+        let Some(peer) = to.endpoint.ip() else { return Ok((None, None)) };
+        let random = rand::rng().random();
+        let Some(pool) = &hop.pool else { return Ok((mx::source(&self.sources, peer, random), None)) };
+        let may = |address| !self.revocations.is_source_suspended(address);
+        match pool.choose(peer, random, may) {
+            Some(source) => Ok((Some(source.address), source.hostname.clone())),
+            None => {
+                let reason = format!("the pool {} has no address for it that may be used", pool.name);
+                Err(Failure::Connect { peer: to.peer(), reason })
+            }
+        }
     }
 
     /// Memory for so many jobs, or for one once there is.

@@ -32,6 +32,10 @@ const SITES: &str = "services/delivery/tests/sites/mod.rs";
 const PROVIDER: Test = (SITES, "the_hosts_of_a_provider_are_treated_as_its_table_says");
 const SHAPING: &str = "services/delivery/tests/sites/shaping.rs";
 const RULE: Test = (SHAPING, "a_rule_of_the_file_says_what_is_too_much_and_for_how_long");
+const POOL: Test = (
+    "services/delivery/tests/sites/sources.rs",
+    "connections_come_from_the_addresses_of_the_pool_and_give_their_names",
+);
 const STS: &str = "services/delivery/tests/sts/mod.rs";
 const SENDERS: &str = "services/delivery/tests/routes/senders.rs";
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
@@ -232,6 +236,15 @@ const KEYS: &[(&str, Test)] = &[
         "delivery.rule.domain",
         ("crates/policy/src/shaping.rs", "a_rule_may_be_for_domains_and_a_pattern_has_its_limits"),
     ),
+    ("delivery.default_source", POOL),
+    ("delivery.source.pool", POOL),
+    ("delivery.source.address", POOL),
+    ("delivery.source.hostname", POOL),
+    (
+        "delivery.source.weight",
+        ("crates/policy/src/source.rs", "each_address_has_its_share_of_the_connections_of_its_family"),
+    ),
+    ("delivery.route.source", POOL),
     ("delivery.dkim.domain", DKIM),
     ("delivery.dkim.selector", DKIM),
     ("delivery.dkim.key", DKIM),

@@ -32,7 +32,7 @@ pub(crate) use fingerprint::CertificateFingerprint;
 pub use fingerprint::Fingerprint;
 pub use https::{HttpsUrl, KeySource};
 pub(crate) use https::{KeyPlace, WebAddress};
-pub(crate) use name::{Any, DomainName, HostName, LogLevel, MailAddress, Query, ReplyPattern, SyslogName};
+pub(crate) use name::{Any, DomainName, HostName, LogLevel, MailAddress, Query, ReplyPattern, SourcePool, SyslogName};
 pub use network::with_translated;
 pub(crate) use network::{DnsServer, Ip, Network, NetworkClasses, Socket};
 pub(crate) use number::{Flag, Number, Ratio};

@@ -71,6 +71,27 @@ impl Kind for ReplyPattern {
     }
 }
 
+/// What some of our addresses are called together.
+pub(crate) struct SourcePool;
+
+impl Kind for SourcePool {
+    type Value = String;
+    const NOUN: &'static str = "a name for a pool";
+
+    fn allowed() -> String {
+        "1 to 64 letters, digits, \"-\", \"_\" and \".\", such as \"pool-a\"".into()
+    }
+
+    fn parse(text: &str) -> Result<String, Wrong> {
+        let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if is_plain && matches!(text.len(), 1..=64) { Ok(text.into()) } else { Err(Wrong::not::<Self>(text)) }
+    }
+
+    fn show(value: &String) -> String {
+        quoted(value)
+    }
+}
+
 /// A mail address with a domain.
 pub(crate) struct MailAddress;
 

@@ -12,7 +12,7 @@ use staffetta_policy::tls::Level;
 use crate::Rate;
 use crate::kind::{
     Any, Choice, Choices, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NamePattern, NetworkClasses,
-    Number, ReplyPattern, SenderPattern, Socket, Targets, Time, Unset,
+    Number, ReplyPattern, SenderPattern, Socket, SourcePool, Targets, Time, Unset,
 };
 use crate::settings::settings;
 
@@ -60,6 +60,11 @@ settings! {
         /// Own addresses to connect from; none leaves the choice to the system. One is used for a destination of the
         /// same address family.
         value source_addresses: Vec<IpAddr> as List<Ip> = "",
+        /// The pool of `[[delivery.source]]` from which everything is sent whose route names none. Besides it
+        /// `source_addresses` have no effect.
+        value default_source: Option<String> as Unset<SourcePool> = "",
+        /// `[[delivery.source]]`
+        list source: Vec<Source> = "[]",
         /// Networks that are never connected to on the word of an MX or address record, so that nobody can aim us at
         /// what only we can reach. Routes are not affected.
         value blocked_networks: Vec<IpNet> as NetworkClasses = "loopback, private, link-local, multicast",
@@ -143,6 +148,24 @@ settings! {
         value concurrency: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
         /// Instead of `delivery.destination_rate`. Routes to the same server share its messages.
         value rate: Option<Rate> as Unset<Limit> = "",
+        /// The pool of `[[delivery.source]]` whose addresses its mail comes from.
+        value source: Option<String> as Unset<SourcePool> = "",
+    }
+}
+
+settings! {
+    /// An address that we send from. Addresses with one name are a pool, and stand for each other. `staffetta source` takes one
+    /// out for a while, when somebody has put it on a list.
+    pub struct Source {
+        /// The name of the pool.
+        need pool: String as SourcePool = "pool",
+        /// The address, which the machine of each worker must have. A server of a family of which the pool has no address is not
+        /// connected to.
+        need address: IpAddr as Ip = "127.0.0.1",
+        /// Our name in EHLO there, to which its reverse DNS should lead. [default: `hostname`]
+        value hostname: Option<String> as Unset<DomainName> = "",
+        /// Its share of the connections, beside the others of the pool.
+        value weight: u32 as Number<u32, 1, 1000> = "1",
     }
 }
 

@@ -93,6 +93,7 @@ pub(super) struct Blocks {
     domains: HashMap<Box<str>, Block>,
     recipients: HashMap<Box<str>, Block>,
     destinations: HashMap<Box<str>, Block>,
+    sources: HashMap<IpAddr, Block>,
     clients: HashMap<IpNet, Block>,
     /// How many networks of clients have a prefix of this length, by whether they are IPv4.
     lengths: BTreeMap<(bool, u8), usize>,
@@ -221,6 +222,10 @@ impl Known {
         self.holds(recipients.get(&*key)) || self.holds(recipients.get(domain))
     }
 
+    pub(super) fn is_source_suspended(&self, source: IpAddr) -> bool {
+        self.holds(self.read().blocks.sources.get(&source.to_canonical()))
+    }
+
     pub(super) fn has_suspensions(&self) -> bool {
         self.has_destinations.load(Ordering::Acquire)
     }
@@ -243,14 +248,15 @@ impl Known {
     }
 
     /// How many blocks of each kind there are.
-    pub(super) fn counts(&self) -> [(&'static str, usize); 5] {
-        let Blocks { logins, clients, domains, recipients, destinations, .. } = &self.read().blocks;
+    pub(super) fn counts(&self) -> [(&'static str, usize); 6] {
+        let Blocks { logins, clients, domains, recipients, destinations, sources, .. } = &self.read().blocks;
         [
             ("login", logins.len()),
             ("client", clients.len()),
             ("domain", domains.len()),
             ("recipient", recipients.len()),
             ("destination", destinations.len()),
+            ("source", sources.len()),
         ]
     }
 
@@ -275,6 +281,7 @@ impl Blocks {
             Target::Domain(domain) => drop(self.domains.insert(domain.into(), block)),
             Target::Recipient(recipient) => drop(self.recipients.insert(recipient.into(), block)),
             Target::Destination(name) => drop(self.destinations.insert(name.into(), block)),
+            Target::Source(address) => drop(self.sources.insert(address, block)),
             Target::Client(network) => {
                 if self.clients.insert(network, block).is_none() {
                     *self.lengths.entry(length(&network)).or_default() += 1;
@@ -289,6 +296,7 @@ impl Blocks {
             Target::Domain(domain) => drop(self.domains.remove(domain.as_str())),
             Target::Recipient(recipient) => drop(self.recipients.remove(recipient.as_str())),
             Target::Destination(name) => drop(self.destinations.remove(name.as_str())),
+            Target::Source(address) => drop(self.sources.remove(address)),
             Target::Client(network) => {
                 if self.clients.remove(network).is_some() {
                     self.count_lengths();
@@ -307,6 +315,7 @@ impl Blocks {
             forget(&mut self.domains, now),
             forget(&mut self.recipients, now),
             forget(&mut self.destinations, now),
+            forget(&mut self.sources, now),
             forget(&mut self.clients, now),
         ];
         self.next_end = ends.into_iter().flatten().min();

@@ -171,6 +171,11 @@ impl Revocations {
         self.known.suspension(names)
     }
 
+    /// Is nothing to be sent from this address of ours?
+    pub fn is_source_suspended(&self, source: IpAddr) -> bool {
+        self.known.is_source_suspended(source)
+    }
+
     /// Is any domain? Spares those who would have to find one out.
     pub fn has_blocked_domains(&self) -> bool {
         self.known.has_blocked_domains()

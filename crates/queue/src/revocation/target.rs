@@ -29,6 +29,8 @@ pub enum Target {
     /// A recipients' domain, a mail host, `*.` and a domain for all hosts below it, or what some servers go by together; in
     /// lower case and A-labels.
     Destination(String),
+    /// An address of ours from which nothing is sent for a while.
+    Source(IpAddr),
 }
 
 /// Why a text names nobody.
@@ -51,6 +53,9 @@ pub enum TargetError {
     /// Not a domain.
     #[error("{0:?} is no domain name; allowed: letters, digits and hyphens between dots")]
     Domain(String),
+    /// Not an address.
+    #[error("{0:?} is no source; allowed: an address of [[delivery.source]], such as 192.0.2.1")]
+    Source(String),
     /// Not what servers go by.
     #[error(
         "{0:?} is no destination; allowed: a domain such as example.com, a mail host such as mx.example.com, all below a name \
@@ -189,7 +194,16 @@ impl Target {
         if good { Ok(Self::Destination(name)) } else { Err(wrong()) }
     }
 
-    /// `login`, `client`, `domain`, `recipient` or `destination`.
+    /// An address of ours.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn source(text: &str) -> Result<Self, TargetError> {
+        let address = text.parse::<IpAddr>().map_err(|_| TargetError::Source(text.to_owned()))?;
+        Ok(Self::Source(address.to_canonical()))
+    }
+
+    /// `login`, `client`, `domain`, `recipient`, `destination` or `source`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Login(_) => "login",
@@ -197,6 +211,7 @@ impl Target {
             Self::Domain(_) => "domain",
             Self::Recipient(_) => "recipient",
             Self::Destination(_) => "destination",
+            Self::Source(_) => "source",
         }
     }
 
@@ -204,6 +219,7 @@ impl Target {
     pub fn name(&self) -> String {
         match self {
             Self::Login(name) | Self::Domain(name) | Self::Recipient(name) | Self::Destination(name) => name.clone(),
+            Self::Source(address) => address.to_string(),
             Self::Client(network) if network.prefix_len() == network.max_prefix_len() => network.addr().to_string(),
             Self::Client(network) => network.to_string(),
         }
@@ -218,6 +234,7 @@ impl Target {
             "domain" => Self::domain(name).ok(),
             "recipient" => Self::recipient(name).ok(),
             "destination" => Self::destination(name).ok(),
+            "source" => Self::source(name).ok(),
             _ => None,
         }
     }
@@ -269,6 +286,8 @@ mod tests {
             Target::destination("mx1.b\u{fc}cher.example").unwrap(),
             Target::destination("mx1.a.test,mx2.a.test and 12 more").unwrap(),
             Target::destination("smart.test:26").unwrap(),
+            Target::source("192.0.2.1").unwrap(),
+            Target::source("2001:DB8::1").unwrap(),
         ] {
             assert_eq!(Target::parse(&target.to_string()), Some(target.clone()), "{target}");
         }
@@ -289,6 +308,7 @@ mod tests {
         for nonsense in ["", "@", "a b", "a@", "john@example.com@", "[192.0.2.1]", "postmaster"] {
             assert!(Target::recipient(nonsense).is_err(), "{nonsense:?}");
         }
+        assert!(Target::source("192.0.2.0/24").is_err() && Target::source("out1.example.org").is_err());
         for nonsense in ["", " ", "*", "a\nb", "\u{e4} b", &"x".repeat(301)] {
             assert!(Target::destination(nonsense).is_err(), "{nonsense:?}");
         }

@@ -89,8 +89,8 @@ pub struct ServerProfile {
     pub credentials: Option<Arc<Credentials>>,
     /// A handshake that succeeds has proved who the server is.
     pub verified: bool,
-    /// A server that calls itself `helo_name` in its answer to EHLO is ourselves: [`Failure::Loop`].
-    pub detect_loop: bool,
+    /// A server that calls itself so in its answer to EHLO is ourselves: [`Failure::Loop`].
+    pub own_name: Option<String>,
 }
 
 /// The dialect.

@@ -313,7 +313,7 @@ impl Client {
 
     fn after_hello(&mut self, output: &mut BytesMut) {
         let settings = &self.settings;
-        if settings.detect_loop && self.capabilities.name.eq_ignore_ascii_case(&settings.helo_name) {
+        if settings.own_name.as_ref().is_some_and(|name| self.capabilities.name.eq_ignore_ascii_case(name)) {
             return self.fail(Failure::Loop, output);
         }
         if !self.encrypted && self.tls() != Tls::Off && !self.plaintext {

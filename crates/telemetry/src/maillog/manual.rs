@@ -68,7 +68,7 @@ const FIELDS: &[(&str, &str)] = &[
     (
         "kind",
         "Of a report: `failure`, `delay` or `success`. Of a block: `login`, `client`, `domain`; `recipient` of a \
-         suppression, `destination` of a suspension.",
+         suppression, `destination` or `source` of a suspension.",
     ),
     ("listener", "Name of the listener, `frontend.listener.name`."),
     ("login", "The login, in the spelling of blocks."),

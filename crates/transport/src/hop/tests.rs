@@ -49,7 +49,7 @@ fn destinations_of_a_smart_host_share_its_connections() {
     assert_eq!(hop("direct.test").key.targets[..], [Target::Domain("direct.test".into())]);
     assert_eq!(hop("local.test").protocol, Protocol::Lmtp);
     assert_eq!(hop("a.test").concurrency, 5);
-    assert!(!hop("a.test").settings(&mx(), &in_clear()).detect_loop);
+    assert!(hop("a.test").settings(&mx(), &in_clear()).own_name.is_none());
 }
 
 #[test]
@@ -79,11 +79,13 @@ fn a_list_is_one_hop_and_its_own_mail_hosts_come_where_it_says() {
     assert_ne!(hop.key, router.key("y.a.test", None), "their mail hosts differ");
     assert_eq!((hop.name().as_str(), hop.account().as_str()), ("x.a.test", "x.a.test,spare.test:465"));
     let spare = Candidate { way: 1, ..mx() };
-    assert!(hop.settings(&mx(), &in_clear()).detect_loop && !hop.settings(&spare, &in_clear()).detect_loop);
+    assert!(
+        hop.settings(&mx(), &in_clear()).own_name.is_some() && hop.settings(&spare, &in_clear()).own_name.is_none()
+    );
     let asked = |candidate| hop.security(candidate, &Published::default(), Need::Nothing, true).unwrap().starttls;
     assert_eq!((asked(&mx()), asked(&spare)), (Tls::Off, Tls::Implicit));
     assert_eq!(router.key("b.test", None), router.key("c.test", None), "all go to the hosts of relay.test");
-    assert!(router.hop("b.test", None).settings(&mx(), &in_clear()).detect_loop);
+    assert!(router.hop("b.test", None).settings(&mx(), &in_clear()).own_name.is_some());
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn without_a_route_each_domain_stands_alone_and_literals_are_addresses() {
     assert_ne!(key("a.test"), key("b.test"));
     assert_eq!(key("[192.0.2.1]").targets[..], [Target::Literal("192.0.2.1".parse().unwrap())]);
     assert!(matches!(key("[ipv6:::1]").targets[..], [Target::Literal(IpAddr::V6(_))]));
-    assert!(router.hop("a.test", None).settings(&mx(), &in_clear()).detect_loop);
+    assert!(router.hop("a.test", None).settings(&mx(), &in_clear()).own_name.is_some());
 }
 
 #[test]

@@ -24,7 +24,7 @@ async fn connection() -> (Connection, TcpStream) {
         tls: Tls::Off,
         credentials: None,
         verified: false,
-        detect_loop: false,
+        own_name: None,
     };
     let peer = Candidate { host: "mx.test".into(), endpoint, proof: Proof::Insecure, sts: Sts::Off, way: 0 };
     let security = Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None };

@@ -1,6 +1,7 @@
 //! Destinations: domains with the same mail hosts, and what the configuration says of hosts and domains.
 
 mod shaping;
+mod sources;
 
 use std::collections::HashMap;
 

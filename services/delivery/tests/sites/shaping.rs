@@ -19,9 +19,10 @@ async fn suspended(world: &World) -> anyhow::Result<Vec<(String, String)>> {
     Ok(blocks.into_iter().map(|(target, block)| (target.to_string(), block.reason)).collect())
 }
 
-async fn suspend(world: &World, name: &str) -> anyhow::Result<()> {
+/// By an operator, until he takes it back.
+pub(super) async fn suspend(world: &World, target: Target) -> anyhow::Result<()> {
     let announcer = Announcer::connect(&Settings::at(world.redis.url())).await?;
-    anyhow::ensure!(announcer.block(&Target::destination(name)?, None, "they have asked us to").await?);
+    anyhow::ensure!(announcer.block(&target, None, "they have asked us to").await?);
     Ok(())
 }
 
@@ -95,7 +96,7 @@ async fn what_grows_too_old_while_its_destination_rests_goes_back_to_its_sender(
     let world = World::start().await?;
     let (server, sender) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
     served(&world, &["a.test"], "mx.shared.test", &server);
-    suspend(&world, "*.Shared.test").await?;
+    suspend(&world, Target::destination("*.Shared.test")?).await?;
     world.send_with("john@home.test", &["old@a.test"], BODY, Duration::from_millis(1), None).await?;
     world.send("john@home.test", &["young@a.test"], BODY).await?;
     let worker = world.worker(&port(&server, ""), &home(&sender))?;
@@ -112,7 +113,7 @@ async fn what_grows_too_old_while_its_destination_rests_goes_back_to_its_sender(
 async fn mail_that_is_sorted_by_its_sender_rests_too() -> anyhow::Result<()> {
     let world = World::start().await?;
     let server = Server::start(Script::default()).await?;
-    suspend(&world, "a.test").await?;
+    suspend(&world, Target::destination("a.test")?).await?;
     let route = format!("[[delivery.route]]\nsender = \"*@home.test\"\nvia = \"smtp://{}\"\n", server.address());
     for domain in ["a.test", "b.test"] {
         for n in 0..5 {

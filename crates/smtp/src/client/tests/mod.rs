@@ -23,7 +23,7 @@ fn settings() -> ServerProfile {
         tls: Tls::Off,
         credentials: None,
         verified: false,
-        detect_loop: true,
+        own_name: Some("relay.example.org".to_owned()),
     }
 }
 

@@ -1,0 +1,85 @@
+//! Which of our addresses a connection comes from.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// One address of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Where from.
+    pub address: IpAddr,
+    /// What we call ourselves there; `None`: as everywhere.
+    pub hostname: Option<Arc<str>>,
+    /// Its share of the connections, beside those of the others of its family.
+    pub weight: u32,
+}
+
+/// Addresses that stand for each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Never empty.
+    pub sources: Vec<Source>,
+}
+
+impl Pool {
+    /// One of those of the family of `peer` that may be used, by their weights; `None`: there is none.
+    pub fn choose(&self, peer: IpAddr, random: u64, may: impl Fn(IpAddr) -> bool) -> Option<&Source> {
+        let family = peer.to_canonical().is_ipv4();
+        let fitting = || self.sources.iter().filter(|source| source.address.is_ipv4() == family && may(source.address));
+        let all: u64 = fitting().map(|source| u64::from(source.weight)).sum();
+        let mut at = random.checked_rem(all)?;
+        fitting().find(|source| {
+            let weight = u64::from(source.weight);
+            let is_it = at < weight;
+            at = at.saturating_sub(weight);
+            is_it
+        })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn pool(sources: &[(&str, u32)]) -> Pool {
+        let source = |(address, weight): &(&str, u32)| Source {
+            address: address.parse().unwrap(),
+            hostname: None,
+            weight: *weight,
+        };
+        Pool { name: "p".into(), sources: sources.iter().map(source).collect() }
+    }
+
+    #[test]
+    fn each_address_has_its_share_of_the_connections_of_its_family() {
+        let pool = pool(&[("192.0.2.1", 3), ("2001:db8::1", 1), ("192.0.2.2", 1)]);
+        let peer = "203.0.113.1".parse().unwrap();
+        let chosen = |random| pool.choose(peer, random, |_| true).unwrap().address.to_string();
+        let times = |address: &str| (0..400).filter(|&random| chosen(random) == address).count();
+        assert_eq!((times("192.0.2.1"), times("192.0.2.2")), (300, 100));
+        let mapped = "::ffff:203.0.113.1".parse().unwrap();
+        assert!(pool.choose(mapped, 0, |_| true).unwrap().address.is_ipv4());
+        let v6 = "2001:db8:1::1".parse().unwrap();
+        assert_eq!(pool.choose(v6, 7, |_| true).unwrap().address.to_string(), "2001:db8::1");
+    }
+
+    #[test]
+    fn an_address_that_must_not_be_used_leaves_its_share_to_the_others() {
+        let pool = pool(&[("192.0.2.1", 3), ("192.0.2.2", 1)]);
+        let peer = "203.0.113.1".parse().unwrap();
+        let but = |not: &str| {
+            let not: IpAddr = not.parse().unwrap();
+            (0..8)
+                .filter_map(|random| pool.choose(peer, random, |address| address != not))
+                .map(|s| s.address)
+                .collect::<Vec<_>>()
+        };
+        assert!(but("192.0.2.1").iter().all(|address| address.to_string() == "192.0.2.2"));
+        assert_eq!(but("192.0.2.9").len(), 8);
+        assert!(pool.choose(peer, 0, |_| false).is_none());
+        assert!(pool.choose("2001:db8::2".parse().unwrap(), 0, |_| true).is_none(), "no other family stands in");
+    }
+}

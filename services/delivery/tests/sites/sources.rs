@@ -1,0 +1,70 @@
+//! Pools of addresses: where connections come from, and under which name.
+
+use std::collections::BTreeMap;
+
+use staffetta_queue::Target;
+
+use super::shaping::suspend;
+use super::{port, served};
+use crate::BODY;
+use crate::world::mx::{Script, Server};
+use crate::world::{World, waiting};
+
+const POOLS: &str = "[[delivery.source]]\npool = \"news\"\naddress = \"127.0.0.11\"\nhostname = \"out1.test\"\n\
+                     [[delivery.source]]\npool = \"news\"\naddress = \"127.0.0.12\"\nhostname = \"out2.test\"\nweight = 2\n\
+                     [[delivery.source]]\npool = \"usual\"\naddress = \"127.0.0.13\"\n\
+                     [[delivery.route]]\ndomain = \"news.test\"\nvia = \"mx\"\nsource = \"news\"\n\
+                     [[delivery.destination]]\ndomain = [\"news.test\"]\nmessages_per_connection = 1\n";
+
+/// How many connections came from each address.
+fn origins(server: &Server) -> BTreeMap<String, usize> {
+    let mut origins = BTreeMap::new();
+    server.clients().iter().for_each(|client| *origins.entry(client.to_string()).or_default() += 1);
+    origins
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_come_from_the_addresses_of_the_pool_and_give_their_names() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    served(&world, &["news.test", "other.test"], "mx.shared.test", &server);
+    for n in 0..40 {
+        world.send("john@home.test", &[&format!("r{n}@news.test")], BODY).await?;
+    }
+    world.send("john@home.test", &["r@other.test"], BODY).await?;
+    let worker = world.worker(&port(&server, "default_source = \"usual\""), POOLS)?;
+    server.received(41).await?;
+    let origins = origins(&server);
+    let of = |address: &str| origins.get(address).copied().unwrap_or_default();
+    assert_eq!((origins.len(), of("127.0.0.13")), (3, 1), "{origins:?}");
+    // One in three and two in three: the chance that it is not so with forty is one in thousands of millions.
+    assert!(of("127.0.0.11") > 0 && of("127.0.0.12") > 0 && of("127.0.0.11") + of("127.0.0.12") == 40, "{origins:?}");
+    let greeted = |name: &str| server.commands().iter().filter(|command| **command == format!("EHLO {name}")).count();
+    assert_eq!(greeted("out1.test"), of("127.0.0.11"));
+    assert_eq!(greeted("out2.test"), of("127.0.0.12"));
+    assert_eq!(greeted("relay.test"), 1);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_taken_out_sends_nothing_and_without_any_mail_waits() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    served(&world, &["news.test"], "mx.shared.test", &server);
+    suspend(&world, Target::source("127.0.0.11")?).await?;
+    for n in 0..20 {
+        world.send("john@home.test", &[&format!("r{n}@news.test")], BODY).await?;
+    }
+    let worker = world.worker(&port(&server, ""), POOLS)?;
+    server.received(20).await?;
+    assert_eq!(origins(&server).into_keys().collect::<Vec<_>>(), ["127.0.0.12"]);
+    worker.stop().await?;
+    suspend(&world, Target::source("127.0.0.12")?).await?;
+    world.send("john@home.test", &["r@news.test"], BODY).await?;
+    let worker = world.worker(&port(&server, ""), POOLS)?;
+    let entries = world.until("one that waits", |entries| waiting(entries).len() == 1).await?;
+    let why = waiting(&entries).remove(0);
+    assert!(why.contains("the pool news has no address for it that may be used"), "{why}");
+    assert_eq!(server.mails().len(), 20);
+    worker.stop().await
+}
