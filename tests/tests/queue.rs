@@ -224,13 +224,20 @@ async fn a_selection_is_deleted_only_when_somebody_says_so() -> anyhow::Result<(
     assert_eq!(code, Some(2));
     assert!(complained.contains("--yes"), "{complained}");
     let said = desk.says(&["delete", "--domain", "x.example", "--dry-run"])?;
-    assert_eq!(said, format!("would delete {both}\nwould delete {crowd}\n2 messages would be deleted\n"));
+    assert_eq!(
+        said,
+        format!("would delete {both}\nwould delete {crowd}\n2 messages would lose the recipients that are meant\n")
+    );
     assert_eq!(desk.listed(&[])?.len(), 2);
 
     // By recipient: the delivery of one message has another recipient, who must not lose it.
     let said = desk.says(&["delete", "--recipient", "lisa@x.example", "--dry-run"])?;
-    assert_eq!(said, format!("would delete {both}\nwould delete {crowd}\n2 messages would be deleted\n"));
-    assert_eq!(desk.says(&["delete", "--recipient", "lisa@x.example", "--yes"])?, "2 messages deleted\n");
+    assert_eq!(
+        said,
+        format!("would delete {both}\nwould delete {crowd}\n2 messages would lose the recipients that are meant\n")
+    );
+    let parts = "2 messages: the recipients that are meant are deleted\n";
+    assert_eq!(desk.says(&["delete", "--recipient", "lisa@x.example", "--yes"])?, parts);
     let rest = desk.json(&["show", &both])?;
     assert_eq!(rest["jobs"][0]["destination"], "y.example", "only the delivery that was meant");
     assert_eq!(rest["jobs"].as_array().map(Vec::len), Some(1));
@@ -240,6 +247,9 @@ async fn a_selection_is_deleted_only_when_somebody_says_so() -> anyhow::Result<(
     assert_eq!(desk.json(&["delete", "--domain", "x.example", "--yes"])?["deleted"], 1);
     assert_eq!(desk.listed(&[])?, std::slice::from_ref(&both));
     assert_eq!(desk.says(&["delete", &both])?, "1 message deleted\n", "an id is no selection");
+    let (code, said, complained) = desk.run(&["delete", "--id", &both, "--yes"])?;
+    assert_eq!((code, said.as_str()), (Some(1), "0 messages deleted\n"), "{complained}");
+    assert!(complained.contains(&format!("{both}: no such message")), "{complained}");
     assert_eq!(desk.says(&["list"])?.lines().last(), Some("The queue is empty."));
     assert_eq!(desk.says(&["list", "--domain", "x.example"])?.lines().last(), Some("No message matches."));
     Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use staffetta_mail::{QueueId, Status};
+use staffetta_mail::{Address, QueueId, Status};
 
 use crate::{Destination, Message, Target, UnixMillis};
 
@@ -80,7 +80,7 @@ impl Entry {
 /// Is it this address? The case of the domain does not count; of the local part only its server knows.
 pub fn same_address(address: &str, wanted: &str) -> bool {
     match (address.rsplit_once('@'), wanted.rsplit_once('@')) {
-        (Some((local, domain)), Some((other, at))) => local == other && domain.eq_ignore_ascii_case(at),
+        (Some((local, domain)), Some((other, at))) => local == other && same_domain(domain, at),
         _ => address.eq_ignore_ascii_case(wanted),
     }
 }
@@ -88,9 +88,16 @@ pub fn same_address(address: &str, wanted: &str) -> bool {
 /// Is it this sender, or one of the domain that is meant?
 pub(crate) fn is_from(sender: &str, wanted: &str) -> bool {
     match wanted.strip_prefix('@') {
-        Some(domain) => sender.rsplit_once('@').is_some_and(|(_, of)| of.eq_ignore_ascii_case(domain)),
+        Some(domain) => sender.rsplit_once('@').is_some_and(|(_, of)| same_domain(of, domain)),
         None => same_address(sender, wanted),
     }
+}
+
+/// In whatever case, and in Unicode or A-labels.
+fn same_domain(one: &str, other: &str) -> bool {
+    let key = |domain: &str| Address::parse(&format!("postmaster@{domain}")).ok()?.domain_key();
+    one.eq_ignore_ascii_case(other)
+        || (!(one.is_ascii() && other.is_ascii()) && key(one).is_some_and(|one| Some(one) == key(other)))
 }
 
 /// The state of one job.
@@ -242,4 +249,25 @@ pub enum Object {
         /// Why, in the operator's words.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_the_same_in_any_spelling_and_a_local_part_is_not() {
+        for (sender, wanted, expected) in [
+            ("a@b\u{fc}cher.example", "@xn--bcher-kva.Example", true),
+            ("a@xn--bcher-kva.example", "@B\u{fc}cher.example", true),
+            ("a@xn--bcher-kva.example", "a@b\u{fc}cher.example", true),
+            ("a@example.org", "@Example.ORG", true),
+            ("a@sub.example.org", "@example.org", false),
+            ("a@b\u{fc}cher.example", "@bucher.example", false),
+            ("A@example.org", "a@example.org", false),
+            ("", "@example.org", false),
+        ] {
+            assert_eq!(is_from(sender, wanted), expected, "{sender} {wanted}");
+        }
+    }
 }

@@ -201,6 +201,12 @@ async fn preview(
     Ok(deliveries)
 }
 
+/// Where a selection means some recipients, and not the rest of their messages.
+const PARTS_WOULD_BE: (&str, &str) =
+    ("message would lose the recipients that are meant", "messages would lose the recipients that are meant");
+const PARTS_ARE: (&str, &str) =
+    ("message: the recipients that are meant are deleted", "messages: the recipients that are meant are deleted");
+
 /// A message to be deleted: the whole, or some of its deliveries.
 struct Chosen {
     id: QueueId,
@@ -211,15 +217,19 @@ pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<Exi
     let act = &delete.act;
     let mut outcome = Outcome::default();
     let doomed = match act.ids.as_slice() {
+        [] if !is_there(queue, &filter(&act.selection), &mut outcome).await? => Vec::new(),
         [] => select(queue, &filter(&act.selection)).await?.0,
         ids => ids.iter().map(|&id| Chosen { id, jobs: None }).collect(),
     };
+    let is_part = doomed.iter().any(|doomed| doomed.jobs.is_some());
     if act.dry_run {
         if !act.json {
             doomed.iter().for_each(|doomed| say(&format!("would delete {}", doomed.id)));
         }
         outcome.done = doomed.len() as u64;
-        return Ok(outcome.report(act.json, "deleted", "message would be deleted", "messages would be deleted"));
+        let (one, many) =
+            if is_part { PARTS_WOULD_BE } else { ("message would be deleted", "messages would be deleted") };
+        return Ok(outcome.report(act.json, "deleted", one, many));
     }
     if act.ids.is_empty()
         && !doomed.is_empty()
@@ -245,7 +255,8 @@ pub(super) async fn delete(queue: &Queue, delete: &Delete) -> anyhow::Result<Exi
             Deleted::Missing => outcome.fail(&format!("{id}: no such message")),
         }
     }
-    Ok(outcome.report(act.json, "deleted", "message deleted", "messages deleted"))
+    let (one, many) = if is_part { PARTS_ARE } else { ("message deleted", "messages deleted") };
+    Ok(outcome.report(act.json, "deleted", one, many))
 }
 
 /// The same choice, without other recipients of the same deliveries.
