@@ -12,7 +12,7 @@ use staffetta_dkim::Algorithm;
 use staffetta_policy::conduct::Step;
 
 use crate::files::{dkim_key, open_to_all};
-use crate::kind::{Choice, Kind, List, RedisUrl};
+use crate::kind::{Choice, Kind, List};
 use crate::reader::Reader;
 use crate::table::{DEFAULT_REDIS_LIMIT, DEFAULT_URL};
 use crate::{
@@ -267,8 +267,6 @@ fn dkim(config: &Config, check: &mut Check<'_>) {
 }
 
 fn not_in_this_version(config: &Config, check: &mut Check<'_>) {
-    let url = config.redis.url.expose_secret();
-    check.unavailable(url.starts_with("redis-cluster:"), "redis.url", &RedisUrl::allowed());
     check.unavailable(!config.spool.url.starts_with("file://"), "spool.url", &format!("{DEFAULT_URL:?}"));
 }
 
@@ -284,9 +282,10 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     if config.redis.durability == Durability::None {
         warnings.push("redis.durability is \"none\": accepted mail is lost when Redis restarts".to_owned());
     }
-    let sentinels = config.redis.url.expose_secret().starts_with("redis-sentinel:");
-    if sentinels && config.redis.durability == Durability::Fsync {
-        let lost = "what only the old primary has is lost when Sentinels choose another; set \"replicated\"";
+    let chosen = config.redis.url.expose_secret().split_once("://").map_or("", |(scheme, _)| scheme);
+    let by_others = matches!(chosen, "redis-sentinel" | "rediss-sentinel" | "redis-cluster" | "rediss-cluster");
+    if by_others && config.redis.durability == Durability::Fsync {
+        let lost = "what only the old primary has is lost when a replica takes its place; set \"replicated\"";
         warnings.push(format!("redis.durability is \"fsync\": {lost}"));
     }
     if config.spool.url != DEFAULT_URL {

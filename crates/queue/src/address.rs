@@ -1,10 +1,11 @@
-//! Where Redis is: one server, or Sentinels that know which of several is the primary now.
+//! Where Redis is: one server, Sentinels that know which of several is the primary now, or a cluster of several primaries.
 //!
-//! Sentinels are asked for each connection, so a connection that is lost because its server was demoted or died leads to
+//! Sentinels, and members of a cluster, are asked for each connection, so a connection that is lost because its server was demoted or died leads to
 //! the new primary as soon as they agree on one. That a server is the primary it must say itself
 //! ([`crate::server_check`]): until they have noticed, Sentinels name one that is gone or no longer it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
@@ -13,16 +14,20 @@ use redis::{
     TlsMode,
 };
 
+use crate::cluster::{Cluster, Wanted};
 use crate::connection::{RESPONSE_TIMEOUT, with_hint};
+use crate::slot;
 use crate::tls::TlsFiles;
 use crate::{Error, Settings};
 
 /// The port of a Sentinel, when none is said.
 const SENTINEL_PORT: u16 = 26_379;
 const FORMS: &str = "set redis://host:port, rediss://host:port, redis-sentinel://host:port,host:port/name, \
-    rediss-sentinel://host:port,host:port/name or unix:/path";
+    rediss-sentinel://host:port,host:port/name, redis-cluster://host:port,host:port, rediss-cluster://host:port,host:port \
+    or unix:/path";
 
 /// Where Redis is.
+#[derive(Clone)]
 pub(crate) enum Address {
     /// Here.
     Server(Client),
@@ -30,9 +35,12 @@ pub(crate) enum Address {
     Secure(ConnectionInfo, TlsFiles),
     /// Where these say.
     Sentinels(Sentinels),
+    /// One of the primaries of this.
+    Cluster(Arc<Cluster>, Wanted),
 }
 
 /// Who knows the primary of a name.
+#[derive(Clone)]
 pub(crate) struct Sentinels {
     /// Without a login.
     hosts: Vec<ConnectionInfo>,
@@ -66,8 +74,47 @@ impl Address {
                 tls.read().map_err(Error::Settings)?;
                 Sentinels::parse(rest, Some(tls.clone())).map(Self::Sentinels).map_err(wrong)
             }
-            "redis-cluster" => Err(wrong(format!("{scheme}:// is not available in this version"))),
+            "redis-cluster" => Cluster::parse(rest, None).map(Arc::new).map(Self::in_cluster).map_err(wrong),
+            "rediss-cluster" => {
+                tls.read().map_err(Error::Settings)?;
+                Cluster::parse(rest, Some(tls.clone())).map(Arc::new).map(Self::in_cluster).map_err(wrong)
+            }
             _ => Err(wrong(FORMS.to_owned())),
+        }
+    }
+
+    /// Some primary of it.
+    pub(crate) fn in_cluster(cluster: Arc<Cluster>) -> Self {
+        Self::Cluster(cluster, Wanted::Slot(0))
+    }
+
+    /// Where this key is.
+    pub(crate) fn of_key(&self, key: &str) -> Self {
+        self.of_slot(slot::of_key(key.as_bytes()))
+    }
+
+    /// Where the keys of this slot are.
+    pub(crate) fn of_slot(&self, slot: u16) -> Self {
+        self.of(Wanted::Slot(slot))
+    }
+
+    /// The primary of the shard with this number, whoever it is.
+    pub(crate) fn of_shard(&self, number: u16) -> Self {
+        self.of(Wanted::Shard(number))
+    }
+
+    fn of(&self, wanted: Wanted) -> Self {
+        match self {
+            Self::Cluster(cluster, _) => Self::Cluster(cluster.clone(), wanted),
+            other => other.clone(),
+        }
+    }
+
+    /// The cluster, if it is one.
+    pub(crate) fn cluster(&self) -> Option<&Arc<Cluster>> {
+        match self {
+            Self::Cluster(cluster, _) => Some(cluster),
+            _ => None,
         }
     }
 
@@ -77,11 +124,15 @@ impl Address {
             Self::Server(client) => Ok(client.clone()),
             Self::Secure(place, tls) => tls.secure(place.clone()).map_err(|error| format!("{self}: {error}")),
             Self::Sentinels(sentinels) => sentinels.primary().await.map_err(|error| format!("{self}: {error}")),
+            Self::Cluster(cluster, wanted) => {
+                cluster.primary(*wanted).await.map_err(|error| format!("{self}: {error}"))
+            }
         }
     }
 }
 
-/// Host and port, or the socket; of Sentinels, who they are and what they are asked for. No login.
+/// Host and port, or the socket; of Sentinels, who they are and what they are asked for; of a cluster, where it was begun with.
+/// No login.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -91,6 +142,7 @@ impl fmt::Display for Address {
                 let hosts: Vec<String> = hosts.iter().map(|host| host.addr().to_string()).collect();
                 write!(f, "{name} of {}", hosts.join(","))
             }
+            Self::Cluster(cluster, _) => cluster.fmt(f),
         }
     }
 }
@@ -168,7 +220,7 @@ impl Sentinels {
     }
 }
 
-fn tcp() -> TcpSettings {
+pub(crate) fn tcp() -> TcpSettings {
     TcpSettings::default().set_nodelay(true).set_user_timeout(RESPONSE_TIMEOUT)
 }
 
@@ -183,7 +235,7 @@ mod tests {
         match Address::parse(&Settings::at(url)).unwrap() {
             Address::Server(client) => client.get_connection_info().clone(),
             Address::Secure(info, _) => info,
-            Address::Sentinels(_) => panic!("{url}"),
+            Address::Sentinels(_) | Address::Cluster(..) => panic!("{url}"),
         }
     }
 
@@ -222,7 +274,8 @@ mod tests {
             ("redis-sentinel://a:26379/mymaster/x", "redis.url"),
             ("redis-sentinel://a:port/mymaster", "redis.url"),
             ("redis-sentinel:///mymaster", "redis.url"),
-            ("redis-cluster://a,b", "not available in this version"),
+            ("redis-cluster://a,b/0", "no database number"),
+            ("rediss-cluster://a,:1", "redis.url"),
             ("http://a", "set redis://"),
             ("", "set redis://"),
             ("redis://a/x", "redis.url"),

@@ -8,16 +8,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, Pipeline, PushKind, Value};
+use redis::{AsyncConnectionConfig, Client, Pipeline, PushKind, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
+use crate::cluster::Cluster;
 use crate::error::Fault;
 use crate::live::{Live, alone, only};
 use crate::outage;
 use crate::server_check::ServerCheck;
-use crate::{Error, Settings};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A command that takes longer has an unknown outcome. Far above any stall of a healthy disk.
@@ -124,14 +124,17 @@ pub(crate) struct Dialler {
 }
 
 impl Dialler {
-    pub(crate) fn new(settings: &Settings, check: ServerCheck) -> Result<Self, Error> {
-        Ok(Self { address: Address::parse(settings)?, check })
+    pub(crate) fn new(address: Address, check: ServerCheck) -> Self {
+        Self { address, check }
     }
 
     /// A connection that passed every check.
     async fn dial(&self) -> Result<Live, String> {
-        let live = open(&self.address, RESPONSE_TIMEOUT).await?;
-        self.check.run(&live).await.map_err(|reason| format!("{}: {reason}", self.address))?;
+        let (place, live) = open_named(&self.address, RESPONSE_TIMEOUT).await?;
+        self.check.run(&live).await.map_err(|reason| match self.address.cluster() {
+            None => format!("{}: {reason}", self.address),
+            Some(_) => format!("{place}: {reason}"),
+        })?;
         Ok(live)
     }
 }
@@ -139,9 +142,26 @@ impl Dialler {
 /// A connection of which nothing is known but that somebody answers; `patience` is for each answer. The error names the
 /// place, without the login.
 pub(crate) async fn open(address: &Address, patience: Duration) -> Result<Live, String> {
+    open_named(address, patience).await.map(|(_, live)| live)
+}
+
+/// The same, and the place to which it leads.
+pub(crate) async fn open_named(address: &Address, patience: Duration) -> Result<(String, Live), String> {
     let client = tokio::time::timeout(RESPONSE_TIMEOUT, address.primary()).await;
-    let client = client.map_err(|_| format!("{address}: no Sentinel answers in time"))??;
+    let client = client.map_err(|_| format!("{address}: nobody who knows the primary answers in time"))??;
     let place = client.get_connection_info().addr().to_string();
+    match connect(&client, patience, address.cluster().cloned()).await {
+        Ok(live) => Ok((place, live)),
+        Err(error) => Err(format!("{place}: {error}")),
+    }
+}
+
+/// The same, to this place. The error does not name it. `cluster` hears of slots that are elsewhere.
+pub(crate) async fn connect(
+    client: &Client,
+    patience: Duration,
+    cluster: Option<Arc<Cluster>>,
+) -> Result<Live, String> {
     let gone = CancellationToken::new();
     let lost = gone.clone();
     let config = AsyncConnectionConfig::new()
@@ -155,7 +175,7 @@ pub(crate) async fn open(address: &Address, patience: Duration) -> Result<Live, 
             Ok(())
         });
     let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-    Ok(Live::new(connection.map_err(|error| format!("{place}: {}", cause(&error)))?, gone))
+    Ok(Live::new(connection.map_err(|error| cause(&error))?, gone, cluster))
 }
 
 /// What Redis says against a login is about its protocol; an operator has to look at the URL.
@@ -188,6 +208,7 @@ pub(crate) fn with_hint(error: &str) -> String {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::Settings;
     use crate::server::LocalServer;
 
     #[tokio::test]

@@ -45,6 +45,9 @@ pub(crate) enum Fault {
     /// Not executed.
     #[error("{0}")]
     Refused(String),
+    /// Not executed: the slot is moving to another server of the cluster, or has moved. Soon it may be known where it is.
+    #[error("{0}")]
+    Elsewhere(String),
     /// Not executed: this login of Redis must not (ACL). Waiting does not help.
     #[error("{0}")]
     Forbidden(String),
@@ -63,7 +66,9 @@ impl From<Fault> for EnqueueError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Full => Self::Full,
-            Fault::Refused(text) | Fault::Forbidden(text) | Fault::Unknown(text) => Self::Unavailable(text),
+            Fault::Refused(text) | Fault::Elsewhere(text) | Fault::Forbidden(text) | Fault::Unknown(text) => {
+                Self::Unavailable(text)
+            }
         }
     }
 }
@@ -97,12 +102,16 @@ fn classify(code: &str, text: String) -> Fault {
     match code {
         "OOM" => Fault::Full,
         "NOPERM" => Fault::Forbidden(text),
-        "READONLY" | "NOREPLICAS" | "MISCONF" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "ASK"
-        | "TRYAGAIN" | "CROSSSLOT" | "BUSY" | "NOSCRIPT" | "NOAUTH" | "WRONGPASS" | "DENIED" | "EXECABORT" => {
-            Fault::Refused(text)
-        }
+        code if is_elsewhere(code) => Fault::Elsewhere(text),
+        "READONLY" | "NOREPLICAS" | "MISCONF" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "CROSSSLOT" | "BUSY"
+        | "NOSCRIPT" | "NOAUTH" | "WRONGPASS" | "DENIED" | "EXECABORT" => Fault::Refused(text),
         _ => Fault::Unknown(text),
     }
+}
+
+/// Error codes that say that a slot, or a part of it, is not here.
+pub(crate) fn is_elsewhere(code: &str) -> bool {
+    matches!(code, "MOVED" | "ASK" | "TRYAGAIN")
 }
 
 /// Error codes after which the connection is of no use: another server must be found, or this one waited for.
@@ -127,8 +136,11 @@ mod tests {
 
     #[test]
     fn only_codes_that_promise_that_nothing_happened_are_refusals() {
-        for code in ["READONLY", "NOREPLICAS", "MISCONF", "LOADING", "CLUSTERDOWN", "MOVED", "BUSY", "NOSCRIPT"] {
+        for code in ["READONLY", "NOREPLICAS", "MISCONF", "LOADING", "CLUSTERDOWN", "BUSY", "NOSCRIPT"] {
             assert_eq!(classify(code, String::new()), Fault::Refused(String::new()), "{code}");
+        }
+        for code in ["MOVED", "ASK", "TRYAGAIN"] {
+            assert_eq!(classify(code, String::new()), Fault::Elsewhere(String::new()), "{code}");
         }
         assert_eq!(classify("OOM", String::new()), Fault::Full);
         for code in ["ERR", "UNBLOCKED", "WRONGTYPE", "SOMETHING"] {

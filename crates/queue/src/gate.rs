@@ -39,9 +39,14 @@ pub(crate) struct ServerFacts {
 impl ServerFacts {
     /// The commands whose replies [`ServerFacts::read`] takes.
     pub(crate) fn ask(pipeline: &mut redis::Pipeline) {
-        pipeline.cmd("INFO").arg(&["server", "persistence", "memory", "replication"]);
-        let names =
-            ["appendfsync", "no-appendfsync-on-rewrite", "auto-aof-rewrite-percentage", "min-replicas-to-write"];
+        pipeline.cmd("INFO").arg(&["server", "persistence", "memory", "replication", "cluster"]);
+        let names = [
+            "appendfsync",
+            "no-appendfsync-on-rewrite",
+            "auto-aof-rewrite-percentage",
+            "min-replicas-to-write",
+            "cluster-require-full-coverage",
+        ];
         pipeline.cmd("CONFIG").arg("GET").arg(&names);
     }
 
@@ -166,6 +171,12 @@ pub(crate) fn advice(facts: &ServerFacts, durability: Durability, largest: u64, 
         let cure = "set `min-replicas-to-write 1`";
         advice.push(format!("min-replicas-to-write is 0: a primary that is cut off goes on writing; {cure}"));
     }
+    if facts.number("cluster_enabled") == 1 && facts.config("cluster-require-full-coverage") == Some("yes") {
+        let cure = "set `cluster-require-full-coverage no`";
+        advice.push(format!(
+            "cluster-require-full-coverage is yes: when one primary is lost all others stop with it; {cure}"
+        ));
+    }
     advice
 }
 
@@ -225,7 +236,7 @@ pub(crate) enum Identity {
     Unmarked {
         /// The id; `None`: make one up.
         id: Option<String>,
-        /// Indices of partitions.
+        /// By their numbers.
         partitions: Vec<u16>,
     },
     /// There is no queue, and none may be made.
@@ -281,10 +292,14 @@ pub(crate) fn is_ours(named: Option<&str>, name: &str) -> Result<(), String> {
     }
 }
 
-/// Judges the identity keys. `marks`: the id in each partition, of as many as are registered at least.
+/// What stands in the identity key of a partition.
+pub(crate) type Mark = (u16, Option<String>);
+
+/// Judges the identity keys of some or all partitions, of which there are `count`.
 pub(crate) fn identity(
     registered: Option<Registered<'_>>,
-    marks: &[Option<String>],
+    marks: &[Mark],
+    count: u16,
     expected: Expected<'_>,
 ) -> Result<Identity, String> {
     let Expected { name, seen, create, accept_loss } = expected;
@@ -297,18 +312,18 @@ pub(crate) fn identity(
         return Ok(Identity::Absent);
     }
     let (partitions, id) = match registered {
-        Some(registered) => (usize::from(registered.partitions), Some(registered.id.to_owned())),
-        None => (0, marks.iter().flatten().next().cloned()),
+        Some(registered) => (registered.partitions, Some(registered.id.to_owned())),
+        None => (0, marks.iter().find_map(|(_, mark)| mark.clone())),
     };
-    if let Some(wrong) = marks.iter().position(|mark| mark.is_some() && *mark != id) {
+    if let Some((wrong, _)) = marks.iter().find(|(_, mark)| mark.is_some() && *mark != id) {
         return Err(format!("partition {wrong} belongs to another queue: check the URL and the database number"));
     }
-    if let Some(lost) = marks.iter().take(partitions).position(Option::is_none).filter(|_| !accept_loss) {
+    let missing: Vec<u16> = marks.iter().filter(|(_, mark)| mark.is_none()).map(|(number, _)| *number).collect();
+    if let Some(lost) = missing.iter().find(|number| **number < partitions).filter(|_| !accept_loss) {
         return Err(format!("the data of partition {lost} is gone. {ACCEPT}"));
     }
-    let missing: Vec<u16> = (0..).zip(marks).filter(|(_, mark)| mark.is_none()).map(|(number, _)| number).collect();
     match id {
-        Some(id) if missing.is_empty() && partitions == marks.len() => Ok(Identity::Known(id)),
+        Some(id) if missing.is_empty() && partitions == count => Ok(Identity::Known(id)),
         id => Ok(Identity::Unmarked { id, partitions: missing }),
     }
 }
@@ -423,6 +438,7 @@ mod tests {
             (&[("aof_last_bgrewrite_status", "err")], &[], "check its disk and memory"),
             (&[], &[("auto-aof-rewrite-percentage", "0")], "set `auto-aof-rewrite-percentage 200`"),
             (&[], &[("min-replicas-to-write", "0")], "set `min-replicas-to-write 1`"),
+            (&[("cluster_enabled", "1")], &[("cluster-require-full-coverage", "yes")], "full-coverage no"),
         ] {
             let found = with(info, config);
             assert!(found.len() == 1 && found[0].contains(said), "{said}: {found:?}");
@@ -454,11 +470,20 @@ mod tests {
         let named = |name| Some(Registered { partitions: 1, id: "a", name: Some(name), after_loss: false });
         let anew = Some(Registered { partitions: 2, id: "a", name: None, after_loss: true });
         let both = [mark("a"), mark("a")];
+        let of_some = identity;
+        let identity = |registered, marks: &[Option<String>], expected| {
+            let numbered: Vec<Mark> = (0..).zip(marks.iter().cloned()).collect();
+            of_some(registered, &numbered, u16::try_from(marks.len()).unwrap(), expected)
+        };
         assert_eq!(identity(None, &[None, None], own), unmarked(None, &[0, 1]), "first start");
         assert_eq!(identity(None, &[mark("a"), None], own), unmarked(Some("a"), &[1]), "interrupted first start");
         assert_eq!(identity(registered(2, "a"), &both, seen("a")), known);
         assert_eq!(identity(registered(2, "a"), &both, by_hand), known);
         assert_eq!(identity(named("ours"), &both[..1], own), known);
+        let some = [(1, mark("a"))];
+        assert_eq!(of_some(registered(2, "a"), &some, 2, own), known, "of one server of several");
+        let lost = of_some(registered(2, "a"), &[(1, None)], 2, own).unwrap_err();
+        assert!(lost.contains("partition 1 is gone"), "{lost}");
         assert_eq!(
             identity(registered(1, "a"), &[mark("a"), None], by_hand),
             unmarked(Some("a"), &[1]),

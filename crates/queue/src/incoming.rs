@@ -21,6 +21,7 @@ use crate::error::Fault;
 use crate::format::{BodyRef, SAYS_PREFIX};
 use crate::ledger::Charge;
 use crate::node::may_enqueue;
+use crate::op::MOVE;
 use crate::record::{Content, Encoded};
 use crate::script;
 use crate::shared::Shared;
@@ -151,7 +152,7 @@ impl Incoming {
             self.store(&chunk).await?;
         }
         let node = self.shared.node(self.id.partition());
-        let (version, now) = (node.formats.writes(), node.clock.now());
+        let (version, now) = (self.shared.formats().writes(), node.clock.now());
         let mut content = Content { prefix, ..Content::inline(&self.buffer) };
         if self.chunks > 0 {
             let mut size = self.size;
@@ -295,15 +296,19 @@ impl Shared {
     async fn store(&self, id: QueueId, set: impl Fn() -> redis::Cmd) -> Result<(), Fault> {
         let late = |_| Fault::Unknown("no turn for a chunk in time".to_owned());
         let _turn = tokio::time::timeout(TURN, TURNS.acquire()).await.map_err(late)?;
-        let bodies = &self.node(id.partition()).bodies;
-        let mut tries = 0;
+        let (mut tries, moving) = (0, Instant::now() + MOVE);
         loop {
+            let bodies = &self.node(id.partition()).bodies;
             match bodies.ask(set()).await {
                 Ok(_) => return Ok(()),
                 // Setting it again does no harm.
                 Err(Fault::Unknown(_)) if tries < 3 => {
                     tries += 1;
                     let _ = tokio::time::timeout(Duration::from_secs(2), bodies.wait()).await;
+                }
+                Err(Fault::Elsewhere(_)) if Instant::now() < moving => {
+                    self.resting.begin(id.partition());
+                    tokio::time::sleep(PAUSE).await;
                 }
                 Err(fault) => return Err(fault),
             }
@@ -336,10 +341,9 @@ impl Shared {
     async fn clear_up(self: Arc<Self>, id: QueueId, chunks: u32, _charge: Option<Charge>) {
         let end = Instant::now() + self.chunk_life;
         while self.discard(id, chunks).await.is_err() {
-            let bodies = &self.node(id.partition()).bodies;
             let again = async {
                 tokio::time::sleep(PAUSE).await;
-                bodies.wait().await;
+                self.node(id.partition()).bodies.wait().await;
             };
             let shutdown = self.shutdown.run_until_cancelled(tokio::time::timeout_at(end, again)).await;
             if !matches!(shutdown, Some(Ok(()))) {

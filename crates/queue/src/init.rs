@@ -9,8 +9,11 @@ use crate::clock::{Clock, wall};
 use crate::connection::{self, RESPONSE_TIMEOUT};
 use crate::gate::{self, ServerFacts};
 use crate::live::Live;
-use crate::partitions::{Partitions, Share};
+use crate::partition::REGISTRY_SLOT;
+use crate::partitions::{Count, Partitions, Share};
+use crate::registry::Registry;
 use crate::server_check::{Marked, ServerCheck};
+use crate::slot::Table;
 use crate::{Error, Settings};
 
 /// What was found, and what became of it.
@@ -30,8 +33,9 @@ pub enum Beginning {
 /// # Errors
 /// Redis is away or not fit, has the queue of another cluster, or something is lost that is not accepted to be.
 pub async fn begin(settings: &Settings, accept_loss: bool) -> Result<Beginning, Error> {
-    let live = connect(settings).await?;
-    let mut check = check(Settings { create: true, ..settings.clone() });
+    let site = Site::find(Settings { create: true, ..settings.clone() }).await?;
+    let (_, live) = site.open(site.home()).await?;
+    let mut check = site.check(site.home());
     if accept_loss {
         check = check.accepting_loss();
     }
@@ -42,22 +46,74 @@ pub async fn begin(settings: &Settings, accept_loss: bool) -> Result<Beginning, 
     })
 }
 
-/// Is there a queue? Nothing is made or changed.
+/// Is there a queue? Nothing is made or changed. In a cluster every server is looked at.
 ///
 /// # Errors
 /// Redis is away or not fit, has the queue of another cluster, or something is lost.
 pub async fn exists(settings: &Settings) -> Result<bool, Error> {
-    let live = connect(settings).await?;
-    let check = check(settings.clone().only_looking());
-    if check.look(&live).await.map_err(Error::Unavailable)? == Marked::Absent {
-        return Ok(false);
+    let site = Site::find(settings.clone().only_looking()).await?;
+    for number in site.servers() {
+        let (place, live) = site.open(number).await?;
+        let check = site.check(number);
+        let says = |reason| Error::Unavailable(if site.is_one() { reason } else { format!("{place}: {reason}") });
+        if check.look(&live).await.map_err(says)? == Marked::Absent {
+            return Ok(false);
+        }
+        check.probe(&live).await.map_err(says)?;
     }
-    check.probe(&live).await.map(|()| true).map_err(Error::Unavailable)
+    Ok(true)
 }
 
-fn check(settings: Settings) -> ServerCheck {
-    let partitions = Share::new(Arc::new(Partitions::new()), 0, settings.partitions);
-    ServerCheck::new(Arc::new(settings), partitions, Arc::new(Clock::new(wall())))
+/// All servers of a queue, for somebody who comes to look.
+struct Site {
+    settings: Arc<Settings>,
+    address: Address,
+    table: Arc<Table>,
+    registry: Arc<Registry>,
+    count: Arc<Count>,
+}
+
+impl Site {
+    async fn find(settings: Settings) -> Result<Self, Error> {
+        settings.check()?;
+        let address = Address::parse(&settings)?;
+        let table = match address.cluster() {
+            None => Table::of_one(),
+            Some(cluster) => cluster.table().await.map_err(Error::Unavailable)?,
+        };
+        let count = Arc::new(Count::new(settings.partitions));
+        Ok(Self { settings: Arc::new(settings), address, table: Arc::new(table), registry: Arc::default(), count })
+    }
+
+    fn is_one(&self) -> bool {
+        self.address.cluster().is_none()
+    }
+
+    /// The number of the one with the registry.
+    fn home(&self) -> u16 {
+        self.table.node(*REGISTRY_SLOT)
+    }
+
+    /// The numbers of all, the one with the registry first: the others go by what it says.
+    fn servers(&self) -> Vec<u16> {
+        let mut all = vec![self.home()];
+        if let Some(cluster) = self.address.cluster() {
+            all.extend(cluster.map().shards().map(|(number, _)| number).filter(|number| *number != self.home()));
+        }
+        all
+    }
+
+    /// A connection, and where it leads.
+    async fn open(&self, number: u16) -> Result<(String, Live), Error> {
+        connection::open_named(&self.address.of_shard(number), RESPONSE_TIMEOUT).await.map_err(Error::Unavailable)
+    }
+
+    fn check(&self, number: u16) -> ServerCheck {
+        let all = Arc::new(Partitions::new());
+        let share = Share::new(all, self.count.clone(), self.table.clone(), number);
+        let (clock, cluster) = (Arc::new(Clock::new(wall())), self.address.cluster().cloned());
+        ServerCheck::new(self.settings.clone(), share, clock, self.registry.clone(), cluster)
+    }
 }
 
 /// What its operator should set in the server, beyond what services insist on: one line each. `largest`: octets of the largest
@@ -66,19 +122,19 @@ fn check(settings: Settings) -> ServerCheck {
 /// # Errors
 /// Redis is away.
 pub async fn advice(settings: &Settings, largest: u64) -> Result<Vec<String>, Error> {
-    let live = connect(settings).await?;
-    let mut pipeline = Pipeline::new();
-    ServerFacts::ask(&mut pipeline);
-    let mut answers = live.send(&pipeline).await?.into_iter();
-    let info = answers.next().unwrap_or(Ok(Value::Nil))?;
-    // CONFIG may be forbidden.
-    let config = answers.next().and_then(Result::ok).unwrap_or(Value::Nil);
-    let facts = ServerFacts::read(&info, &config);
-    Ok(gate::advice(&facts, settings.durability, largest, settings.max_memory_ratio))
-}
-
-async fn connect(settings: &Settings) -> Result<Live, Error> {
-    settings.check()?;
-    let address = Address::parse(settings)?;
-    connection::open(&address, RESPONSE_TIMEOUT).await.map_err(Error::Unavailable)
+    let site = Site::find(settings.clone()).await?;
+    let mut all = Vec::new();
+    for number in site.servers() {
+        let (place, live) = site.open(number).await?;
+        let mut pipeline = Pipeline::new();
+        ServerFacts::ask(&mut pipeline);
+        let mut answers = live.send(&pipeline).await?.into_iter();
+        let info = answers.next().unwrap_or(Ok(Value::Nil))?;
+        // CONFIG may be forbidden.
+        let config = answers.next().and_then(Result::ok).unwrap_or(Value::Nil);
+        let facts = ServerFacts::read(&info, &config);
+        let lines = gate::advice(&facts, settings.durability, largest, settings.max_memory_ratio).into_iter();
+        all.extend(lines.map(|line| if site.is_one() { line } else { format!("{place}: {line}") }));
+    }
+    Ok(all)
 }

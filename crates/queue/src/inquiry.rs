@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 
 use crate::Error;
 use crate::error::Fault;
-use crate::shared::Shared;
+use crate::shared::{Requests, Shared};
+use crate::slot;
 
 /// Longest wait for an answer, where a greeting does not wait for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -25,15 +26,13 @@ pub(crate) async fn ask_within(
     shared: &Shared,
     commands: impl IntoIterator<Item = Cmd>,
 ) -> Result<Vec<Answer>, Error> {
-    let mut pipeline = Pipeline::new();
+    let mut requests = Requests::new(shared);
     for command in commands {
-        pipeline.add_command(command);
-    }
-    if pipeline.is_empty() {
-        return Ok(Vec::new());
+        let slot = if shared.table.is_of_many() { slot::of_command(&command) } else { 0 };
+        requests.at(slot).add_command(command);
     }
     let late = |_| Err(Fault::Unknown("no answer in time".to_owned()));
-    Ok(tokio::time::timeout(patience, shared.home().admin.send(&pipeline)).await.unwrap_or_else(late)?)
+    Ok(tokio::time::timeout(patience, shared.ask_each(&requests)).await.unwrap_or_else(late)?)
 }
 
 /// The next of some answers.

@@ -1,10 +1,13 @@
 //! One connection while it lives: commands in, answers out.
 
+use std::sync::Arc;
+
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, Value};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Fault, spoils_connection};
+use crate::cluster::Cluster;
+use crate::error::{Fault, is_elsewhere, spoils_connection};
 use crate::script::load_all;
 
 /// A checked connection with all scripts loaded.
@@ -12,12 +15,18 @@ use crate::script::load_all;
 pub(crate) struct Live {
     connection: MultiplexedConnection,
     gone: CancellationToken,
+    /// Whose member it is.
+    cluster: Option<Arc<Cluster>>,
 }
 
 impl Live {
-    /// `gone` is cancelled when the connection is lost or spoiled.
-    pub(crate) fn new(connection: MultiplexedConnection, gone: CancellationToken) -> Self {
-        Self { connection, gone }
+    /// `gone` is cancelled when the connection is lost or spoiled; `cluster` is told of slots that are elsewhere.
+    pub(crate) fn new(
+        connection: MultiplexedConnection,
+        gone: CancellationToken,
+        cluster: Option<Arc<Cluster>>,
+    ) -> Self {
+        Self { connection, gone, cluster }
     }
 
     /// Cancelled when it is of no use any longer.
@@ -70,8 +79,10 @@ impl Live {
     fn judge(&self, value: Value) -> Result<Value, Fault> {
         match value {
             Value::ServerError(error) => {
-                if spoils_connection(error.code()) {
-                    self.gone.cancel();
+                match &self.cluster {
+                    Some(cluster) if is_elsewhere(error.code()) => cluster.doubt(),
+                    _ if spoils_connection(error.code()) => self.gone.cancel(),
+                    _ => {}
                 }
                 Err(Fault::from(&error))
             }

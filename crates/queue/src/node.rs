@@ -1,11 +1,14 @@
-//! One server with its share of the partitions: connections by role, its clock, its check, its health.
+//! One server with its share of the partitions: connections by role, its clock, its check, its health. In a cluster it is a
+//! shard: whichever server is its primary.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::address::Address;
 use crate::clock::Clock;
 use crate::commit::Lane;
 use crate::connection::{Dialler, Link};
@@ -15,9 +18,9 @@ use crate::outage;
 use crate::partitions::Share;
 use crate::pulse::Pulse;
 use crate::readers::Formats;
+use crate::registry::Registry;
 use crate::server_check::ServerCheck;
-use crate::shared::Process;
-use crate::{EnqueueError, Error, Health, Settings};
+use crate::{EnqueueError, Health, Settings, UnixMillis};
 
 /// Connections that enqueue. Redis reads 16 KiB from a connection between two syncs of its append-only file, three
 /// usual messages: one connection with large batches needs far more syncs than some with small ones.
@@ -29,8 +32,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Node {
     settings: Arc<Settings>,
     pub(crate) clock: Arc<Clock>,
-    /// Which formats its readers know.
-    pub(crate) formats: Formats,
+    /// Which formats the readers of the queue know.
+    pub(crate) formats: Arc<Formats>,
     pub(crate) partitions: Share,
     dialler: Arc<Dialler>,
     enqueue: Vec<Lane>,
@@ -44,19 +47,31 @@ pub(crate) struct Node {
     pub(crate) admin: Link,
     /// Why a server that was good no longer is.
     degraded: watch::Sender<Option<Arc<str>>>,
+    /// Has it any slots?
+    serves: AtomicBool,
+}
+
+/// What all nodes of a queue begin with.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    pub(crate) settings: Arc<Settings>,
+    /// Where Redis is.
+    pub(crate) address: Address,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) formats: Arc<Formats>,
+    pub(crate) wall: fn() -> UnixMillis,
+    pub(crate) shutdown: CancellationToken,
 }
 
 impl Node {
-    /// Starts its connections, and its checks, which go on until `shutdown`.
-    pub(crate) fn start(
-        settings: &Arc<Settings>,
-        partitions: Share,
-        process: Process,
-        shutdown: &CancellationToken,
-    ) -> Result<Arc<Self>, Error> {
-        let clock = Arc::new(Clock::new((process.wall)()));
-        let check = ServerCheck::new(settings.clone(), partitions.clone(), clock.clone());
-        let dialler = Arc::new(Dialler::new(settings, check)?);
+    /// Starts its connections, and its checks, which go on until the shutdown.
+    pub(crate) fn start(ground: &Ground, partitions: Share) -> Arc<Self> {
+        let Ground { settings, address, registry, formats, wall, shutdown } = ground;
+        let clock = Arc::new(Clock::new(wall()));
+        let cluster = address.cluster().cloned();
+        let check =
+            ServerCheck::new(settings.clone(), partitions.clone(), clock.clone(), registry.clone(), cluster.clone());
+        let dialler = Arc::new(Dialler::new(address.of_shard(partitions.node()), check));
         let link = || Link::start(dialler.clone(), shutdown.clone());
         let lane = |replicas| Lane::start(link(), replicas, shutdown.clone());
         let node = Arc::new(Self {
@@ -66,7 +81,8 @@ impl Node {
             bodies: link(),
             admin: link(),
             degraded: watch::Sender::new(None),
-            formats: Formats::new(process.reads),
+            serves: AtomicBool::new(true),
+            formats: formats.clone(),
             settings: settings.clone(),
             clock,
             partitions,
@@ -76,7 +92,16 @@ impl Node {
         tokio::spawn(async move { end.run_until_cancelled(watched.watch()).await });
         let (readers, end) = (node.clone(), shutdown.clone());
         tokio::spawn(async move { end.run_until_cancelled(readers.watch_readers()).await });
-        Ok(node)
+        node
+    }
+
+    /// Has it any slots, as far as is known? Else nothing is asked of it.
+    pub(crate) fn serves(&self) -> bool {
+        self.serves.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_serving(&self, serves: bool) {
+        self.serves.store(serves, Ordering::Relaxed);
     }
 
     /// The connected enqueue lane with the least to do, or why there is none.

@@ -5,17 +5,21 @@
 //! in the range of slots that the bits of `p` in reverse order name. A tag does not depend on how many partitions there
 //! are, so partitions can be added. A message's partition is part of its [`QueueId`] and never changes.
 
+use std::sync::LazyLock;
+
 use staffetta_mail::QueueId;
 
-/// Slots of a Redis Cluster.
-const SLOTS: u32 = 16_384;
+use crate::slot::{self, SLOTS};
+
 /// Ranges that tags are chosen from: a power of two; more would make the tags longer.
-const RANGES: u32 = 256;
+const RANGES: u16 = 256;
 /// Lifetime classes of tombstones: one set for each minute of arrival.
 const TOMBSTONE_SPAN: u64 = 60_000;
 
 /// Which record of the registry says how many partitions there are.
 pub(crate) const REGISTRY: &str = "{kq:cfg}";
+/// Where it is.
+pub(crate) static REGISTRY_SLOT: LazyLock<u16> = LazyLock::new(|| slot::of_key(REGISTRY.as_bytes()));
 /// Workers by the time of their last sign of life, `name newest-format` (ZSET).
 pub(crate) const READERS: &str = "{kq:cfg}readers";
 
@@ -23,6 +27,8 @@ pub(crate) const READERS: &str = "{kq:cfg}readers";
 #[derive(Clone, Debug)]
 pub(crate) struct Partition {
     pub(crate) number: u16,
+    /// Where all its keys are.
+    pub(crate) slot: u16,
     /// `{kq:<p>.<i>}`
     tag: String,
     /// Destination queues by the time at which a visit is worth while (ZSET).
@@ -55,6 +61,7 @@ impl Partition {
         let key = |name: &str| format!("{tag}{name}");
         Self {
             number,
+            slot: slot::of_key(tag.as_bytes()),
             due: key("due"),
             lease: key("lease"),
             held: key("held"),
@@ -149,27 +156,15 @@ pub(crate) fn parse_job_name(text: &str) -> Option<(QueueId, u16)> {
 fn tag(number: u16) -> String {
     let range = range(number);
     let name = |i: u32| format!("kq:{number}.{i}");
-    let i = (0..).find(|&i| range.contains(&slot(name(i).as_bytes()))).unwrap_or(0);
+    let i = (0..).find(|&i| range.contains(&slot::of_tag(name(i).as_bytes()))).unwrap_or(0);
     format!("{{{}}}", name(i))
 }
 
 /// The slots for a partition.
-fn range(number: u16) -> std::ops::Range<u32> {
-    let reversed = (u32::from(number) % RANGES).reverse_bits() >> (u32::BITS - RANGES.ilog2());
+fn range(number: u16) -> std::ops::Range<u16> {
+    let reversed = (number % RANGES).reverse_bits() >> (u16::BITS - RANGES.ilog2());
     let width = SLOTS / RANGES;
     reversed * width..(reversed + 1) * width
-}
-
-/// The slot of a hash tag.
-fn slot(tag: &[u8]) -> u32 {
-    u32::from(crc16(tag)) % SLOTS
-}
-
-/// CRC-16/XMODEM, as the Redis Cluster specification names it.
-fn crc16(data: &[u8]) -> u16 {
-    data.iter().fold(0, |crc, &byte| {
-        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
-    })
 }
 
 #[cfg(test)]
@@ -177,16 +172,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_follow_the_cluster_specification() {
-        assert_eq!(crc16(b"123456789"), 0x31c3);
-        assert_eq!(slot(b"foo"), 12_182);
-    }
-
-    #[test]
     fn every_partition_lies_in_its_own_range_of_slots() {
         for number in 0..300 {
-            let tag = tag(number);
-            let slot = slot(tag.trim_matches(['{', '}']).as_bytes());
+            let Partition { tag, slot, .. } = Partition::new(number);
             assert!(range(number).contains(&slot), "{tag}: {slot}");
         }
     }
@@ -194,9 +182,9 @@ mod tests {
     #[test]
     fn any_power_of_two_of_partitions_is_spread_evenly() {
         for of in [1_u16, 2, 4, 16, 64, 256] {
-            let mut starts: Vec<u32> = (0..of).map(|number| range(number).start).collect();
+            let mut starts: Vec<u16> = (0..of).map(|number| range(number).start).collect();
             starts.sort_unstable();
-            let expected: Vec<u32> = (0..u32::from(of)).map(|index| index * (SLOTS / u32::from(of))).collect();
+            let expected: Vec<u16> = (0..of).map(|index| index * (SLOTS / of)).collect();
             assert_eq!(starts, expected);
         }
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use staffetta_mail::QueueId;
 
 use crate::partition::Partition;
+use crate::slot::Table;
 
 /// The names of the keys of every partition that an id can name, made when they are needed.
 pub(crate) struct Partitions(Box<[OnceLock<Box<Partition>>]>);
@@ -26,23 +27,18 @@ impl Partitions {
     }
 }
 
-/// Those that one server has.
-#[derive(Clone)]
-pub(crate) struct Share {
-    all: Arc<Partitions>,
-    first: u16,
+/// How many there are, as far as is known; for all nodes of a process.
+pub(crate) struct Count {
     configured: u16,
-    known: Arc<AtomicU16>,
+    known: AtomicU16,
 }
 
-impl Share {
-    /// So many from the first one on.
-    pub(crate) fn new(all: Arc<Partitions>, first: u16, configured: u16) -> Self {
-        Self { all, first, configured, known: Arc::new(AtomicU16::new(configured)) }
+impl Count {
+    pub(crate) fn new(configured: u16) -> Self {
+        Self { configured, known: AtomicU16::new(configured) }
     }
 
-    /// How many there are, as far as is known.
-    pub(crate) fn len(&self) -> u16 {
+    pub(crate) fn known(&self) -> u16 {
         self.known.load(Ordering::Relaxed)
     }
 
@@ -52,13 +48,45 @@ impl Share {
         self.known.store(count, Ordering::Relaxed);
         count
     }
+}
 
-    pub(crate) fn at(&self, index: u16) -> &Partition {
-        self.all.get(self.first + index)
+/// Which partitions one node has: those whose slots it has.
+#[derive(Clone)]
+pub(crate) struct Share {
+    all: Arc<Partitions>,
+    pub(crate) count: Arc<Count>,
+    table: Arc<Table>,
+    node: u16,
+}
+
+impl Share {
+    /// That of the node with this number.
+    pub(crate) fn new(all: Arc<Partitions>, count: Arc<Count>, table: Arc<Table>, node: u16) -> Self {
+        Self { all, count, table, node }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Partition> {
-        (0..self.len()).map(|index| self.at(index))
+        (0..self.count.known()).map(|number| self.all.get(number)).filter(|partition| self.has(partition.slot))
+    }
+
+    /// Does it have this slot?
+    pub(crate) fn has(&self, slot: u16) -> bool {
+        self.table.node(slot) == self.node
+    }
+
+    /// The number of its node.
+    pub(crate) fn node(&self) -> u16 {
+        self.node
+    }
+
+    /// The number of the node that has this slot.
+    pub(crate) fn node_of(&self, slot: u16) -> u16 {
+        self.table.node(slot)
+    }
+
+    /// Whoever has it.
+    pub(crate) fn any(&self, number: u16) -> &Partition {
+        self.all.get(number)
     }
 }
 
@@ -66,16 +94,27 @@ impl Share {
 mod tests {
     use super::*;
 
+    fn numbers(share: &Share) -> Vec<u16> {
+        share.iter().map(|partition| partition.number).collect()
+    }
+
     #[test]
-    fn a_share_grows_as_others_say_and_is_never_less_than_what_is_configured() {
-        let share = Share::new(Arc::new(Partitions::new()), 0, 2);
-        let numbers = |share: &Share| share.iter().map(|partition| partition.number).collect::<Vec<_>>();
+    fn the_count_grows_as_others_say_and_is_never_less_than_what_is_configured() {
+        let count = Arc::new(Count::new(2));
+        let share = Share::new(Arc::new(Partitions::new()), count.clone(), Arc::new(Table::of_one()), 0);
         assert_eq!(numbers(&share), [0, 1]);
-        assert_eq!(share.learn(4), 4);
+        assert_eq!(count.learn(4), 4);
         assert_eq!(numbers(&share), [0, 1, 2, 3]);
-        assert_eq!(share.learn(1), 2);
-        assert_eq!(share.learn(u16::MAX), QueueId::MAX_PARTITIONS);
-        let second = Share::new(Arc::new(Partitions::new()), 2, 2);
-        assert_eq!(numbers(&second), [2, 3]);
+        assert_eq!(count.learn(1), 2);
+        assert_eq!(count.learn(u16::MAX), QueueId::MAX_PARTITIONS);
+    }
+
+    #[test]
+    fn a_node_has_the_partitions_whose_slots_it_has() {
+        let (all, count, table) = (Arc::new(Partitions::new()), Arc::new(Count::new(4)), Arc::new(Table::of_many()));
+        let [first, second] = [0, 1].map(|node| Share::new(all.clone(), count.clone(), table.clone(), node));
+        assert_eq!((numbers(&first), numbers(&second)), (vec![0, 1, 2, 3], vec![]));
+        table.put(all.get(2).slot, 1);
+        assert_eq!((numbers(&first), numbers(&second)), (vec![0, 1, 3], vec![2]));
     }
 }

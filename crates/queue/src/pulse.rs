@@ -41,6 +41,12 @@ impl Pulse {
         beat.settled.saturating_duration_since(now)
     }
 
+    /// What it has was somewhere else until now, and may have been out of reach there.
+    pub(crate) fn unsettle(&self, now: Instant) {
+        let mut beat = self.beat();
+        beat.settled = beat.settled.max(now + SETTLING);
+    }
+
     /// Nothing may be claimed, as far as is known without an answer.
     pub(crate) fn is_settling(&self, now: Instant) -> bool {
         self.beat().settled > now
@@ -54,6 +60,15 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_from_elsewhere_is_given_the_same_moment() {
+        let now = Instant::now();
+        let pulse = Pulse::new(now);
+        pulse.unsettle(now);
+        assert!(pulse.is_settling(now) && pulse.answered(now) == SETTLING);
+        assert!(!pulse.is_settling(now + SETTLING));
+    }
 
     #[test]
     fn after_a_stall_and_only_then_a_moment_must_pass() {

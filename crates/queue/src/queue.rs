@@ -28,6 +28,8 @@ use crate::{
 const CHUNK_PATIENCE: Duration = Duration::from_secs(20);
 /// How often [`Queue::ready`] looks, and the shortest pause between two questions for a chunk.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long parts of a cluster are waited for when others are there.
+const PARTS: Duration = Duration::from_secs(3);
 
 /// The queue. Cheap to clone; all clones share connections.
 #[derive(Clone)]
@@ -52,23 +54,26 @@ impl Queue {
 
     /// Is Redis so far beyond its `maxmemory` that reports must wait? At the last look.
     pub fn is_overdrawn(&self) -> bool {
-        self.shared.nodes().iter().any(|node| node.memory().is_overdrawn())
+        self.shared.nodes().any(|node| node.memory().is_overdrawn())
     }
 
-    /// Waits until every kind of operation can be used, or the time is over; [`Health::Full`] counts as usable.
+    /// Waits until every kind of operation can be used, or the time is over; [`Health::Full`] counts as usable. A part of a
+    /// cluster that stays away is not waited for longer than some seconds.
     ///
     /// # Errors
     /// The reason why it is down.
     pub async fn ready(&self, timeout: Duration) -> Result<(), Error> {
-        let end = Instant::now() + timeout;
+        let (begin, end) = (Instant::now(), Instant::now() + timeout);
         loop {
-            let admins = self.shared.nodes().iter().map(|node| node.admin.trouble());
+            let admins = self.shared.nodes().map(|node| node.admin.trouble());
             let health = match admins.min_by_key(Option::is_some).flatten() {
                 Some(reason) => Health::Down(reason),
                 None => self.health(),
             };
             match health {
-                Health::Ready | Health::Full => return Ok(()),
+                Health::Ready | Health::Full if begin.elapsed() > PARTS || self.shared.is_whole() => return Ok(()),
+                Health::Ready | Health::Full if Instant::now() >= end => return Ok(()),
+                Health::Ready | Health::Full => tokio::time::sleep(LOOK).await,
                 Health::Down(reason) if Instant::now() >= end => {
                     return Err(Error::Unavailable(reason.to_string()));
                 }
@@ -80,7 +85,12 @@ impl Queue {
     /// How many partitions there are, as far as is known: each must be offered from and reclaimed. More may come while
     /// the queue is open.
     pub fn partitions(&self) -> u16 {
-        self.shared.nodes().iter().map(|node| node.partitions.len()).sum()
+        self.shared.count.known()
+    }
+
+    /// Partitions whose server cannot be asked now, each with the reason: in a cluster others may be there.
+    pub fn away(&self) -> Vec<(u16, Arc<str>)> {
+        self.shared.away()
     }
 
     /// Starts to listen for mail that comes into partitions which had nothing due, in the background as long as the queue is
@@ -89,7 +99,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Settings`] only.
     pub fn wakes(&self) -> Result<Wakes, Error> {
-        Wakes::listen(&self.shared.settings, self.shared.shutdown.clone())
+        Ok(Wakes::listen(self.shared.address().clone(), self.shared.shutdown.clone()))
     }
 
     /// Makes an id (so the trace field can name it) and a place for the body.
@@ -149,14 +159,17 @@ impl Queue {
     /// Redis stays away, or the chunk is not there.
     pub async fn chunk(&self, id: QueueId, index: u32) -> Result<Bytes, Error> {
         let key = self.shared.partition(id.partition()).chunk(id, index);
-        let bodies = &self.shared.node(id.partition()).bodies;
         let end = Instant::now() + CHUNK_PATIENCE.min(self.shared.settings.lease / 2);
         let answer = loop {
             let mut command = Cmd::new();
             command.arg("GET").arg(&key);
+            // It may be at another server the next time.
+            let bodies = &self.shared.node(id.partition()).bodies;
             match bodies.ask(command).await {
                 Ok(answer) => break answer,
-                Err(fault @ (Fault::Refused(_) | Fault::Unknown(_))) if Instant::now() + LOOK < end => {
+                Err(fault @ (Fault::Refused(_) | Fault::Elsewhere(_) | Fault::Unknown(_)))
+                    if Instant::now() + LOOK < end =>
+                {
                     tracing::debug!(qid = %id, index, %fault, "a chunk is asked for again");
                     tokio::time::sleep(LOOK).await;
                     let _ = tokio::time::timeout_at(end, bodies.wait()).await;
@@ -187,9 +200,14 @@ impl Queue {
     /// Extends leases; answers which are still ours, in order.
     ///
     /// # Errors
-    /// Redis is away: the leases may or may not be extended.
+    /// Redis is away, or a part of it: the leases may or may not be extended.
     pub async fn renew(&self, leases: &[Lease]) -> Result<Vec<bool>, Error> {
         self.shared.renew(leases).await
+    }
+
+    /// The same, each for itself: one part of a cluster that is away is no matter for the leases of another.
+    pub async fn renew_each(&self, leases: &[Lease]) -> Vec<Result<bool, Error>> {
+        self.shared.renew_each(leases).await
     }
 
     /// An attempt of a job with [`Job::silences`] begins: if this worker goes silent now, the job may be why. False: the
@@ -278,7 +296,7 @@ impl Queue {
 
     /// How many workers there are, with this one, as far as was seen a moment ago.
     pub fn workers(&self) -> u32 {
-        self.shared.home().formats.workers()
+        self.shared.formats().workers()
     }
 
     /// What servers said of recipients, for the whole cluster.
@@ -294,9 +312,17 @@ impl Queue {
     /// Numbers for the metrics.
     ///
     /// # Errors
-    /// Redis is away.
+    /// Redis is away, or a part of it.
     pub async fn counts(&self) -> Result<Counts, Error> {
         self.shared.counts().await
+    }
+
+    /// The same of what is there, for operators who are told what is not ([`Queue::away`]).
+    ///
+    /// # Errors
+    /// All of Redis is away.
+    pub async fn counts_of_parts(&self) -> Result<Counts, Error> {
+        self.shared.counts_of_parts().await
     }
 
     /// Notes for the mail log that so many deliveries, which a selection has found, were held, released or flushed.
@@ -326,7 +352,7 @@ impl Queue {
     }
 
     /// At most `limit` messages after `cursor` (opaque, `None` starts), oldest first. A page may be short, or empty,
-    /// although more follows.
+    /// although more follows. What is in a part of a cluster that is away ([`Queue::away`]) is left out.
     ///
     /// # Errors
     /// Redis is away.

@@ -14,7 +14,7 @@ use redis::{Pipeline, Value};
 use crate::error::Fault;
 use crate::format::OLDEST;
 use crate::node::Node;
-use crate::partition::{READERS, REGISTRY};
+use crate::partition::{READERS, REGISTRY, REGISTRY_SLOT};
 use crate::value;
 
 /// How often is looked at what may be written.
@@ -77,7 +77,9 @@ impl Node {
     pub(crate) async fn watch_readers(&self) {
         let mut looks = 0_u32;
         loop {
-            if self.admin.trouble().is_none() {
+            if !self.partitions.has(*REGISTRY_SLOT) {
+                tokio::time::sleep(LOOK).await;
+            } else if self.admin.trouble().is_none() {
                 let sign = looks.is_multiple_of(SIGN_EVERY) && self.formats.listed.load(Ordering::Relaxed);
                 match self.look_at_readers(sign).await {
                     Ok(()) => looks = looks.wrapping_add(1),

@@ -1,5 +1,8 @@
 //! What is asked of a server before a connection to it is used: the durability gate, its clock, its identity, the
 //! scripts. The same questions without the scripts are asked every second while it is in use.
+//!
+//! Of several servers each is asked for the marks of its own partitions, and one of them for the registry. Only who has that
+//! makes a queue or adds partitions, and then reaches all others for it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -7,14 +10,17 @@ use std::time::Instant;
 use redis::{Pipeline, Value};
 
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::error::Fault;
 use crate::format::NEWEST;
-use crate::gate::{self, Expected, Identity, Memory, Registered, ServerFacts};
+use crate::gate::{self, Expected, Identity, Mark, Memory, Registered, ServerFacts};
 use crate::live::Live;
 use crate::metrics;
-use crate::partition::REGISTRY;
+use crate::partition::{Partition, REGISTRY, REGISTRY_SLOT};
 use crate::partitions::Share;
 use crate::pulse::Pulse;
+use crate::reach::Reach;
+use crate::registry::{FIELDS, Fields, Registry};
 use crate::script::{self, load_all};
 use crate::value::{self, integer};
 use crate::{Durability, Settings};
@@ -30,7 +36,9 @@ pub(crate) struct ServerCheck {
     partitions: Share,
     clock: Arc<Clock>,
     memory: Mutex<Memory>,
-    seen: Mutex<Option<String>>,
+    registry: Arc<Registry>,
+    /// Whose member the server is.
+    cluster: Option<Arc<Cluster>>,
     pub(crate) pulse: Pulse,
     accept_loss: bool,
 }
@@ -49,17 +57,21 @@ pub(crate) enum Marked {
 }
 
 impl ServerCheck {
-    pub(crate) fn new(settings: Arc<Settings>, partitions: Share, clock: Arc<Clock>) -> Self {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        partitions: Share,
+        clock: Arc<Clock>,
+        registry: Arc<Registry>,
+        cluster: Option<Arc<Cluster>>,
+    ) -> Self {
         let pulse = Pulse::new(Instant::now());
-        Self {
-            settings,
-            partitions,
-            clock,
-            memory: Mutex::default(),
-            seen: Mutex::default(),
-            pulse,
-            accept_loss: false,
-        }
+        let memory = Mutex::default();
+        Self { settings, partitions, clock, memory, registry, cluster, pulse, accept_loss: false }
+    }
+
+    /// Does this server have the registry?
+    fn is_home(&self) -> bool {
+        self.partitions.has(*REGISTRY_SLOT)
     }
 
     /// Takes for lost what is not there, and lets the queue go on without it.
@@ -84,7 +96,9 @@ impl ServerCheck {
         load_all(&mut pipeline);
         if let Some(replicas) = self.settings.wait_for() {
             // WAIT counts the replicas that have what this connection wrote last.
-            pipeline.cmd("SET").arg(self.partitions.at(0).heartbeat()).arg(self.clock.now());
+            if let Some(partition) = self.partitions.iter().next() {
+                pipeline.cmd("SET").arg(partition.heartbeat()).arg(self.clock.now());
+            }
             pipeline.cmd("WAIT").arg(replicas).arg(PROBE_TIMEOUT);
         }
         let mut answers = live.send(&pipeline).await.map_err(|fault| fault.to_string())?;
@@ -94,7 +108,10 @@ impl ServerCheck {
                 return Err(format!("{good} replicas confirm writes, {replicas} are needed: check the replicas"));
             }
         }
-        answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(|fault| fault.to_string()))
+        answers.into_iter().try_for_each(|answer| match answer {
+            Err(Fault::Elsewhere(_)) if self.cluster.is_some() => Ok(()),
+            answer => answer.map(drop).map_err(|fault| fault.to_string()),
+        })
     }
 
     /// The part that may change while a server runs.
@@ -103,7 +120,10 @@ impl ServerCheck {
             Marked::Absent => return Err(gate::ABSENT.to_owned()),
             Marked::New => {
                 metrics::queue_created().increment(1);
-                tracing::warn!(partitions = self.partitions.len(), "there was no queue in Redis: a new one begins");
+                tracing::warn!(
+                    partitions = self.partitions.count.known(),
+                    "there was no queue in Redis: a new one begins"
+                );
             }
             Marked::Before | Marked::Further => {}
         }
@@ -123,91 +143,134 @@ impl ServerCheck {
 
     /// `None`: there are more partitions than were asked for.
     async fn look_at_known(&self, live: &Live) -> Result<Option<Marked>, String> {
+        let own: Vec<&Partition> = self.partitions.iter().collect();
         let mut pipeline = Pipeline::new();
         ServerFacts::ask(&mut pipeline);
         pipeline.cmd("TIME");
-        pipeline.cmd("HMGET").arg(REGISTRY).arg(&["partitions", "id", "name", "after_loss"]);
-        for partition in self.partitions.iter() {
+        let is_home = self.is_home();
+        // Before the marks: whoever adds partitions marks them first.
+        if is_home {
+            pipeline.cmd("HMGET").arg(REGISTRY).arg(&FIELDS);
+        }
+        for partition in &own {
             pipeline.cmd("GET").arg(&partition.identity);
         }
-        let say = |fault: Fault| fault.to_string();
         // Before the question: another connection may make the identity while the answer without one is under way.
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seen = self.registry.seen();
         let mut answers = live.send(&pipeline).await.map_err(say)?.into_iter();
         self.pulse.answered(Instant::now());
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
-        // CONFIG may be forbidden; an error in place of a mark must not look like a missing mark.
-        let (info, config) = (next(), next().unwrap_or_default());
-        let rest = std::iter::from_fn(|| answers.next()).collect::<Result<Vec<_>, _>>();
-        let (info, rest) = (info.map_err(say)?, rest.map_err(say)?);
-        let [time, registry, marks @ ..] = rest.as_slice() else { return Err("Redis did not answer".to_owned()) };
-        let marks: Vec<Option<String>> = marks.iter().map(gate::text).collect();
+        // CONFIG may be forbidden.
+        let (info, config) = (next().map_err(say)?, next().unwrap_or_default());
+        let time = next().map_err(say)?;
+        self.judge(&ServerFacts::read(&info, &config))?;
+        if let Some(now) = value::time(&time) {
+            self.clock.adjust(now);
+        }
+        let fields = match is_home.then(next) {
+            None => self.registry.last().await?,
+            Some(Err(Fault::Elsewhere(_))) if self.cluster.is_some() => self.registry.last().await?,
+            Some(answer) => {
+                let fields: Fields = value::array(&answer.map_err(say)?).iter().map(gate::text).collect();
+                let registered = Registered::read(&fields).map_or(0, |registered| registered.partitions);
+                self.partitions.count.learn(registered);
+                fields
+            }
+        };
+        let marks = self.marks(&own, &mut answers)?;
+        if self.partitions.iter().count() > own.len() {
+            return Ok(None);
+        }
+        self.identify(live, &fields, &marks, seen).await.map(Some)
+    }
 
-        let facts = ServerFacts::read(&info, &config);
-        let problems = gate::problems(&facts, self.settings.durability, self.settings.replicas);
+    fn judge(&self, facts: &ServerFacts) -> Result<(), String> {
+        let problems = gate::problems(facts, self.settings.durability, self.settings.replicas);
         if !problems.is_empty() {
             return Err(format!("Redis is not fit for durability: {}", problems.join("; ")));
         }
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = facts.memory();
-        if let Some(now) = value::time(time) {
-            self.clock.adjust(now);
+        Ok(())
+    }
+
+    /// One answer for each partition. An error in place of a mark must not look like a missing mark; a partition that moves, or
+    /// has moved, is for another server to show.
+    fn marks(
+        &self,
+        own: &[&Partition],
+        answers: &mut impl Iterator<Item = Result<Value, Fault>>,
+    ) -> Result<Vec<Mark>, String> {
+        let mut marks = Vec::with_capacity(own.len());
+        for partition in own {
+            match answers.next().ok_or("Redis did not answer")? {
+                Err(Fault::Elsewhere(_)) if self.cluster.is_some() => {}
+                mark => marks.push((partition.number, gate::text(&mark.map_err(say)?))),
+            }
         }
-        let fields: Vec<Option<String>> = value::array(registry).iter().map(gate::text).collect();
-        let registered = Registered::read(&fields);
-        let count = self.partitions.learn(registered.map_or(0, |registered| registered.partitions));
-        match marks.get(..usize::from(count)) {
-            Some(marks) => self.identify(live, registered, marks, seen).await.map(Some),
-            None => Ok(None),
-        }
+        Ok(marks)
     }
 
     /// Compares the identity with what is expected, `seen` when it was asked for; marks a server at its first start.
     async fn identify(
         &self,
         live: &Live,
-        registered: Option<Registered<'_>>,
-        marks: &[Option<String>],
+        fields: &Fields,
+        marks: &[Mark],
         seen: Option<String>,
     ) -> Result<Marked, String> {
+        let registered = Registered::read(fields);
         let seen = seen.filter(|_| self.settings.durability != Durability::None);
         let Settings { name, create, .. } = &*self.settings;
         let expected = Expected { name, seen: seen.as_deref(), create: *create, accept_loss: self.accept_loss };
         // A queue of an older program has no name yet.
         let is_named = registered.is_some_and(|registered| registered.name.is_some());
-        let (id, marked) = match gate::identity(registered, marks, expected)? {
-            Identity::Known(id) if is_named && !self.accept_loss => (id, Marked::Before),
-            Identity::Known(id) => (self.mark(live, &id, &[], false).await?.0, Marked::Before),
+        let count = self.partitions.count.known();
+        let (id, marked) = match gate::identity(registered, marks, count, expected)? {
+            Identity::Known(id) if is_named && !self.accept_loss => {
+                self.registry.tell(fields);
+                (id, Marked::Before)
+            }
             Identity::Absent => return Ok(Marked::Absent),
-            Identity::Unmarked { id, partitions } => {
-                let new = id.is_none();
-                let id = id.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-                self.mark(live, &id, &partitions, new).await?
+            _ if !self.is_home() => return Err("partitions are being added to the queue".to_owned()),
+            found => {
+                let reach = Reach::all(live, &self.partitions, self.cluster.as_ref()).await?;
+                let found = match self.cluster {
+                    None => found,
+                    Some(_) => gate::identity(registered, &reach.marks(count).await?, count, expected)?,
+                };
+                match found {
+                    Identity::Known(id) => (self.mark(&reach, &id, &[], false).await?.0, Marked::Before),
+                    Identity::Absent => return Ok(Marked::Absent),
+                    Identity::Unmarked { id, partitions } => {
+                        let new = id.is_none();
+                        let id = id.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+                        self.mark(&reach, &id, &partitions, new).await?
+                    }
+                }
             }
         };
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+        self.registry.see(id);
         Ok(marked)
     }
 
     /// Says whose queue it is, marks partitions, then the registry, so that an interrupted first start can go on. Several processes may do so at
     /// once: the first mark counts, and everybody reads it back.
-    async fn mark(&self, live: &Live, id: &str, partitions: &[u16], new: bool) -> Result<(String, Marked), String> {
+    async fn mark(&self, reach: &Reach, id: &str, partitions: &[u16], new: bool) -> Result<(String, Marked), String> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("HSETNX").arg(REGISTRY).arg("name").arg(&self.settings.name);
         pipeline.cmd("HGET").arg(REGISTRY).arg("name");
-        let name = self.expect(live, &pipeline).await?.pop().and_then(|value| gate::text(&value));
+        let name = reach.expect(*REGISTRY_SLOT, &pipeline).await?.pop().and_then(|value| gate::text(&value));
         gate::is_ours(name.as_deref(), &self.settings.name)?;
         let mut pipeline = Pipeline::new();
-        let identity = &self.partitions.at(0).identity;
+        let Partition { identity, slot, .. } = self.partitions.any(0);
         pipeline.cmd("SET").arg(identity).arg(id).arg("NX");
         pipeline.cmd("GET").arg(identity);
-        let mut answers = self.expect(live, &pipeline).await?;
+        let mut answers = reach.expect(*slot, &pipeline).await?;
         let first = answers.pop().and_then(|value| gate::text(&value));
         let was_first = answers.pop() == Some(Value::Okay);
         let id = first.ok_or("the identity of the queue cannot be written")?;
+        reach.put_marks(partitions, &id).await?;
         let mut pipeline = Pipeline::new();
-        for &partition in partitions {
-            pipeline.cmd("SET").arg(&self.partitions.at(partition).identity).arg(&id).arg("NX");
-        }
         if new {
             // Nobody who knows only an older format has ever used it.
             pipeline.cmd("HSETNX").arg(REGISTRY).arg("format").arg(NEWEST);
@@ -216,15 +279,15 @@ impl ServerCheck {
         if self.accept_loss {
             pipeline.cmd("HSET").arg(REGISTRY).arg("after_loss").arg(self.clock.now());
         }
-        let count = u64::from(self.partitions.len());
-        pipeline.add_command(script::Widen { registry: REGISTRY, partitions: count.into(), id: (&*id).into() }.call());
-        self.expect(live, &pipeline).await?;
-        tracing::debug!(id, partitions = self.partitions.len(), "the queue is marked");
+        let count = self.partitions.count.known();
+        let partitions = u64::from(count).into();
+        pipeline.add_command(script::Widen { registry: REGISTRY, partitions, id: (&*id).into() }.call());
+        reach.expect(*REGISTRY_SLOT, &pipeline).await?;
+        tracing::debug!(id, partitions = count, "the queue is marked");
         Ok((id, if new && was_first { Marked::New } else { Marked::Further }))
     }
+}
 
-    async fn expect(&self, live: &Live, pipeline: &Pipeline) -> Result<Vec<Value>, String> {
-        let answers = live.send(pipeline).await.map_err(|fault| fault.to_string())?;
-        answers.into_iter().collect::<Result<_, _>>().map_err(|fault| fault.to_string())
-    }
+fn say(fault: Fault) -> String {
+    fault.to_string()
 }

@@ -1,18 +1,24 @@
 //! What all clones of a [`crate::Queue`] share: the nodes, which partition is on which, names of keys.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
 use staffetta_mail::QueueId;
 use tokio_util::sync::CancellationToken;
 
+use crate::address::Address;
+use crate::cluster::MOST;
+use crate::error::Fault;
 use crate::format::NEWEST;
-use crate::node::Node;
-use crate::partition::Partition;
-use crate::partitions::{Partitions, Share};
+use crate::node::{Ground, Node};
+use crate::partition::{Partition, REGISTRY_SLOT};
+use crate::partitions::{Count, Partitions, Share};
+use crate::readers::Formats;
+use crate::resting::Resting;
 use crate::shelf::Shelf;
+use crate::slot::Table;
 use crate::{Error, Health, Settings, UnixMillis};
 
 /// How long the outcome of an enqueue is pursued. Well below the patience of clients, and below the minute after which the
@@ -45,10 +51,14 @@ impl Process {
 pub(crate) struct Shared {
     pub(crate) settings: Arc<Settings>,
     partitions: Arc<Partitions>,
-    /// Never empty.
-    nodes: Vec<Arc<Node>>,
-    /// For each partition, the index of its node.
-    places: Vec<usize>,
+    pub(crate) count: Arc<Count>,
+    /// By their numbers; the first one is always there.
+    nodes: Box<[OnceLock<Arc<Node>>]>,
+    /// Which slot is at which node.
+    pub(crate) table: Arc<Table>,
+    ground: Ground,
+    /// Partitions that new mail passes by for a moment.
+    pub(crate) resting: Resting,
     next_partition: AtomicU32,
     unique: AtomicU32,
     /// Records that the next jobs will want again.
@@ -73,44 +83,44 @@ impl Shared {
         shutdown: CancellationToken,
         process: Process,
     ) -> Result<Arc<Self>, Error> {
-        let urls = [settings.url.clone()];
-        Self::open_on(settings, &urls, shutdown, process)
-    }
-
-    /// On these servers, each with an equal share of the partitions.
-    pub(crate) fn open_on(
-        settings: Settings,
-        urls: &[String],
-        shutdown: CancellationToken,
-        process: Process,
-    ) -> Result<Arc<Self>, Error> {
         settings.check()?;
-        let count = usize::from(settings.partitions);
-        let partitions = Arc::new(Partitions::new());
-        let places: Vec<usize> = (0..count).map(|number| number * urls.len() / count).collect();
-        let mut nodes = Vec::with_capacity(urls.len());
-        let mut first = 0;
-        for (index, url) in urls.iter().enumerate() {
-            let own = places.iter().filter(|place| **place == index).count();
-            let own = u16::try_from(own).unwrap_or(u16::MAX);
-            let share = Share::new(partitions.clone(), first, own);
-            let settings = Arc::new(Settings { url: url.clone(), ..settings.clone() });
-            nodes.push(Node::start(&settings, share, process, &shutdown)?);
-            first += own;
-        }
-        Ok(Arc::new(Self {
-            settings: Arc::new(settings),
-            partitions,
-            nodes,
-            places,
+        let address = Address::parse(&settings)?;
+        let settings = Arc::new(settings);
+        let cluster = address.cluster().cloned();
+        let ground = Ground {
+            settings: settings.clone(),
+            address,
+            registry: Arc::default(),
+            formats: Arc::new(Formats::new(process.reads)),
+            wall: process.wall,
+            shutdown: shutdown.clone(),
+        };
+        let (nodes, table) = match cluster {
+            None => (1, Table::of_one()),
+            Some(_) => (MOST, Table::of_many()),
+        };
+        let shared = Arc::new(Self {
+            partitions: Arc::new(Partitions::new()),
+            count: Arc::new(Count::new(settings.partitions)),
+            settings,
+            nodes: (0..nodes).map(|_| OnceLock::new()).collect(),
+            table: Arc::new(table),
+            ground,
+            resting: Resting::default(),
             next_partition: AtomicU32::new(rand::random()),
             unique: AtomicU32::new(rand::random()),
             shelf: Shelf::default(),
             reads: process.reads,
             patience: process.patience,
             chunk_life: process.chunk_life,
-            shutdown,
-        }))
+            shutdown: shutdown.clone(),
+        });
+        shared.begin_node(0);
+        if let Some(cluster) = cluster {
+            let following = shared.clone().follow(cluster);
+            tokio::spawn(async move { shutdown.run_until_cancelled(following).await });
+        }
+        Ok(shared)
     }
 
     /// The names of a partition's keys. In one that does not exist (an id of another queue) nothing will be found.
@@ -120,30 +130,81 @@ impl Shared {
 
     /// All that may have mail.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = &Partition> {
-        self.nodes.iter().flat_map(|node| node.partitions.iter())
+        (0..self.count.known()).map(|number| self.partition(number))
     }
 
     /// The server that has this partition.
     pub(crate) fn node(&self, partition: u16) -> &Node {
-        &self.nodes[self.places.get(usize::from(partition)).copied().unwrap_or(0)]
+        self.node_of(self.partition(partition))
     }
 
-    pub(crate) fn nodes(&self) -> &[Arc<Node>] {
-        &self.nodes
+    pub(crate) fn node_of(&self, partition: &Partition) -> &Node {
+        self.node_at(partition.slot)
     }
 
-    /// Where that is which belongs to no partition: the registry, limits.
+    /// The server that has this slot.
+    pub(crate) fn node_at(&self, slot: u16) -> &Node {
+        self.begin_node(self.table.node(slot))
+    }
+
+    /// All that have slots.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.iter().filter_map(OnceLock::get).filter(|node| node.serves())
+    }
+
+    pub(crate) fn known_node(&self, number: u16) -> Option<&Arc<Node>> {
+        self.nodes.get(usize::from(number))?.get()
+    }
+
+    /// Starts it, unless it was.
+    pub(crate) fn begin_node(&self, number: u16) -> &Arc<Node> {
+        let place = self.nodes.get(usize::from(number)).unwrap_or(&self.nodes[0]);
+        place.get_or_init(|| {
+            let share = Share::new(self.partitions.clone(), self.count.clone(), self.table.clone(), number);
+            Node::start(&self.ground, share)
+        })
+    }
+
+    /// Can all servers be used?
+    pub(crate) fn is_whole(&self) -> bool {
+        self.nodes().all(|node| node.admin.trouble().is_none() && !matches!(node.health(), Health::Down(_)))
+    }
+
+    /// See [`crate::Queue::away`].
+    pub(crate) fn away(&self) -> Vec<(u16, Arc<str>)> {
+        let trouble = |partition: &Partition| Some((partition.number, self.node_of(partition).admin.trouble()?));
+        self.partitions().filter_map(trouble).collect()
+    }
+
+    /// Those whose servers can be asked; all, if none can.
+    pub(crate) fn within_reach(&self) -> Vec<&Partition> {
+        let there = |partition: &&Partition| self.node_of(partition).admin.trouble().is_none();
+        let there: Vec<&Partition> = self.partitions().filter(there).collect();
+        if there.is_empty() { self.partitions().collect() } else { there }
+    }
+
+    /// Where the registry is.
     pub(crate) fn home(&self) -> &Node {
-        &self.nodes[0]
+        self.node_at(*REGISTRY_SLOT)
+    }
+
+    pub(crate) fn formats(&self) -> &Formats {
+        &self.ground.formats
+    }
+
+    /// Where Redis is; for connections of one's own.
+    pub(crate) fn address(&self) -> &Address {
+        &self.ground.address
     }
 
     /// A new id in the next partition, in turn, that takes mail now.
     pub(crate) fn new_id(&self) -> QueueId {
         let mut partition = self.next_in_turn();
-        if self.nodes.len() > 1 {
+        if self.table.is_of_many() {
             let tries = (0..self.settings.partitions).map(|_| self.next_in_turn());
             let mut turns = std::iter::once(partition).chain(tries);
-            partition = turns.find(|&number| self.node(number).health() == Health::Ready).unwrap_or(partition);
+            let takes = |number| self.node(number).health() == Health::Ready && !self.resting.is(number);
+            partition = turns.find(|&number| takes(number)).unwrap_or(partition);
         }
         self.new_id_in(partition)
     }
@@ -160,21 +221,21 @@ impl Shared {
 
     /// Octets used at the last look, and the limits, of all nodes.
     pub(crate) fn memory(&self) -> (u64, u64) {
-        let all = self.nodes.iter().map(|node| node.memory());
+        let all = self.nodes().map(|node| node.memory());
         all.fold((0, 0), |(used, limit), memory| (used + memory.used, limit + memory.limit))
     }
 
     /// Octets used at the last look, and up to where new mail is taken, of all nodes.
     pub(crate) fn marks(&self) -> (u64, u64) {
-        let all = self.nodes.iter().map(|node| node.memory());
+        let all = self.nodes().map(|node| node.memory());
         let ratio = self.settings.max_memory_ratio;
         all.fold((0, 0), |(used, mark), memory| (used + memory.used, mark + memory.mark(ratio)))
     }
 
     /// That of the best node: new mail goes there.
     pub(crate) fn health(&self) -> Health {
-        let mut best = self.nodes[0].health();
-        for node in &self.nodes[1..] {
+        let mut best = self.home().health();
+        for node in self.nodes() {
             match (&best, node.health()) {
                 (Health::Ready, _) => break,
                 (_, Health::Ready) => best = Health::Ready,
@@ -187,35 +248,48 @@ impl Shared {
 
     /// Read-only commands on the operators' connections; the first failure is the failure of all.
     pub(crate) async fn ask_all(&self, requests: &Requests<'_>) -> Result<Vec<Value>, Error> {
-        let asked = requests.pipelines.iter().zip(&self.nodes).map(|(pipeline, node)| async move {
-            match pipeline.is_empty() {
-                true => Ok(Vec::new()),
-                false => node.admin.send(pipeline).await,
-            }
-        });
-        let mut answers: Vec<_> =
-            futures_util::future::try_join_all(asked).await?.into_iter().map(Vec::into_iter).collect();
-        let in_order = requests.order.iter().map(|&node| answers[node].next().unwrap_or(Ok(Value::Nil)));
-        Ok(in_order.collect::<Result<_, _>>()?)
+        Ok(self.ask_each(requests).await?.into_iter().collect::<Result<_, _>>()?)
+    }
+
+    /// An answer for each command. A server that does not answer is the failure of all.
+    pub(crate) async fn ask_each(&self, requests: &Requests<'_>) -> Result<Vec<Result<Value, Fault>>, Fault> {
+        if let [(number, pipeline)] = &requests.pipelines[..] {
+            return self.begin_node(*number).admin.send(pipeline).await;
+        }
+        let asked = requests.pipelines.iter().map(|(number, pipeline)| self.begin_node(*number).admin.send(pipeline));
+        let answers = futures_util::future::try_join_all(asked).await?;
+        let mut answers: Vec<_> = answers.into_iter().map(Vec::into_iter).collect();
+        Ok(requests.order.iter().map(|&index| answers[index].next().unwrap_or(Ok(Value::Nil))).collect())
     }
 }
 
 /// Commands for several partitions: one pipeline for each node, the answers in the order of the commands.
 pub(crate) struct Requests<'a> {
     shared: &'a Shared,
-    pipelines: Vec<Pipeline>,
+    /// With the numbers of their nodes.
+    pipelines: Vec<(u16, Pipeline)>,
+    /// For each command, which pipeline it is in.
     order: Vec<usize>,
 }
 
 impl<'a> Requests<'a> {
     pub(crate) fn new(shared: &'a Shared) -> Self {
-        Self { shared, pipelines: vec![Pipeline::new(); shared.nodes.len()], order: Vec::new() }
+        Self { shared, pipelines: Vec::new(), order: Vec::new() }
     }
 
     /// Begins a command to the node of this partition; call it once for each command.
     pub(crate) fn to(&mut self, partition: u16) -> &mut Pipeline {
-        let node = self.shared.places.get(usize::from(partition)).copied().unwrap_or(0);
-        self.order.push(node);
-        &mut self.pipelines[node]
+        self.at(self.shared.partition(partition).slot)
+    }
+
+    /// The same of this slot.
+    pub(crate) fn at(&mut self, slot: u16) -> &mut Pipeline {
+        let node = self.shared.table.node(slot);
+        let index = self.pipelines.iter().position(|(number, _)| *number == node).unwrap_or_else(|| {
+            self.pipelines.push((node, Pipeline::new()));
+            self.pipelines.len() - 1
+        });
+        self.order.push(index);
+        &mut self.pipelines[index].1
     }
 }

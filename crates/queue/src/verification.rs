@@ -15,6 +15,7 @@ use crate::inquiry::{PATIENCE, ask_one};
 use crate::op::unexpected;
 use crate::script;
 use crate::shared::Shared;
+use crate::slot;
 use crate::value;
 use crate::{Error, UnixMillis};
 
@@ -69,9 +70,8 @@ impl Verifications {
     pub async fn recall(&self, who: &str) -> Result<Option<Verification>, Error> {
         let (place, digest) = place(who);
         let mut command = Cmd::new();
-        command.arg("HGET").arg(place).arg(&digest[..]);
-        let home = self.shared.home();
-        let now = home.clock.now();
+        command.arg("HGET").arg(&place).arg(&digest[..]);
+        let now = self.shared.node_at(slot::of_key(place.as_bytes())).clock.now();
         Ok(value::str(&ask_one(PATIENCE, &self.shared, command).await?).and_then(|entry| read(entry, now)))
     }
 

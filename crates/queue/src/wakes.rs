@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
-use crate::{Error, Settings};
+use crate::slot::SLOTS;
 
 /// What all channels are called.
 const PATTERN: &str = "{kq:*}wake";
@@ -29,12 +29,11 @@ pub struct Wakes(Arc<[Notify]>);
 
 impl Wakes {
     /// See [`crate::Queue::wakes`].
-    pub(crate) fn listen(settings: &Settings, shutdown: CancellationToken) -> Result<Self, Error> {
-        let address = Address::parse(settings)?;
+    pub(crate) fn listen(address: Address, shutdown: CancellationToken) -> Self {
         let wakes = Self((0..QueueId::MAX_PARTITIONS).map(|_| Notify::new()).collect());
         let told = wakes.clone();
         tokio::spawn(async move { shutdown.run_until_cancelled(told.follow(&address)).await });
-        Ok(wakes)
+        wakes
     }
 
     /// Mail has come into this partition since the last time.
@@ -55,7 +54,8 @@ impl Wakes {
 
     async fn hear(&self, address: &Address) -> Result<std::convert::Infallible, String> {
         let connected = timeout(CONNECT_TIMEOUT, async {
-            let client = address.primary().await?;
+            // In a cluster each server hears what is said at any.
+            let client = address.of_slot(rand::random_range(0..SLOTS)).primary().await?;
             let mut connection = client.get_async_pubsub().await.map_err(|error| error.to_string())?;
             connection.psubscribe(PATTERN).await.map_err(|error| error.to_string())?;
             Ok::<_, String>(connection)

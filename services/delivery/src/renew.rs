@@ -117,13 +117,15 @@ impl Leases {
     async fn renew(&self, held: &[&Held]) {
         let since = Instant::now();
         let leases: Vec<Lease> = held.iter().map(|held| held.lease.clone()).collect();
-        match self.queue.renew(&leases).await {
-            Ok(ours) => {
-                for (held, ours) in held.iter().zip(ours) {
-                    held.ends.store(if ours { self.end_of(since) } else { LOST }, Ordering::Relaxed);
-                }
+        let (mut failed, mut reason) = (0, None);
+        for (held, ours) in held.iter().zip(self.queue.renew_each(&leases).await) {
+            match ours {
+                Ok(ours) => held.ends.store(if ours { self.end_of(since) } else { LOST }, Ordering::Relaxed),
+                Err(error) => (failed, reason) = (failed + 1, Some(error)),
             }
-            Err(error) => tracing::warn!(%error, leases = held.len(), "failed to renew leases"),
+        }
+        if let Some(error) = reason {
+            tracing::warn!(%error, leases = failed, "failed to renew leases");
         }
     }
 

@@ -11,7 +11,8 @@ impl Kind for RedisUrl {
 
     fn allowed() -> String {
         "\"redis://host:port\", \"rediss://host:port\", \"redis-sentinel://host:port,host:port/name\", \
-         \"rediss-sentinel://host:port,host:port/name\", \"unix:/path\""
+         \"rediss-sentinel://host:port,host:port/name\", \"redis-cluster://host:port,host:port\", \
+         \"rediss-cluster://host:port,host:port\", \"unix:/path\""
             .into()
     }
 
@@ -48,7 +49,10 @@ fn is_known(url: &str) -> bool {
                 && hosts.split(',').all(is_place)
                 && database.is_none_or(is_database)
         }
-        ("redis-cluster", Some(rest)) => !rest.is_empty(),
+        ("redis-cluster" | "rediss-cluster", Some(rest)) => {
+            let (hosts, path) = after_login(rest);
+            hosts.split(',').all(is_place) && path.is_none_or(str::is_empty)
+        }
         _ => false,
     }
 }
@@ -100,6 +104,7 @@ mod tests {
             "redis-sentinel://mail:s%2Fcret@a/mymaster/2",
             "rediss-sentinel://a,b:26379/mymaster",
             "redis-cluster://a,b",
+            "rediss-cluster://mail:s%2Fcret@a:7000,[::1]:7001/",
         ] {
             assert!(RedisUrl::parse(url).is_ok(), "{url}");
         }
@@ -139,6 +144,10 @@ mod tests {
             "redis-sentinel://a/m?x=y",
             "redis-sentinel://a/m#f",
             "redis-cluster://",
+            "redis-cluster://a,",
+            "redis-cluster://a:port",
+            "redis-cluster://a/1",
+            "redis-cluster://a/mymaster",
         ] {
             assert!(RedisUrl::parse(url).is_err(), "{url}");
         }

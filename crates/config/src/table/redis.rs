@@ -17,8 +17,9 @@ settings! {
         /// `redis-sentinel://host:26379,host:26379/name` asks Sentinels which server is the primary of that name; user,
         /// password and a database behind the name are those of the servers, and Sentinels that want a login get the same.
         /// Together with it set `durability = "replicated"`: what only the primary has is lost when another takes its
-        /// place. `rediss-sentinel://` speaks to them and to the servers by TLS. Cluster (`redis-cluster://`) is not
-        /// available in this version.
+        /// place. `rediss-sentinel://` speaks to them and to the servers by TLS.
+        /// `redis-cluster://host:6379,host:6379` is a Redis Cluster, `rediss-cluster://` one by TLS: some of its servers, which
+        /// tell of the others; the same login is used at all, and there is no database number.
         secret url or url_file: SecretString as RedisUrl = "redis://127.0.0.1:6379",
         /// Who signs the certificates of Redis (and of the Sentinels), PEM, instead of the web's roots. This file and the next
         /// two are read for each connection that is opened: one that was renewed needs no restart.

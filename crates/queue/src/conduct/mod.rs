@@ -17,7 +17,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use redis::Pipeline;
@@ -27,6 +27,7 @@ use crate::error::Fault;
 use crate::inquiry::{ask, next};
 use crate::metrics;
 use crate::shared::Shared;
+use crate::slot;
 use crate::value;
 use crate::{Announcer, Target, login_key};
 use call::{Call, Counted};
@@ -35,6 +36,8 @@ use table::Table;
 pub use records::{Hour, Record, Records};
 pub use table::Sending;
 
+/// Where all that is counted lies.
+static SLOT: LazyLock<u16> = LazyLock::new(|| slot::of_tag(b"A"));
 /// How often Redis is told.
 const TURN: Duration = Duration::from_secs(1);
 /// In how many turns the gauges are looked up once.
@@ -279,7 +282,7 @@ impl Conduct {
 
     /// Which one it is, in hours since the Unix epoch.
     fn hour(&self) -> u64 {
-        self.shared.home().clock.now() / HOUR
+        self.shared.node_at(*SLOT).clock.now() / HOUR
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

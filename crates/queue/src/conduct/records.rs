@@ -87,7 +87,7 @@ impl Records {
     }
 
     fn number(&self, hour: Hour) -> u64 {
-        let now = self.shared.home().clock.now() / HOUR;
+        let now = self.shared.node_at(*super::SLOT).clock.now() / HOUR;
         match hour {
             Hour::Now => now,
             Hour::Last => now.saturating_sub(1),

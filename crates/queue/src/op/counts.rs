@@ -4,6 +4,7 @@
 //! the destinations that are due, at most 256 in a partition, and scaled up beyond. The oldest message of a state is
 //! looked for among the first of an index, which is in the order of arrival or close to it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{Pipeline, Value};
@@ -23,8 +24,18 @@ const HEAD: usize = 64;
 
 impl Shared {
     pub(crate) async fn counts(&self) -> Result<Counts, Error> {
+        self.counts_on(self.nodes()).await
+    }
+
+    /// Servers that are away are left out, unless all are.
+    pub(crate) async fn counts_of_parts(&self) -> Result<Counts, Error> {
+        let there = || self.nodes().filter(|node| node.admin.trouble().is_none());
+        if there().next().is_none() { self.counts().await } else { self.counts_on(there()).await }
+    }
+
+    async fn counts_on(&self, nodes: impl Iterator<Item = &Arc<Node>>) -> Result<Counts, Error> {
         let mut counts = Counts { memory: self.memory(), ..Counts::default() };
-        for node in self.nodes() {
+        for node in nodes {
             node.add_counts(&mut counts).await?;
         }
         Ok(counts)

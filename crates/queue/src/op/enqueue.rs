@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::unexpected;
+use super::{MOVE, unexpected};
 use crate::commit::Replicas;
 use crate::error::Fault;
 use crate::metrics;
@@ -54,6 +54,7 @@ impl Shared {
     /// Queues a message. `Ok`: it is durable. `Err`: it is not there and will never be.
     pub(crate) async fn enqueue(self: &Arc<Self>, record: &Encoded) -> Result<(), EnqueueError> {
         let patience = self.patience(record);
+        let moving = Instant::now() + MOVE;
         let mut unknown = None;
         while Instant::now() < patience.end {
             let late = |_| Err(Fault::Unknown("no answer in time".into()));
@@ -71,6 +72,10 @@ impl Shared {
                         metrics::ambiguous().increment(1);
                     }
                     unknown = Some(text);
+                }
+                // Where it is going the same id is as good.
+                Err(Fault::Elsewhere(_)) if unknown.is_some() || Instant::now() < moving => {
+                    self.resting.begin(record.id.partition());
                 }
                 Err(fault) if unknown.is_none() => return Err(fault.into()),
                 Err(_) => {}

@@ -145,7 +145,7 @@ impl Shared {
     /// The next ids in order of time, merged from all partitions.
     async fn ids_after(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<QueueId>, Error> {
         let mut requests = Requests::new(self);
-        for keys in self.partitions() {
+        for keys in self.within_reach() {
             let number = keys.number;
             let bound = after.map_or_else(|| "-".to_owned(), |after| bound(after, number));
             requests.to(number).cmd("ZRANGEBYLEX").arg(&keys.ids).arg(bound).arg("+").arg("LIMIT").arg(0).arg(limit);
@@ -161,8 +161,9 @@ impl Shared {
     /// All messages with a job for one destination, if they are few, and so is what else has to be looked through.
     async fn few_candidates(&self, filter: &Filter) -> Result<Option<BTreeSet<(Order, QueueId)>>, Error> {
         let Some(destination) = &filter.destination else { return Ok(None) };
+        let there = self.within_reach();
         let mut requests = Requests::new(self);
-        for keys in self.partitions() {
+        for keys in &there {
             for key in [&keys.waiting(destination.as_str()), &keys.lease, &keys.held] {
                 requests.to(keys.number).cmd("ZCARD").arg(key);
             }
@@ -172,7 +173,7 @@ impl Shared {
         }
         // At one moment, as in `jobs_of`.
         let mut requests = Requests::new(self);
-        for keys in self.partitions() {
+        for keys in &there {
             let at_once = self.has_room(keys.number);
             if at_once {
                 requests.to(keys.number).cmd("MULTI");

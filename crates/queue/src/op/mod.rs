@@ -44,6 +44,9 @@ mod verify;
 
 pub(crate) use act::note;
 
+/// How long a partition is waited for whose slot is moving to another server of a cluster.
+pub(crate) const MOVE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What a script answered, when it is none of the words it knows.
 pub(crate) fn unexpected(script: &str, answer: &redis::Value) -> crate::error::Fault {
     crate::error::Fault::Unknown(format!("{script} answered {answer:?}"))

@@ -1,96 +1,109 @@
-//! Two servers, each with half of the partitions.
+//! Several servers, each with its share of the partitions: a cluster of three primaries without replicas.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use staffetta_testkit::redis_cluster::RedisCluster;
 use tokio_util::sync::CancellationToken;
 
 use super::inside::{put, settings};
-use crate::server::LocalServer;
 use crate::shared::{Process, Shared};
 use crate::{Destination, Filter, Health};
 
-struct Two {
+struct Three {
     shared: Arc<Shared>,
-    servers: Vec<LocalServer>,
-    _dirs: [tempfile::TempDir; 2],
+    cluster: RedisCluster,
 }
 
-async fn two() -> Two {
-    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let servers: Vec<LocalServer> = dirs.iter().map(|dir| LocalServer::start(dir.path()).unwrap()).collect();
-    let urls: Vec<String> = servers.iter().map(LocalServer::url).collect();
-    let settings = crate::Settings { partitions: 4, ..settings(urls[0].clone()) };
-    let shared = Shared::open_on(settings, &urls, CancellationToken::new(), Process::TODAY).unwrap();
-    for node in shared.nodes() {
-        while node.health() != Health::Ready || node.admin.trouble().is_some() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+async fn three() -> Three {
+    let cluster = RedisCluster::start(false, &[]).unwrap();
+    let settings = crate::Settings { partitions: 4, ..settings(cluster.url()) };
+    let shared = Shared::open_as(settings, CancellationToken::new(), Process::TODAY).unwrap();
+    while shared.nodes().count() < 3 || !shared.is_whole() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Two { shared, servers, _dirs: dirs }
+    Three { shared, cluster }
 }
 
 #[tokio::test]
 async fn mail_is_spread_over_the_nodes_and_found_on_all() {
-    let two = two().await;
+    let three = three().await;
+    let shared = &three.shared;
     let mut ids = BTreeSet::new();
     for _ in 0..8 {
-        ids.insert(put(&two.shared, &["a@x.example", "b@y.example"]).await.unwrap());
+        ids.insert(put(shared, &["a@x.example", "b@y.example"]).await.unwrap());
     }
     let used: BTreeSet<u16> = ids.iter().map(|id| id.partition()).collect();
     assert_eq!(used, BTreeSet::from([0, 1, 2, 3]));
-    for server in &two.servers {
-        let mut redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-        let keys: Vec<String> = redis::cmd("KEYS").arg("*}m:*").query(&mut redis).unwrap();
-        assert_eq!(keys.len(), 4, "half of the messages: {keys:?}");
+    let mut records = Vec::new();
+    for member in 0..3 {
+        let keys = three.cluster.ask(member, &["KEYS", "*}m:*"]).unwrap();
+        records.push(keys.lines().filter(|key| !key.is_empty()).count());
     }
-    let counts = two.shared.counts().await.unwrap();
+    assert!(records.iter().sum::<usize>() == 8 && records.iter().all(|count| *count >= 2), "{records:?}");
+    let counts = shared.counts().await.unwrap();
     assert_eq!((counts.messages, counts.ready), (8, 16));
-    let page = two.shared.list(&Filter::default(), None, 100).await.unwrap();
+    let page = shared.list(&Filter::default(), None, 100).await.unwrap();
     assert_eq!(page.entries.iter().map(|entry| entry.message.id).collect::<BTreeSet<_>>(), ids);
     assert!(page.entries.iter().all(|entry| entry.jobs.len() == 2));
     let filter = Filter { destination: Some(Destination::new("x.example")), ..Filter::default() };
-    assert_eq!(two.shared.list(&filter, None, 100).await.unwrap().entries.len(), 8);
+    assert_eq!(shared.list(&filter, None, 100).await.unwrap().entries.len(), 8);
     for number in 0..4 {
-        two.shared.park(number, &Destination::new("x.example"), Duration::from_secs(300)).await.unwrap();
+        shared.park(number, &Destination::new("x.example"), Duration::from_secs(300)).await.unwrap();
     }
-    two.shared.flush(&filter).await.unwrap();
+    shared.flush(&filter).await.unwrap();
     let mut jobs = Vec::new();
     for number in 0..4 {
-        jobs.extend(two.shared.claim(number, &Destination::new("x.example"), 10).await.unwrap());
+        jobs.extend(shared.claim(number, &Destination::new("x.example"), 10).await.unwrap());
     }
     let leases: Vec<_> = jobs.iter().map(|job| job.lease.clone()).collect();
-    assert_eq!(two.shared.renew(&leases).await.unwrap(), [true; 8]);
+    assert_eq!(shared.renew(&leases).await.unwrap(), [true; 8]);
     for lease in &leases {
-        assert!(two.shared.finish(lease, &[]).await.unwrap().is_done());
+        assert!(shared.finish(lease, &[]).await.unwrap().is_done());
     }
-    assert_eq!(two.shared.counts().await.unwrap().ready, 8);
+    assert_eq!(shared.counts().await.unwrap().ready, 8);
 }
 
 #[tokio::test]
-async fn new_mail_goes_to_the_nodes_that_are_there() {
-    let mut two = two().await;
-    let on_first = |partition: u16| std::ptr::eq(two.shared.node(partition), two.shared.home());
-    assert!(on_first(0) && on_first(1) && !on_first(2) && !on_first(3));
-    two.servers[0].kill().unwrap();
-    while two.shared.home().health() == Health::Ready {
+async fn new_mail_goes_to_the_nodes_that_are_there_and_operators_see_those() {
+    let mut three = three().await;
+    for _ in 0..4 {
+        put(&three.shared, &["a@x.example"]).await.unwrap();
+    }
+    let slot = three.shared.partition(0).slot;
+    let gone = three.cluster.primary_of(slot).unwrap();
+    three.cluster.kill(gone);
+    let shared = &three.shared;
+    while shared.node(0).health() == Health::Ready || shared.node(0).admin.trouble().is_none() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(two.shared.health(), Health::Ready);
+    assert_eq!(shared.health(), Health::Ready);
+    let away: BTreeSet<u16> = shared.away().into_iter().map(|(number, _)| number).collect();
+    assert!(away.contains(&0) && away.len() < 4, "{away:?}");
     for _ in 0..8 {
-        let id = put(&two.shared, &["a@x.example"]).await.unwrap();
-        assert!([2, 3].contains(&id.partition()), "{id}");
+        let id = put(shared, &["a@x.example"]).await.unwrap();
+        assert!(!away.contains(&id.partition()), "{id}");
     }
-    let mut jobs = 0;
-    for number in [2, 3] {
-        assert_eq!(two.shared.offer(number, 10).await.unwrap().destinations.len(), 1);
-        jobs += two.shared.claim(number, &Destination::new("x.example"), 10).await.unwrap().len();
+    let mut jobs = Vec::new();
+    for number in (0..4).filter(|number| !away.contains(number)) {
+        jobs.extend(shared.claim(number, &Destination::new("x.example"), 10).await.unwrap());
     }
-    assert_eq!(jobs, 8);
-    two.servers[1].kill().unwrap();
-    while two.shared.health() == Health::Ready {
+    assert_eq!(jobs.len(), 8 + 4 - away.len());
+    let seen = shared.list(&Filter::default(), None, 100).await.unwrap().entries.len();
+    assert_eq!((seen as u64, seen), (shared.counts_of_parts().await.unwrap().messages, jobs.len()));
+    assert!(shared.counts().await.is_err(), "part of a number is none");
+
+    // Leases of those that are there are renewed whatever becomes of the others.
+    let mut leases: Vec<_> = jobs.iter().map(|job| job.lease.clone()).collect();
+    leases[0].id = shared.new_id_in(0);
+    let renewed = shared.renew_each(&leases).await;
+    assert!(renewed[0].is_err() && renewed[1..].iter().all(|ours| matches!(ours, Ok(true))), "{renewed:?}");
+    for member in (0..3).filter(|member| *member != gone) {
+        three.cluster.kill(member);
+    }
+    while three.shared.health() == Health::Ready {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(put(&two.shared, &["a@x.example"]).await.is_err());
+    assert!(put(&three.shared, &["a@x.example"]).await.is_err());
 }

@@ -25,7 +25,7 @@ impl Shared {
 
     pub(crate) async fn offer(&self, partition: u16, limit: usize) -> Result<Offer, Error> {
         let node = self.node(partition);
-        node.announce_reader().await?;
+        self.home().announce_reader().await?;
         let keys = self.partition(partition);
         // The script's answer must fit Lua's stack.
         let limit = limit.clamp(1, 1_000) as u64;

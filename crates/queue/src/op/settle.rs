@@ -70,7 +70,7 @@ impl Shared {
                     status: Some(status),
                     unknown: lease.kept.as_deref().unwrap_or_default().to_vec(),
                 };
-                let state = state.encode(self.node(lease.id.partition()).formats.writes());
+                let state = state.encode(self.formats().writes());
                 let back = Back { state: &state, after, rest: back_off.unwrap_or_default(), held };
                 self.defer(lease, back, &notices).await
             }
@@ -160,7 +160,7 @@ impl Shared {
             content = Content { body: BodyRef::Chunks { count, size }, ..Content::default() };
         }
         let node = self.node(partition);
-        let version = node.formats.writes();
+        let version = self.formats().writes();
         Ok(Encoded::new(version, id, &notice.accept, node.clock.now(), content)?)
     }
 

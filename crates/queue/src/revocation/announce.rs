@@ -52,10 +52,10 @@ impl Announcer {
     /// # Errors
     /// Redis is away, the URL is wrong, or the queue there is another cluster's.
     pub async fn connect(settings: &Settings) -> Result<Self, Error> {
-        let address = Address::parse(settings)?;
+        let address = Address::parse(settings)?.of_key(JOURNAL);
         let live = tokio::time::timeout(PATIENCE, connection::open(&address, PATIENCE)).await;
         let live = live.map_err(|_| Error::Unavailable("no answer in time".to_owned()))?.map_err(Error::Unavailable)?;
-        is_ours(&live, &settings.name).await.map_err(|end| Error::Unavailable(end.reason()))?;
+        is_ours(&address, &live, &settings.name).await.map_err(|end| Error::Unavailable(end.reason()))?;
         Ok(Self { live, replicas: settings.wait_for() })
     }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Value};
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use super::block::Block;
 use super::known::{Blocks, Change, Known, Position};
 use super::target::Target;
-use super::{BLOCKS, HOLD, Hearing, JOURNAL, REVOKE};
+use super::{BLOCKS, HOLD, Hearing, JOURNAL, REVOKE, SILENCE};
 use crate::address::Address;
 use crate::connection;
 use crate::error::{Error, Fault};
@@ -40,6 +41,8 @@ pub(super) struct Follower {
     name: String,
     known: Arc<Known>,
     hearing: watch::Sender<Hearing>,
+    /// In a cluster another server says whose it is, and is asked once.
+    is_ours: AtomicBool,
 }
 
 /// Why reading has ended.
@@ -69,14 +72,23 @@ impl From<Fault> for End {
 
 impl Follower {
     pub(super) fn new(address: Address, name: String, known: Arc<Known>, hearing: watch::Sender<Hearing>) -> Self {
-        Self { address, name, known, hearing }
+        Self { address: address.of_key(JOURNAL), name, known, hearing, is_ours: AtomicBool::new(false) }
+    }
+
+    async fn look_whose(&self, live: &Live) -> Result<(), End> {
+        if self.address.cluster().is_some() && self.is_ours.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        is_ours(&self.address, live, &self.name).await?;
+        self.is_ours.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Does once what it does.
     pub(super) async fn try_once(&self) -> Result<(), Error> {
         let live = connection::open(&self.address, RESPONSE_TIMEOUT).await.map_err(Error::Unavailable)?;
         let outcome = async {
-            is_ours(&live, &self.name).await?;
+            self.look_whose(&live).await?;
             self.begin(&live).await?;
             self.read_on(&live, self.known.place().unwrap_or_default(), Duration::from_millis(1)).await
         };
@@ -97,11 +109,14 @@ impl Follower {
                 }
                 Err(reason) => End::Lost(reason),
             };
-            metrics::revocations_current().set(0.0);
             let (hearing, reason, rest) = match end {
-                End::Lost(reason) => (Hearing::Away, reason, pause.mul_f64(rand::random_range(0.5..1.0))),
+                End::Lost(reason) => {
+                    let rest = pause.mul_f64(rand::random_range(0.5..1.0));
+                    (self.without_a_word(*self.hearing.borrow()), reason, rest)
+                }
                 End::Barred(reason) => (Hearing::Barred, reason, BARRED),
             };
+            metrics::revocations_current().set(if matches!(hearing, Hearing::Heard(_)) { 1.0 } else { 0.0 });
             if reason != last {
                 // Where several services are one process, one of them says it.
                 if outage::is_news(&format!("revocations: {reason}")) {
@@ -115,8 +130,17 @@ impl Follower {
         }
     }
 
+    /// In a cluster mail goes on at the other servers, and nobody can be blocked before the journal has its primary again. So
+    /// what was heard last counts until the silence is too long, as with a connection that hangs.
+    fn without_a_word(&self, last: Hearing) -> Hearing {
+        match last {
+            Hearing::Heard(at) if self.address.cluster().is_some() && at.elapsed() < SILENCE => last,
+            _ => Hearing::Away,
+        }
+    }
+
     async fn follow(&self, live: &Live) -> Result<Infallible, End> {
-        is_ours(live, &self.name).await?;
+        self.look_whose(live).await?;
         loop {
             match self.known.place() {
                 None => self.begin(live).await?,
@@ -197,11 +221,19 @@ impl Follower {
     }
 }
 
-/// Is it our cluster's Redis? One that has no queue, or does not allow to see whose it is, may be.
-pub(super) async fn is_ours(live: &Live, name: &str) -> Result<(), End> {
+/// Is it our cluster's Redis? One that has no queue, or does not allow to see whose it is, may be. `live` leads to the address;
+/// in a Redis Cluster the registry is at a server of its own.
+pub(super) async fn is_ours(address: &Address, live: &Live, name: &str) -> Result<(), End> {
     let mut command = Cmd::new();
     command.arg("HGET").arg(REGISTRY).arg("name");
-    let named = match live.ask(command).await {
+    let named = match address.cluster() {
+        None => live.ask(command).await,
+        Some(_) => {
+            let home = connection::open(&address.of_key(REGISTRY), RESPONSE_TIMEOUT).await.map_err(End::Lost)?;
+            home.ask(command).await
+        }
+    };
+    let named = match named {
         Err(Fault::Forbidden(_)) => return Ok(()),
         named => named?,
     };

@@ -193,5 +193,5 @@ async fn settings_that_make_no_sense_are_refused() {
     assert!(open(&|settings| settings.partitions = 0).contains("1 to 1024"));
     assert!(open(&|settings| settings.max_memory_ratio = 1.5).contains("at most 1"));
     assert!(open(&|settings| settings.durability = Durability::Replicated).contains("how many replicas"));
-    assert!(open(&|settings| settings.url = "redis-cluster://a,b".into()).contains("not available"));
+    assert!(open(&|settings| settings.url = "redis-cluster://a,b/1".into()).contains("no database number"));
 }

@@ -22,6 +22,7 @@ mod policies;
 mod revocation;
 mod sentinel;
 mod settle;
+mod shards;
 mod tls;
 mod unfinished;
 mod unreadable;

@@ -10,10 +10,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use staffetta_mail::{QueueId, Status};
-use staffetta_queue::{Accept, Deleted, Destination, Durability, Filter, Job, Lease, Queue, Settled, Settlement};
+use staffetta_queue::{
+    Accept, Deleted, Destination, Durability, Filter, Job, Lease, Queue, Settings, Settled, Settlement,
+};
+use staffetta_testkit::redis_cluster::RedisCluster;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{World, accept, cluster_world, notice, world_with};
+use crate::world::{accept, cluster_world, notice, settings, world_with};
 
 const DESTINATIONS: [&str; 3] = ["x.example", "y.example", "z.example"];
 /// Where notices go.
@@ -197,8 +200,30 @@ impl Model {
     }
 }
 
+/// Where the model is played: one server, or the primaries of a cluster.
+struct Stage {
+    settings: Settings,
+    servers: Vec<redis::Client>,
+}
+
+impl Stage {
+    fn new(settings: &Settings, urls: &[String]) -> Self {
+        let servers = urls.iter().map(|url| redis::Client::open(url.as_str()).unwrap()).collect();
+        Self { settings: settings.clone(), servers }
+    }
+
+    /// A connection to each.
+    fn redis(&self) -> Vec<redis::Connection> {
+        self.servers.iter().map(|server| server.get_connection().unwrap()).collect()
+    }
+
+    fn everywhere(&self, command: &redis::Cmd) {
+        self.redis().iter_mut().for_each(|redis| command.exec(redis).unwrap());
+    }
+}
+
 struct Run<'a> {
-    world: &'a World,
+    stage: &'a Stage,
     queue: Queue,
     model: Model,
 }
@@ -460,7 +485,7 @@ impl Run<'_> {
                 redis.call('HSET', key, all[i], string.format('%.0f', all[i + 1] - ARGV[1]))
               end
             end";
-        redis::cmd("EVAL").arg(script).arg(0).arg(HOUR).exec(&mut self.world.redis()).unwrap();
+        self.stage.everywhere(redis::cmd("EVAL").arg(script).arg(0).arg(HOUR));
     }
 
     /// An operator who looks finds nothing to put right, and changes nothing if he tries.
@@ -476,19 +501,25 @@ impl Run<'_> {
     }
 
     fn new_ids(&self) -> BTreeSet<QueueId> {
-        let keys: Vec<String> = redis::cmd("KEYS").arg("*}m:*").query(&mut self.world.redis()).unwrap();
+        let keys = |redis: &mut redis::Connection| redis::cmd("KEYS").arg("*}m:*").query::<Vec<String>>(redis).unwrap();
+        let keys: Vec<String> = self.stage.redis().iter_mut().flat_map(keys).collect();
         keys.iter().filter_map(|key| key.rsplit(':').next()?.parse().ok()).collect()
     }
 
-    /// Compares all keys of the server with the model.
+    /// Compares all keys of all servers with the model.
     fn check(&self) -> Result<(), TestCaseError> {
-        let mut redis = self.world.redis();
-        let keys: Vec<String> = redis::cmd("KEYS").arg("{kq:*").query(&mut redis).unwrap();
+        let mut servers = self.stage.redis();
+        let keys = (0..servers.len()).flat_map(|server| {
+            let keys: Vec<String> = redis::cmd("KEYS").arg("{kq:*").query(&mut servers[server]).unwrap();
+            keys.into_iter().map(move |key| (server, key))
+        });
+        let keys: Vec<(usize, String)> = keys.collect();
         let (mut found, mut expected) = (BTreeSet::new(), BTreeSet::new());
         let mut due: BTreeMap<(u16, String), u64> = BTreeMap::new();
         let mut heads: BTreeMap<(u16, String), u64> = BTreeMap::new();
         let mut extra = BTreeMap::from([(0, 0), (1, 0)]);
-        for key in &keys {
+        for (server, key) in &keys {
+            let redis = &mut servers[*server];
             let Some((tag, name)) = key.split_once('}') else { continue };
             let Some(Ok(partition)) =
                 tag.strip_prefix("{kq:").and_then(|tag| tag.split('.').next()).map(str::parse::<u16>)
@@ -496,7 +527,7 @@ impl Run<'_> {
                 continue;
             };
             let mut scored = || -> Vec<(String, f64)> {
-                redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").query(&mut redis).unwrap()
+                redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").query(redis).unwrap()
             };
             match name.split_once(':') {
                 Some(("w", destination)) => {
@@ -508,11 +539,11 @@ impl Run<'_> {
                 }
                 Some(("m", id)) => drop(found.insert(format!("{id} has a record"))),
                 Some(("o", id)) => {
-                    let open: BTreeSet<u16> = redis::cmd("SMEMBERS").arg(key).query(&mut redis).unwrap();
+                    let open: BTreeSet<u16> = redis::cmd("SMEMBERS").arg(key).query(redis).unwrap();
                     found.insert(format!("{id} open {open:?}"));
                 }
                 Some(("b", chunk)) => {
-                    let ttl: i64 = redis::cmd("TTL").arg(key).query(&mut redis).unwrap();
+                    let ttl: i64 = redis::cmd("TTL").arg(key).query(redis).unwrap();
                     found.insert(format!("chunk {chunk} for ever {}", ttl == -1));
                 }
                 Some(("s", job)) => {
@@ -532,7 +563,7 @@ impl Run<'_> {
                     "held" => found.extend(scored().into_iter().map(|(job, _)| format!("held {job}"))),
                     "gc" => found.extend(scored().into_iter().map(|(name, _)| format!("garbage {name}"))),
                     "ids" => found.extend(scored().into_iter().map(|(id, _)| format!("{id} is listed"))),
-                    "n" => drop(extra.insert(partition, redis::cmd("GET").arg(key).query(&mut redis).unwrap())),
+                    "n" => drop(extra.insert(partition, redis::cmd("GET").arg(key).query(redis).unwrap())),
                     "id" | "qf" | "hb" | "op" | "sus" => {}
                     _ => prop_assert!(false, "unknown key {key}"),
                 },
@@ -580,7 +611,7 @@ impl Run<'_> {
         heads: &BTreeMap<(u16, String), u64>,
     ) -> Result<(), TestCaseError> {
         prop_assert_eq!(due.keys().collect::<Vec<_>>(), heads.keys().collect::<Vec<_>>(), "no ghost, no lost wake-up");
-        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(&mut self.world.redis()).unwrap();
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(&mut self.stage.redis()[0]).unwrap();
         let now = seconds * 1_000 + micros / 1_000;
         for (key, at) in due {
             let hours = self.model.back_off.get(key).map_or(0, |until| until.saturating_sub(self.model.hour));
@@ -632,8 +663,9 @@ fn the_invariants_hold_under_random_steps() {
         settings.durability = Durability::None;
         settings.partitions = 2;
     }));
+    let stage = Stage::new(&world.settings, &[world.server.url()]);
     for seed in SEEDS {
-        run_seed(&runtime, &world, seed);
+        run_seed(&runtime, &stage, seed);
     }
 }
 
@@ -646,20 +678,30 @@ fn the_invariants_hold_in_a_cluster() {
         settings.durability = Durability::None;
         settings.partitions = 2;
     }));
-    run_seed(&runtime, &world, 4);
+    run_seed(&runtime, &Stage::new(&world.settings, &[world.server.url()]), 4);
 }
 
-fn run_seed(runtime: &tokio::runtime::Runtime, world: &World, seed: u8) {
+/// The same on three primaries, with partitions on all of them.
+#[test]
+fn the_invariants_hold_on_three_primaries() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let cluster = RedisCluster::start(false, &[("appendonly", "no"), ("appendfsync", "no")]).unwrap();
+    let settings = Settings { durability: Durability::None, partitions: 2, ..settings(cluster.url()) };
+    let urls: Vec<String> = (0..cluster.len()).map(|member| format!("redis://{}", cluster.place(member))).collect();
+    run_seed(&runtime, &Stage::new(&settings, &urls), 5);
+}
+
+fn run_seed(runtime: &tokio::runtime::Runtime, stage: &Stage, seed: u8) {
     let cases = std::env::var(CASES).ok().and_then(|number| number.parse().ok()).unwrap_or(20);
     let config = Config { cases, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     let outcome = TestRunner::new_with_rng(config, rng).run(&steps(), |steps| {
-        redis::cmd("FLUSHALL").exec(&mut world.redis()).unwrap();
+        stage.everywhere(&redis::cmd("FLUSHALL"));
         let shutdown = CancellationToken::new();
         let result = runtime.block_on(async {
-            let queue = Queue::open(world.settings.clone(), shutdown.clone()).unwrap();
+            let queue = Queue::open(stage.settings.clone(), shutdown.clone()).unwrap();
             queue.ready(Duration::from_secs(10)).await.unwrap();
-            let mut run = Run { world, queue, model: Model::default() };
+            let mut run = Run { stage, queue, model: Model::default() };
             for (number, step) in steps.iter().enumerate() {
                 let checked = match run.step(step).await {
                     Ok(()) => run.check(),

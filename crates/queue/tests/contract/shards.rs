@@ -1,0 +1,389 @@
+//! A Redis Cluster of three primaries: mail and all else is spread over them, and one that dies, is demoted, or gives a partition
+//! away takes nothing along.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use staffetta_mail::QueueId;
+use staffetta_queue::{
+    Announcer, Beginning, Destination, Durability, Filter, Heads, Health, Queue, Rate, Revocations, Settings,
+    Settlement, Target, Verification, begin, exists,
+};
+use staffetta_testkit::redis_cluster::{PRIMARIES, RedisCluster};
+use tokio_util::sync::CancellationToken;
+
+use crate::sentinel::PATIENCE;
+use crate::world::{accept, put, settings};
+
+const PARTITIONS: u16 = 8;
+
+struct Shards {
+    cluster: RedisCluster,
+    queue: Queue,
+    settings: Settings,
+    shutdown: CancellationToken,
+}
+
+impl Shards {
+    async fn start(with_replicas: bool, change: impl FnOnce(&mut Settings)) -> Self {
+        let cluster = RedisCluster::start(with_replicas, &[]).unwrap();
+        let mut settings = Settings { partitions: PARTITIONS, ..settings(cluster.url()) };
+        change(&mut settings);
+        let shutdown = CancellationToken::new();
+        let queue = Queue::open(settings.clone(), shutdown.clone()).unwrap();
+        queue.ready(PATIENCE).await.unwrap();
+        Self { cluster, queue, settings, shutdown }
+    }
+
+    /// Which member has a partition.
+    fn member_of(&self, partition: u16) -> usize {
+        self.cluster.primary_of(self.slot_of(partition)).unwrap()
+    }
+
+    fn slot_of(&self, partition: u16) -> u16 {
+        self.cluster.slot(&self.identity(partition)).unwrap()
+    }
+
+    fn identity(&self, partition: u16) -> String {
+        let of = |member| self.cluster.ask(member, &["KEYS", &format!("{{kq:{partition}.*}}id")]).unwrap_or_default();
+        (0..self.cluster.len()).map(of).find(|key| !key.is_empty()).unwrap()
+    }
+
+    async fn put(&self) -> QueueId {
+        put(&self.queue, &["a@x.example"], b"x").await.unwrap()
+    }
+
+    /// Delivers what is there until nothing has come for so long; how often each message was delivered.
+    async fn drain(&self, calm: Duration) -> BTreeMap<QueueId, u32> {
+        let delivered = Arc::new(Mutex::new(BTreeMap::new()));
+        let mut last = Instant::now();
+        while last.elapsed() < calm {
+            if deliver_once(&self.queue, &delivered).await > 0 {
+                last = Instant::now();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let delivered = delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        delivered.clone()
+    }
+}
+
+type Ledger = Arc<Mutex<BTreeMap<QueueId, u32>>>;
+
+/// One round of a worker over all partitions. What is under way when a server goes away is settled again and again.
+async fn deliver_once(queue: &Queue, delivered: &Ledger) -> usize {
+    let mut count = 0;
+    for partition in 0..queue.partitions() {
+        let Ok(jobs) = queue.claim(partition, &Destination::new("x.example"), 50).await else { continue };
+        for job in jobs {
+            let id = job.lease.id;
+            *delivered.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert(0) += 1;
+            let _ = queue.settle(&job.lease, Settlement::Finished { notices: Vec::new() }).await;
+            count += 1;
+        }
+    }
+    count
+}
+
+/// Puts messages one after the other until it is told to stop: what was accepted, how many were refused.
+async fn send(queue: Queue, stop: CancellationToken, body: &'static [u8]) -> (BTreeSet<QueueId>, BTreeSet<QueueId>) {
+    let (mut accepted, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    while !stop.is_cancelled() {
+        let sent = async {
+            let mut incoming = queue.receive().map_err(|_| None)?;
+            let id = incoming.id();
+            incoming.write(body).await.map_err(|_| Some(id))?;
+            incoming.commit(accept(&["a@x.example"]), b"").await.map_err(|_| Some(id))
+        };
+        match sent.await {
+            Ok(id) => drop(accepted.insert(id)),
+            Err(id) => {
+                refused.extend(id);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    (accepted, refused)
+}
+
+async fn until(what: &str, mut good: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !good().await {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn mail_limits_and_all_else_are_spread_over_the_primaries() {
+    let shards = Shards::start(false, |_| {}).await;
+    let queue = &shards.queue;
+    for _ in 0..PARTITIONS * 2 {
+        shards.put().await;
+    }
+    let hourly = Rate { count: 1, per: Duration::from_secs(3_600) };
+    let limiter = queue.limiter("auth", hourly);
+    let verifications = queue.verifications();
+    let policies = queue.policies();
+    for number in 0..24 {
+        let who = format!("192.0.2.{number}");
+        assert_eq!(limiter.acquire(&who, 1).await.unwrap().tokens, 1);
+        assert_eq!(limiter.acquire(&who, 1).await.unwrap().tokens, 0, "it is counted at one place");
+        verifications.remember(&who, &Verification::Deliverable, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(verifications.recall(&who).await.unwrap(), Some(Verification::Deliverable));
+        policies.keep(&who, "version: STSv1", Duration::from_secs(60)).await.unwrap();
+        assert_eq!(policies.recall(&who).await.unwrap().unwrap().text, "version: STSv1");
+    }
+    let clients: Vec<(Heads, u32)> =
+        (0..24).map(|number| (Heads { client: format!("192.0.2.{number}"), count: 2, version: 1 }, number)).collect();
+    let granted = queue.headcount().claim_all(&clients).await.unwrap();
+    assert_eq!(
+        granted,
+        (0..24).map(|limit| 2.min(limit)).collect::<Vec<u32>>(),
+        "answers in the order of the questions"
+    );
+    let guesses = queue.guesses(Some(hourly), Some(hourly));
+    assert!(guesses.take(Some("client"), None).await.unwrap().client);
+    for pattern in ["*}m:*", "{L:*", "{V:*", "{T:*", "{C:*"] {
+        let counts = (0..PRIMARIES).map(|member| {
+            shards.cluster.ask(member, &["KEYS", pattern]).unwrap().lines().filter(|key| !key.is_empty()).count()
+        });
+        assert!(counts.clone().all(|count| count > 0), "{pattern}: {:?}", counts.collect::<Vec<_>>());
+    }
+    let verified = queue.verify(false, &mut |finding| panic!("{finding}")).await.unwrap();
+    assert_eq!((verified.messages, queue.counts().await.unwrap().messages), (16, 16));
+    assert_eq!(shards.drain(Duration::from_millis(500)).await.len(), 16);
+}
+
+#[tokio::test]
+async fn all_pods_hear_of_blocks_and_workers_of_mail_in_every_partition() {
+    let shards = Shards::start(false, |_| {}).await;
+    let pod = Revocations::follow(&shards.settings, shards.shutdown.clone()).unwrap();
+    until("the journal is read", async || pod.is_current()).await;
+    let john = Target::login("john").unwrap();
+    let announcer = Announcer::connect(&shards.settings).await.unwrap();
+    assert!(announcer.block(&john, None, "a thief").await.unwrap());
+    until("the block is heard", async || pod.is_login_blocked("john")).await;
+    Revocations::try_following(&shards.settings).await.unwrap();
+
+    let wakes = shards.queue.wakes().unwrap();
+    let heard = Arc::new(Mutex::new(BTreeSet::new()));
+    for partition in 0..PARTITIONS {
+        let (wakes, heard) = (wakes.clone(), heard.clone());
+        tokio::spawn(async move {
+            wakes.of(partition).await;
+            heard.lock().unwrap_or_else(PoisonError::into_inner).insert(partition);
+        });
+    }
+    // Only mail for a partition that has nothing due is told of, and only to who listens by then.
+    until("every partition is heard of", async || {
+        shards.drain(Duration::ZERO).await;
+        deliver_once(&shards.queue, &Ledger::default()).await;
+        shards.put().await;
+        heard.lock().unwrap_or_else(PoisonError::into_inner).len() == usize::from(PARTITIONS)
+    })
+    .await;
+}
+
+/// What only a killed primary had is with its replica, because a 250 has waited for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_killed_under_load_takes_nothing_along_and_the_others_go_on() {
+    let mut shards = Shards::start(true, |settings| {
+        settings.durability = Durability::Replicated;
+        settings.replicas = 1;
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let body: [&[u8]; 2] = [b"x", &[b'y'; 300_000]];
+    let senders: Vec<_> =
+        (0..8).map(|n| tokio::spawn(send(shards.queue.clone(), stop.clone(), body[usize::from(n == 7)]))).collect();
+    let delivered = Ledger::default();
+    let (queue, ledger, end) = (shards.queue.clone(), delivered.clone(), shards.shutdown.clone());
+    let worker = tokio::spawn(async move {
+        while !end.is_cancelled() {
+            deliver_once(&queue, &ledger).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    until("mail flows", async || delivered.lock().unwrap_or_else(PoisonError::into_inner).len() > 50).await;
+
+    let slot = shards.slot_of(0);
+    let killed = shards.cluster.primary_of(slot).unwrap();
+    let theirs: BTreeSet<u16> = (0..PARTITIONS).filter(|number| shards.member_of(*number) == killed).collect();
+    assert!((1..PARTITIONS).contains(&(theirs.len() as u16)), "{theirs:?}");
+    shards.cluster.kill(killed);
+    until("it is noticed", async || !shards.queue.away().is_empty()).await;
+    assert_eq!(shards.queue.health(), Health::Ready);
+    for _ in 0..20 {
+        assert!(!theirs.contains(&shards.put().await.partition()), "mail goes elsewhere");
+    }
+    until("a replica takes its place", async || shards.cluster.primary_of(slot).is_ok_and(|now| now != killed)).await;
+    // It has nobody to confirm what it takes before the old one is back.
+    shards.cluster.revive(killed).unwrap();
+    until("its partitions are back", async || shards.queue.away().is_empty()).await;
+    until("they take mail", async || theirs.contains(&shards.put().await.partition())).await;
+    stop.cancel();
+    let (mut accepted, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    for sender in senders {
+        let (taken, not) = sender.await.unwrap();
+        accepted.extend(taken);
+        refused.extend(not);
+    }
+    let missing = || {
+        let delivered = delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        accepted.iter().filter(|id| !delivered.contains_key(id)).count()
+    };
+    until("everything accepted is delivered", async || missing() == 0).await;
+    until("nothing is left", async || shards.queue.counts().await.is_ok_and(|counts| counts.messages == 0)).await;
+    shards.shutdown.cancel();
+    worker.await.unwrap();
+    let delivered = delivered.lock().unwrap_or_else(PoisonError::into_inner);
+    let though_refused: Vec<_> = refused.iter().filter(|id| delivered.contains_key(id)).collect();
+    assert!(though_refused.is_empty(), "refused and delivered: {though_refused:?} of {}", refused.len());
+}
+
+/// Without somebody to wait for, what the replica had heard is all there is; but it comes back by itself.
+#[tokio::test]
+async fn partitions_come_back_with_the_replica_that_was_promoted() {
+    let mut shards = Shards::start(true, |_| {}).await;
+    let slot = shards.slot_of(0);
+    let killed = shards.cluster.primary_of(slot).unwrap();
+    let mut ids = BTreeSet::new();
+    for _ in 0..PARTITIONS * 2 {
+        ids.insert(shards.put().await);
+    }
+    until("the replica has it", async || {
+        let offset = |text: String| {
+            text.lines().find_map(|line| Some(line.split_once("master_repl_offset:")?.1.trim().to_owned()))
+        };
+        let of = |member| shards.cluster.ask(member, &["INFO", "replication"]).ok().and_then(offset);
+        of(killed).is_some() && of(killed) == of(killed + PRIMARIES)
+    })
+    .await;
+    shards.cluster.kill(killed);
+    until("it is noticed", async || shards.queue.away().iter().any(|(number, _)| *number == 0)).await;
+    until("it is replaced", async || shards.queue.away().is_empty()).await;
+    until("its partitions take mail", async || {
+        let id = shards.put().await;
+        ids.insert(id);
+        id.partition() == 0
+    })
+    .await;
+    // After a while without a primary nothing is begun for a moment.
+    let delivered = shards.drain(Duration::from_secs(8)).await;
+    assert_eq!(delivered.keys().copied().collect::<BTreeSet<_>>(), ids);
+    assert!(delivered.values().all(|times| *times == 1));
+}
+
+#[tokio::test]
+async fn a_primary_that_is_demoted_is_left_for_the_one_in_its_place() {
+    let shards = Shards::start(true, |_| {}).await;
+    let slot = shards.slot_of(0);
+    let old = shards.cluster.primary_of(slot).unwrap();
+    let mut ids = BTreeSet::new();
+    for _ in 0..PARTITIONS {
+        ids.insert(shards.put().await);
+    }
+    shards.cluster.ask(old + PRIMARIES, &["CLUSTER", "FAILOVER"]).unwrap();
+    until("they change places", async || shards.cluster.primary_of(slot).is_ok_and(|now| now == old + PRIMARIES)).await;
+    until("mail comes into its partitions", async || {
+        let Ok(id) = put(&shards.queue, &["a@x.example"], b"x").await else { return false };
+        ids.insert(id);
+        id.partition() == 0
+    })
+    .await;
+    let delivered = shards.drain(Duration::from_secs(8)).await;
+    assert_eq!(delivered.keys().copied().collect::<BTreeSet<_>>(), ids);
+    assert!(delivered.values().all(|times| *times == 1), "{delivered:?}");
+}
+
+/// As `redis-cli --cluster reshard` does it, key by key, while mail comes and goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_moved_to_another_primary_while_in_use_loses_and_doubles_nothing() {
+    let shards = Shards::start(false, |_| {}).await;
+    let slot = shards.slot_of(0);
+    let (from, waiting) =
+        (shards.member_of(0), Filter { destination: Some(Destination::new("x.example")), ..Filter::default() });
+    let to = (from + 1) % PRIMARIES;
+    // Some mail waits there all the time.
+    let mut resting = BTreeSet::new();
+    while resting.len() < 30 {
+        let id = put(&shards.queue, &["a@y.example"], b"x").await.unwrap();
+        resting.extend((id.partition() == 0).then_some(id));
+    }
+    let stop = CancellationToken::new();
+    let senders: Vec<_> = (0..4).map(|_| tokio::spawn(send(shards.queue.clone(), stop.clone(), b"x"))).collect();
+    let delivered = Ledger::default();
+    let (queue, ledger, end) = (shards.queue.clone(), delivered.clone(), shards.shutdown.clone());
+    let worker = tokio::spawn(async move {
+        while !end.is_cancelled() {
+            deliver_once(&queue, &ledger).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let count = || delivered.lock().unwrap_or_else(PoisonError::into_inner).len();
+    until("mail flows", async || count() > 50).await;
+    shards.cluster.begin_move(slot, from, to).unwrap();
+    while shards.cluster.move_keys(slot, from, to, 7).unwrap() > 0 {
+        let before = count();
+        until("mail flows in the other partitions", async || count() > before + 5).await;
+    }
+    shards.cluster.end_move(slot, from, to).unwrap();
+    until("the partition takes mail where it is now", async || shards.put().await.partition() == 0).await;
+    stop.cancel();
+    let (mut accepted, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    for sender in senders {
+        let (taken, not) = sender.await.unwrap();
+        accepted.extend(taken);
+        refused.extend(not);
+    }
+    let left = async || shards.queue.list(&waiting, None, 10).await.map_or(1, |page| page.entries.len());
+    until("everything is delivered", async || left().await == 0).await;
+    shards.shutdown.cancel();
+    worker.await.unwrap();
+    let delivered = delivered.lock().unwrap_or_else(PoisonError::into_inner);
+    let wrong: Vec<_> = accepted.iter().filter(|id| delivered.get(id) != Some(&1)).collect();
+    assert!(wrong.is_empty(), "{} of {}: {wrong:?}", wrong.len(), accepted.len());
+    assert!(refused.iter().all(|id| !delivered.contains_key(id)), "{} refused", refused.len());
+    assert_eq!(shards.cluster.ask(from, &["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]).unwrap(), "0");
+    let there = shards.cluster.ask(to, &["ZCARD", &shards.identity(0).replace("}id", "}ids")]).unwrap();
+    assert_eq!(there, resting.len().to_string(), "what waited has moved along");
+}
+
+#[tokio::test]
+async fn a_queue_is_made_once_on_all_servers_and_a_part_that_is_lost_is_noticed() {
+    let mut cluster = RedisCluster::start(false, &[]).unwrap();
+    let settings = Settings { partitions: PARTITIONS, create: false, ..settings(cluster.url()) };
+    assert!(!exists(&settings).await.unwrap());
+    assert_eq!(begin(&settings, false).await.unwrap(), Beginning::New);
+    assert_eq!(begin(&settings, false).await.unwrap(), Beginning::There);
+    assert!(exists(&settings).await.unwrap());
+    let more = Settings { partitions: 2 * PARTITIONS, ..settings.clone() };
+    assert_eq!(begin(&more, false).await.unwrap(), Beginning::Extended);
+    let other = exists(&Settings { name: "theirs".into(), ..settings.clone() }).await.unwrap_err().to_string();
+    assert!(other.contains("that of \"staffetta\""), "{other}");
+
+    let shutdown = CancellationToken::new();
+    let queue = Queue::open(settings.clone(), shutdown.clone()).unwrap();
+    queue.ready(PATIENCE).await.unwrap();
+    assert_eq!(queue.partitions(), 2 * PARTITIONS, "as many as are registered");
+    let home = cluster.primary_of(cluster.slot("{kq:cfg}").unwrap()).unwrap();
+    let lost = (home + 1) % PRIMARIES;
+    cluster.ask(lost, &["FLUSHALL"]).unwrap();
+    let gone = exists(&settings).await.unwrap_err().to_string();
+    assert!(gone.contains("is gone") && gone.contains(&cluster.place(lost)), "{gone}");
+    // Mail goes to the others.
+    until("it is noticed", async || {
+        let id = put(&queue, &["a@x.example"], b"x").await.unwrap();
+        let key = cluster.ask(lost, &["KEYS", &format!("{{kq:*m:{id}")]).unwrap();
+        key.is_empty() && cluster.ask(lost, &["KEYS", "*}m:*"]).is_ok()
+    })
+    .await;
+    assert_eq!(begin(&settings, true).await.unwrap(), Beginning::Extended);
+    until("it is whole again", async || exists(&settings).await.is_ok()).await;
+    cluster.kill(lost);
+    let away = exists(&settings).await.unwrap_err().to_string();
+    assert!(away.contains(&cluster.place(lost)), "{away}");
+    shutdown.cancel();
+}
