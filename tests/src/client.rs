@@ -178,11 +178,27 @@ impl Client {
     /// # Errors
     /// If any step before is refused.
     pub async fn send(&mut self, from: &str, to: &[&str], body: &str) -> anyhow::Result<Reply> {
+        self.begin(from, to).await?;
+        self.finish(body).await
+    }
+
+    /// Up to the answer to DATA.
+    ///
+    /// # Errors
+    /// If any step is refused.
+    pub async fn begin(&mut self, from: &str, to: &[&str]) -> anyhow::Result<()> {
         self.expect(&format!("MAIL FROM:<{from}>"), 250).await?;
         for recipient in to {
             self.expect(&format!("RCPT TO:<{recipient}>"), 250).await?;
         }
-        self.expect("DATA", 354).await?;
+        self.expect("DATA", 354).await.map(drop)
+    }
+
+    /// The content with its final dot; the reply to that.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn finish(&mut self, body: &str) -> anyhow::Result<Reply> {
         self.write(format!("{body}\r\n.\r\n").as_bytes()).await?;
         self.reply().await
     }

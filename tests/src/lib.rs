@@ -11,6 +11,7 @@
 mod client;
 mod hand;
 mod http;
+mod load;
 mod postfix;
 mod redis;
 mod skew;
@@ -19,6 +20,7 @@ mod world;
 pub use client::{Client, Reply};
 pub use hand::{Content, Hand, Visit};
 pub use http::{Metrics, get};
+pub use load::{Load, Told, Verdict};
 pub use postfix::Postfix;
 pub use redis::{Redis, Value};
 pub use world::{Service, World, program, queue_of};

@@ -18,7 +18,7 @@ use staffetta_queue::{Beginning, Destination, Entry, Error, Filter, Page, Queue,
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{self, ConfigFile, Selection};
-use crate::terminal::say;
+use crate::terminal::{complain, say};
 
 /// How long an operator waits for Redis.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,7 +52,21 @@ pub(super) async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
 async fn connect(file: &ConfigFile, config: &Config) -> anyhow::Result<Queue> {
     let queue = Queue::open(Settings::from(config).only_looking(), CancellationToken::new())?;
     queue.ready(PATIENCE).await.with_context(|| unusable(file, config))?;
+    warn_of_parts(&queue);
     Ok(queue)
+}
+
+/// Of a cluster some servers may be away: an operator must not take what the others have for everything.
+fn warn_of_parts(queue: &Queue) {
+    let away = queue.away();
+    let Some((_, reason)) = away.first() else { return };
+    let numbers: Vec<String> = away.iter().map(|(number, _)| number.to_string()).collect();
+    let which = if let [number] = &numbers[..] {
+        format!("partition {number}")
+    } else {
+        format!("partitions {}", numbers.join(", "))
+    };
+    complain(&format!("warning: {which} of the queue cannot be reached, so mail may be missing here: {reason}"));
 }
 
 /// What to look at when the queue does not answer: mostly the wrong file, or a Redis that does not run.

@@ -67,11 +67,14 @@ fn as_json(name: &str, row: &Row) -> serde_json::Value {
 }
 
 pub(super) async fn summary(queue: &Queue, summary: &Summary) -> anyhow::Result<ExitCode> {
-    let counts = queue.counts().await?;
+    let counts = queue.counts_of_parts().await?;
+    let away: Vec<u16> = queue.away().into_iter().map(|(number, _)| number).collect();
     let page = queue.list(&Filter::default(), None, 1).await?;
     let first = page.entries.iter().map(|entry| entry.message.arrived).chain(page.unreadable.iter().map(|m| m.arrived));
     let oldest = first.min().map(|arrived| (arrived, Duration::from_millis(queue.now().saturating_sub(arrived))));
-    let created = queue.created().await?.map(time);
+    // The server that knows it may be among those that are away.
+    let created = if away.is_empty() { queue.created().await? } else { queue.created().await.ok().flatten() };
+    let created = created.map(time);
     let (used, limit) = counts.memory;
     if summary.json {
         let value = json!({
@@ -85,6 +88,7 @@ pub(super) async fn summary(queue: &Queue, summary: &Summary) -> anyhow::Result<
             "memory": used,
             "memory_limit": if limit == 0 { None } else { Some(limit) },
             "partitions": queue.partitions(),
+            "partitions_away": away,
             "created": created,
         });
         say(&value.to_string());
@@ -100,7 +104,8 @@ pub(super) async fn summary(queue: &Queue, summary: &Summary) -> anyhow::Result<
     line("Oldest message", oldest.unwrap_or_else(|| "none".to_owned()));
     let limit = if limit == 0 { "no limit".to_owned() } else { format!("of {} MiB", limit >> 20) };
     line("Memory of Redis", format!("{} MiB, {limit}", used >> 20));
-    line("Partitions", queue.partitions().to_string());
+    let missing = if away.is_empty() { String::new() } else { format!(", {} of them cannot be reached", away.len()) };
+    line("Partitions", format!("{}{missing}", queue.partitions()));
     line("The queue exists since", created.unwrap_or_else(|| "unknown".to_owned()));
     Ok(ExitCode::SUCCESS)
 }

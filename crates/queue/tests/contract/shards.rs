@@ -387,3 +387,34 @@ async fn a_queue_is_made_once_on_all_servers_and_a_part_that_is_lost_is_noticed(
     assert!(away.contains(&cluster.place(lost)), "{away}");
     shutdown.cancel();
 }
+
+/// With a user who may do what the manual says and nothing else, on every member.
+#[tokio::test]
+async fn the_rights_that_the_manual_names_are_enough_in_a_cluster() {
+    let cluster = RedisCluster::start(false, &[]).unwrap();
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/redis.md")).unwrap();
+    let rule = manual.lines().find_map(|line| line.trim().strip_prefix("ACL ")).unwrap();
+    let besides = "+cluster|slots +cluster|info";
+    assert!(manual.contains(&format!("`{besides}`")));
+    let words: Vec<&str> = ["ACL"].into_iter().chain(rule.split(' ')).chain(besides.split(' ')).collect();
+    for member in 0..PRIMARIES {
+        cluster.ask(member, &words).unwrap();
+    }
+    let url = cluster.url().replace("://", "://staffetta:PASSWORD@");
+    let settings = Settings { partitions: PARTITIONS, ..settings(url) };
+    let shutdown = CancellationToken::new();
+    let _end = shutdown.clone().drop_guard();
+    let queue = Queue::open(settings.clone(), shutdown.clone()).unwrap();
+    queue.ready(PATIENCE).await.unwrap();
+    let pod = Revocations::follow(&settings, shutdown).unwrap();
+    for _ in 0..PARTITIONS {
+        put(&queue, &["a@x.example"], &[b'x'; 300_000]).await.unwrap();
+    }
+    assert!(pod.is_current_within(PATIENCE).await && exists(&settings).await.unwrap());
+    let delivered = Ledger::default();
+    assert_eq!(deliver_once(&queue, &delivered).await, usize::from(PARTITIONS));
+    assert_eq!(queue.counts().await.unwrap().messages, 0);
+    for member in 0..PRIMARIES {
+        assert_eq!(cluster.ask(member, &["ACL", "LOG"]).unwrap(), "");
+    }
+}
