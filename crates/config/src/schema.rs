@@ -49,8 +49,26 @@ const RECIPIENTS: &str = "SELECT mailbox.username FROM mailbox \
     JOIN alias ON alias.address = CONCAT(:local, '@', alias_domain.target_domain) \
     WHERE alias_domain.alias_domain = :domain AND alias_domain.active = '1' AND alias.active = '1' AND domain.active = '1'";
 
-/// Puts the statements of the schema in the place of those that were not given.
+/// By the name of a domain that stands for another, the address there, whatever that is.
+const ALIASES: &str = "SELECT alias.goto AS destination FROM alias \
+    JOIN domain ON domain.domain = alias.domain \
+    WHERE alias.address = :recipient AND alias.active = '1' AND domain.active = '1' \
+    UNION SELECT mailbox.username AS destination FROM alias_domain \
+    JOIN domain ON domain.domain = alias_domain.target_domain \
+    JOIN mailbox ON mailbox.username = CONCAT(:local, '@', alias_domain.target_domain) \
+    WHERE alias_domain.alias_domain = :domain AND alias_domain.active = '1' AND mailbox.active = '1' AND domain.active = '1' \
+    UNION SELECT alias.address AS destination FROM alias_domain \
+    JOIN domain ON domain.domain = alias_domain.target_domain \
+    JOIN alias ON alias.address = CONCAT(:local, '@', alias_domain.target_domain) \
+    WHERE alias_domain.alias_domain = :domain AND alias_domain.active = '1' AND alias.active = '1' AND domain.active = '1'";
+
+/// Puts the statements of the schema in the place of those that were not given. Who asks for recipients in his own way has
+/// tables of his own, in which nobody knows where the aliases are.
 pub(crate) fn apply(sql: &mut Sql, reader: &Reader) {
+    let is_given = |key: &str| reader.places.contains_key(&format!("auth.sql.{key}"));
+    if is_given("recipient_query") && !is_given("alias_query") {
+        sql.alias_query.clear();
+    }
     match sql.schema {
         // The defaults of the keys are its statements.
         Schema::IspMail => {}
@@ -60,8 +78,10 @@ pub(crate) fn apply(sql: &mut Sql, reader: &Reader) {
                 ("sender_query", &mut sql.sender_query, OWNERS),
                 ("domain_query", &mut sql.domain_query, DOMAINS),
                 ("recipient_query", &mut sql.recipient_query, RECIPIENTS),
+                ("alias_query", &mut sql.alias_query, ALIASES),
             ] {
-                if !reader.places.contains_key(&format!("auth.sql.{key}")) {
+                let is_own = is_given(key) || key == "alias_query" && is_given("recipient_query");
+                if !is_own {
                     text.clone_into(query);
                 }
             }

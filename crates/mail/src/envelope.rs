@@ -46,12 +46,14 @@ pub struct Recipient {
     pub notify: Option<Notify>,
     /// `ORCPT=`, as `type;xtext`, still encoded as the client sent it.
     pub orcpt: Option<String>,
+    /// What the client named, if that was an alias that led to `address`.
+    pub alias: Option<Address>,
 }
 
 impl Recipient {
     /// A recipient without DSN parameters.
     pub fn new(address: Address) -> Self {
-        Self { address, notify: None, orcpt: None }
+        Self { address, notify: None, orcpt: None, alias: None }
     }
 
     /// Does the sender want to hear that this recipient failed for good?

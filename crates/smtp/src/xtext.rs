@@ -1,5 +1,7 @@
 //! xtext (RFC 3461 section 4): how ENVID, ORCPT and AUTH= carry any octet as printable ASCII.
 
+use staffetta_mail::Address;
+
 /// The octets that the text stands for; `None` if it is no xtext. Lower-case hex digits and an unencoded `=` are forgiven:
 /// mailing lists write such addresses.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
@@ -23,6 +25,24 @@ pub fn is_printable(text: &str) -> bool {
 /// The text with its unencoded `=` encoded: what a strict server takes.
 pub fn strict(text: &str) -> String {
     text.replace('=', "+3D")
+}
+
+/// The text in xtext: octets outside of `!` to `~`, and `+` and `=`, as `+HH`.
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for b in text.bytes() {
+        match b {
+            b'!'..=b'~' if !matches!(b, b'+' | b'=') => encoded.push(char::from(b)),
+            _ => encoded.push_str(&format!("+{b:02X}")),
+        }
+    }
+    encoded
+}
+
+/// The address as ORCPT says it (RFC 3461 section 4.2; with UTF-8, RFC 6533 section 3).
+pub fn orcpt(address: &Address) -> String {
+    let kind = if address.as_str().is_ascii() { "rfc822" } else { "utf-8" };
+    format!("{kind};{}", encode(&embed_unicode(address.as_str())))
 }
 
 /// Characters beyond ASCII as `\x{E9}` (RFC 6533 section 3).
@@ -55,5 +75,17 @@ mod tests {
             assert_eq!(decode(text).as_deref(), octets, "{text:?}");
         }
         assert!(is_printable("a+20b") && !is_printable("+0A"));
+        assert_eq!((encode("a+b=c d\u{e9}").as_str(), encode("").as_str()), ("a+2Bb+3Dc+20d+C3+A9", ""));
+    }
+
+    #[test]
+    fn rfc3461_4_2_an_address_as_orcpt_says_it() {
+        for (address, orcpt) in [
+            ("info@example.org", "rfc822;info@example.org"),
+            ("a+b@example.org", "rfc822;a+2Bb@example.org"),
+            ("j\u{f6}rg@example.org", "utf-8;j\\x{F6}rg@example.org"),
+        ] {
+            assert_eq!(address.parse().as_ref().map(super::orcpt), Ok(orcpt.to_owned()), "{address}");
+        }
     }
 }

@@ -48,6 +48,7 @@ fn journey(number: u32) {
     let attempt = Attempt {
         qid,
         to: "lisa@example.com".into(),
+        orig_to: None,
         from: "john@example.org".into(),
         relay: Some(Relay { host: "mx.example.com".into(), endpoint: &Endpoint::Tcp(([203, 0, 113, 25], 25).into()) }),
         protocol: "smtp",

@@ -16,6 +16,14 @@ pub(crate) fn keys(address: &str) -> Vec<String> {
     keys
 }
 
+/// What stands behind `user` in `user+extension@domain`, with its `+`, if the address was found under `key` without it.
+pub(crate) fn unmatched<'a>(address: &'a str, key: &str) -> Option<&'a str> {
+    let (local, _) = address.rsplit_once('@')?;
+    let (found, _) = key.rsplit_once('@')?;
+    let user = without_extension(local)?;
+    (found.to_lowercase() == user.to_lowercase()).then(|| &local[user.len()..])
+}
+
 /// The spellings of a name that is not cut: a login, a domain.
 pub(crate) fn spellings(name: &str) -> Vec<String> {
     let mut keys = Vec::with_capacity(2);

@@ -15,13 +15,14 @@ use staffetta_queue::Revocations;
 
 use crate::BackendProblem;
 use crate::address;
+use crate::aliases::{self, Located};
 use crate::bearers::Bearers;
 use crate::cache::Verified;
 use crate::decoys::Decoys;
 use crate::dovecot::{Dovecot, Unavailable};
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
-use crate::sql::{Store, StoreError};
+use crate::sql::{DEADLINE, Store, StoreError};
 use crate::token::Tokens;
 
 /// How long an owned sender is believed, if `cache_ttl` is not shorter: spares a query for each message of a busy
@@ -199,23 +200,14 @@ impl Directory {
     /// Is it one of our domains?
     pub(crate) async fn has_domain(&self, domain: &str) -> Result<bool, LookUpError> {
         let store = self.store().ok_or(LookUpError::NoStore)?;
-        for domain in address::spellings(domain) {
-            if store.has_domain(&domain).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(aliases::is_ours(store, domain).await?)
     }
 
-    /// Is there a mailbox, an alias or a catch-all for it?
-    pub(crate) async fn has_recipient(&self, recipient: &str) -> Result<bool, LookUpError> {
+    /// Is there a mailbox, an alias or a catch-all for it, and where does its mail go?
+    pub(crate) async fn locate(&self, recipient: &str) -> Result<Located, LookUpError> {
         let store = self.store().ok_or(LookUpError::NoStore)?;
-        for key in address::keys(recipient) {
-            if store.has_recipient(&key).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let located = tokio::time::timeout(DEADLINE, aliases::locate(store, recipient)).await;
+        Ok(located.map_err(|_| StoreError::Timeout)??)
     }
 }
 

@@ -12,6 +12,7 @@
 
 pub mod accounts;
 mod address;
+mod aliases;
 mod bearers;
 mod cache;
 mod decoys;

@@ -71,7 +71,7 @@ struct Handles {
     schemes: Vec<(&'static str, Counter)>,
     hash: Histogram,
     waiting: Gauge,
-    sql: [Histogram; 4],
+    sql: [Histogram; 5],
     dovecot: Histogram,
     dovecot_connections: Counter,
     provider_answered: Counter,
@@ -167,12 +167,13 @@ impl Metrics {
 
     /// A query came back, with rows, without, or with an error.
     pub(crate) fn sql(&self, kind: Kind, took: Duration) {
-        let [password, sender, domain, recipient] = &self.0.sql;
+        let [password, sender, domain, recipient, alias] = &self.0.sql;
         let histogram = match kind {
             Kind::Password => password,
             Kind::Sender => sender,
             Kind::Domain => domain,
             Kind::Recipient => recipient,
+            Kind::Alias => alias,
         };
         histogram.record(took.as_secs_f64());
     }

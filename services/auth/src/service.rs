@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
+use crate::aliases::Located;
 use crate::directory::{Directory, LookUpError, Owner};
 use crate::exchange::{Exchange, Progress};
 use crate::limits::milliseconds;
@@ -152,8 +153,13 @@ impl AuthService for Service {
         request: Request<LookupRecipientRequest>,
     ) -> Result<Response<LookupRecipientResponse>, Status> {
         let LookupRecipientRequest { recipient } = request.into_inner();
-        let known = self.look_up("LookupRecipient", &recipient, self.directory.has_recipient(&recipient)).await?;
-        Ok(Response::new(LookupRecipientResponse { known }))
+        let located = self.look_up("LookupRecipient", &recipient, self.directory.locate(&recipient)).await?;
+        Ok(Response::new(match located {
+            Located::Nowhere => LookupRecipientResponse::default(),
+            Located::AsNamed => LookupRecipientResponse { known: true, ..Default::default() },
+            Located::Alias(destinations) => LookupRecipientResponse { known: true, destinations, unending: false },
+            Located::Unending => LookupRecipientResponse { known: true, unending: true, ..Default::default() },
+        }))
     }
 }
 

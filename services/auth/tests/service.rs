@@ -292,7 +292,8 @@ async fn each_parameter_of_a_query_is_what_its_name_says() {
     let queries = "password_query = \"SELECT email AS login, password FROM virtual_users WHERE email = :login AND :domain = 'example.org'\"
         sender_query = \"SELECT 'john@example.org' AS login WHERE :domain = 'catch.example' UNION SELECT 'x' WHERE :login = 'x' AND :sender = 's@here.example'\"
         domain_query = \"SELECT 1 WHERE :domain = 'catch.example'\"
-        recipient_query = \"SELECT 1 WHERE :domain = 'catch.example' OR :recipient = 'r@here.example'\"";
+        recipient_query = \"SELECT 1 WHERE :domain = 'catch.example' OR :recipient = 'r@here.example'\"
+        alias_query = \"SELECT 'x@else.example' AS destination WHERE :recipient = 'a@here.example' OR :local = 'l' AND :domain = 'there.example'\"";
     let text = format!("url = {url:?}\n{queries}").replace("\n        ", "\n");
     let world = World::start(config("cache_ttl = \"0s\"", &text)).await;
     assert_eq!(world.plain("john@example.org", "summersun").await, success());
@@ -306,8 +307,12 @@ async fn each_parameter_of_a_query_is_what_its_name_says() {
     ] {
         assert_eq!(world.owns(login, sender).await, Ok(owned), "{login} {sender}");
     }
-    for (recipient, known) in [("a@catch.example", true), ("r@here.example", true), ("a@here.example", false)] {
+    for (recipient, known) in [("a@catch.example", true), ("r@here.example", true), ("b@here.example", false)] {
         assert_eq!(world.has_recipient(recipient).await, Ok(known), "{recipient}");
+    }
+    for (recipient, leads) in [("a@here.example", true), ("l@there.example", true), ("r@here.example", false)] {
+        let expected = leads.then(|| "x@else.example".to_owned()).into_iter().collect();
+        assert_eq!(world.destinations(recipient).await, Some(expected), "{recipient}");
     }
     assert_eq!(world.has_domain("catch.example").await, Ok(true));
     assert_eq!(world.has_domain("here.example").await, Ok(false));

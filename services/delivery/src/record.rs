@@ -33,6 +33,7 @@ pub(crate) fn outcome(
     let event = maillog::Attempt {
         qid: job.message.id,
         to: (&recipient.address).into(),
+        orig_to: recipient.alias.as_ref().map(Into::into),
         from: (&job.message.envelope.sender).into(),
         relay: connection.map(|c| Relay { host: c.peer.host.as_ref().into(), endpoint: &c.peer.endpoint }),
         protocol: hop.protocol_name(),

@@ -108,6 +108,7 @@ const KEYS: &[(&str, Test)] = &[
     ("auth.sql.sender_query", QUERIES),
     ("auth.sql.domain_query", QUERIES),
     ("auth.sql.recipient_query", QUERIES),
+    ("auth.sql.alias_query", QUERIES),
     ("frontend.http", WORLD),
     ("frontend.auth", (SERVICE, "an_auth_service_that_is_away_is_a_454_and_comes_back_by_itself")),
     ("frontend.trusted_networks", ("tests/tests/policy.rs", "a_trusted_network_relays_without_a_login")),

@@ -188,6 +188,9 @@ impl<const P: char> Query<P> {
         _ => &[":recipient", ":domain"],
     };
 
+    /// What it may be left empty for: nothing is asked then.
+    const OPTIONAL: bool = P == 'a';
+
     fn names() -> String {
         Self::NAMES.join(" or ")
     }
@@ -198,11 +201,12 @@ impl<const P: char> Kind for Query<P> {
     const NOUN: &'static str = "a query";
 
     fn allowed() -> String {
-        format!("a SQL statement that uses the parameter {}", Self::names())
+        let none = if Self::OPTIONAL { ", or \"\"" } else { "" };
+        format!("a SQL statement that uses the parameter {}{none}", Self::names())
     }
 
     fn parse(text: &str) -> Result<String, Wrong> {
-        if Self::NAMES.iter().any(|name| text.contains(name)) {
+        if Self::NAMES.iter().any(|name| text.contains(name)) || Self::OPTIONAL && text.is_empty() {
             return Ok(text.into());
         }
         Err(Wrong::because::<Self>(
@@ -276,10 +280,13 @@ mod tests {
             }
             assert_eq!(Query::<P>::allowed(), format!("a SQL statement that uses the parameter {names}"));
         }
+        assert_eq!(Query::<'a'>::parse("").as_deref(), Ok(""));
+        assert!(Query::<'r'>::parse("").is_err());
         rows::<'l'>(&[":login"], &["1", ":domain", ":sender"], ":login");
         rows::<'s'>(&[":sender", ":domain"], &["1", ":login", ":recipient"], ":sender or :domain");
         rows::<'d'>(&[":domain"], &["1", ":recipient"], ":domain");
         rows::<'r'>(&[":recipient", ":domain"], &["1", ":sender", ":login"], ":recipient or :domain");
+        rows::<'a'>(&[":recipient", ":domain"], &["1", ":sender", ":login"], ":recipient or :domain, or \"\"");
     }
 
     #[test]

@@ -155,6 +155,15 @@ settings! {
         /// must be used. Used with `frontend.relay_domains_from_auth`.
         value recipient_query: String as Query<'r'> = "SELECT email FROM virtual_users WHERE email = :recipient \
             UNION SELECT source FROM virtual_aliases WHERE source = :recipient",
+        /// Gives a row with `destination` for every address that mail for `:recipient`, an alias, goes to in its place, as
+        /// Postfix's `virtual_alias_maps` do; a row may name several, with commas between them. No row: it is no alias.
+        /// Asked for the address, for the address without its `+extension` (which the destinations get) and for `@domain`,
+        /// of which the first that is an alias, or a recipient by `recipient_query`, counts. Destinations in our domains
+        /// are looked up in their turn; one that leads to itself is a mailbox; `@other.example` is the same name there. An
+        /// alias of more than 1,000 addresses, those on the way counted, or one that leads nowhere gets `451 4.6.0`. Used
+        /// with `frontend.relay_domains_from_auth`, for mail from anywhere. Empty: there are no aliases, which is also the
+        /// default where `recipient_query` is given and this is not.
+        value alias_query: String as Query<'a'> = "SELECT destination FROM virtual_aliases WHERE source = :recipient",
     }
 }
 

@@ -13,6 +13,7 @@
 //! recipient  postmaster of this host                has it a destination?          550 5.1.1
 //!            everybody                              fully qualified?               504 5.5.2
 //!            a domain that the auth service knows   does the recipient exist?      550 5.1.1 · 451 4.3.0
+//!            (listed as well, of our own clients)   is it an alias?                451 4.3.0
 //!            of a stranger, in a relay domain, or   does its own server take it?   550 5.1.1 · 450 4.1.1
 //!            with SMTPUTF8 or REQUIRETLS
 //!            neither ours nor routed explicitly     does the domain take mail?     550 5.1.2 · 556 5.1.10 · 450 4.4.3
@@ -115,6 +116,8 @@ pub struct Known {
     pub domain_ours: Option<Finding>,
     /// Answers [`Fact::RecipientExists`].
     pub recipient_exists: Option<Finding>,
+    /// With [`Self::recipient_exists`]: it is an alias, of which the server of its domain knows nothing.
+    pub is_alias: bool,
     /// Answers [`Fact::RecipientAtRoute`].
     pub recipient_at_route: Option<AtRoute>,
     /// Answers [`Fact::DomainInDns`].
@@ -167,7 +170,7 @@ pub enum Fact {
     SenderHasOwner,
     /// Does the auth service know the recipient's domain?
     DomainOurs,
-    /// Does the auth service know the recipient?
+    /// Does the auth service know the recipient, and is it an alias?
     RecipientExists,
     /// Would the server to which the recipient's mail goes take it?
     RecipientAtRoute,
@@ -284,24 +287,32 @@ fn recipient(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), 
 fn by_accounts(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
     exists(known)?;
     // That there is no way has nothing to do with what the message demands.
-    if !request.demanding || known.recipient_at_route == Some(AtRoute::NoWay) {
+    if !request.demanding || known.is_alias || known.recipient_at_route == Some(AtRoute::NoWay) {
         return Ok(());
     }
     at_route(rules, request, known)
 }
 
-/// In a domain of the configuration. Its own server knows its recipients best; the accounts know them faster.
+/// In a domain of the configuration. Its own server knows its recipients best; the accounts know them faster, and the aliases
+/// only they know.
 fn listed(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {
-    if !is_verified(rules, request) {
-        return Ok(());
-    }
     if rules.relay_domains_from_auth {
         match known.domain_ours.ok_or(Halt::Need(Fact::DomainOurs))? {
-            Finding::Yes => return by_accounts(rules, request, known),
-            Finding::No | Finding::Unknown => {}
+            Finding::Yes if is_verified(rules, request) => return by_accounts(rules, request, known),
+            Finding::Yes => return looked_up(known),
+            Finding::No => {}
+            Finding::Unknown => return Err(Halt::No(Objection::RecipientUnknown)),
         }
     }
     at_route(rules, request, known)
+}
+
+/// It need not exist, but an alias must be known as one.
+fn looked_up(known: &Known) -> Result<(), Halt> {
+    match known.recipient_exists.ok_or(Halt::Need(Fact::RecipientExists))? {
+        Finding::Yes | Finding::No => Ok(()),
+        Finding::Unknown => Err(Halt::No(Objection::RecipientUnknown)),
+    }
 }
 
 fn at_route(rules: &Rules, request: &Request<'_>, known: &Known) -> Result<(), Halt> {

@@ -29,6 +29,8 @@ pub enum Objection {
     NotFullyQualified,
     /// There is no such recipient in a domain of ours.
     NoSuchRecipient,
+    /// It is an alias, and where it leads cannot be found out.
+    AliasUnusable,
     /// The server to which the recipient's mail goes refuses it.
     Undeliverable,
     /// That server is asked too much now.
@@ -58,6 +60,7 @@ impl Objection {
             Self::RecipientUnknown => Reply::lookup_failed(recipient),
             Self::NotFullyQualified => Reply::recipient_not_qualified(recipient),
             Self::NoSuchRecipient => Reply::user_unknown(recipient),
+            Self::AliasUnusable => Reply::alias_unusable(recipient),
             Self::Undeliverable => Reply::undeliverable(recipient, said),
             Self::Unverified => Reply::unverified(recipient),
             Self::DomainNotFound => Reply::domain_not_found(recipient),
@@ -71,7 +74,7 @@ impl Objection {
         match self {
             Self::NotLoggedIn => 530,
             Self::SenderNotOwned | Self::SenderNotLoggedIn => 553,
-            Self::SenderUnknown | Self::RecipientUnknown => 451,
+            Self::SenderUnknown | Self::RecipientUnknown | Self::AliasUnusable => 451,
             Self::RelayDenied | Self::SenderBlocked | Self::RecipientBlocked => 554,
             Self::NotFullyQualified => 504,
             Self::NoSuchRecipient | Self::Undeliverable | Self::DomainNotFound | Self::Suppressed => 550,
@@ -93,6 +96,7 @@ impl Objection {
             Self::RelayDenied => "relay_denied",
             Self::NotFullyQualified => "not_fully_qualified",
             Self::NoSuchRecipient => "no_such_recipient",
+            Self::AliasUnusable => "alias_unusable",
             Self::Undeliverable => "undeliverable",
             Self::Unverified => "unverified",
             Self::DomainNotFound => "domain_not_found",
@@ -102,7 +106,7 @@ impl Objection {
     }
 
     /// All of them, so that metrics can show zeros.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::SenderBlocked,
         Self::RecipientBlocked,
         Self::Suppressed,
@@ -114,6 +118,7 @@ impl Objection {
         Self::RecipientUnknown,
         Self::NotFullyQualified,
         Self::NoSuchRecipient,
+        Self::AliasUnusable,
         Self::Undeliverable,
         Self::Unverified,
         Self::DomainNotFound,

@@ -68,7 +68,9 @@ fn play(rules: &Rules, client: Client, sender: &str, recipient: &str, world: Wor
             Fact::SenderOwned => known.sender_owned = Some(world.owned),
             Fact::SenderHasOwner => known.sender_has_owner = Some(world.has_owner),
             Fact::DomainOurs => known.domain_ours = Some(world.ours),
-            Fact::RecipientExists => known.recipient_exists = Some(world.exists),
+            Fact::RecipientExists => {
+                (known.recipient_exists, known.is_alias) = (Some(world.exists), recipient.local().ends_with("alias"));
+            }
             Fact::RecipientAtRoute => known.recipient_at_route = Some(world.at_route),
             Fact::DomainInDns => known.domain_in_dns = Some(world.dns),
         }
@@ -109,10 +111,30 @@ fn postfix_order_and_replies() {
             STRANGER,
             "",
             "x@backup.test",
-            World { ours: Finding::Unknown, at_route: AtRoute::Busy, ..FINE },
+            World { at_route: AtRoute::Busy, ..FINE },
             "450 4.1.1 <x@backup.test>: Recipient address rejected: unverified address: Address verification in progress",
             &[DomainOurs, RecipientAtRoute],
         ),
+        // it may be an alias, which its server does not know
+        (
+            STRANGER,
+            JOHN,
+            "x@backup.test",
+            World { ours: Finding::Unknown, ..FINE },
+            "451 4.3.0 <x@backup.test>: Temporary lookup failure",
+            &[DomainOurs],
+        ),
+        (
+            TRUSTED,
+            JOHN,
+            "x@backup.test",
+            World { exists: Finding::Unknown, ..OURS },
+            "451 4.3.0 <x@backup.test>: Temporary lookup failure",
+            &[DomainOurs, RecipientExists],
+        ),
+        (TRUSTED, JOHN, "x@backup.test", World { exists: Finding::No, ..OURS }, "", &[DomainOurs, RecipientExists]),
+        (USER_587, JOHN, "x@backup.test", OURS, "", &[SenderOwned, DomainOurs, RecipientExists]),
+        (STRANGER, JOHN, "utf8.alias@mine.test", OURS, "", &[DomainOurs, RecipientExists]),
         // what the message demands, the accounts do not know
         (
             STRANGER,
@@ -166,7 +188,7 @@ fn postfix_order_and_replies() {
             &[],
         ),
         (STRANGER, JOHN, "x%else.test@mine.test", OURS, "", &[DomainOurs, RecipientExists]),
-        (TRUSTED, JOHN, "x%else.test@backup.test", FINE, "", &[]),
+        (TRUSTED, JOHN, "x%else.test@backup.test", FINE, "", &[DomainOurs]),
         // the accounts know a listed domain
         (
             STRANGER,
@@ -184,8 +206,8 @@ fn postfix_order_and_replies() {
             "550 5.1.1 <x@backup.test>: Recipient address rejected: User unknown in local recipient table",
             &[DomainOurs, RecipientExists],
         ),
-        (TRUSTED, JOHN, "x@backup.test", World { at_route: AtRoute::Refuses, ..FINE }, "", &[]),
-        (USER_25, JOHN, "x@backup.test", World { at_route: AtRoute::Refuses, ..FINE }, "", &[SenderOwned]),
+        (TRUSTED, JOHN, "x@backup.test", World { at_route: AtRoute::Refuses, ..FINE }, "", &[DomainOurs]),
+        (USER_25, JOHN, "x@backup.test", World { at_route: AtRoute::Refuses, ..FINE }, "", &[SenderOwned, DomainOurs]),
         (STRANGER, JOHN, "x@mine.test", OURS, "", &[DomainOurs, RecipientExists]),
         (
             STRANGER,
@@ -426,7 +448,7 @@ fn a_postmaster_without_a_destination_is_nobody() {
 fn recipients_of_relay_domains_are_taken_unseen_only_if_a_rule_says_so() {
     let unseen = Rules { verify_recipients: false, ..rules() };
     let world = World { at_route: AtRoute::Refuses, ..FINE };
-    assert_eq!(play(&unseen, STRANGER, JOHN, "x@backup.test", world), (String::new(), Vec::new()));
+    assert_eq!(play(&unseen, STRANGER, JOHN, "x@backup.test", world), (String::new(), vec![Fact::DomainOurs]));
     let alone = Rules { relay_domains_from_auth: false, ..rules() };
     let (reply, asked) = play(&alone, STRANGER, JOHN, "x@backup.test", world);
     assert_eq!((reply.get(..9), asked), (Some("550 5.1.1"), vec![Fact::RecipientAtRoute]));

@@ -145,6 +145,21 @@ fn what_is_asked_of_the_next_hop_is_never_left_out() {
     }
 }
 
+/// For the mail log alone: a reader of another time delivers without it, and the older version has no room for it.
+#[test]
+fn the_alias_of_a_recipient_may_be_overlooked() {
+    let local = ["localhost"].map(Destination::new);
+    let (mut envelope, origin) = bare();
+    envelope.recipients[0].alias = Some("a@b.c".parse().unwrap());
+    let aliased = (envelope, origin);
+    let draft = small(&aliased, &local);
+    let written = draft.encode(2, STAMP).unwrap();
+    assert!(hex(&written).contains(&format!("{}0805{}", hex(b"postmaster"), hex(b"a@b.c"))), "{}", hex(&written));
+    same(&Parsed::read(&written, NEWEST).unwrap(), &written, &draft);
+    let older = draft.encode(1, STAMP).unwrap();
+    assert_eq!(Parsed::read(&older, 1).unwrap().envelope, bare().0);
+}
+
 /// Only the jobs are others; a field of a newer program stays.
 #[test]
 fn a_record_gets_other_jobs_in_its_own_version() {

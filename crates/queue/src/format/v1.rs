@@ -201,7 +201,8 @@ impl<'a> Recipient<'a> {
 
     fn read(self) -> Result<mail::Recipient, ReadError> {
         let notify = self.notify.map(|(success, failure, delay)| mail::Notify { success, failure, delay });
-        Ok(mail::Recipient { address: address(self.address)?, notify, orcpt: self.orcpt.map(str::to_owned) })
+        let orcpt = self.orcpt.map(str::to_owned);
+        Ok(mail::Recipient { notify, orcpt, ..mail::Recipient::new(address(self.address)?) })
     }
 }
 

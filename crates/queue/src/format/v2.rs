@@ -41,6 +41,7 @@ const REQUIRE_TLS: u64 = needed(19);
 const ADDRESS: u64 = needed(1);
 const NOTIFY: u64 = needed(2);
 const ORCPT: u64 = optional(3);
+const ALIAS: u64 = optional(4);
 
 /// In a state.
 const ATTEMPTS: u64 = needed(1);
@@ -120,6 +121,7 @@ fn write_recipient(recipient: &Recipient, out: &mut Vec<u8>) {
         put_numbers(out, NOTIFY, [bits]);
     }
     put_text(out, ORCPT, recipient.orcpt.as_deref());
+    put_text(out, ALIAS, recipient.alias.as_ref().map(Address::as_str));
 }
 
 fn put_text(out: &mut Vec<u8>, key: u64, text: Option<&str>) {
@@ -211,7 +213,7 @@ fn read_field(field: &Field<'_>, parsed: &mut Parsed) -> Result<(), ReadError> {
 }
 
 fn read_recipient(mut octets: &[u8]) -> Result<Recipient, ReadError> {
-    let (mut to, mut notify, mut orcpt) = (None, None, None);
+    let (mut to, mut notify, mut orcpt, mut alias) = (None, None, None, None);
     while !octets.is_empty() {
         let field = take_field(&mut octets)?;
         match field.key {
@@ -221,10 +223,11 @@ fn read_recipient(mut octets: &[u8]) -> Result<Recipient, ReadError> {
                 notify = Some(Notify { success: bits & 1 > 0, failure: bits & 2 > 0, delay: bits & 4 > 0 });
             }
             ORCPT => orcpt = Some(field.text()?.to_owned()),
+            ALIAS => alias = Some(address(field.text()?)?),
             unknown => overlook(unknown)?,
         }
     }
-    Ok(Recipient { address: to.ok_or(ReadError::Damaged("a recipient has no address"))?, notify, orcpt })
+    Ok(Recipient { address: to.ok_or(ReadError::Damaged("a recipient has no address"))?, notify, orcpt, alias })
 }
 
 fn read_ip(octets: &[u8]) -> Option<IpAddr> {

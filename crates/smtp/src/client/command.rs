@@ -4,6 +4,7 @@ use bytes::{BufMut, BytesMut};
 use staffetta_mail::{BodyType, Notify, Recipient, Return};
 
 use super::{Capabilities, Transfer};
+use crate::xtext;
 
 /// `MAIL FROM:<…>` with SIZE, BODY, RET and ENVID as far as they are offered.
 pub(super) fn mail(transaction: &Transfer, server: &Capabilities, output: &mut BytesMut) {
@@ -58,8 +59,7 @@ fn rcpt_dsn(recipient: &Recipient, output: &mut BytesMut) {
         Some(orcpt) => put(output, &[" ORCPT=", orcpt]),
         // How an address with UTF-8 is written there (RFC 6533 section 3) is another type; the parameter may be left out.
         None if recipient.notify.is_some() && recipient.address.as_str().is_ascii() => {
-            put(output, &[" ORCPT=rfc822;"]);
-            put_xtext(recipient.address.as_str(), output);
+            put(output, &[" ORCPT=", &xtext::orcpt(&recipient.address)]);
         }
         None => {}
     }
@@ -71,17 +71,6 @@ fn put_notify(notify: Notify, output: &mut BytesMut) {
     put(output, &[names.next().unwrap_or("NEVER")]);
     for name in names {
         put(output, &[",", name]);
-    }
-}
-
-/// RFC 3461 section 4: octets outside of `!` to `~`, and `+` and `=`, as `+HH`.
-fn put_xtext(text: &str, output: &mut BytesMut) {
-    for b in text.bytes() {
-        match b {
-            b'+' | b'=' => put(output, &[&format!("+{b:02X}")]),
-            b'!'..=b'~' => output.put_u8(b),
-            _ => put(output, &[&format!("+{b:02X}")]),
-        }
     }
 }
 
@@ -156,7 +145,7 @@ mod tests {
             (Some(Notify { delay: true, ..never }), Some("a b"), " NOTIFY=DELAY ORCPT=rfc822;u+2Bt+3D@e.org"),
         ] {
             let address = Address::parse("u+t=@e.org").unwrap();
-            let recipient = Recipient { address, notify, orcpt: orcpt.map(str::to_owned) };
+            let recipient = Recipient { notify, orcpt: orcpt.map(str::to_owned), ..Recipient::new(address) };
             let expected = format!("RCPT TO:<u+t=@e.org>{parameters}\r\n");
             assert_eq!(text(|o| rcpt(&recipient, &everything(), o)), expected);
             assert_eq!(text(|o| rcpt(&recipient, &Capabilities::default(), o)), "RCPT TO:<u+t=@e.org>\r\n");

@@ -166,14 +166,17 @@ impl Transfer {
     /// The transaction for some recipients of an envelope, named by their indices (others are skipped).
     pub fn new(envelope: &Envelope, recipients: &[u32], size: u64) -> Self {
         let pick = |&index: &u32| envelope.recipients.get(index as usize).cloned();
+        let recipients: Vec<Recipient> = recipients.iter().filter_map(pick).collect();
+        // An alias of ours may lead to an address with UTF-8, whatever the client can do: that concerns nobody else.
+        let utf8 = recipients.iter().any(|recipient| !recipient.address.as_str().is_ascii());
         Self {
             sender: envelope.sender.clone(),
-            recipients: recipients.iter().filter_map(pick).collect(),
+            recipients,
             size,
             body: envelope.body,
             ret: envelope.ret,
             envid: envelope.envid.clone(),
-            smtputf8: envelope.smtputf8,
+            smtputf8: envelope.smtputf8 || utf8,
             require_tls: envelope.require_tls,
         }
     }

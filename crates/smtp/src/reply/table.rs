@@ -396,6 +396,12 @@ impl Reply {
         Self::new(450, Status::new(4, 1, 1), text)
     }
 
+    /// The recipient is an alias that leads nowhere, or to too many. An operator can mend it.
+    pub fn alias_unusable(recipient: &str) -> Self {
+        let text = format!("<{recipient}>: Recipient address rejected: Alias expansion error");
+        Self::new(451, Status::new(4, 6, 0), text)
+    }
+
     /// Nobody can tell now whether the address is acceptable.
     pub fn lookup_failed(address: &str) -> Self {
         Self::new(451, Status::new(4, 3, 0), format!("<{address}>: Temporary lookup failure"))

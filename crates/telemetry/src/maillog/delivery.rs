@@ -70,6 +70,8 @@ pub struct Attempt<'a> {
     pub qid: QueueId,
     /// The recipient without brackets.
     pub to: Text<'a>,
+    /// What the client named, if that was an alias that led to `to`.
+    pub orig_to: Option<Text<'a>>,
     /// The envelope sender without brackets.
     pub from: Text<'a>,
     /// The server; `None` when there was none to talk to.
@@ -121,6 +123,7 @@ impl<const S: usize> Event for Outcome<'_, S> {
     const FIELDS: &'static [&'static str] = &[
         "qid",
         "to",
+        "orig_to",
         "from",
         "relay",
         "relay_ip",
@@ -146,7 +149,7 @@ impl<const S: usize> Event for Outcome<'_, S> {
 
     fn json(&self, json: &mut Json<'_>) {
         let Attempt { relay, delays, .. } = self.0;
-        json.display("qid", self.0.qid).str("to", self.0.to).str("from", self.0.from);
+        json.display("qid", self.0.qid).str("to", self.0.to).opt("orig_to", self.0.orig_to).str("from", self.0.from);
         if let Some(relay) = relay {
             relay.json(json);
         }
@@ -174,6 +177,9 @@ impl<const S: usize> Event for Outcome<'_, S> {
     fn classic(&self, classic: &mut Classic<'_>) {
         let Attempt { relay, delays, .. } = self.0;
         classic.line(None, self.0.protocol).display(self.0.qid).path(": to=", self.0.to);
+        if let Some(alias) = self.0.orig_to {
+            classic.path(", orig_to=", alias);
+        }
         match relay {
             Some(relay) => relay.classic(classic.raw(", relay=")),
             None => drop(classic.raw(", relay=none")),

@@ -115,6 +115,7 @@ pub(super) fn delivered() -> Attempt<'static> {
     Attempt {
         qid: qid(1),
         to: "lisa@example.com".into(),
+        orig_to: None,
         from: "john@example.org".into(),
         relay: Some(relay()),
         protocol: "smtp",
@@ -160,6 +161,7 @@ pub(super) fn deferred() -> Attempt<'static> {
 
 pub(super) fn bounced() -> Attempt<'static> {
     Attempt {
+        orig_to: Some("friends@example.org".into()),
         dkim: None,
         conn_use: 1,
         dsn: Status::new(5, 1, 1),

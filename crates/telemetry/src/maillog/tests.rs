@@ -234,6 +234,14 @@ fn a_relay_behind_a_unix_socket_has_a_path_in_the_place_of_an_address() {
 }
 
 #[test]
+fn whoever_stands_behind_an_alias_is_logged_with_it() {
+    let event = samples::bounced();
+    let [json, classic] = [LogFormat::Json, LogFormat::Postfix].map(|it| written(&Outcome::<BOUNCED>(&event), it));
+    assert!(json.contains(r#""to":"lisa@example.com","orig_to":"friends@example.org","from":"#), "{json}");
+    assert!(classic.contains(": to=<lisa@example.com>, orig_to=<friends@example.org>, relay=mx."), "{classic}");
+}
+
+#[test]
 fn failures() {
     let event = samples::deferred();
     golden(

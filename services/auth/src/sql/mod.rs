@@ -29,7 +29,7 @@ pub(crate) const MAX_CONNECTIONS: u32 = 16;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Rows read of one answer; more owners of one address than this are not believed.
-const MAX_ROWS: usize = 1000;
+pub(crate) const MAX_ROWS: usize = 1000;
 
 /// A configuration that cannot work, found without asking the database.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +106,7 @@ pub(crate) struct Account {
     pub(crate) limits: Limits,
 }
 
-/// The database and the four queries, shared by all calls.
+/// The database and the queries, shared by all calls.
 pub(crate) struct Store {
     pool: Pool,
     /// Absent where somebody else knows the passwords.
@@ -114,6 +114,8 @@ pub(crate) struct Store {
     sender: Query,
     domain: Query,
     recipient: Query,
+    /// Absent where there are no aliases.
+    alias: Option<Query>,
     metrics: Metrics,
 }
 
@@ -134,6 +136,10 @@ impl Store {
             sender: Query::parse(Kind::Sender, dialect, &sql.sender_query)?,
             domain: Query::parse(Kind::Domain, dialect, &sql.domain_query)?,
             recipient: Query::parse(Kind::Recipient, dialect, &sql.recipient_query)?,
+            alias: match &*sql.alias_query {
+                "" => None,
+                text => Some(Query::parse(Kind::Alias, dialect, text)?),
+            },
             pool,
             metrics,
         })
@@ -176,9 +182,20 @@ impl Store {
         Ok(!self.ask(&self.recipient, &values).await?.is_empty())
     }
 
+    /// Where an alias of this very name leads, as the back end has it: a row may name several. `None`: it is none. More than
+    /// [`MAX_ROWS`] rows are [`MAX_ROWS`] and one.
+    pub(crate) async fn destinations(&self, recipient: &str) -> Result<Option<Vec<String>>, StoreError> {
+        let Some(query) = &self.alias else { return Ok(None) };
+        let (local, domain) = parts(recipient);
+        let values = Values { recipient, local, domain, ..Values::default() };
+        let rows = self.ask_for(query, &values, MAX_ROWS + 1).await?;
+        Ok((!rows.is_empty()).then(|| rows.into_iter().flatten().flatten().collect()))
+    }
+
     /// Lets the database parse all queries; true answers to all later questions are then likely.
     pub(crate) async fn probe(&self) -> Result<(), StoreError> {
-        let queries: Vec<&Query> = self.password.iter().chain([&self.sender, &self.domain, &self.recipient]).collect();
+        let others = [&self.sender, &self.domain, &self.recipient];
+        let queries: Vec<&Query> = self.password.iter().chain(others).chain(&self.alias).collect();
         tokio::time::timeout(DEADLINE, self.pool.prepare(&queries)).await.map_err(|_| StoreError::Timeout)?
     }
 
@@ -188,8 +205,17 @@ impl Store {
     }
 
     async fn ask(&self, query: &Query, values: &Values<'_>) -> Result<Vec<Vec<Option<String>>>, StoreError> {
+        self.ask_for(query, values, MAX_ROWS).await
+    }
+
+    async fn ask_for(
+        &self,
+        query: &Query,
+        values: &Values<'_>,
+        rows: usize,
+    ) -> Result<Vec<Vec<Option<String>>>, StoreError> {
         let started = Instant::now();
-        let answer = tokio::time::timeout(DEADLINE, self.pool.rows(query, values, MAX_ROWS)).await;
+        let answer = tokio::time::timeout(DEADLINE, self.pool.rows(query, values, rows)).await;
         self.metrics.sql(query.kind, started.elapsed());
         answer.map_err(|_| StoreError::Timeout)?
     }

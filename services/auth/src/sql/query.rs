@@ -18,18 +18,19 @@ pub(crate) enum Dialect {
     Mysql,
 }
 
-/// The four configured queries.
+/// The configured queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Password,
     Sender,
     Domain,
     Recipient,
+    Alias,
 }
 
 impl Kind {
     /// All of them, in the order of the configuration.
-    pub(crate) const ALL: [Self; 4] = [Self::Password, Self::Sender, Self::Domain, Self::Recipient];
+    pub(crate) const ALL: [Self; 5] = [Self::Password, Self::Sender, Self::Domain, Self::Recipient, Self::Alias];
 
     /// The key in the configuration file.
     pub(crate) fn key(self) -> &'static str {
@@ -38,6 +39,7 @@ impl Kind {
             Self::Sender => "auth.sql.sender_query",
             Self::Domain => "auth.sql.domain_query",
             Self::Recipient => "auth.sql.recipient_query",
+            Self::Alias => "auth.sql.alias_query",
         }
     }
 
@@ -48,6 +50,7 @@ impl Kind {
             Self::Sender => "sender",
             Self::Domain => "domain",
             Self::Recipient => "recipient",
+            Self::Alias => "alias",
         }
     }
 
@@ -58,7 +61,7 @@ impl Kind {
             Self::Password => &[Parameter::Login, Parameter::Domain, Parameter::Local],
             Self::Sender => &[Parameter::Sender, Parameter::Domain, Parameter::Local, Parameter::Login],
             Self::Domain => &[Parameter::Domain],
-            Self::Recipient => &[Parameter::Recipient, Parameter::Domain, Parameter::Local],
+            Self::Recipient | Self::Alias => &[Parameter::Recipient, Parameter::Domain, Parameter::Local],
         }
     }
 
@@ -68,7 +71,7 @@ impl Kind {
             Self::Password => &[Parameter::Login],
             Self::Sender => &[Parameter::Sender, Parameter::Domain],
             Self::Domain => &[Parameter::Domain],
-            Self::Recipient => &[Parameter::Recipient, Parameter::Domain],
+            Self::Recipient | Self::Alias => &[Parameter::Recipient, Parameter::Domain],
         }
     }
 
@@ -78,6 +81,7 @@ impl Kind {
             Self::Password => &["login", "password"],
             Self::Sender => &["login"],
             Self::Domain | Self::Recipient => &[],
+            Self::Alias => &["destination"],
         }
     }
 }
@@ -87,7 +91,7 @@ impl Kind {
     pub(crate) fn optional(self) -> &'static [&'static str] {
         match self {
             Self::Password => &limits::COLUMNS,
-            Self::Sender | Self::Domain | Self::Recipient => &[],
+            Self::Sender | Self::Domain | Self::Recipient | Self::Alias => &[],
         }
     }
 }

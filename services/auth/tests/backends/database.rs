@@ -13,6 +13,83 @@ const JOHN: &str = "john@example.org";
 enum Query {
     Password,
     Domain,
+    Alias,
+}
+
+/// Rows in `virtual_aliases`, of our domain.
+async fn lead(peer: &impl Database, rows: &[(&str, &str)]) {
+    for (source, destination) in rows {
+        let (columns, from) = ("domain_id, source, destination", "FROM virtual_domains WHERE name = 'example.org'");
+        let row = format!("INSERT INTO virtual_aliases ({columns}) SELECT id, '{source}', '{destination}' {from}");
+        peer.execute(&row).await;
+    }
+}
+
+/// As the guide has them, and virtual(5). Whoever is asked about them asks the database each time.
+pub(crate) async fn aliases(peer: &mut impl Database) {
+    let world = peer.world().await;
+    assert_eq!(world.destinations("team@example.org").await, None);
+    lead(
+        peer,
+        &[
+            ("team@example.org", "info@example.org"),
+            ("team@example.org", "both@example.org"),
+            ("both@example.org", "both@example.org"),
+            ("both@example.org", "lisa@example.com"),
+            ("lisa@example.org", "lisa@example.org"),
+            ("round@example.org", "round2@example.org"),
+            ("round2@example.org", "round@example.org"),
+            ("round2@example.org", "lisa@example.org"),
+            ("@example.org", "lisa@example.org"),
+            ("@example.com", "scram@example.org"),
+        ],
+    )
+    .await;
+    for (recipient, destinations) in [
+        (JOHN, Some(vec![])),
+        ("info@example.org", Some(vec![JOHN])),
+        ("Info@Example.org", Some(vec![JOHN])),
+        ("info+x@example.org", Some(vec!["john+x@example.org"])),
+        ("anybody@catch.example", Some(vec![JOHN])),
+        ("both@example.org", Some(vec!["both@example.org", "lisa@example.com"])),
+        // What leads to a domain that is not ours is not followed there.
+        ("team@example.org", Some(vec!["both@example.org", JOHN, "lisa@example.com"])),
+        ("lisa@example.org", Some(vec![])),
+        ("round@example.org", Some(vec!["lisa@example.org"])),
+        // A mailbox goes before the catch-all of its domain.
+        ("scram@example.org", Some(vec![])),
+        ("john+x@example.org", Some(vec![])),
+        ("anybody@example.org", Some(vec!["lisa@example.org"])),
+        ("anybody@elsewhere.test", None),
+    ] {
+        let found = world.destinations(recipient).await.map(sorted);
+        assert_eq!(found, destinations.map(|to| sorted(to.into_iter().map(str::to_owned).collect())), "{recipient}");
+    }
+    peer.execute("DELETE FROM virtual_aliases WHERE source NOT IN ('info@example.org', '@catch.example')").await;
+    assert_eq!(world.destinations("team@example.org").await, None);
+    world.stop().await;
+    let without = peer.world_with("alias_query = \"\"").await;
+    assert_eq!(without.destinations("info@example.org").await, Some(vec![]));
+    without.stop().await;
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
+/// A part of an alias is no alias.
+pub(crate) async fn aliases_that_lead_nowhere(peer: &mut impl Database) {
+    let world = peer.world().await;
+    let names: Vec<String> = (0..=1000).map(|number| format!("{number}@example.com")).collect();
+    lead(peer, &[("a@example.org", "b@example.org"), ("b@example.org", "a@example.org"), ("none@x", " , ")]).await;
+    lead(peer, &[("most@example.org", &names[1..].join(",")), ("more@example.org", &names.join(","))]).await;
+    for recipient in ["a@example.org", "b@example.org", "none@x", "more@example.org"] {
+        assert_eq!(world.destinations(recipient).await, Some(vec!["unending".to_owned()]), "{recipient}");
+    }
+    assert_eq!(world.destinations("most@example.org").await.map(|to| to.len()), Some(1000));
+    peer.execute("DELETE FROM virtual_aliases WHERE source NOT IN ('info@example.org', '@catch.example')").await;
+    world.stop().await;
 }
 
 /// What the database says to the queries at the start ends the start.
@@ -27,12 +104,14 @@ pub(crate) async fn refused_queries(peer: &mut impl Database) {
         ),
         (Query::Domain, "SELEKT 1 WHERE 'a' = :domain", "auth.sql.domain_query: "),
         (Query::Domain, "SELECT 1 WHERE 'a' = :dom", "unknown parameter `:dom`; allowed are :domain"),
+        (Query::Alias, "SELECT source FROM virtual_aliases WHERE source = :recipient", "no column `destination`"),
     ];
     for (key, query, expected) in rows {
         let mut config = peer.config("", "");
         match key {
             Query::Password => config.auth.sql.password_query = query.to_owned(),
             Query::Domain => config.auth.sql.domain_query = query.to_owned(),
+            Query::Alias => config.auth.sql.alias_query = query.to_owned(),
         }
         let problem = staffetta_auth::check(&config.auth).await.unwrap_err();
         assert!(problem.to_string().contains(expected), "{query}: {problem}");

@@ -41,8 +41,8 @@ async fn passes(mut peer: impl Peer) {
 /// What a database does beside.
 async fn passes_as_a_database(mut peer: impl Database) {
     run! { peer;
-        database: refused_queries, hashes_that_nobody_can_read, limits_of_one_account, rows_with_several_owners;
-        postfixadmin: logins, owners, ours, nothing_is_changed;
+        database: aliases, aliases_that_lead_nowhere, refused_queries, hashes_that_nobody_can_read, limits_of_one_account, rows_with_several_owners;
+        postfixadmin: logins, owners, ours, aliases, nothing_is_changed;
     }
     passes(peer).await;
 }

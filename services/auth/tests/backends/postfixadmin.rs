@@ -153,6 +153,40 @@ pub(crate) async fn ours(peer: &mut impl Database) {
     world.stop().await;
 }
 
+/// `goto` names several; by the name of an alias domain, as by its own.
+pub(crate) async fn aliases(peer: &mut impl Database) {
+    let world = world(peer).await;
+    let team = ["elsewhere@example.com", "john@pa.test", "lisa@pa.test"];
+    for (recipient, destinations) in [
+        ("john@pa.test", Some(&[][..])),
+        ("John+x@PA.test", Some(&[])),
+        ("team@pa.test", Some(&team[..])),
+        ("team@also.test", Some(&team)),
+        ("john@also.test", Some(&["john@pa.test"])),
+        ("john+x@also.test", Some(&["john+x@pa.test"])),
+        ("x@catch.pa.test", Some(&["lisa@pa.test"])),
+        ("old@pa.test", None),
+        ("info@closed.test", None),
+        ("john@was.test", None),
+    ] {
+        let found = world.destinations(recipient).await.map(|mut found| {
+            found.sort();
+            found
+        });
+        assert_eq!(
+            found.as_deref(),
+            destinations.map(|to| to.iter().map(|to| (*to).to_owned()).collect::<Vec<_>>()).as_deref(),
+            "{recipient}"
+        );
+    }
+    world.stop().await;
+    // Of tables of his own the schema knows nothing.
+    let own = "recipient_query = \"SELECT 1 WHERE :recipient = 'team@pa.test'\"";
+    let world = peer.world_with(&format!("{SCHEMA}\n{own}")).await;
+    assert_eq!(world.destinations("team@pa.test").await, Some(vec![]));
+    world.stop().await;
+}
+
 /// `staffetta user` does not know the half of it. A query of the operator's own goes before the schema's.
 pub(crate) async fn nothing_is_changed(peer: &mut impl Database) {
     let config: Config = peer.config("", SCHEMA);

@@ -15,7 +15,7 @@ use staffetta_proto::auth::v1::authenticate_request::{Start, Step};
 use staffetta_proto::auth::v1::authenticate_response::{Limits, Reason, Step as Reply};
 use staffetta_proto::auth::v1::{
     AuthenticateRequest, AuthenticateResponse, CheckSenderRequest, Client, GetMechanismsRequest, LookupDomainRequest,
-    LookupRecipientRequest,
+    LookupRecipientRequest, LookupRecipientResponse,
 };
 use staffetta_queue::Announcer;
 use staffetta_queue::server::LocalServer;
@@ -258,6 +258,18 @@ impl World {
         let request = LookupRecipientRequest { recipient: recipient.to_owned() };
         let answer = self.client.clone().lookup_recipient(request).await;
         answer.map(|answer| answer.into_inner().known).map_err(|status| status.code())
+    }
+
+    /// Where its mail goes: `None` if there is no such recipient, nowhere if it is to the address as it is.
+    pub(crate) async fn destinations(&self, recipient: &str) -> Option<Vec<String>> {
+        let request = LookupRecipientRequest { recipient: recipient.to_owned() };
+        let LookupRecipientResponse { known, mut destinations, unending } =
+            self.client.clone().lookup_recipient(request).await.unwrap().into_inner();
+        assert!(known || destinations.is_empty() && !unending, "{recipient}");
+        if unending {
+            destinations.push("unending".to_owned());
+        }
+        known.then_some(destinations)
     }
 
     /// What the HTTP port answers: the status line and all that follows.

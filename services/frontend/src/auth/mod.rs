@@ -3,6 +3,7 @@
 
 mod login;
 mod pool;
+mod recipient;
 mod repeated;
 mod sasl;
 mod tls;
@@ -21,6 +22,7 @@ use tonic::{Request, Status};
 
 pub(crate) use pool::TargetError;
 use pool::{Pool, Target};
+pub(crate) use recipient::Located;
 pub(crate) use repeated::{Admitted, Repeated};
 pub(crate) use sasl::{Carried, Exchange, Progress, Who};
 use tls::ClientTls;
@@ -109,14 +111,15 @@ impl Auth {
         self.answer("LookupDomain", call, |response| response.known).await
     }
 
-    /// Does `recipient` exist in one of our domains?
-    pub(crate) async fn knows_recipient(&self, recipient: &str) -> Finding {
+    /// Does `recipient` exist in one of our domains, and where does its mail go? `None`: nobody could say.
+    pub(crate) async fn locate(&self, recipient: &str) -> Option<Located> {
         let message = LookupRecipientRequest { recipient: recipient.to_owned() };
         let call = self.pool.call(|mut client| {
             let request = timed(message.clone());
             async move { client.lookup_recipient(request).await }
         });
-        self.answer("LookupRecipient", call, |response| response.known).await
+        let response = self.response("LookupRecipient", call).await?;
+        Some(Located::read(recipient, response))
     }
 
     async fn answer<T>(
@@ -125,22 +128,26 @@ impl Auth {
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
         yes: impl FnOnce(T) -> bool,
     ) -> Finding {
+        match self.response(method, call).await.map(yes) {
+            Some(true) => Finding::Yes,
+            Some(false) => Finding::No,
+            None => Finding::Unknown,
+        }
+    }
+
+    /// What comes back in time.
+    async fn response<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Option<T> {
         let late = |_| Err(Status::deadline_exceeded("no answer in time"));
         let result = tokio::time::timeout(LOOKUP_DEADLINE, call).await.unwrap_or_else(late);
         self.calls.count(method, result.as_ref().err());
-        match result {
-            Ok(response) => {
-                if yes(response.into_inner()) {
-                    Finding::Yes
-                } else {
-                    Finding::No
-                }
-            }
-            Err(status) => {
-                tracing::warn!(method, error = %status, "the auth service could not say");
-                Finding::Unknown
-            }
-        }
+        result
+            .inspect_err(|status| tracing::warn!(method, error = %status, "the auth service could not say"))
+            .map(tonic::Response::into_inner)
+            .ok()
     }
 }
 

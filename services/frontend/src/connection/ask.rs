@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use super::refused::{Refused, author_refused, message_refused, recipient_refused
 use super::{Dialog, flush};
 use crate::advance::Wish;
 use crate::asked::NOTICEABLE;
-use crate::intake::{Bill, NotQueued, Principal};
+use crate::intake::{Aliases, Bill, NotQueued, Principal};
 use crate::stream::Stream;
 
 /// How many recipients are looked up ahead, while the client waits for one before them.
@@ -60,7 +61,7 @@ impl Dialog<'_> {
             Question::Sasl(step) => Box::pin(self.sasl(step)).await,
             Question::Mail(_) => self.mail().await,
             Question::Recipient(recipient) => self.named(recipient, input).await,
-            Question::Verify(address) => self.recipient(&address, &[]).await,
+            Question::Verify(address) => self.recipient(&address, &[]).await.map_or_else(|no| no, |_| Answer::Proceed),
             Question::Etrn(domain) => Box::pin(self.etrn(&domain)).await,
             Question::Client(told) => Box::pin(self.client(*told)).await,
             Question::Data => self.data().await,
@@ -77,7 +78,7 @@ impl Dialog<'_> {
             Box::pin(sleep(SLOW)).await;
         }
         self.began = Instant::now();
-        self.bill = Bill::default();
+        (self.bill, self.aliases) = (Bill::default(), Aliases::default());
         match self.door.shared.intake.judge_sender() {
             Ok(()) => Answer::Proceed,
             Err(not_queued) => message_refused(not_queued),
@@ -86,8 +87,10 @@ impl Dialog<'_> {
 
     /// One more recipient of the message.
     async fn named(&mut self, recipient: Recipient, input: &[u8]) -> Answer<Refused> {
-        let answer = self.recipient(&recipient.address, input).await;
-        let answer = self.charge(&recipient, answer);
+        let answer = match self.recipient(&recipient.address, input).await {
+            Ok(alias) => self.charge(&recipient, alias.as_deref()),
+            Err(refusal) => refusal,
+        };
         match self.uncounted(&answer) {
             Some(wish) => Box::pin(self.count(wish, input)).await,
             None => answer,
@@ -100,8 +103,8 @@ impl Dialog<'_> {
     }
 
     /// While one answer is waited for, those who come behind it in the same group are looked up, so that all of them
-    /// cost one wait.
-    async fn recipient(&self, recipient: &Address, input: &[u8]) -> Answer<Refused> {
+    /// cost one wait. Where mail for an alias goes, and `None` for any other.
+    async fn recipient(&self, recipient: &Address, input: &[u8]) -> Result<Option<Arc<[Address]>>, Answer<Refused>> {
         let null = ReversePath::Null;
         let sender = self.session.transaction().map_or(&null, |transaction| &transaction.envelope.sender);
         let who = self.principal();
@@ -123,10 +126,7 @@ impl Dialog<'_> {
                 .await
             }
         };
-        match judged {
-            Ok(()) => Answer::Proceed,
-            Err(denied) => recipient_refused(&denied, &who.request(sender, recipient)),
-        }
+        judged.map_err(|denied| recipient_refused(&denied, &who.request(sender, recipient)))
     }
 
     /// Never ends; what comes of it is what the intake remembers. Strangers cannot multiply look-ups with it.
@@ -141,14 +141,25 @@ impl Dialog<'_> {
     }
 
     /// There may be many recipients, and much may be said of each: one that is good needs memory as well.
-    fn charge(&mut self, recipient: &Recipient, answer: Answer<Refused>) -> Answer<Refused> {
-        if !matches!(answer, Answer::Proceed) {
-            return answer;
+    fn charge(&mut self, recipient: &Recipient, alias: Option<&[Address]>) -> Answer<Refused> {
+        let (mut bill, mut aliases) = (std::mem::take(&mut self.bill), std::mem::take(&mut self.aliases));
+        let (intake, who) = (&self.door.shared.intake, self.principal());
+        let charged = match alias {
+            None => intake.charge(&mut bill, &who, recipient).map(|()| true),
+            Some(to) => intake.add_alias((&mut aliases, &mut bill), &who, recipient, to, self.numbers()),
+        };
+        (self.bill, self.aliases) = (bill, aliases);
+        match charged {
+            Ok(true) => Answer::Proceed,
+            Ok(false) => Answer::Refuse(Reply::too_many_recipients(), Refused::TooManyMembers),
+            Err(not_queued) => message_refused(not_queued),
         }
-        let mut bill = std::mem::take(&mut self.bill);
-        let charged = self.door.shared.intake.charge(&mut bill, &self.principal(), recipient);
-        self.bill = bill;
-        charged.map_or_else(message_refused, |()| answer)
+    }
+
+    /// How many recipients the message has, and how many it may have.
+    fn numbers(&self) -> (usize, usize) {
+        let named = self.session.transaction().map_or(0, |transaction| transaction.envelope.recipients.len());
+        (named, self.session.settings().recipient_limit)
     }
 
     /// A recipient who is good counts for the login. Usually that is done here and now.
@@ -232,7 +243,8 @@ impl Dialog<'_> {
             return refusal;
         }
         // Rare beside the time that a connection waits.
-        match Box::pin(self.door.shared.intake.commit(opened, &self.principal(), envelope)).await {
+        let aliases = std::mem::take(&mut self.aliases);
+        match Box::pin(self.door.shared.intake.commit(opened, &self.principal(), envelope, aliases)).await {
             Ok(stored) => {
                 self.messages += 1;
                 Answer::Stored(stored.id)

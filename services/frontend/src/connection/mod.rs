@@ -29,7 +29,7 @@ use crate::arrival::has_spoken;
 use crate::auth::Exchange;
 use crate::door::{Door, Peer};
 use crate::evidence::Evidence;
-use crate::intake::{Bill, Login, Memory, Opened, Principal, Tls};
+use crate::intake::{Aliases, Bill, Login, Memory, Opened, Principal, Tls};
 use crate::limits::Slot;
 use crate::stream::Stream;
 use refused::Refused;
@@ -72,6 +72,8 @@ struct Dialog<'a> {
     opened: Option<Opened>,
     /// What its envelope takes.
     bill: Bill,
+    /// Which of its recipients are aliases.
+    aliases: Aliases,
     /// When MAIL was said.
     began: Instant,
     messages: u64,
@@ -166,6 +168,7 @@ impl<'a> Dialog<'a> {
             limits: None,
             opened: None,
             bill: Bill::default(),
+            aliases: Aliases::default(),
             began: now,
             messages: 0,
             standing: Standing::default(),
@@ -236,6 +239,7 @@ impl<'a> Dialog<'a> {
     fn settle_bill(&mut self) {
         if !self.bill.is_empty() && self.session.transaction().is_none() {
             self.bill = Bill::default();
+            self.aliases = Aliases::default();
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) enum Refused {
     TooMuchMail,
     /// The login has named as many recipients as it may.
     TooManyRecipients,
+    /// An alias leads to more than the message may have beside the others.
+    TooManyMembers,
     /// The session may not go on.
     Dismissed(Dismissal),
 }
@@ -75,6 +77,7 @@ impl Refused {
             Self::EtrnFailed => "queue_unavailable",
             Self::TooMuchMail => "messages_per_login",
             Self::TooManyRecipients => "recipients_per_login",
+            Self::TooManyMembers => "too_many_recipients",
             Self::Dismissed(dismissal) => dismissal.label(),
         }
     }

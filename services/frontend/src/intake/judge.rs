@@ -12,7 +12,7 @@ use staffetta_transport::dns::{MailDomain, Resolver};
 
 use super::principal::Principal;
 use crate::asked::{Asked, DEADLINE, Missing};
-use crate::auth::Auth;
+use crate::auth::{Auth, Located};
 use crate::verify::{Answer, Verifier};
 
 /// How long a session does not ask an auth service that did not answer it.
@@ -26,6 +26,8 @@ pub(crate) struct Directory {
     resolver: Resolver,
     /// Questions to the auth service that take long, by what is asked.
     accounts: Asked<bool>,
+    /// The same about recipients.
+    recipients: Asked<Located>,
     /// Recipients' domains for which the DNS takes long.
     domains: Asked<InDns>,
     /// Asks recipients' servers; `None` if nobody's need be asked.
@@ -65,11 +67,19 @@ struct Recent(VecDeque<(String, Finding)>);
 impl Directory {
     /// `verifier`: asks recipients' servers, if somebody's must be asked.
     pub(crate) fn new(auth: Auth, resolver: Resolver, verifier: Option<Verifier>, revocations: Revocations) -> Self {
-        Self { auth, resolver, accounts: Asked::new(DEADLINE), domains: Asked::new(DEADLINE), verifier, revocations }
+        Self {
+            auth,
+            resolver,
+            accounts: Asked::new(DEADLINE),
+            recipients: Asked::new(DEADLINE),
+            domains: Asked::new(DEADLINE),
+            verifier,
+            revocations,
+        }
     }
 }
 
-/// Decides on one recipient whom `who` names. Look-ups are boxed, so that sessions that wait for input do not carry
+/// Decides on one recipient whom `who` names: where mail for an alias goes, and `None` for any other. Look-ups are boxed, so that sessions that wait for input do not carry
 /// room for them.
 pub(super) async fn judge(
     directory: &Directory,
@@ -77,18 +87,18 @@ pub(super) async fn judge(
     memory: &Memory,
     request: &Request<'_>,
     who: &Principal<'_>,
-) -> Result<(), Denied> {
+) -> Result<Option<Arc<[Address]>>, Denied> {
     if let Some(objection) = blocked(&directory.revocations, request) {
         return Err(Denied { objection, said: None });
     }
-    let (mut known, mut said) = (Known::default(), None);
+    let (mut known, mut said, mut alias) = (Known::default(), None, None);
     loop {
         match evaluate(rules, request, &known) {
             // Strangers learn nothing of whom they cannot reach anyhow.
             Step::Verdict(Verdict::Accept) if directory.revocations.is_suppressed(request.recipient) => {
                 return Err(Denied { objection: Objection::Suppressed, said: None });
             }
-            Step::Verdict(Verdict::Accept) => return Ok(()),
+            Step::Verdict(Verdict::Accept) => return Ok(alias),
             Step::Verdict(Verdict::Refuse(objection)) => return Err(Denied { objection, said }),
             Step::Ask(Fact::SenderOwned) => {
                 known.sender_owned = Some(Box::pin(owns_sender(directory, memory, request)).await);
@@ -100,7 +110,10 @@ pub(super) async fn judge(
                 known.domain_ours = Some(Box::pin(knows_domain(directory, memory, request)).await);
             }
             Step::Ask(Fact::RecipientExists) => {
-                known.recipient_exists = Some(Box::pin(knows_recipient(directory, memory, request)).await);
+                let located = Box::pin(locate(directory, memory, request)).await;
+                known.recipient_exists = Some(located.as_ref().map_or(Finding::Unknown, Located::exists));
+                alias = located.map(|located| followed(&directory.revocations, &located)).transpose()?.flatten();
+                known.is_alias = alias.is_some();
             }
             Step::Ask(Fact::RecipientAtRoute) => {
                 let answer = match &directory.verifier {
@@ -172,21 +185,37 @@ async fn knows_domain(directory: &Directory, memory: &Memory, request: &Request<
     memory.lock().domains.keep(&domain, answer)
 }
 
-async fn knows_recipient(directory: &Directory, memory: &Memory, request: &Request<'_>) -> Finding {
+async fn locate(directory: &Directory, memory: &Memory, request: &Request<'_>) -> Option<Located> {
     let recipient = request.recipient.as_str();
     let asked = recipient.to_owned();
-    ask(directory, memory, recipient, |auth| async move { auth.knows_recipient(&asked).await }).await
+    let ask = || {
+        let auth = directory.auth.clone();
+        async move { auth.locate(&asked).await }
+    };
+    memory.patiently(directory.recipients.answer(recipient, ask)).await
 }
 
-/// Puts a question to the auth service. `key` says which; a domain, a recipient and a login with a sender look different.
+/// Where an alias leads. Nobody reaches a domain that is blocked by another name.
+fn followed(revocations: &Revocations, located: &Located) -> Result<Option<Arc<[Address]>>, Denied> {
+    let denied = |objection| Err(Denied { objection, said: None });
+    let alias = located.alias();
+    if *located == Located::Unusable {
+        return denied(Objection::AliasUnusable);
+    }
+    let is_blocked =
+        |address: &Address| address.domain_key().is_some_and(|domain| revocations.is_domain_blocked(&domain));
+    if revocations.has_blocked_domains() && alias.iter().flat_map(|alias| alias.iter()).any(is_blocked) {
+        return denied(Objection::RecipientBlocked);
+    }
+    Ok(alias)
+}
+
+/// Puts a question to the auth service. `key` says which; a domain and a login with a sender look different.
 async fn ask<F>(directory: &Directory, memory: &Memory, key: &str, question: impl FnOnce(Auth) -> F) -> Finding
 where
     F: Future<Output = Finding> + Send + 'static,
 {
-    if memory.lock().is_hopeless() {
-        return Finding::Unknown;
-    }
-    let answer = directory.accounts.answer(key, || {
+    let ask = || {
         let finding = question(directory.auth.clone());
         async move {
             match finding.await {
@@ -195,15 +224,11 @@ where
                 Finding::Unknown => None,
             }
         }
-    });
-    match answer.await {
-        Ok(true) => Finding::Yes,
-        Ok(false) => Finding::No,
-        Err(Missing::Unknown) => Finding::Unknown,
-        Err(Missing::Late) => {
-            memory.lock().hopeless = Some(Instant::now() + HOPELESS);
-            Finding::Unknown
-        }
+    };
+    match memory.patiently(directory.accounts.answer(key, ask)).await {
+        Some(true) => Finding::Yes,
+        Some(false) => Finding::No,
+        None => Finding::Unknown,
     }
 }
 
@@ -227,6 +252,18 @@ async fn in_dns(directory: &Directory, request: &Request<'_>) -> InDns {
 }
 
 impl Memory {
+    /// Waits for an answer of the auth service, unless it let the session wait for another a moment ago.
+    async fn patiently<A>(&self, answer: impl Future<Output = Result<A, Missing>>) -> Option<A> {
+        if self.lock().is_hopeless() {
+            return None;
+        }
+        let answer = answer.await;
+        if matches!(answer, Err(Missing::Late)) {
+            self.lock().hopeless = Some(Instant::now() + HOPELESS);
+        }
+        answer.ok()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Remembered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,6 +10,7 @@
 //! It turns that into words of its protocol; whatever else is told of a message, in the trace field, the mail
 //! log and the metrics, is told here. Nothing of SMTP is known here.
 
+mod aliases;
 mod bill;
 mod cause;
 mod judge;
@@ -34,6 +35,7 @@ use staffetta_telemetry::maillog;
 use crate::metrics::IntakeMetrics;
 use opened::Completion;
 
+pub(crate) use aliases::Aliases;
 pub(crate) use bill::Bill;
 pub(crate) use cause::{AuthorFault, Cause, NotQueued};
 pub(crate) use judge::{Denied, Directory, Memory};
@@ -117,14 +119,15 @@ impl Intake {
         }
     }
 
-    /// May `who` send to this recipient? `memory` belongs to the driver's session.
+    /// May `who` send to this recipient? `memory` belongs to the driver's session. Where mail for an alias goes; `None`: to the
+    /// recipient as it is named.
     pub(crate) async fn judge_recipient(
         &self,
         memory: &Memory,
         who: &Principal<'_>,
         sender: &ReversePath,
         recipient: &Address,
-    ) -> Result<(), Denied> {
+    ) -> Result<Option<Arc<[Address]>>, Denied> {
         let request = who.request(sender, recipient);
         judge::judge(&self.directory, &self.rules, memory, &request, who).await
     }
@@ -133,6 +136,28 @@ impl Intake {
     pub(crate) fn charge(&self, bill: &mut Bill, who: &Principal<'_>, recipient: &Recipient) -> Result<(), NotQueued> {
         let taken = bill.add(recipient, &self.budget, who.payer(), self.largest);
         if taken { Ok(()) } else { Err(NotQueued::Full) }
+    }
+
+    /// Notes that a recipient is an alias that leads to `destinations`; the message has `named` recipients before it, and may
+    /// have `limit`. False: those are too many for one message.
+    pub(crate) fn add_alias(
+        &self,
+        (aliases, bill): (&mut Aliases, &mut Bill),
+        who: &Principal<'_>,
+        recipient: &Recipient,
+        destinations: &[Address],
+        (named, limit): (usize, usize),
+    ) -> Result<bool, NotQueued> {
+        if aliases.has(&recipient.address) {
+            return Ok(true);
+        }
+        if !aliases.has_room(destinations.len(), named, limit) {
+            return Ok(false);
+        }
+        let members = aliases::members(recipient, destinations);
+        members.iter().try_for_each(|member| self.charge(bill, who, member))?;
+        aliases.add(recipient.address.clone(), members);
+        Ok(true)
     }
 
     /// Opens a place in the queue and puts the trace field in front (RFC 5321 section 4.4).
@@ -204,13 +229,19 @@ impl Intake {
         opened: Opened,
         who: &Principal<'_>,
         mut envelope: Envelope,
+        aliases: Aliases,
     ) -> Result<Stored, NotQueued> {
+        let login = || who.login.map(|login| login.name);
         self.settle_recipients(&mut envelope);
+        // By what the login has named: that others have put many behind one name is not its doing.
+        let sending = login().map(|_| Sending::of(&envelope));
+        if !aliases.is_empty() {
+            aliases.expand(&mut envelope);
+            merge(&mut envelope);
+        }
         let (from, nrcpt) = (envelope.sender.clone(), envelope.recipients.len());
         let (began, complete) = (opened.began(), Instant::now());
-        let login = || who.login.map(|login| login.name);
         let hold = login().is_some_and(|login| self.conduct.stance(login).hold);
-        let sending = login().map(|_| Sending::of(&envelope));
         let accept = Accept { envelope, origin: who.origin(), lifetime: self.lifetime };
         let stored = opened.commit(accept, hold).await.map_err(|error| not_queued(&error))?;
         if let Some((login, sending)) = login().zip(sending) {
@@ -244,10 +275,15 @@ impl Intake {
                 recipient.address = address;
             }
         }
-        if envelope.recipients.len() > 1 {
-            let mut known = HashSet::with_capacity(envelope.recipients.len());
-            envelope.recipients.retain(|recipient| known.insert(key(&recipient.address)));
-        }
+        merge(envelope);
+    }
+}
+
+/// Makes one of those who are there twice: the first.
+fn merge(envelope: &mut Envelope) {
+    if envelope.recipients.len() > 1 {
+        let mut known = HashSet::with_capacity(envelope.recipients.len());
+        envelope.recipients.retain(|recipient| known.insert(key(&recipient.address)));
     }
 }
 

@@ -119,12 +119,12 @@ async fn a_message_of_ours_is_traced_completed_and_queued_with_its_origin() {
     house.intake.judge_sender().unwrap();
     let recipient = &envelope.recipients[0].address;
     let judged = house.intake.judge_recipient(&Memory::default(), &who, &envelope.sender, recipient).await;
-    assert_eq!(judged, Ok(()));
+    assert_eq!(judged, Ok(None));
     let mut opened = house.intake.open(&who, &envelope.sender, &envelope.recipients).await.unwrap();
     for piece in ["Sub", "ject: hi\r", "\n\r\nhel", "lo\r\n"] {
         opened.write(piece.as_bytes()).await;
     }
-    let stored = house.intake.commit(opened, &who, envelope.clone()).await.unwrap();
+    let stored = house.intake.commit(opened, &who, envelope.clone(), Aliases::default()).await.unwrap();
 
     let (message, body) = house.only_message().await;
     assert_eq!((message.id, message.size), (stored.id, stored.size));
@@ -158,7 +158,7 @@ async fn the_cause_of_a_refusal_is_told_as_it_is() {
     ] {
         let sender = ReversePath::Address(address("john@example.org"));
         let judged = house.intake.judge_recipient(&Memory::default(), &who, &sender, &address(recipient)).await;
-        assert_eq!(judged.map_err(|denied| denied.objection), expected, "{recipient}");
+        assert_eq!(judged.map(drop).map_err(|denied| denied.objection), expected, "{recipient}");
     }
 }
 
@@ -177,7 +177,7 @@ async fn a_message_whose_chunk_was_lost_is_refused_although_the_queue_is_back() 
     house.queue.ready(PATIENCE).await.unwrap();
     opened.write(b"\r\nthe end\r\n").await;
     assert_eq!(house.intake.judge_sender(), Ok(()), "the queue is back");
-    let committed = house.intake.commit(opened, &who, envelope).await;
+    let committed = house.intake.commit(opened, &who, envelope, Aliases::default()).await;
     assert_eq!(committed.err(), Some(NotQueued::Unavailable));
     assert!(house.is_empty().await);
 }
@@ -194,7 +194,11 @@ async fn a_message_beyond_the_memory_of_this_process_is_refused_at_its_end() {
         let header = b"From: a@b\r\nMessage-ID: <a@b>\r\nDate: now\r\n\r\n";
         opened.write(header).await;
         opened.write(&vec![b'x'; octets - header.len()]).await;
-        assert_eq!(house.intake.commit(opened, &who, envelope).await.map(drop), expected, "{octets}");
+        assert_eq!(
+            house.intake.commit(opened, &who, envelope, Aliases::default()).await.map(drop),
+            expected,
+            "{octets}"
+        );
     }
 }
 
@@ -217,7 +221,7 @@ async fn rfc5321_4_5_1_the_bare_postmaster_is_this_hosts() {
     let who = stranger(&source);
     let envelope = envelope("Postmaster");
     let opened = house.intake.open(&who, &envelope.sender, &envelope.recipients).await.unwrap();
-    house.intake.commit(opened, &who, envelope).await.unwrap();
+    house.intake.commit(opened, &who, envelope, Aliases::default()).await.unwrap();
     let (message, body) = house.only_message().await;
     assert_eq!(message.envelope.recipients[0].address.as_str(), "Postmaster@mail.test");
     assert!(!body.contains("Message-ID"), "nothing is added for a stranger: {body}");
@@ -234,10 +238,43 @@ async fn the_postmasters_mail_goes_where_the_operator_says_and_to_everybody_once
         assert_eq!(judged(&house, &who, &recipient.address).await, Ok(()), "{}", recipient.address);
     }
     let opened = house.intake.open(&who, &ReversePath::Null, &recipients).await.unwrap();
-    house.intake.commit(opened, &who, Envelope { recipients, ..envelope("x@ours.test") }).await.unwrap();
+    house
+        .intake
+        .commit(opened, &who, Envelope { recipients, ..envelope("x@ours.test") }, Aliases::default())
+        .await
+        .unwrap();
     let (message, _) = house.only_message().await;
     let taken: Vec<&str> = message.envelope.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
     assert_eq!(taken, ["admin@ours.test", "a@ours.test", "A@ours.test"]);
+}
+
+/// Also where the client names two who lead to one, or one of them as well.
+#[tokio::test]
+async fn those_behind_aliases_are_queued_once_and_the_aliases_are_not() {
+    let house = House::build().await;
+    let source = source(Listener::Relay);
+    let who = stranger(&source);
+    let (mut aliases, mut bill) = (Aliases::default(), Bill::default());
+    let recipients = ["john@ours.test", "info@ours.test", "team@OURS.test"].map(|text| Recipient::new(address(text)));
+    for (alias, to) in [(1, ["john@ours.test", "lisa@else.test"]), (2, ["lisa@ELSE.test", "mary@ours.test"])] {
+        let added = house.intake.add_alias(
+            (&mut aliases, &mut bill),
+            &who,
+            &recipients[alias],
+            &to.map(address),
+            (alias, 1000),
+        );
+        assert_eq!(added, Ok(true));
+    }
+    let opened = house.intake.open(&who, &ReversePath::Null, &recipients).await.unwrap();
+    house
+        .intake
+        .commit(opened, &who, Envelope { recipients: recipients.into(), ..envelope("x@ours.test") }, aliases)
+        .await
+        .unwrap();
+    let (message, _) = house.only_message().await;
+    let queued: Vec<&str> = message.envelope.recipients.iter().map(|to| to.address.as_str()).collect();
+    assert_eq!(queued, ["john@ours.test", "lisa@else.test", "mary@ours.test"]);
 }
 
 #[tokio::test]
@@ -251,7 +288,7 @@ async fn a_postmaster_whom_nobody_reads_is_refused() {
 /// May he send a report to this recipient?
 async fn judged(house: &House, who: &Principal<'_>, recipient: &Address) -> Result<(), Objection> {
     let judged = house.intake.judge_recipient(&Memory::default(), who, &ReversePath::Null, recipient).await;
-    judged.map_err(|denied| denied.objection)
+    judged.map(drop).map_err(|denied| denied.objection)
 }
 
 #[tokio::test]
@@ -266,7 +303,7 @@ async fn what_only_concerns_the_sender_stays_here_and_an_author_is_added() {
         for piece in message.as_bytes().chunks(7) {
             opened.write(piece).await;
         }
-        let stored = house.intake.commit(opened, &who, envelope).await.unwrap();
+        let stored = house.intake.commit(opened, &who, envelope, Aliases::default()).await.unwrap();
         let (_, body) = house.only_message().await;
         let (header, content) = body.split_once("\r\n\r\n").unwrap();
         assert_eq!(content, "Bcc: body\r\n");

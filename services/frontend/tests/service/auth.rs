@@ -168,8 +168,21 @@ impl AuthService for Users {
     ) -> Result<Response<LookupRecipientResponse>, Status> {
         let recipient = request.into_inner().recipient;
         dawdle(&recipient).await;
-        Ok(Response::new(LookupRecipientResponse { known: recipient == JOHN.0 || recipient.starts_with("slow") }))
+        let destinations = members(&recipient);
+        let unending = recipient == "round@example.org";
+        let exists = recipient == JOHN.0 || recipient.starts_with("slow");
+        let known = exists || unending || !destinations.is_empty();
+        Ok(Response::new(LookupRecipientResponse { known, destinations, unending }))
     }
+}
+
+/// `all<n>` has so many; `pipe` leads to a program.
+fn members(recipient: &str) -> Vec<String> {
+    if recipient == "pipe@example.org" {
+        return vec![JOHN.0.to_owned(), "|/bin/cat".to_owned()];
+    }
+    let number = recipient.strip_prefix("all").and_then(|rest| rest.strip_suffix("@example.org"));
+    (0..number.and_then(|number| number.parse().ok()).unwrap_or(0)).map(|n| format!("{n}@member.test")).collect()
 }
 
 /// `slow…` is answered late, `mute…` never.

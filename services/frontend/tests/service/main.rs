@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod aliases;
 mod allowance;
 mod auth;
 mod author;
