@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use staffetta_cli::sink::{Received, Scenario, Sink};
 use staffetta_tests::{Client, SOON, Service, World, eventually, next, program};
 
 /// What the accounts say, and somebody elsewhere.
 const ALIASES: &str = "\"SELECT destination FROM virtual_aliases WHERE source = :recipient \
-    UNION SELECT 'out@example.com' WHERE :recipient = 'info@example.org'\"";
+    UNION SELECT 'out@example.com' WHERE LOWER(:recipient) = 'info@example.org'\"";
 
 /// `info` leads to john, to `staff`, and elsewhere; `staff` to lisa.
 async fn world() -> anyhow::Result<World> {
@@ -49,19 +49,19 @@ async fn mail_for_an_alias_reaches_those_behind_it_whoever_writes_it() -> anyhow
     stranger.expect("EHLO stranger.test", 250).await?;
     assert_eq!(stranger.command("VRFY info@example.org").await?.code, 252);
     assert_eq!(stranger.send("someone@else.test", &["info@example.org"], body).await?.code, 250);
-    reached(&mut ours, &mut elsewhere).await?;
+    reached(&mut ours, &mut elsewhere).await.with_context(|| world.log(Service::Delivery))?;
 
     let mut webmail = Client::connect_from("127.0.0.9", world.smtp()).await?;
     webmail.expect("EHLO webmail", 250).await?;
     let named = ["John@example.org", "info@example.org", "staff@EXAMPLE.org", "info@example.org", "john@example.org"];
     assert_eq!(webmail.send("someone@else.test", &named[1..], body).await?.code, 250);
-    reached(&mut ours, &mut elsewhere).await?;
+    reached(&mut ours, &mut elsewhere).await.with_context(|| world.log(Service::Delivery))?;
 
     let submissions = Client::connect_tls(world.submissions()).await?;
     for mut user in [world.login("john@example.org", "summersun").await?, submissions] {
         let _ = user.auth("john@example.org", "summersun").await?;
         assert_eq!(user.send("john@example.org", &["Info@example.org"], body).await?.code, 250);
-        reached(&mut ours, &mut elsewhere).await?;
+        reached(&mut ours, &mut elsewhere).await.with_context(|| world.log(Service::Delivery))?;
     }
     world.until_empty().await?;
     assert_eq!((ours.count(), elsewhere.count()), (4, 4));
@@ -69,7 +69,7 @@ async fn mail_for_an_alias_reaches_those_behind_it_whoever_writes_it() -> anyhow
     let log = world.log(Service::Delivery);
     ensure!(log.contains(": to=<lisa@example.org>, orig_to=<info@example.org>, relay="), "{log}");
     ensure!(log.contains(": to=<out@example.com>, orig_to=<Info@example.org>, relay="), "{log}");
-    ensure!(!log.contains("to=<info@example.org>, relay="), "{log}");
+    ensure!(!log.contains(": to=<info@example.org>"), "{log}");
     Ok(())
 }
 

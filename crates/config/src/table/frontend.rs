@@ -33,7 +33,7 @@ settings! {
         /// lead elsewhere than here.
         value relay_domains: Vec<String> as List<DomainName> = "",
         /// Adds the domains that the auth service knows to `relay_domains`; their recipients are checked and unknown
-        /// ones refused with `550 5.1.1`.
+        /// ones refused with `550 5.1.1`. Mail for an alias there goes to those behind it (`auth.sql.alias_query`).
         value relay_domains_from_auth: bool as Flag = "false",
         /// Asks about recipients in `relay_domains` whom strangers name (Postfix: `reject_unverified_recipient`): the auth
         /// service, if `relay_domains_from_auth` and it knows the domain, else the server to which their mail would go,

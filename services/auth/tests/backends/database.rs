@@ -83,7 +83,10 @@ pub(crate) async fn aliases_that_lead_nowhere(peer: &mut impl Database) {
     let world = peer.world().await;
     let names: Vec<String> = (0..=1000).map(|number| format!("{number}@example.com")).collect();
     lead(peer, &[("a@example.org", "b@example.org"), ("b@example.org", "a@example.org"), ("none@x", " , ")]).await;
-    lead(peer, &[("most@example.org", &names[1..].join(",")), ("more@example.org", &names.join(","))]).await;
+    for (alias, names) in [("most@example.org", &names[1..]), ("more@example.org", &names)] {
+        let rows: Vec<String> = names.chunks(15).map(|some| some.join(",")).collect();
+        lead(peer, &rows.iter().map(|row| (alias, row.as_str())).collect::<Vec<_>>()).await;
+    }
     for recipient in ["a@example.org", "b@example.org", "none@x", "more@example.org"] {
         assert_eq!(world.destinations(recipient).await, Some(vec!["unending".to_owned()]), "{recipient}");
     }

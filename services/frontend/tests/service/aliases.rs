@@ -48,7 +48,7 @@ async fn a_message_has_no_more_recipients_behind_aliases_than_fit() {
 
 #[tokio::test]
 async fn an_alias_that_cannot_be_followed_is_refused_for_now() {
-    let world = World::start(STRANGERS).await;
+    let world = World::start_process(STRANGERS, "level = \"error\"").await;
     let mut client = Client::ready(world.relay).await;
     for alias in ["round@example.org", "pipe@example.org"] {
         let refused = format!("451 4.6.0 <{alias}>: Recipient address rejected: Alias expansion error\r\n");
