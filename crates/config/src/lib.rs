@@ -7,6 +7,7 @@
 //! whose feature this version does not have is refused, never ignored.
 
 mod check;
+mod effect;
 mod file;
 mod files;
 mod kind;
@@ -23,6 +24,7 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
+pub use effect::Change;
 pub use file::{read_file, read_file_within, read_text_file};
 pub use files::open_to_all;
 pub use kind::{DovecotAddress, Fingerprint, HttpsUrl, KeySource, parse_duration, with_translated};
@@ -70,7 +72,7 @@ settings! {
 pub struct ByteSize(pub u64);
 
 /// So many in a time: `"10/10m"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     /// Above 0.
     pub count: u32,
@@ -203,6 +205,14 @@ impl Config {
     /// `redis.url` for messages: in quotes, without user, password and parameters.
     pub fn shown_redis(&self) -> String {
         settings::masked(&self.redis.url)
+    }
+
+    /// Takes over what a service may change while it runs, and says what that is; and what differs, is used by `service`,
+    /// and waits for its restart.
+    pub fn adopt(&mut self, new: &Self, service: Service) -> Change {
+        let mut change = Change::default();
+        Table::adopt(self, new, "", &mut change);
+        change.of_concern_to(service)
     }
 
     /// The values in force as TOML, with secrets masked.

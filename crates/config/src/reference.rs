@@ -1,6 +1,7 @@
 //! The reference page, from the declarations of the tables.
 
 use crate::Config;
+use crate::effect::is_at_once;
 use crate::reader::variable;
 use crate::settings::{Entry, KeyEntry, TableEntry};
 
@@ -20,6 +21,11 @@ variable that names no key is a mistake too.
 
 **Secrets.** A secret can be put into a file instead: `redis.url_file` holds what `redis.url` would say, one line end at
 its end is ignored. Of the two only one may be set; the environment goes before the file.
+
+**Changes.** A service reads the file again within ten seconds after it has changed, and on `SIGHUP`; a file with a mistake
+changes nothing. What takes effect at once does so for what begins then: a connection, a recipient, an attempt. What takes
+effect after a restart is named in a warning and is left as it was. [operations.md](operations.md#changing-the-configuration)
+says more.
 
 **Units.** Sizes are a number of bytes or `\"16KiB\"`, `\"40MiB\"`, `\"1GiB\"`. Durations are `\"90s\"`, `\"5m\"`,
 `\"1h30m\"`, `\"5d\"`. Rates are a number in a duration, `\"10/10m\"`. Networks are in CIDR form; a bare address is a
@@ -69,6 +75,8 @@ fn key_section(key: &KeyEntry) -> String {
     if let Some(twin) = &key.twin {
         text += &format!("- A secret; its file: `{twin}`.\n");
     }
+    let effect = if is_at_once(&key.path) { "at once" } else { "after a restart" };
+    text += &format!("- Takes effect: {effect}.\n");
     // Keys of an array's tables are set by the variable of the array.
     if !is_in_list(&key.path) {
         text += &format!("- Environment: `{}`\n", variable(&key.path));

@@ -14,6 +14,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::effect::{Change, is_at_once};
 use crate::reader::Section;
 
 /// A table of the configuration.
@@ -26,6 +27,9 @@ pub(crate) trait Table: Sized {
 
     /// Adds the values in force, as TOML.
     fn show(&self, path: &str, shown: &mut Shown);
+
+    /// Takes over from `new` what takes effect at once, and notes every key that differs.
+    fn adopt(&mut self, new: &Self, path: &str, change: &mut Change);
 }
 
 /// A line of the reference.
@@ -88,6 +92,25 @@ impl Shown {
     }
 }
 
+/// Takes over an array of tables: the whole of it, or nothing.
+pub(crate) fn adopt_list<T: Table + Clone>(old: &mut Vec<T>, new: &[T], path: &str, change: &mut Change) {
+    let mut within = Change::default();
+    old.clone().iter_mut().zip(new).for_each(|(old, new)| old.adopt(new, path, &mut within));
+    let (differs, resized) = (!within.is_empty(), old.len() != new.len());
+    for key in within.adopted.iter().chain(&within.waiting) {
+        change.takes(key);
+    }
+    let taken = if resized { change.takes(path) } else { differs && is_at_once(path) };
+    if taken {
+        new.clone_into(old);
+    }
+}
+
+/// Have two secrets the same text?
+pub(crate) fn is_same(one: Option<&SecretString>, other: Option<&SecretString>) -> bool {
+    one.map(ExposeSecret::expose_secret) == other.map(ExposeSecret::expose_secret)
+}
+
 /// `path.name`, without the `r#` of a Rust keyword.
 pub(crate) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
@@ -142,6 +165,10 @@ macro_rules! settings {
                 // Only tables within need it.
                 let _ = path;
                 $( settings!(@show $how self, path, shown, $name, $ty $(as $kind)?); )*
+            }
+
+            fn adopt(&mut self, new: &Self, path: &str, change: &mut $crate::effect::Change) {
+                $( settings!(@adopt $how self, new, path, change, $name, $ty $(as $kind)?); )*
             }
         }
 
@@ -225,6 +252,33 @@ macro_rules! settings {
             $crate::settings::field(stringify!($name)),
             &<$kind as $crate::kind::Kind>::show(&$self.$name),
         )
+    };
+
+    (@adopt table $self:ident, $new:ident, $path:ident, $change:ident, $name:ident, $ty:ty) => {
+        $self.$name.adopt(&$new.$name, &$crate::settings::join($path, stringify!($name)), $change)
+    };
+    (@adopt list $self:ident, $new:ident, $path:ident, $change:ident, $name:ident, $ty:ty) => {{
+        let path = $crate::settings::join($path, stringify!($name));
+        $crate::settings::adopt_list(&mut $self.$name, &$new.$name, &path, $change);
+    }};
+    // What is in the table that it is about differs, too, or does not matter.
+    (@adopt noted $($ignored:tt)*) => {};
+    (@adopt secret $self:ident, $new:ident, $path:ident, $change:ident, $name:ident, $ty:ty as $kind:ty) => {
+        settings!(@take $self, $new, $path, $change, $name,
+            $crate::settings::is_same(Some(&$self.$name), Some(&$new.$name)))
+    };
+    (@adopt hidden $self:ident, $new:ident, $path:ident, $change:ident, $name:ident, $ty:ty as $kind:ty) => {
+        settings!(@take $self, $new, $path, $change, $name,
+            $crate::settings::is_same($self.$name.as_ref(), $new.$name.as_ref()))
+    };
+    (@adopt $how:ident $self:ident, $new:ident, $path:ident, $change:ident, $name:ident, $ty:ty as $kind:ty) => {
+        settings!(@take $self, $new, $path, $change, $name,
+            <$kind as $crate::kind::Kind>::show(&$self.$name) == <$kind as $crate::kind::Kind>::show(&$new.$name))
+    };
+    (@take $self:ident, $new:ident, $path:ident, $change:ident, $name:ident, $same:expr) => {
+        if !$same && $change.takes(&$crate::settings::join($path, $crate::settings::field(stringify!($name)))) {
+            $self.$name = $new.$name.clone();
+        }
     };
 }
 

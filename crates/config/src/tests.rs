@@ -371,3 +371,66 @@ fn submission_without_tls_is_refused_because_it_takes_no_mail() {
     let error = Config::parse(&listener("submission"), "t.toml").map(drop).unwrap_err().to_string();
     assert!(error.contains("frontend.listener[0].tls") && error.contains("nobody can log in"), "{error}");
 }
+
+#[test]
+fn a_service_takes_over_what_it_may_change_and_names_what_waits() {
+    let old = "[redis]\nurl = \"redis://:old@a\"\n[frontend]\nsize_limit = \"1MiB\"\n[delivery]\nretry_min = \"1m\"\n";
+    let new = "[redis]\nurl = \"redis://:new@a\"\npartitions = 3\n[auth]\ncache_ttl = \"1s\"\n[frontend]\n\
+        trusted_networks = [\"10.0.0.0/8\"]\nsize_limit = \"2MiB\"\nreverse_dns = false\n[delivery]\nport = 2525\n\
+        [delivery.timeouts]\nfinal = \"1m\"\n[log]\nlevel = \"debug\"\nformat = \"postfix\"\n";
+    let (old, new) = (Config::parse(old, "old").unwrap(), Config::parse(new, "new").unwrap());
+    let mut config = old.clone();
+    let change = config.adopt(&new, Service::Frontend);
+    let adopted = [
+        "frontend.trusted_networks",
+        "frontend.size_limit",
+        "delivery.retry_min",
+        "delivery.timeouts.final",
+        "log.level",
+    ];
+    assert_eq!(change.adopted, adopted);
+    assert_eq!(change.waiting, ["redis.url", "redis.partitions", "frontend.reverse_dns", "log.format"]);
+    assert_eq!((config.frontend.size_limit, config.log.level.as_str()), (ByteSize(2 << 20), "debug"));
+    assert_eq!(config.frontend.trusted_networks, new.frontend.trusted_networks);
+    assert_eq!(config.delivery.retry_min, Duration::from_secs(300), "a key that is gone has its default again");
+    assert_eq!((config.redis.url.expose_secret(), config.redis.partitions), ("redis://:old@a", 16));
+    assert_eq!((config.delivery.port, config.log.format), (25, LogFormat::Json));
+    // What waits is named again; what was taken is not.
+    let again = config.adopt(&new, Service::Delivery);
+    assert_eq!(again.adopted, Vec::<String>::new());
+    assert_eq!(again.waiting, ["redis.url", "redis.partitions", "delivery.port", "log.format"]);
+    assert_eq!(
+        config.clone().adopt(&new, Service::Auth).waiting,
+        ["redis.url", "redis.partitions", "auth.cache_ttl", "log.format"]
+    );
+}
+
+#[test]
+fn an_array_is_taken_over_as_a_whole() {
+    let route = |rest: &str| {
+        Config::parse(&format!("[[delivery.route]]\ndomain = \"a.test\"\nvia = \"mx\"\n{rest}"), "t").unwrap()
+    };
+    let login = |password| format!("tls = \"encrypt\"\nusername = \"u\"\npassword = \"{password}\"\n");
+    let second = "[[delivery.route]]\ndomain = \"b.test\"\nvia = \"smtp://b:25\"\n";
+    let rows = [
+        (route(&login("one")), route(&login("two")), vec!["delivery.route.password"]),
+        (route(""), route("concurrency = 3\n"), vec!["delivery.route.concurrency"]),
+        (route(""), route(second), vec!["delivery.route"]),
+        (route(second), route(""), vec!["delivery.route"]),
+        (route(second), route(second), vec![]),
+    ];
+    for (old, new, expected) in rows {
+        let mut config = old;
+        assert_eq!(config.adopt(&new, Service::All).adopted, expected);
+        assert_eq!(config.adopt(&new, Service::All), Change::default(), "{expected:?} is there now");
+        assert_eq!(config.effective(), new.effective());
+    }
+    let listener = |limit: u32| {
+        let listener =
+            "[[frontend.listener]]\nname = \"smtp\"\nbind = \"127.0.0.1:0\"\nkind = \"relay\"\ntls = \"off\"\n";
+        Config::parse(&format!("{listener}connection_limit = {limit}\n"), "t").unwrap()
+    };
+    let mut config = listener(5);
+    assert_eq!(config.adopt(&listener(6), Service::Frontend).waiting, ["frontend.listener.connection_limit"]);
+    assert_eq!(config.frontend.listener[0].connection_limit, Some(5));
+}

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// One address of a pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
     /// Where from.
     pub address: IpAddr,
@@ -15,7 +15,7 @@ pub struct Source {
 }
 
 /// Addresses that stand for each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pool {
     /// Its name.
     pub name: Arc<str>,

@@ -8,6 +8,7 @@
 //! all, so what one pod has taken is not there for the next one. Without a `maxmemory` the room is half of the memory of
 //! Redis' machine.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::ledger::{Charge, Ledger, Payer, Shares};
@@ -26,7 +27,7 @@ pub struct Budget {
     memory_shares: Shares,
     unfinished: Arc<Ledger>,
     /// Octets of the largest message in Redis: one client may always have one under way, if there is room for it.
-    largest: u64,
+    largest: AtomicU64,
     seen: Mutex<Seen>,
 }
 
@@ -53,9 +54,14 @@ impl Budget {
             memory: Ledger::new(listeners),
             memory_shares: shares(memory, 0),
             unfinished: Ledger::new(listeners),
-            largest: largest.saturating_add(largest / 2),
+            largest: AtomicU64::new(in_redis(largest)),
             seen: Mutex::default(),
         })
+    }
+
+    /// The largest message has so many octets from now on.
+    pub fn resize(&self, largest: u64) {
+        self.largest.store(in_redis(largest), Ordering::Relaxed);
     }
 
     /// For the envelope of a message: it has taken nothing yet.
@@ -90,8 +96,13 @@ impl Budget {
             *seen = Seen { used, taken: self.unfinished.taken() };
         }
         let others = used.saturating_sub(seen.taken);
-        shares(limit.saturating_sub(others) / 2, self.largest)
+        shares(limit.saturating_sub(others) / 2, self.largest.load(Ordering::Relaxed))
     }
+}
+
+/// What a message of so many octets may take there.
+fn in_redis(largest: u64) -> u64 {
+    largest.saturating_add(largest / 2)
 }
 
 /// `largest` is what one client may have in any case, as far as its listener's share goes.

@@ -21,10 +21,12 @@ mod terminal;
 
 pub use origin::set_syslog_name;
 pub use readiness::{Readiness, Standing};
+pub use registry::config_read;
 pub use terminal::printable;
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -97,7 +99,7 @@ impl Drop for Guard {
 pub fn init(format: LogFormat, level: &str, services: &'static [&'static str]) -> Result<Guard, Error> {
     let origin = Origin::here(services);
     let filter = filter(level)?;
-    maillog::set_connections(filter.max_level_hint().is_none_or(|hint| hint >= LevelFilter::DEBUG));
+    show_connections(&filter);
     maillog::set_format(format);
     start_tracing(format, filter, origin.clone());
     registry::install(services)?;
@@ -105,6 +107,27 @@ pub fn init(format: LogFormat, level: &str, services: &'static [&'static str]) -
     let output = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
     maillog::start(output, origin)?;
     Ok(Guard(()))
+}
+
+/// Another level from now on, as [`init`] takes it; nothing before the first call of that.
+///
+/// # Errors
+/// [`Error::Level`]; everything stays as it was.
+pub fn set_level(level: &str) -> Result<(), Error> {
+    let filter = filter(level)?;
+    show_connections(&filter);
+    if let Some(replace) = FILTER.get() {
+        replace(filter);
+    }
+    Ok(())
+}
+
+/// Puts another filter into the place of the one in use.
+type Replace = Box<dyn Fn(EnvFilter) + Send + Sync>;
+static FILTER: OnceLock<Replace> = OnceLock::new();
+
+fn show_connections(filter: &EnvFilter) {
+    maillog::set_connections(filter.max_level_hint().is_none_or(|hint| hint >= LevelFilter::DEBUG));
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Error> {
@@ -128,10 +151,21 @@ fn start_tracing(format: LogFormat, filter: EnvFilter, origin: Origin) {
         // A line that cannot be written would be told on standard error, with a panic if that is what is closed.
         .log_internal_errors(false)
         .with_writer(BoxMakeWriter::new(io::stderr));
-    let _ = match format {
-        LogFormat::Json => builder.event_format(Records(origin)).try_init(),
-        LogFormat::Postfix => builder.try_init(),
+    let (started, replace): (_, Replace) = match format {
+        LogFormat::Json => {
+            let builder = builder.event_format(Records(origin)).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| drop(handle.reload(filter))))
+        }
+        LogFormat::Postfix => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| drop(handle.reload(filter))))
+        }
     };
+    if started.is_ok() {
+        let _ = FILTER.set(replace);
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -31,6 +31,8 @@ pub(crate) fn install(services: &'static [&'static str]) -> Result<(), BuildErro
     }
     let handle = builder()?.install_recorder()?;
     declare(SERVICES.get_or_init(|| services));
+    // There is no telemetry before a configuration was taken.
+    config_read(true);
     if HANDLE.set(handle.clone()).is_ok() {
         // A thread and not a task: telemetry starts before the runtime and outlives it.
         let upkeep = move || loop {
@@ -70,8 +72,28 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), &BYTES)
 }
 
+/// The configuration was read, and taken or refused.
+pub fn config_read(taken: bool) {
+    gauge!(RELOADED).set(f64::from(u8::from(taken)));
+    if taken {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        gauge!(RELOADED_AT).set(now.as_secs_f64().floor());
+    }
+}
+
+/// As Prometheus calls its own.
+const RELOADED: &str = "staffetta_config_last_reload_successful";
+const RELOADED_AT: &str = "staffetta_config_last_reload_success_timestamp_seconds";
+
 /// What every service has.
 pub(crate) fn declare(services: &[&'static str]) {
+    describe_gauge!(
+        RELOADED,
+        "1 if the configuration was taken when it was last read, at the start or later; 0 if it has mistakes, and the one \
+        before is in use."
+    );
+    describe_gauge!(RELOADED_AT, "When a configuration was last taken, in seconds since 1970.");
+    let _ = (gauge!(RELOADED), gauge!(RELOADED_AT));
     describe_gauge!("staffetta_build_info", "Always 1; what is running is in the labels.");
     let commit = option_env!("STAFFETTA_COMMIT").unwrap_or("unknown");
     let version = env!("CARGO_PKG_VERSION");

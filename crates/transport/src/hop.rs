@@ -79,7 +79,8 @@ impl Target {
     }
 }
 
-/// What two messages must share to share a connection.
+/// What two messages must share to share a connection: all that a route says. So two routes that say the same, in one
+/// configuration or in one and the next, are one next hop, and what is known of it stays.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HopKey {
     /// Where to; the next is tried when the one before cannot be reached. Never empty.
@@ -87,12 +88,12 @@ pub struct HopKey {
     lmtp: bool,
     /// Two routes may ask the same host for different levels.
     level: Level,
-    /// Index of the route with the login.
-    credentials: Option<usize>,
+    login: Option<Arc<Credentials>>,
     /// Two routes to the same host may have limits of their own.
     concurrency: u32,
     /// Whoever comes from another address is not let over this connection.
-    pool: Option<Arc<str>>,
+    pool: Option<Arc<Pool>>,
+    rate: Option<Rate>,
 }
 
 /// A place to deliver to, and how.
@@ -114,10 +115,19 @@ pub struct NextHop {
     pub credentials: Option<Arc<Credentials>>,
     /// Our addresses to come from; `None`: those of all, or what the system chooses.
     pub pool: Option<Arc<Pool>>,
-    /// The index of the route that led here.
+    /// The index of the route that led here, in the configuration of the time.
     pub route: Option<usize>,
+    by_route: ByRoute,
     /// The destination that its servers belong to, once it is known.
     pub site: Option<Arc<Site>>,
+}
+
+/// What a route has said, which goes before what is said of its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ByRoute {
+    tls: bool,
+    concurrency: bool,
+    rate: bool,
 }
 
 /// Servers that share limits.
@@ -299,11 +309,12 @@ impl Router {
             protocol: if key.lmtp { Protocol::Lmtp } else { Protocol::Smtp },
             level: path.tls,
             concurrency: path.concurrency.max(1),
-            rate: path.route.and_then(|index| *self.rates.get(index)?).or(self.rate),
+            rate: key.rate,
             helo_name: self.hostname.clone(),
-            credentials: path.credentials.and_then(|index| self.logins.get(index).cloned().flatten()),
-            pool: self.pool_of(path.route).cloned(),
+            credentials: key.login.clone(),
+            pool: key.pool.clone(),
             route: path.route,
+            by_route: self.by_route(path.route),
             site: None,
             key,
         }
@@ -328,20 +339,17 @@ impl Router {
         };
         let entry = self.entry_for(domain, &hosts);
         let said = entry.and_then(|index| self.destinations.get(index));
-        let route = hop.route.and_then(|index| self.routes.get(index));
-        let routed = hop.route.and_then(|index| *self.rates.get(index)?);
         let name = match said {
             Some((entry, _)) => entry.name(),
             None if hosts.is_empty() => hop.account(),
             None => destination::name_of(&hosts),
         };
         let unless_routed = |by_route: bool| said.map(|(entry, _)| entry).filter(|_| !by_route);
-        let level = unless_routed(route.is_some_and(|route| route.tls.is_some()));
-        let places = unless_routed(route.is_some_and(|route| route.concurrency.is_some()));
+        let (level, places) = (unless_routed(hop.by_route.tls), unless_routed(hop.by_route.concurrency));
         NextHop {
             level: level.and_then(|entry| entry.tls).unwrap_or(hop.level),
             concurrency: places.and_then(|entry| entry.concurrency).unwrap_or(hop.concurrency),
-            rate: routed.or_else(|| said?.1).or(hop.rate),
+            rate: said.and_then(|(_, rate)| *rate).filter(|_| !hop.by_route.rate).or(hop.rate),
             site: Some(Arc::new(Site { name, hosts, entry, messages: said.and_then(|(entry, _)| entry.messages) })),
             ..hop.clone()
         }
@@ -377,12 +385,19 @@ impl Router {
     fn key_of(&self, path: &Path, domain: &str) -> HopKey {
         let Path { tls: level, credentials, concurrency, route } = *path;
         let lmtp = route.and_then(|index| self.routes.get(index)?.via.first()).is_some_and(Via::is_lmtp);
-        let pool = self.pool_of(route).map(|pool| pool.name.clone());
-        HopKey { targets: self.targets_of(route, domain), lmtp, level, credentials, concurrency, pool }
+        let login = credentials.and_then(|index| self.logins.get(index).cloned().flatten());
+        let rate = route.and_then(|index| *self.rates.get(index)?).or(self.rate);
+        let pool = route.and_then(|index| self.pools.get(index)?.clone()).or_else(|| self.pool.clone());
+        HopKey { targets: self.targets_of(route, domain), lmtp, level, login, concurrency, pool, rate }
     }
 
-    fn pool_of(&self, route: Option<usize>) -> Option<&Arc<Pool>> {
-        route.and_then(|index| self.pools.get(index)?.as_ref()).or(self.pool.as_ref())
+    fn by_route(&self, route: Option<usize>) -> ByRoute {
+        let said = route.and_then(|index| self.routes.get(index));
+        ByRoute {
+            tls: said.is_some_and(|route| route.tls.is_some()),
+            concurrency: said.is_some_and(|route| route.concurrency.is_some()),
+            rate: route.is_some_and(|index| self.rates.get(index).is_some_and(Option::is_some)),
+        }
     }
 
     fn targets_of(&self, route: Option<usize>, domain: &str) -> Arc<[Target]> {

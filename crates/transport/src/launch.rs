@@ -1,5 +1,5 @@
-//! The start of a service's process, the same for all of them: arguments, configuration, TLS provider, telemetry,
-//! signals, exit code. [`launch`] is all that a `main` calls.
+//! The start of a service's process, the same for all of them: arguments, configuration and its reload, TLS provider,
+//! telemetry, signals, exit code. [`launch`] is all that a `main` calls.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,14 @@ use staffetta_config::{Config, LogFormat, Service};
 use staffetta_telemetry as telemetry;
 use tokio_util::sync::CancellationToken;
 
+use crate::live::{Keeper, Live};
 use crate::{shutdown, tls};
 
 /// Runs a service until SIGTERM or SIGINT and the end of its drain. What keeps it from running goes to standard error;
 /// the exit code is 1 then. `about` is the first line of `--help`.
 pub fn launch<R, F>(service: Service, about: &'static str, run: R) -> ExitCode
 where
-    R: FnOnce(Arc<Config>, CancellationToken) -> F,
+    R: FnOnce(Live, CancellationToken) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
     // First, before anything is allocated that lasts.
@@ -70,7 +71,7 @@ pub fn start_telemetry(config: &Config, service: Service) -> Result<telemetry::G
 
 fn start<R, F>(service: Service, file: &Path, memory: std::io::Result<()>, run: R) -> anyhow::Result<()>
 where
-    R: FnOnce(Arc<Config>, CancellationToken) -> F,
+    R: FnOnce(Live, CancellationToken) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
     let config = Arc::new(Config::load_for(file, service)?);
@@ -83,10 +84,20 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let shutdown = shutdown::on_signal().context("cannot watch for signals")?;
-        // SIGHUP must not end the process, also if there is nothing to reload.
-        let _hangup = shutdown::Hangup::subscribe().context("cannot watch for signals")?;
-        run(config, shutdown).await
+        run(keep(file, service, config, &shutdown)?, shutdown).await
     })
+}
+
+/// Keeps the configuration that was read from `file` in force until `shutdown`. From now on SIGHUP no longer ends the
+/// process. Must be called inside a runtime.
+///
+/// # Errors
+/// Signals cannot be watched.
+pub fn keep(file: &Path, service: Service, config: Arc<Config>, shutdown: &CancellationToken) -> anyhow::Result<Live> {
+    let hangup = shutdown::Hangup::subscribe().context("cannot watch for signals")?;
+    let (keeper, live) = Keeper::new(file, service, config);
+    tokio::spawn(keeper.watch(hangup, shutdown.clone()));
+    Ok(live)
 }
 
 /// Logs what is probably not meant, once, and only what concerns this service.

@@ -9,6 +9,7 @@ pub mod https;
 pub mod itinerary;
 pub mod launch;
 pub mod listen;
+pub mod live;
 mod memory;
 mod own;
 pub mod proxy;

@@ -59,11 +59,11 @@ impl<C: PartialEq, T> Reloaded<C, T> {
     }
 }
 
-/// Calls `reload` on SIGHUP and every ten seconds, until `shutdown`. `what` is for the log; `complain` gets a failure once
-/// for as long as it stays the same, and at each SIGHUP.
+/// Calls `reload` on SIGHUP and every ten seconds, until `shutdown`; it is told whether somebody has asked for it. `what` is
+/// for the log; `complain` gets a failure once for as long as it stays the same, and at each SIGHUP.
 pub async fn watch<E>(
     what: &'static str,
-    reload: impl Fn() -> Result<bool, E> + Send + Sync + 'static,
+    reload: impl Fn(bool) -> Result<bool, E> + Send + Sync + 'static,
     complain: fn(&str),
     mut hangup: Hangup,
     shutdown: CancellationToken,
@@ -79,7 +79,7 @@ pub async fn watch<E>(
             () = tokio::time::sleep(POLL) => false,
         };
         let reload = Arc::clone(&reload);
-        match tokio::task::spawn_blocking(move || reload()).await {
+        match tokio::task::spawn_blocking(move || reload(asked)).await {
             Ok(Ok(true)) => tracing::info!("{what} reloaded"),
             Ok(Ok(false)) if asked => tracing::info!("{what} have not changed"),
             Ok(Ok(false)) => {}

@@ -35,9 +35,8 @@ mod tls;
 mod token;
 mod trial;
 
-use std::sync::Arc;
-
-use staffetta_config::{Auth, Backend, Config};
+use staffetta_config::{Auth, Backend};
+use staffetta_transport::live::Live;
 use tokio_util::sync::CancellationToken;
 
 pub use self::limits::{Allowance, Limits};
@@ -50,7 +49,8 @@ pub use self::trial::{Trial, Verdict, try_login};
 ///
 /// # Errors
 /// A start that cannot work, see [`Server::bind`]. A back end that is down is not one.
-pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: impl Into<Live>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let config = config.into().current();
     Server::bind(&config).await?.serve(shutdown).await
 }
 

@@ -10,11 +10,11 @@ use staffetta_dispatch::{Failed, Plan};
 use staffetta_mail::report::{self, Fate, Original};
 use staffetta_mail::{Address, RemoteReply};
 use staffetta_queue::{Error, Health, Notice, Queue, Verification, Verifications};
-use staffetta_transport::hop::Router;
 
 use crate::leased::Leased;
 use crate::metrics;
 use crate::strangers::Strangers;
+use crate::terms::Current;
 
 /// Most recipients of a job of whom frontends are told.
 const LESSONS: usize = 100;
@@ -26,10 +26,9 @@ const BRIEF: usize = 1_024;
 pub(crate) struct Reporter {
     pub(crate) queue: Queue,
     pub(crate) hostname: String,
-    /// How long a report itself is tried.
-    pub(crate) lifetime: std::time::Duration,
+    /// Where mail goes, and how long a report itself is tried.
+    pub(crate) terms: Current,
     pub(crate) strangers: Strangers,
-    pub(crate) router: Router,
     /// What frontends know of strangers' recipients.
     pub(crate) known: Verifications,
 }
@@ -67,19 +66,20 @@ impl Reporter {
         } else {
             Some(self.queue.head(job.message.id, &job.prefix, &job.body).await?)
         };
+        let lifetime = self.terms.load().lifetime;
         let each = due.into_iter().map(|(kind, fates)| {
             let report = match &head {
                 Some(head) => self.write(job, sender, Some(head), (kind, &fates), lmtp),
                 None => self.write_short(job, sender, (kind, &fates), lmtp),
             };
-            (Notice::report(report, sender.clone(), &self.hostname, self.lifetime), kind)
+            (Notice::report(report, sender.clone(), &self.hostname, lifetime), kind)
         });
         Ok(each.collect())
     }
 
     /// Whom his server refused is refused by the frontends now, too, instead of being reported again and again.
     async fn teach(&self, job: &Leased, plan: &Plan) {
-        let hop = self.router.hop(job.held.lease.destination.as_str(), Some(&job.message.envelope.sender));
+        let hop = self.terms.load().router.hop(job.held.lease.destination.as_str(), Some(&job.message.envelope.sender));
         for (index, failed) in plan.failed.iter().filter(|(_, failed)| failed.refused_at_rcpt).take(LESSONS) {
             let Some(recipient) = job.message.envelope.recipients.get(*index as usize) else { continue };
             let said = Verification::Undeliverable(failed.text.clone());

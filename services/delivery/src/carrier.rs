@@ -86,11 +86,12 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
 
 /// The next hop with the limits of its destination. Its mail hosts say which that is; the resolver keeps them.
 async fn at_its_site(worker: &Worker, hop: &NextHop) -> NextHop {
-    let hosts = match worker.router.asks_for_hosts(hop) {
+    let terms = worker.terms.load_full();
+    let hosts = match terms.router.asks_for_hosts(hop) {
         Some(domain) => tokio::time::timeout(LOOK_UP, worker.planner.mail_hosts(domain)).await.unwrap_or_default(),
         None => Vec::new(),
     };
-    worker.router.at_its_site(hop, hosts)
+    terms.router.at_its_site(hop, hosts)
 }
 
 /// See the [module](self).
@@ -349,13 +350,13 @@ impl Carrier {
 
     /// One address.
     async fn open(&self, candidate: &Candidate, started: Instant) -> Result<Connection, Failure> {
-        let worker = &self.worker;
+        let (worker, timeouts) = (&self.worker, self.worker.timeouts());
         let (source, name) = worker.source_for(&self.hop, candidate)?;
         let opener = Opener {
             hop: &self.hop,
             planner: &worker.planner,
             tls: &worker.tls,
-            timeouts: &worker.timeouts,
+            timeouts: &timeouts,
             source,
             name,
             metrics: &worker.metrics,
@@ -431,7 +432,7 @@ impl Carrier {
             return self.worker.settler.release(task.job);
         }
         // Some transactions of a large job are done, or another host put it off; the rest goes on later.
-        task.attempt.interrupt(&self.worker.rules, Instant::now());
+        task.attempt.interrupt(&self.worker.rules(), Instant::now());
         let reason = Failure::Local { reason: "delivery was interrupted".to_owned() };
         self.fail(task, &reason);
     }

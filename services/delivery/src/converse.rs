@@ -101,7 +101,7 @@ impl Carrier {
     /// Writes, then waits for the server; claims finish meanwhile, and what waits behind a server that makes no
     /// progress is given to others.
     async fn wait(&mut self, connection: &mut Connection, talk: &mut Talk, stage: Stage) {
-        let limit = time_limit(&self.worker.timeouts, stage);
+        let limit = time_limit(&self.worker.timeouts(), stage);
         let written = self.flush(connection, talk, limit).await;
         if written != Heard::Data {
             return connection.tell(written).await;
@@ -152,7 +152,7 @@ impl Carrier {
 
     /// No transaction is under way: waits a while for work, then says goodbye.
     async fn idle(&mut self, connection: &mut Connection, talk: &Talk) {
-        let written = connection.flush(self.worker.timeouts.mail).await;
+        let written = connection.flush(self.worker.timeouts().mail).await;
         if written != Heard::Data {
             return connection.tell(written).await;
         }
@@ -253,7 +253,7 @@ impl Carrier {
         (message, count, first): (QueueId, u32, Option<Bytes>),
         stuffer: &mut Stuffer,
     ) -> Result<(), staffetta_queue::Error> {
-        let limit = self.worker.timeouts.transfer;
+        let limit = self.worker.timeouts().transfer;
         let queue = self.worker.queue.clone();
         let mut next = Some(match first {
             Some(first) => Ok(first),
@@ -288,8 +288,8 @@ impl Carrier {
             self.weigh(failure, task.job.destination());
         }
         let (worker, lane) = (&self.worker, &self.lane);
-        let peer = || connection.peer.peer();
-        let seen = Seen { peer: &peer, other_host: self.has_other_host(), rules: &worker.rules, now: Instant::now() };
+        let (peer, rules) = (|| connection.peer.peer(), worker.rules());
+        let seen = Seen { peer: &peer, other_host: self.has_other_host(), rules: &rules, now: Instant::now() };
         let ended = talk.on_report(id, report, &seen, |task, index, fate| {
             record::outcome(worker, &lane.hop, task, index, fate, Some((connection, use_of(id))));
         });

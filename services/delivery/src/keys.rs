@@ -60,7 +60,7 @@ impl Keys {
     /// content.
     pub(crate) async fn watch(self: Arc<Self>, hangup: Hangup, shutdown: CancellationToken) {
         let complain = |error: &str| tracing::warn!(error, "keeping the DKIM keys in use");
-        reload::watch("DKIM keys", move || self.reload(), complain, hangup, shutdown).await;
+        reload::watch("DKIM keys", move |_| self.reload(), complain, hangup, shutdown).await;
     }
 }
 

@@ -33,6 +33,7 @@ mod signing;
 mod slots;
 mod sorting;
 mod strangers;
+mod terms;
 mod worker;
 
 use std::sync::Arc;
@@ -40,15 +41,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_config::Config;
-use staffetta_dispatch::Rules;
-use staffetta_policy::schedule::Schedule;
 use staffetta_queue::{Health, Queue, Revocations};
 use staffetta_telemetry::{Readiness, Standing, maillog};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::fallback::Fallback;
-use staffetta_transport::hop::Router;
 use staffetta_transport::itinerary::Planner;
+use staffetta_transport::live::Live;
 use staffetta_transport::shutdown::Hangup;
 use staffetta_transport::sts::Policies;
 use tokio::net::TcpListener;
@@ -71,10 +70,8 @@ use signing::Signing;
 use slots::{Asked, Slots};
 use sorting::Sorting;
 use strangers::Strangers;
+use terms::Terms;
 use worker::{ROOM, Worker};
-
-/// How many times `timeouts.final` nothing is sent again after a final dot that was not answered in time.
-const DOUBT: f64 = 1.1;
 
 /// How long Redis may take to hear that what is cut off counts against nobody.
 const EXCUSE: Duration = Duration::from_secs(2);
@@ -84,7 +81,11 @@ const EXCUSE: Duration = Duration::from_secs(2);
 /// # Errors
 /// What makes a start pointless: the HTTP port is taken, the CA bundle, a DKIM key or the DNS configuration is unreadable,
 /// the Redis URL is malformed. Redis or DNS being away is none: the worker waits for them.
-pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
+///
+/// What `config` becomes later holds for what begins then.
+pub async fn run(config: impl Into<Live>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let live = config.into();
+    let config = live.current();
     let http = TcpListener::bind(config.delivery.http)
         .await
         .with_context(|| format!("cannot listen on {} (delivery.http)", config.delivery.http))?;
@@ -103,18 +104,20 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     }
     tokio::spawn(staffetta_telemetry::http::serve("delivery", http, readiness(&worker), end.clone()));
     tracing::info!(partitions = worker.queue.partitions(), "delivery worker started");
-    let worked = work(worker, parcels, asked, &config).await;
+    let terms = worker.terms.clone();
+    tokio::spawn(live.clone().follow(move |config| terms.store(Arc::new(Terms::new(config))), end.clone()));
+    let worked = work(worker, parcels, asked, &live).await;
     tracing::info!("delivery worker stopped");
     worked
 }
 
 /// Starts the tasks and waits for the end of the drain. An error: one of them has ended before, which is a fault of this
 /// program; another process does better.
-async fn work(worker: Arc<Worker>, parcels: Parcels, asked: Asked, config: &Config) -> anyhow::Result<()> {
+async fn work(worker: Arc<Worker>, parcels: Parcels, asked: Asked, live: &Live) -> anyhow::Result<()> {
     let background = CancellationToken::new();
     let _background = background.clone().drop_guard();
     let mut settling = JoinSet::new();
-    settling.spawn(settle_all(worker.clone(), parcels, config.clone()));
+    settling.spawn(settle_all(worker.clone(), parcels, live.current().hostname.clone()));
     let mut tasks = JoinSet::new();
     let (keeper, keep) = (worker.clone(), background.clone());
     tasks.spawn(async move { keeper.leases.keep(keep).await });
@@ -124,9 +127,8 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, asked: Asked, config: &Conf
     tasks.spawn(
         async move { end.run_until_cancelled(conduct.run(false, maillog::conspicuous)).await.unwrap_or_default() },
     );
-    if worker.router.names_senders() {
-        worker.carriers.spawn(worker.clone().clear_up());
-    }
+    // Also where no route names a sender: one may come to do so.
+    worker.carriers.spawn(worker.clone().clear_up());
     let mut pollers = JoinSet::new();
     pollers.spawn(poller::poll_all(worker.clone()));
     let outcome = until_stopped(&worker.stop, [&mut settling, &mut tasks, &mut pollers]).await;
@@ -144,7 +146,7 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, asked: Asked, config: &Conf
             }
         }
     };
-    if tokio::time::timeout(config.delivery.drain_limit, drained).await.is_err() {
+    if tokio::time::timeout(live.current().delivery.drain_limit, drained).await.is_err() {
         tracing::warn!("connections are cut; their messages are delivered by others once the leases end");
         let _ = tokio::time::timeout(EXCUSE, worker.leases.excuse()).await;
     }
@@ -168,15 +170,14 @@ async fn until_stopped(stop: &CancellationToken, tasks: [&mut JoinSet<()>; 3]) -
     anyhow::bail!("a task of the worker ended")
 }
 
-async fn settle_all(worker: Arc<Worker>, parcels: Parcels, config: Config) {
+async fn settle_all(worker: Arc<Worker>, parcels: Parcels, hostname: String) {
     let queue = worker.queue.clone();
     let reporter = Reporter {
-        router: Router::new(&config),
+        terms: worker.terms.clone(),
         known: queue.verifications(),
         queue: queue.clone(),
-        hostname: config.hostname,
-        lifetime: config.delivery.lifetime,
-        strangers: Strangers::new(&queue, config.frontend.trusted_networks),
+        hostname,
+        strangers: Strangers::new(&queue, worker.terms.clone()),
     };
     let office = Office {
         queue,
@@ -204,22 +205,15 @@ fn worker(
         Resolver::new(&DnsSettings::from(&config.dns)).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     let tls = TlsClient::new(delivery.ca.as_deref()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     let planner = planner(config, resolver, tls.clone(), &queue);
+    let terms = Terms::new(config).into_force();
     Ok(Worker {
-        router: Router::new(config),
         planner,
         tls,
-        timeouts: delivery.timeouts,
         sources: delivery.source_addresses.clone(),
-        rules: Rules {
-            schedule: Schedule { min: delivery.retry_min, max: delivery.retry_max, lifetime: delivery.lifetime },
-            delay_warning: delivery.delay_warning,
-            back_off: delivery.retry_min,
-            // A remote that is given the RFC's time, as we give it, has made up its mind by then.
-            doubt: delivery.timeouts.r#final.mul_f64(DOUBT),
-        },
-        shaping: Shaping::new(delivery).context("cannot use delivery.rule")?,
+        shaping: Shaping::default(),
         inline_limit: config.spool.inline_limit.0,
-        signing: Signing::new(keys, config.frontend.trusted_networks.clone(), &metrics),
+        signing: Signing::new(keys, terms.clone(), &metrics),
+        terms,
         metrics,
         conduct: queue.conduct(config.frontend.abuse.ladder(), config.frontend.abuse.block_for),
         revocations,

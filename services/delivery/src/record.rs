@@ -53,7 +53,7 @@ pub(crate) fn outcome(
         response: text.as_str().into(),
         attempt: attempt.facts().attempts + 1,
         next: attempt.judgement().filter(|_| outcome == Outcome::Deferred).map(|judged| match fate {
-            Fate::Failed(Failed { unfinished: true, .. }) => judged.retry.max(worker.rules.doubt),
+            Fate::Failed(Failed { unfinished: true, .. }) => judged.retry.max(worker.rules().doubt),
             _ => judged.retry,
         }),
     };

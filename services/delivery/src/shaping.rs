@@ -36,9 +36,9 @@ const BREATH: Duration = Duration::from_secs(1);
 /// Destinations of which that is remembered.
 const REMEMBERED: usize = 1_000;
 
-/// The rules, and what this pod has just heard.
+/// What this pod has just heard.
+#[derive(Default)]
 pub(crate) struct Shaping {
-    rules: Rules,
     /// Destination, until when it rests.
     breaths: Mutex<HashMap<String, Instant>>,
     /// How many of them there were.
@@ -46,14 +46,6 @@ pub(crate) struct Shaping {
 }
 
 impl Shaping {
-    /// By the rules of `[[delivery.rule]]`, and those of this program.
-    ///
-    /// # Errors
-    /// A pattern is none, which the reading of the configuration has made sure of.
-    pub(crate) fn new(delivery: &Delivery) -> anyhow::Result<Self> {
-        Ok(Self { rules: rules(delivery)?, breaths: Mutex::default(), version: AtomicU64::new(0) })
-    }
-
     /// Changes when a destination begins to rest in this pod.
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
@@ -81,15 +73,17 @@ impl Shaping {
     }
 }
 
-fn rules(delivery: &Delivery) -> anyhow::Result<Rules> {
+/// The rules of `[[delivery.rule]]`, and those of this program.
+pub(crate) fn rules(delivery: &Delivery) -> Rules {
     let rule = |(index, rule): (usize, &staffetta_config::Rule)| {
-        let reply = pattern(&rule.reply).map_err(anyhow::Error::msg)?;
+        // What is no pattern was refused when the configuration was read.
+        let reply = pattern(&rule.reply).ok()?;
         let names = (rule.domain.clone(), rule.mx.clone());
         let name = format!("delivery.rule[{index}]");
-        anyhow::Ok(Rule::new(name, names, reply).after(rule.times.count, rule.times.per, rule.suspend))
+        Some(Rule::new(name, names, reply).after(rule.times.count, rule.times.per, rule.suspend))
     };
-    let configured = delivery.rule.iter().enumerate().map(rule).collect::<Result<_, _>>()?;
-    Ok(Rules::new(configured, delivery.known_rules.then(|| delivery.retry_min * WAITS)))
+    let configured = delivery.rule.iter().enumerate().filter_map(rule).collect();
+    Rules::new(configured, delivery.known_rules.then(|| delivery.retry_min * WAITS))
 }
 
 fn until_the_next_look(suspension: &Suspension) -> Duration {
@@ -137,7 +131,7 @@ impl Worker {
 
     /// `None`: it was, and is settled.
     fn unless_too_old(&self, mut task: Task, lane: &Lane, suspension: &Suspension) -> Option<Task> {
-        if !task.attempt.judge(&self.rules, Instant::now()).expired {
+        if !task.attempt.judge(&self.rules(), Instant::now()).expired {
             return Some(task);
         }
         let failure = Failure::Suspended { reason: suspension.reason.clone() };
@@ -150,9 +144,9 @@ impl Worker {
     pub(crate) fn weigh(self: &Arc<Self>, hop: &Arc<NextHop>, domain: &str, reply: &RemoteReply) {
         let hosts = hop.site.as_ref().map_or(&[][..], |site| &site.hosts);
         let text = reply.to_string().replace(['\r', '\n'], " ");
-        let Some(rule) = self.shaping.rules.find(domain, hosts, &text) else { return };
+        let Some(rule) = self.terms.load().shaping.find(domain, hosts, &text).cloned() else { return };
         self.shaping.breathe(hop.account(), Instant::now());
-        let (worker, hop, rule) = (self.clone(), hop.clone(), rule.clone());
+        let (worker, hop) = (self.clone(), hop.clone());
         self.carriers.spawn(async move {
             if let Err(error) = worker.count_reply(&hop, &rule, &text).await {
                 tracing::debug!(rule = rule.name, %error, "failed to count a reply");

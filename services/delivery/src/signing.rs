@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use ipnet::IpNet;
 use metrics::Counter;
 use staffetta_dkim::author::{self, Author};
 use staffetta_dkim::{Draft, Keyring, Row, Signers, Standing, TooLarge, Unsigned};
@@ -19,6 +18,7 @@ use crate::keys::Keys;
 use crate::leased::Leased;
 use crate::metrics::{Metrics, Signed};
 use crate::seals::Seals;
+use crate::terms::Current;
 
 /// Octets that are hashed before others get their turn.
 const SLICE: usize = 64 * 1024;
@@ -26,7 +26,7 @@ const SLICE: usize = 64 * 1024;
 /// Who signs, and for whom.
 pub(crate) struct Signing {
     keys: Arc<Keys>,
-    trusted_networks: Vec<IpNet>,
+    terms: Current,
     /// By [`Signed`].
     results: Vec<Counter>,
     seals: Seals,
@@ -57,8 +57,8 @@ pub(crate) enum Hindrance {
 }
 
 impl Signing {
-    pub(crate) fn new(keys: Arc<Keys>, trusted_networks: Vec<IpNet>, metrics: &Metrics) -> Self {
-        Self { keys, trusted_networks, results: metrics.signed.clone(), seals: Seals::default() }
+    pub(crate) fn new(keys: Arc<Keys>, terms: Current, metrics: &Metrics) -> Self {
+        Self { keys, terms, results: metrics.signed.clone(), seals: Seals::default() }
     }
 
     /// The signatures of a message, if anybody signs it. Jobs of one message share them.
@@ -142,7 +142,7 @@ impl Signing {
     }
 
     fn standing<'a>(&self, origin: &'a Origin) -> Standing<'a> {
-        if client::stranger(origin.client, None, &self.trusted_networks).is_none() {
+        if client::stranger(origin.client, None, &self.terms.load().trusted_networks).is_none() {
             return Standing::Trusted;
         }
         let domain = |login: &'a str| login.rsplit_once('@').map(|(_, domain)| domain);

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The queue knows a destination, not a next hop, so nothing here lets a whole destination rest: jobs do, one by one, and the
-//! others go on. What is decided is in `staffetta_dispatch::Pigeonholes`; where no route names a sender nothing of this runs.
+//! others go on. What is decided is in `staffetta_dispatch::Pigeonholes`; where no route names a sender nothing of this runs but a look a second.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,7 +114,7 @@ impl Desk {
 impl Worker {
     /// Does this work have jobs for several next hops?
     pub(crate) fn is_mixed(&self, work: &Work) -> bool {
-        self.router.depends_on_sender(work.destination.as_str())
+        self.terms.load().router.depends_on_sender(work.destination.as_str())
     }
 
     /// Has its jobs claimed and sorted.
@@ -260,7 +260,7 @@ impl Worker {
         });
         for (hop, message) in waiting {
             let sender = Some(&message.envelope.sender);
-            self.lanes.put(&hop, work, || self.router.hop(work.destination.as_str(), sender));
+            self.lanes.put(&hop, work, || self.terms.load().router.hop(work.destination.as_str(), sender));
         }
     }
 
@@ -268,13 +268,14 @@ impl Worker {
     fn place(&self, work: &Work, task: Task) -> Placed {
         let (domain, message) = (work.destination.as_str(), task.job.message.clone());
         let sender = Some(&message.envelope.sender);
-        let (hop, now) = (self.router.key(domain, sender), Instant::now());
+        let router = &self.terms.load().router;
+        let (hop, now) = (router.key(domain, sender), Instant::now());
         let rest = self.lanes.rest_of(&hop).or_else(|| self.sorting.with(|desk| desk.is_dry(&hop, now)));
         if let Some(rest) = rest {
             return Placed::Rests(task, rest);
         }
         match self.sorting.with(|desk| desk.holes.put(&hop, work, task, now)) {
-            Put::Taken => self.lanes.put(&hop, work, || self.router.hop(domain, sender)),
+            Put::Taken => self.lanes.put(&hop, work, || router.hop(domain, sender)),
             Put::Later(task, wait) => return Placed::Crowded(task, wait),
             Put::Closed(task) => self.settler.release(task.job),
         }

@@ -7,10 +7,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use staffetta_mail::Address;
 use staffetta_policy::client;
 use staffetta_queue::{Limiter, Origin, Queue, Rate};
+
+use crate::terms::Current;
 
 /// Reports to one address about mail that it may not have sent.
 const PER_ADDRESS: Rate = Rate { count: 5, per: Duration::from_secs(3_600) };
@@ -19,15 +20,15 @@ const PER_CLIENT: Rate = Rate { count: 100, per: Duration::from_secs(3_600) };
 
 /// Tells strangers from others, and limits what is reported of their mail.
 pub(crate) struct Strangers {
-    trusted_networks: Vec<IpNet>,
+    terms: Current,
     per_address: Limiter,
     per_client: Limiter,
 }
 
 impl Strangers {
-    pub(crate) fn new(queue: &Queue, trusted_networks: Vec<IpNet>) -> Self {
+    pub(crate) fn new(queue: &Queue, terms: Current) -> Self {
         Self {
-            trusted_networks,
+            terms,
             per_address: queue.limiter("report", PER_ADDRESS),
             per_client: queue.limiter("reported", PER_CLIENT),
         }
@@ -35,7 +36,7 @@ impl Strangers {
 
     /// The client, if the message came from somebody who neither logged in nor is in a trusted network.
     pub(crate) fn client(&self, origin: &Origin) -> Option<IpAddr> {
-        client::stranger(origin.client, origin.login.as_deref(), &self.trusted_networks)
+        client::stranger(origin.client, origin.login.as_deref(), &self.terms.load().trusted_networks)
     }
 
     /// May a report go to `sender` now? Not while Redis cannot be asked: it would be one that nobody waits for.
@@ -57,6 +58,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::terms::Terms;
 
     fn origin(client: Option<&str>, login: Option<&str>) -> Origin {
         Origin {
@@ -71,12 +73,13 @@ mod tests {
     async fn a_stranger_is_who_neither_logged_in_nor_is_in_a_trusted_network_and_reports_to_his_senders_are_few() {
         let folder = tempfile::tempdir().unwrap();
         let redis = LocalServer::start(folder.path()).unwrap();
-        let text = format!("hostname = \"mail.test\"\n[redis]\nurl = \"{}\"\n", redis.url());
+        let trusted = "[frontend]\ntrusted_networks = [\"192.0.2.0/24\"]\n";
+        let text = format!("hostname = \"mail.test\"\n{trusted}[redis]\nurl = \"{}\"\n", redis.url());
         let config = staffetta_config::Config::parse(&text, "test.toml").unwrap();
         let stop = CancellationToken::new();
         let queue = Queue::open((&config).into(), stop.clone()).unwrap();
         queue.ready(Duration::from_secs(20)).await.unwrap();
-        let strangers = Strangers::new(&queue, vec!["192.0.2.0/24".parse().unwrap()]);
+        let strangers = Strangers::new(&queue, Terms::new(&config).into_force());
 
         assert_eq!(strangers.client(&origin(Some("192.0.2.9"), None)), None);
         assert_eq!(strangers.client(&origin(Some("198.51.100.9"), Some("john"))), None);

@@ -13,7 +13,7 @@ use staffetta_policy::mx;
 use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations, Wakes};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::fallback::Fallback;
-use staffetta_transport::hop::{NextHop, Router};
+use staffetta_transport::hop::NextHop;
 use staffetta_transport::itinerary::{Candidate, Planner};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use crate::shaping::Shaping;
 use crate::signing::Signing;
 use crate::slots::Slots;
 use crate::sorting::Sorting;
+use crate::terms::Current;
 
 /// Octets that one permit of [`Worker::room`] stands for.
 const UNIT: u64 = 1024;
@@ -47,13 +48,12 @@ const RECIPIENT: u64 = 160;
 /// The worker.
 pub(crate) struct Worker {
     pub(crate) queue: Queue,
-    pub(crate) router: Router,
+    /// Of the configuration in force.
+    pub(crate) terms: Current,
     pub(crate) planner: Planner,
     pub(crate) tls: TlsClient,
-    pub(crate) timeouts: Timeouts,
     pub(crate) sources: Vec<IpAddr>,
-    pub(crate) rules: Rules,
-    /// What is too much for servers.
+    /// Which servers have just said that it is too much.
     pub(crate) shaping: Shaping,
     /// Bodies up to this many octets come with their job.
     pub(crate) inline_limit: u64,
@@ -110,7 +110,8 @@ impl Worker {
             return self.sort(work);
         }
         let domain = work.destination.as_str();
-        self.lanes.put(&self.router.key(domain, None), work, || self.router.hop(domain, None));
+        let router = &self.terms.load().router;
+        self.lanes.put(&router.key(domain, None), work, || router.hop(domain, None));
         self.admit();
     }
 
@@ -235,7 +236,7 @@ impl Worker {
             return;
         }
         let fate = Fate::of(&Failure::Suppressed, task.job.destination());
-        task.attempt.judge(&self.rules, Instant::now());
+        task.attempt.judge(&self.rules(), Instant::now());
         for index in task.attempt.fail_those(&fate, is_meant) {
             record::outcome(self, &lane.hop, task, index, &fate, None);
         }
@@ -306,7 +307,7 @@ impl Worker {
 
     /// What is left of a job meets this fate.
     pub(crate) fn fail(&self, mut task: Task, lane: &Lane, fate: &Fate) {
-        task.attempt.judge(&self.rules, Instant::now());
+        task.attempt.judge(&self.rules(), Instant::now());
         for index in task.attempt.fail_rest(fate) {
             record::outcome(self, &lane.hop, &task, index, fate, None);
         }
@@ -316,7 +317,7 @@ impl Worker {
     /// Every recipient has its result: decides and settles.
     pub(crate) fn finish(&self, task: Task, lane: &Lane) {
         let Task { job, attempt } = task;
-        let mut plan = match decide(attempt, job.envelope(), &self.rules, Instant::now()) {
+        let mut plan = match decide(attempt, job.envelope(), &self.rules(), Instant::now()) {
             Ok(plan) => plan,
             Err(error) => {
                 tracing::error!(qid = %job.message.id, %error, "an attempt is not settled; the job is tried again");
@@ -343,6 +344,16 @@ impl Worker {
             );
         }
         self.settler.settle(job, plan, lane.hop.protocol);
+    }
+
+    /// When what failed is tried again.
+    pub(crate) fn rules(&self) -> Rules {
+        self.terms.load().rules
+    }
+
+    /// How long each step of an attempt may take.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.terms.load().timeouts
     }
 
     /// One of our addresses of the right family, and our name there; from the pool of the next hop, if it has one.

@@ -1,8 +1,10 @@
 //! How much a login may send, counted over all pods: messages, at DATA, and recipients, at RCPT. What the auth service says
 //! of one account goes before what the configuration says of all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use staffetta_config::Frontend;
 use staffetta_proto::auth::v1::authenticate_response::{Allowance as Said, Limits as Told};
 use staffetta_queue::{Queue, Rate};
@@ -14,7 +16,7 @@ use crate::quota::Quota;
 pub(crate) struct Allowance {
     messages: Quota,
     recipients: Advance,
-    standard: Limits,
+    standard: ArcSwap<Limits>,
 }
 
 /// The time of a number without one.
@@ -34,26 +36,28 @@ impl Allowance {
         Self {
             messages: Quota::new(queue, "message"),
             recipients: Advance::new(queue, "recipient"),
-            standard: Limits {
-                messages: frontend.messages_per_login,
-                recipients: frontend.recipients_per_login,
-                size: None,
-            },
+            standard: ArcSwap::from_pointee(Limits::of_all(frontend)),
         }
+    }
+
+    /// What holds for all from now on.
+    pub(crate) fn change(&self, frontend: &Frontend) {
+        self.standard.store(Arc::new(Limits::of_all(frontend)));
     }
 
     /// What holds for an account of which this is told.
     pub(crate) fn limits(&self, told: Told) -> Limits {
+        let standard = self.standard.load();
         Limits {
-            messages: rate(told.messages, self.standard.messages),
-            recipients: rate(told.recipients, self.standard.recipients),
+            messages: rate(told.messages, standard.messages),
+            recipients: rate(told.recipients, standard.recipients),
             size: told.size.filter(|octets| *octets > 0),
         }
     }
 
     /// How many messages a login may send. `own`: what holds for it and not for all.
     pub(crate) fn messages(&self, own: Option<&Limits>) -> Option<Rate> {
-        own.unwrap_or(&self.standard).messages
+        own.map_or_else(|| self.standard.load().messages, |own| own.messages)
     }
 
     /// May the login send one more message? It counts from now on.
@@ -67,7 +71,8 @@ impl Allowance {
 
     /// May it name one more recipient, as far as that is known here? Then he counts from now on; else ask.
     pub(crate) fn recipient_at_hand(&self, login: &str, own: Option<&Limits>) -> Result<(), Wish> {
-        let Some(rate) = own.unwrap_or(&self.standard).recipients else { return Ok(()) };
+        let rate = own.map_or_else(|| self.standard.load().recipients, |own| own.recipients);
+        let Some(rate) = rate else { return Ok(()) };
         self.recipients.draw(login, rate)
     }
 
@@ -88,6 +93,13 @@ impl Allowance {
     /// Gives back what is left, when no session is.
     pub(crate) async fn end(&self) {
         self.recipients.end().await;
+    }
+}
+
+impl Limits {
+    /// Those of whoever has none of its own.
+    fn of_all(frontend: &Frontend) -> Self {
+        Self { messages: frontend.messages_per_login, recipients: frontend.recipients_per_login, size: None }
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use rustls::ServerConfig;
 use staffetta_config::{Listener, ListenerTls};
 use staffetta_smtp::Reply;
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::intake::Source;
 use crate::limits::{Full, Guest};
 use crate::metrics::{self, ListenerMetrics};
-use crate::setup::{self, Shared};
+use crate::setup::{self, Ground, Shared};
 use crate::sparing::Sparing;
 
 /// All that the sessions of one listener have in common.
@@ -26,9 +25,9 @@ pub(crate) struct Door {
     pub(crate) tls: ListenerTls,
     /// Of this listener alone, with tickets of its own: a session of another, with other rules, is not resumed here.
     pub(crate) server_config: Option<Arc<ServerConfig>>,
-    /// Who sends a PROXY header.
-    proxies: Vec<IpNet>,
     settings: ArcSwap<Settings>,
+    /// As it is configured.
+    listener: Listener,
     pub(crate) metrics: ListenerMetrics,
     /// Lines about handshakes that failed.
     pub(crate) handshakes: Sparing,
@@ -65,10 +64,10 @@ impl Door {
             },
             tls: listener.tls,
             server_config,
-            proxies: [shared.proxies.as_slice(), &listener.proxy_from].concat(),
             settings: ArcSwap::from_pointee(setup::session(listener, &shared)),
             metrics: ListenerMetrics::new(&listener.name, tls),
             handshakes: Sparing::default(),
+            listener: listener.clone(),
             shared,
             stop,
             kill,
@@ -82,28 +81,33 @@ impl Door {
         if self.tls == ListenerTls::Off || settings.mechanisms == *mechanisms {
             return settings;
         }
-        let settings = Arc::new(Settings { mechanisms: mechanisms.to_vec(), ..Settings::clone(&settings) });
-        self.settings.store(Arc::clone(&settings));
-        settings
+        self.settings.rcu(|settings| Settings { mechanisms: mechanisms.to_vec(), ..Settings::clone(settings) });
+        self.settings.load_full()
+    }
+
+    /// New sessions are told what the configuration says now.
+    pub(crate) fn renew(&self) {
+        self.settings.store(Arc::new(setup::session(&self.listener, &self.shared)));
     }
 
     /// Is this a load balancer, which must say for whom it comes?
     pub(crate) fn is_proxy(&self, ip: IpAddr) -> bool {
-        self.proxies.iter().any(|network| network.contains(&ip))
+        setup::is_in(&self.listener.proxy_from, ip) || self.shared.ground().brings_clients(ip)
     }
 
     /// Who is at an address, as far as the address says it.
     pub(crate) fn peer(&self, address: SocketAddr) -> Peer {
-        Peer { address, name: None, nameless: false, trusted: self.shared.is_trusted(address.ip()) }
+        Peer { address, name: None, nameless: false, trusted: self.shared.ground().is_trusted(address.ip()) }
     }
 
     /// A connection of this client, as the session sees it.
     pub(crate) fn link(&self, peer: &Peer) -> Link {
-        let known = |is: fn(&Shared, IpAddr) -> bool| !peer.nameless && is(&self.shared, peer.address.ip());
+        let ground = self.shared.ground();
+        let known = |is: fn(&Ground, IpAddr) -> bool| !peer.nameless && is(&ground, peer.address.ip());
         Link {
             encrypted: self.tls == ListenerTls::Implicit,
-            normalize_bare_lf: known(Shared::normalizes_bare_lf),
-            xclient: known(Shared::may_xclient),
+            normalize_bare_lf: known(Ground::normalizes_bare_lf),
+            xclient: known(Ground::may_xclient),
         }
     }
 

@@ -39,6 +39,7 @@ use std::time::Duration;
 use staffetta_config::{Config, Listener};
 use staffetta_telemetry::{http, maillog};
 use staffetta_transport::listen;
+use staffetta_transport::live::Live;
 use staffetta_transport::shutdown::Hangup;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +61,11 @@ pub const HARD_STOP: Duration = Duration::from_secs(60);
 ///
 /// The drain: `/readyz` fails at once, so that load balancers look elsewhere; connections are still taken for
 /// `drain_delay`; then the listeners close, idle sessions get `421 4.3.2`, and messages under way are finished.
-pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
+///
+/// What `config` becomes later holds for what begins then.
+pub async fn run(config: impl Into<Live>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let live = config.into();
+    let config = live.current();
     setup::raise_descriptor_limit(config.frontend.connection_limit);
     let background = CancellationToken::new();
     let _ends_with_us = background.clone().drop_guard();
@@ -90,16 +95,21 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     tokio::spawn(clients.watch(Hangup::subscribe()?, background.clone()));
 
     let (sessions, stop, kill) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let mut open = Vec::new();
     for (index, (listener, config)) in doors.into_iter().enumerate() {
         let door = Arc::new(Door::new(index, config, Arc::clone(&shared), stop.clone(), kill.clone())?);
         tracing::info!(listener = config.name, address = %listener.local_addr()?, "listening");
+        open.push(Arc::clone(&door));
         sessions.spawn(server::serve(door, listener, sessions.clone()));
     }
+    let renewed = Arc::clone(&shared);
+    tokio::spawn(live.clone().follow(move |config| renew(&renewed, &open, config), background.clone()));
 
     shutdown.cancelled().await;
     draining.cancel();
-    tracing::info!(delay = ?config.frontend.drain_delay, "draining");
-    tokio::time::sleep(config.frontend.drain_delay).await;
+    let delay = live.current().frontend.drain_delay;
+    tracing::info!(?delay, "draining");
+    tokio::time::sleep(delay).await;
     stop.cancel();
     sessions.close();
     if tokio::time::timeout(HARD_STOP, sessions.wait()).await.is_err() {
@@ -112,6 +122,14 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Re
     shared.conduct.flush(&maillog::conspicuous).await;
     tracing::info!("drained");
     Ok(())
+}
+
+/// Another configuration is in force.
+fn renew(shared: &Shared, doors: &[Arc<Door>], config: &Config) {
+    match shared.renew(config) {
+        Ok(()) => doors.iter().for_each(|door| door.renew()),
+        Err(error) => tracing::error!(error = format!("{error:#}"), "the settings in use stay"),
+    }
 }
 
 /// The HTTP port and all listeners, or what is wrong with each that cannot be had.

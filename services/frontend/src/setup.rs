@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use staffetta_config::{Config, Frontend, Listener, ListenerKind, ListenerTls};
@@ -43,7 +44,7 @@ pub(crate) struct Shared {
     /// What clients are called, if that is looked up.
     pub(crate) names: Option<Names>,
     pub(crate) limits: Arc<Limits>,
-    pub(crate) failures: Arc<Failures>,
+    pub(crate) failures: ArcSwap<Failures>,
     /// How logins behave.
     pub(crate) conduct: Arc<Conduct>,
     /// How much a login may send.
@@ -52,14 +53,22 @@ pub(crate) struct Shared {
     pub(crate) certificates: Option<Arc<Certificates>>,
     /// What clients' certificates are compared with.
     pub(crate) examiner: Examiner,
+    /// Asks the DNS.
+    resolver: Resolver,
+    /// Of the configuration in force.
+    ground: ArcSwap<Ground>,
+}
+
+/// What new connections and sessions are judged by, as the configuration has it.
+pub(crate) struct Ground {
     /// Load balancers in front of all listeners.
-    pub(crate) proxies: Vec<IpNet>,
+    proxies: Vec<IpNet>,
     trusted_networks: Vec<IpNet>,
     etrn_networks: Vec<IpNet>,
     xclient_networks: Vec<IpNet>,
     /// Whose bare LF is normalised in any case.
     bare_lf_networks: Vec<IpNet>,
-    limits_of_sessions: SessionLimits,
+    sessions: SessionLimits,
 }
 
 /// What the sessions of all listeners are told.
@@ -70,7 +79,6 @@ struct SessionLimits {
     bare_lf: BareLf,
     timeout: Duration,
     min_data_rate: u64,
-    mechanisms: Vec<String>,
     /// After so many errors the session ends.
     errors: u32,
     /// So many recipients beyond the limit are no errors.
@@ -91,18 +99,14 @@ impl Shared {
         let resolver = resolver(config)?;
         let mechanisms = auth.mechanisms().to_vec();
         let conduct = conduct(config, &queue);
+        let (names, asked) = (resolver.clone(), resolver.clone());
         Ok(Self {
             hostname: config.hostname.clone(),
             limits: limits(frontend, Cluster::new(&queue)),
-            failures: Failures::new(
-                &queue,
-                frontend.auth_failures_per_client,
-                frontend.auth_failures_per_login,
-                conduct.watches(Signal::NewNetworks),
-            ),
+            failures: ArcSwap::new(failures(frontend, &queue, &conduct)),
             allowance: Arc::new(Allowance::new(&queue, frontend)),
-            names: frontend.reverse_dns.then(|| Names::new(resolver.clone())),
-            intake: intake(config, queue.clone(), auth.clone(), resolver, revocations.clone(), conduct.clone())?,
+            names: frontend.reverse_dns.then(|| Names::new(names)),
+            intake: intake(config, queue.clone(), auth.clone(), asked, revocations.clone(), conduct.clone())?,
             conduct,
             queue,
             auth,
@@ -110,12 +114,44 @@ impl Shared {
             metrics: Metrics::new(&mechanisms),
             certificates: certificates.cloned(),
             examiner: Examiner::new(config).context("tls.client_ca")?,
+            resolver,
+            ground: ArcSwap::from_pointee(Ground::new(frontend)),
+        })
+    }
+
+    /// What the configuration says now holds for what begins from here on. Doors are to be told, too.
+    ///
+    /// # Errors
+    /// Everything stays as it was.
+    pub(crate) fn renew(&self, config: &Config) -> anyhow::Result<()> {
+        let frontend = &config.frontend;
+        self.intake.change(terms(config, &self.queue, &self.resolver)?);
+        self.ground.store(Arc::new(Ground::new(frontend)));
+        raise_descriptor_limit(frontend.connection_limit);
+        self.limits.change(frontend.connection_limit, frontend.connections_per_client, &listener_limits(frontend));
+        self.allowance.change(frontend);
+        // Other limits begin with what Redis knows of each client; the same ones keep what this pod knows, too.
+        if !self.failures.load().are(frontend.auth_failures_per_client, frontend.auth_failures_per_login) {
+            self.failures.store(failures(frontend, &self.queue, &self.conduct));
+        }
+        Ok(())
+    }
+
+    /// What holds for who comes now.
+    pub(crate) fn ground(&self) -> arc_swap::Guard<Arc<Ground>> {
+        self.ground.load()
+    }
+}
+
+impl Ground {
+    fn new(frontend: &Frontend) -> Self {
+        Self {
             proxies: frontend.proxy_from.clone(),
             trusted_networks: frontend.trusted_networks.clone(),
             etrn_networks: frontend.etrn_networks.clone(),
             xclient_networks: frontend.xclient_from.clone(),
             bare_lf_networks: frontend.bare_lf_from.clone(),
-            limits_of_sessions: SessionLimits {
+            sessions: SessionLimits {
                 size: frontend.size_limit.0,
                 recipients: frontend.recipient_limit as usize,
                 vrfy: frontend.enable_vrfy,
@@ -127,40 +163,59 @@ impl Shared {
                 overshoot: frontend.recipient_overshoot_limit as usize,
                 timeout: frontend.timeout,
                 min_data_rate: frontend.min_data_rate.0,
-                mechanisms,
             },
-        })
+        }
     }
 
     /// May this client relay without a login?
     pub(crate) fn is_trusted(&self, ip: IpAddr) -> bool {
-        self.trusted_networks.iter().any(|network| network.contains(&ip))
+        is_in(&self.trusted_networks, ip)
+    }
+
+    /// Is this a load balancer in front of every listener?
+    pub(crate) fn brings_clients(&self, ip: IpAddr) -> bool {
+        is_in(&self.proxies, ip)
     }
 
     /// Is bare LF of this client normalised, whatever `bare_lf` says?
     pub(crate) fn normalizes_bare_lf(&self, ip: IpAddr) -> bool {
-        self.bare_lf_networks.iter().any(|network| network.contains(&ip))
+        is_in(&self.bare_lf_networks, ip)
     }
 
     /// May this client say for whom it comes?
     pub(crate) fn may_xclient(&self, ip: IpAddr) -> bool {
-        self.xclient_networks.iter().any(|network| network.contains(&ip))
+        is_in(&self.xclient_networks, ip)
     }
 
     /// May this client use ETRN?
     pub(crate) fn may_etrn(&self, ip: IpAddr) -> bool {
-        self.etrn_networks.iter().any(|network| network.contains(&ip))
+        is_in(&self.etrn_networks, ip)
     }
 }
 
+/// Is the address in one of the networks?
+pub(crate) fn is_in(networks: &[IpNet], ip: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&ip))
+}
+
+fn failures(frontend: &Frontend, queue: &Queue, conduct: &Conduct) -> Arc<Failures> {
+    let (per_client, per_login) = (frontend.auth_failures_per_client, frontend.auth_failures_per_login);
+    Failures::new(queue, per_client, per_login, conduct.watches(Signal::NewNetworks))
+}
+
 fn limits(frontend: &Frontend, cluster: Cluster) -> Arc<Limits> {
-    let listeners: Vec<Option<u32>> = frontend.listener.iter().map(|listener| listener.connection_limit).collect();
+    let listeners = listener_limits(frontend);
     Limits::new(frontend.connection_limit, frontend.connections_per_client, &listeners, Some(cluster))
+}
+
+fn listener_limits(frontend: &Frontend) -> Vec<Option<u32>> {
+    frontend.listener.iter().map(|listener| listener.connection_limit).collect()
 }
 
 /// What the sessions of this listener are told.
 pub(crate) fn session(listener: &Listener, shared: &Shared) -> Settings {
-    let limits = &shared.limits_of_sessions;
+    let (ground, mechanisms) = (shared.ground(), shared.auth.mechanisms());
+    let limits = &ground.sessions;
     Settings {
         hostname: shared.hostname.clone(),
         kind: match listener.kind {
@@ -168,7 +223,7 @@ pub(crate) fn session(listener: &Listener, shared: &Shared) -> Settings {
             ListenerKind::Submission => Kind::Submission,
         },
         starttls: listener.tls == ListenerTls::Starttls,
-        mechanisms: if listener.tls == ListenerTls::Off { Vec::new() } else { limits.mechanisms.clone() },
+        mechanisms: if listener.tls == ListenerTls::Off { Vec::new() } else { mechanisms.to_vec() },
         size_limit: limits.size,
         recipient_limit: limits.recipients,
         overshoot_limit: limits.overshoot,
@@ -274,9 +329,15 @@ pub(crate) fn intake(
     revocations: Revocations,
     conduct: Arc<Conduct>,
 ) -> anyhow::Result<Intake> {
+    let terms = terms(config, &queue, &resolver)?;
+    let directory = Directory::new(auth, resolver, revocations);
+    let (hostname, listeners) = (config.hostname.clone(), config.frontend.listener.len());
+    Ok(Intake::new(queue, directory, hostname, listeners, terms, conduct))
+}
+
+/// What holds for every message.
+fn terms(config: &Config, queue: &Queue, resolver: &Resolver) -> anyhow::Result<Terms> {
     let rules = rules(config);
-    let verifier = asks(config, &rules).then(|| Verifier::new(config, &queue, resolver.clone())).transpose()?;
-    let directory = Directory::new(auth, resolver, verifier, revocations);
     if !config.frontend.verify_recipients && !config.frontend.relay_domains.is_empty() {
         tracing::warn!("frontend.verify_recipients is false: strangers' mail for relay_domains is taken unseen");
     }
@@ -287,15 +348,14 @@ pub(crate) fn intake(
             postmaster.hostname
         );
     }
-    let terms = Terms {
-        hostname: config.hostname.clone(),
+    Ok(Terms {
+        verifier: asks(config, &rules).then(|| Verifier::new(config, queue, resolver.clone())).transpose()?,
+        rules,
         largest: config.frontend.size_limit.0,
-        listeners: config.frontend.listener.len(),
         lifetime: config.delivery.lifetime,
         shown: config.frontend.received_client,
         match_authors: config.frontend.header_from_must_match_login,
-    };
-    Ok(Intake::new(queue, directory, rules, terms, conduct))
+    })
 }
 
 /// Can there be a recipient whose own server must be asked?

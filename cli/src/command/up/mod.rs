@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context;
 use staffetta_auth::accounts::Accounts;
 use staffetta_config::{Config, Service};
+use staffetta_transport::live::Live;
 use staffetta_transport::{launch, shutdown};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,8 @@ async fn with_config(path: &Path, stop: &CancellationToken) -> anyhow::Result<()
     let config = Arc::new(Config::load(path)?);
     let _telemetry = launch::start_telemetry(&config, Service::All)?;
     launch::warn(&config, Service::All);
-    let cluster = Cluster::start(config, stop.child_token());
+    let live = launch::keep(path, Service::All, config, stop)?;
+    let cluster = Cluster::start(&live, stop.child_token());
     cluster.run(stop, std::future::pending()).await
 }
 
@@ -53,7 +55,8 @@ async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<(
     let demo = if arguments.demo { Some(demo::Demo::prepare(&home, &accounts).await?) } else { None };
     drop(accounts);
 
-    let mut cluster = Cluster::start(Arc::clone(&config), stop.child_token());
+    let live = launch::keep(&home.config_file(), Service::All, Arc::clone(&config), stop)?;
+    let mut cluster = Cluster::start(&live, stop.child_token());
     let begun = tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),
@@ -96,9 +99,9 @@ struct Cluster {
 
 impl Cluster {
     /// Auth drains once the frontend has ended: who logs in during the frontend's drain is still answered.
-    fn start(config: Arc<Config>, drain: CancellationToken) -> Self {
+    fn start(live: &Live, drain: CancellationToken) -> Self {
         let mut services = JoinSet::new();
-        let (auth, frontend, delivery) = (Arc::clone(&config), Arc::clone(&config), config);
+        let (auth, frontend, delivery) = (live.clone(), live.clone(), live.clone());
         let (a, f, d) = (CancellationToken::new(), drain.clone(), drain.clone());
         // Also when the frontend panics.
         let unused = a.clone().drop_guard();

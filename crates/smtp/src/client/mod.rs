@@ -123,7 +123,7 @@ impl Tls {
 }
 
 /// A login at the server.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Credentials {
     /// The authentication identity.
     pub username: String,

@@ -99,7 +99,7 @@ impl Clients {
     pub async fn watch(self: Arc<Self>, hangup: Hangup, shutdown: CancellationToken) {
         if self.has_authorities() {
             let complain = |error: &str| tracing::error!(error, "keeping the clients' authorities in use");
-            reload::watch("clients' authorities", move || self.reload(), complain, hangup, shutdown).await;
+            reload::watch("clients' authorities", move |_| self.reload(), complain, hangup, shutdown).await;
         }
     }
 

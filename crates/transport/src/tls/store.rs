@@ -48,7 +48,7 @@ impl Certificates {
     /// each content.
     pub async fn watch(self: Arc<Self>, hangup: Hangup, shutdown: CancellationToken) {
         let complain = |error: &str| tracing::error!(error, "keeping the certificates in use");
-        reload::watch("certificates", move || self.reload(), complain, hangup, shutdown).await;
+        reload::watch("certificates", move |_| self.reload(), complain, hangup, shutdown).await;
     }
 
     /// The configuration for servers: TLS 1.2 and 1.3, no ALPN, stateless tickets. `ask`: clients are asked for their

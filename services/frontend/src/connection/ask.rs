@@ -21,7 +21,7 @@ use super::refused::{Refused, author_refused, message_refused, recipient_refused
 use super::{Dialog, flush};
 use crate::advance::Wish;
 use crate::asked::NOTICEABLE;
-use crate::intake::{Aliases, Bill, NotQueued, Principal};
+use crate::intake::{Aliases, Bill, NotQueued, Opened, Principal};
 use crate::stream::Stream;
 
 /// How many recipients are looked up ahead, while the client waits for one before them.
@@ -180,7 +180,7 @@ impl Dialog<'_> {
 
     async fn etrn(&mut self, domain: &str) -> Answer<Refused> {
         let shared = &self.door.shared;
-        if !shared.may_etrn(self.peer.address.ip()) {
+        if !shared.ground().may_etrn(self.peer.address.ip()) {
             return Answer::Refuse(Reply::etrn_unavailable(domain), Refused::EtrnForbidden);
         }
         let destination = Some(Destination::new(domain.to_ascii_lowercase()));
@@ -228,7 +228,7 @@ impl Dialog<'_> {
     }
 
     async fn store(&mut self, envelope: Envelope) -> Answer<Refused> {
-        if self.door.shared.intake.judges_authors()
+        if self.opened.as_ref().is_some_and(Opened::judges_authors)
             && let Some(refusal) = Box::pin(self.misattributed()).await
         {
             self.opened = None;

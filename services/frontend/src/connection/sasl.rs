@@ -81,7 +81,7 @@ impl Dialog<'_> {
             _ if self.peer.trusted => true,
             Carried::Nothing => false,
             Carried::Credentials(login) => {
-                let failures = &self.door.shared.failures;
+                let failures = self.door.shared.failures.load();
                 failures.are_left(self.peer.address.ip(), self.peer.nameless, login.as_deref())
             }
         }
@@ -95,7 +95,8 @@ impl Dialog<'_> {
             return Ok(None);
         }
         let shared = &self.door.shared;
-        let tried = shared.failures.guess(self.peer.address.ip(), self.peer.nameless, login.as_deref()).await;
+        let tried =
+            shared.failures.load_full().guess(self.peer.address.ip(), self.peer.nameless, login.as_deref()).await;
         tried.map(Some).map_err(|spent| match spent {
             Spent::Client => login_refused(LoginFailure::Limited, login, &shared.hostname),
             Spent::Login => login_refused(LoginFailure::LoginLimited, login, &shared.hostname),

@@ -93,6 +93,12 @@ impl Failures {
         })
     }
 
+    /// Are these the limits?
+    pub(crate) fn are(&self, per_client: Option<Rate>, per_login: Option<Rate>) -> bool {
+        let rate = |own: &Option<Own>| own.as_ref().map(|own| own.rate);
+        (rate(&self.clients), rate(&self.logins)) == (per_client, per_login)
+    }
+
     /// May this client try credentials of this login, as far as it can be seen? `nameless`: it is somebody behind this
     /// address.
     pub(crate) async fn guess(

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use staffetta_mail::Address;
-use staffetta_policy::relay::{Fact, Finding, InDns, Known, Objection, Request, Rules, Step, Verdict, evaluate};
+use staffetta_policy::relay::{Fact, Finding, InDns, Known, Objection, Request, Step, Verdict, evaluate};
 use staffetta_queue::Revocations;
 use staffetta_transport::dns::{MailDomain, Resolver};
 
+use super::Terms;
 use super::principal::Principal;
 use crate::asked::{Asked, DEADLINE, Missing};
 use crate::auth::{Auth, Located};
-use crate::verify::{Answer, Verifier};
+use crate::verify::Answer;
 
 /// How long a session does not ask an auth service that did not answer it.
 const HOPELESS: Duration = Duration::from_secs(5);
@@ -30,8 +31,6 @@ pub(crate) struct Directory {
     recipients: Asked<Located>,
     /// Recipients' domains for which the DNS takes long.
     domains: Asked<InDns>,
-    /// Asks recipients' servers; `None` if nobody's need be asked.
-    verifier: Option<Verifier>,
     /// Which domains are blocked.
     revocations: Revocations,
 }
@@ -65,15 +64,13 @@ struct Remembered {
 struct Recent(VecDeque<(String, Finding)>);
 
 impl Directory {
-    /// `verifier`: asks recipients' servers, if somebody's must be asked.
-    pub(crate) fn new(auth: Auth, resolver: Resolver, verifier: Option<Verifier>, revocations: Revocations) -> Self {
+    pub(crate) fn new(auth: Auth, resolver: Resolver, revocations: Revocations) -> Self {
         Self {
             auth,
             resolver,
             accounts: Asked::new(DEADLINE),
             recipients: Asked::new(DEADLINE),
             domains: Asked::new(DEADLINE),
-            verifier,
             revocations,
         }
     }
@@ -83,7 +80,7 @@ impl Directory {
 /// room for them.
 pub(super) async fn judge(
     directory: &Directory,
-    rules: &Rules,
+    terms: &Terms,
     memory: &Memory,
     request: &Request<'_>,
     who: &Principal<'_>,
@@ -93,7 +90,7 @@ pub(super) async fn judge(
     }
     let (mut known, mut said, mut alias) = (Known::default(), None, None);
     loop {
-        match evaluate(rules, request, &known) {
+        match evaluate(&terms.rules, request, &known) {
             // Strangers learn nothing of whom they cannot reach anyhow.
             Step::Verdict(Verdict::Accept) if directory.revocations.is_suppressed(request.recipient) => {
                 return Err(Denied { objection: Objection::Suppressed, said: None });
@@ -116,7 +113,7 @@ pub(super) async fn judge(
                 known.is_alias = alias.is_some();
             }
             Step::Ask(Fact::RecipientAtRoute) => {
-                let answer = match &directory.verifier {
+                let answer = match &terms.verifier {
                     Some(verifier) => {
                         Box::pin(verifier.ask(who.client.ip(), request.sender, request.recipient, who.demands())).await
                     }

@@ -23,6 +23,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use staffetta_config::ClientShown;
 use staffetta_mail::trace::{self, Received};
@@ -33,6 +34,7 @@ use staffetta_queue::{Accept, Budget, Conduct, EnqueueError, Health, Queue, Send
 use staffetta_telemetry::maillog;
 
 use crate::metrics::IntakeMetrics;
+use crate::verify::Verifier;
 use opened::Completion;
 
 pub(crate) use aliases::Aliases;
@@ -52,27 +54,22 @@ pub(crate) struct Intake {
     hostname: String,
     queue: Queue,
     directory: Directory,
-    rules: Rules,
-    shown: ClientShown,
-    match_authors: bool,
+    /// Of the configuration in force.
+    terms: ArcSwap<Terms>,
     /// How logins behave.
     conduct: Arc<Conduct>,
     budget: Arc<Budget>,
-    /// Octets of the largest message.
-    largest: u64,
-    /// How long delivery of an accepted message is tried.
-    lifetime: Duration,
     metrics: IntakeMetrics,
 }
 
-/// What is told of all messages.
+/// What holds for all messages, as the configuration has it.
 pub(crate) struct Terms {
-    /// Our name in trace fields and in what is added to messages.
-    pub(crate) hostname: String,
+    /// Who may send what to whom.
+    pub(crate) rules: Rules,
+    /// Asks recipients' servers; `None` if nobody's need be asked.
+    pub(crate) verifier: Option<Verifier>,
     /// Octets of the largest message.
     pub(crate) largest: u64,
-    /// How many listeners there are.
-    pub(crate) listeners: usize,
     /// How long delivery of an accepted message is tried.
     pub(crate) lifetime: Duration,
     /// What trace fields say of who logged in.
@@ -90,23 +87,32 @@ pub(crate) struct Misattributed {
 }
 
 impl Intake {
-    /// Counts for the metrics from here on.
-    pub(crate) fn new(queue: Queue, directory: Directory, rules: Rules, terms: Terms, conduct: Arc<Conduct>) -> Self {
-        let Terms { hostname, largest, listeners, lifetime, shown, match_authors } = terms;
+    /// Counts for the metrics from here on. `hostname` is our name in trace fields and in what is added to messages,
+    /// `listeners` how many there are.
+    pub(crate) fn new(
+        queue: Queue,
+        directory: Directory,
+        hostname: String,
+        listeners: usize,
+        terms: Terms,
+        conduct: Arc<Conduct>,
+    ) -> Self {
         let memory = staffetta_transport::memory_limit().map_or(FALLBACK, |memory| memory as u64 / SHARE);
         Self {
             hostname,
             queue,
             directory,
-            rules,
-            shown,
-            match_authors,
             conduct,
-            budget: Budget::new(memory, largest, listeners),
-            largest,
-            lifetime,
+            budget: Budget::new(memory, terms.largest, listeners),
+            terms: ArcSwap::from_pointee(terms),
             metrics: IntakeMetrics::new(),
         }
+    }
+
+    /// Other terms from now on; a message whose content comes in is judged by those under which it began.
+    pub(crate) fn change(&self, terms: Terms) {
+        self.budget.resize(terms.largest);
+        self.terms.store(Arc::new(terms));
     }
 
     /// May a message of this sender begin? Mail that could not be queued is refused before it is transferred. Whether
@@ -129,12 +135,13 @@ impl Intake {
         recipient: &Address,
     ) -> Result<Option<Arc<[Address]>>, Denied> {
         let request = who.request(sender, recipient);
-        judge::judge(&self.directory, &self.rules, memory, &request, who).await
+        let terms = self.terms.load_full();
+        judge::judge(&self.directory, &terms, memory, &request, who).await
     }
 
     /// Is there memory for one more recipient of a message?
     pub(crate) fn charge(&self, bill: &mut Bill, who: &Principal<'_>, recipient: &Recipient) -> Result<(), NotQueued> {
-        let taken = bill.add(recipient, &self.budget, who.payer(), self.largest);
+        let taken = bill.add(recipient, &self.budget, who.payer(), self.terms.load().largest);
         if taken { Ok(()) } else { Err(NotQueued::Full) }
     }
 
@@ -184,7 +191,7 @@ impl Intake {
             hostname: self.hostname.clone(),
             author: sender.address().map(|address| address.as_str().to_owned()),
         });
-        let authors = self.match_authors && who.login.is_some();
+        let authors = self.terms.load().match_authors && who.login.is_some();
         Opened::start(incoming, &received, completion, authors).await.map_err(|error| not_queued(&error))
     }
 
@@ -192,19 +199,15 @@ impl Intake {
     /// must be seen in it.
     fn shown<'a>(&self, who: &Principal<'a>) -> trace::Client<'a> {
         let ip = who.client.ip();
-        match self.shown {
+        match self.terms.load().shown {
             ClientShown::Network if who.login.is_some() => trace::Client::Network(neighbourhood(ip)),
             ClientShown::None if who.login.is_some() => trace::Client::Hidden,
             _ => trace::Client::Full { helo: who.helo, name: who.name, ip },
         }
     }
 
-    /// Must what a login writes into From be judged at all?
-    pub(crate) fn judges_authors(&self) -> bool {
-        self.match_authors
-    }
-
-    /// May the login send the message that came in, by what its From field says? To be asked before it is committed.
+    /// May the login send the message that came in, by what its From field says? To be asked before it is committed, if
+    /// [`Opened::judges_authors`].
     pub(crate) async fn judge_authors(
         &self,
         memory: &Memory,
@@ -242,7 +245,7 @@ impl Intake {
         let (from, nrcpt) = (envelope.sender.clone(), envelope.recipients.len());
         let (began, complete) = (opened.began(), Instant::now());
         let hold = login().is_some_and(|login| self.conduct.stance(login).hold);
-        let accept = Accept { envelope, origin: who.origin(), lifetime: self.lifetime };
+        let accept = Accept { envelope, origin: who.origin(), lifetime: self.terms.load().lifetime };
         let stored = opened.commit(accept, hold).await.map_err(|error| not_queued(&error))?;
         if let Some((login, sending)) = login().zip(sending) {
             self.conduct.sent(login, &sending);
@@ -262,7 +265,8 @@ impl Intake {
 
     /// Puts the postmaster's own address in (RFC 5321 section 4.5.1), and makes one of those who are named twice.
     fn settle_recipients(&self, envelope: &mut Envelope) {
-        let postmaster = &self.rules.postmaster;
+        let terms = self.terms.load();
+        let postmaster = &terms.rules.postmaster;
         for recipient in &mut envelope.recipients {
             let own = match &postmaster.destination {
                 Some(destination) if postmaster.is(&recipient.address) => Some(destination.clone()),

@@ -19,6 +19,8 @@ pub(crate) struct Opened {
     began: Instant,
     /// If fields that are missing are to be added (RFC 6409 section 8).
     completion: Option<Completion>,
+    /// Whoever sends it must own the addresses in From.
+    authors: bool,
     /// The Message-ID that was added.
     added: Option<String>,
 }
@@ -65,6 +67,7 @@ impl Opened {
             arrived: received.when,
             began: Instant::now(),
             completion,
+            authors,
             added: None,
         })
     }
@@ -72,6 +75,11 @@ impl Opened {
     /// When the client was told to go on.
     pub(super) fn began(&self) -> Instant {
         self.began
+    }
+
+    /// Must what it says in From be judged?
+    pub(crate) fn judges_authors(&self) -> bool {
+        self.authors
     }
 
     /// Whom its From fields name; see [`HeaderScan::authors`].

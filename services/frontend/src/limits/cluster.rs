@@ -82,11 +82,14 @@ impl Limits {
     }
 
     async fn is_granted(&self, cluster: &Cluster, client: IpAddr) -> bool {
-        let standing = self.open().clients.standing(client);
+        let (standing, limit) = {
+            let mut open = self.open();
+            (open.clients.standing(client), open.caps.per_client)
+        };
         match standing {
             Standing::Granted => true,
             Standing::Refused => false,
-            Standing::Wanted(heads) => match cluster.claim(&heads, self.per_client).await {
+            Standing::Wanted(heads) => match cluster.claim(&heads, limit).await {
                 Some(granted) => self.open().clients.granted(client, &heads, granted, Instant::now()),
                 None => true,
             },

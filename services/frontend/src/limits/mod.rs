@@ -22,19 +22,25 @@ const DIVISIBLE: u32 = 20;
 /// The limits of one pod and what is in use of them. Share it in an `Arc`.
 #[derive(Debug)]
 pub(crate) struct Limits {
+    /// Where a client's connections in other pods are known.
+    cluster: Option<Cluster>,
+    open: Mutex<Open>,
+}
+
+/// How many there may be.
+#[derive(Debug, Default)]
+struct Caps {
     total: u32,
     /// Of all strangers.
     strangers: u32,
     /// Of the strangers on each listener.
     listeners: Vec<u32>,
     per_client: u32,
-    /// Where a client's connections in other pods are known.
-    cluster: Option<Cluster>,
-    open: Mutex<Open>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
+    caps: Caps,
     total: u32,
     strangers: u32,
     listeners: Vec<u32>,
@@ -74,52 +80,64 @@ pub(crate) enum Full {
 impl Limits {
     /// `listeners` are the limits that are set for them, in their order.
     pub(crate) fn new(total: u32, per_client: u32, listeners: &[Option<u32>], cluster: Option<Cluster>) -> Arc<Self> {
-        let divisible = total >= DIVISIBLE;
-        let share = if divisible && listeners.len() > 1 { total - total / 4 } else { total };
-        let open = Open { listeners: vec![0; listeners.len()], ..Open::default() };
-        Arc::new(Self {
-            total,
-            strangers: if divisible { total - total / 16 } else { total },
-            listeners: listeners.iter().map(|limit| limit.unwrap_or(share).min(total)).collect(),
-            per_client,
-            cluster,
-            open: Mutex::new(open),
-        })
+        let caps = Caps::new(total, per_client, listeners);
+        let open = Open { caps, listeners: vec![0; listeners.len()], ..Open::default() };
+        Arc::new(Self { cluster, open: Mutex::new(open) })
+    }
+
+    /// Other limits from now on, for the same listeners; whoever has a place keeps it.
+    pub(crate) fn change(&self, total: u32, per_client: u32, listeners: &[Option<u32>]) {
+        self.open().caps = Caps::new(total, per_client, listeners);
     }
 
     /// Takes a place for a connection to the listener of this index.
     pub(crate) fn take(self: &Arc<Self>, listener: usize, guest: Guest) -> Result<Slot, Full> {
         let mut open = self.open();
-        if open.total >= self.total {
+        if open.total >= open.caps.total {
             return Err(Full::Pod);
         }
-        self.admit(&mut open, listener, guest)?;
+        open.admit(listener, guest)?;
         open.total += 1;
         Ok(Slot { limits: Arc::clone(self), listener, guest })
     }
 
-    fn admit(&self, open: &mut Open, listener: usize, guest: Guest) -> Result<(), Full> {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Caps {
+    fn new(total: u32, per_client: u32, listeners: &[Option<u32>]) -> Self {
+        let divisible = total >= DIVISIBLE;
+        let share = if divisible && listeners.len() > 1 { total - total / 4 } else { total };
+        Self {
+            total,
+            strangers: if divisible { total - total / 16 } else { total },
+            listeners: listeners.iter().map(|limit| limit.unwrap_or(share).min(total)).collect(),
+            per_client,
+        }
+    }
+}
+
+impl Open {
+    fn admit(&mut self, listener: usize, guest: Guest) -> Result<(), Full> {
         if guest == Guest::Trusted {
             return Ok(());
         }
-        if open.strangers >= self.strangers {
+        if self.strangers >= self.caps.strangers {
             return Err(Full::Pod);
         }
-        if open.listeners[listener] >= self.listeners[listener] {
+        if self.listeners[listener] >= self.caps.listeners[listener] {
             return Err(Full::Listener);
         }
         if let Guest::Stranger(ip) = guest
-            && !open.clients.add(network(ip), self.per_client)
+            && !self.clients.add(network(ip), self.caps.per_client)
         {
             return Err(Full::Client);
         }
-        open.strangers += 1;
-        open.listeners[listener] += 1;
+        self.strangers += 1;
+        self.listeners[listener] += 1;
         Ok(())
-    }
-
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,7 +146,7 @@ impl Slot {
     pub(crate) fn pass_on(&mut self, guest: Guest) -> Result<(), Full> {
         let mut open = self.limits.open();
         self.release(&mut open);
-        let admitted = self.limits.admit(&mut open, self.listener, guest);
+        let admitted = open.admit(self.listener, guest);
         // Whoever is not let in has no more of a place than one who just came.
         self.guest = if admitted.is_ok() { guest } else { Guest::Trusted };
         admitted
@@ -241,6 +259,21 @@ mod tests {
         let _trusted = limits.take(0, TRUSTED).unwrap();
         let small = Limits::new(6, 50, &[None, None], None);
         let _all: Vec<Slot> = (0..6).map(|n| small.take(0, nth(n)).unwrap()).collect();
+    }
+
+    #[test]
+    fn other_limits_hold_for_who_comes_next() {
+        let limits = limits(100, 1);
+        let first = limits.take(0, guest("192.0.2.1")).unwrap();
+        assert_eq!(limits.take(0, guest("192.0.2.1")).unwrap_err(), Full::Client);
+        limits.change(2, 2, &[None, Some(1)]);
+        let second = limits.take(0, guest("192.0.2.1")).unwrap();
+        assert_eq!(limits.take(0, TRUSTED).unwrap_err(), Full::Pod);
+        limits.change(100, 1, &[None, Some(0)]);
+        assert_eq!(limits.take(0, guest("192.0.2.1")).unwrap_err(), Full::Client);
+        assert_eq!(limits.take(1, nth(9)).unwrap_err(), Full::Listener);
+        drop((first, second));
+        assert_empty(&limits);
     }
 
     #[test]
