@@ -4,6 +4,7 @@ mod dane;
 mod demands;
 mod dkim;
 mod hops;
+mod reload;
 mod routes;
 mod sites;
 mod sts;

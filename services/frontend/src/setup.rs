@@ -214,25 +214,31 @@ fn listener_limits(frontend: &Frontend) -> Vec<Option<u32>> {
 
 /// What the sessions of this listener are told.
 pub(crate) fn session(listener: &Listener, shared: &Shared) -> Settings {
-    let (ground, mechanisms) = (shared.ground(), shared.auth.mechanisms());
-    let limits = &ground.sessions;
-    Settings {
-        hostname: shared.hostname.clone(),
-        kind: match listener.kind {
-            ListenerKind::Relay => Kind::Relay,
-            ListenerKind::Submission => Kind::Submission,
-        },
-        starttls: listener.tls == ListenerTls::Starttls,
-        mechanisms: if listener.tls == ListenerTls::Off { Vec::new() } else { mechanisms.to_vec() },
-        size_limit: limits.size,
-        recipient_limit: limits.recipients,
-        overshoot_limit: limits.overshoot,
-        error_limit: limits.errors,
-        vrfy: limits.vrfy,
-        bare_lf: limits.bare_lf,
-        timeout: limits.timeout,
-        min_data_rate: limits.min_data_rate,
-        ..Settings::default()
+    let mechanisms = shared.auth.mechanisms();
+    shared.ground().session(listener, &shared.hostname, &mechanisms)
+}
+
+impl Ground {
+    fn session(&self, listener: &Listener, hostname: &str, mechanisms: &[String]) -> Settings {
+        let limits = &self.sessions;
+        Settings {
+            hostname: hostname.to_owned(),
+            kind: match listener.kind {
+                ListenerKind::Relay => Kind::Relay,
+                ListenerKind::Submission => Kind::Submission,
+            },
+            starttls: listener.tls == ListenerTls::Starttls,
+            mechanisms: if listener.tls == ListenerTls::Off { Vec::new() } else { mechanisms.to_vec() },
+            size_limit: limits.size,
+            recipient_limit: limits.recipients,
+            overshoot_limit: limits.overshoot,
+            error_limit: limits.errors,
+            vrfy: limits.vrfy,
+            bare_lf: limits.bare_lf,
+            timeout: limits.timeout,
+            min_data_rate: limits.min_data_rate,
+            ..Settings::default()
+        }
     }
 }
 
@@ -379,5 +385,22 @@ fn rules(config: &Config) -> Rules {
         routed_for_senders: for_some.collect(),
         sender_login: sender_login(frontend.sender_must_match_login),
         postmaster: Postmaster { hostname: config.hostname.clone(), destination: frontend.postmaster.clone() },
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Time is nothing that a test should wait for; the other limits are seen from outside.
+    #[test]
+    fn the_patience_of_a_session_is_that_of_the_configuration() {
+        let read = |keys: &str| Config::parse(&format!("hostname = \"mail.test\"\n[frontend]\n{keys}"), "t").unwrap();
+        for (keys, timeout, rate) in [("", 300, 500), ("timeout = \"7s\"\nmin_data_rate = \"9B/s\"", 7, 9)] {
+            let frontend = read(keys).frontend;
+            let settings = Ground::new(&frontend).session(&frontend.listener[0], "mail.test", &[]);
+            assert_eq!((settings.timeout, settings.min_data_rate), (Duration::from_secs(timeout), rate), "{keys}");
+        }
     }
 }

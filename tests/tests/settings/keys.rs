@@ -254,6 +254,60 @@ const KEYS: &[(&str, Test)] = &[
     ("log.syslog_name", (FRONTEND, "the_log_of_a_relay_that_is_called_postfix_is_one_of_postfix")),
 ];
 
+const RELOAD: &str = "services/frontend/tests/service/reload.rs";
+const RELOADED: &str = "services/delivery/tests/reload/mod.rs";
+const TOLD: Test = (RELOAD, "a_new_session_is_told_what_holds_now_and_one_that_is_open_goes_on_as_it_began");
+const RIGHTS: Test = (RELOAD, "networks_have_the_rights_that_they_have_now");
+const RULES: Test = (RELOAD, "recipients_and_senders_are_judged_by_the_rules_of_now");
+const MANY: Test = (RELOAD, "places_and_guesses_are_as_many_as_there_are_now");
+const MAY: Test = (RELOAD, "a_login_may_send_what_it_may_now");
+const PATIENT: Test = ("services/frontend/src/setup.rs", "the_patience_of_a_session_is_that_of_the_configuration");
+const AGAIN: Test = (RELOADED, "what_fails_now_is_tried_again_and_told_of_as_it_should_be_now");
+const AT_A_TIME: Test = (RELOADED, "a_next_hop_gets_as_much_at_a_time_as_it_may_now");
+const IN_TIME: Test = (RELOADED, "an_attempt_has_the_time_and_asks_for_the_encryption_of_now");
+
+/// The keys that take effect at once, a table or an array as a whole; and the test that sees it in a service that runs.
+const AT_ONCE: &[(&str, Test)] = &[
+    ("frontend.trusted_networks", RIGHTS),
+    ("frontend.relay_domains", RULES),
+    ("frontend.verify_recipients", (RELOAD, "recipients_are_asked_about_where_their_mail_goes_now")),
+    ("frontend.postmaster", RULES),
+    ("frontend.size_limit", TOLD),
+    ("frontend.recipient_limit", TOLD),
+    ("frontend.recipient_overshoot_limit", TOLD),
+    ("frontend.error_limit", TOLD),
+    ("frontend.reject_unknown_recipient_domain", RULES),
+    ("frontend.sender_must_match_login", RULES),
+    ("frontend.header_from_must_match_login", RULES),
+    ("frontend.received_client", RULES),
+    ("frontend.enable_vrfy", TOLD),
+    ("frontend.etrn_networks", RIGHTS),
+    ("frontend.connection_limit", MANY),
+    ("frontend.connections_per_client", MANY),
+    ("frontend.auth_failures_per_client", MANY),
+    ("frontend.auth_failures_per_login", MANY),
+    ("frontend.messages_per_login", MAY),
+    ("frontend.recipients_per_login", MAY),
+    ("frontend.proxy_from", RIGHTS),
+    ("frontend.xclient_from", RIGHTS),
+    ("frontend.bare_lf", TOLD),
+    ("frontend.bare_lf_from", TOLD),
+    ("frontend.timeout", PATIENT),
+    ("frontend.min_data_rate", PATIENT),
+    ("frontend.drain_delay", (RELOAD, "a_drain_takes_as_long_as_it_should_now")),
+    ("delivery.destination_concurrency", AT_A_TIME),
+    ("delivery.destination_rate", AT_A_TIME),
+    ("delivery.retry_min", AGAIN),
+    ("delivery.retry_max", AGAIN),
+    ("delivery.lifetime", (RELOADED, "a_report_lives_as_long_as_mail_does_now")),
+    ("delivery.delay_warning", AGAIN),
+    ("delivery.tls", IN_TIME),
+    ("delivery.drain_limit", AT_A_TIME),
+    ("delivery.timeouts", IN_TIME),
+    ("delivery.route", (RELOADED, "mail_takes_the_way_of_now_and_shows_the_password_of_now")),
+    ("log.level", ("tests/tests/reload.rs", "services_take_over_what_they_may_and_refuse_what_is_wrong_as_a_whole")),
+];
+
 /// Keys that are accepted and do nothing yet; the reference page says so.
 const NOT_YET: &[&str] = &["spool.url", "spool.redis_limit"];
 
@@ -287,5 +341,23 @@ fn each_key_has_a_test_that_sees_its_effect() -> anyhow::Result<()> {
         assert!(says.iter().any(|words| text.contains(words)), "{key} works now: name the test that sees it");
     }
     assert!(reference.is_empty(), "no test is named for {:?}", reference.keys());
+    Ok(())
+}
+
+#[test]
+fn each_key_takes_effect_when_the_page_says_so() -> anyhow::Result<()> {
+    let root = Path::new("..");
+    for (key, text) in reference(root)? {
+        let is_named = AT_ONCE.iter().any(|(it, _)| key == *it || key.starts_with(&format!("{it}.")));
+        let says = if is_named { "- Takes effect: at once.\n" } else { "- Takes effect: after a restart.\n" };
+        assert!(text.contains(says), "{key}: a test that sees it in a running service, or none, is named here");
+    }
+    for (key, (file, test)) in AT_ONCE {
+        let text = fs::read_to_string(root.join(file)).with_context(|| file.to_string())?;
+        assert!(text.contains(&format!("fn {test}(")), "{key}: {file} has no test {test}");
+        // The key is written there as its field, or in the file's own form.
+        let name = key.rsplit('.').next().unwrap_or(key);
+        assert!(text.contains(name) || *key == "delivery.route", "{key}: {file} does not have it");
+    }
     Ok(())
 }

@@ -57,7 +57,21 @@ fn a_sender_may_have_a_next_hop_of_its_own_and_never_shares_a_login_with_others(
     let smart = || Via::Smtp { host: "smart.test".to_owned(), port: 587, implicit_tls: false };
     let of = |sender: &str| Senders::Address(sender.parse().unwrap());
     let named = |sender| routing::Route { senders: Some(of(sender)), login: true, ..to(Pattern::Any, smart()) };
-    let router = router(vec![named("a@home.test"), named("b@home.test"), to(Pattern::Any, smart())]);
+    let router = |password: &str| {
+        let login = |username: &str| {
+            Some(Arc::new(Credentials { username: username.to_owned(), password: password.to_owned() }))
+        };
+        let routes = vec![named("a@home.test"), named("b@home.test"), to(Pattern::Any, smart())];
+        Router { logins: vec![login("a"), login("b"), None], ..router(routes) }
+    };
+    let (again, changed, router) = (router("one"), router("two"), router("one"));
+    let sender = ReversePath::Address("a@home.test".parse().unwrap());
+    assert_eq!(router.key("x.test", Some(&sender)), again.key("x.test", Some(&sender)), "what is known of it stays");
+    assert_ne!(
+        router.key("x.test", Some(&sender)),
+        changed.key("x.test", Some(&sender)),
+        "nobody has logged in by that"
+    );
     let key = |sender: &str| router.key("x.test", Some(&ReversePath::Address(sender.parse().unwrap())));
     let keys = [key("a@home.test"), key("b@home.test"), key("c@home.test")];
     assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2], "{keys:?}");

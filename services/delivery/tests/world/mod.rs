@@ -7,13 +7,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use staffetta_config::Config;
+use staffetta_config::{Config, Service};
 use staffetta_mail::{Address, Envelope, Notify, QueueId, Recipient, ReversePath};
 use staffetta_queue::server::LocalServer;
 use staffetta_queue::{Accept, Destination, Entry, Filter, Incoming, Origin, Place, Queue, Settings};
 use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::ports::Port;
+use staffetta_transport::live::Live;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch::Sender;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a test waits for anything.
@@ -32,6 +34,7 @@ pub(crate) struct World {
 pub(crate) struct Worker {
     runtime: Option<tokio::runtime::Runtime>,
     shutdown: CancellationToken,
+    settings: Sender<Arc<Config>>,
     ended: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
     http: Port,
 }
@@ -249,8 +252,20 @@ impl Worker {
         staffetta_transport::tls::install_provider();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let shutdown = CancellationToken::new();
-        let ended = runtime.spawn(staffetta_delivery::run(config, shutdown.clone()));
-        Ok(Self { runtime: Some(runtime), shutdown, ended: Some(ended), http })
+        let (settings, live) = Live::channel(config);
+        let ended = runtime.spawn(staffetta_delivery::run(live, shutdown.clone()));
+        Ok(Self { runtime: Some(runtime), shutdown, settings, ended: Some(ended), http })
+    }
+
+    /// Changes the configuration as a reload does, by a text of the same kind as [`World::worker`] takes: what waits for a
+    /// restart stays.
+    pub(crate) fn change(&self, settings: &str, routes: &str) -> anyhow::Result<()> {
+        let text = format!("hostname = \"relay.test\"\n[delivery]\n{settings}\n{routes}\n");
+        let new = Config::parse(&text, "test.toml").map_err(|e| anyhow::anyhow!("{e}"))?;
+        let mut config = Config::clone(&self.settings.borrow());
+        anyhow::ensure!(!config.adopt(&new, Service::Delivery).adopted.is_empty(), "nothing takes effect");
+        self.settings.send_replace(Arc::new(config));
+        Ok(())
     }
 
     /// Waits until `/readyz` answers with this code and a text that begins so; the text.

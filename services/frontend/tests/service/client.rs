@@ -45,6 +45,17 @@ impl Client {
         client
     }
 
+    /// The same behind a PROXY header.
+    pub(crate) async fn behind_from(source: &str, header: &[u8], address: SocketAddr) -> Self {
+        let mut tcp = connect_from(source, address).await;
+        tcp.write_all(header).await.unwrap();
+        let mut client = Self { io: Box::new(tcp), buffer: Vec::new() };
+        let greeting = client.reply().await;
+        assert!(greeting.starts_with("220 mail.test ESMTP"), "{greeting}");
+        client.say("EHLO client.test").await;
+        client
+    }
+
     /// Connects, checks the greeting and says EHLO.
     pub(crate) async fn ready(address: SocketAddr) -> Self {
         let (mut client, greeting) = Self::connect(address).await;

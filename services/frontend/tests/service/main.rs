@@ -13,6 +13,7 @@ mod guesses;
 mod log;
 mod names;
 mod proxy;
+mod reload;
 mod repeated;
 mod slow;
 mod tls;

@@ -12,8 +12,10 @@ use staffetta_testkit::certs::Authority;
 use staffetta_testkit::child::Running;
 use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::ports::Port;
+use staffetta_transport::live::Live;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth;
@@ -31,6 +33,8 @@ pub(crate) struct World {
     pub(crate) redis: LocalServer,
     pub(crate) auth_service: auth::Running,
     pub(crate) shutdown: CancellationToken,
+    /// Its configuration, if it runs in this process.
+    settings: Option<Sender<Arc<Config>>>,
     pub(crate) service: tokio::task::JoinHandle<anyhow::Result<()>>,
     /// Standard output and standard error of a frontend that is a process of its own.
     log: PathBuf,
@@ -87,8 +91,7 @@ servers = ["{dns}"]
 [frontend]
 http = "{http}"
 auth = "{scheme}://{auth}"
-drain_delay = "200ms"
-{frontend}
+{drain}{frontend}
 [[frontend.listener]]
 name = "smtp"
 bind = "{relay}"
@@ -105,6 +108,7 @@ kind = "submission"
 tls = "implicit"
 "#,
             url = redis.url(),
+            drain = if frontend.contains("drain_delay") { "" } else { "drain_delay = \"200ms\"\n" },
             rpc = if rpc { rpc_table.as_str() } else { "" },
             log_table = log_table.map(|keys| format!("[log]\n{keys}\n")).unwrap_or_default(),
             certificate = leaf.certificate.display(),
@@ -113,7 +117,7 @@ tls = "implicit"
         );
         let auth_service = auth::start(auth, rpc.then_some((&server, ca.as_path())));
         let shutdown = CancellationToken::new();
-        let (log, mut process) = (folder.path().join("frontend.log"), None);
+        let (log, mut process, mut settings) = (folder.path().join("frontend.log"), None, None);
         let service = if log_table.is_some() {
             let file = folder.path().join("staffetta.toml");
             std::fs::write(&file, &text).unwrap();
@@ -122,7 +126,9 @@ tls = "implicit"
             tokio::spawn(std::future::pending())
         } else {
             let config = Arc::new(Config::parse(&text, "test.toml").unwrap());
-            tokio::spawn(staffetta_frontend::run(config, shutdown.clone()))
+            let (sender, live) = Live::channel(config);
+            settings = Some(sender);
+            tokio::spawn(staffetta_frontend::run(live, shutdown.clone()))
         };
         let world = Self {
             relay,
@@ -134,6 +140,7 @@ tls = "implicit"
             redis,
             auth_service,
             shutdown,
+            settings,
             service,
             log,
             _process: process,
@@ -156,6 +163,16 @@ tls = "implicit"
             assert!(Instant::now() < deadline, "no {text:?} in {log}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Changes the configuration as a reload does: what waits for a restart stays.
+    pub(crate) fn change(&self, edit: impl FnOnce(&mut Config)) {
+        let settings = self.settings.as_ref().unwrap();
+        let mut config = Config::clone(&settings.borrow());
+        let mut new = config.clone();
+        edit(&mut new);
+        assert!(!config.adopt(&new, staffetta_config::Service::Frontend).adopted.is_empty(), "nothing takes effect");
+        settings.send_replace(Arc::new(config));
     }
 
     /// Puts an auth service with these mechanisms in the place of the first one.

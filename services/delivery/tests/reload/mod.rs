@@ -1,0 +1,121 @@
+//! Another configuration comes into force while the worker runs.
+
+use staffetta_queue::Entry;
+use staffetta_testkit::certs::Authority;
+
+use crate::BODY;
+use crate::world::mx::{Script, Server, acceptor};
+use crate::world::{World, waiting};
+
+/// One attempt, as far as a test waits for it.
+const FOR_LATER: &str = "retry_min = \"1h\"\nretry_max = \"2h\"";
+
+fn to(server: &Server, more: &str) -> String {
+    format!("[[delivery.route]]\ndomain = \"*\"\nvia = \"smtp://{}\"\n{more}\n", server.address())
+}
+
+async fn server(replies: Vec<(&'static str, &'static str)>) -> anyhow::Result<Server> {
+    Server::start(Script { replies, ..Script::default() }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_takes_the_way_of_now_and_shows_the_password_of_now() -> anyhow::Result<()> {
+    let (world, dir) = (World::start().await?, tempfile::tempdir()?);
+    let tls = Some(acceptor(&Authority::new(dir.path())?.leaf("smart.test", &["smart.test"])?)?);
+    let (extensions, replies) = (&["AUTH PLAIN"], vec![("AUTH", "235 2.7.0 hello"), ("AUTH", "235 2.7.0 hello")]);
+    let smart = Server::start(Script { tls, wrapped: true, extensions, replies, ..Script::default() }).await?;
+    let old = Server::start(Script::default()).await?;
+    let worker = world.worker_via(&old, FOR_LATER)?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    old.received(1).await?;
+    for (count, password, shown) in [(1, "summersun", "AGpvaG4Ac3VtbWVyc3Vu"), (2, "winter", "AGpvaG4Ad2ludGVy")] {
+        let login = format!("tls = \"may\"\nusername = \"john\"\npassword = \"{password}\"");
+        worker.change(FOR_LATER, &to(&smart, &login).replace("smtp://", "smtps://"))?;
+        // Whoever has the old one in hand may still send one.
+        world.drained().await?;
+        world.send("john@home.test", &["b@x.test"], BODY).await?;
+        assert_eq!(smart.received(count).await?[count - 1].login, Some(format!("AUTH PLAIN {shown}")));
+    }
+    assert_eq!(old.mails().len(), 1);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn senders_have_ways_of_their_own_and_lose_them_again() -> anyhow::Result<()> {
+    let (world, all, johns) = (World::start().await?, server(vec![]).await?, server(vec![]).await?);
+    let worker = world.worker_via(&all, FOR_LATER)?;
+    let own = to(&johns, "sender = \"john@home.test\"") + &to(&all, "");
+    for (routes, to_all, to_john) in [(own.as_str(), 1, 1), (&to(&all, ""), 3, 1), (&own, 4, 2)] {
+        worker.change(FOR_LATER, routes)?;
+        for sender in ["john@home.test", "lisa@home.test"] {
+            world.send(sender, &["a@x.test"], BODY).await?;
+        }
+        world.drained().await?;
+        assert_eq!((all.mails().len(), johns.mails().len()), (to_all, to_john), "{routes}");
+    }
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_now_is_tried_again_and_told_of_as_it_should_be_now() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = server(vec![("MAIL", "450 4.2.0 later"), ("MAIL", "450 4.2.0 later")]).await?;
+    let worker = world.worker_via(&server, FOR_LATER)?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    world.until("deferred", |entries: &[Entry]| waiting(entries).len() == 1).await?;
+    worker.change("retry_min = \"1s\"\nretry_max = \"1s\"\ndelay_warning = \"1ms\"", &to(&server, ""))?;
+    world.send("john@home.test", &["b@x.test"], BODY).await?;
+    let mails = server.received(2).await?;
+    let told: Vec<_> = mails.iter().map(|mail| (mail.sender.as_str(), mail.recipients[0].as_str())).collect();
+    assert!(told.contains(&("", "john@home.test")) && told.contains(&("john@home.test", "b@x.test")), "{told:?}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_lives_as_long_as_mail_does_now() -> anyhow::Result<()> {
+    let (world, server) = (World::start().await?, server(vec![("RCPT", "550 5.1.1 nobody")]).await?);
+    let nowhere = "[[delivery.route]]\ndomain = \"home.test\"\nvia = \"smtp://127.0.0.1:1\"\n".to_owned();
+    let worker = world.worker(FOR_LATER, &(nowhere.clone() + &to(&server, "")))?;
+    worker.change(&format!("{FOR_LATER}\nlifetime = \"3h\""), &(nowhere + &to(&server, "")))?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    let left = world
+        .until("a report", |entries| entries.iter().any(|entry| entry.message.envelope.sender.as_str() == ""))
+        .await?;
+    let report = left.iter().find(|entry| entry.message.envelope.sender.as_str() == "").map(|entry| &entry.message);
+    assert_eq!(report.map(|message| message.expires - message.arrived), Some(3 * 3_600_000));
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_has_the_time_and_asks_for_the_encryption_of_now() -> anyhow::Result<()> {
+    let (world, clear) = (World::start().await?, server(vec![]).await?);
+    let silent = Server::start(Script { greeting: Some(""), ..Script::default() }).await?;
+    let worker = world.worker(&format!("{FOR_LATER}\ntimeouts.greeting = \"1h\""), &to(&silent, ""))?;
+    worker.change(&format!("{FOR_LATER}\ntimeouts.greeting = \"100ms\"\ntls = \"encrypt\""), &to(&silent, ""))?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    let reasons = waiting(&world.until("deferred", |entries: &[Entry]| waiting(entries).len() == 1).await?);
+    assert!(reasons[0].contains("timed out"), "{reasons:?}");
+    worker.change(&format!("{FOR_LATER}\ntls = \"encrypt\""), &to(&clear, ""))?;
+    world.send("john@home.test", &["b@y.test"], BODY).await?;
+    let reasons = waiting(&world.until("deferred", |entries: &[Entry]| waiting(entries).len() == 2).await?);
+    assert!(reasons.iter().any(|reason| reason.contains("TLS")), "{reasons:?}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_hop_gets_as_much_at_a_time_as_it_may_now() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { dots: vec!["hang"], ..Script::default() }).await?;
+    let worker = world.worker(&format!("{FOR_LATER}\ndestination_concurrency = 1"), &to(&server, ""))?;
+    world.send("john@home.test", &["a@x.test"], BODY).await?;
+    server.until("final dot", || server.dots_left() == 0).await?;
+    worker
+        .change(&format!("{FOR_LATER}\ndestination_concurrency = 5\ndestination_rate = \"1/1h\""), &to(&server, ""))?;
+    world.send("john@home.test", &["b@x.test"], BODY).await?;
+    server.received(1).await?;
+    worker.change(&format!("{FOR_LATER}\ndestination_concurrency = 5\ndrain_limit = \"1s\""), &to(&server, ""))?;
+    world.send("john@home.test", &["c@x.test"], BODY).await?;
+    server.received(2).await?;
+    // One is under way for ten minutes more; it is cut off.
+    worker.stop().await
+}
