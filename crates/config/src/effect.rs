@@ -46,6 +46,11 @@ const AT_ONCE: &[&str] = &[
     "delivery.drain_limit",
     "delivery.timeouts",
     "delivery.route",
+    "delivery.default_source",
+    "delivery.source",
+    "delivery.destination",
+    "delivery.known_rules",
+    "delivery.rule",
     "log.level",
 ];
 

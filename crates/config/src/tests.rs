@@ -80,7 +80,7 @@ fn mistakes_in_the_environment_name_the_variable() {
          allowed: a whole number from 1 to 1024",
         "STAFFETTA__REDIS__PARTITONS: no such key, did you mean STAFFETTA__REDIS__PARTITIONS?",
         "STAFFETTA__REDIS__URL: redis.url: the value is not the URL of a Redis server; \
-         allowed: \"redis://host:port\", \"rediss://host:port\", \"redis-sentinel://host:port,host:port/name\", \"rediss-sentinel://host:port,host:port/name\", \"unix:/path\"",
+         allowed: \"redis://host:port\", \"rediss://host:port\", \"redis-sentinel://host:port,host:port/name\", \"rediss-sentinel://host:port,host:port/name\", \"redis-cluster://host:port,host:port\", \"rediss-cluster://host:port,host:port\", \"unix:/path\"",
         "STAFFETTA__SOMETHING__ELSE__ENTIRELY: no such key",
     ];
     assert_eq!(read("", &variables, Service::All).unwrap_err(), expected);

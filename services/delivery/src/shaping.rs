@@ -156,14 +156,15 @@ impl Worker {
 
     async fn count_reply(&self, hop: &NextHop, rule: &Rule, text: &str) -> Result<(), staffetta_queue::Error> {
         let site = hop.account();
+        let who = format!("{} {site}", rule.name);
         if rule.times > 1 {
             let before = Rate { count: rule.times - 1, per: rule.within };
-            let counted = self.queue.limiter(REPLIES, before).acquire(&format!("{} {site}", rule.name), 1).await?;
+            let counted = self.queue.limiter(REPLIES, before).acquire(&who, 1).await?;
             if counted.tokens > 0 {
                 return Ok(());
             }
         }
-        if self.queue.limiter(SUSPENSIONS, ONCE).acquire(&site, 1).await?.tokens == 0 {
+        if self.queue.limiter(SUSPENSIONS, ONCE).acquire(&who, 1).await?.tokens == 0 {
             return Ok(());
         }
         let Ok(target) = Target::destination(&site) else { return Ok(()) };

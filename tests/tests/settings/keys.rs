@@ -305,6 +305,11 @@ const AT_ONCE: &[(&str, Test)] = &[
     ("delivery.drain_limit", AT_A_TIME),
     ("delivery.timeouts", IN_TIME),
     ("delivery.route", (RELOADED, "mail_takes_the_way_of_now_and_shows_the_password_of_now")),
+    ("delivery.default_source", (RELOADED, "pools_and_destinations_are_those_of_now")),
+    ("delivery.source", (RELOADED, "pools_and_destinations_are_those_of_now")),
+    ("delivery.destination", (RELOADED, "pools_and_destinations_are_those_of_now")),
+    ("delivery.known_rules", (RELOADED, "what_is_too_much_for_servers_is_what_the_rules_of_now_say")),
+    ("delivery.rule", (RELOADED, "what_is_too_much_for_servers_is_what_the_rules_of_now_say")),
     ("log.level", ("tests/tests/reload.rs", "services_take_over_what_they_may_and_refuse_what_is_wrong_as_a_whole")),
 ];
 

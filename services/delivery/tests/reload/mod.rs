@@ -1,11 +1,13 @@
 //! Another configuration comes into force while the worker runs.
 
-use staffetta_queue::Entry;
+use std::time::{Duration, Instant};
+
+use staffetta_queue::{Announcer, Entry, Settings, Target};
 use staffetta_testkit::certs::Authority;
 
 use crate::BODY;
 use crate::world::mx::{Script, Server, acceptor};
-use crate::world::{World, waiting};
+use crate::world::{PATIENCE, World, waiting};
 
 /// One attempt, as far as a test waits for it.
 const FOR_LATER: &str = "retry_min = \"1h\"\nretry_max = \"2h\"";
@@ -117,5 +119,68 @@ async fn a_next_hop_gets_as_much_at_a_time_as_it_may_now() -> anyhow::Result<()>
     world.send("john@home.test", &["c@x.test"], BODY).await?;
     server.received(2).await?;
     // One is under way for ten minutes more; it is cut off.
+    worker.stop().await
+}
+
+/// The mail host of two domains.
+fn shared(world: &World, server: &Server) -> String {
+    for domain in ["a.test", "b.test"] {
+        world.dns.mx(domain, 10, "mx.shared.test");
+    }
+    world.dns.host("mx.shared.test", server.ip());
+    format!("{FOR_LATER}\nport = {}", server.port())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pools_and_destinations_are_those_of_now() -> anyhow::Result<()> {
+    let (world, server) = (World::start().await?, server(vec![]).await?);
+    let settings = shared(&world, &server);
+    let worker = world.worker(&settings, "")?;
+    world.send("john@home.test", &["r@a.test"], BODY).await?;
+    server.received(1).await?;
+    let pool = "[[delivery.source]]\npool = \"usual\"\naddress = \"127.0.0.13\"\nhostname = \"out.test\"\n";
+    let strict = "[[delivery.destination]]\nmx = [\"*.shared.test\"]\ntls = \"encrypt\"\n";
+    worker.change(&format!("{settings}\ndefault_source = \"usual\""), &format!("{pool}{strict}"))?;
+    world.send("john@home.test", &["s@a.test"], BODY).await?;
+    let entries = world.until("one that waits", |entries: &[Entry]| waiting(entries).len() == 1).await?;
+    assert!(waiting(&entries)[0].contains("TLS is required"), "{:?}", waiting(&entries));
+    assert_eq!(server.clients().last().map(ToString::to_string).as_deref(), Some("127.0.0.13"));
+    assert!(server.commands().contains(&"EHLO out.test".to_owned()), "{:?}", server.commands());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_much_for_servers_is_what_the_rules_of_now_say() -> anyhow::Result<()> {
+    let tss = ("MAIL", "421 4.7.0 [TSS04] deferred");
+    let replies = vec![tss, tss, tss, ("MAIL", "450 4.7.1 come back"), tss, tss, tss];
+    let (world, server) = (World::start().await?, server(replies).await?);
+    let settings = shared(&world, &server);
+    let announcer = Announcer::connect(&Settings::at(world.redis.url())).await?;
+    let suspended = async || anyhow::Ok(announcer.blocks().await?.0.into_iter().map(|(_, block)| block.reason).next());
+    let until_suspended = async || {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match suspended().await? {
+                Some(reason) => return anyhow::Ok(reason),
+                None => anyhow::ensure!(Instant::now() < end, "nothing is suspended: {:?}", server.commands()),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let worker = world.worker(&format!("{settings}\nknown_rules = false"), "")?;
+    for n in 0..3 {
+        world.send("john@home.test", &[&format!("r{n}@a.test")], BODY).await?;
+        world.until("deferred", |entries: &[Entry]| waiting(entries).len() == n + 1).await?;
+    }
+    assert_eq!(suspended().await?, None);
+    let rule = "[[delivery.rule]]\nreply = 'come back'\ntimes = \"1/1m\"\nsuspend = \"1h\"\n";
+    worker.change(&settings, rule)?;
+    world.send("john@home.test", &["s@a.test"], BODY).await?;
+    assert_eq!(until_suspended().await?, "450 4.7.1 come back");
+    announcer.unblock(&Target::destination("mx.shared.test")?).await?;
+    for n in 0..3 {
+        world.send("john@home.test", &[&format!("r{n}@b.test")], BODY).await?;
+    }
+    assert_eq!(until_suspended().await?, "421 4.7.0 [TSS04] deferred");
     worker.stop().await
 }
