@@ -5,6 +5,7 @@
 //!
 //! - [`Address`], [`ReversePath`]: RFC 5321 section 4.1.2, kept byte for byte.
 //! - [`Envelope`], [`Recipient`]: what MAIL and RCPT said, with the DSN parameters of RFC 3461.
+//! - [`convert`]: a message for a server that takes neither 8 bit nor long lines (RFC 6152, RFC 2045).
 //! - [`mailbox`]: whom a From field names (RFC 5322 section 3.4).
 //! - [`QueueId`]: names a message for its whole life.
 //! - [`Status`], [`RemoteReply`]: what a server answered (RFC 3463, RFC 5321 section 4.2).
@@ -12,6 +13,7 @@
 //! - [`trace`]: the Received field, and the scan of a header section while it streams by.
 
 mod address;
+pub mod convert;
 mod envelope;
 pub mod mailbox;
 mod queue_id;

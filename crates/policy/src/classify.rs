@@ -274,6 +274,11 @@ fn session(peer: &Peer, failure: &client::Failure, domain: &str) -> Consequence 
             let text = format!("REQUIRETLS is required, but was not offered over verified TLS by host {peer}");
             Consequence::next_host(Status::new(5, 7, 30), text)
         }
+        // RFC 3463: conversion required but not supported.
+        F::NoEightBitMime(why) => {
+            let text = format!("8BITMIME is required, but was not offered by host {peer}: {why}");
+            Consequence::next_host(Status::new(5, 6, 3), text)
+        }
         F::Loop => looping(domain),
     };
     let action = if failure.is_ambiguous() { Action::Defer } else { verdict.action };

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use staffetta_mail::QueueId;
+use staffetta_mail::convert::LineLengths;
+use staffetta_mail::{BodyType, QueueId};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -58,6 +59,9 @@ pub struct Incoming {
     /// Those and one that may be on its way.
     sent: u32,
     size: u64,
+    /// There were octets above 127.
+    eight_bit: bool,
+    lines: LineLengths,
     /// What it has taken of the budgets; `None`: it is one of ours.
     purse: Option<Box<Purse>>,
     keeper: Option<Keeper>,
@@ -84,6 +88,8 @@ impl Incoming {
             chunks: 0,
             sent: 0,
             size: 0,
+            eight_bit: false,
+            lines: LineLengths::default(),
             purse: purse.map(Box::new),
             keeper: None,
             held: false,
@@ -114,6 +120,8 @@ impl Incoming {
     /// and may try again.
     pub async fn write(&mut self, mut data: &[u8]) -> Result<(), EnqueueError> {
         self.size += data.len() as u64;
+        self.eight_bit = self.eight_bit || !data.is_ascii();
+        self.lines.update(data);
         loop {
             let stores = self.size > self.shared.settings.inline_limit;
             let chunk = self.chunk_size();
@@ -139,7 +147,7 @@ impl Incoming {
     ///
     /// # Errors
     /// Nothing is queued.
-    pub async fn commit(mut self, accept: Accept, prefix: &[u8]) -> Result<QueueId, EnqueueError> {
+    pub async fn commit(mut self, mut accept: Accept, prefix: &[u8]) -> Result<QueueId, EnqueueError> {
         self.shared.node(self.id.partition()).may_enqueue()?;
         if accept.envelope.recipients.is_empty() {
             return Err(EnqueueError::Unavailable("a message needs a recipient".into()));
@@ -153,7 +161,12 @@ impl Incoming {
         }
         let node = self.shared.node(self.id.partition());
         let (version, now) = (self.shared.formats().writes(), node.clock.now());
-        let mut content = Content { prefix, ..Content::inline(&self.buffer) };
+        // What was declared is the client's word; whoever sends it on has to know what is there (RFC 6152 section 3).
+        if self.eight_bit || !prefix.is_ascii() {
+            accept.envelope.body = BodyType::EightBitMime;
+        }
+        let long_lines = self.lines.is_long();
+        let mut content = Content { prefix, long_lines, ..Content::inline(&self.buffer) };
         if self.chunks > 0 {
             let mut size = self.size;
             if version < SAYS_PREFIX && !prefix.is_empty() {

@@ -63,6 +63,8 @@ pub struct Message {
     pub origin: Origin,
     /// Octets of the body as stored, trace fields included.
     pub size: u64,
+    /// It has lines of more than 998 octets, as far as is known.
+    pub long_lines: bool,
     /// When it was accepted.
     pub arrived: UnixMillis,
     /// When delivery is given up.

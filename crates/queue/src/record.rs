@@ -40,6 +40,8 @@ pub(crate) struct Content<'a> {
     pub(crate) body: BodyRef,
     /// The body, when it is inline.
     pub(crate) inline: &'a [u8],
+    /// It has lines of more than 998 octets.
+    pub(crate) long_lines: bool,
 }
 
 impl<'a> Content<'a> {
@@ -71,6 +73,7 @@ impl Encoded {
             envelope: &accept.envelope,
             origin: &accept.origin,
             size: content.size(),
+            long_lines: content.long_lines,
             arrived,
             lifetime: u64::try_from(accept.lifetime.as_millis()).unwrap_or(u64::MAX),
             destinations: &destinations,
@@ -117,6 +120,7 @@ impl Record {
                 envelope: parsed.envelope,
                 origin: parsed.origin,
                 size: parsed.size,
+                long_lines: parsed.long_lines,
                 arrived: parsed.arrived,
                 expires: parsed.arrived.saturating_add(parsed.lifetime),
             }),
@@ -253,6 +257,7 @@ mod tests {
             envelope: &accept.envelope,
             origin: &accept.origin,
             size: 13,
+            long_lines: false,
             arrived: 1,
             lifetime: 1,
             destinations: &destinations,

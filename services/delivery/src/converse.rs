@@ -11,10 +11,11 @@ use staffetta_mail::QueueId;
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
 use staffetta_queue::Body;
-use staffetta_smtp::client::{self, Event, Outcome, Report, Stage, Stuffer, TransactionId};
+use staffetta_smtp::client::{self, Event, Failure as SessionFailure, Outcome, Report, Stage, Stuffer, TransactionId};
 
 use crate::carrier::{Carrier, Claim};
 use crate::connection::{Connection, Heard, time_limit};
+use crate::form::{self, Formless, Outlet, Writer};
 use crate::leased::{Leased, Task};
 use crate::record;
 
@@ -202,23 +203,31 @@ impl Carrier {
     /// Sends the content. False: the connection must be dropped as it is, without a final dot.
     async fn send_body(&mut self, connection: &mut Connection, talk: &mut Talk, id: TransactionId) -> bool {
         let Some(Task { job, .. }) = talk.task(id) else { return false };
-        let opening = match self.worker.signing.open(&self.worker.queue, job).await {
+        let needs = form::needs(&job.message, connection.session.capabilities());
+        let form = match form::find(&self.worker.queue, job, needs).await {
+            Ok(form) => form,
+            Err(formless) => {
+                self.give_up_form(connection, talk.take(id), formless);
+                return false;
+            }
+        };
+        let opening = match self.worker.signing.open(&self.worker.queue, job, &form).await {
             Ok(opening) => opening,
             Err(error) => {
                 self.withhold(talk.take(id), error.reason(), &error);
                 return false;
             }
         };
-        let mut stuffer = Stuffer::new();
+        let mut outlet = Outlet { writer: Writer::new(&form), stuffer: Stuffer::new() };
         if let Some(seal) = opening.seal {
-            stuffer.append(&seal.fields, &mut connection.output);
+            outlet.stuffer.append(&seal.fields, &mut connection.output);
         }
         match &job.body {
-            Body::Inline(body) => stuffer.append(body, &mut connection.output),
+            Body::Inline(body) => outlet.append(body, &mut connection.output),
             Body::Chunks { count, .. } => {
-                stuffer.append(&job.prefix, &mut connection.output);
+                outlet.append(&job.prefix, &mut connection.output);
                 let body = (job.message.id, *count, opening.first);
-                if let Err(error) = self.send_chunks(connection, talk, body, &mut stuffer).await {
+                if let Err(error) = self.send_chunks(connection, talk, body, &mut outlet).await {
                     self.withhold(talk.take(id), "the content could not be read from the queue", &error);
                     return false;
                 }
@@ -232,9 +241,21 @@ impl Carrier {
             }
             return false;
         }
-        connection.output.extend_from_slice(stuffer.finish());
+        outlet.finish(&mut connection.output);
         connection.session.on_body_sent();
         true
+    }
+
+    /// There is no form of the content for this server, or it cannot be read.
+    fn give_up_form(&self, connection: &Connection, task: Option<Task>, formless: Formless) {
+        match formless {
+            Formless::Unreadable(error) => self.withhold(task, "the content could not be read from the queue", &error),
+            Formless::Unconvertible(why) => {
+                let failure = SessionFailure::NoEightBitMime(why.to_string());
+                let failure = Failure::Session { peer: connection.peer.peer(), failure };
+                task.into_iter().for_each(|task| self.fail(task, &failure));
+            }
+        }
     }
 
     /// The content cannot be had now, or not signed: the job is tried again later.
@@ -251,7 +272,7 @@ impl Carrier {
         connection: &mut Connection,
         talk: &mut Talk,
         (message, count, first): (QueueId, u32, Option<Bytes>),
-        stuffer: &mut Stuffer,
+        outlet: &mut Outlet,
     ) -> Result<(), staffetta_queue::Error> {
         let limit = self.worker.timeouts().transfer;
         let queue = self.worker.queue.clone();
@@ -265,7 +286,7 @@ impl Carrier {
                 Some(Err(error)) => return Err(error),
                 None => break,
             };
-            stuffer.append(&chunk, &mut connection.output);
+            outlet.append(&chunk, &mut connection.output);
             let fetch = async { if index < count { Some(queue.chunk(message, index).await) } else { None } };
             let (written, fetched) = tokio::join!(self.flush(connection, talk, limit), fetch);
             next = fetched;

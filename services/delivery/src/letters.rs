@@ -64,7 +64,7 @@ mod tests {
     fn letter(id: QueueId) -> Letter {
         let origin = Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None };
         let envelope = Envelope::new(ReversePath::Null, Vec::new());
-        let message = Arc::new(Message { id, arrived: 0, expires: 0, size: 1, envelope, origin });
+        let message = Arc::new(Message { id, arrived: 0, expires: 0, size: 1, long_lines: false, envelope, origin });
         Letter { message, body: Body::Inline("x".into()), seal: OnceCell::new(), _room: None }
     }
 

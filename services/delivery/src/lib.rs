@@ -14,6 +14,7 @@ mod bounce;
 mod carrier;
 mod connection;
 mod converse;
+mod form;
 mod keys;
 mod lanes;
 mod leased;

@@ -9,11 +9,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use metrics::Counter;
 use staffetta_dkim::author::{self, Author};
-use staffetta_dkim::{Draft, Keyring, Row, Signers, Standing, TooLarge, Unsigned};
+use staffetta_dkim::{Digest, Draft, Keyring, Row, Signers, Standing, TooLarge, Unsigned};
 use staffetta_mail::Address;
 use staffetta_policy::client;
 use staffetta_queue::{Body, Error, Origin, Queue};
 
+use crate::form::{self, Form, Writer};
 use crate::keys::Keys;
 use crate::leased::Leased;
 use crate::metrics::{Metrics, Signed};
@@ -61,14 +62,15 @@ impl Signing {
         Self { keys, terms, results: metrics.signed.clone(), seals: Seals::default() }
     }
 
-    /// The signatures of a message, if anybody signs it. Jobs of one message share them.
-    pub(crate) async fn open(&self, queue: &Queue, job: &Leased) -> Result<Opening, Hindrance> {
+    /// The signatures of a message in this form, if anybody signs it. Jobs of one message share those of the common form.
+    pub(crate) async fn open(&self, queue: &Queue, job: &Leased, form: &Form) -> Result<Opening, Hindrance> {
         if self.keys.are_none() {
             return Ok(Opening::default());
         }
         let mut first = None;
-        let making = self.seal(queue, job, &mut first);
-        let seal = job.seal().get_or_try_init(|| making).await?.clone();
+        let making = self.seal(queue, job, form, &mut first);
+        let seal =
+            if form::is_common(form) { job.seal().get_or_try_init(|| making).await?.clone() } else { making.await? };
         Ok(Opening { seal, first })
     }
 
@@ -76,6 +78,7 @@ impl Signing {
         &self,
         queue: &Queue,
         job: &Leased,
+        form: &Form,
         first: &mut Option<Bytes>,
     ) -> Result<Option<Arc<Seal>>, Hindrance> {
         let standing = self.standing(&job.message.origin);
@@ -83,25 +86,22 @@ impl Signing {
             return Ok(None);
         }
         let (id, ring) = (job.message.id, self.keys.ring());
-        if job.is_one_of_many()
-            && let Some(seal) = self.seals.recall(id, &ring)
-        {
+        let is_shared = job.is_one_of_many() && form::is_common(form);
+        if is_shared && let Some(seal) = self.seals.recall(id, &ring) {
             return Ok(Some(seal));
         }
         if let Body::Chunks { .. } = job.body {
             *first = Some(queue.chunk(id, 0).await.map_err(Hindrance::Unreadable)?);
         }
         let Some(rows) = rows(&ring, job, first.as_ref(), standing) else { return Ok(None) };
-        let sealed = self.sign(queue, job, first.as_ref(), rows).await;
+        let sealed = self.sign(queue, job, form, first.as_ref(), rows).await;
         let result = match &sealed {
             Ok(Some(_)) => Signed::Done,
             Ok(None) => Signed::Skipped,
             Err(_) => Signed::Failed,
         };
         self.results[result as usize].increment(1);
-        if job.is_one_of_many()
-            && let Ok(Some(seal)) = &sealed
-        {
+        if is_shared && let Ok(Some(seal)) = &sealed {
             self.seals.remember(id, ring, seal.clone());
         }
         sealed
@@ -112,13 +112,14 @@ impl Signing {
         &self,
         queue: &Queue,
         job: &Leased,
+        form: &Form,
         first: Option<&Bytes>,
         rows: Signers,
     ) -> Result<Option<Arc<Seal>>, Hindrance> {
-        let mut draft = Draft::default();
+        let mut reading = Reading { draft: Draft::default(), writer: Writer::new(form) };
         let id = job.message.id;
-        let digest = match digest(&mut draft, queue, job, first).await? {
-            Ok(()) => draft.finish(),
+        let digest = match digest(&mut reading, queue, job, first).await? {
+            Ok(()) => reading.finish(),
             Err(error) => Err(error),
         };
         let digest = match digest {
@@ -165,25 +166,43 @@ fn rows(ring: &Keyring, job: &Leased, first: Option<&Bytes>, standing: Standing<
     ring.choose(author.domain(), sender, standing).cloned()
 }
 
-/// Shows the draft the whole message, as it will be sent.
+/// A message that is read to be signed, in the form in which it will be sent.
+struct Reading {
+    draft: Draft,
+    writer: Writer,
+}
+
+impl Reading {
+    fn update(&mut self, slice: &[u8]) -> Result<(), TooLarge> {
+        let draft = &mut self.draft;
+        self.writer.update(slice, |octets| draft.update(octets))
+    }
+
+    fn finish(mut self) -> Result<Digest, TooLarge> {
+        self.draft.update(&self.writer.finish())?;
+        self.draft.finish()
+    }
+}
+
+/// Shows the draft the whole message.
 async fn digest(
-    draft: &mut Draft,
+    reading: &mut Reading,
     queue: &Queue,
     job: &Leased,
     first: Option<&Bytes>,
 ) -> Result<Result<(), TooLarge>, Hindrance> {
     let count = match &job.body {
-        Body::Inline(body) => return Ok(show(draft, body).await),
+        Body::Inline(body) => return Ok(show(reading, body).await),
         Body::Chunks { count, .. } => *count,
     };
     for part in std::iter::once(&job.prefix).chain(first) {
-        if let Err(error) = show(draft, part).await {
+        if let Err(error) = show(reading, part).await {
             return Ok(Err(error));
         }
     }
     for index in 1..count {
         let chunk = queue.chunk(job.message.id, index).await.map_err(Hindrance::Unreadable)?;
-        if let Err(error) = show(draft, &chunk).await {
+        if let Err(error) = show(reading, &chunk).await {
             return Ok(Err(error));
         }
     }
@@ -191,9 +210,9 @@ async fn digest(
 }
 
 /// In slices, so that nobody waits long for a large one.
-async fn show(draft: &mut Draft, part: &[u8]) -> Result<(), TooLarge> {
+async fn show(reading: &mut Reading, part: &[u8]) -> Result<(), TooLarge> {
     for slice in part.chunks(SLICE) {
-        draft.update(slice)?;
+        reading.update(slice)?;
         if part.len() > SLICE {
             tokio::task::yield_now().await;
         }

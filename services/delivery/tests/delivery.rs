@@ -3,6 +3,7 @@
 mod dane;
 mod demands;
 mod dkim;
+mod form;
 mod hops;
 mod reload;
 mod routes;

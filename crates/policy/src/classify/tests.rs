@@ -186,6 +186,11 @@ fn within_a_transaction() {
             "REQUIRETLS is required, but was not offered over verified TLS by host {mx}",
         ),
         (
+            with(F::NoEightBitMime("a signed part has octets above 127".to_owned())),
+            "NextHost/Bounce 5.6.3",
+            "8BITMIME is required, but was not offered by host {mx}: a signed part has octets above 127",
+        ),
+        (
             with(F::TooLarge { size: 9, limit: 8 }),
             "Bounce/Bounce 5.3.4",
             "message size 9 exceeds size limit 8 of server {mx}",

@@ -39,6 +39,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) origin: &'a Origin,
     /// Octets of the message: prefix and body.
     pub(crate) size: u64,
+    /// It has lines of more than 998 octets.
+    pub(crate) long_lines: bool,
     pub(crate) arrived: UnixMillis,
     /// After `arrived`.
     pub(crate) lifetime: u64,
@@ -59,6 +61,7 @@ pub(crate) struct Parsed {
     pub(crate) envelope: Envelope,
     pub(crate) origin: Origin,
     pub(crate) size: u64,
+    pub(crate) long_lines: bool,
     pub(crate) arrived: UnixMillis,
     pub(crate) lifetime: u64,
     pub(crate) destinations: Vec<Destination>,

@@ -72,6 +72,7 @@ fn draft<'a>((envelope, origin): &'a (Envelope, Origin), destinations: &'a [Dest
         envelope,
         origin,
         size: 600_000,
+        long_lines: false,
         arrived: 1_790_000_000_000,
         lifetime: 432_000_000,
         destinations,
@@ -91,6 +92,7 @@ fn small<'a>(of: &'a (Envelope, Origin), destinations: &'a [Destination]) -> Dra
 fn same(parsed: &Parsed, bytes: &[u8], draft: &Draft<'_>) {
     assert_eq!((&parsed.envelope, &parsed.origin), (draft.envelope, draft.origin));
     assert_eq!((parsed.size, parsed.arrived, parsed.lifetime), (draft.size, draft.arrived, draft.lifetime));
+    assert_eq!(parsed.long_lines, draft.long_lines);
     assert_eq!((&*parsed.destinations, &*parsed.assignment), (draft.destinations, draft.assignment));
     assert_eq!(parsed.body, draft.body);
     assert_eq!(bytes[parsed.rest..], [draft.prefix, draft.inline].concat());
@@ -158,6 +160,17 @@ fn the_alias_of_a_recipient_may_be_overlooked() {
     same(&Parsed::read(&written, NEWEST).unwrap(), &written, &draft);
     let older = draft.encode(1, STAMP).unwrap();
     assert_eq!(Parsed::read(&older, 1).unwrap().envelope, bare().0);
+}
+
+/// A reader of another time sends them as they are, as everybody did then.
+#[test]
+fn that_there_are_long_lines_may_be_overlooked() {
+    let (bare, local) = (bare(), ["localhost"].map(Destination::new));
+    let draft = Draft { long_lines: true, ..small(&bare, &local) };
+    let written = draft.encode(2, STAMP).unwrap();
+    assert!(hex(&written).contains(&format!("2800{}", hex(b"body"))), "{}", hex(&written));
+    same(&Parsed::read(&written, NEWEST).unwrap(), &written, &draft);
+    assert!(!Parsed::read(&draft.encode(1, STAMP).unwrap(), 1).unwrap().long_lines);
 }
 
 /// Only the jobs are others; a field of a newer program stays.

@@ -153,6 +153,7 @@ pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
             login: record.login.map(str::to_owned),
         },
         size: record.size,
+        long_lines: false,
         arrived: record.arrived,
         lifetime: record.lifetime,
         destinations: record.destinations.into_iter().map(Destination::new).collect(),

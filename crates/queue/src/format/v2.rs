@@ -36,6 +36,8 @@ const PREFIX: u64 = needed(17);
 /// Empty: it is there. Whoever does not know them would send the mail where it must not go.
 const SMTPUTF8: u64 = needed(18);
 const REQUIRE_TLS: u64 = needed(19);
+/// Empty: it is there. Whoever does not know it sends long lines as they are.
+const LONG_LINES: u64 = optional(20);
 
 /// In a recipient.
 const ADDRESS: u64 = needed(1);
@@ -98,7 +100,8 @@ fn write_head(draft: &Draft<'_>, out: &mut Vec<u8>) {
     if !draft.prefix.is_empty() {
         put_numbers(out, PREFIX, [draft.prefix.len() as u64]);
     }
-    for (flag, key) in [(envelope.smtputf8, SMTPUTF8), (envelope.require_tls, REQUIRE_TLS)] {
+    let flags = [(envelope.smtputf8, SMTPUTF8), (envelope.require_tls, REQUIRE_TLS), (draft.long_lines, LONG_LINES)];
+    for (flag, key) in flags {
         if flag {
             put(out, key, &[]);
         }
@@ -168,6 +171,7 @@ fn empty(rest: usize) -> Parsed {
         envelope: Envelope::new(ReversePath::Null, Vec::with_capacity(1)),
         origin: Origin { listener: String::new(), client: None, helo: String::new(), login: None },
         size: 0,
+        long_lines: false,
         arrived: 0,
         lifetime: 0,
         destinations: Vec::with_capacity(1),
@@ -200,6 +204,7 @@ fn read_field(field: &Field<'_>, parsed: &mut Parsed) -> Result<(), ReadError> {
         SIZE => parsed.size = field.number()?,
         ARRIVED => parsed.arrived = field.number()?,
         LIFETIME => parsed.lifetime = field.number()?,
+        LONG_LINES => parsed.long_lines = true,
         DESTINATION => parsed.destinations.push(Destination::new(field.text()?)),
         ASSIGNMENT => parsed.assignment = field.numbers()?.into_iter().map(narrow).collect::<Result<_, _>>()?,
         CHUNKS => parsed.body = read_chunks(field)?,

@@ -131,6 +131,9 @@ pub enum Failure {
     /// extension. Nothing was sent.
     #[error("REQUIRETLS is required, but was not offered over verified TLS")]
     NoRequireTls,
+    /// The server does not offer 8BITMIME, and the message cannot be without octets above 127 (RFC 6152 section 3): why.
+    #[error("8BITMIME is required, but was not offered: {0}")]
+    NoEightBitMime(String),
     /// The server answers with our own name.
     #[error("the server is this host")]
     Loop,
@@ -147,7 +150,7 @@ impl Failure {
             Self::TlsNotOffered | Self::Loop => Stage::Helo,
             Self::TlsHandshake(_) | Self::TlsInjection => Stage::StartTls,
             Self::NoMechanism => Stage::Auth,
-            Self::TooLarge { .. } | Self::NoSmtpUtf8 | Self::NoRequireTls => Stage::Mail,
+            Self::TooLarge { .. } | Self::NoSmtpUtf8 | Self::NoRequireTls | Self::NoEightBitMime(_) => Stage::Mail,
         }
     }
 
