@@ -15,7 +15,7 @@ async fn world() -> anyhow::Result<World> {
     let world = World::new().await?.user("john@example.org", "summersun").await?.user("lisa@example.org", "x").await?;
     let world = world.set("frontend.relay_domains_from_auth", "true").set("auth.sql.alias_query", ALIASES);
     let world = world.set("log.format", "\"postfix\"").start().await?;
-    for (account, alias) in [("john", "info"), ("lisa", "info"), ("lisa", "staff"), ("john", "self")] {
+    for (account, alias) in [("john", "info"), ("lisa", "info"), ("lisa", "staff"), ("john", "postmaster")] {
         let [account, alias] = [account, alias].map(|name| format!("{name}@example.org"));
         let config = world.config_file();
         let mut command = Command::new(program("staffetta")?);
@@ -95,6 +95,21 @@ async fn who_is_behind_an_alias_and_fails_is_reported_by_its_name() -> anyhow::R
     let trace = String::from_utf8(seen[0].body.to_vec())?;
     ensure!(trace.contains("for <info@example.org>"), "{trace}");
     world.until_empty().await
+}
+
+/// `frontend.postmaster` is `postmaster@example.org` in this world.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_postmaster_may_be_an_alias() -> anyhow::Result<()> {
+    let mut world = world().await?;
+    let mut ours = world.mx("example.org", Scenario::default()).await?;
+    let mut stranger = Client::connect(world.smtp()).await?;
+    stranger.expect("EHLO stranger.test", 250).await?;
+    let named = ["postmaster", "Postmaster@mail.example.org", "postmaster@example.org", "john@example.org"];
+    assert_eq!(stranger.send("someone@else.test", &named, "Subject: x\r\n\r\nx").await?.code, 250);
+    assert_eq!(next(&mut ours).await?.recipients, ["john@example.org"]);
+    world.until_empty().await?;
+    assert_eq!(ours.count(), 1);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

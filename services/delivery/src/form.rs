@@ -61,6 +61,7 @@ pub(crate) async fn find(queue: &Queue, job: &Leased, needs: Needs) -> Result<Fo
         Err(problem) if needs.seven_bit && !job.message.envelope.sender.is_null() => {
             Err(Formless::Unconvertible(problem))
         }
+        Err(_) if needs.seven_bit => Box::pin(find(queue, job, Needs { seven_bit: false, ..needs })).await,
         Err(problem) => {
             tracing::info!(qid = %job.message.id, %problem, "a message is sent without being converted");
             Ok(None)

@@ -95,7 +95,16 @@ pub(super) async fn judge(
             Step::Verdict(Verdict::Accept) if directory.revocations.is_suppressed(request.recipient) => {
                 return Err(Denied { objection: Objection::Suppressed, said: None });
             }
-            Step::Verdict(Verdict::Accept) => return Ok(alias),
+            Step::Verdict(Verdict::Accept) => {
+                return match &terms.rules.postmaster.destination {
+                    Some(own)
+                        if terms.rules.relay_domains_from_auth && terms.rules.postmaster.is(request.recipient) =>
+                    {
+                        Box::pin(postmasters(directory, memory, &Request { recipient: own, ..*request })).await
+                    }
+                    _ => Ok(alias),
+                };
+            }
             Step::Verdict(Verdict::Refuse(objection)) => return Err(Denied { objection, said }),
             Step::Ask(Fact::SenderOwned) => {
                 known.sender_owned = Some(Box::pin(owns_sender(directory, memory, request)).await);
@@ -190,6 +199,21 @@ async fn locate(directory: &Directory, memory: &Memory, request: &Request<'_>) -
         async move { auth.locate(&asked).await }
     };
     memory.patiently(directory.recipients.answer(recipient, ask)).await
+}
+
+/// Where mail for the postmaster goes, whose own address may be an alias.
+async fn postmasters(
+    directory: &Directory,
+    memory: &Memory,
+    request: &Request<'_>,
+) -> Result<Option<Arc<[Address]>>, Denied> {
+    let located = match knows_domain(directory, memory, request).await {
+        Finding::Yes => locate(directory, memory, request).await,
+        Finding::No => return Ok(None),
+        Finding::Unknown => None,
+    };
+    let unknown = Denied { objection: Objection::RecipientUnknown, said: None };
+    followed(&directory.revocations, &located.ok_or(unknown)?)
 }
 
 /// Where an alias leads. Nobody reaches a domain that is blocked by another name.

@@ -155,7 +155,8 @@ impl Intake {
         destinations: &[Address],
         (named, limit): (usize, usize),
     ) -> Result<bool, NotQueued> {
-        if aliases.has(&recipient.address) {
+        let alias = self.postmaster(&recipient.address).unwrap_or_else(|| recipient.address.clone());
+        if aliases.has(&alias) {
             return Ok(true);
         }
         if !aliases.has_room(destinations.len(), named, limit) {
@@ -163,7 +164,7 @@ impl Intake {
         }
         let members = aliases::members(recipient, destinations);
         members.iter().try_for_each(|member| self.charge(bill, who, member))?;
-        aliases.add(recipient.address.clone(), members);
+        aliases.add(alias, members);
         Ok(true)
     }
 
@@ -265,21 +266,23 @@ impl Intake {
 
     /// Puts the postmaster's own address in (RFC 5321 section 4.5.1), and makes one of those who are named twice.
     fn settle_recipients(&self, envelope: &mut Envelope) {
-        let terms = self.terms.load();
-        let postmaster = &terms.rules.postmaster;
         for recipient in &mut envelope.recipients {
-            let own = match &postmaster.destination {
-                Some(destination) if postmaster.is(&recipient.address) => Some(destination.clone()),
-                None if recipient.address.domain_str().is_none() => {
-                    Address::parse(&format!("{}@{}", recipient.address, self.hostname)).ok()
-                }
-                _ => None,
-            };
-            if let Some(address) = own {
+            if let Some(address) = self.postmaster(&recipient.address) {
                 recipient.address = address;
             }
         }
         merge(envelope);
+    }
+
+    /// Where the mail of this host's postmaster goes; `None` for anybody else.
+    fn postmaster(&self, recipient: &Address) -> Option<Address> {
+        let terms = self.terms.load();
+        let postmaster = &terms.rules.postmaster;
+        match &postmaster.destination {
+            Some(destination) if postmaster.is(recipient) => Some(destination.clone()),
+            None if recipient.domain_str().is_none() => Address::parse(&format!("{recipient}@{}", self.hostname)).ok(),
+            _ => None,
+        }
     }
 }
 
