@@ -76,8 +76,8 @@ impl Directory {
     }
 }
 
-/// Decides on one recipient whom `who` names: where mail for an alias goes, and `None` for any other. Look-ups are boxed, so that sessions that wait for input do not carry
-/// room for them.
+/// Decides on one recipient whom `who` names: where mail for an alias goes, and `None` for any other. Look-ups are boxed, so
+/// that sessions that wait for input do not carry room for them.
 pub(super) async fn judge(
     directory: &Directory,
     terms: &Terms,
