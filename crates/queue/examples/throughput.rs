@@ -1,6 +1,8 @@
 //! Measures the queue alone: enqueues, then claims and settlements, with the CPU time of both sides.
 //!
-//! `cargo run -p staffetta-queue --example throughput -- [messages] [committers] [body octets] [destinations]`
+//! `cargo run -p staffetta-queue --example throughput -- [messages] [committers] [body octets] [destinations] [cluster]`
+//!
+//! The last one, 1, takes a Redis Cluster of three primaries instead of one server.
 #![expect(clippy::print_stdout, reason = "it is a report")]
 
 use std::error::Error;
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 use staffetta_mail::{Envelope, Recipient, ReversePath};
 use staffetta_queue::server::{LocalServer, Options};
 use staffetta_queue::{Accept, Origin, Queue, Settings, Settlement};
+use staffetta_testkit::redis_cluster::RedisCluster;
 use tokio_util::sync::CancellationToken;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -28,9 +31,9 @@ async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).map(|text| text.parse::<usize>());
     let mut next = |default| arguments.next().transpose().map(|value| value.unwrap_or(default));
     let plan = Plan { messages: next(20_000)?, committers: next(20)?, octets: next(5 * 1024)?, destinations: next(1)? };
-    let dir = tempfile::tempdir_in(".")?;
-    let server = LocalServer::start_with(dir.path(), Options::default())?;
-    let settings = Settings::at(server.url());
+    let store = Store::start(next(0)? == 1)?;
+    let server = store.pids();
+    let settings = Settings::at(store.url());
     let shutdown = CancellationToken::new();
     let queue = Queue::open(settings, shutdown.clone())?;
     queue.ready(Duration::from_secs(5)).await?;
@@ -50,6 +53,35 @@ async fn main() -> Result<()> {
     measure("both at once", plan.messages, &server, both).await?;
     shutdown.cancel();
     Ok(())
+}
+
+enum Store {
+    One(LocalServer, tempfile::TempDir),
+    Three(RedisCluster),
+}
+
+impl Store {
+    fn start(cluster: bool) -> Result<Self> {
+        if cluster {
+            return Ok(Self::Three(RedisCluster::start(false, &[])?));
+        }
+        let dir = tempfile::tempdir_in(".")?;
+        Ok(Self::One(LocalServer::start_with(dir.path(), Options::default())?, dir))
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::One(server, _) => server.url(),
+            Self::Three(cluster) => cluster.url(),
+        }
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        match self {
+            Self::One(server, _) => vec![server.pid()],
+            Self::Three(cluster) => cluster.pids(),
+        }
+    }
 }
 
 async fn enqueue_all(queue: &Queue, plan: Plan) -> Result<()> {
@@ -127,15 +159,11 @@ fn accept(destination: usize) -> Result<Accept> {
     })
 }
 
-async fn measure(
-    name: &str,
-    messages: usize,
-    server: &LocalServer,
-    work: impl Future<Output = Result<()>>,
-) -> Result<()> {
-    let (start, server_before, own_before) = (Instant::now(), cpu(&server.pid().to_string())?, cpu("self")?);
+async fn measure(name: &str, messages: usize, servers: &[u32], work: impl Future<Output = Result<()>>) -> Result<()> {
+    let of_servers = || servers.iter().map(|pid| cpu(&pid.to_string())).sum::<Result<f64>>();
+    let (start, server_before, own_before) = (Instant::now(), of_servers()?, cpu("self")?);
     work.await?;
-    let (server_after, own_after) = (cpu(&server.pid().to_string())?, cpu("self")?);
+    let (server_after, own_after) = (of_servers()?, cpu("self")?);
     let seconds = start.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a report")]
     let count = messages as f64;

@@ -68,6 +68,14 @@ impl Link {
         }
     }
 
+    /// Lets the connection go and makes another: this one does not lead to the right server any longer. What was sent is answered
+    /// all the same.
+    pub(crate) fn renew(&self) {
+        if let Ok(live) = self.live() {
+            live.gone().cancel();
+        }
+    }
+
     /// Waits until there is a connection.
     pub(crate) async fn wait(&self) {
         let mut state = self.state.clone();

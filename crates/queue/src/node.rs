@@ -104,6 +104,12 @@ impl Node {
         self.serves.store(serves, Ordering::Relaxed);
     }
 
+    /// Another server has its slots now: all connections are made anew, and lead there.
+    pub(crate) fn renew_connections(&self) {
+        let links = [&self.claims, self.settles.link(), &self.bodies, &self.admin];
+        links.into_iter().chain(self.enqueue.iter().map(Lane::link)).for_each(Link::renew);
+    }
+
     /// The connected enqueue lane with the least to do, or why there is none.
     pub(crate) fn enqueue_lane(&self) -> Result<&Lane, Fault> {
         let connected = self.enqueue.iter().filter(|lane| lane.link().trouble().is_none());

@@ -13,12 +13,12 @@ impl Shared {
     /// Goes on for ever.
     pub(crate) async fn follow(self: Arc<Self>, cluster: Arc<Cluster>) {
         let mut maps = cluster.watch();
-        let mut known = false;
+        let mut known = Arc::<Map>::default();
         loop {
             let map = maps.borrow_and_update().clone();
             if !map.0.is_empty() {
-                self.settle_on(&map, known);
-                known = true;
+                self.settle_on(&map, &known);
+                known = map;
             }
             tokio::select! {
                 changed = maps.changed() => if changed.is_err() { return },
@@ -34,15 +34,15 @@ impl Shared {
         }
     }
 
-    /// New nodes first, so that every slot is at one that is there. `again`: this is not the first map.
-    fn settle_on(&self, map: &Map, again: bool) {
+    /// New nodes first, so that every slot is at one that is there. `known`: the map before; empty, if there was none.
+    fn settle_on(&self, map: &Map, known: &Map) {
         for (number, _) in map.shards() {
             self.begin_node(number);
         }
         let mut moved = Vec::new();
         for (number, shard) in map.shards() {
             for slot in shard.slots() {
-                if self.table.put(slot, number) && again {
+                if self.table.put(slot, number) && !known.0.is_empty() {
                     moved.push(slot);
                 }
             }
@@ -50,6 +50,10 @@ impl Shared {
         for (number, shard) in (0..).zip(&map.0) {
             if let Some(node) = self.known_node(number) {
                 node.set_serving(!shard.ranges.is_empty());
+                // A server that was demoted stays connected, and has nothing to say.
+                if known.0.get(usize::from(number)).is_some_and(|before| before.primary != shard.primary) {
+                    node.renew_connections();
+                }
             }
         }
         self.await_withdrawals(&moved);

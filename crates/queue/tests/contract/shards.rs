@@ -135,12 +135,13 @@ async fn mail_limits_and_all_else_are_spread_over_the_primaries() {
         policies.keep(&who, "version: STSv1", Duration::from_secs(60)).await.unwrap();
         assert_eq!(policies.recall(&who).await.unwrap().unwrap().text, "version: STSv1");
     }
-    let clients: Vec<(Heads, u32)> =
-        (0..24).map(|number| (Heads { client: format!("192.0.2.{number}"), count: 2, version: 1 }, number)).collect();
+    let clients: Vec<(Heads, u32)> = (0..24)
+        .map(|number| (Heads { client: format!("192.0.2.{number}"), count: 2, version: 1 }, number + 1))
+        .collect();
     let granted = queue.headcount().claim_all(&clients).await.unwrap();
     assert_eq!(
         granted,
-        (0..24).map(|limit| 2.min(limit)).collect::<Vec<u32>>(),
+        (1..=24).map(|limit| 2.min(limit)).collect::<Vec<u32>>(),
         "answers in the order of the questions"
     );
     let guesses = queue.guesses(Some(hourly), Some(hourly));
