@@ -9,15 +9,16 @@ use staffetta_tests::{Load, SOON, Service, World, eventually, get};
 
 const MESSAGE: &str = "From: John <john@example.org>\r\nSubject: hello\r\n\r\nHello";
 
-async fn world(cluster: &RedisCluster, durability: &str) -> anyhow::Result<World> {
+async fn world(cluster: &RedisCluster, replicas: &'static str) -> anyhow::Result<World> {
     let world = World::new().await?.set("redis.url", format!("\"{}\"", cluster.url()));
-    world.set("redis.durability", format!("\"{durability}\"")).set("redis.replicas", "1").start().await
+    let durability = if replicas == "0" { "\"fsync\"" } else { "\"replicated\"" };
+    world.set("redis.durability", durability).set("redis.replicas", replicas).start().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_killed_under_load_loses_nothing_and_mail_goes_on() -> anyhow::Result<()> {
     let mut cluster = RedisCluster::start(true, &[])?;
-    let mut world = world(&cluster, "replicated").await?;
+    let mut world = world(&cluster, "1").await?;
     let mut mx = world.mx("example.com", Scenario::default()).await?;
     let load = Load::start(world.smtp(), 8, &MESSAGE.into());
     load.more(200, 3 * SOON).await?;
@@ -48,7 +49,7 @@ async fn a_primary_killed_under_load_loses_nothing_and_mail_goes_on() -> anyhow:
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_primary_of_the_journal_mail_goes_on_until_its_replica_is_there() -> anyhow::Result<()> {
     let mut cluster = RedisCluster::start(true, &[])?;
-    let mut world = world(&cluster, "fsync").await?;
+    let mut world = world(&cluster, "0").await?;
     let mut mx = world.mx("example.com", Scenario::default()).await?;
     let load = Load::start(world.smtp(), 4, &MESSAGE.into());
     load.more(100, 3 * SOON).await?;

@@ -82,6 +82,11 @@ impl Partition {
         format!("{}hb", self.tag)
     }
 
+    /// A key that there never is.
+    pub(crate) fn never(&self) -> String {
+        format!("{}never", self.tag)
+    }
+
     fn named(&self, kind: &str, id: QueueId) -> String {
         let mut key = String::with_capacity(self.tag.len() + 32);
         key.push_str(&self.tag);

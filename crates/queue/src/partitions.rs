@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use staffetta_mail::QueueId;
 
 use crate::partition::Partition;
+use crate::resting::Resting;
 use crate::slot::Table;
 
 /// The names of the keys of every partition that an id can name, made when they are needed.
@@ -57,12 +58,19 @@ pub(crate) struct Share {
     pub(crate) count: Arc<Count>,
     table: Arc<Table>,
     node: u16,
+    /// Those that are being moved.
+    pub(crate) resting: Arc<Resting>,
 }
 
 impl Share {
     /// That of the node with this number.
     pub(crate) fn new(all: Arc<Partitions>, count: Arc<Count>, table: Arc<Table>, node: u16) -> Self {
-        Self { all, count, table, node }
+        Self { all, count, table, node, resting: Arc::default() }
+    }
+
+    /// Signs of a move are noted here.
+    pub(crate) fn noting(self, resting: Arc<Resting>) -> Self {
+        Self { resting, ..self }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Partition> {

@@ -1,4 +1,5 @@
-//! Partitions whose slots are being moved: new mail passes them by for a moment, since it would have to wait there.
+//! Partitions whose slots are being moved: new mail passes them by for a moment, since it would have to wait there. The checks of
+//! each second see a move from its beginning on, and whatever was refused for it is a sign too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 use staffetta_mail::QueueId;
 
 /// How long after the last sign of a move.
-const REST: Duration = Duration::from_secs(1);
+const REST: Duration = Duration::from_secs(3);
 
 /// Until when each rests.
 pub(crate) struct Resting {

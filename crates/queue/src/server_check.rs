@@ -153,7 +153,10 @@ impl ServerCheck {
             pipeline.cmd("HMGET").arg(REGISTRY).arg(&FIELDS);
         }
         for partition in &own {
-            pipeline.cmd("GET").arg(&partition.identity);
+            match self.cluster {
+                None => pipeline.cmd("GET").arg(&partition.identity),
+                Some(_) => pipeline.cmd("MGET").arg(&partition.identity).arg(partition.never()),
+            };
         }
         // Before the question: another connection may make the identity while the answer without one is under way.
         let seen = self.registry.seen();
@@ -194,7 +197,7 @@ impl ServerCheck {
     }
 
     /// One answer for each partition. An error in place of a mark must not look like a missing mark; a partition that moves, or
-    /// has moved, is for another server to show.
+    /// has moved, is for another server to show. A slot that is on its way answers nothing about two keys of which one is not there.
     fn marks(
         &self,
         own: &[&Partition],
@@ -203,8 +206,11 @@ impl ServerCheck {
         let mut marks = Vec::with_capacity(own.len());
         for partition in own {
             match answers.next().ok_or("Redis did not answer")? {
-                Err(Fault::Elsewhere(_)) if self.cluster.is_some() => {}
-                mark => marks.push((partition.number, gate::text(&mark.map_err(say)?))),
+                Err(Fault::Elsewhere(_)) if self.cluster.is_some() => self.partitions.resting.begin(partition.number),
+                mark => {
+                    let mark = mark.map_err(say)?;
+                    marks.push((partition.number, gate::text(value::array(&mark).first().unwrap_or(&mark))));
+                }
             }
         }
         Ok(marks)

@@ -58,7 +58,7 @@ pub(crate) struct Shared {
     pub(crate) table: Arc<Table>,
     ground: Ground,
     /// Partitions that new mail passes by for a moment.
-    pub(crate) resting: Resting,
+    pub(crate) resting: Arc<Resting>,
     next_partition: AtomicU32,
     unique: AtomicU32,
     /// Records that the next jobs will want again.
@@ -106,7 +106,7 @@ impl Shared {
             nodes: (0..nodes).map(|_| OnceLock::new()).collect(),
             table: Arc::new(table),
             ground,
-            resting: Resting::default(),
+            resting: Arc::default(),
             next_partition: AtomicU32::new(rand::random()),
             unique: AtomicU32::new(rand::random()),
             shelf: Shelf::default(),
@@ -161,7 +161,7 @@ impl Shared {
         let place = self.nodes.get(usize::from(number)).unwrap_or(&self.nodes[0]);
         place.get_or_init(|| {
             let share = Share::new(self.partitions.clone(), self.count.clone(), self.table.clone(), number);
-            Node::start(&self.ground, share)
+            Node::start(&self.ground, share.noting(self.resting.clone()))
         })
     }
 
