@@ -208,3 +208,42 @@ fn long_lines_are_noticed_however_they_are_cut() {
         }
     }
 }
+
+/// Pieces of which messages are made, good ones and bad ones.
+const PIECES: &[&str] = &[
+    "\r\n",
+    "\r\n\r\n",
+    "--b",
+    "--b--",
+    "--c\r\n",
+    "Content-Type: multipart/mixed; boundary=b\r\n",
+    "Content-Type: multipart/digest;\r\n boundary=\"c\"\r\n",
+    "Content-Type: message/rfc822\r\n",
+    "Content-Type: text/plain\r\n",
+    "Content-Transfer-Encoding: 8bit\r\n",
+    "Content-Transfer-Encoding: base64\r\n",
+    "\u{e9}",
+    " \t",
+    "=",
+    "-",
+    "text",
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// What comes out has seven bits and short lines, whatever came in and however it was cut, or it is said that it has not.
+    #[test]
+    fn what_is_converted_can_be_taken(
+        pieces in proptest::collection::vec((0..PIECES.len(), 1..3_usize, proptest::bool::weighted(0.05)), 0..40),
+    ) {
+        let piece = |(piece, times, long): &(usize, usize, bool)| PIECES[*piece].repeat(if *long { 400 } else { *times });
+        let message: String = pieces.iter().map(piece).collect();
+        if let Ok(text) = converted(&message, SEVEN) {
+            proptest::prop_assert!(text.is_ascii());
+            let longest = text.split("\r\n").map(str::len).max();
+            proptest::prop_assert!(longest <= Some(998), "{:?}", longest);
+        }
+        let _ = converted(&message, SHORT);
+    }
+}
