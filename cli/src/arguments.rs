@@ -9,6 +9,7 @@ mod suppress;
 mod trace;
 mod user;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -81,6 +82,8 @@ pub(crate) enum Command {
     Dkim(Dkim),
     /// Run a test MX that keeps what it gets
     Sink(Sink),
+    /// Send a message as sendmail does: for cron, PHP and other programs of this machine
+    Sendmail(Sendmail),
     /// Print the completions of this command for a shell
     Completions(Completions),
     /// Write the manual pages of this command into a directory
@@ -222,6 +225,46 @@ pub(crate) struct Sink {
     /// Where messages are written, one .eml each; without it they are only counted
     #[arg(long, value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
+}
+
+/// `staffetta sendmail`
+#[derive(Debug, Args)]
+#[command(after_help = SENDMAIL)]
+pub(crate) struct Sendmail {
+    /// Options of sendmail, and recipients
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+const SENDMAIL: &str = "\
+The message is read from standard input, to a line that is a dot alone.
+  -t               recipients are those of To, Cc and Bcc, too; Bcc is taken out
+  -i, -oi          a dot alone does not end the message
+  -f, -r ADDRESS   the sender of the envelope; empty: none
+  -F NAME          the name of whoever sends, for a From field that is not there
+  -N WHEN          report never, or success, failure, delay
+  -R full|hdrs     how much of the message a report has
+  -V ID            an identifier for reports
+  -v               print what the relay says
+  -bp              list the queue, as mailq
+  -C, --config F   the configuration file, which says where the relay listens
+  --server H:PORT  the relay, or $STAFFETTA_SENDMAIL_SERVER
+Other options of sendmail that change nothing here are taken. Exit codes are those of sysexits.h: 64 the call is wrong,
+65 the message is, 67 a recipient is refused, 69 the message is, 75 try again later.";
+
+impl Arguments {
+    /// The command line; under the names `sendmail` and `mailq` this program is those.
+    pub(crate) fn of_this_process() -> Self {
+        let mut words = std::env::args_os();
+        let name = words.next().map(PathBuf::from).unwrap_or_default();
+        let before: &[&str] = match name.file_name().and_then(|name| name.to_str()) {
+            Some("sendmail") => &[],
+            Some("mailq") => &["-bp"],
+            _ => return Self::parse(),
+        };
+        let arguments = before.iter().map(OsString::from).chain(words).collect();
+        Self { command: Command::Sendmail(Sendmail { arguments }) }
+    }
 }
 
 /// `staffetta completions`

@@ -12,14 +12,13 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use arguments::Arguments;
 
-/// Parses the command line and does what it says. Exit codes: 0 done, 1 failed, 2 the command line is wrong.
+/// Parses the command line and does what it says. Exit codes: 0 done, 1 failed, 2 the command line is wrong;
+/// of `sendmail` those of sysexits.h.
 pub fn run() -> ExitCode {
     let memory = staffetta_transport::launch::settle_memory();
-    let arguments = Arguments::parse();
+    let arguments = Arguments::of_this_process();
     if let Err(error) = memory {
         terminal::complain(&format!("cannot switch core dumps and huge pages off: {error}"));
     }

@@ -10,6 +10,7 @@ mod login;
 mod man;
 mod queue;
 mod resolve;
+mod sendmail;
 mod sink;
 mod suppress;
 mod trace;
@@ -48,6 +49,7 @@ pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Resolve(resolve) => resolve::run(&resolve).await,
         Command::Dkim(dkim) => dkim::run(dkim).await,
         Command::Sink(sink) => sink::run(sink).await,
+        Command::Sendmail(sendmail) => Ok(sendmail::run(sendmail).await),
         Command::Completions(completions) => Ok(completions::run(&completions)),
         Command::Man(man) => man::run(&man),
     }

@@ -10,30 +10,46 @@ const MAX_DEPTH: u32 = 16;
 /// understood. `None` if anything in it is not, or if there is no address.
 pub fn addresses(value: &str) -> Option<Vec<Address>> {
     let mut found = Vec::new();
+    each(value, |mailbox| mailbox.take_into(&mut found))?;
+    (!found.is_empty()).then_some(found)
+}
+
+/// The recipients that the value of a To, Cc or Bcc field names, or a word of a command line; a bare name is one of `domain`,
+/// as programs of that host mean it. A group may be empty. `None` if anything is not understood.
+pub fn recipients(value: &str, domain: &str) -> Option<Vec<Address>> {
+    let mut found = Vec::new();
+    each(value, |mailbox| mailbox.name_into(&mut found, domain))?;
+    Some(found)
+}
+
+/// Shows each mailbox of a list to `take`.
+fn each(value: &str, mut take: impl FnMut(&mut Mailbox) -> Option<()>) -> Option<()> {
     let mut mailbox = Mailbox::default();
     let mut rest = value.chars();
     while let Some(character) = rest.next() {
         match character {
             '"' if !mailbox.is_over() => mailbox.text().push_str(&quoted(&mut rest)?),
             '(' => comment(&mut rest)?,
-            ',' | ';' if !mailbox.open => mailbox.take_into(&mut found)?,
+            ',' | ';' if !mailbox.open => take(&mut mailbox)?,
             // A group: what stands in front is its name.
-            ':' if !mailbox.open && mailbox.angle.is_none() && !mailbox.names_another => mailbox.plain.clear(),
+            ':' if !mailbox.open && mailbox.angle.is_none() && !mailbox.names_another => {
+                (mailbox.plain, mailbox.gap, mailbox.words) = Default::default();
+            }
             '<' if mailbox.angle.is_none() => (mailbox.angle, mailbox.open) = (Some(String::new()), true),
             '>' if mailbox.open => mailbox.open = false,
             '<' | '>' | '\\' => return None,
-            blank if blank.is_ascii_whitespace() => {}
+            blank if blank.is_ascii_whitespace() => mailbox.gap |= !mailbox.plain.is_empty(),
             control if control.is_control() => return None,
             // Readers disagree about what stands behind an address.
             _ if mailbox.is_over() => return None,
             other => {
                 mailbox.names_another |= other == '@' && !mailbox.open;
+                mailbox.words |= mailbox.gap && !mailbox.open;
                 mailbox.text().push(other);
             }
         }
     }
-    mailbox.take_into(&mut found)?;
-    (!found.is_empty()).then_some(found)
+    take(&mut mailbox)
 }
 
 /// One of the list, as far as it is read.
@@ -46,6 +62,9 @@ struct Mailbox {
     open: bool,
     /// An `@` stands outside of brackets and quotes: some readers show that as the address, whatever else there is.
     names_another: bool,
+    /// There was a blank behind what stands outside of brackets, and something behind the blank.
+    gap: bool,
+    words: bool,
 }
 
 impl Mailbox {
@@ -59,7 +78,7 @@ impl Mailbox {
     }
 
     fn take_into(&mut self, found: &mut Vec<Address>) -> Option<()> {
-        let Self { plain, angle, open, names_another } = std::mem::take(self);
+        let Self { plain, angle, open, names_another, .. } = std::mem::take(self);
         if open {
             return None;
         }
@@ -67,6 +86,21 @@ impl Mailbox {
         for text in angle.into_iter().chain(beside) {
             found.push(Address::parse(&text).ok().filter(|address| address.domain_str().is_some())?);
         }
+        Some(())
+    }
+}
+
+impl Mailbox {
+    /// What stands in the brackets, else the one word that is there.
+    fn name_into(&mut self, found: &mut Vec<Address>, domain: &str) -> Option<()> {
+        let Self { plain, angle, open, words, .. } = std::mem::take(self);
+        if open || angle.is_none() && words {
+            return None;
+        }
+        let Some(text) = angle.or(Some(plain)).filter(|text| !text.is_empty()) else { return Some(()) };
+        let address = Address::parse(&text).ok()?;
+        let is_whole = address.domain_str().is_some();
+        found.push(if is_whole { address } else { Address::parse(&format!("{text}@{domain}")).ok()? });
         Some(())
     }
 }
@@ -177,6 +211,28 @@ mod tests {
             "<john@example.org> x@y: <ceo@bank.test",
             &format!("{}john@example.org", "(".repeat(100)),
         ] {
+            assert_eq!(read(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn recipients_of_this_host_need_no_domain() {
+        let read = |value: &str| {
+            let found = recipients(value, "mail.test")?;
+            Some(found.iter().map(|address| address.as_str().to_owned()).collect::<Vec<_>>().join(" "))
+        };
+        for (value, expected) in [
+            ("root", "root@mail.test"),
+            (" root,\r\n john@example.org ", "root@mail.test john@example.org"),
+            ("The Boss <root>, a@x.test <b@x.test>", "root@mail.test b@x.test"),
+            ("\"a, b\" <c@x.test>, d@x.test (e, f)", "c@x.test d@x.test"),
+            ("Team: a, b@x.test;, c", "a@mail.test b@x.test c@mail.test"),
+            ("undisclosed-recipients:;", ""),
+            ("", ""),
+        ] {
+            assert_eq!(read(value).as_deref(), Some(expected), "{value}");
+        }
+        for value in ["a b", "the boss, c@x.test", "<a@x.test", "a@x.test>", "<a@x.test> b", "a\\b", "a@"] {
             assert_eq!(read(value), None, "{value}");
         }
     }
