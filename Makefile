@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(or $(STAFFETTA_TARGET),$(CACHE)/target)
 # The servers that the tests start are often outside of a user's PATH.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-clocks scripts/check-units scripts/check-manifests \
+SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-clocks scripts/check-units scripts/deb deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm scripts/check-manifests \
            deploy/k8s/overlays/dev/certificate
 # Options for `make run`, `make test` (a filter, say) and `make bench`: make test ARGS=smtp
 ARGS ?=

@@ -95,3 +95,60 @@ fn there_is_a_manual_page_for_each_command() -> anyhow::Result<()> {
     ensure!(output.status.code() == Some(1), "a file is no directory");
     Ok(())
 }
+
+/// The package of Debian, of the programs as they are; what is in it, by path, and what it says of itself.
+#[test]
+fn the_package_has_all_that_the_page_about_one_machine_installs() -> anyhow::Result<()> {
+    if Command::new("dpkg-deb").arg("--version").output().is_err() {
+        // Another system has other packages.
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let binaries = program("staffetta")?.parent().context("no folder")?.to_owned();
+    let made =
+        Command::new("../scripts/deb").arg(binaries).arg(folder.path()).env("DEB_COMPRESSION", "none").output()?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let package = String::from_utf8(made.stdout)?.trim().to_owned();
+    let look = |what: &str| -> anyhow::Result<String> {
+        Ok(String::from_utf8(Command::new("dpkg-deb").args([what, &package]).output()?.stdout)?)
+    };
+    let contents = look("--contents")?;
+    let has = |mode: &str, path: &str| {
+        contents
+            .lines()
+            .any(|line| line.starts_with(mode) && line.contains(" root/root ") && line.ends_with(&format!(" .{path}")))
+    };
+    for name in ["staffetta", "staffetta-frontend", "staffetta-auth", "staffetta-delivery"] {
+        ensure!(has("-rwxr-xr-x", &format!("/usr/bin/{name}")), "{name}: {contents}");
+    }
+    for name in UNITS {
+        let path = format!("/usr/lib/systemd/system/staffetta-{name}.service");
+        ensure!(has("-rw-r--r--", &path), "{path}: {contents}");
+        let bin = value(&unit(name)?, "ExecStart")?.split(' ').next().unwrap_or_default().to_owned();
+        ensure!(has("-rwx", &bin), "{name} starts {bin}: {contents}");
+    }
+    for path in [
+        "/usr/lib/sysusers.d/staffetta.conf",
+        "/usr/share/man/man1/staffetta-sendmail.1.gz",
+        "/usr/share/bash-completion/completions/staffetta",
+        "/usr/share/zsh/vendor-completions/_staffetta",
+        "/usr/share/fish/vendor_completions.d/staffetta.fish",
+        "/usr/share/doc/staffetta/one-machine.md",
+        "/usr/share/doc/staffetta/changelog.gz",
+        "/usr/share/doc/staffetta/copyright",
+    ] {
+        ensure!(has("-rw-r--r--", path), "{path}: {contents}");
+    }
+    ensure!(has("drwxr-xr-x", "/etc/staffetta/"), "{contents}");
+    let control = look("--field")?;
+    for line in [concat!("Version: ", env!("CARGO_PKG_VERSION")), "Section: mail"] {
+        ensure!(control.lines().any(|it| it == line), "{line}: {control}");
+    }
+    ensure!(!control.contains('@') || !control.contains("@VERSION@"), "{control}");
+    let scripts = folder.path().join("control");
+    ensure!(Command::new("dpkg-deb").arg("--control").arg(&package).arg(&scripts).status()?.success());
+    for name in ["postinst", "prerm", "postrm"] {
+        ensure!(Command::new("sh").arg("-n").arg(scripts.join(name)).status()?.success(), "{name}");
+    }
+    Ok(())
+}

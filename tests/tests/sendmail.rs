@@ -75,6 +75,8 @@ async fn php_cron_and_a_config_file_send_a_message_that_is_whole() -> anyhow::Re
 #[tokio::test(flavor = "multi_thread")]
 async fn what_went_wrong_is_told_by_exit_codes() -> anyhow::Result<()> {
     let mut world = relay().await?;
+    // What is queued stays there.
+    world.kill(Service::Delivery);
     world.dns.mx("example.com", 10, "mx.example.com").servfail("broken.test");
     let text = "Subject: x\n\nx\n";
     let large = format!("{text}{}", "x".repeat(3_900) + "\n");

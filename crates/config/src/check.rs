@@ -16,8 +16,12 @@ use crate::kind::{Choice, Kind, List};
 use crate::reader::Reader;
 use crate::table::{DEFAULT_REDIS_LIMIT, DEFAULT_URL};
 use crate::{
-    Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth, Signature,
+    Addresses, Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth,
+    Signature,
 };
+
+/// Characters of a key that nobody guesses.
+const SHORTEST_KEY: usize = 16;
 
 /// Notes everything that does not go together.
 pub(crate) fn check(config: &Config, reader: &mut Reader) {
@@ -35,6 +39,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     destinations::check(config, &mut check);
     sources::check(config, &mut check);
     dkim(config, &mut check);
+    hidden_addresses(config, &mut check);
     not_in_this_version(config, &mut check);
 }
 
@@ -263,6 +268,23 @@ fn dkim(config: &Config, check: &mut Check<'_>) {
                 "a name of its own for each key of a domain",
             );
         }
+    }
+}
+
+/// Without a key everybody could try addresses out; with one that nobody else has, nobody could follow a message.
+fn hidden_addresses(config: &Config, check: &mut Check<'_>) {
+    match (config.log.addresses, &config.log.address_key) {
+        (Addresses::Hashed, None) if !check.has_found("log.address_key") => {
+            check.refuse(
+                "log.addresses",
+                "is \"hashed\" without a key",
+                "log.address_key or log.address_key_file beside it",
+            );
+        }
+        (_, Some(key)) if key.expose_secret().len() < SHORTEST_KEY => {
+            check.refuse("log.address_key", "is too short to be a secret", "16 characters or more");
+        }
+        _ => {}
     }
 }
 

@@ -98,9 +98,8 @@ impl Mailbox {
             return None;
         }
         let Some(text) = angle.or(Some(plain)).filter(|text| !text.is_empty()) else { return Some(()) };
-        let address = Address::parse(&text).ok()?;
-        let is_whole = address.domain_str().is_some();
-        found.push(if is_whole { address } else { Address::parse(&format!("{text}@{domain}")).ok()? });
+        let whole = Address::parse(&text).ok().filter(|address| address.domain_str().is_some());
+        found.push(whole.or_else(|| Address::parse(&format!("{text}@{domain}")).ok())?);
         Some(())
     }
 }

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::maillog::{Json, Stamp};
+use crate::maillog::{Json, Stamp, Text};
 use crate::origin::Origin;
 
 /// The value of `event`.
@@ -66,6 +66,7 @@ impl Visit for Fields<'_, '_> {
         match field.name() {
             "log.target" => self.0.long("target", value),
             name if name.starts_with("log.") => {}
+            "login" => self.0.long("login", Text::from(value).login()),
             name => self.0.long(name, value),
         }
     }

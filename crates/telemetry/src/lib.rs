@@ -14,12 +14,14 @@ mod diagnostics;
 pub mod http;
 pub mod maillog;
 mod origin;
+mod plain;
 mod process;
 mod readiness;
 mod registry;
 mod terminal;
 
 pub use origin::set_syslog_name;
+pub use plain::as_logged;
 pub use readiness::{Readiness, Standing};
 pub use registry::config_read;
 pub use terminal::printable;
@@ -35,6 +37,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use diagnostics::Records;
 use origin::Origin;
+use plain::Plain;
 
 /// How the two streams are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +90,12 @@ impl Drop for Guard {
     fn drop(&mut self) {
         maillog::flush(LAST_FLUSH);
     }
+}
+
+/// Hides the local parts of addresses, and logins, in both streams behind a hash with this key. Before [`init`]; the first
+/// key stays.
+pub fn hide_addresses(key: &str) {
+    maillog::hidden::hide(key);
 }
 
 /// Starts the mail log on standard output, diagnostics on standard error and the metrics registry.
@@ -150,7 +159,10 @@ fn start_tracing(format: LogFormat, filter: EnvFilter, origin: Origin) {
         .with_ansi(io::stderr().is_terminal())
         // A line that cannot be written would be told on standard error, with a panic if that is what is closed.
         .log_internal_errors(false)
-        .with_writer(BoxMakeWriter::new(io::stderr));
+        .with_writer(match format {
+            LogFormat::Json => BoxMakeWriter::new(io::stderr),
+            LogFormat::Postfix => BoxMakeWriter::new(|| Plain(io::stderr())),
+        });
     let (started, replace): (_, Replace) = match format {
         LogFormat::Json => {
             let builder = builder.event_format(Records(origin)).with_filter_reloading();

@@ -10,7 +10,8 @@ use anyhow::Context;
 use clap::{Arg, Command, value_parser};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;
-use staffetta_config::{Config, LogFormat, Service};
+use secrecy::ExposeSecret;
+use staffetta_config::{Addresses, Config, LogFormat, Service};
 use staffetta_telemetry as telemetry;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +56,13 @@ pub fn settle_memory() -> std::io::Result<()> {
     Ok(disable_transparent_huge_pages(true)?)
 }
 
+/// Addresses are written as `log.addresses` says.
+pub fn hide_addresses(config: &Config) {
+    if let (Addresses::Hashed, Some(key)) = (config.log.addresses, &config.log.address_key) {
+        telemetry::hide_addresses(key.expose_secret());
+    }
+}
+
 /// Starts telemetry as the configuration says; keep the guard until the process ends. `service` is the one that runs
 /// here; all of them do under [`Service::All`].
 ///
@@ -66,6 +74,7 @@ pub fn start_telemetry(config: &Config, service: Service) -> Result<telemetry::G
         LogFormat::Postfix => telemetry::LogFormat::Postfix,
     };
     telemetry::set_syslog_name(&config.log.syslog_name);
+    hide_addresses(config);
     telemetry::init(format, &config.log.level, services(service))
 }
 

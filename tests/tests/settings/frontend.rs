@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use staffetta_cli::sink::{Rule, Scenario, Stage};
 use staffetta_tests::{Client, SOON, Service, World, eventually, get};
 use staffetta_transport::connect::{TlsClient, Trust};
 
@@ -10,7 +11,7 @@ use super::{MESSAGE, client};
 #[tokio::test(flavor = "multi_thread")]
 async fn hostname_is_the_name_in_greeting_and_trace() -> anyhow::Result<()> {
     let mut world = World::new().await?.set("hostname", "\"other.example.net\"").start().await?;
-    let mut mx = world.mx("example.com", staffetta_cli::sink::Scenario::default()).await?;
+    let mut mx = world.mx("example.com", Scenario::default()).await?;
     let mut client = client(&world).await?;
     let hello = client.expect("HELO x", 250).await?;
     assert!(hello.text().contains("other.example.net"), "{hello:?}");
@@ -70,7 +71,7 @@ async fn what_may_be_sent_is_said_by_the_file() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_for_the_postmaster_goes_where_the_file_says() -> anyhow::Result<()> {
     let mut world = World::new().await?.set("frontend.postmaster", "\"admin@example.com\"").start().await?;
-    let mut mx = world.mx("example.com", staffetta_cli::sink::Scenario::default()).await?;
+    let mut mx = world.mx("example.com", Scenario::default()).await?;
     assert_eq!(client(&world).await?.send("a@example.org", &["postmaster"], MESSAGE).await?.code, 250);
     assert_eq!(staffetta_tests::next(&mut mx).await?.recipients, ["admin@example.com"]);
     Ok(())
@@ -154,6 +155,54 @@ async fn the_log_of_a_relay_that_is_called_postfix_is_one_of_postfix() -> anyhow
         assert!(log.contains(part), "no {part} in {log}");
     }
     assert!(!log.contains(" staffetta/"), "{log}");
+    Ok(())
+}
+
+/// What stands before `@example.com` in the first place where that is.
+fn hash_in(log: &str) -> String {
+    log.split_once("@example.com")
+        .map(|(before, _)| before[before.len().saturating_sub(12)..].to_owned())
+        .unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_names_nobody_if_the_file_says_so_and_a_message_can_be_followed_all_the_same() -> anyhow::Result<()> {
+    for format in ["json", "postfix"] {
+        let world = World::new().await?.user("john@example.org", "summersun").await?;
+        let world = world.set("log.format", format!("{format:?}")).set("log.level", "\"debug\"");
+        let world = world.set("log.addresses", "\"hashed\"").set("log.address_key", "\"a long text for tests\"");
+        let mut world = world.start().await?;
+        let reply = Some("550 5.1.1 <lisa@example.com>: no lisa@example.com here".to_owned());
+        let rule = Rule { stage: Stage::Recipient, pattern: None, times: None, reply, action: None };
+        let _mx = world.mx("example.com", Scenario { rules: vec![rule], ..Scenario::default() }).await?;
+        let mut john = world.login("john@example.org", "summersun").await?;
+        assert_eq!(john.send("john@example.org", &["lisa@example.com"], MESSAGE).await?.code, 250);
+        john.expect("MAIL FROM:<anna@example.net>", 250).await?;
+        john.expect("RCPT TO:<bob@example.net>", 553).await?;
+        // The report is to john; it comes back, or waits: example.org has no host.
+        world.dns.null_mx("example.org");
+        eventually(SOON, || async {
+            anyhow::ensure!(world.log(Service::Delivery).contains("550 5.1.1 <"), "{}", world.log(Service::Delivery));
+            Ok(())
+        })
+        .await?;
+        let logs = [Service::Auth, Service::Frontend, Service::Delivery].map(|service| world.log(service));
+        for name in ["john@", "lisa@", "anna@", "bob@", "john"] {
+            assert!(logs.iter().all(|log| !log.contains(name)), "{format}: {name}: {logs:?}");
+        }
+        let hash = hash_in(&logs[2]);
+        assert!(hash.len() == 12 && hash.bytes().all(|b| b.is_ascii_hexdigit()), "{format}: {hash}: {}", logs[2]);
+        assert_eq!(logs[2].matches(&format!("{hash}@example.com")).count(), logs[2].matches("@example.com").count());
+        if format == "json" {
+            let log = world.folder().join("staffetta-delivery.log");
+            let mut trace = std::process::Command::new(staffetta_tests::program("staffetta")?);
+            trace.args(["trace", "lisa@example.com", "--log"]).arg(log).arg("--config").arg(world.config_file());
+            let output = trace.output()?;
+            let told = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && told.contains(&hash), "{output:?}");
+        }
+        world.stop(Service::Frontend)?;
+    }
     Ok(())
 }
 

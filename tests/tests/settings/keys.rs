@@ -50,6 +50,7 @@ const MUTUAL: Test = (AUTH, "mutual_tls_lets_in_who_has_a_certificate");
 const REPLICA: Test = ("tests/tests/loss/store.rs", "without_the_word_of_its_replica_nothing_is_accepted");
 const PLACES: Test = ("tests/tests/places.rs", "clients_that_end_in_every_way_leave_nothing_behind_in_the_frontend");
 const LOG: Test = (FRONTEND, "the_log_has_the_format_and_the_level_of_the_file");
+const HIDDEN: Test = (FRONTEND, "the_log_names_nobody_if_the_file_says_so_and_a_message_can_be_followed_all_the_same");
 const SENDING: Test = (FRONTEND, "what_may_be_sent_is_said_by_the_file");
 const SIZES: Test = (FRONTEND, "limits_of_a_message_are_those_of_the_file");
 const BARE_LF: Test =
@@ -251,6 +252,8 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.dkim.key", DKIM),
     ("log.format", LOG),
     ("log.level", LOG),
+    ("log.addresses", HIDDEN),
+    ("log.address_key", HIDDEN),
     ("log.syslog_name", (FRONTEND, "the_log_of_a_relay_that_is_called_postfix_is_one_of_postfix")),
 ];
 

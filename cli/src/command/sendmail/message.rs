@@ -183,7 +183,7 @@ mod tests {
             ("\n\n.\n", "\r\n\r\n\r\n.\r\n"),
             ("Subject: x\nno field\n", "\r\nSubject: x\r\nFrom:"),
             ("From john Mon Nov 30\nSubject: x\r\n\r\ny\r\n", "\r\n\r\ny\r\n"),
-            ("http://x.test is: no field\n", "\r\n\r\nhttp://x.test is: no field\r\n"),
+            ("see http://x.test\n", "\r\n\r\nsee http://x.test\r\n"),
         ] {
             let text = completed(text);
             assert!(text.contains(end) && !text.replace("\r\n", "").contains(['\r', '\n']), "{end:?}: {text:?}");

@@ -52,7 +52,9 @@ impl Wanted {
         let message_id = field("message_id");
         field("qid") == self.text
             || (!message_id.is_empty() && message_id.trim_matches(['<', '>']) == self.bare)
-            || self.recipient().is_some_and(|recipient| same_address(field("to"), recipient))
+            || self.recipient().is_some_and(|recipient| {
+                same_address(field("to"), recipient) || field("to") == staffetta_telemetry::as_logged(recipient)
+            })
     }
 }
 

@@ -9,7 +9,9 @@ mod render;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use staffetta_config::Service;
 use staffetta_queue::{Filter, Queue};
+use staffetta_transport::launch;
 
 use super::queue::{Found, for_each, found, open};
 use crate::arguments;
@@ -19,6 +21,10 @@ use crate::terminal::{complain, say};
 const MOST: usize = 1_000;
 
 pub(super) async fn run(trace: &arguments::Trace) -> anyhow::Result<ExitCode> {
+    // In the log he may be hidden.
+    if let Ok(config) = trace.file.load(Service::Delivery) {
+        launch::hide_addresses(&config);
+    }
     let wanted = log::Wanted::new(&trace.what);
     let journeys = log::read(&trace.log, &wanted, MOST)?;
     if journeys.is_cut {

@@ -17,7 +17,7 @@ pub use auth::{Auth, Backend, Dovecot, Mechanism, Schema, Sql};
 pub use delivery::{Delivery, Destination, Dkim, Route, Rule, Source, Timeouts};
 pub use dns::{Dns, Dnssec};
 pub use frontend::{BareLf, ClientShown, Frontend, Listener, ListenerKind, ListenerTls, SenderLogin};
-pub use log::{Log, LogFormat};
+pub use log::{Addresses, Log, LogFormat};
 pub use oauth::{OAuth, Signature};
 pub use redis::{Durability, Redis};
 pub use rpc::Rpc;

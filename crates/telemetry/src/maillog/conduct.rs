@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use staffetta_policy::conduct::Crossing;
 
 use super::line::{Classic, Event, Json};
+use super::text::Text;
 
 impl Event for Crossing {
     const NAME: &'static str = "login_over_threshold";
@@ -12,7 +13,7 @@ impl Event for Crossing {
     const FIELDS: &'static [&'static str] = &["login", "hour", "signal", "count", "threshold", "step"];
 
     fn json(&self, json: &mut Json<'_>) {
-        json.str("login", &self.login)
+        json.str("login", Text::from(&self.login).login())
             .display("hour", beginning(self.hour))
             .str("signal", self.signal.name())
             .number("count", self.count)
@@ -21,7 +22,7 @@ impl Event for Crossing {
     }
 
     fn classic(&self, classic: &mut Classic<'_>) {
-        let line = classic.line(None, "abuse").raw("warning: ").path("login=", &self.login);
+        let line = classic.line(None, "abuse").raw("warning: ").path("login=", Text::from(&self.login).login());
         line.raw(", hour=").display(beginning(self.hour)).raw(", signal=").raw(self.signal.name());
         line.raw(", count=").number(self.count).raw(", threshold=").number(self.threshold);
         line.raw(", step=").raw(self.step.name()).end();
@@ -51,13 +52,29 @@ impl Event for Barred<'_> {
     const FIELDS: &'static [&'static str] = &["kind", "name", "action", "by", "reason"];
 
     fn json(&self, json: &mut Json<'_>) {
-        json.str("kind", self.kind).str("name", self.name).str("action", self.verb).str("by", self.by);
+        json.str("kind", self.kind)
+            .str("name", self.name())
+            .str("action", self.verb)
+            .str("by", Text::from(self.by).whole());
         json.str("reason", self.reason);
     }
 
     fn classic(&self, classic: &mut Classic<'_>) {
-        let line = classic.line(None, "abuse").raw(self.kind).raw("=").text(self.name);
-        line.raw(", ").text(self.verb).raw(" by ").text(self.by).raw(", reason=").text(self.reason).end();
+        let line = classic.line(None, "abuse").raw(self.kind).raw("=").text(self.name());
+        line.raw(", ")
+            .text(self.verb)
+            .raw(" by ")
+            .text(Text::from(self.by).whole())
+            .raw(", reason=")
+            .text(self.reason)
+            .end();
+    }
+}
+
+impl Barred<'_> {
+    fn name(&self) -> Text<'_> {
+        let name = Text::from(self.name);
+        if self.kind == "login" { name.login() } else { name }
     }
 }
 

@@ -314,12 +314,15 @@ impl Event for Administered<'_> {
     const FIELDS: &'static [&'static str] = &["qid", "to", "action", "by"];
 
     fn json(&self, json: &mut Json<'_>) {
-        json.display("qid", self.qid).str("to", self.to).str("action", self.verb).str("by", self.by);
+        json.display("qid", self.qid)
+            .str("to", self.to)
+            .str("action", self.verb)
+            .str("by", Text::from(self.by).whole());
     }
 
     fn classic(&self, classic: &mut Classic<'_>) {
         classic.line(None, "postsuper").display(self.qid).raw(": to=<").text(self.to);
-        classic.raw(">, ").text(self.verb).raw(" by ").text(self.by).end();
+        classic.raw(">, ").text(self.verb).raw(" by ").text(Text::from(self.by).whole()).end();
     }
 }
 
@@ -343,11 +346,11 @@ impl Event for Moved<'_> {
 
     fn json(&self, json: &mut Json<'_>) {
         json.str("selection", self.selection).number("deliveries", self.deliveries);
-        json.str("action", self.verb).str("by", self.by);
+        json.str("action", self.verb).str("by", Text::from(self.by).whole());
     }
 
     fn classic(&self, classic: &mut Classic<'_>) {
-        let line = classic.line(None, "postsuper").text(self.verb).raw(" by ").text(self.by);
+        let line = classic.line(None, "postsuper").text(self.verb).raw(" by ").text(Text::from(self.by).whole());
         line.raw(": ").number(self.deliveries).raw(" deliveries, ").text(self.selection).end();
     }
 }

@@ -81,10 +81,10 @@ impl<'a> Json<'a> {
     }
 
     /// A string of any length.
-    pub(crate) fn long(&mut self, key: &str, value: &str) {
+    pub(crate) fn long<'t>(&mut self, key: &str, value: impl Into<Text<'t>>) {
         self.key(key);
         self.out.push(b'"');
-        Text::from(value).push_json_whole(self.out);
+        value.into().push_json_whole(self.out);
         self.out.push(b'"');
     }
 

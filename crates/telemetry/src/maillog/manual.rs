@@ -29,6 +29,10 @@ With `log.format = \"postfix\"` the mail log has the lines that Postfix would wr
 `log.syslog_name`, and has the listener in it where a listener is concerned: `staffetta/submission/smtpd`. With `log.syslog_name = \"postfix\"` the lines are those of
 a Postfix on the same ports, the listener `smtp` being plain `postfix/smtpd` as there, so that tools find them without being told: the filters
 `postfix` and `postfix-sasl` of fail2ban, pflogsumm, exporters.
+
+With `log.addresses = \"hashed\"` neither stream names a person: twelve digits stand for what is before the `@`, and for a login without one, wherever it is
+written, also where a server repeats it in its reply. The same address has the same digits in all services with the same `log.address_key`. Domains, the
+addresses of clients and Message-IDs stay.
 ";
 
 const HEAD: &[(&str, &str)] = &[

@@ -13,6 +13,7 @@
 
 mod conduct;
 mod delivery;
+pub(crate) mod hidden;
 mod line;
 mod manual;
 mod number;

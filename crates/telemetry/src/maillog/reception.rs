@@ -145,7 +145,7 @@ impl Event for Login<'_> {
     fn json(&self, json: &mut Json<'_>) {
         json.str("listener", self.listener);
         self.client.json(json);
-        json.str("sasl_method", self.sasl.method).str("sasl_username", self.sasl.username);
+        json.str("sasl_method", self.sasl.method).str("sasl_username", self.sasl.username.login());
     }
 
     fn classic(&self, _: &mut Classic<'_>) {}
@@ -187,7 +187,9 @@ impl Event for LoginFailed<'_> {
     fn json(&self, json: &mut Json<'_>) {
         json.str("listener", self.listener);
         self.client.json(json);
-        json.str("sasl_method", self.method).opt("sasl_username", self.username).str("reason", self.reason);
+        json.str("sasl_method", self.method)
+            .opt("sasl_username", self.username.map(Text::login))
+            .str("reason", self.reason);
         json_reply(json, self.reply);
     }
 
@@ -196,7 +198,7 @@ impl Event for LoginFailed<'_> {
         self.client.classic(classic.line(Some(self.listener), "smtpd").raw("warning: "));
         classic.raw(": SASL ").text(self.method).raw(" authentication failed: ").text(self.reply);
         if let Some(username) = self.username {
-            classic.raw(", sasl_username=").text(username);
+            classic.raw(", sasl_username=").text(username.login());
         }
         classic.end();
     }
@@ -257,12 +259,12 @@ impl Event for Accepted<'_> {
         self.client.json(json);
         json.str("helo", self.helo).str("proto", self.proto).opt("tls", self.tls);
         if let Some(sasl) = self.sasl {
-            json.str("sasl_method", sasl.method).str("sasl_username", sasl.username);
+            json.str("sasl_method", sasl.method).str("sasl_username", sasl.username.login());
         }
         json.str("from", self.from)
             .number("size", self.size)
             .number("nrcpt", self.nrcpt as u64)
-            .opt("message_id", self.message_id)
+            .opt("message_id", self.message_id.map(Text::whole))
             .opt("queue", self.held.then_some("hold"));
     }
 
@@ -270,11 +272,11 @@ impl Event for Accepted<'_> {
     fn classic(&self, classic: &mut Classic<'_>) {
         self.client.classic(classic.line(Some(self.listener), "smtpd").display(self.qid).raw(": client="));
         if let Some(sasl) = self.sasl {
-            classic.raw(", sasl_method=").text(sasl.method).raw(", sasl_username=").text(sasl.username);
+            classic.raw(", sasl_method=").text(sasl.method).raw(", sasl_username=").text(sasl.username.login());
         }
         classic.end();
         let line = classic.line(None, "cleanup").display(self.qid);
-        line.path(": message-id=", self.message_id.unwrap_or_default()).end();
+        line.path(": message-id=", self.message_id.unwrap_or_default().whole()).end();
         let line = classic.line(None, "qmgr").display(self.qid).path(": from=", self.from);
         let queue = if self.held { " (queue hold)" } else { " (queue active)" };
         line.raw(", size=").number(self.size).raw(", nrcpt=").number(self.nrcpt as u64).raw(queue).end();
@@ -331,7 +333,7 @@ impl Event for Rejected<'_> {
         json_reply(json, self.reply);
         json.opt("from", self.from).opt("to", self.to).str("proto", self.proto).opt("helo", self.helo);
         if let Some(sasl) = self.sasl {
-            json.str("sasl_method", sasl.method).str("sasl_username", sasl.username);
+            json.str("sasl_method", sasl.method).str("sasl_username", sasl.username.login());
         }
     }
 

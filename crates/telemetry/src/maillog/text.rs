@@ -4,32 +4,54 @@
 //! characters, line separators and the marks that reorder text on screen are escaped; bytes that are no UTF-8 are
 //! replaced. One record stays one line whatever it carries.
 
+use std::borrow::Cow;
+
 use staffetta_mail::{Address, ReversePath};
+
+use super::hidden;
 
 /// Longest text that is taken over, in octets; what is cut off is marked with `...`.
 pub const MAX_TEXT: usize = 1024;
 
 /// Octets of unknown origin and encoding; made with `.into()` from `&str`, `&[u8]`, `&String`, an address or a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Text<'a>(&'a [u8]);
+pub struct Text<'a>(&'a [u8], Kind);
+
+/// What is hidden of a text, if addresses are ([`super::hidden`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    /// Addresses in it.
+    #[default]
+    Any,
+    /// It is a login.
+    Login,
+    /// Nothing.
+    Whole,
+}
 
 impl<'a> Text<'a> {
+    /// The same, as the name of a login.
+    pub(crate) const fn login(self) -> Self {
+        Self(self.0, Kind::Login)
+    }
+
+    /// The same, in which nothing is an address, although it looks like one: a Message-ID, an operator.
+    pub(crate) const fn whole(self) -> Self {
+        Self(self.0, Kind::Whole)
+    }
+
+    /// As anybody may read it.
+    fn shown(self) -> Cow<'a, [u8]> {
+        match self.1 {
+            Kind::Any => hidden::in_text(self.0),
+            Kind::Login => hidden::in_login(self.0),
+            Kind::Whole => self.0.into(),
+        }
+    }
+
     /// The octets as they came.
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
-    }
-
-    /// At most [`MAX_TEXT`] octets, not cut inside a character, and whether something was cut.
-    fn capped(self) -> (&'a [u8], bool) {
-        if self.0.len() <= MAX_TEXT {
-            return (self.0, false);
-        }
-        let is_continuation = |at: usize| self.0[at] & 0xc0 == 0x80;
-        let mut end = MAX_TEXT;
-        while end > MAX_TEXT - 3 && is_continuation(end) {
-            end -= 1;
-        }
-        (&self.0[..end], true)
     }
 
     /// Appends the text as it stands between the quotes of a JSON string.
@@ -44,16 +66,30 @@ impl<'a> Text<'a> {
 
     /// As [`Self::push_json`], of any length.
     pub(super) fn push_json_whole(self, out: &mut Vec<u8>) {
-        push(self.0, out, is_plain_json, push_json_char, b"\\ufffd");
+        push(&self.shown(), out, is_plain_json, push_json_char, b"\\ufffd");
     }
 
     fn push(self, out: &mut Vec<u8>, plain: impl Fn(u8) -> bool, push_char: fn(&mut Vec<u8>, char), invalid: &[u8]) {
-        let (bytes, cut) = self.capped();
+        let shown = self.shown();
+        let (bytes, cut) = capped(&shown);
         push(bytes, out, plain, push_char, invalid);
         if cut {
             out.extend_from_slice(b"...");
         }
     }
+}
+
+/// At most [`MAX_TEXT`] octets, not cut inside a character, and whether something was cut.
+fn capped(octets: &[u8]) -> (&[u8], bool) {
+    if octets.len() <= MAX_TEXT {
+        return (octets, false);
+    }
+    let is_continuation = |at: usize| octets[at] & 0xc0 == 0x80;
+    let mut end = MAX_TEXT;
+    while end > MAX_TEXT - 3 && is_continuation(end) {
+        end -= 1;
+    }
+    (&octets[..end], true)
 }
 
 fn push(
@@ -77,19 +113,19 @@ fn push(
 
 impl<'a> From<&'a str> for Text<'a> {
     fn from(text: &'a str) -> Self {
-        Self(text.as_bytes())
+        Self(text.as_bytes(), Kind::Any)
     }
 }
 
 impl<'a> From<&'a String> for Text<'a> {
     fn from(text: &'a String) -> Self {
-        Self(text.as_bytes())
+        Self(text.as_bytes(), Kind::Any)
     }
 }
 
 impl<'a> From<&'a [u8]> for Text<'a> {
     fn from(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+        Self(bytes, Kind::Any)
     }
 }
 
