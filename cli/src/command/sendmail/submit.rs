@@ -50,7 +50,7 @@ fn profile(hostname: &str) -> ServerProfile {
         credentials: None,
         verified: false,
         // The relay has our name: it is the one of this host.
-        detect_loop: false,
+        own_name: None,
     }
 }
 
