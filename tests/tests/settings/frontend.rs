@@ -201,7 +201,6 @@ async fn the_log_names_nobody_if_the_file_says_so_and_a_message_can_be_followed_
             let told = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success() && told.contains(&hash), "{output:?}");
         }
-        world.stop(Service::Frontend)?;
     }
     Ok(())
 }
