@@ -56,7 +56,7 @@ async fn main() -> Result<()> {
 }
 
 enum Store {
-    One(LocalServer, tempfile::TempDir),
+    One { server: LocalServer, _dir: tempfile::TempDir },
     Three(RedisCluster),
 }
 
@@ -66,19 +66,19 @@ impl Store {
             return Ok(Self::Three(RedisCluster::start(false, &[])?));
         }
         let dir = tempfile::tempdir_in(".")?;
-        Ok(Self::One(LocalServer::start_with(dir.path(), Options::default())?, dir))
+        Ok(Self::One { server: LocalServer::start_with(dir.path(), Options::default())?, _dir: dir })
     }
 
     fn url(&self) -> String {
         match self {
-            Self::One(server, _) => server.url(),
+            Self::One { server, .. } => server.url(),
             Self::Three(cluster) => cluster.url(),
         }
     }
 
     fn pids(&self) -> Vec<u32> {
         match self {
-            Self::One(server, _) => vec![server.pid()],
+            Self::One { server, .. } => vec![server.pid()],
             Self::Three(cluster) => cluster.pids(),
         }
     }

@@ -69,8 +69,7 @@ impl Node {
         let Ground { settings, address, registry, formats, wall, shutdown } = ground;
         let clock = Arc::new(Clock::new(wall()));
         let cluster = address.cluster().cloned();
-        let check =
-            ServerCheck::new(settings.clone(), partitions.clone(), clock.clone(), registry.clone(), cluster.clone());
+        let check = ServerCheck::new(settings.clone(), partitions.clone(), clock.clone(), registry.clone(), cluster);
         let dialler = Arc::new(Dialler::new(address.of_shard(partitions.node()), check));
         let link = || Link::start(dialler.clone(), shutdown.clone());
         let lane = |replicas| Lane::start(link(), replicas, shutdown.clone());

@@ -294,6 +294,7 @@ impl ServerCheck {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` has it")]
 fn say(fault: Fault) -> String {
     fault.to_string()
 }

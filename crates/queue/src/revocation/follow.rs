@@ -71,7 +71,7 @@ impl From<Fault> for End {
 }
 
 impl Follower {
-    pub(super) fn new(address: Address, name: String, known: Arc<Known>, hearing: watch::Sender<Hearing>) -> Self {
+    pub(super) fn new(address: &Address, name: String, known: Arc<Known>, hearing: watch::Sender<Hearing>) -> Self {
         Self { address: address.of_key(JOURNAL), name, known, hearing, is_ours: AtomicBool::new(false) }
     }
 

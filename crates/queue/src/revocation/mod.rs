@@ -94,7 +94,7 @@ impl Revocations {
         let address = Address::parse(settings)?;
         let known = Arc::new(Known::new(crate::clock::wall()));
         let (tell, hearing) = watch::channel(Hearing::Away);
-        let follower = Follower::new(address, settings.name.clone(), Arc::clone(&known), tell);
+        let follower = Follower::new(&address, settings.name.clone(), Arc::clone(&known), tell);
         Ok((follower, Self { known, hearing }))
     }
 
