@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use staffetta_mail::QueueId;
 use staffetta_queue::{
-    Announcer, Beginning, Destination, Durability, Filter, Heads, Health, Queue, Rate, Revocations, Settings,
-    Settlement, Target, Verification, begin, exists,
+    Announcer, Beginning, Destination, Heads, Queue, Rate, Revocations, Settings, Settlement, Target, Verification,
+    begin, exists,
 };
 use staffetta_testkit::redis_cluster::{PRIMARIES, RedisCluster};
 use tokio_util::sync::CancellationToken;
