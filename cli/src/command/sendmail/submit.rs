@@ -194,7 +194,7 @@ mod tests {
         let (later, never) = (reply(Stage::Rcpt, 450, "4.1.1"), reply(Stage::Rcpt, 550, "5.1.1"));
         let [later, never] = [later, never].map(Outcome::Failed);
         assert_eq!(conclude(&names, &[good.clone(), good.clone(), good.clone()]).unwrap().len(), 3);
-        for outcomes in [[good.clone(), later.clone(), never.clone()], [never.clone(), good.clone(), later.clone()]] {
+        for outcomes in [[good.clone(), later.clone(), never.clone()], [never, good.clone(), later.clone()]] {
             let Refusal(code, text) = conclude(&names, &outcomes).unwrap_err();
             assert_eq!((code, text.lines().count()), (Sysexit::NoUser, 2), "{text}");
         }
