@@ -379,7 +379,7 @@ fn a_service_takes_over_what_it_may_change_and_names_what_waits() {
         trusted_networks = [\"10.0.0.0/8\"]\nsize_limit = \"2MiB\"\nreverse_dns = false\n[delivery]\nport = 2525\n\
         [delivery.timeouts]\nfinal = \"1m\"\n[log]\nlevel = \"debug\"\nformat = \"postfix\"\n";
     let (old, new) = (Config::parse(old, "old").unwrap(), Config::parse(new, "new").unwrap());
-    let mut config = old.clone();
+    let mut config = old;
     let change = config.adopt(&new, Service::Frontend);
     let adopted = [
         "frontend.trusted_networks",
