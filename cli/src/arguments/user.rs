@@ -88,13 +88,16 @@ pub(crate) struct Shown {
 /// `staffetta user alias`
 #[derive(Debug, Args)]
 pub(crate) struct Alias {
-    /// The account's address
+    /// Where mail goes: the address of an account, of another alias, or one elsewhere
     pub(crate) email: String,
-    /// The address that leads to it
+    /// The address that leads there; @domain for whoever is not there otherwise
     pub(crate) alias: String,
     /// Take the alias away
     #[arg(long)]
     pub(crate) remove: bool,
+    /// Make the alias' domain ours: whoever has neither account nor alias there is refused
+    #[arg(long, conflicts_with = "remove")]
+    pub(crate) new_domain: bool,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
 }

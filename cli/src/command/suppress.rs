@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use staffetta_config::Service;
 use staffetta_queue::Target;
 
 use super::block::{listed, note, open, report};
@@ -49,12 +50,26 @@ pub(super) async fn destination(destination: Destination) -> anyhow::Result<Exit
 
 pub(super) async fn source(source: Source) -> anyhow::Result<ExitCode> {
     match source {
-        Source::Suspend(suspend) => begin(&suspend.addresses, &suspend.terms, &SUSPENSION).await,
+        Source::Suspend(suspend) => {
+            warn_of_strangers(&suspend.addresses, &suspend.terms.named)?;
+            begin(&suspend.addresses, &suspend.terms, &SUSPENSION).await
+        }
         Source::Resume(resume) => end(&resume.addresses, &resume.named, &SUSPENSION).await,
         Source::List(list) => {
             listed(&list, |target| matches!(target, Target::Source(_)), "No address is suspended.").await
         }
     }
+}
+
+/// Most likely a slip: another address of ours goes on sending.
+fn warn_of_strangers(addresses: &[Target], named: &Named) -> anyhow::Result<()> {
+    let sources = named.file.load(Service::Delivery)?.delivery.source;
+    for address in addresses {
+        if !sources.iter().any(|source| Target::Source(source.address.to_canonical()) == *address) {
+            complain(&format!("note: no [[delivery.source]] of this configuration has {}", address.name()));
+        }
+    }
+    Ok(())
 }
 
 async fn begin(targets: &[Target], terms: &Terms, words: &Words) -> anyhow::Result<ExitCode> {

@@ -121,7 +121,7 @@ async fn redirect(alias: &Alias) -> anyhow::Result<()> {
         accounts.remove_alias(&alias.email, &alias.alias).await?;
         done(true, &alias.alias, &format!("leads to {} no more", alias.email));
     } else {
-        let is_new = accounts.add_alias(&alias.email, &alias.alias).await?;
+        let is_new = accounts.add_alias(&alias.email, &alias.alias, alias.new_domain).await?;
         note(is_new, &alias.alias, "leads there already");
         done(is_new, &alias.alias, &format!("leads to {}", alias.email));
     }

@@ -175,10 +175,8 @@ impl Config {
     /// sound can be tried. Fails only if there is no file to read.
     pub fn examine(path: &Path, service: Service) -> Result<Examined, Errors> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let what = format!("cannot be read: {error}");
-            Errors::new(&name, vec![Problem { place: Place::File, key: String::new(), what, allowed: None }])
-        })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Errors::of_file(path, format!("cannot be read: {error}")))?;
         let (variables, mut problems) = environment();
         let (config, mut reader) = Self::read_text(&text, variables, service);
         files::check(&config, &mut reader, service);

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, and where.
 
 use std::fmt;
+use std::path::Path;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +40,12 @@ impl Errors {
         problems.sort();
         problems.dedup();
         Self { lines: problems.iter().map(|p| p.line(file)).collect() }
+    }
+
+    /// What is wrong with a file as a whole.
+    pub fn of_file(file: &Path, what: impl Into<String>) -> Self {
+        let problem = Problem { place: Place::File, key: String::new(), what: what.into(), allowed: None };
+        Self::new(&file.display().to_string(), vec![problem])
     }
 
     /// One message a mistake.

@@ -3,6 +3,10 @@
 //! A large provider that finds a sender too fast, or not to its liking, says so in words of its own, and takes each further
 //! attempt as one more reason. The rules are asked in order, the configured ones before those of this program; the first
 //! that is for the reply counts.
+//!
+//! Servers repeat addresses in their replies, and strangers choose their addresses: what they have chosen is taken out before
+//! ([`without_addresses`]), or anybody could have a destination suspended. The rules of this program are for mail hosts that
+//! the DNS names, never for the servers of a route.
 
 mod known;
 
@@ -33,6 +37,8 @@ pub struct Rule {
     pub within: Duration,
     /// How long the destination rests.
     pub rest: Duration,
+    /// Only for hosts that were looked up.
+    by_mx: bool,
 }
 
 /// All of them.
@@ -55,7 +61,11 @@ impl Rule {
     /// A rule for the servers of these domains, or with these names; without any for all.
     pub fn new(name: String, (domains, hosts): (Vec<Pattern>, Vec<Pattern>), reply: Regex) -> Self {
         let scope = Entry { domains, hosts, ..Entry::default() };
-        Self { name, scope, reply, times: 1, within: Duration::ZERO, rest: Duration::ZERO }
+        Self { name, scope, reply, times: 1, within: Duration::ZERO, rest: Duration::ZERO, by_mx: false }
+    }
+
+    fn by_mx(self) -> Self {
+        Self { by_mx: true, ..self }
     }
 
     /// The same, which fires after so many replies within this time, and lets a destination rest for so long.
@@ -65,6 +75,9 @@ impl Rule {
     }
 
     fn is_for(&self, domain: &str, hosts: &[String]) -> bool {
+        if self.by_mx && hosts.is_empty() {
+            return false;
+        }
         let everywhere = self.scope.domains.is_empty() && self.scope.hosts.is_empty();
         everywhere || self.scope.is_for_domain(domain) || self.scope.is_for_hosts(hosts)
     }
@@ -82,6 +95,30 @@ impl Rules {
         let reply = &reply[..reply.floor_char_boundary(LOOKED_AT)];
         self.0.iter().find(|rule| rule.is_for(domain, hosts) && rule.reply.is_match(reply))
     }
+}
+
+/// A reply without what stands in angle brackets, without words that have an `@`, and without these local parts.
+pub fn without_addresses<'a>(reply: &str, addresses: impl IntoIterator<Item = &'a str>) -> String {
+    let reply = &reply[..reply.floor_char_boundary(LOOKED_AT)];
+    let (mut plain, mut depth) = (String::with_capacity(reply.len()), 0_u32);
+    for c in reply.chars() {
+        match c {
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            c if depth == 0 => plain.push(c),
+            _ => {}
+        }
+    }
+    for address in addresses {
+        let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
+        let bare = local.trim_matches('"');
+        // What is shorter is no pattern, and may be a part of any word.
+        for name in [address, local, bare].into_iter().filter(|name| name.len() > 2) {
+            plain = plain.replace(name, "");
+        }
+    }
+    let words: Vec<&str> = plain.split_whitespace().filter(|word| !word.contains('@')).collect();
+    words.join(" ")
 }
 
 #[cfg(test)]
@@ -149,6 +186,27 @@ mod tests {
         ] {
             assert_eq!(found(&rules, host, reply), None, "{host}: {reply}");
         }
+    }
+
+    #[test]
+    fn what_strangers_have_chosen_is_no_word_of_the_server() {
+        let rules = Rules::new(Vec::new(), Some(REST));
+        let addresses = ["\"[TS01]\"@nx.test", "[TSS04]@ours.test", "a@b.test"];
+        for reply in [
+            "450 4.1.8 <\"[TS01]\"@nx.test>: Sender address rejected: Domain not found",
+            "450 4.2.0 <[TSS04]@ours.test>: Recipient address rejected: Greylisted",
+            "450 4.2.0 \"[TS01]\"@nx.test greylisted",
+            "450 4.2.0 [TSS04]: mailbox busy",
+            "450 4.2.0 <<[TSS04]@ours.test>: busy",
+        ] {
+            let plain = without_addresses(reply, addresses);
+            assert_eq!(found(&rules, "mx.test", &plain), None, "{reply} -> {plain}");
+            assert!(plain.starts_with("450 4."), "{plain}");
+        }
+        let meant = without_addresses("421 4.7.0 [TSS04] Messages from 192.0.2.1 deferred", ["a@b.test"]);
+        assert_eq!(meant, "421 4.7.0 [TSS04] Messages from 192.0.2.1 deferred");
+        assert!(found(&rules, "mx.test", &meant).is_some());
+        assert!(rules.find("example.com", &[], &meant).is_none(), "not the server of a route");
     }
 
     #[test]

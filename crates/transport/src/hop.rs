@@ -141,6 +141,9 @@ pub struct Site {
     pub entry: Option<usize>,
     /// Most messages of one connection.
     pub messages: Option<u32>,
+    /// What rests when its hosts have said that it is too much: all hosts of its entry, or those that the domain has. Other
+    /// servers of the domains that an entry names have said nothing.
+    pub speaker: String,
 }
 
 impl NextHop {
@@ -221,7 +224,8 @@ impl NextHop {
     pub fn names(&self, domain: &str) -> Vec<String> {
         let hosts = self.site.iter().flat_map(|site| site.hosts.iter().cloned());
         let servers = self.key.targets.iter().map(Target::name).chain(hosts).chain([domain.to_owned()]);
-        let mut names = vec![self.account().to_ascii_lowercase()];
+        let speaker = self.site.iter().map(|site| site.speaker.to_ascii_lowercase());
+        let mut names: Vec<String> = speaker.chain([self.account().to_ascii_lowercase()]).collect();
         for name in servers.map(|name| name.to_ascii_lowercase()) {
             names.extend(name.match_indices('.').map(|(dot, _)| format!("*{}", &name[dot..])));
             names.push(name);
@@ -320,11 +324,10 @@ impl Router {
         }
     }
 
-    /// The domain whose mail hosts say which destination a next hop belongs to; `None`: that is known without them.
-    pub fn asks_for_hosts<'a>(&self, hop: &'a NextHop) -> Option<&'a str> {
+    /// The domain whose mail hosts say which destination a next hop belongs to; `None`: the configuration names the servers.
+    pub fn asks_for_hosts(hop: &NextHop) -> Option<&str> {
         match &hop.key.targets[..] {
-            [Target::Domain(domain)] if self.entry_for(Some(domain), &[]).is_none() => Some(domain),
-            [Target::MailHosts(domain)] => Some(domain),
+            [Target::Domain(domain) | Target::MailHosts(domain)] => Some(domain),
             _ => None,
         }
     }
@@ -344,13 +347,24 @@ impl Router {
             None if hosts.is_empty() => hop.account(),
             None => destination::name_of(&hosts),
         };
+        let speaker = match said {
+            Some((entry, _)) if entry.is_for_hosts(&hosts) => entry.name(),
+            _ if hosts.is_empty() => name.clone(),
+            _ => destination::name_of(&hosts),
+        };
         let unless_routed = |by_route: bool| said.map(|(entry, _)| entry).filter(|_| !by_route);
         let (level, places) = (unless_routed(hop.by_route.tls), unless_routed(hop.by_route.concurrency));
         NextHop {
             level: level.and_then(|entry| entry.tls).unwrap_or(hop.level),
             concurrency: places.and_then(|entry| entry.concurrency).unwrap_or(hop.concurrency),
             rate: said.and_then(|(_, rate)| *rate).filter(|_| !hop.by_route.rate).or(hop.rate),
-            site: Some(Arc::new(Site { name, hosts, entry, messages: said.and_then(|(entry, _)| entry.messages) })),
+            site: Some(Arc::new(Site {
+                name,
+                hosts,
+                entry,
+                messages: said.and_then(|(entry, _)| entry.messages),
+                speaker,
+            })),
             ..hop.clone()
         }
     }

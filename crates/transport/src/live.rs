@@ -2,11 +2,13 @@
 //!
 //! A [`Keeper`] reads, a [`Live`] is what services look at. What takes effect at once is taken over; what needs a restart
 //! stays as it was at the start and is named in one warning (`staffetta_config::Config::adopt`). A file with a mistake
-//! changes nothing: each mistake is an error in the log, with file, line and key, and so is a file that is not there. While
-//! it is refused it is looked at again every ten seconds, because what it names may come later than it does.
+//! changes nothing: each mistake is an error in the log, with file, line and key, and so is a file that is not there, or has
+//! nothing in it. While it is refused it is looked at again every ten seconds, because what it names may come later than it
+//! does. A file that is being written is left alone until it has been the same for a second.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use staffetta_config::{Config, Errors, Service, read_file};
 use staffetta_telemetry as telemetry;
@@ -17,27 +19,39 @@ use crate::launch::warn;
 use crate::reload;
 use crate::shutdown::Hangup;
 
+/// How long a file must have been as it is, unless somebody says that it is complete.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// The configuration in force, and those that will be. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Live(Receiver<Arc<Config>>);
+pub struct Live {
+    config: Receiver<Arc<Config>>,
+    applied: Arc<Sender<u64>>,
+}
 
 impl Live {
     /// One that changes when something is sent.
     pub fn channel(config: Arc<Config>) -> (Sender<Arc<Config>>, Self) {
         let (sender, receiver) = watch::channel(config);
-        (sender, Self(receiver))
+        (sender, Self { config: receiver, applied: Arc::new(watch::channel(0).0) })
+    }
+
+    /// How many have been applied by those who follow.
+    pub fn applied(&self) -> Receiver<u64> {
+        self.applied.subscribe()
     }
 
     /// The one in force.
     pub fn current(&self) -> Arc<Config> {
-        Arc::clone(&self.0.borrow())
+        Arc::clone(&self.config.borrow())
     }
 
     /// Calls `apply` with each that comes into force, until `shutdown`, or until none can come any more.
     pub async fn follow(mut self, mut apply: impl FnMut(&Config), shutdown: CancellationToken) {
-        while let Some(Ok(())) = shutdown.run_until_cancelled(self.0.changed()).await {
-            let config = Arc::clone(&self.0.borrow_and_update());
+        while let Some(Ok(())) = shutdown.run_until_cancelled(self.config.changed()).await {
+            let config = Arc::clone(&self.config.borrow_and_update());
             apply(&config);
+            self.applied.send_modify(|times| *times += 1);
         }
     }
 }
@@ -88,14 +102,32 @@ impl Keeper {
     /// `asked`: also if the file is the same, for secrets in other files may not be. `Ok(true)`: something differs.
     fn reload(&self, asked: bool) -> Result<bool, Errors> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = read_file(&self.file).ok();
+        let looked = read_file(&self.file);
+        let text = looked.as_ref().ok().cloned();
         if !asked && seen.taken && seen.text == text {
             return Ok(false);
         }
-        let read = Config::load_for(&self.file, self.service);
+        if !asked && seen.text.is_some() && seen.text != text {
+            std::thread::sleep(SETTLED);
+        }
+        let read = self.read(looked);
+        if read_file(&self.file).ok() != text {
+            // Somebody is writing; the next look finds what came of it.
+            return Ok(false);
+        }
         *seen = Seen { text, taken: read.is_ok() };
         telemetry::config_read(read.is_ok());
         read.map(|new| self.adopt(&new))
+    }
+
+    fn read(&self, looked: std::io::Result<Vec<u8>>) -> Result<Config, Errors> {
+        match looked {
+            Err(error) => Err(Errors::of_file(&self.file, format!("cannot be read: {error}"))),
+            Ok(text) if is_blank(&text) => {
+                Err(Errors::of_file(&self.file, "has no key in it, which nobody means who has a relay running"))
+            }
+            Ok(_) => Config::load_for(&self.file, self.service),
+        }
     }
 
     fn adopt(&self, new: &Config) -> bool {
@@ -114,6 +146,11 @@ impl Keeper {
         }
         !change.is_empty()
     }
+}
+
+/// Nothing but comments.
+fn is_blank(text: &[u8]) -> bool {
+    text.split(|&octet| octet == b'\n').all(|line| line.trim_ascii().is_empty() || line.trim_ascii().starts_with(b"#"))
 }
 
 #[cfg(test)]
@@ -163,6 +200,34 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_empty_or_still_being_written_is_not_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        write(&path, "1MiB", "");
+        let (keeper, live) = keeper(&path);
+        for nothing in ["", "\n", "# to come\n  \n#\n"] {
+            std::fs::write(&path, nothing).unwrap();
+            let refused = keeper.reload(true).unwrap_err().to_string();
+            assert!(refused.contains("has no key in it"), "{refused}");
+        }
+        assert_eq!(size(&live), 1 << 20);
+        // It has no [frontend] yet, and gets it while it is looked at.
+        std::fs::write(&path, "hostname = \"mail.test\"\n").unwrap();
+        let writer = path.clone();
+        let writing = std::thread::spawn(move || {
+            std::thread::sleep(SETTLED / 2);
+            write(&writer, "3MiB", "");
+        });
+        assert!(!keeper.reload(false).unwrap());
+        writing.join().unwrap();
+        assert!(keeper.reload(false).unwrap());
+        assert_eq!(size(&live), 3 << 20);
+        std::fs::remove_file(&path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
+        assert!(keeper.reload(true).unwrap_err().to_string().contains("not a file"));
+    }
+
+    #[test]
     fn what_needs_a_restart_stays_and_secrets_are_read_again_when_asked() {
         let folder = tempfile::tempdir().unwrap();
         let (path, secret) = (folder.path().join("c.toml"), folder.path().join("redis"));
@@ -173,7 +238,7 @@ mod tests {
         assert!(!keeper.reload(false).unwrap(), "the file is the same");
         assert!(keeper.reload(true).unwrap(), "a restart is wanted");
         assert_eq!(live.current().shown_redis(), "\"redis://a\"");
-        assert!(!live.0.has_changed().unwrap(), "nothing to take over");
+        assert!(!live.config.has_changed().unwrap(), "nothing to take over");
     }
 
     /// As Kubernetes exchanges what is mounted.
@@ -192,7 +257,7 @@ mod tests {
         let watching = tokio::spawn(keeper.watch(Hangup::subscribe().unwrap(), stop.clone()));
         symlink("two", at("next")).unwrap();
         std::fs::rename(at("next"), at("data")).unwrap();
-        live.0.changed().await.unwrap();
+        live.config.changed().await.unwrap();
         assert_eq!(size(&live), 2 << 20);
         stop.cancel();
         watching.await.unwrap();

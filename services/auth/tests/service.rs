@@ -176,7 +176,7 @@ async fn accounts_are_kept_in_tables_that_were_made_by_hand() {
     let accounts = Accounts::open(&sql(&url)).await.unwrap();
     accounts.add("lisa@example.org", &"moonlight".into()).await.unwrap();
     assert_eq!(accounts.list().await.unwrap(), ["john@example.org", "lisa@example.org"]);
-    accounts.add_alias("lisa@example.org", "lisa@other.example").await.unwrap();
+    accounts.add_alias("lisa@example.org", "lisa@other.example", true).await.unwrap();
     accounts.close().await;
 
     let world = World::start(config("", &format!("url = {url:?}"))).await;

@@ -18,14 +18,14 @@ use staffetta_dispatch::{Fate, Handle, Refused};
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::tls::Need;
 use staffetta_smtp::client::{self, Stage};
-use staffetta_transport::hop::NextHop;
+use staffetta_transport::hop::{NextHop, Router};
 use staffetta_transport::itinerary::Candidate;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::connection::{Connection, Opener};
 use crate::lanes::{Berth, Company, Lane, Work};
-use crate::leased::Task;
+use crate::leased::{Leased, Task};
 use crate::metrics;
 use crate::worker::{Claimed, Worker};
 
@@ -87,7 +87,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
 /// The next hop with the limits of its destination. Its mail hosts say which that is; the resolver keeps them.
 async fn at_its_site(worker: &Worker, hop: &NextHop) -> NextHop {
     let terms = worker.terms.load_full();
-    let hosts = match terms.router.asks_for_hosts(hop) {
+    let hosts = match Router::asks_for_hosts(hop) {
         Some(domain) => tokio::time::timeout(LOOK_UP, worker.planner.mail_hosts(domain)).await.unwrap_or_default(),
         None => Vec::new(),
     };
@@ -303,7 +303,7 @@ impl Carrier {
             return self.fail_demanding(failure);
         }
         if let (Failure::Session { failure, .. }, Some(task)) = (failure, self.jobs.front()) {
-            self.weigh(failure, task.job.destination());
+            self.weigh(failure, &task.job);
         }
         let refused = self.berth.refused();
         let about_mail = classify(failure, &self.lane.hop.name()).action == Action::Bounce;
@@ -402,10 +402,10 @@ impl Carrier {
         self.worker.fail(task, &self.lane, fate);
     }
 
-    /// A server has said why it does not take mail for this domain, if it has said anything.
-    pub(crate) fn weigh(&self, failure: &client::Failure, domain: &str) {
+    /// A server has said why it does not take this message, if it has said anything.
+    pub(crate) fn weigh(&self, failure: &client::Failure, job: &Leased) {
         if let Some(reply) = failure.reply() {
-            self.worker.weigh(&self.hop, domain, reply);
+            self.worker.weigh(&self.hop, job, reply);
         }
     }
 

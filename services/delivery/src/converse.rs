@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use staffetta_dispatch::{Conversation, Course, Handle, Limits, Next, Seen};
+use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
 use staffetta_mail::QueueId;
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
@@ -306,7 +306,7 @@ impl Carrier {
             Outcome::Delivered(_) => None,
         });
         if let (Some(failure), Some(task)) = (failed, talk.task(id)) {
-            self.weigh(failure, task.job.destination());
+            self.weigh(failure, &task.job);
         }
         let (worker, lane) = (&self.worker, &self.lane);
         let (peer, rules) = (|| connection.peer.peer(), worker.rules());
@@ -345,7 +345,7 @@ impl Carrier {
             Course::Fail(failure) => {
                 self.start_over();
                 if let Some(task) = self.jobs.front() {
-                    self.weigh(&failure, task.job.destination());
+                    self.weigh(&failure, &task.job);
                 }
                 self.fail_all(&Failure::Session { peer: connection.peer.peer(), failure });
             }

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use staffetta_config::{Delivery, Rate};
 use staffetta_dispatch::{Fate, Handle};
-use staffetta_mail::RemoteReply;
+use staffetta_mail::{RemoteReply, ReversePath};
 use staffetta_policy::classify::Failure;
-use staffetta_policy::shaping::{Rule, Rules, pattern};
+use staffetta_policy::shaping::{Rule, Rules, pattern, without_addresses};
 use staffetta_queue::{Suspension, Target};
 use staffetta_telemetry::maillog::{self, Barred};
 use staffetta_transport::hop::NextHop;
 
 use crate::lanes::{Lane, Work};
-use crate::leased::Task;
+use crate::leased::{Leased, Task};
 use crate::worker::{Claimed, Worker};
 
 /// The names of the limits in Redis: of replies, and of what comes of them.
@@ -33,6 +33,8 @@ const ONCE: Rate = Rate { count: 1, per: Duration::from_secs(5) };
 const WAITS: u32 = 6;
 /// How long it rests in this pod after each reply that a rule is for: until then everybody knows if it was one too many.
 const BREATH: Duration = Duration::from_secs(1);
+/// Recipients of a transaction, whose names may be in its replies.
+const RECIPIENTS: usize = 100;
 /// Destinations of which that is remembered.
 const REMEMBERED: usize = 1_000;
 
@@ -68,9 +70,14 @@ impl Shaping {
             return None;
         }
         let breaths = self.breaths.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = breaths.get(&hop.account())?.saturating_duration_since(now);
+        let left = breaths.get(&speaker(hop))?.saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
+}
+
+/// Who has said what the servers of a next hop say.
+fn speaker(hop: &NextHop) -> String {
+    hop.site.as_ref().map_or_else(|| hop.account(), |site| site.speaker.clone())
 }
 
 /// The rules of `[[delivery.rule]]`, and those of this program.
@@ -140,12 +147,18 @@ impl Worker {
         None
     }
 
-    /// A server has said this of mail for the domain: is it too much?
-    pub(crate) fn weigh(self: &Arc<Self>, hop: &Arc<NextHop>, domain: &str, reply: &RemoteReply) {
+    /// A server has said this of a message for the domain: is it too much?
+    pub(crate) fn weigh(self: &Arc<Self>, hop: &Arc<NextHop>, job: &Leased, reply: &RemoteReply) {
+        let (domain, envelope) = (job.destination(), job.envelope());
         let hosts = hop.site.as_ref().map_or(&[][..], |site| &site.hosts);
-        let text = reply.to_string().replace(['\r', '\n'], " ");
+        let sender = match &envelope.sender {
+            ReversePath::Address(address) => Some(address.as_str()),
+            ReversePath::Null => None,
+        };
+        let recipients = envelope.recipients.iter().take(RECIPIENTS).map(|recipient| recipient.address.as_str());
+        let text = without_addresses(&reply.to_string(), sender.into_iter().chain(recipients));
         let Some(rule) = self.terms.load().shaping.find(domain, hosts, &text).cloned() else { return };
-        self.shaping.breathe(hop.account(), Instant::now());
+        self.shaping.breathe(speaker(hop), Instant::now());
         let (worker, hop) = (self.clone(), hop.clone());
         self.carriers.spawn(async move {
             if let Err(error) = worker.count_reply(&hop, &rule, &text).await {
@@ -155,7 +168,7 @@ impl Worker {
     }
 
     async fn count_reply(&self, hop: &NextHop, rule: &Rule, text: &str) -> Result<(), staffetta_queue::Error> {
-        let site = hop.account();
+        let site = speaker(hop);
         let who = format!("{} {site}", rule.name);
         if rule.times > 1 {
             let before = Rate { count: rule.times - 1, per: rule.within };

@@ -89,7 +89,7 @@ fn domain(text: &str) -> Option<String> {
 async fn report(config: &Config, planner: &Planner, domain: String, sender: Option<&ReversePath>) -> Report {
     let router = Router::new(config);
     let hop = router.hop(&domain, sender);
-    let hosts = match router.asks_for_hosts(&hop) {
+    let hosts = match Router::asks_for_hosts(&hop) {
         Some(domain) => planner.mail_hosts(domain).await,
         None => Vec::new(),
     };

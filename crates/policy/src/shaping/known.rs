@@ -23,7 +23,7 @@ pub(super) fn rules(rest: Duration) -> impl Iterator<Item = Rule> {
     KNOWN.iter().filter_map(move |(name, hosts, words)| {
         let hosts = hosts.iter().map(|host| Pattern::Subdomains((*host).to_owned())).collect();
         let rule = Rule::new((*name).to_owned(), (Vec::new(), hosts), pattern(words).ok()?);
-        Some(rule.after(TIMES, WITHIN, rest))
+        Some(rule.after(TIMES, WITHIN, rest).by_mx())
     })
 }
 

@@ -177,9 +177,18 @@ fn a_destination_is_its_entry_or_the_set_of_its_hosts_and_a_route_goes_before_it
     let routed = at("routed.test", &["mx.big.test"]);
     assert_eq!((routed.places(), routed.level, routed.rate), ("*.big.test 5".into(), Level::None, rate(9)));
     assert_eq!(at("smart.test", &[]).places(), "smart.test:26 5");
-    let asks = |domain: &str| router.asks_for_hosts(&router.hop(domain, None)).map(str::to_owned);
-    assert_eq!(asks("a.test").as_deref(), Some("a.test"));
-    assert_eq!((asks("named.test"), asks("smart.test"), asks("[192.0.2.1]")), (None, None, None));
+    let asks = |domain: &str| Router::asks_for_hosts(&router.hop(domain, None)).map(str::to_owned);
+    assert_eq!((asks("a.test").as_deref(), asks("named.test").as_deref()), (Some("a.test"), Some("named.test")));
+    assert_eq!((asks("smart.test"), asks("[192.0.2.1]")), (None, None));
+    let speaker = |hop: &NextHop| hop.site.as_ref().map(|site| site.speaker.clone()).unwrap_or_default();
+    assert_eq!((speaker(&big), speaker(&usual)), ("*.big.test".into(), "mx1.a.test,mx2.a.test".into()));
+    let one = at("named.test", &["mx.named.test"]);
+    assert_eq!(
+        (one.account(), speaker(&one)),
+        ("named.test".into(), "mx.named.test".into()),
+        "only who has spoken rests"
+    );
+    assert!(one.names("named.test").contains(&"mx.named.test".to_owned()));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Addresses that lead to an account. They receive; who may send as them is `auth.sql.sender_query`'s to say.
+//! Addresses that lead to others: to accounts, to aliases, or out of the house. They receive; who may send as them is `auth.sql.sender_query`'s to say.
 
 use sqlx::AssertSqlSafe;
 
@@ -6,16 +6,24 @@ use super::{AccountError, Accounts, found, parse};
 use crate::sql::{Pool, each};
 
 impl Accounts {
-    /// Lets mail for `alias` go to an account; adds the alias' domain when that is missing. Says whether that is new.
+    /// Lets mail for `alias` go to an address: an account, another alias, or whoever has it in a domain that is not ours.
+    /// `@domain` is for all there who are neither. `new_domain`: makes the alias' domain ours when it is not. Says whether that
+    /// is new.
     ///
     /// # Errors
-    /// [`AccountError::Unknown`] without such an account; [`AccountError::Exists`] if the alias is an account itself.
-    pub async fn add_alias(&self, address: &str, alias: &str) -> Result<bool, AccountError> {
-        let (address, _) = parse(address)?;
-        let (alias, domain) = parse(alias)?;
-        self.stored(&address).await?;
+    /// [`AccountError::Unknown`] without such an account; [`AccountError::AliasIsAccount`];
+    /// [`AccountError::UnknownDomain`] of the alias.
+    pub async fn add_alias(&self, address: &str, alias: &str, new_domain: bool) -> Result<bool, AccountError> {
+        let (address, home) = parse(address)?;
+        let (alias, domain) = parse_alias(alias)?;
+        if self.has_domain(&home).await? && !self.has_alias(&address).await? {
+            self.stored(&address).await?;
+        }
         if self.stored(&alias).await.is_ok() {
             return Err(AccountError::AliasIsAccount(alias));
+        }
+        if !new_domain && !self.has_domain(&domain).await? {
+            return Err(AccountError::UnknownDomain(domain));
         }
         let select = self.sql("SELECT 1 FROM virtual_aliases WHERE LOWER(source) = ? AND LOWER(destination) = ?");
         let insert = self.sql(
@@ -43,11 +51,38 @@ impl Accounts {
     /// # Errors
     /// [`AccountError::NoAlias`] if it does not lead there.
     pub async fn remove_alias(&self, address: &str, alias: &str) -> Result<(), AccountError> {
-        let ((address, _), (alias, _)) = (parse(address)?, parse(alias)?);
+        let ((address, _), (alias, _)) = (parse(address)?, parse_alias(alias)?);
         let sql = self.sql("DELETE FROM virtual_aliases WHERE LOWER(source) = ? AND LOWER(destination) = ?");
         let rows = each!(&self.pool, pool => {
             sqlx::query(AssertSqlSafe(sql)).bind(&alias).bind(&address).execute(pool).await?.rows_affected()
         });
         found(rows, String::new()).map_err(|_| AccountError::NoAlias { alias, address })
+    }
+
+    /// Is mail to this domain ours?
+    async fn has_domain(&self, domain: &str) -> Result<bool, AccountError> {
+        self.finds(self.domain().0, domain).await
+    }
+
+    async fn has_alias(&self, source: &str) -> Result<bool, AccountError> {
+        self.finds(self.sql("SELECT 1 FROM virtual_aliases WHERE LOWER(source) = ?"), source).await
+    }
+
+    async fn finds(&self, sql: String, name: &str) -> Result<bool, AccountError> {
+        Ok(each!(&self.pool, pool => {
+            sqlx::query(AssertSqlSafe(sql)).bind(name).fetch_optional(pool).await?.is_some()
+        }))
+    }
+}
+
+/// An address, or `@domain`; with it the domain.
+fn parse_alias(alias: &str) -> Result<(String, String), AccountError> {
+    let wrong = |_| AccountError::Address(alias.to_owned());
+    match alias.trim().strip_prefix('@') {
+        Some(domain) => {
+            let (_, domain) = parse(&format!("postmaster@{domain}")).map_err(wrong)?;
+            Ok((format!("@{domain}"), domain))
+        }
+        None => parse(alias),
     }
 }

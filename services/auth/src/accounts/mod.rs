@@ -72,6 +72,12 @@ pub enum AccountError {
     /// An address cannot be both.
     #[error("{0} is an account itself")]
     AliasIsAccount(String),
+    /// Of the alias. All other addresses there would be refused from then on.
+    #[error(
+        "mail to {0} is not ours: with an alias there it would be, and whoever has neither an account nor an alias in it would be \
+         refused; say --new-domain if that is meant"
+    )]
+    UnknownDomain(String),
     /// The alias does not lead there.
     #[error("{alias} does not lead to {address}")]
     NoAlias {

@@ -59,13 +59,25 @@ async fn states(accounts: &Accounts) {
 
 /// Added once, to who is there, and taken away again.
 async fn alias(accounts: &Accounts) {
-    assert!(accounts.add_alias("john@example.org", "Sales@Example.org").await.unwrap());
-    assert!(!accounts.add_alias("john@example.org", "sales@example.org").await.unwrap(), "it is there");
+    assert!(accounts.add_alias("john@example.org", "Sales@Example.org", false).await.unwrap());
+    assert!(!accounts.add_alias("john@example.org", "sales@example.org", false).await.unwrap(), "it is there");
     assert_eq!(accounts.show("john@example.org").await.unwrap().1, ["sales@example.org"]);
-    let account = accounts.add_alias("john@example.org", "john@example.org").await.unwrap_err().to_string();
+    let account = accounts.add_alias("john@example.org", "john@example.org", false).await.unwrap_err().to_string();
     assert!(account.contains("is an account itself"), "{account}");
-    assert!(accounts.add_alias("lisa@example.org", "info@example.org").await.is_err());
-    assert!(accounts.add_alias("john@example.org", "info").await.is_err());
+    assert!(accounts.add_alias("lisa@example.org", "info@example.org", false).await.is_err());
+    assert!(accounts.add_alias("john@example.org", "info", false).await.is_err());
+    let foreign =
+        accounts.add_alias("john@example.org", "office@elsewhere.example", false).await.unwrap_err().to_string();
+    assert!(foreign.contains("mail to elsewhere.example is not ours"), "{foreign}");
+    for (to, alias) in [
+        ("lisa@elsewhere.example", "sales@example.org"),
+        ("sales@example.org", "shop@example.org"),
+        ("shop@example.org", "@Example.org"),
+    ] {
+        assert!(accounts.add_alias(to, alias, false).await.unwrap(), "{alias}");
+        accounts.remove_alias(to, alias).await.unwrap();
+    }
+    assert!(accounts.add_alias("john@example.org", "@", false).await.is_err());
     accounts.remove_alias("John@example.org", "sales@example.org").await.unwrap();
     let gone = accounts.remove_alias("john@example.org", "sales@example.org").await.unwrap_err().to_string();
     assert_eq!(gone, "sales@example.org does not lead to john@example.org");

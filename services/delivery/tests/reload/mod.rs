@@ -32,7 +32,7 @@ async fn mail_takes_the_way_of_now_and_shows_the_password_of_now() -> anyhow::Re
     old.received(1).await?;
     for (count, password, shown) in [(1, "summersun", "AGpvaG4Ac3VtbWVyc3Vu"), (2, "winter", "AGpvaG4Ad2ludGVy")] {
         let login = format!("tls = \"may\"\nusername = \"john\"\npassword = \"{password}\"");
-        worker.change(FOR_LATER, &to(&smart, &login).replace("smtp://", "smtps://"))?;
+        worker.change(FOR_LATER, &to(&smart, &login).replace("smtp://", "smtps://")).await?;
         // Whoever has the old one in hand may still send one.
         world.drained().await?;
         world.send("john@home.test", &["b@x.test"], BODY).await?;
@@ -48,7 +48,7 @@ async fn senders_have_ways_of_their_own_and_lose_them_again() -> anyhow::Result<
     let worker = world.worker_via(&all, FOR_LATER)?;
     let own = to(&johns, "sender = \"john@home.test\"") + &to(&all, "");
     for (routes, to_all, to_john) in [(own.as_str(), 1, 1), (&to(&all, ""), 3, 1), (&own, 4, 2)] {
-        worker.change(FOR_LATER, routes)?;
+        worker.change(FOR_LATER, routes).await?;
         for sender in ["john@home.test", "lisa@home.test"] {
             world.send(sender, &["a@x.test"], BODY).await?;
         }
@@ -65,7 +65,7 @@ async fn what_fails_now_is_tried_again_and_told_of_as_it_should_be_now() -> anyh
     let worker = world.worker_via(&server, FOR_LATER)?;
     world.send("john@home.test", &["a@x.test"], BODY).await?;
     world.until("deferred", |entries: &[Entry]| waiting(entries).len() == 1).await?;
-    worker.change("retry_min = \"1s\"\nretry_max = \"1s\"\ndelay_warning = \"1ms\"", &to(&server, ""))?;
+    worker.change("retry_min = \"1s\"\nretry_max = \"1s\"\ndelay_warning = \"1ms\"", &to(&server, "")).await?;
     world.send("john@home.test", &["b@x.test"], BODY).await?;
     let mails = server.received(2).await?;
     let told: Vec<_> = mails.iter().map(|mail| (mail.sender.as_str(), mail.recipients[0].as_str())).collect();
@@ -78,7 +78,7 @@ async fn a_report_lives_as_long_as_mail_does_now() -> anyhow::Result<()> {
     let (world, server) = (World::start().await?, server(vec![("RCPT", "550 5.1.1 nobody")]).await?);
     let nowhere = "[[delivery.route]]\ndomain = \"home.test\"\nvia = \"smtp://127.0.0.1:1\"\n".to_owned();
     let worker = world.worker(FOR_LATER, &(nowhere.clone() + &to(&server, "")))?;
-    worker.change(&format!("{FOR_LATER}\nlifetime = \"3h\""), &(nowhere + &to(&server, "")))?;
+    worker.change(&format!("{FOR_LATER}\nlifetime = \"3h\""), &(nowhere + &to(&server, ""))).await?;
     world.send("john@home.test", &["a@x.test"], BODY).await?;
     let left = world
         .until("a report", |entries| entries.iter().any(|entry| entry.message.envelope.sender.as_str() == ""))
@@ -93,11 +93,11 @@ async fn an_attempt_has_the_time_and_asks_for_the_encryption_of_now() -> anyhow:
     let (world, clear) = (World::start().await?, server(vec![]).await?);
     let silent = Server::start(Script { greeting: Some(""), ..Script::default() }).await?;
     let worker = world.worker(&format!("{FOR_LATER}\ntimeouts.greeting = \"1h\""), &to(&silent, ""))?;
-    worker.change(&format!("{FOR_LATER}\ntimeouts.greeting = \"100ms\"\ntls = \"encrypt\""), &to(&silent, ""))?;
+    worker.change(&format!("{FOR_LATER}\ntimeouts.greeting = \"100ms\"\ntls = \"encrypt\""), &to(&silent, "")).await?;
     world.send("john@home.test", &["a@x.test"], BODY).await?;
     let reasons = waiting(&world.until("deferred", |entries: &[Entry]| waiting(entries).len() == 1).await?);
     assert!(reasons[0].contains("timed out"), "{reasons:?}");
-    worker.change(&format!("{FOR_LATER}\ntls = \"encrypt\""), &to(&clear, ""))?;
+    worker.change(&format!("{FOR_LATER}\ntls = \"encrypt\""), &to(&clear, "")).await?;
     world.send("john@home.test", &["b@y.test"], BODY).await?;
     let reasons = waiting(&world.until("deferred", |entries: &[Entry]| waiting(entries).len() == 2).await?);
     assert!(reasons.iter().any(|reason| reason.contains("TLS")), "{reasons:?}");
@@ -112,10 +112,11 @@ async fn a_next_hop_gets_as_much_at_a_time_as_it_may_now() -> anyhow::Result<()>
     world.send("john@home.test", &["a@x.test"], BODY).await?;
     server.until("final dot", || server.dots_left() == 0).await?;
     worker
-        .change(&format!("{FOR_LATER}\ndestination_concurrency = 5\ndestination_rate = \"1/1h\""), &to(&server, ""))?;
+        .change(&format!("{FOR_LATER}\ndestination_concurrency = 5\ndestination_rate = \"1/1h\""), &to(&server, ""))
+        .await?;
     world.send("john@home.test", &["b@x.test"], BODY).await?;
     server.received(1).await?;
-    worker.change(&format!("{FOR_LATER}\ndestination_concurrency = 5\ndrain_limit = \"1s\""), &to(&server, ""))?;
+    worker.change(&format!("{FOR_LATER}\ndestination_concurrency = 5\ndrain_limit = \"1s\""), &to(&server, "")).await?;
     world.send("john@home.test", &["c@x.test"], BODY).await?;
     server.received(2).await?;
     // One is under way for ten minutes more; it is cut off.
@@ -140,7 +141,7 @@ async fn pools_and_destinations_are_those_of_now() -> anyhow::Result<()> {
     server.received(1).await?;
     let pool = "[[delivery.source]]\npool = \"usual\"\naddress = \"127.0.0.13\"\nhostname = \"out.test\"\n";
     let strict = "[[delivery.destination]]\nmx = [\"*.shared.test\"]\ntls = \"encrypt\"\n";
-    worker.change(&format!("{settings}\ndefault_source = \"usual\""), &format!("{pool}{strict}"))?;
+    worker.change(&format!("{settings}\ndefault_source = \"usual\""), &format!("{pool}{strict}")).await?;
     world.send("john@home.test", &["s@a.test"], BODY).await?;
     let entries = world.until("one that waits", |entries: &[Entry]| waiting(entries).len() == 1).await?;
     assert!(waiting(&entries)[0].contains("TLS is required"), "{:?}", waiting(&entries));
@@ -174,7 +175,7 @@ async fn what_is_too_much_for_servers_is_what_the_rules_of_now_say() -> anyhow::
     }
     assert_eq!(suspended().await?, None);
     let rule = "[[delivery.rule]]\nreply = 'come back'\ntimes = \"1/1m\"\nsuspend = \"1h\"\n";
-    worker.change(&settings, rule)?;
+    worker.change(&settings, rule).await?;
     world.send("john@home.test", &["s@a.test"], BODY).await?;
     assert_eq!(until_suspended().await?, "450 4.7.1 come back");
     announcer.unblock(&Target::destination("mx.shared.test")?).await?;

@@ -15,7 +15,7 @@ use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::ports::Port;
 use staffetta_transport::live::Live;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch::Sender;
+use tokio::sync::watch::{Receiver, Sender};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a test waits for anything.
@@ -35,6 +35,7 @@ pub(crate) struct Worker {
     runtime: Option<tokio::runtime::Runtime>,
     shutdown: CancellationToken,
     settings: Sender<Arc<Config>>,
+    applied: Receiver<u64>,
     ended: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
     http: Port,
 }
@@ -253,18 +254,22 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let shutdown = CancellationToken::new();
         let (settings, live) = Live::channel(config);
+        let applied = live.applied();
         let ended = runtime.spawn(staffetta_delivery::run(live, shutdown.clone()));
-        Ok(Self { runtime: Some(runtime), shutdown, settings, ended: Some(ended), http })
+        Ok(Self { runtime: Some(runtime), shutdown, settings, applied, ended: Some(ended), http })
     }
 
     /// Changes the configuration as a reload does, by a text of the same kind as [`World::worker`] takes: what waits for a
-    /// restart stays.
-    pub(crate) fn change(&self, settings: &str, routes: &str) -> anyhow::Result<()> {
+    /// restart stays. It is in force then.
+    pub(crate) async fn change(&self, settings: &str, routes: &str) -> anyhow::Result<()> {
         let text = format!("hostname = \"relay.test\"\n[delivery]\n{settings}\n{routes}\n");
         let new = Config::parse(&text, "test.toml").map_err(|e| anyhow::anyhow!("{e}"))?;
         let mut config = Config::clone(&self.settings.borrow());
         anyhow::ensure!(!config.adopt(&new, Service::Delivery).adopted.is_empty(), "nothing takes effect");
+        let mut applied = self.applied.clone();
+        let before = *applied.borrow_and_update();
         self.settings.send_replace(Arc::new(config));
+        tokio::time::timeout(PATIENCE, applied.wait_for(|times| *times > before)).await??;
         Ok(())
     }
 

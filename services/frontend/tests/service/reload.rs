@@ -20,11 +20,13 @@ const OWN: (&str, &str) = ("MAIL FROM:<john@example.org>", "250 ");
 /// Changes the configuration, and waits until new sessions hear of it: all that is swapped is swapped before that.
 async fn change(world: &World, edit: impl FnOnce(&mut Config)) {
     let mut size = 0;
-    world.change(|config| {
-        edit(config);
-        config.frontend.size_limit.0 += 1;
-        size = config.frontend.size_limit.0;
-    });
+    world
+        .change(|config| {
+            edit(config);
+            config.frontend.size_limit.0 += 1;
+            size = config.frontend.size_limit.0;
+        })
+        .await;
     let deadline = Instant::now() + PATIENCE;
     // Nobody has a limit on this port, whatever the change was.
     while !Client::implicit(world.submissions, &world.ca)
@@ -162,11 +164,11 @@ async fn until_greeted(world: &World, greeting: &str) {
 async fn places_and_guesses_are_as_many_as_there_are_now() {
     let world = World::start("trusted_networks = []\nauth_failures_per_login = \"\"").await;
     let first = Client::ready(world.relay).await;
-    world.change(|config| config.frontend.connections_per_client = 1);
+    world.change(|config| config.frontend.connections_per_client = 1).await;
     until_greeted(&world, "421 4.7.0 mail.test Error: too many connections from").await;
-    world.change(|config| (config.frontend.connections_per_client, config.frontend.connection_limit) = (50, 1));
+    world.change(|config| (config.frontend.connections_per_client, config.frontend.connection_limit) = (50, 1)).await;
     until_greeted(&world, "421 4.3.2 ").await;
-    world.change(|config| config.frontend.connection_limit = 100);
+    world.change(|config| config.frontend.connection_limit = 100).await;
     until_greeted(&world, "220 ").await;
     drop(first);
     change(&world, |config| config.frontend.auth_failures_per_client = one_an_hour()).await;

@@ -15,7 +15,7 @@ use staffetta_testkit::ports::Port;
 use staffetta_transport::live::Live;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch::Sender;
+use tokio::sync::watch::{Receiver, Sender};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth;
@@ -34,7 +34,7 @@ pub(crate) struct World {
     pub(crate) auth_service: auth::Running,
     pub(crate) shutdown: CancellationToken,
     /// Its configuration, if it runs in this process.
-    settings: Option<Sender<Arc<Config>>>,
+    settings: Option<(Sender<Arc<Config>>, Receiver<u64>)>,
     pub(crate) service: tokio::task::JoinHandle<anyhow::Result<()>>,
     /// Standard output and standard error of a frontend that is a process of its own.
     log: PathBuf,
@@ -127,7 +127,7 @@ tls = "implicit"
         } else {
             let config = Arc::new(Config::parse(&text, "test.toml").unwrap());
             let (sender, live) = Live::channel(config);
-            settings = Some(sender);
+            settings = Some((sender, live.applied()));
             tokio::spawn(staffetta_frontend::run(live, shutdown.clone()))
         };
         let world = Self {
@@ -165,14 +165,17 @@ tls = "implicit"
         }
     }
 
-    /// Changes the configuration as a reload does: what waits for a restart stays.
-    pub(crate) fn change(&self, edit: impl FnOnce(&mut Config)) {
-        let settings = self.settings.as_ref().unwrap();
+    /// Changes the configuration as a reload does: what waits for a restart stays. It is in force then.
+    pub(crate) async fn change(&self, edit: impl FnOnce(&mut Config)) {
+        let (settings, applied) = self.settings.as_ref().unwrap();
+        let mut applied = applied.clone();
+        let before = *applied.borrow_and_update();
         let mut config = Config::clone(&settings.borrow());
         let mut new = config.clone();
         edit(&mut new);
         assert!(!config.adopt(&new, staffetta_config::Service::Frontend).adopted.is_empty(), "nothing takes effect");
         settings.send_replace(Arc::new(config));
+        tokio::time::timeout(PATIENCE, applied.wait_for(|times| *times > before)).await.unwrap().unwrap();
     }
 
     /// Puts an auth service with these mechanisms in the place of the first one.
