@@ -8,7 +8,7 @@ use staffetta_queue::{Destination, Filter};
 use staffetta_testkit::redis_cluster::PRIMARIES;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ledger, PARTITIONS, Shards, deliver_once, send, until};
+use super::{Ledger, PARTITIONS, Shards, deliver_aside, send, until};
 use crate::world::{accept, put};
 
 /// As `redis-cli --cluster reshard` does it, key by key, while mail comes and goes.
@@ -31,7 +31,7 @@ async fn a_partition_moved_to_another_primary_while_in_use_loses_and_doubles_not
     let (queue, ledger, end) = (shards.queue.clone(), delivered.clone(), shards.shutdown.clone());
     let worker = tokio::spawn(async move {
         while !end.is_cancelled() {
-            deliver_once(&queue, &ledger).await;
+            deliver_aside(&queue, &ledger).await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
