@@ -128,14 +128,6 @@ pub fn is_blocked(blocked: &[IpNet], ip: IpAddr) -> bool {
     ip.is_unspecified() || blocked.iter().any(|network| network.contains(&ip))
 }
 
-/// One of our addresses to speak to `peer` from; `None`: the system chooses.
-pub fn source(sources: &[IpAddr], peer: IpAddr, random: u64) -> Option<IpAddr> {
-    let family = peer.to_canonical().is_ipv4();
-    let fitting: Vec<_> = sources.iter().filter(|source| source.is_ipv4() == family).collect();
-    let at = random.checked_rem(fitting.len() as u64)?;
-    fitting.get(at as usize).map(|source| **source)
-}
-
 /// A server to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {

@@ -113,8 +113,10 @@ pub fn without_addresses<'a>(reply: &str, addresses: impl IntoIterator<Item = &'
         let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
         let bare = local.trim_matches('"');
         // What is shorter is no pattern, and may be a part of any word.
-        for name in [address, local, bare].into_iter().filter(|name| name.len() > 2) {
-            plain = plain.replace(name, "");
+        for name in [address, local, bare] {
+            if name.len() > 2 && plain.contains(name) {
+                plain = plain.replace(name, "");
+            }
         }
     }
     let words: Vec<&str> = plain.split_whitespace().filter(|word| !word.contains('@')).collect();

@@ -17,10 +17,18 @@ pub struct Source {
 /// Addresses that stand for each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pool {
-    /// Its name.
+    /// Its name; empty where it has none.
     pub name: Arc<str>,
-    /// Never empty.
+    /// Its addresses.
     pub sources: Vec<Source>,
+}
+
+impl FromIterator<IpAddr> for Pool {
+    /// One without a name, of addresses that are all alike.
+    fn from_iter<T: IntoIterator<Item = IpAddr>>(addresses: T) -> Self {
+        let source = |address| Source { address, hostname: None, weight: 1 };
+        Self { name: "".into(), sources: addresses.into_iter().map(source).collect() }
+    }
 }
 
 impl Pool {
@@ -64,6 +72,26 @@ mod tests {
         assert!(pool.choose(mapped, 0, |_| true).unwrap().address.is_ipv4());
         let v6 = "2001:db8:1::1".parse().unwrap();
         assert_eq!(pool.choose(v6, 7, |_| true).unwrap().address.to_string(), "2001:db8::1");
+    }
+
+    #[test]
+    fn the_source_is_of_the_family_of_the_peer() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let sources = ["192.0.2.1", "2001:db8::1", "192.0.2.2"].map(ip);
+        let source = |sources: &[IpAddr], peer: &str, random| {
+            let pool: Pool = sources.iter().copied().collect();
+            pool.choose(ip(peer), random, |_| true).map(|source| source.address)
+        };
+        for (peer, random, expected) in [
+            ("198.51.100.1", 0, Some("192.0.2.1")),
+            ("198.51.100.1", 7, Some("192.0.2.2")),
+            ("::ffff:198.51.100.1", 1, Some("192.0.2.2")),
+            ("2001:db8::9", 5, Some("2001:db8::1")),
+        ] {
+            assert_eq!(source(&sources, peer, random), expected.map(ip), "{peer} {random}");
+        }
+        assert_eq!(source(&sources[..1], "2001:db8::9", 1), None);
+        assert_eq!(source(&[], "192.0.2.9", 1), None);
     }
 
     #[test]

@@ -137,8 +137,6 @@ pub struct Site {
     pub name: String,
     /// Its mail hosts, as far as they were looked up.
     pub hosts: Vec<String>,
-    /// The index of its entry in the configuration.
-    pub entry: Option<usize>,
     /// Most messages of one connection.
     pub messages: Option<u32>,
     /// What rests when its hosts have said that it is too much: all hosts of its entry, or those that the domain has. Other
@@ -219,13 +217,17 @@ impl NextHop {
         self.site.as_ref().map_or_else(|| self.each(Target::account), |site| site.name.clone())
     }
 
+    /// What rests when its servers have said that it is too much.
+    pub fn speaker(&self) -> String {
+        self.site.as_ref().map_or_else(|| self.account(), |site| site.speaker.clone())
+    }
+
     /// All that its servers go by for mail to this domain: the destination, and each name with all that it is below, as
     /// `*.example.com`. In lower case.
     pub fn names(&self, domain: &str) -> Vec<String> {
         let hosts = self.site.iter().flat_map(|site| site.hosts.iter().cloned());
         let servers = self.key.targets.iter().map(Target::name).chain(hosts).chain([domain.to_owned()]);
-        let speaker = self.site.iter().map(|site| site.speaker.to_ascii_lowercase());
-        let mut names: Vec<String> = speaker.chain([self.account().to_ascii_lowercase()]).collect();
+        let mut names = vec![self.speaker().to_ascii_lowercase(), self.account().to_ascii_lowercase()];
         for name in servers.map(|name| name.to_ascii_lowercase()) {
             names.extend(name.match_indices('.').map(|(dot, _)| format!("*{}", &name[dot..])));
             names.push(name);
@@ -358,13 +360,7 @@ impl Router {
             level: level.and_then(|entry| entry.tls).unwrap_or(hop.level),
             concurrency: places.and_then(|entry| entry.concurrency).unwrap_or(hop.concurrency),
             rate: said.and_then(|(_, rate)| *rate).filter(|_| !hop.by_route.rate).or(hop.rate),
-            site: Some(Arc::new(Site {
-                name,
-                hosts,
-                entry,
-                messages: said.and_then(|(entry, _)| entry.messages),
-                speaker,
-            })),
+            site: Some(Arc::new(Site { name, hosts, messages: said.and_then(|(entry, _)| entry.messages), speaker })),
             ..hop.clone()
         }
     }

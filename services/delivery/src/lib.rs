@@ -210,7 +210,7 @@ fn worker(
     Ok(Worker {
         planner,
         tls,
-        sources: delivery.source_addresses.clone(),
+        sources: delivery.source_addresses.iter().copied().collect(),
         shaping: Shaping::default(),
         inline_limit: config.spool.inline_limit.0,
         signing: Signing::new(keys, terms.clone(), &metrics),

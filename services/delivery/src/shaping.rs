@@ -33,8 +33,6 @@ const ONCE: Rate = Rate { count: 1, per: Duration::from_secs(5) };
 const WAITS: u32 = 6;
 /// How long it rests in this pod after each reply that a rule is for: until then everybody knows if it was one too many.
 const BREATH: Duration = Duration::from_secs(1);
-/// Recipients of a transaction, whose names may be in its replies.
-const RECIPIENTS: usize = 100;
 /// Destinations of which that is remembered.
 const REMEMBERED: usize = 1_000;
 
@@ -70,14 +68,9 @@ impl Shaping {
             return None;
         }
         let breaths = self.breaths.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = breaths.get(&speaker(hop))?.saturating_duration_since(now);
+        let left = breaths.get(&hop.speaker())?.saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
-}
-
-/// Who has said what the servers of a next hop say.
-fn speaker(hop: &NextHop) -> String {
-    hop.site.as_ref().map_or_else(|| hop.account(), |site| site.speaker.clone())
 }
 
 /// The rules of `[[delivery.rule]]`, and those of this program.
@@ -155,10 +148,10 @@ impl Worker {
             ReversePath::Address(address) => Some(address.as_str()),
             ReversePath::Null => None,
         };
-        let recipients = envelope.recipients.iter().take(RECIPIENTS).map(|recipient| recipient.address.as_str());
+        let recipients = envelope.recipients.iter().map(|recipient| recipient.address.as_str());
         let text = without_addresses(&reply.to_string(), sender.into_iter().chain(recipients));
         let Some(rule) = self.terms.load().shaping.find(domain, hosts, &text).cloned() else { return };
-        self.shaping.breathe(speaker(hop), Instant::now());
+        self.shaping.breathe(hop.speaker(), Instant::now());
         let (worker, hop) = (self.clone(), hop.clone());
         self.carriers.spawn(async move {
             if let Err(error) = worker.count_reply(&hop, &rule, &text).await {
@@ -168,7 +161,7 @@ impl Worker {
     }
 
     async fn count_reply(&self, hop: &NextHop, rule: &Rule, text: &str) -> Result<(), staffetta_queue::Error> {
-        let site = speaker(hop);
+        let site = hop.speaker();
         let who = format!("{} {site}", rule.name);
         if rule.times > 1 {
             let before = Rate { count: rule.times - 1, per: rule.within };

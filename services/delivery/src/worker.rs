@@ -9,7 +9,7 @@ use staffetta_config::Timeouts;
 use staffetta_dispatch::{Advice, Fate, Handle, Rules, decide};
 use staffetta_mail::Envelope;
 use staffetta_policy::classify::Failure;
-use staffetta_policy::mx;
+use staffetta_policy::source::Pool;
 use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations, Wakes};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::fallback::Fallback;
@@ -52,7 +52,8 @@ pub(crate) struct Worker {
     pub(crate) terms: Current,
     pub(crate) planner: Planner,
     pub(crate) tls: TlsClient,
-    pub(crate) sources: Vec<IpAddr>,
+    /// Where connections come from whose next hop has no pool.
+    pub(crate) sources: Pool,
     /// Which servers have just said that it is too much.
     pub(crate) shaping: Shaping,
     /// Bodies up to this many octets come with their job.
@@ -367,7 +368,9 @@ impl Worker {
     ) -> Result<(Option<IpAddr>, Option<Arc<str>>), Failure> {
         let Some(peer) = to.endpoint.ip() else { return Ok((None, None)) };
         let random = rand::rng().random();
-        let Some(pool) = &hop.pool else { return Ok((mx::source(&self.sources, peer, random), None)) };
+        let Some(pool) = &hop.pool else {
+            return Ok((self.sources.choose(peer, random, |_| true).map(|source| source.address), None));
+        };
         let may = |address| !self.revocations.is_source_suspended(address);
         match pool.choose(peer, random, may) {
             Some(source) => Ok((Some(source.address), source.hostname.clone())),

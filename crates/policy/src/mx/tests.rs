@@ -97,21 +97,6 @@ fn an_ipv4_address_inside_of_ipv6_is_what_it_stands_for() {
     }
 }
 
-#[test]
-fn the_source_is_of_the_family_of_the_peer() {
-    let sources = ["192.0.2.1", "2001:db8::1", "192.0.2.2"].map(ip);
-    for (peer, random, expected) in [
-        ("198.51.100.1", 0, Some("192.0.2.1")),
-        ("198.51.100.1", 7, Some("192.0.2.2")),
-        ("::ffff:198.51.100.1", 1, Some("192.0.2.2")),
-        ("2001:db8::9", 5, Some("2001:db8::1")),
-    ] {
-        assert_eq!(source(&sources, ip(peer), random), expected.map(ip), "{peer} {random}");
-    }
-    assert_eq!(source(&sources[..1], ip("2001:db8::9"), 1), None);
-    assert_eq!(source(&[], ip("192.0.2.9"), 1), None);
-}
-
 /// What is tried of these hosts, `name=address`; or the failure.
 fn search(
     hosts: &[(&str, &[&str])],

@@ -6,7 +6,7 @@ use staffetta_queue::{Announcer, Settings, Target};
 
 use super::{port, served};
 use crate::world::mx::{Script, Server};
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, World, waiting};
 use crate::{BODY, home};
 
 fn refusing(reply: &'static str, times: usize) -> Script {
@@ -124,5 +124,25 @@ async fn mail_that_is_sorted_by_its_sender_rests_too() -> anyhow::Result<()> {
     server.received(5).await?;
     world.at_rest(5).await?;
     assert!(server.mails().iter().all(|mail| mail.recipients[0].contains("b.test")), "{:?}", server.mails());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_last_of_many_recipients_is_called_is_no_word_of_the_server() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let replies = vec![("RCPT", "450 4.2.0 [TS01]: mailbox busy"); 3 * 102];
+    let server = Server::start(Script { replies, ..Script::default() }).await?;
+    served(&world, &["a.test"], "mx.shared.test", &server);
+    let mut recipients: Vec<String> = (0..101).map(|n| format!("r{n}@a.test")).collect();
+    recipients.push("\"[TS01]\"@a.test".to_owned());
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    for _ in 0..3 {
+        world.send("john@home.test", &recipients, BODY).await?;
+    }
+    let worker = world.worker(&port(&server, "retry_min = \"1h\"\nretry_max = \"1h\""), "")?;
+    world.until("deferred", |entries| waiting(entries).len() == 3).await?;
+    world.send("john@home.test", &["good@a.test"], BODY).await?;
+    server.received(1).await?;
+    assert!(suspended(&world).await?.is_empty());
     worker.stop().await
 }
