@@ -97,7 +97,8 @@ impl Rules {
     }
 }
 
-/// A reply without what stands in angle brackets, without words that have an `@`, and without these local parts.
+/// A reply without what stands in angle brackets, without words that have an `@`, and without the local parts and domains of
+/// these addresses.
 pub fn without_addresses<'a>(reply: &str, addresses: impl IntoIterator<Item = &'a str>) -> String {
     let reply = &reply[..reply.floor_char_boundary(LOOKED_AT)];
     let (mut plain, mut depth) = (String::with_capacity(reply.len()), 0_u32);
@@ -110,10 +111,10 @@ pub fn without_addresses<'a>(reply: &str, addresses: impl IntoIterator<Item = &'
         }
     }
     for address in addresses {
-        let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
+        let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
         let bare = local.trim_matches('"');
         // What is shorter is no pattern, and may be a part of any word.
-        for name in [address, local, bare] {
+        for name in [address, local, bare, domain] {
             if name.len() > 2 && plain.contains(name) {
                 plain = plain.replace(name, "");
             }
@@ -205,6 +206,9 @@ mod tests {
             assert_eq!(found(&rules, "mx.test", &plain), None, "{reply} -> {plain}");
             assert!(plain.starts_with("450 4."), "{plain}");
         }
+        let fast = Rules::new(vec![rule("fast", &[], "too-fast")], None);
+        let plain = without_addresses("450 4.1.8 Sender domain too-fast.test not found", ["a@too-fast.test"]);
+        assert_eq!(found(&fast, "mx.test", &plain), None, "{plain}");
         let meant = without_addresses("421 4.7.0 [TSS04] Messages from 192.0.2.1 deferred", ["a@b.test"]);
         assert_eq!(meant, "421 4.7.0 [TSS04] Messages from 192.0.2.1 deferred");
         assert!(found(&rules, "mx.test", &meant).is_some());
