@@ -46,6 +46,12 @@ check: ## format, lints, layers, scripts
 	$(CACHE)/python/bin/hadolint deploy/docker/Dockerfile
 	cargo clippy --workspace --all-targets -- -D warnings
 
+.PHONY: faults
+faults: ## everything dies under load, three times each, with an account of every message; ARGS=redis for some
+	scripts/setup test
+	cargo build --workspace --bins --tests
+	STAFFETTA_FAULTS=$${STAFFETTA_FAULTS:-3} cargo test --workspace --test faults -- --nocapture --test-threads 1 $(ARGS)
+
 .PHONY: bench
 bench: ## Staffetta beside Postfix on this machine: accepted/s, relayed/s, CPU per message
 	scripts/setup bench

@@ -9,18 +9,21 @@
 //! of them listen on the one port that `delivery.port` names.
 
 mod client;
+mod disk;
 mod hand;
 mod http;
 mod load;
 mod postfix;
+mod preload;
 mod redis;
 mod skew;
 mod world;
 
 pub use client::{Client, Reply};
+pub use disk::Disk;
 pub use hand::{Content, Hand, Visit};
 pub use http::{Metrics, get};
-pub use load::{Load, Told, Verdict};
+pub use load::{Arrivals, Load, Told, Verdict};
 pub use postfix::Postfix;
 pub use redis::{Redis, Value};
 pub use world::{Service, World, program, queue_of};

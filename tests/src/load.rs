@@ -39,6 +39,19 @@ pub struct Load {
     senders: Vec<JoinHandle<()>>,
 }
 
+/// What comes to a sink, for good.
+pub struct Arrivals {
+    came: Arc<Mutex<Came>>,
+    reader: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Came {
+    /// Recipients, and how often their message came.
+    times: BTreeMap<String, usize>,
+    missed: u64,
+}
+
 /// What has become of it all.
 #[derive(Debug)]
 pub struct Verdict {
@@ -100,28 +113,55 @@ impl Load {
     }
 }
 
-impl Told {
+impl Arrivals {
+    /// Reads what comes, as it comes.
+    pub fn at(mut sink: Sink) -> Self {
+        let came = Arc::<Mutex<Came>>::default();
+        let read = came.clone();
+        let reader = tokio::spawn(async move {
+            while let Some(message) = sink.received().await {
+                let mut came = lock(&read);
+                came.missed = sink.missed();
+                for name in message.recipients {
+                    *came.times.entry(name).or_default() += 1;
+                }
+            }
+        });
+        Self { came, reader }
+    }
+
     /// Waits until all that was accepted has come and nothing more comes for so long.
     ///
     /// # Errors
     /// The sink has lost something itself.
-    pub async fn verdict(self, sink: &mut Sink, calm: Duration) -> anyhow::Result<Verdict> {
-        let mut came: BTreeMap<String, usize> = BTreeMap::new();
-        let mut end = Instant::now() + SOON;
+    pub async fn verdict(&self, told: Told, calm: Duration) -> anyhow::Result<Verdict> {
+        let (mut seen, mut since) = (0, Instant::now());
         loop {
-            let missing = self.accepted.iter().any(|name| !came.contains_key(name));
-            let patience = if missing { end.saturating_duration_since(Instant::now()) } else { calm };
-            let Ok(received) = timeout(patience, sink.received()).await else { break };
-            for name in received.context("the sink ended")?.recipients {
-                *came.entry(name).or_default() += 1;
+            let (count, missing) = {
+                let came = lock(&self.came);
+                (came.times.values().sum(), told.accepted.iter().any(|name| !came.times.contains_key(name)))
+            };
+            if count != seen {
+                (seen, since) = (count, Instant::now());
             }
-            end = Instant::now() + SOON;
+            if since.elapsed() > if missing { SOON.max(calm) } else { calm } {
+                break;
+            }
+            sleep(PAUSE).await;
         }
-        ensure!(sink.missed() == 0, "{} messages came faster than the test reads them", sink.missed());
-        let lost = self.accepted.iter().filter(|name| !came.contains_key(*name)).cloned().collect();
-        let though_refused = self.refused.iter().filter(|name| came.contains_key(*name)).cloned().collect();
-        let duplicates = came.values().map(|times| times - 1).sum();
-        Ok(Verdict { told: self, lost, though_refused, duplicates })
+        let came = lock(&self.came);
+        ensure!(came.missed == 0, "{} messages came faster than the test reads them", came.missed);
+        let times = |name: &String| came.times.get(name).copied().unwrap_or_default();
+        let lost = told.accepted.iter().filter(|name| times(name) == 0).cloned().collect();
+        let though_refused = told.refused.iter().filter(|name| times(name) > 0).cloned().collect();
+        let duplicates = came.times.values().map(|times| times - 1).sum();
+        Ok(Verdict { told, lost, though_refused, duplicates })
+    }
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        self.reader.abort();
     }
 }
 
@@ -185,6 +225,6 @@ async fn session(
     Ok(())
 }
 
-fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
-    told.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,9 @@
 //! A wrong clock for one process: a library that is loaded before libc and adds to the time of day.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, bail};
+use crate::preload;
 
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
@@ -46,23 +44,10 @@ time_t time(time_t *now) {
 
 /// Compiles the library into `folder`.
 pub(crate) fn build(folder: &Path) -> anyhow::Result<()> {
-    let source = folder.join("skew.c");
-    fs::write(&source, SOURCE)?;
-    let output = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([folder.join("skew.so"), source])
-        .arg("-ldl")
-        .output()
-        .context("cannot run cc")?;
-    if !output.status.success() {
-        bail!("cc: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
+    preload::build(folder, "skew", SOURCE)
 }
 
 /// For `env`, in front of the program.
 pub(crate) fn environment(folder: &Path, seconds: i64) -> [OsString; 2] {
-    let mut library = OsString::from("LD_PRELOAD=");
-    library.push(folder.join("skew.so"));
-    [library, format!("STAFFETTA_TEST_SKEW={seconds}").into()]
+    [preload::environment(folder, "skew"), format!("STAFFETTA_TEST_SKEW={seconds}").into()]
 }

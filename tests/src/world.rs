@@ -306,6 +306,14 @@ impl World {
         all().try_for_each(|(_, running)| running.signal(Signal::HUP))
     }
 
+    /// Sends every process of a service a signal.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn signal(&self, service: Service, signal: Signal) -> anyhow::Result<()> {
+        self.running.iter().filter(|(s, _)| *s == service).try_for_each(|(_, running)| running.signal(signal))
+    }
+
     /// The process ids of a service.
     pub fn pids(&self, service: Service) -> Vec<u32> {
         self.running.iter().filter(|(s, _)| *s == service).map(|(_, r)| r.pid()).collect()

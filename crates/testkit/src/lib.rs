@@ -1,4 +1,4 @@
-//! What tests share: a fake DNS, a Redis Cluster, certificates, DKIM signatures, tokens, web servers, free ports, child processes, transcripts.
+//! What tests share: a fake DNS, Redis servers, a Redis Cluster, a network that breaks, certificates, DKIM signatures, tokens, web servers, free ports, child processes, transcripts.
 //!
 //! Everything here is hermetic: loopback addresses, scratch folders, own children ended by pid.
 
@@ -10,6 +10,8 @@ pub mod dns;
 pub mod dovecot;
 pub mod fuzz;
 pub mod ports;
+pub mod proxy;
 pub mod redis_cluster;
+pub mod redis_server;
 pub mod tokens;
 pub mod web;

@@ -1,50 +1,45 @@
 //! A Redis Cluster on loopback: three primaries, each with a replica if asked for. Members die, stand still, come back, and give
 //! slots to each other as a test wants.
 //!
-//! `redis-cli` does the talking, so that what is tested is not tested by itself. Everything here blocks.
+//! Everything here blocks.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::child::Running;
 use crate::ports::Port;
+use crate::redis_server::{RedisServer, until};
 
 /// How many primaries there are.
 pub const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
-/// For what takes a second, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// After so long a member that does not answer is taken for dead, in milliseconds.
 const NODE_TIMEOUT: &str = "1500";
 
 /// The members; the first three begin as primaries, each behind them as a replica of one of those.
 pub struct RedisCluster {
-    folder: TempDir,
     members: Vec<Member>,
-    settings: Vec<(String, String)>,
+    _folder: TempDir,
 }
 
 struct Member {
-    port: Port,
     bus: Port,
-    server: Running,
+    server: RedisServer,
 }
 
 impl RedisCluster {
     /// Starts it and waits until every member knows every other, and replicas follow. `settings`: as in `redis.conf`; they win.
     pub fn start(with_replicas: bool, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut cluster = Self { folder: TempDir::new()?, members: Vec::new(), settings };
+        let folder = TempDir::new()?;
+        let mut members = Vec::new();
         for number in 0..if with_replicas { 2 * PRIMARIES } else { PRIMARIES } {
-            let (port, bus) = (Port::reserve()?, Port::reserve()?);
-            let server = cluster.launch(number, &port, &bus)?;
-            cluster.members.push(Member { port, bus, server });
+            let bus = Port::reserve()?;
+            let own = bus.number().to_string();
+            let settings = [&[("cluster-port", &*own)], &DEFAULTS[..], settings].concat();
+            let server = RedisServer::start(&folder.path().join(number.to_string()), &settings)?;
+            members.push(Member { bus, server });
         }
+        let cluster = Self { _folder: folder, members };
         cluster.join()?;
         Ok(cluster)
     }
@@ -57,7 +52,7 @@ impl RedisCluster {
 
     /// Address and port of a member.
     pub fn place(&self, member: usize) -> String {
-        self.members[member].port.address().to_string()
+        self.members[member].server.port().address().to_string()
     }
 
     /// How many members there are.
@@ -72,15 +67,7 @@ impl RedisCluster {
 
     /// Asks a member, in words of `redis-cli`.
     pub fn ask(&self, member: usize, words: &[&str]) -> anyhow::Result<String> {
-        let port = self.members[member].port.number().to_string();
-        // One that stands still does not answer.
-        let mut command = Command::new("timeout");
-        command.args(["5", "redis-cli", "-e", "-p", &port]).args(words).stdin(Stdio::null());
-        let output = command.output().context("cannot run redis-cli")?;
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said).trim_end().to_owned();
-        ensure!(output.status.success(), "{words:?} at member {member}: {said}");
-        Ok(said)
+        self.members[member].server.ask(words)
     }
 
     /// The slot of a key.
@@ -100,7 +87,7 @@ impl RedisCluster {
             let Some(line) = owner else { continue };
             let port = line.split(' ').nth(1).and_then(|at| at.split(['@', ',']).next()?.rsplit(':').next());
             let port: u16 = port.context("no port")?.parse()?;
-            let owner = self.members.iter().position(|member| member.port.number() == port);
+            let owner = self.members.iter().position(|member| member.server.port().number() == port);
             return owner.context("an unknown member");
         }
         bail!("nobody has slot {slot}")
@@ -113,10 +100,7 @@ impl RedisCluster {
 
     /// Starts it again on what it has on its disk.
     pub fn revive(&mut self, member: usize) -> anyhow::Result<()> {
-        let Member { port, bus, .. } = &self.members[member];
-        let server = self.launch(member, port, bus)?;
-        self.members[member].server = server;
-        self.until("it answers", || self.ask(member, &["PING"]).is_ok())
+        self.members[member].server.revive()
     }
 
     /// The process ids of all.
@@ -142,7 +126,7 @@ impl RedisCluster {
         let keys = self.ask(from, &["CLUSTER", "GETKEYSINSLOT", &slot, &most.to_string()])?;
         let keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty()).collect();
         if !keys.is_empty() {
-            let port = self.members[to].port.number().to_string();
+            let port = self.members[to].server.port().number().to_string();
             let words = [&["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"][..], &keys].concat();
             self.ask(from, &words)?;
         }
@@ -162,26 +146,8 @@ impl RedisCluster {
         self.ask(member, &["CLUSTER", "MYID"])
     }
 
-    fn folder(&self, member: usize) -> PathBuf {
-        self.folder.path().join(member.to_string())
-    }
-
-    fn launch(&self, number: usize, port: &Port, bus: &Port) -> anyhow::Result<Running> {
-        let folder = self.folder(number);
-        std::fs::create_dir_all(&folder)?;
-        let (port, bus) = (port.number().to_string(), bus.number().to_string());
-        let own = [("port", &*port), ("cluster-port", &*bus)].into_iter().chain(DEFAULTS);
-        let more = self.settings.iter().map(|(name, value)| (&**name, &**value));
-        let mut arguments = vec!["--dir".to_owned(), folder.display().to_string()];
-        for (name, value) in own.chain(more) {
-            arguments.extend([format!("--{name}"), value.to_owned()]);
-        }
-        Running::start("redis-server", &arguments, &folder.join("redis.log"))
-    }
-
     fn join(&self) -> anyhow::Result<()> {
         for member in 0..self.len() {
-            self.until("it answers", || self.ask(member, &["PING"]).is_ok())?;
             // Epochs that differ from the beginning spare an election about them.
             self.ask(member, &["CLUSTER", "SET-CONFIG-EPOCH", &(member + 1).to_string()])?;
         }
@@ -190,14 +156,14 @@ impl RedisCluster {
             self.ask(member, &["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()])?;
         }
         for member in &self.members[1..] {
-            let (port, bus) = (member.port.number().to_string(), member.bus.number().to_string());
+            let (port, bus) = (member.server.port().number().to_string(), member.bus.number().to_string());
             self.ask(0, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus])?;
         }
         let knows_all = |member: usize| {
             let nodes = self.ask(member, &["CLUSTER", "NODES"]).unwrap_or_default();
             nodes.lines().count() == self.len() && !nodes.contains("handshake")
         };
-        self.until("all know all", || (0..self.len()).all(knows_all))?;
+        until("all know all", || (0..self.len()).all(knows_all))?;
         for member in PRIMARIES..self.len() {
             self.ask(member, &["CLUSTER", "REPLICATE", &self.id(member - PRIMARIES)?])?;
         }
@@ -206,34 +172,17 @@ impl RedisCluster {
             let state = self.ask(member, &["CLUSTER", "INFO"]).unwrap_or_default();
             state.contains("cluster_state:ok") && (member < PRIMARIES || follows.contains("master_link_status:up"))
         };
-        self.until("the cluster comes up", || (0..self.len()).all(is_up))
-    }
-
-    fn until(&self, what: &str, good: impl Fn() -> bool) -> anyhow::Result<()> {
-        let end = Instant::now() + PATIENCE;
-        while !good() {
-            ensure!(Instant::now() < end, "{what}: not in time");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        until("the cluster comes up", || (0..self.len()).all(is_up))
     }
 }
 
-const DEFAULTS: [(&str, &str); 13] = [
-    ("bind", "127.0.0.1"),
-    ("save", ""),
-    ("appendonly", "yes"),
-    ("appendfsync", "always"),
-    ("maxmemory-policy", "noeviction"),
+const DEFAULTS: [(&str, &str); 5] = [
     ("cluster-enabled", "yes"),
     ("cluster-node-timeout", NODE_TIMEOUT),
     ("cluster-require-full-coverage", "no"),
     ("cluster-allow-replica-migration", "no"),
     // However long a replica was without its primary, it may take its place.
     ("cluster-replica-validity-factor", "0"),
-    ("repl-diskless-sync-delay", "0"),
-    ("repl-ping-replica-period", "1"),
-    ("daemonize", "no"),
 ];
 
 /// Is the slot in `5`, or in `0-5460`?

@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const REPLICAS_TIMEOUT: u32 = 500;
 /// After this the client of a message has had its answer: the patience of an enqueue and its pursuit have ended.
 const UNDECIDED: Duration = Duration::from_secs(60);
+/// Until then it is tried anew in this time: replicas that are back have all that went before what they confirm.
+const AGAIN: Duration = Duration::from_secs(2);
 /// What one claim may lease; bounded by Lua's stack and by the octets of one answer.
 const MAX_CLAIM: usize = 500;
 
@@ -133,7 +135,7 @@ impl Shared {
     /// Older ones are decided, and a queue drains without replicas.
     async fn keep_decided(&self, jobs: Vec<Job>) -> Vec<Job> {
         let (young, decided): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.age < UNDECIDED);
-        self.give_back(young, |job| UNDECIDED.saturating_sub(job.age)).await;
+        self.give_back(young, |job| UNDECIDED.saturating_sub(job.age).min(AGAIN)).await;
         decided
     }
 

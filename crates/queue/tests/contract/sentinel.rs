@@ -1,68 +1,14 @@
 //! A primary that Sentinels replace: its place in the queue is taken by the replica that has everything.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use staffetta_queue::server::{LocalServer, Options};
 use staffetta_queue::{Announcer, Durability, EnqueueError, Queue, Revocations};
+use staffetta_testkit::redis_server::{PATIENCE, Sentinel};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{claim, free_port, put, settings};
-
-/// For an election, and for all that a busy machine does meanwhile.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A Sentinel, killed when dropped.
-pub(crate) struct Sentinel {
-    port: u16,
-    child: Child,
-}
-
-impl Sentinel {
-    /// One that is enough to decide.
-    pub(crate) fn start(dir: &Path, primary: u16, more: &str) -> Self {
-        let port = free_port();
-        let file = dir.join("sentinel.conf");
-        let text = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\nlogfile sentinel.log\n\
-             sentinel monitor mail 127.0.0.1 {primary} 1\nsentinel down-after-milliseconds mail 1500\n\
-             sentinel failover-timeout mail 3000\n{more}",
-            dir.display()
-        );
-        std::fs::write(&file, text).unwrap();
-        let mut command = Command::new("redis-server");
-        command.arg(&file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null());
-        Self { port, child: command.spawn().unwrap() }
-    }
-
-    fn ask(&self, words: &[&str]) -> Option<redis::Value> {
-        let mut redis = redis::Client::open(("127.0.0.1", self.port)).ok()?.get_connection().ok()?;
-        redis::cmd("SENTINEL").arg(words).query(&mut redis).ok()
-    }
-
-    fn primary(&self) -> Option<u16> {
-        let (_, port): (String, String) =
-            redis::from_redis_value(self.ask(&["GET-MASTER-ADDR-BY-NAME", "mail"])?).ok()?;
-        port.parse().ok()
-    }
-
-    /// How many replicas it knows.
-    fn replicas(&self) -> usize {
-        match self.ask(&["REPLICAS", "mail"]) {
-            Some(redis::Value::Array(replicas)) => replicas.len(),
-            _ => 0,
-        }
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn server(dir: &TempDir, name: &str, port: u16, more: &[(&str, &str)]) -> LocalServer {
     let settings = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -90,17 +36,17 @@ async fn the_queue_follows_its_primary_and_what_was_accepted_is_there() {
     let mut first = server(&dir, "one", one, &[]);
     let of = format!("127.0.0.1 {one}");
     let _second = server(&dir, "two", two, &[("replicaof", &of), ("repl-diskless-sync-delay", "0")]);
-    let sentinel = Sentinel::start(dir.path(), one, "");
+    let sentinel = Sentinel::start(dir.path(), one, "").unwrap();
     until("the Sentinel knows the replica", async || sentinel.replicas() == 1).await;
     // The first Sentinel of the list is not there.
-    let queue = open(format!("redis-sentinel://127.0.0.1:{},127.0.0.1:{}/mail", free_port(), sentinel.port), 1);
+    let queue = open(format!("redis-sentinel://127.0.0.1:{},127.0.0.1:{}/mail", free_port(), sentinel.port()), 1);
     queue.ready(PATIENCE).await.unwrap();
     let mut accepted = Vec::new();
     for _ in 0..20 {
         accepted.push(put(&queue, &["a@x.example"], b"x").await.unwrap());
     }
 
-    let url = format!("redis-sentinel://127.0.0.1:{}/mail", sentinel.port);
+    let url = format!("redis-sentinel://127.0.0.1:{}/mail", sentinel.port());
     let pod = Revocations::follow(&settings(url.clone()), CancellationToken::new()).unwrap();
     assert!(pod.is_current_within(PATIENCE).await);
     let before = pod.version();
@@ -142,8 +88,8 @@ async fn sentinels_may_want_the_login_of_the_servers() {
     let rights = ["on", ">s3cret", "~*", "&*", "+@all"];
     redis::cmd("ACL").arg("SETUSER").arg("relay").arg(&rights).exec(&mut redis).unwrap();
     let login = format!("requirepass other\nuser relay {}\n", rights.join(" "));
-    let sentinel = Sentinel::start(dir.path(), port, &login);
-    let host = format!("127.0.0.1:{}", sentinel.port);
+    let sentinel = Sentinel::start(dir.path(), port, &login).unwrap();
+    let host = format!("127.0.0.1:{}", sentinel.port());
     let fsync = |url: String| Queue::open(settings(url), CancellationToken::new()).unwrap();
     let queue = fsync(format!("redis-sentinel://relay:s3cret@{host}/mail"));
     queue.ready(PATIENCE).await.unwrap();

@@ -7,9 +7,9 @@ use staffetta_config::Config;
 use staffetta_queue::server::{LocalServer, Options};
 use staffetta_queue::{Announcer, Queue, Revocations, Settings, TlsFiles};
 use staffetta_testkit::certs::{Authority, Leaf};
+use staffetta_testkit::redis_server::{PATIENCE, Sentinel};
 use tokio_util::sync::CancellationToken;
 
-use crate::sentinel::{PATIENCE, Sentinel};
 use crate::world::{free_port, put, settings};
 
 /// An authority, a certificate of a server on this machine, one of ours.
@@ -127,7 +127,7 @@ async fn sentinels_and_their_servers_may_speak_tls() {
     let own = free_port();
     let more: Vec<String> =
         certificates.of_server(own).into_iter().map(|(name, value)| format!("{name} {value}\n")).collect();
-    let sentinel = Sentinel::start(dir.path(), port, &format!("port 0\n{}", more.concat()));
+    let sentinel = Sentinel::start(dir.path(), port, &format!("port 0\n{}", more.concat())).unwrap();
     let url = |scheme: &str| settings(format!("{scheme}://127.0.0.1:{own}/mail"));
     let queue = open(Settings { tls: certificates.of_ours(), ..url("rediss-sentinel") });
     queue.ready(PATIENCE).await.unwrap();

@@ -14,9 +14,9 @@ use staffetta_queue::{
     begin, exists,
 };
 use staffetta_testkit::redis_cluster::{PRIMARIES, RedisCluster};
+use staffetta_testkit::redis_server::PATIENCE;
 use tokio_util::sync::CancellationToken;
 
-use crate::sentinel::PATIENCE;
 use crate::world::{accept, put, settings};
 
 const PARTITIONS: u16 = 8;
