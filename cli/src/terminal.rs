@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
@@ -88,4 +89,42 @@ fn read_line(input: &mut impl BufRead) -> anyhow::Result<SecretString> {
         bail!("the password is longer than {MAX_PASSWORD} octets");
     }
     Ok(SecretString::from(password))
+}
+
+/// A time as people say it: its two largest units, such as `2 h 5 min`. What has begun counts.
+pub(crate) fn span(time: Duration) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    let first = UNITS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
+    let mut left = seconds;
+    let mut words = Vec::new();
+    for (unit, name) in UNITS.iter().skip(first).take(2) {
+        if left >= *unit || words.is_empty() {
+            words.push(format!("{} {name}", left / unit));
+        }
+        left %= unit;
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_its_two_largest_units() {
+        for (millis, expected) in [
+            (0, "0 s"),
+            (1, "1 s"),
+            (59_000, "59 s"),
+            (60_000, "1 min"),
+            (125_000, "2 min 5 s"),
+            (3_600_000, "1 h"),
+            (3_601_000, "1 h"),
+            (7_500_000, "2 h 5 min"),
+            (90_061_000, "1 d 1 h"),
+        ] {
+            assert_eq!(span(Duration::from_millis(millis)), expected, "{millis}");
+        }
+    }
 }

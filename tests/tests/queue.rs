@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
+use staffetta_cli::sink::{Scenario, Stage};
 use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
 use staffetta_queue::server::LocalServer;
 use staffetta_queue::{Accept, Body, Destination, Job, Object, Origin, Queue, Settlement};
-use staffetta_tests::{program, queue_of};
+use staffetta_tests::{Client, SOON, World, eventually, program, queue_of};
 use tempfile::TempDir;
 
 struct Desk {
@@ -508,4 +509,46 @@ impl Desk {
         answer.next().context("no answer")??;
         Ok(())
     }
+}
+
+/// Whatever shows mail that waits for servers that are suspended says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_for_what_is_suspended_says_why_it_waits() -> anyhow::Result<()> {
+    let mut world = World::new().await?.start().await?;
+    let mx = world.mx("example.com", Scenario::default()).await?;
+    let other = world.mx("example.net", Scenario::default().reply(Stage::Recipient, "451 4.7.1 later")).await?;
+    let config = world.config_file();
+    let run = |arguments: &[&str]| -> anyhow::Result<Said> {
+        let mut command = Command::new(program("staffetta")?);
+        let output = command.args(arguments).arg("--config").arg(&config).output()?;
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+    };
+    let (code, said, _) = run(&["queue", "summary"])?;
+    ensure!(code == Some(0) && said.contains("Suspended destinations 0\n"), "{said}");
+    let (code, _, said) = run(&["destination", "suspend", "mx1.example.com", "--for", "2h", "--reason", "busy"])?;
+    ensure!(code == Some(0), "{said}");
+
+    let mut client = Client::connect_from("127.0.0.9", world.smtp()).await?;
+    client.expect("EHLO client.test", 250).await?;
+    client.send("john@example.org", &["lisa@example.com", "lisa@example.net"], "Subject: hello\r\n\r\nHello").await?;
+    eventually(SOON, || async {
+        let (_, said, _) = run(&["queue", "list"])?;
+        ensure!(said.contains("(suspended: mx1.example.com, since "), "{said}");
+        ensure!(said.contains(", for 2 h more: busy)") || said.contains(", for 1 h 59 min more: busy)"), "{said}");
+        ensure!(said.matches("suspended").count() == 1, "{said}");
+        Ok(())
+    })
+    .await?;
+    let (_, said, _) = run(&["queue", "list", "--json"])?;
+    let entry: Value = serde_json::from_str(&said)?;
+    for job in entry["jobs"].as_array().context("no jobs")? {
+        ensure!(job["suspended"].is_string() == (job["destination"] == "example.com"), "{job}");
+    }
+    let (_, said, _) = run(&["queue", "summary", "--json"])?;
+    ensure!(serde_json::from_str::<Value>(&said)?["suspended_destinations"] == 1, "{said}");
+    let (_, _, said) = run(&["queue", "flush"])?;
+    ensure!(said.contains("1 destination is suspended: see `staffetta destination list`"), "{said}");
+    ensure!(mx.count() == 0 && other.count() == 0);
+    Ok(())
 }

@@ -13,7 +13,7 @@ use staffetta_telemetry::printable;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{Block, Blocks, ConfigFile, Named, Unblock};
-use crate::terminal::{complain, counted, say};
+use crate::terminal::{complain, counted, say, span};
 
 /// How long an operator waits for the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -133,16 +133,8 @@ pub(super) async fn of_login(config: &Config, login: &str) -> anyhow::Result<Opt
     Ok(found.map(|(_, block)| terms(&block, now)))
 }
 
-/// How some servers are suspended now, if they are; by the names that they go by.
-pub(super) async fn of_destination(config: &Config, names: &[String]) -> anyhow::Result<Option<String>> {
-    let (all, now) = announcer(config).await?.blocks().await?;
-    let is_meant = |target: &Target| matches!(target, Target::Destination(name) if names.contains(name));
-    let found = all.into_iter().find(|(target, _)| is_meant(target));
-    Ok(found.map(|(target, block)| format!("{}, {}", target.name(), terms(&block, now))))
-}
-
 /// Until when, and why.
-fn terms(block: &Held, now: UnixMillis) -> String {
+pub(super) fn terms(block: &Held, now: UnixMillis) -> String {
     let until = block.until.map_or_else(|| "until it is taken back".to_owned(), |until| left(until, now));
     let reason = if block.reason.is_empty() { "-" } else { &block.reason };
     format!("since {}, {until}: {reason}", time(block.since))
@@ -182,5 +174,5 @@ pub(super) fn time(at: UnixMillis) -> String {
 }
 
 pub(super) fn left(until: UnixMillis, now: UnixMillis) -> String {
-    format!("for {} s more", until.saturating_sub(now).div_ceil(1000))
+    format!("for {} more", span(Duration::from_millis(until.saturating_sub(now))))
 }

@@ -13,6 +13,7 @@ mod resolve;
 mod sendmail;
 mod sink;
 mod suppress;
+mod suspended;
 mod trace;
 mod up;
 mod user;

@@ -4,11 +4,13 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use serde_json::json;
+use staffetta_config::Config;
 use staffetta_mail::QueueId;
 use staffetta_queue::{Deleted, Destination, Filter, JobState, Moved, Place, Queue};
 
 use super::{Found, filter, for_each, is_unreadable};
 use crate::arguments::{Act, Delete, Flush, Selection};
+use crate::command::suspended::Suspended;
 use crate::terminal::{complain, counted, say};
 
 /// The command line was not enough to do it.
@@ -47,7 +49,7 @@ pub(super) fn filters(ids: &[QueueId], selection: &Selection) -> Vec<Filter> {
     }
 }
 
-pub(super) async fn flush(queue: &Queue, flush: Flush) -> anyhow::Result<ExitCode> {
+pub(super) async fn flush(config: &Config, queue: &Queue, flush: Flush) -> anyhow::Result<ExitCode> {
     let mut outcome = Outcome::default();
     for filter in filters(&flush.ids, &flush.selection) {
         if !is_there(queue, &filter, &mut outcome).await? {
@@ -65,6 +67,10 @@ pub(super) async fn flush(queue: &Queue, flush: Flush) -> anyhow::Result<ExitCod
     }
     if !flush.dry_run {
         note(queue, "flushed", &flush.ids, &flush.selection, outcome.done).await;
+    }
+    // Their mail is due, and waits all the same.
+    if let Some(line) = Suspended::look_if_possible(config).await.and_then(|all| all.summary()) {
+        complain(&line);
     }
     let (one, many) = match flush.dry_run {
         true => ("delivery would be due now", "deliveries would be due now"),
@@ -188,7 +194,7 @@ async fn preview(
     wanted: impl Fn(&JobState) -> bool,
 ) -> anyhow::Result<u64> {
     let mut deliveries = 0;
-    for_each(queue, filter, |found| {
+    for_each(queue, filter, async |found| {
         let Found::Entry(entry) = found else { return };
         for job in entry.selected(filter).filter(|job| wanted(job)) {
             deliveries += 1;
@@ -284,7 +290,7 @@ async fn separated(
 async fn select(queue: &Queue, filter: &Filter) -> anyhow::Result<(Vec<Chosen>, Vec<(QueueId, Destination)>)> {
     let narrow = filter.destination.is_some() || filter.recipient.is_some();
     let (mut chosen, mut shared) = (Vec::new(), Vec::new());
-    for_each(queue, filter, |found| match found {
+    for_each(queue, filter, async |found| match found {
         Found::Unreadable(message) => chosen.push(Chosen { id: message.id, jobs: None }),
         Found::Entry(entry) if narrow => {
             let id = entry.message.id;

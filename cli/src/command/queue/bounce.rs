@@ -77,7 +77,7 @@ pub(super) async fn bounce(config: &Config, queue: &Queue, bounce: &Delete) -> a
 async fn select(queue: &Queue, filters: &[Filter]) -> anyhow::Result<(Vec<Doomed>, Vec<QueueId>)> {
     let (mut doomed, mut unreadable) = (Vec::new(), Vec::new());
     for filter in filters {
-        for_each(queue, filter, |found| match found {
+        for_each(queue, filter, async |found| match found {
             Found::Unreadable(message) => unreadable.push(message.id),
             Found::Entry(entry) => doomed.extend(entry.selected(filter).map(|job| Doomed {
                 id: entry.message.id,

@@ -7,6 +7,7 @@ mod render;
 mod shape;
 mod verify;
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use staffetta_mail::QueueId;
 use staffetta_queue::{Beginning, Destination, Entry, Error, Filter, Page, Queue, Settings, Unreadable};
 use tokio_util::sync::CancellationToken;
 
+use super::suspended::{Sites, Suspended};
 use crate::arguments::{self, ConfigFile, Selection};
 use crate::terminal::{complain, say};
 
@@ -27,26 +29,38 @@ const PAGE: usize = 200;
 
 pub(super) async fn run(command: arguments::Queue) -> anyhow::Result<ExitCode> {
     match command {
-        arguments::Queue::List(list) => list_messages(&open(&list.file).await?, &list).await,
-        arguments::Queue::Show(show) => show_message(&open(&show.file).await?, &show).await,
+        arguments::Queue::List(list) => list_messages(&list).await,
+        arguments::Queue::Show(show) => show_message(&show).await,
         arguments::Queue::Cat(cat) => cat::print(&open(&cat.file).await?, &cat).await,
-        arguments::Queue::Flush(flush) => act::flush(&open(&flush.file).await?, flush).await,
+        arguments::Queue::Flush(flush) => {
+            let (config, queue) = open_with(&flush.file).await?;
+            act::flush(&config, &queue, flush).await
+        }
         arguments::Queue::Hold(hold) => act::hold(&open(&hold.file).await?, &hold).await,
         arguments::Queue::Release(release) => act::release(&open(&release.file).await?, &release).await,
         arguments::Queue::Delete(delete) => act::delete(&open(&delete.act.file).await?, &delete).await,
         arguments::Queue::Bounce(bounce) => {
-            let config = bounce.act.file.load(Service::Delivery)?;
-            bounce::bounce(&config, &connect(&bounce.act.file, &config).await?, &bounce).await
+            let (config, queue) = open_with(&bounce.act.file).await?;
+            bounce::bounce(&config, &queue, &bounce).await
         }
         arguments::Queue::Shape(shape) => shape::print(&open(&shape.file).await?, &shape).await,
         arguments::Queue::Verify(wanted) => verify::print(&open(&wanted.file).await?, &wanted).await,
         arguments::Queue::Init(init) => begin(&init).await,
-        arguments::Queue::Summary(summary) => shape::summary(&open(&summary.file).await?, &summary).await,
+        arguments::Queue::Summary(summary) => {
+            let (config, queue) = open_with(&summary.file).await?;
+            shape::summary(&config, &queue, &summary).await
+        }
     }
 }
 
-pub(super) async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
-    connect(file, &file.load(Service::Delivery)?).await
+async fn open(file: &ConfigFile) -> anyhow::Result<Queue> {
+    Ok(open_with(file).await?.1)
+}
+
+pub(super) async fn open_with(file: &ConfigFile) -> anyhow::Result<(Config, Queue)> {
+    let config = file.load(Service::Delivery)?;
+    let queue = connect(file, &config).await?;
+    Ok((config, queue))
 }
 
 async fn connect(file: &ConfigFile, config: &Config) -> anyhow::Result<Queue> {
@@ -105,7 +119,11 @@ impl Found<'_> {
 }
 
 /// Calls `visit` with every message that matches, a page at a time, oldest first.
-pub(super) async fn for_each(queue: &Queue, filter: &Filter, mut visit: impl FnMut(Found<'_>)) -> anyhow::Result<()> {
+pub(super) async fn for_each(
+    queue: &Queue,
+    filter: &Filter,
+    mut visit: impl AsyncFnMut(Found<'_>),
+) -> anyhow::Result<()> {
     let mut cursor = None;
     loop {
         let Page { entries, unreadable, next } = queue.list(filter, cursor, PAGE).await?;
@@ -113,11 +131,13 @@ pub(super) async fn for_each(queue: &Queue, filter: &Filter, mut visit: impl FnM
         for entry in &entries {
             let made = entry.message.id.unix_millis();
             while let Some(message) = unreadable.next_if(|message| message.arrived < made) {
-                visit(Found::Unreadable(message));
+                visit(Found::Unreadable(message)).await;
             }
-            visit(Found::Entry(entry));
+            visit(Found::Entry(entry)).await;
         }
-        unreadable.for_each(|message| visit(Found::Unreadable(message)));
+        for message in unreadable {
+            visit(Found::Unreadable(message)).await;
+        }
         match next {
             Some(next) => cursor = Some(next),
             None => return Ok(()),
@@ -125,19 +145,21 @@ pub(super) async fn for_each(queue: &Queue, filter: &Filter, mut visit: impl FnM
     }
 }
 
-async fn list_messages(queue: &Queue, list: &arguments::List) -> anyhow::Result<ExitCode> {
+async fn list_messages(list: &arguments::List) -> anyhow::Result<ExitCode> {
+    let (config, queue) = open_with(&list.file).await?;
+    let mut why = Why::look(&config).await;
     let (mut messages, mut octets) = (0u64, 0u64);
     if !list.json {
         say(&format!("{:<16} {:>9} {:<20} Sender/recipients", "Queue id", "Size", "Arrived"));
     }
     let filter = filter(&list.selection);
-    for_each(queue, &filter, |found| {
+    for_each(&queue, &filter, async |found| {
         messages += 1;
         octets += match found {
             Found::Entry(entry) => entry.message.size,
             Found::Unreadable(message) => message.size,
         };
-        say(&render::found(&found, list.json));
+        say(&render::found(&found, &why.of(&found).await, list.json));
     })
     .await?;
     match messages {
@@ -149,12 +171,42 @@ async fn list_messages(queue: &Queue, list: &arguments::List) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show_message(queue: &Queue, show: &arguments::Show) -> anyhow::Result<ExitCode> {
+async fn show_message(show: &arguments::Show) -> anyhow::Result<ExitCode> {
+    let (config, queue) = open_with(&show.file).await?;
+    let mut why = Why::look(&config).await;
     let mut shown = None;
     let by_id = Filter { id: Some(show.id), ..Filter::default() };
-    for_each(queue, &by_id, |found| shown = Some(render::found(&found, show.json))).await?;
+    for_each(&queue, &by_id, async |found| {
+        shown = Some(render::found(&found, &why.of(&found).await, show.json));
+    })
+    .await?;
     say(&shown.with_context(|| format!("{}: no such message", show.id))?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why destinations rest, as far as that can be known here.
+pub(super) struct Why {
+    all: Option<(Suspended, Sites)>,
+}
+
+impl Why {
+    pub(super) async fn look(config: &Config) -> Self {
+        let suspended = Suspended::look_if_possible(config).await.filter(|all| all.count() > 0);
+        Self { all: suspended.zip(Sites::new(config).ok()) }
+    }
+
+    /// By destination.
+    pub(super) async fn of(&mut self, found: &Found<'_>) -> HashMap<String, String> {
+        let (Some((suspended, sites)), Found::Entry(entry)) = (&mut self.all, found) else { return HashMap::new() };
+        let mut why = HashMap::new();
+        for job in entry.jobs.iter().filter(|job| job.rests) {
+            let domain = job.destination.as_str();
+            if let Some(terms) = suspended.of(sites, domain, &entry.message.envelope.sender).await {
+                why.insert(domain.to_owned(), terms);
+            }
+        }
+        why
+    }
 }
 
 fn filter(selection: &Selection) -> Filter {

@@ -1,6 +1,6 @@
 //! Messages as text and as JSON. The JSON is stable, the text is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -8,10 +8,11 @@ use staffetta_queue::{Entry, JobState, Place, Unreadable};
 
 use super::Found;
 
-pub(in crate::command) fn found(found: &Found<'_>, json: bool) -> String {
+/// `suspended`: how destinations are, by their names.
+pub(in crate::command) fn found(found: &Found<'_>, suspended: &HashMap<String, String>, json: bool) -> String {
     match (found, json) {
-        (Found::Entry(entry), true) => as_json(entry).to_string(),
-        (Found::Entry(entry), false) => staffetta_telemetry::printable(&as_text(entry)),
+        (Found::Entry(entry), true) => as_json(entry, suspended).to_string(),
+        (Found::Entry(entry), false) => staffetta_telemetry::printable(&as_text(entry, suspended)),
         (Found::Unreadable(message), true) => unreadable_as_json(message).to_string(),
         (Found::Unreadable(message), false) => format!(
             "{:<16} {:>9} {:<20} unreadable: {}",
@@ -23,12 +24,15 @@ pub(in crate::command) fn found(found: &Found<'_>, json: bool) -> String {
     }
 }
 
-fn as_text(entry: &Entry) -> String {
+fn as_text(entry: &Entry, suspended: &HashMap<String, String>) -> String {
     let message = &entry.message;
     let sender = if message.envelope.sender.is_null() { "MAILER-DAEMON" } else { message.envelope.sender.as_str() };
     let mut text = format!("{:<16} {:>9} {:<20} {sender}", message.id, message.size, time(message.arrived));
     for job in &entry.jobs {
         text.push_str(&format!("\n  {}: {}", job.destination.as_str(), place(job)));
+        if let Some(terms) = suspended.get(job.destination.as_str()) {
+            text.push_str(&format!("\n    (suspended: {terms})"));
+        }
         if let Some(reason) = &job.reason {
             text.push_str(&format!("\n    ({reason})"));
         }
@@ -57,7 +61,7 @@ fn place(job: &JobState) -> String {
 }
 
 /// One stable object a message; times are RFC 3339.
-fn as_json(entry: &Entry) -> serde_json::Value {
+fn as_json(entry: &Entry, suspended: &HashMap<String, String>) -> serde_json::Value {
     let message = &entry.message;
     let jobs: Vec<_> = entry
         .jobs
@@ -70,6 +74,7 @@ fn as_json(entry: &Entry) -> serde_json::Value {
                 ("reason", json!(job.reason)),
                 ("poison", json!(job.poison)),
                 ("destination_rests", json!(job.rests)),
+                ("suspended", json!(suspended.get(job.destination.as_str()))),
             ]);
             let (state, at) = match job.place {
                 Place::Waiting(at) => ("waiting", Some(at)),

@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
+use staffetta_config::Config;
 use staffetta_queue::{Filter, Queue};
 
 use super::render::time;
 use super::{Found, filter, for_each};
 use crate::arguments::{List, Summary};
-use crate::terminal::say;
+use crate::command::suspended::Suspended;
+use crate::terminal::{say, span};
 
 /// Ages in minutes up to which a column counts; one more column takes the rest.
 const COLUMNS: [u64; 9] = [5, 10, 20, 40, 80, 160, 320, 640, 1280];
@@ -33,7 +35,7 @@ pub(super) async fn print(queue: &Queue, shape: &List) -> anyhow::Result<ExitCod
     let filter = filter(&shape.selection);
     let mut rows: HashMap<String, Row> = HashMap::new();
     let mut total = Row::default();
-    for_each(queue, &filter, |found| {
+    for_each(queue, &filter, async |found| {
         let Found::Entry(entry) = found else { return };
         let minutes = queue.now().saturating_sub(entry.message.arrived) / 60_000;
         for job in entry.selected(&filter) {
@@ -66,7 +68,7 @@ fn as_json(name: &str, row: &Row) -> serde_json::Value {
     json!({ "destination": name, "total": row.total, "ages": row.ages })
 }
 
-pub(super) async fn summary(queue: &Queue, summary: &Summary) -> anyhow::Result<ExitCode> {
+pub(super) async fn summary(config: &Config, queue: &Queue, summary: &Summary) -> anyhow::Result<ExitCode> {
     let counts = queue.counts_of_parts().await?;
     let away: Vec<u16> = queue.away().into_iter().map(|(number, _)| number).collect();
     let page = queue.list(&Filter::default(), None, 1).await?;
@@ -75,6 +77,7 @@ pub(super) async fn summary(queue: &Queue, summary: &Summary) -> anyhow::Result<
     // The server that knows it may be among those that are away.
     let created = if away.is_empty() { queue.created().await? } else { queue.created().await.ok().flatten() };
     let created = created.map(time);
+    let suspended = Suspended::look_if_possible(config).await;
     let (used, limit) = counts.memory;
     if summary.json {
         let value = json!({
@@ -90,17 +93,20 @@ pub(super) async fn summary(queue: &Queue, summary: &Summary) -> anyhow::Result<
             "partitions": queue.partitions(),
             "partitions_away": away,
             "created": created,
+            "suspended_destinations": suspended.map(|all| all.count()),
         });
         say(&value.to_string());
         return Ok(ExitCode::SUCCESS);
     }
     let line = |name: &str, value: String| say(&format!("{name:<22} {value}"));
     line("Messages", counts.messages.to_string());
-    line("Deliveries due now", format!("{} (the oldest for {} s)", counts.ready, counts.oldest_ready.as_secs()));
+    line("Deliveries due now", format!("{} (the oldest for {})", counts.ready, span(counts.oldest_ready)));
     line("Deliveries for later", counts.scheduled.to_string());
     line("Being delivered", counts.leased.to_string());
     line("Held", counts.held.to_string());
-    let oldest = oldest.map(|(arrived, age)| format!("arrived {}, {} minutes ago", time(arrived), age.as_secs() / 60));
+    let suspended = suspended.map_or_else(|| "unknown".to_owned(), |all| all.count().to_string());
+    line("Suspended destinations", suspended);
+    let oldest = oldest.map(|(arrived, age)| format!("arrived {}, {} ago", time(arrived), span(age)));
     line("Oldest message", oldest.unwrap_or_else(|| "none".to_owned()));
     let limit = if limit == 0 { "no limit".to_owned() } else { format!("of {} MiB", limit >> 20) };
     line("Memory of Redis", format!("{} MiB, {limit}", used >> 20));

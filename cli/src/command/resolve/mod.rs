@@ -21,7 +21,7 @@ use staffetta_transport::hop::{NextHop, Router};
 use staffetta_transport::itinerary::{Candidate, Planner, Survey};
 use tokio_util::sync::CancellationToken;
 
-use super::block::of_destination;
+use super::suspended::Suspended;
 use crate::arguments::Resolve;
 use crate::terminal::{complain, say};
 
@@ -105,10 +105,7 @@ async fn report(config: &Config, planner: &Planner, domain: String, sender: Opti
         };
         ways.push(Way { candidate: candidate.clone(), security });
     }
-    let suspended = of_destination(config, &hop.names(&domain)).await.unwrap_or_else(|error| {
-        complain(&format!("warning: whether it is suspended is not known: {error:#}"));
-        None
-    });
+    let suspended = Suspended::look_if_possible(config).await.and_then(|all| all.among(&hop.names(&domain)));
     Report { domain, route, others, hop, surveys, suspended, plan, ways }
 }
 

@@ -13,7 +13,7 @@ use staffetta_config::Service;
 use staffetta_queue::{Filter, Queue};
 use staffetta_transport::launch;
 
-use super::queue::{Found, for_each, found, open};
+use super::queue::{Why, for_each, found, open_with};
 use crate::arguments;
 use crate::terminal::{complain, say};
 
@@ -30,8 +30,8 @@ pub(super) async fn run(trace: &arguments::Trace) -> anyhow::Result<ExitCode> {
     if journeys.is_cut {
         complain(&format!("there are more than {MOST} messages; the first ones are shown"));
     }
-    let queue = match open(&trace.file).await {
-        Ok(queue) => Some(queue),
+    let mut queue = match open_with(&trace.file).await {
+        Ok((config, queue)) => Some((Why::look(&config).await, queue)),
         Err(error) if trace.log.is_empty() => return Err(error),
         Err(error) => {
             complain(&format!("where mail is now is not known: {error:#}"));
@@ -39,13 +39,13 @@ pub(super) async fn run(trace: &arguments::Trace) -> anyhow::Result<ExitCode> {
         }
     };
     let mut ids: BTreeSet<String> = journeys.events.keys().cloned().collect();
-    if let Some(queue) = &queue {
+    if let Some((_, queue)) = &queue {
         ids.extend(queued(queue, &wanted).await?);
     }
     for id in &ids {
         let events = journeys.events.get(id).map(Vec::as_slice).unwrap_or_default();
-        let now = match &queue {
-            Some(queue) => now(queue, id, trace.json).await?,
+        let now = match &mut queue {
+            Some((why, queue)) => now(queue, why, id, trace.json).await?,
             None => None,
         };
         say(&if trace.json { render::as_json(events, now) } else { render::as_text(id, events, now, queue.is_some()) });
@@ -66,16 +66,16 @@ async fn queued(queue: &Queue, wanted: &log::Wanted) -> anyhow::Result<Vec<Strin
         (None, None) => return Ok(Vec::new()),
     };
     let mut ids = Vec::new();
-    for_each(queue, &filter, |found| ids.push(found.id().to_string())).await?;
+    for_each(queue, &filter, async |found| ids.push(found.id().to_string())).await?;
     ids.truncate(MOST);
     Ok(ids)
 }
 
 /// A message as it is in the queue.
-async fn now(queue: &Queue, id: &str, json: bool) -> anyhow::Result<Option<String>> {
+async fn now(queue: &Queue, why: &mut Why, id: &str, json: bool) -> anyhow::Result<Option<String>> {
     let Ok(id) = id.parse() else { return Ok(None) };
     let mut shown = None;
-    for_each(queue, &Filter { id: Some(id), ..Filter::default() }, |one: Found<'_>| shown = Some(found(&one, json)))
-        .await?;
+    let by_id = Filter { id: Some(id), ..Filter::default() };
+    for_each(queue, &by_id, async |one| shown = Some(found(&one, &why.of(&one).await, json))).await?;
     Ok(shown)
 }

@@ -1,0 +1,103 @@
+//! Which destinations get no mail for a while, for commands that show mail which waits.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use staffetta_config::Config;
+use staffetta_mail::ReversePath;
+use staffetta_queue::{Block, Target, UnixMillis};
+use staffetta_transport::dns::{DnsSettings, Resolver};
+use staffetta_transport::hop::Router;
+use staffetta_transport::itinerary::Planner;
+
+use super::block::{announcer, terms};
+use crate::terminal::{complain, counted};
+
+/// How long name servers are asked, in all, which destinations belong to the same servers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is known of them.
+pub(super) struct Suspended {
+    all: Vec<(Target, Block)>,
+    now: UnixMillis,
+    /// By domain, and by sender where that matters.
+    known: HashMap<(String, Option<ReversePath>), Option<String>>,
+    left: Duration,
+}
+
+/// Who is asked where mail for a domain goes.
+pub(super) struct Sites {
+    router: Router,
+    planner: Planner,
+}
+
+impl Sites {
+    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
+        let resolver = Resolver::new(&DnsSettings::from(&config.dns)).map_err(|e| anyhow::anyhow!("failed to {e}"))?;
+        Ok(Self { router: Router::new(config), planner: Planner::new(config, resolver) })
+    }
+
+    async fn names(&self, domain: &str, sender: Option<&ReversePath>) -> Vec<String> {
+        let hop = self.router.hop(domain, sender);
+        let hosts = match Router::asks_for_hosts(&hop) {
+            Some(domain) => self.planner.mail_hosts(domain).await,
+            None => Vec::new(),
+        };
+        self.router.at_its_site(&hop, hosts).names(domain)
+    }
+}
+
+impl Suspended {
+    pub(super) async fn look(config: &Config) -> anyhow::Result<Self> {
+        let (mut all, now) = announcer(config).await?.blocks().await?;
+        all.retain(|(target, _)| matches!(target, Target::Destination(_)));
+        Ok(Self { all, now, known: HashMap::new(), left: PATIENCE })
+    }
+
+    /// The same for a list of mail, which is worth showing without it.
+    pub(super) async fn look_if_possible(config: &Config) -> Option<Self> {
+        match Self::look(config).await {
+            Ok(suspended) => Some(suspended),
+            Err(error) => {
+                complain(&format!("warning: what is suspended is not known: {error:#}"));
+                None
+            }
+        }
+    }
+
+    /// A line about how many there are; none if there are none.
+    pub(super) fn summary(&self) -> Option<String> {
+        let count = self.all.len() as u64;
+        let line = counted(count, "destination is suspended", "destinations are suspended");
+        (count > 0).then(|| format!("{line}: see `staffetta destination list`"))
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// How the servers with these names are suspended, if they are.
+    pub(super) fn among(&self, names: &[String]) -> Option<String> {
+        let is_meant = |target: &Target| matches!(target, Target::Destination(name) if names.contains(name));
+        let (target, block) = self.all.iter().find(|(target, _)| is_meant(target))?;
+        Some(format!("{}, {}", target.name(), terms(block, self.now)))
+    }
+
+    /// How those are suspended that mail of this sender for this domain goes to.
+    pub(super) async fn of(&mut self, sites: &Sites, domain: &str, sender: &ReversePath) -> Option<String> {
+        if self.all.is_empty() {
+            return None;
+        }
+        let sender = sites.router.depends_on_sender(domain).then_some(sender);
+        let key = (domain.to_owned(), sender.cloned());
+        if let Some(known) = self.known.get(&key) {
+            return known.clone();
+        }
+        let began = Instant::now();
+        let names = tokio::time::timeout(self.left, sites.names(domain, sender)).await;
+        self.left = self.left.saturating_sub(began.elapsed());
+        let found = self.among(&names.unwrap_or_else(|_| vec![domain.to_owned()]));
+        self.known.insert(key, found.clone());
+        found
+    }
+}
