@@ -24,7 +24,7 @@ pub(crate) use queue::{Act, Cat, Delete, Flush, Init, List, Queue, Selection, Sh
 pub(crate) use source::Source;
 pub(crate) use suppress::Suppress;
 pub(crate) use trace::Trace;
-pub(crate) use user::{Alias, Auth, NewPassword, OneUser, Shown, User, Users};
+pub(crate) use user::{Alias, Auth, Domain, NewPassword, OneUser, Shown, User, Users};
 
 /// Staffetta: an SMTP relay that runs as a cluster.
 #[derive(Debug, Parser)]

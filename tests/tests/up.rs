@@ -228,6 +228,12 @@ fn tools(data: &Path) -> anyhow::Result<()> {
     ensure!(code == Some(1) && said.contains("NUL"), "{said}");
     let (code, said) = run(&["user", "alias", "ann@example.org", "info@example.org"], "")?;
     ensure!(code == Some(0), "{said}");
+    let (code, said) = run(&["user", "aliases"], "")?;
+    ensure!(code == Some(0) && said == "info@example.org leads to ann@example.org\n", "{said}");
+    let (code, said) = run(&["user", "domain", "list"], "")?;
+    ensure!(code == Some(0) && said == "example.org  accounts: 2, aliases: 1\n", "{said}");
+    let (code, said) = run(&["user", "domain", "remove", "example.org"], "")?;
+    ensure!(code == Some(1) && said.contains("example.org has accounts or aliases"), "{said}");
     let (code, said) = run(&["user", "disable", "ann@example.org"], "")?;
     ensure!(code == Some(0) && said == "ann@example.org is disabled\n", "{said}");
     let (_, said) = run(&["user", "show", "--json", "ann@example.org"], "")?;

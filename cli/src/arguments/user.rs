@@ -21,6 +21,11 @@ pub(crate) enum User {
     Password(NewPassword),
     /// Let mail for another address go to an account
     Alias(Alias),
+    /// List the aliases and where they lead
+    Aliases(Users),
+    /// List the domains whose mail is ours, add one, or give one up
+    #[command(subcommand)]
+    Domain(Domain),
     /// Let nobody log in to an account; its password comes back with `enable`
     Disable(OneUser),
     /// Take back `disable`
@@ -71,6 +76,26 @@ pub(crate) struct Users {
     /// Write one JSON array
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+/// `staffetta user domain`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Domain {
+    /// List the domains, with the number of their accounts and aliases
+    List(Users),
+    /// Add a domain that nobody is in yet: all its mail is refused until there is somebody
+    Add(OneDomain),
+    /// Give up a domain without accounts and aliases
+    Remove(OneDomain),
+}
+
+/// One domain.
+#[derive(Debug, Args)]
+pub(crate) struct OneDomain {
+    /// Its name
+    pub(crate) name: String,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
 }

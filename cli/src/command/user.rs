@@ -9,7 +9,7 @@ use staffetta_auth::scheme;
 use staffetta_config::{Backend, Config, Mechanism, Service};
 use staffetta_telemetry::printable;
 
-use crate::arguments::{Alias, ConfigFile, NewPassword, OneUser, Shown, User, Users};
+use crate::arguments::{Alias, ConfigFile, Domain, NewPassword, OneUser, Shown, User, Users};
 use crate::command::block;
 use crate::terminal::{complain, read_password, say};
 
@@ -22,6 +22,8 @@ pub(super) async fn run(user: User) -> anyhow::Result<ExitCode> {
         User::Show(shown) => show(&shown).await?,
         User::Password(new) => password(&new).await?,
         User::Alias(alias) => redirect(&alias).await?,
+        User::Aliases(users) => aliases(&users).await?,
+        User::Domain(command) => domain(&command).await?,
         User::Disable(one) => {
             let config = config(&one.file)?;
             let is_new = Accounts::existing(&config.auth.sql).await?.disable(&one.email).await?;
@@ -124,6 +126,45 @@ async fn redirect(alias: &Alias) -> anyhow::Result<()> {
         let is_new = accounts.add_alias(&alias.email, &alias.alias, alias.new_domain).await?;
         note(is_new, &alias.alias, "leads there already");
         done(is_new, &alias.alias, &format!("leads to {}", alias.email));
+    }
+    Ok(())
+}
+
+async fn aliases(users: &Users) -> anyhow::Result<()> {
+    let aliases = existing(&users.file).await?.aliases().await?;
+    if users.json {
+        let pairs = aliases.iter().map(|(alias, leads_to)| json!({"alias": alias, "leads_to": leads_to}));
+        say(&pairs.collect::<serde_json::Value>().to_string());
+    } else {
+        aliases.iter().for_each(|(alias, leads_to)| say(&printable(&format!("{alias} leads to {leads_to}"))));
+    }
+    Ok(())
+}
+
+async fn domain(command: &Domain) -> anyhow::Result<()> {
+    match command {
+        Domain::List(users) => {
+            let domains = existing(&users.file).await?.domains().await?;
+            if users.json {
+                let each = domains.iter().map(
+                    |domain| json!({"domain": domain.name, "accounts": domain.accounts, "aliases": domain.aliases}),
+                );
+                say(&each.collect::<serde_json::Value>().to_string());
+            } else {
+                let line =
+                    |d: &accounts::Domain| format!("{}  accounts: {}, aliases: {}", d.name, d.accounts, d.aliases);
+                domains.iter().for_each(|domain| say(&printable(&line(domain))));
+            }
+        }
+        Domain::Add(one) => {
+            let is_new = Accounts::open(&config(&one.file)?.auth.sql).await?.add_domain(&one.name).await?;
+            note(is_new, &one.name, "is ours already");
+            done(is_new, &one.name, "is ours");
+        }
+        Domain::Remove(one) => {
+            existing(&one.file).await?.remove_domain(&one.name).await?;
+            done(true, &one.name, "is ours no more");
+        }
     }
     Ok(())
 }

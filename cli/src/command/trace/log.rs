@@ -53,7 +53,9 @@ impl Wanted {
         field("qid") == self.text
             || (!message_id.is_empty() && message_id.trim_matches(['<', '>']) == self.bare)
             || self.recipient().is_some_and(|recipient| {
-                same_address(field("to"), recipient) || field("to") == staffetta_telemetry::as_logged(recipient)
+                let hidden = staffetta_telemetry::as_logged(recipient);
+                // Who was named, and, behind an alias, who gets it.
+                ["to", "orig_to"].map(field).iter().any(|to| same_address(to, recipient) || *to == hidden)
             })
     }
 }

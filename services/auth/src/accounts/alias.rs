@@ -59,8 +59,20 @@ impl Accounts {
         found(rows, String::new()).map_err(|_| AccountError::NoAlias { alias, address })
     }
 
+    /// All aliases and where each leads, sorted.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn aliases(&self) -> Result<Vec<(String, String)>, AccountError> {
+        const ALL: &str = "SELECT source, destination FROM virtual_aliases ORDER BY source, destination";
+        Ok(each!(&self.pool, pool => {
+            let rows = sqlx::query(ALL).fetch_all(pool).await?;
+            rows.iter().map(both).collect::<Result<_, sqlx::Error>>()?
+        }))
+    }
+
     /// Is mail to this domain ours?
-    async fn has_domain(&self, domain: &str) -> Result<bool, AccountError> {
+    pub(super) async fn has_domain(&self, domain: &str) -> Result<bool, AccountError> {
         self.finds(self.domain().0, domain).await
     }
 
@@ -73,6 +85,14 @@ impl Accounts {
             sqlx::query(AssertSqlSafe(sql)).bind(name).fetch_optional(pool).await?.is_some()
         }))
     }
+}
+
+fn both<'r, R: sqlx::Row>(row: &'r R) -> Result<(String, String), sqlx::Error>
+where
+    &'static str: sqlx::ColumnIndex<R>,
+    String: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    Ok((row.try_get("source")?, row.try_get("destination")?))
 }
 
 /// An address, or `@domain`; with it the domain.

@@ -6,6 +6,7 @@
 //! up. Passwords come in clear and are hashed here; the call takes tens of milliseconds.
 
 mod alias;
+mod domain;
 mod state;
 mod tables;
 
@@ -15,6 +16,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use staffetta_config::Sql;
 use staffetta_mail::Address;
 
+pub use self::domain::Domain;
 pub use self::state::{Record, State};
 use crate::scheme::{self, SchemeError};
 use crate::sql::query::Dialect;
@@ -86,6 +88,17 @@ pub enum AccountError {
         /// The account.
         address: String,
     },
+    /// Not the name of a domain.
+    #[error("{0:?} is no domain, such as example.org")]
+    Domain(String),
+    /// It is not ours.
+    #[error("mail to {0} is not ours")]
+    NoDomain(String),
+    /// With it they would be gone.
+    #[error(
+        "{0} has accounts or aliases: remove them first; `staffetta user list` and `staffetta user aliases` show them"
+    )]
+    DomainInUse(String),
     /// The user of the database may not do it; what the database said.
     #[error(
         "the user of auth.sql.url lacks a right: {0}; `staffetta user` needs SELECT, INSERT, UPDATE and DELETE on \

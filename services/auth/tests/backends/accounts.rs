@@ -1,7 +1,7 @@
 //! What `staffetta user` does with the tables of the guide, in an empty database, which is empty again afterwards but for the
 //! domain.
 
-use staffetta_auth::accounts::{self, Accounts, Record, State};
+use staffetta_auth::accounts::{self, Accounts, Domain, Record, State};
 use staffetta_config::{Auth, Config};
 
 use crate::common::sql;
@@ -26,6 +26,7 @@ pub(crate) async fn commands(url: &str) {
     assert!(accounts.set_password("john@example.org", &"a\0b".into()).await.is_err());
     states(&accounts).await;
     alias(&accounts).await;
+    domain(&accounts).await;
     assert_eq!(accounts.list().await.unwrap(), ["john@example.org"]);
     accounts.remove("john@example.org").await.unwrap();
     assert_eq!(accounts.list().await.unwrap(), Vec::<String>::new());
@@ -77,6 +78,8 @@ async fn alias(accounts: &Accounts) {
     for (to, alias) in ways {
         assert!(accounts.add_alias(to, alias, false).await.unwrap(), "{alias}");
     }
+    let all = accounts.aliases().await.unwrap();
+    assert_eq!((all.len(), &all[0]), (4, &("@example.org".to_owned(), "shop@example.org".to_owned())));
     for (to, alias) in ways {
         accounts.remove_alias(to, alias).await.unwrap();
     }
@@ -85,6 +88,22 @@ async fn alias(accounts: &Accounts) {
     let gone = accounts.remove_alias("john@example.org", "sales@example.org").await.unwrap_err().to_string();
     assert_eq!(gone, "sales@example.org does not lead to john@example.org");
     assert_eq!(accounts.show("john@example.org").await.unwrap().1, Vec::<String>::new());
+}
+
+/// Ours while somebody is in it, and as long as one likes.
+async fn domain(accounts: &Accounts) {
+    let domain = |name: &str, accounts| Domain { name: name.to_owned(), accounts, aliases: 0 };
+    assert!(accounts.add_domain(" Empty.Example ").await.unwrap());
+    assert!(!accounts.add_domain("empty.example").await.unwrap(), "it is there");
+    let both = [domain("empty.example", 0), domain("example.org", 1)];
+    assert_eq!(accounts.domains().await.unwrap(), both);
+    let used = accounts.remove_domain("example.org").await.unwrap_err().to_string();
+    assert!(used.starts_with("example.org has accounts or aliases"), "{used}");
+    assert_eq!(accounts.domains().await.unwrap(), both);
+    accounts.remove_domain("Empty.example").await.unwrap();
+    let gone = accounts.remove_domain("empty.example").await.unwrap_err().to_string();
+    assert_eq!(gone, "mail to empty.example is not ours");
+    assert!(accounts.add_domain("not a domain").await.is_err());
 }
 
 /// Of a user that may only read: what it may not do is the database's to say, once.
