@@ -1,7 +1,7 @@
 //! What goes to the person: results on standard output, complaints on standard error, passwords from the terminal.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -34,6 +34,20 @@ pub(crate) fn complain(text: &str) {
     for line in printable(text).lines() {
         let _ = writeln!(stderr, "staffetta: {line}");
     }
+}
+
+/// How many warnings there were.
+static WARNINGS: AtomicU64 = AtomicU64::new(0);
+
+/// Complains of what is wrong, or will be, and yet is no error.
+pub(crate) fn warn(text: &str) {
+    WARNINGS.fetch_add(1, Ordering::Relaxed);
+    complain(&format!("warning: {text}"));
+}
+
+/// How often [`warn`] was called.
+pub(crate) fn warnings() -> u64 {
+    WARNINGS.load(Ordering::Relaxed)
 }
 
 /// `1 delivery is held`, `2 deliveries are held`; of none there are many.

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::dkim::unpublished;
 use crate::arguments::Check;
-use crate::terminal::{complain, say};
+use crate::terminal::{counted, say, warn, warnings};
 
 /// How long each part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,8 +27,8 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let service = check.service.map_or(Service::All, Into::into);
     let examined = Config::examine(&path, service)?;
     let config = &examined.config;
-    warn(&examined.warnings());
-    warn(&examined.exposed());
+    warn_each(&examined.warnings());
+    warn_each(&examined.exposed());
     let meant = |one| service == Service::All || service == one;
     let (frontend, auth, delivery) = (meant(Service::Frontend), meant(Service::Auth), meant(Service::Delivery));
     let sound = |used: bool, table: &str| used && examined.is_sound(table);
@@ -50,10 +50,14 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let clients = sound(frontend, "tls").then(|| try_client_ca(config)).flatten();
     let ca = sound(delivery, "delivery.ca").then(|| try_ca(config)).flatten();
     let (expired, soon) = if sound(frontend, "tls") { around::certificates(config) } else { Default::default() };
-    warn(&soon);
+    warn_each(&soon);
     let tried = [redis, sql, tokens, names, certificates, clients, ca];
     examined.conclude(tried.into_iter().flatten().chain(expired).collect())?;
-    say(&format!("{}: no problem found", path.display()));
+    let but = match warnings() {
+        0 => String::new(),
+        n => format!(", but {}", counted(n, "warning", "warnings")),
+    };
+    say(&format!("{}: no problem found{but}", path.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -63,12 +67,12 @@ async fn try_if(sound: bool, trial: impl Future<Output = Option<Finding>>) -> Op
 
 async fn warn_if(sound: bool, trial: impl Future<Output = Vec<String>>) {
     if sound {
-        warn(&trial.await);
+        warn_each(&trial.await);
     }
 }
 
-fn warn(lines: &[String]) {
-    lines.iter().for_each(|line| complain(&format!("warning: {line}")));
+fn warn_each(lines: &[String]) {
+    lines.iter().for_each(|line| warn(line));
 }
 
 /// The durability gate, as every service applies it.
@@ -76,9 +80,7 @@ async fn try_redis(config: &Config) -> Option<Finding> {
     let problem = match timeout(PATIENCE, staffetta_queue::exists(&config.into())).await {
         Ok(Ok(true)) => Revocations::try_following(&config.into()).await.err()?.to_string(),
         Ok(Ok(false)) if config.redis.create => {
-            complain(
-                "warning: redis.url: there is no queue in this Redis yet: the service that starts first makes it, empty",
-            );
+            warn("redis.url: there is no queue in this Redis yet: the service that starts first makes it, empty");
             return None;
         }
         Ok(Ok(false)) => {
@@ -142,7 +144,7 @@ async fn warn_of_redis(config: &Config, sound: bool) {
     if let Ok(Ok(lines)) =
         timeout(PATIENCE, staffetta_queue::advice(&config.into(), config.frontend.size_limit.0)).await
     {
-        lines.iter().for_each(|line| complain(&format!("warning: redis.url: {line}")));
+        lines.iter().for_each(|line| warn(&format!("redis.url: {line}")));
     }
 }
 
@@ -152,8 +154,8 @@ async fn warn_of_keys(config: &Config, sound: bool) {
         return;
     }
     match timeout(PATIENCE, unpublished(config)).await {
-        Ok(lines) => lines.iter().for_each(|line| complain(&format!("warning: delivery.dkim: {line}"))),
-        Err(_) => complain("warning: delivery.dkim: the records cannot be looked up in time"),
+        Ok(lines) => lines.iter().for_each(|line| warn(&format!("delivery.dkim: {line}"))),
+        Err(_) => warn("delivery.dkim: the records cannot be looked up in time"),
     }
 }
 
@@ -163,8 +165,8 @@ async fn warn_of_accounts(config: &Config, sound: bool) {
         return;
     }
     match timeout(2 * PATIENCE, staffetta_auth::warnings(&config.auth)).await {
-        Ok(lines) => warn(&lines),
-        Err(_) => complain("warning: auth.sql: the accounts cannot be counted in time"),
+        Ok(lines) => warn_each(&lines),
+        Err(_) => warn("auth.sql: the accounts cannot be counted in time"),
     }
 }
 
