@@ -1,6 +1,7 @@
-//! Which destinations get no mail for a while, for commands that show mail which waits.
+//! Which destinations get no mail for a while, and which of our addresses send none, for commands that tell what becomes of mail.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use staffetta_config::Config;
@@ -18,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is known of them.
 pub(super) struct Suspended {
-    all: Vec<(Target, Block)>,
+    destinations: Vec<(Target, Block)>,
+    sources: Vec<IpAddr>,
     now: UnixMillis,
     /// By domain, and by sender where that matters.
     known: HashMap<(String, Option<ReversePath>), Option<String>>,
@@ -50,8 +52,13 @@ impl Sites {
 impl Suspended {
     pub(super) async fn look(config: &Config) -> anyhow::Result<Self> {
         let (mut all, now) = announcer(config).await?.blocks().await?;
+        let sources = all.iter().filter_map(|(target, _)| match target {
+            Target::Source(address) => Some(*address),
+            _ => None,
+        });
+        let sources = sources.collect();
         all.retain(|(target, _)| matches!(target, Target::Destination(_)));
-        Ok(Self { all, now, known: HashMap::new(), left: PATIENCE })
+        Ok(Self { destinations: all, sources, now, known: HashMap::new(), left: PATIENCE })
     }
 
     /// The same for a list of mail, which is worth showing without it.
@@ -67,25 +74,30 @@ impl Suspended {
 
     /// A line about how many there are; none if there are none.
     pub(super) fn summary(&self) -> Option<String> {
-        let count = self.all.len() as u64;
+        let count = self.destinations.len() as u64;
         let line = counted(count, "destination is suspended", "destinations are suspended");
         (count > 0).then(|| format!("{line}: see `staffetta destination list`"))
     }
 
     pub(super) fn count(&self) -> usize {
-        self.all.len()
+        self.destinations.len()
+    }
+
+    /// Is it one of our addresses that are suspended?
+    pub(super) fn has_source(&self, address: IpAddr) -> bool {
+        self.sources.contains(&address)
     }
 
     /// How the servers with these names are suspended, if they are.
     pub(super) fn among(&self, names: &[String]) -> Option<String> {
         let is_meant = |target: &Target| matches!(target, Target::Destination(name) if names.contains(name));
-        let (target, block) = self.all.iter().find(|(target, _)| is_meant(target))?;
+        let (target, block) = self.destinations.iter().find(|(target, _)| is_meant(target))?;
         Some(format!("{}, {}", target.name(), terms(block, self.now)))
     }
 
     /// How those are suspended that mail of this sender for this domain goes to.
     pub(super) async fn of(&mut self, sites: &Sites, domain: &str, sender: &ReversePath) -> Option<String> {
-        if self.all.is_empty() {
+        if self.destinations.is_empty() {
             return None;
         }
         let sender = sites.router.depends_on_sender(domain).then_some(sender);

@@ -13,6 +13,7 @@ use staffetta_config::{Config, Service};
 use staffetta_mail::{Address, ReversePath};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::mx;
+use staffetta_policy::source::{Pool, Source};
 use staffetta_policy::tls::{Need, Security};
 use staffetta_queue::{Queue, Settings};
 use staffetta_transport::connect::TlsClient;
@@ -40,10 +41,18 @@ struct Report {
     surveys: Vec<Survey>,
     /// Why it gets no mail for a while, if it does not.
     suspended: Option<String>,
+    /// Our addresses that it may come from; none: what the system chooses.
+    sources: Vec<Origin>,
     /// All of them together.
     plan: Result<Vec<Candidate>, Failure>,
     /// Whom a delivery would connect to, in this order.
     ways: Vec<Way>,
+}
+
+/// One address of ours.
+struct Origin {
+    source: Source,
+    is_out: bool,
 }
 
 /// One address.
@@ -105,8 +114,19 @@ async fn report(config: &Config, planner: &Planner, domain: String, sender: Opti
         };
         ways.push(Way { candidate: candidate.clone(), security });
     }
-    let suspended = Suspended::look_if_possible(config).await.and_then(|all| all.among(&hop.names(&domain)));
-    Report { domain, route, others, hop, surveys, suspended, plan, ways }
+    let all = Suspended::look_if_possible(config).await;
+    let suspended = all.as_ref().and_then(|all| all.among(&hop.names(&domain)));
+    let may = |source: &Source| all.as_ref().is_none_or(|all| !all.has_source(source.address));
+    let sources = sources(config, &hop).into_iter().map(|source| Origin { is_out: !may(&source), source }).collect();
+    Report { domain, route, others, hop, surveys, suspended, sources, plan, ways }
+}
+
+/// Those of the pool; without one those of `delivery.source_addresses`.
+fn sources(config: &Config, hop: &NextHop) -> Vec<Source> {
+    match &hop.pool {
+        Some(pool) => pool.sources.clone(),
+        None => config.delivery.source_addresses.iter().copied().collect::<Pool>().sources,
+    }
 }
 
 impl Report {

@@ -11,7 +11,7 @@ use staffetta_telemetry::printable;
 use staffetta_transport::hop::Target;
 use staffetta_transport::itinerary::Survey;
 
-use super::{Report, Way};
+use super::{Origin, Report, Way};
 
 /// One line after the other.
 pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
@@ -26,6 +26,7 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
     }
     lines.push(format!("  TLS level {}{}", level(report.hop.level), login(report)));
     lines.push(format!("  limits of {}: {}", report.hop.account(), limits(report)));
+    lines.extend(sources(report));
     if let Some(suspended) = &report.suspended {
         lines.push(printable(&format!("  suspended, its mail waits: {suspended}")));
     }
@@ -41,6 +42,17 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
         lines.push("It would be deferred: no host may be used now.".to_owned());
     }
     lines
+}
+
+/// Which of our addresses it leaves from.
+fn sources(report: &Report) -> Option<String> {
+    let each = report.sources.iter().map(|Origin { source, is_out }| {
+        let name = source.hostname.as_deref().map(|name| format!(" as {name}")).unwrap_or_default();
+        format!("{}{name}{}", source.address, if *is_out { " (suspended)" } else { "" })
+    });
+    let each: Vec<_> = each.collect();
+    let pool = report.hop.pool.as_ref().map(|pool| format!("{}, ", pool.name)).unwrap_or_default();
+    (!each.is_empty()).then(|| format!("  from {pool}one of {}", each.join(", ")))
 }
 
 /// What was found on one way; of several each under its name.
@@ -229,6 +241,8 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
             "messages_per_connection": messages(report),
         },
         "suspended": report.suspended,
+        "source": report.hop.pool.as_ref().map(|pool| &*pool.name),
+        "addresses": report.sources.iter().map(source_in_json).collect::<Vec<_>>(),
         "login": report.hop.credentials.is_some(),
         "dnssec": dnssec(config),
         "proven": by_mx.is_some_and(|survey| survey.proof == Proof::Secure),
@@ -247,6 +261,10 @@ fn route_in_json(route: &Route) -> Value {
     let via = if let [only] = &ways[..] { json!(only) } else { json!(ways) };
     let sender = route.sender.as_ref().map(ToString::to_string);
     json!({ "domain": route.domain.to_string(), "sender": sender, "via": via })
+}
+
+fn source_in_json(Origin { source, is_out }: &Origin) -> Value {
+    json!({ "address": source.address.to_string(), "hostname": source.hostname.as_deref(), "weight": source.weight, "suspended": is_out })
 }
 
 fn way_in_json(report: &Report, way: &Way) -> Value {
