@@ -16,7 +16,7 @@ mod load;
 mod postfix;
 mod preload;
 mod redis;
-mod skew;
+pub mod skew;
 mod world;
 
 pub use client::{Client, Reply};

@@ -43,11 +43,14 @@ time_t time(time_t *now) {
 "#;
 
 /// Compiles the library into `folder`.
-pub(crate) fn build(folder: &Path) -> anyhow::Result<()> {
+///
+/// # Errors
+/// Without a C compiler, which the build needs too.
+pub fn build(folder: &Path) -> anyhow::Result<()> {
     preload::build(folder, "skew", SOURCE)
 }
 
 /// For `env`, in front of the program.
-pub(crate) fn environment(folder: &Path, seconds: i64) -> [OsString; 2] {
+pub fn environment(folder: &Path, seconds: i64) -> [OsString; 2] {
     [preload::environment(folder, "skew"), format!("STAFFETTA_TEST_SKEW={seconds}").into()]
 }

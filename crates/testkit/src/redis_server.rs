@@ -84,6 +84,12 @@ impl RedisServer {
         self.until_it_answers()
     }
 
+    /// The same, with these `NAME=value` in its environment from now on.
+    pub fn revive_in(&mut self, environment: Vec<OsString>) -> anyhow::Result<()> {
+        self.environment = environment;
+        self.revive()
+    }
+
     fn until_it_answers(&self) -> anyhow::Result<()> {
         until("a server answers", || self.ask(&["PING"]).is_ok_and(|said| said == "PONG"))
     }

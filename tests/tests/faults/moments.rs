@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_cli::sink::{Action, Scenario, Stage};
-use staffetta_tests::{Client, SOON, Service, World, eventually, next};
+use staffetta_testkit::redis_server::RedisServer;
+use staffetta_tests::{Client, Content, SOON, Service, World, eventually, next, skew};
 use tokio::time::Instant;
 
 use crate::MESSAGE;
@@ -31,6 +32,29 @@ async fn a_worker_killed_during_its_lease_is_replaced_in_time() -> anyhow::Resul
     let received = next(&mut mx).await.with_context(|| world.log(Service::Delivery))?;
     assert_eq!(received.recipients, ["lisa@example.com"]);
     assert!(killed.elapsed() < Duration::from_secs(3 + 5), "after {:?}", killed.elapsed());
+    world.until_empty().await
+}
+
+/// By its clock all leases are over; the one who holds this one is at work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_comes_back_an_hour_ahead_takes_no_lease_away() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    skew::build(world.folder())?;
+    let mut redis = RedisServer::start(&world.folder().join("early"), &[])?;
+    let url = format!("\"{}\"", redis.url());
+    let mut world = world.set("redis.url", url).set("delivery.lease", "\"20s\"").start().await?;
+    let hand = world.hand("example.com").await?;
+    client(&world).await?.send("john@example.org", &["lisa@example.com"], MESSAGE).await?;
+    let mut visit = hand.accept().await?;
+    visit.until_data().await?;
+    redis.revive_in(skew::environment(world.folder(), 3_600).into())?;
+    // Longer than between two looks for expired leases.
+    let other = hand.accept_within(Duration::from_secs(9)).await?;
+    anyhow::ensure!(other.is_none(), "a second copy: {}", world.log(Service::Delivery));
+    anyhow::ensure!(world.log(Service::Delivery).contains("has leapt ahead"), "{}", world.log(Service::Delivery));
+    visit.say("354 go on").await?;
+    anyhow::ensure!(matches!(visit.content().await?, Content::Whole(_)), "it was not ended");
+    visit.say("250 2.0.0 Ok").await?;
     world.until_empty().await
 }
 
