@@ -13,9 +13,10 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use staffetta_config::Service;
 use staffetta_mail::{AddressError, ReversePath};
+use staffetta_telemetry::Build;
 
 pub(crate) use block::{Block, Blocks, Named, Terms, Unblock};
 pub(crate) use destination::Destination;
@@ -254,13 +255,16 @@ Other options of sendmail that change nothing here are taken. Exit codes are tho
 
 impl Arguments {
     /// The command line; under the names `sendmail` and `mailq` this program is those.
-    pub(crate) fn of_this_process() -> Self {
+    pub(crate) fn of_this_process(build: Build) -> Self {
         let mut words = std::env::args_os();
         let name = words.next().map(PathBuf::from).unwrap_or_default();
         let before: &[&str] = match name.file_name().and_then(|name| name.to_str()) {
             Some("sendmail") => &[],
             Some("mailq") => &["-bp"],
-            _ => return Self::parse(),
+            _ => {
+                let command = Self::command().version(build.text());
+                return Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+            }
         };
         let arguments = before.iter().map(OsString::from).chain(words).collect();
         Self { command: Command::Sendmail(Sendmail { arguments }) }

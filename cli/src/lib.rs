@@ -13,12 +13,13 @@ mod terminal;
 use std::process::ExitCode;
 
 use arguments::Arguments;
+use staffetta_telemetry::Build;
 
 /// Parses the command line and does what it says. Exit codes: 0 done, 1 failed, 2 the command line is wrong;
-/// of `sendmail` those of sysexits.h.
-pub fn run() -> ExitCode {
+/// of `sendmail` those of sysexits.h. `build` is shown by `--version`.
+pub fn run(build: Build) -> ExitCode {
     let memory = staffetta_transport::launch::settle_memory();
-    let arguments = Arguments::of_this_process();
+    let arguments = Arguments::of_this_process(build);
     if let Err(error) = memory {
         terminal::complain(&format!("cannot switch core dumps and huge pages off: {error}"));
     }
@@ -33,7 +34,7 @@ pub fn run() -> ExitCode {
         }
     };
     // The main thread drives the command itself: children are bound to the thread that starts them.
-    let outcome = runtime.block_on(command::dispatch(arguments));
+    let outcome = runtime.block_on(command::dispatch(arguments, build));
     runtime.shutdown_background();
     match outcome {
         Ok(_) if terminal::is_result_lost() => {

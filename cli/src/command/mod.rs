@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use staffetta_config::{Config, Service};
+use staffetta_telemetry::Build;
 
 use crate::arguments::{Arguments, Command, ConfigFile};
 
@@ -31,9 +32,9 @@ const SYSTEM_CONFIG: &str = "/etc/staffetta/staffetta.toml";
 const LOCAL_CONFIG: &str = ".staffetta/staffetta.toml";
 
 /// Runs one command.
-pub(crate) async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) async fn dispatch(arguments: Arguments, build: Build) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Up(up) => up::run(up).await,
+        Command::Up(up) => up::run(up, build).await,
         Command::Check(file) => check::run(&file).await,
         Command::User(user) => user::run(user).await,
         Command::Auth(auth) => auth::run(auth).await,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use staffetta_mail::{QueueId, Status};
 use staffetta_policy::classify::Endpoint;
 use staffetta_telemetry::maillog::{self, Accepted, Attempt, Client, Delays, Rejected, Relay, Removed, Sasl};
-use staffetta_telemetry::{LogFormat, init, set_syslog_name};
+use staffetta_telemetry::{Build, LogFormat, init, set_syslog_name};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let count: u32 = arguments.next().map_or(Ok(3), |count| count.parse())?;
     set_syslog_name("postfix");
-    let guard = init(format, "info", &["example"])?;
+    let guard = init(format, "info", &["example"], Build::UNKNOWN)?;
     let start = Instant::now();
     (0..count).for_each(journey);
     let spent = start.elapsed();

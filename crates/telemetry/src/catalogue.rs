@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit, with_local_recorder};
 
+use crate::Build;
+
 /// The value of a label that has no list of values.
 pub const OPEN: &str = "…";
 /// More values than this are not listed.
@@ -44,9 +46,7 @@ impl Catalogue {
     pub fn add_own(&self, services: &[&'static str]) {
         for service in services {
             self.add(service, || {
-                crate::registry::declare(&[OPEN]);
-                let open = metrics::gauge!("staffetta_build_info", "version" => OPEN, "commit" => OPEN);
-                drop(open);
+                crate::registry::declare(&[OPEN], Build { version: OPEN, commit: OPEN });
                 crate::maillog::declare_metrics();
             });
         }

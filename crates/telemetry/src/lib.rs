@@ -9,6 +9,7 @@
 //! `_bytes`. Names are written out in full where they are used; nothing is appended to them. Every family is
 //! described where it is declared, with `describe_*`, and counters are registered at start so that they show as 0.
 
+mod build;
 pub mod catalogue;
 mod diagnostics;
 pub mod http;
@@ -20,6 +21,7 @@ mod readiness;
 mod registry;
 mod terminal;
 
+pub use build::Build;
 pub use origin::set_syslog_name;
 pub use plain::as_logged;
 pub use readiness::{Readiness, Standing};
@@ -103,15 +105,15 @@ pub fn hide_addresses(key: &str) {
 /// `level` is `error`, `warn`, `info`, `debug` or `trace` for Staffetta's own code (libraries stay one level quieter,
 /// at `warn` while it is `info`, rustls at `error`), or a list of directives such as `info,staffetta_queue=debug,hickory_resolver=debug`.
 /// `services` are those that run in this process, each with its `staffetta_build_info`; at the port of the first is the page
-/// of metrics. Needs no async runtime. A second call changes the format of
+/// of metrics. `build` is what that says of the program: [`build!`]. Needs no async runtime. A second call changes the format of
 /// the mail log and nothing else.
-pub fn init(format: LogFormat, level: &str, services: &'static [&'static str]) -> Result<Guard, Error> {
+pub fn init(format: LogFormat, level: &str, services: &'static [&'static str], build: Build) -> Result<Guard, Error> {
     let origin = Origin::here(services);
     let filter = filter(level)?;
     show_connections(&filter);
     maillog::set_format(format);
     start_tracing(format, filter, origin.clone());
-    registry::install(services)?;
+    registry::install(services, build)?;
     // A handle of our own: the one in `std` buffers by line and locks.
     let output = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
     maillog::start(output, origin)?;

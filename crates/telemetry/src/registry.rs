@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::Build;
+
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 /// What runs in this process.
 static SERVICES: OnceLock<&'static [&'static str]> = OnceLock::new();
@@ -25,12 +27,12 @@ const DELIVERY_SECONDS: [f64; 18] = [
 const BYTES: [f64; 11] = [1e3, 5e3, 1e4, 5e4, 1e5, 5e5, 1e6, 5e6, 1e7, 5e7, 1e8];
 
 /// Installs the recorder and starts its upkeep; nothing happens the second time.
-pub(crate) fn install(services: &'static [&'static str]) -> Result<(), BuildError> {
+pub(crate) fn install(services: &'static [&'static str], build: Build) -> Result<(), BuildError> {
     if HANDLE.get().is_some() {
         return Ok(());
     }
     let handle = builder()?.install_recorder()?;
-    declare(SERVICES.get_or_init(|| services));
+    declare(SERVICES.get_or_init(|| services), build);
     // There is no telemetry before a configuration was taken.
     config_read(true);
     if HANDLE.set(handle.clone()).is_ok() {
@@ -86,7 +88,7 @@ const RELOADED: &str = "staffetta_config_last_reload_successful";
 const RELOADED_AT: &str = "staffetta_config_last_reload_success_timestamp_seconds";
 
 /// What every service has.
-pub(crate) fn declare(services: &[&'static str]) {
+pub(crate) fn declare(services: &[&'static str], build: Build) {
     describe_gauge!(
         RELOADED,
         "1 if the configuration was taken when it was last read, at the start or later; 0 if it has mistakes, and the one \
@@ -95,8 +97,7 @@ pub(crate) fn declare(services: &[&'static str]) {
     describe_gauge!(RELOADED_AT, "When a configuration was last taken, in seconds since 1970.");
     let _ = (gauge!(RELOADED), gauge!(RELOADED_AT));
     describe_gauge!("staffetta_build_info", "Always 1; what is running is in the labels.");
-    let commit = option_env!("STAFFETTA_COMMIT").unwrap_or("unknown");
-    let version = env!("CARGO_PKG_VERSION");
+    let Build { version, commit } = build;
     for service in services {
         gauge!("staffetta_build_info", "version" => version, "commit" => commit, "service" => *service).set(1.0);
     }

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use staffetta_telemetry::{LogFormat, Readiness, Standing, http, init};
+use staffetta_telemetry::{Build, LogFormat, Readiness, Standing, http, init};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -34,8 +34,9 @@ fn promtool(page: &str) -> Option<String> {
 
 #[tokio::test]
 async fn the_three_pages() {
-    let _guard = init(LogFormat::Json, "info", &["test", "guest"]).unwrap();
-    let _again = init(LogFormat::Json, "info", &["test", "guest"]).unwrap();
+    let build = Build { version: "1.2.3", commit: "abcdef" };
+    let _guard = init(LogFormat::Json, "info", &["test", "guest"], build).unwrap();
+    let _again = init(LogFormat::Json, "info", &["test", "guest"], build).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (shutdown, draining) = (CancellationToken::new(), CancellationToken::new());
@@ -75,8 +76,8 @@ async fn the_three_pages() {
         assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
     }
     for service in ["test", "guest"] {
-        let line = page.lines().find(|line| line.contains(&format!("service=\"{service}\"")));
-        assert!(line.is_some_and(|line| line.starts_with("staffetta_build_info{version=\"") && line.ends_with(" 1")));
+        let line = format!("staffetta_build_info{{version=\"1.2.3\",commit=\"abcdef\",service=\"{service}\"}} 1");
+        assert!(page.lines().any(|it| it == line), "{line} is missing in\n{page}");
     }
     assert_eq!(promtool(page).unwrap_or_default(), "");
 

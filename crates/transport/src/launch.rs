@@ -12,15 +12,15 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use rustix::thread::disable_transparent_huge_pages;
 use secrecy::ExposeSecret;
 use staffetta_config::{Addresses, Config, LogFormat, Service};
-use staffetta_telemetry as telemetry;
+use staffetta_telemetry::{self as telemetry, Build};
 use tokio_util::sync::CancellationToken;
 
 use crate::live::{Keeper, Live};
 use crate::{shutdown, tls};
 
 /// Runs a service until SIGTERM or SIGINT and the end of its drain. What keeps it from running goes to standard error;
-/// the exit code is 1 then. `about` is the first line of `--help`.
-pub fn launch<R, F>(service: Service, about: &'static str, run: R) -> ExitCode
+/// the exit code is 1 then. `build` is shown by `--version`.
+pub fn launch<R, F>(service: Service, build: Build, run: R) -> ExitCode
 where
     R: FnOnce(Live, CancellationToken) -> F,
     F: Future<Output = anyhow::Result<()>>,
@@ -28,9 +28,9 @@ where
     // First, before anything is allocated that lasts.
     let memory = settle_memory();
     let program = program(service);
-    let arguments = command(program, about).get_matches();
+    let arguments = command(service).version(build.text()).get_matches();
     let Some(file) = arguments.get_one::<PathBuf>("config") else { return ExitCode::FAILURE };
-    match start(service, file, memory, run) {
+    match start(service, file, memory, build, run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             for line in telemetry::printable(&format!("{error:#}")).lines() {
@@ -68,24 +68,24 @@ pub fn hide_addresses(config: &Config) {
 ///
 /// # Errors
 /// As [`telemetry::init`].
-pub fn start_telemetry(config: &Config, service: Service) -> Result<telemetry::Guard, telemetry::Error> {
+pub fn start_telemetry(config: &Config, service: Service, build: Build) -> Result<telemetry::Guard, telemetry::Error> {
     let format = match config.log.format {
         LogFormat::Json => telemetry::LogFormat::Json,
         LogFormat::Postfix => telemetry::LogFormat::Postfix,
     };
     telemetry::set_syslog_name(&config.log.syslog_name);
     hide_addresses(config);
-    telemetry::init(format, &config.log.level, services(service))
+    telemetry::init(format, &config.log.level, services(service), build)
 }
 
-fn start<R, F>(service: Service, file: &Path, memory: std::io::Result<()>, run: R) -> anyhow::Result<()>
+fn start<R, F>(service: Service, file: &Path, memory: std::io::Result<()>, build: Build, run: R) -> anyhow::Result<()>
 where
     R: FnOnce(Live, CancellationToken) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
     let config = Arc::new(Config::load_for(file, service)?);
     tls::install_provider();
-    let _telemetry = start_telemetry(&config, service)?;
+    let _telemetry = start_telemetry(&config, service, build)?;
     if let Err(error) = memory {
         tracing::warn!(%error, "cannot switch core dumps and huge pages off");
     }
@@ -116,7 +116,8 @@ pub fn warn(config: &Config, service: Service) {
     }
 }
 
-fn command(program: &'static str, about: &'static str) -> Command {
+/// The command line of a service, as `--help` and its page of the manual show it.
+pub fn command(service: Service) -> Command {
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
@@ -124,7 +125,7 @@ fn command(program: &'static str, about: &'static str) -> Command {
         .default_value("/etc/staffetta/staffetta.toml")
         .value_parser(value_parser!(PathBuf))
         .help("The configuration file");
-    Command::new(program).version(env!("CARGO_PKG_VERSION")).about(about).arg(config)
+    Command::new(program(service)).version(env!("CARGO_PKG_VERSION")).about(about(service)).arg(config)
 }
 
 const fn program(service: Service) -> &'static str {
@@ -133,6 +134,17 @@ const fn program(service: Service) -> &'static str {
         Service::Frontend => "staffetta-frontend",
         Service::Auth => "staffetta-auth",
         Service::Delivery => "staffetta-delivery",
+    }
+}
+
+const fn about(service: Service) -> &'static str {
+    match service {
+        Service::All => "Runs the whole cluster in one process",
+        Service::Frontend => "Takes mail from users and trusted networks and puts it into the queue",
+        Service::Auth => {
+            "Says who may log in, who owns which sender address, and which domains and recipients are ours"
+        }
+        Service::Delivery => "Delivers queued mail to the internet, smart hosts and LMTP servers",
     }
 }
 
@@ -163,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_arguments_make_sense() {
-        let command = command(program(Service::Auth), "About.");
+        let command = command(Service::Auth);
         command.clone().debug_assert();
         let arguments = command.try_get_matches_from(["staffetta-auth", "--config", "/x.toml"]).unwrap();
         assert_eq!(arguments.get_one::<PathBuf>("config").unwrap(), Path::new("/x.toml"));

@@ -8,8 +8,6 @@ use staffetta_transport::launch::launch;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ABOUT: &str = "Says who may log in, who owns which sender address, and which domains and recipients are ours";
-
 fn main() -> ExitCode {
-    launch(Service::Auth, ABOUT, staffetta_auth::run)
+    launch(Service::Auth, staffetta_telemetry::build!(), staffetta_auth::run)
 }

@@ -17,6 +17,7 @@ use staffetta_auth::Server;
 use staffetta_auth::accounts::Accounts;
 use staffetta_config::Config;
 use staffetta_proto::auth::v1::authenticate_response::Reason;
+use staffetta_telemetry as telemetry;
 use staffetta_testkit::certs::Authority;
 use staffetta_testkit::tokens::{Provider, Signer, jwks};
 use tokio_rustls::TlsAcceptor;
@@ -468,7 +469,7 @@ async fn a_token_brings_the_limits_of_its_account() {
 
 #[tokio::test]
 async fn metrics_show_what_the_provider_was_asked() {
-    let _guard = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "error", &["auth"]).unwrap();
+    let _guard = telemetry::init(telemetry::LogFormat::Json, "error", &["auth"], telemetry::Build::UNKNOWN).unwrap();
     let scene = Scene::new().await;
     scene.says(&json!({"active": true, "username": JOHN, "email": JOHN, "exp": now() + 600}));
     let world = start(scene.by_introspection("cache_ttl = \"1h\"")).await;

@@ -18,6 +18,7 @@ use staffetta_proto::auth::v1::auth_service_client::AuthServiceClient;
 use staffetta_proto::auth::v1::authenticate_request::{Start, Step};
 use staffetta_proto::auth::v1::authenticate_response::{Reason, Step as Reply};
 use staffetta_proto::auth::v1::{AuthenticateRequest, LookupDomainRequest};
+use staffetta_telemetry as telemetry;
 use staffetta_testkit::certs::Authority;
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
@@ -384,7 +385,7 @@ async fn an_open_exchange_ends_well_while_stopping() {
 
 #[tokio::test]
 async fn metrics_show_what_happened() {
-    let _guard = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "error", &["auth"]).unwrap();
+    let _guard = telemetry::init(telemetry::LogFormat::Json, "error", &["auth"], telemetry::Build::UNKNOWN).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let url = john(folder.path()).await;
     let locked = "INSERT INTO virtual_users (domain_id, email, password) SELECT id, 'locked@example.org', NULL FROM virtual_domains";

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use staffetta_mail::Notify;
 use staffetta_queue::{Entry, Filter, Health, Place};
+use staffetta_telemetry as telemetry;
 use staffetta_testkit::certs::Authority;
 use world::mx::{Script, Server, acceptor};
 use world::{PATIENCE, World};
@@ -855,7 +856,7 @@ async fn a_slow_server_keeps_its_message_while_the_lease_is_renewed() -> anyhow:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_worker_is_ready_once_redis_was_there_and_says_when_it_goes() -> anyhow::Result<()> {
-    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", &["delivery"])?;
+    let _log = telemetry::init(telemetry::LogFormat::Json, "info", &["delivery"], telemetry::Build::UNKNOWN)?;
     let mut world = World::start().await?;
     world.redis.kill()?;
     let worker = world.worker("", "")?;
@@ -872,7 +873,7 @@ async fn the_worker_is_ready_once_redis_was_there_and_says_when_it_goes() -> any
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_queue_has_no_numbers_while_redis_is_away() -> anyhow::Result<()> {
-    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", &["delivery"])?;
+    let _log = telemetry::init(telemetry::LogFormat::Json, "info", &["delivery"], telemetry::Build::UNKNOWN)?;
     let mut world = World::start().await?;
     world.send("john@home.test", &["a@x.test"], BODY).await?;
     let server = Server::start(Script { greeting: Some("421 later"), ..Script::default() }).await?;
@@ -890,7 +891,7 @@ async fn the_queue_has_no_numbers_while_redis_is_away() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_recipient_counts_as_such() -> anyhow::Result<()> {
-    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", &["delivery"])?;
+    let _log = telemetry::init(telemetry::LogFormat::Json, "info", &["delivery"], telemetry::Build::UNKNOWN)?;
     let world = World::start().await?;
     let script = Script { replies: vec![("RCPT", "550 5.1.1 nobody")], ..Script::default() };
     let server = Server::start(script).await?;

@@ -8,8 +8,6 @@ use staffetta_transport::launch::launch;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ABOUT: &str = "Takes mail from users and trusted networks and puts it into the queue";
-
 fn main() -> ExitCode {
-    launch(Service::Frontend, ABOUT, staffetta_frontend::run)
+    launch(Service::Frontend, staffetta_telemetry::build!(), staffetta_frontend::run)
 }

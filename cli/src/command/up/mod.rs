@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context;
 use staffetta_auth::accounts::Accounts;
 use staffetta_config::{Config, Service};
+use staffetta_telemetry::Build;
 use staffetta_transport::live::Live;
 use staffetta_transport::{launch, shutdown};
 use tokio::task::JoinSet;
@@ -27,29 +28,29 @@ use home::{Home, Ports};
 /// How long the parts may take until all of them are ready.
 const START_UP: Duration = Duration::from_secs(30);
 
-pub(super) async fn run(arguments: Up) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(arguments: Up, build: Build) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal()?;
     match &arguments.config {
-        Some(path) => with_config(path, &stop).await?,
-        None => with_home(&arguments, &stop).await?,
+        Some(path) => with_config(path, build, &stop).await?,
+        None => with_home(&arguments, build, &stop).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn with_config(path: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn with_config(path: &Path, build: Build, stop: &CancellationToken) -> anyhow::Result<()> {
     let config = Arc::new(Config::load(path)?);
-    let _telemetry = launch::start_telemetry(&config, Service::All)?;
+    let _telemetry = launch::start_telemetry(&config, Service::All, build)?;
     launch::warn(&config, Service::All);
     let live = launch::keep(path, Service::All, config, stop)?;
     let cluster = Cluster::start(&live, stop.child_token());
     cluster.run(stop, std::future::pending()).await
 }
 
-async fn with_home(arguments: &Up, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn with_home(arguments: &Up, build: Build, stop: &CancellationToken) -> anyhow::Result<()> {
     let mut home = Home::open(&arguments.data, Ports::new(arguments.port_offset)?, arguments.demo).await?;
     let config = Arc::new(Config::load(&home.config_file())?);
     home.begin_queue(&config).await?;
-    let _telemetry = launch::start_telemetry(&config, Service::All)?;
+    let _telemetry = launch::start_telemetry(&config, Service::All, build)?;
     launch::warn(&config, Service::All);
     let accounts = Accounts::open(&config.auth.sql).await.context("cannot make the accounts")?;
     let demo = if arguments.demo { Some(demo::Demo::prepare(&home, &accounts).await?) } else { None };

@@ -2,6 +2,7 @@
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use staffetta_telemetry as telemetry;
 use staffetta_testkit::certs::Authority;
 
 use crate::BODY;
@@ -23,7 +24,7 @@ fn proven(world: &World, dir: &tempfile::TempDir, mode: &str) -> anyhow::Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_signed_zone_says_of_a_certificate_is_obeyed() -> anyhow::Result<()> {
-    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", &["delivery"])?;
+    let _log = telemetry::init(telemetry::LogFormat::Json, "info", &["delivery"], telemetry::Build::UNKNOWN)?;
     for mode in ["trust-ad", "validate"] {
         let (world, dir) = (World::start().await?, tempfile::tempdir()?);
         let settings = proven(&world, &dir, mode)?;

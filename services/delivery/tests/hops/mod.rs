@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use staffetta_mail::Notify;
 use staffetta_queue::{Entry, Filter, Place};
+use staffetta_telemetry as telemetry;
 
 use crate::world::World;
 use crate::world::mx::{Script, Server};
@@ -161,7 +162,7 @@ async fn more_silent_servers_than_connections_do_not_keep_out_one_that_was_never
 async fn after_a_late_answer_to_the_dot_the_remote_is_given_its_time() -> anyhow::Result<()> {
     // It says nothing in time, or answers too late. Whoever takes the content and hangs up has made up its mind: the next
     // try is as soon as after any other failure, and counted as well.
-    let _log = staffetta_telemetry::init(staffetta_telemetry::LogFormat::Json, "info", &["delivery"])?;
+    let _log = telemetry::init(telemetry::LogFormat::Json, "info", &["delivery"], telemetry::Build::UNKNOWN)?;
     for (count, (dot, taken, waits)) in (1..).zip([("hang", 0, true), ("late", 1, true), ("", 0, false)]) {
         let world = World::start().await?;
         let server = Server::start(Script { dots: vec![dot], ..Script::default() }).await?;
