@@ -144,6 +144,12 @@ impl Client {
         Self::greet_tls(Self { stream: BufReader::new(Stream::Tls(Box::new(stream))) }).await
     }
 
+    /// The certificate that the server has shown, as DER.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        let Stream::Tls(stream) = self.stream.get_ref() else { return None };
+        stream.get_ref().1.peer_certificates()?.first().map(|certificate| certificate.to_vec())
+    }
+
     /// Was the TLS session one that this client had before?
     pub fn is_resumed(&self) -> bool {
         let Stream::Tls(stream) = self.stream.get_ref() else { return false };

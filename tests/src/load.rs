@@ -67,13 +67,28 @@ pub struct Verdict {
 impl Load {
     /// So many senders, each with one message after the other, from an address that is trusted.
     pub fn start(relay: SocketAddr, senders: usize, message: &Arc<str>) -> Self {
+        Self::through(senders, message, move || async move {
+            let mut client = Client::connect_from("127.0.0.9", relay).await?;
+            client.expect("EHLO client.test", 250).await?;
+            Ok(client)
+        })
+    }
+
+    /// The same over connections of the caller's, which may send as john@example.org.
+    pub fn through<F, C>(senders: usize, message: &Arc<str>, connect: C) -> Self
+    where
+        C: Fn() -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = anyhow::Result<Client>> + Send,
+    {
         let (told, stop) = (Arc::<Mutex<Told>>::default(), CancellationToken::new());
         let start = |sender| {
-            let (told, stop, message) = (told.clone(), stop.clone(), message.clone());
+            let (told, stop, message, connect) = (told.clone(), stop.clone(), message.clone(), connect.clone());
             tokio::spawn(async move {
                 let mut sent = 0;
                 while !stop.is_cancelled() {
-                    let _ = session(relay, sender, &mut sent, &message, &told, &stop).await;
+                    if let Ok(client) = connect().await {
+                        let _ = session(client, sender, &mut sent, &message, &told, &stop).await;
+                    }
                     sleep(PAUSE).await;
                 }
             })
@@ -151,17 +166,23 @@ impl Arrivals {
         }
         let came = lock(&self.came);
         ensure!(came.missed == 0, "{} messages came faster than the test reads them", came.missed);
-        let times = |name: &String| came.times.get(name).copied().unwrap_or_default();
-        let lost = told.accepted.iter().filter(|name| times(name) == 0).cloned().collect();
-        let though_refused = told.refused.iter().filter(|name| times(name) > 0).cloned().collect();
-        let duplicates = came.times.values().map(|times| times - 1).sum();
-        Ok(Verdict { told, lost, though_refused, duplicates })
+        Ok(told.compared(&came.times))
     }
 }
 
 impl Drop for Arrivals {
     fn drop(&mut self) {
         self.reader.abort();
+    }
+}
+
+impl Told {
+    /// Set against what came: how often each message did.
+    pub fn compared(self, came: &BTreeMap<String, usize>) -> Verdict {
+        let lost = self.accepted.iter().filter(|name| !came.contains_key(*name)).cloned().collect();
+        let though_refused = self.refused.iter().filter(|name| came.contains_key(*name)).cloned().collect();
+        let duplicates = came.values().map(|times| times - 1).sum();
+        Verdict { told: self, lost, though_refused, duplicates }
     }
 }
 
@@ -195,15 +216,13 @@ impl fmt::Display for Verdict {
 
 /// One connection, as long as it lasts.
 async fn session(
-    relay: SocketAddr,
+    mut client: Client,
     sender: usize,
     sent: &mut usize,
     message: &str,
     told: &Mutex<Told>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut client = Client::connect_from("127.0.0.9", relay).await?;
-    client.expect("EHLO client.test", 250).await?;
     while !stop.is_cancelled() {
         *sent += 1;
         let recipient = format!("s{sender}-{sent}@{DOMAIN}");

@@ -28,7 +28,9 @@ const LONGEST_CHAIN: usize = 8;
 /// A running server; it ends when dropped.
 pub struct FakeDns {
     zone: Arc<Mutex<Zone>>,
-    port: Port,
+    address: SocketAddr,
+    /// Where it was for it to choose.
+    _port: Option<Port>,
     _tasks: JoinSet<()>,
 }
 
@@ -55,18 +57,24 @@ impl FakeDns {
     /// Starts with an empty zone.
     pub async fn start() -> anyhow::Result<Self> {
         let port = Port::reserve()?;
-        let udp = UdpSocket::bind(port.address()).await.context("cannot bind UDP")?;
-        let tcp = TcpListener::bind(port.address()).await.context("cannot bind TCP")?;
+        let server = Self::start_at(port.address()).await?;
+        Ok(Self { _port: Some(port), ..server })
+    }
+
+    /// The same at an address of the caller's, for those who can be told of no port.
+    pub async fn start_at(address: SocketAddr) -> anyhow::Result<Self> {
+        let udp = UdpSocket::bind(address).await.context("cannot bind UDP")?;
+        let tcp = TcpListener::bind(address).await.context("cannot bind TCP")?;
         let zone = Arc::new(Mutex::new(Zone::default()));
         let mut tasks = JoinSet::new();
         tasks.spawn(serve_udp(udp, Arc::clone(&zone)));
         tasks.spawn(serve_tcp(tcp, Arc::clone(&zone)));
-        Ok(Self { zone, port, _tasks: tasks })
+        Ok(Self { zone, address, _port: None, _tasks: tasks })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        self.address
     }
 
     /// Questions answered so far.
