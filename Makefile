@@ -7,17 +7,21 @@ SHELL := /bin/bash
 # Build results live outside of the checkout, so that a fresh clone builds warm. Set one of these to move them.
 CACHE := $(or $(STAFFETTA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/staffetta)
 export CARGO_TARGET_DIR ?= $(or $(STAFFETTA_TARGET),$(CACHE)/target)
+# `--version` and `staffetta_build_info` tell it. With another commit only the programs are linked anew.
+export STAFFETTA_COMMIT := $(shell scripts/commit)
 # The servers that the tests start are often outside of a user's PATH.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-clocks scripts/check-units scripts/deb deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm scripts/check-manifests \
+SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-clocks scripts/check-units scripts/commit scripts/deb scripts/test-deb scripts/test-k8s deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm scripts/check-manifests \
            deploy/k8s/overlays/dev/certificate
+# Where `make image` puts what it makes.
+IMAGE_DIR ?= $(CARGO_TARGET_DIR)/image
 # Options for `make run`, `make test` (a filter, say) and `make bench`: make test ARGS=smtp
 ARGS ?=
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 .PHONY: run
 run: ## the whole cluster in one process, with a demonstration message
@@ -34,6 +38,25 @@ test: ## every test, with real peers, and the Kubernetes manifests
 	else \
 	  cargo test --workspace --lib --bins --tests --no-fail-fast -- $(ARGS); \
 	fi
+
+.PHONY: test-k8s
+test-k8s: ## deploy/k8s in pods that podman really runs: messages, restarts under load, changed Secrets. As root; ARGS=rolling
+	scripts/setup k8s
+	cargo build --workspace --bins --test pods
+	scripts/test-k8s $(CARGO_TARGET_DIR)/debug cargo test --workspace --test pods -- --ignored --nocapture --test-threads=1 $(ARGS)
+
+.PHONY: test-deb
+test-deb: ## the Debian package really installed, into a view of this system that is thrown away. As root
+	scripts/setup deb
+	cargo build --workspace --bins
+	scripts/test-deb $(CARGO_TARGET_DIR)/debug
+
+.PHONY: image
+image: ## the image without a daemon: staffetta-image.tar and sbom.spdx.json in IMAGE_DIR, or in the folder of the build
+	cargo build --release --locked --bins
+	mkdir -p $(IMAGE_DIR)
+	scripts/image $(CARGO_TARGET_DIR)/release $(IMAGE_DIR)
+	@echo "$(IMAGE_DIR)/staffetta-image.tar"
 
 .PHONY: check
 check: ## format, lints, layers, scripts
