@@ -9,6 +9,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use staffetta_queue::server::LocalServer;
 use staffetta_testkit::dns::FakeDns;
+use staffetta_testkit::tokens::Provider;
 use staffetta_tests::{program, queue_of};
 use tempfile::TempDir;
 
@@ -257,5 +258,39 @@ async fn the_addresses_that_mail_leaves_from_are_told() -> anyhow::Result<()> {
         { "address": "127.0.0.11", "hostname": null, "weight": 1, "suspended": true },
     ]);
     ensure!(told["source"] == "pool-a" && told["addresses"] == expected, "{told}");
+    Ok(())
+}
+
+/// And the check of the configuration asks for real.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_is_told_without_its_secret_and_a_token_tried() -> anyhow::Result<()> {
+    let provider = Provider::start_in_clear(([127, 0, 0, 1], 0).into()).await?;
+    let smart = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let route = |domain: &str, login: &str| {
+        let place = smart.local_addr().map(|address| address.to_string()).unwrap_or_default();
+        format!("[[delivery.route]]\ndomain = \"{domain}\"\nvia = \"smtp://{place}\"\nusername = \"john\"\n{login}\n")
+    };
+    let token = format!(
+        "token_url = \"http://{}/token\"\nclient_id = \"relay\"\nclient_secret = \"s3cret\"",
+        provider.address()
+    );
+    let more = route("p.example", "password = \"s3cret\"") + &route("t.example", &token);
+    let desk = Desk::new("", &more).await?;
+    for (domain, kind) in [("p.example", "password"), ("t.example", "token")] {
+        let (_, out, err) = desk.resolve(&[domain]).await?;
+        ensure!(out.contains(&format!("with a login: john, {kind}")) && !out.contains("s3cret"), "{out}{err}");
+        let (_, report) = desk.json(domain).await?;
+        let told = [&report["login"], &report["login_with"], &report["login_name"]];
+        ensure!(told == [&json!(true), &json!(kind), &json!("john")], "{report}");
+    }
+    ensure!(provider.asked().is_empty(), "nobody is asked to tell the way");
+    let refusal = r#"{"error":"invalid_client","error_description":"no such secret"}"#;
+    provider.answer("/token", "401 Unauthorized", refusal);
+    let (_, out, err) = desk.run(&["check", "--service", "delivery"]).await?;
+    ensure!(err.contains("delivery.route[1].token_url: refused: invalid_client: no such secret"), "{out}{err}");
+    ensure!(!err.contains("s3cret"), "{err}");
+    provider.answer("/token", "200 OK", r#"{"access_token":"t","token_type":"Bearer"}"#);
+    let (_, out, err) = desk.run(&["check", "--service", "delivery"]).await?;
+    ensure!(!err.contains("token_url") && provider.asked().len() == 2, "{out}{err}");
     Ok(())
 }

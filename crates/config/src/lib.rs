@@ -21,13 +21,14 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
 pub use effect::Change;
 pub use file::{read_file, read_file_within, read_text_file};
 pub use files::open_to_all;
-pub use kind::{DovecotAddress, Fingerprint, HttpsUrl, KeySource, parse_duration, with_translated};
+pub use kind::{DovecotAddress, Fingerprint, KeySource, WebUrl, parse_duration, with_translated};
 pub use problem::Errors;
 pub use table::{
     Abuse, Addresses, Auth, Backend, BareLf, ClientShown, Delivery, Destination, Dkim, Dns, Dnssec, Dovecot,
@@ -112,15 +113,15 @@ impl Service {
 /// A mistake that only trying could find: a server that does not answer, a key that does not fit its certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    key: &'static str,
+    key: Cow<'static, str>,
     what: String,
     allowed: String,
 }
 
 impl Finding {
     /// `key` is dotted, `what` says what is wrong, `allowed` what would be right.
-    pub fn new(key: &'static str, what: impl Into<String>, allowed: impl Into<String>) -> Self {
-        Self { key, what: what.into(), allowed: allowed.into() }
+    pub fn new(key: impl Into<Cow<'static, str>>, what: impl Into<String>, allowed: impl Into<String>) -> Self {
+        Self { key: key.into(), what: what.into(), allowed: allowed.into() }
     }
 }
 
@@ -152,8 +153,8 @@ impl Examined {
     /// The configuration, if nothing is wrong with it, not even what trying it has found.
     pub fn conclude(mut self, findings: Vec<Finding>) -> Result<Config, Errors> {
         for Finding { key, what, allowed } in findings {
-            let place = self.reader.place(key);
-            self.reader.problem(place, key, what, Some(allowed));
+            let place = self.reader.place(&key);
+            self.reader.problem(place, &key, what, Some(allowed));
         }
         let problems = self.reader.problems;
         if problems.is_empty() { Ok(self.config) } else { Err(Errors::new(&self.name, problems)) }

@@ -102,6 +102,11 @@ pub enum Failure {
     },
     /// Every address is one that must not be dialled (`delivery.blocked_networks`).
     Blocked,
+    /// There is nothing to log in with at the servers: whoever gives tokens gives none now.
+    NoToken {
+        /// For the log and for people.
+        reason: String,
+    },
     /// No connection.
     Connect {
         /// To whom.
@@ -225,6 +230,11 @@ pub fn classify(failure: &Failure, domain: &str) -> Consequence {
             Status::new(5, 4, 4),
             format!("every mail host of {domain} has an address that must not be used"),
         ),
+        // Our login, not the sender's fault, and the same for all that goes there.
+        Failure::NoToken { reason } => {
+            let text = format!("SASL authentication failed: no token to log in with: {reason}");
+            Consequence::defer(Status::new(4, 7, 0), text).backing_off(true)
+        }
         Failure::Connect { peer, reason } => {
             let port = peer.endpoint.port().map(|port| format!(":{port}")).unwrap_or_default();
             Consequence::next_host(Status::new(4, 4, 1), format!("connect to {peer}{port}: {reason}")).backing_off(true)

@@ -16,8 +16,8 @@
 //! Beside the partitions there are the registry with what workers can read, `{kq:cfg}` and `{kq:cfg}readers`, and the
 //! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`] and [`Guesses`], and what servers said of
 //! recipients, `{V:<n>}`, see [`Verifications`], how many connections clients have, `{C:<client>}`, see [`Headcount`], and
-//! policies of domains, `{T:<domain>}`, see [`KeptPolicies`], and who is blocked or was revoked, `{R}blocks` and `{R}log`, see
-//! [`Revocations`], and what logins do, `{A}…`, see [`Conduct`]. docs/stored-formats.md has the octets of all.
+//! policies of domains, `{T:<domain>}`, see [`KeptPolicies`], and tokens to log in with, `{O:<account>}…`, see [`KeptTokens`], and
+//! who is blocked or was revoked, `{R}blocks` and `{R}log`, see [`Revocations`], and what logins do, `{A}…`, see [`Conduct`]. docs/stored-formats.md has the octets of all.
 
 mod address;
 mod admin;
@@ -64,6 +64,7 @@ mod shared;
 mod shelf;
 mod slot;
 mod tls;
+mod tokens;
 mod value;
 mod verification;
 mod wakes;
@@ -91,5 +92,6 @@ pub use revocation::{Announcer, Block, Position, Revocations, Suspension, Target
 pub use settings::{Health, Settings};
 pub use staffetta_config::{Durability, Rate};
 pub use tls::TlsFiles;
+pub use tokens::{KeptToken, KeptTokens};
 pub use verification::{Verification, Verifications};
 pub use wakes::Wakes;

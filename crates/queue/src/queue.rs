@@ -20,8 +20,8 @@ use crate::shared::Shared;
 use crate::value;
 use crate::{
     Act, Body, Budget, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Finding, Guesses,
-    Headcount, Health, Incoming, Job, KeptPolicies, Lease, Limiter, Moved, Offer, Page, Payer, Rate, Records, Settings,
-    Settled, Settlement, Target, UnixMillis, Verifications, Verified, Wakes,
+    Headcount, Health, Incoming, Job, KeptPolicies, KeptTokens, Lease, Limiter, Moved, Offer, Page, Payer, Rate,
+    Records, Settings, Settled, Settlement, Target, UnixMillis, Verifications, Verified, Wakes,
 };
 
 /// How long a chunk is asked for while Redis is away, if a lease is not shorter.
@@ -307,6 +307,11 @@ impl Queue {
     /// What domains have published about the TLS of their mail, for the whole cluster.
     pub fn policies(&self) -> KeptPolicies {
         KeptPolicies::new(self.shared.clone())
+    }
+
+    /// What servers want to be shown, for the whole cluster.
+    pub fn tokens(&self) -> KeptTokens {
+        KeptTokens::new(self.shared.clone())
     }
 
     /// Numbers for the metrics.

@@ -1,4 +1,4 @@
-//! An identity provider's part in tests: keys (RFC 7517), tokens signed by them (RFC 7515), and a web server in TLS that
+//! An identity provider's part in tests: keys (RFC 7517), tokens signed by them (RFC 7515), and a web server that
 //! gives whatever it is told to give, and notes what it was asked.
 
 use std::collections::HashMap;
@@ -145,6 +145,18 @@ impl Provider {
     /// # Errors
     /// The port is taken.
     pub async fn start(address: SocketAddr, tls: TlsAcceptor) -> anyhow::Result<Self> {
+        Self::listen(address, Some(tls)).await
+    }
+
+    /// The same in the clear.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub async fn start_in_clear(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::listen(address, None).await
+    }
+
+    async fn listen(address: SocketAddr, tls: Option<TlsAcceptor>) -> anyhow::Result<Self> {
         let state = Arc::<Mutex<State>>::default();
         let shared = state.clone();
         let (address, tasks) = web::serve(address, tls, move |stream| serve(stream, shared.clone())).await?;
@@ -156,7 +168,7 @@ impl Provider {
         self.address
     }
 
-    /// From now on this is what it says there; without an answer it is `404`.
+    /// From now on this is what it says there; without an answer it is `404`. For `{n}` it says how often it was asked.
     pub fn answer(&self, path: &str, status: &str, body: &str) {
         lock(&self.state).answers.insert(path.to_owned(), (status.to_owned(), body.to_owned()));
     }
@@ -173,7 +185,9 @@ async fn serve(mut stream: Connection, state: Arc<Mutex<State>>) {
     let (status, body) = {
         let mut state = lock(&state);
         state.asked.push(asked);
-        state.answers.get(&path).cloned().unwrap_or_else(|| ("404 Not Found".to_owned(), String::new()))
+        let count = state.asked.len().to_string();
+        let answer = state.answers.get(&path).map(|(status, body)| (status.clone(), body.replace("{n}", &count)));
+        answer.unwrap_or_else(|| ("404 Not Found".to_owned(), String::new()))
     };
     let length = body.len();
     let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");

@@ -1,23 +1,27 @@
-//! What web servers in tests have in common: TLS on loopback, one request a connection.
+//! What web servers in tests have in common: loopback, in TLS or in the clear, one request a connection.
 
 use std::net::SocketAddr;
 
-use tokio::io::BufReader;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-/// A connection whose handshake is done.
-pub type Connection = BufReader<TlsStream<TcpStream>>;
+/// Either kind of connection.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
-/// Gives each connection to `answer`, until the tasks are dropped; where it listens. Port 0 is any free port.
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// A connection whose handshake is done, if there is one.
+pub type Connection = BufReader<Box<dyn Io>>;
+
+/// Without `tls` it is in the clear. Gives each connection to `answer`, until the tasks are dropped; where it listens. Port 0 is any free port.
 ///
 /// # Errors
 /// The port is taken.
 pub async fn serve<F>(
     address: SocketAddr,
-    tls: TlsAcceptor,
+    tls: Option<TlsAcceptor>,
     answer: impl Fn(Connection) -> F + Send + Sync + 'static,
 ) -> anyhow::Result<(SocketAddr, JoinSet<()>)>
 where
@@ -32,9 +36,14 @@ where
         while let Ok((stream, _)) = listener.accept().await {
             let (tls, answer) = (tls.clone(), answer.clone());
             connections.spawn(async move {
-                if let Ok(stream) = tls.accept(stream).await {
-                    answer(BufReader::new(stream)).await;
-                }
+                let stream: Box<dyn Io> = match tls {
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => Box::new(stream),
+                        Err(_) => return,
+                    },
+                    None => Box::new(stream),
+                };
+                answer(BufReader::new(stream)).await;
             });
         }
     });

@@ -4,10 +4,11 @@
 //! other; all these domains then share its connections. Without a route every domain is a next hop of its own, found
 //! through MX. The rules are `staffetta_policy::routing`; here they meet the configuration.
 
+mod login;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use secrecy::ExposeSecret;
 use staffetta_config::{self as config, Config, Rate};
 use staffetta_mail::{Address, ReversePath, address_literal};
 use staffetta_policy::classify::Failure;
@@ -17,6 +18,9 @@ use staffetta_policy::routing::{self, Defaults, Path, Via};
 use staffetta_policy::source::{Pool, Source};
 use staffetta_policy::tls::{self, Level, Need, NotListed, Published, Security};
 use staffetta_smtp::client::{Credentials, Protocol, ServerProfile};
+
+pub use login::Login;
+use login::LoginKey;
 
 /// Where to go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,7 +92,7 @@ pub struct HopKey {
     lmtp: bool,
     /// Two routes may ask the same host for different levels.
     level: Level,
-    login: Option<Arc<Credentials>>,
+    login: Option<LoginKey>,
     /// Two routes to the same host may have limits of their own.
     concurrency: u32,
     /// Whoever comes from another address is not let over this connection.
@@ -111,8 +115,8 @@ pub struct NextHop {
     pub rate: Option<Rate>,
     /// Our name in EHLO.
     pub helo_name: Arc<str>,
-    /// Only sent over an encrypted connection.
-    pub credentials: Option<Arc<Credentials>>,
+    /// Only shown over an encrypted connection.
+    pub login: Option<Login>,
     /// Our addresses to come from; `None`: those of all, or what the system chooses.
     pub pool: Option<Arc<Pool>>,
     /// The index of the route that led here, in the configuration of the time.
@@ -172,7 +176,7 @@ impl NextHop {
     ) -> Result<Security, Failure> {
         let target = self.target(candidate);
         let (level, implicit) = (self.level_of(target), target.implicit_tls());
-        let (host, login) = (&candidate.host, self.credentials.is_some());
+        let (host, login) = (&candidate.host, self.login.is_some());
         tls::decide(&tls::Facts { host, level, login, implicit, published, need, failed_lately })
             .map_err(|NotListed| self.not_listed(target, host))
     }
@@ -189,18 +193,23 @@ impl NextHop {
 
     /// Does it matter to mail with this need what these hosts have published? LMTP stays in the house.
     pub fn asks_what_is_published(&self, target: &Target, need: Need) -> bool {
-        let encrypted = self.credentials.is_some() || target.implicit_tls();
+        let encrypted = self.login.is_some() || target.implicit_tls();
         self.protocol == Protocol::Smtp && tls::asks_what_is_published(self.level_of(target), encrypted, need)
     }
 
-    /// For the client, towards a host that is asked for this.
-    pub fn settings(&self, candidate: &Candidate, security: &Security) -> ServerProfile {
+    /// For the client, towards a host that is asked for this; `shown` is what comes of the login.
+    pub fn settings(
+        &self,
+        candidate: &Candidate,
+        security: &Security,
+        shown: Option<Arc<Credentials>>,
+    ) -> ServerProfile {
         ServerProfile {
             helo_name: self.helo_name.to_string(),
             protocol: self.protocol,
             tls: security.starttls,
             verified: security.satisfies(Need::AuthenticatedTls),
-            credentials: self.credentials.clone(),
+            credentials: shown,
             own_name: self.target(candidate).may_be_us().then(|| self.helo_name.to_string()),
         }
     }
@@ -261,7 +270,7 @@ pub struct Router {
     by_sender: bool,
     /// Where each route leads, unless that depends on the domain.
     targets: Vec<Option<Arc<[Target]>>>,
-    logins: Vec<Option<Arc<Credentials>>>,
+    logins: Vec<Option<Login>>,
     /// What a route says of the rate, and what holds where none does.
     rates: Vec<Option<Rate>>,
     rate: Option<Rate>,
@@ -278,7 +287,7 @@ impl Router {
         let delivery = &config.delivery;
         let defaults = Defaults { tls: delivery.tls, concurrency: delivery.destination_concurrency.max(1) };
         Self {
-            logins: delivery.route.iter().map(credentials).collect(),
+            logins: delivery.route.iter().map(Login::of).collect(),
             rates: delivery.route.iter().map(|route| route.rate).collect(),
             rate: delivery.destination_rate,
             pools: delivery.route.iter().map(|route| pool(delivery, route.source.as_deref()?)).collect(),
@@ -317,7 +326,7 @@ impl Router {
             concurrency: path.concurrency.max(1),
             rate: key.rate,
             helo_name: self.hostname.clone(),
-            credentials: key.login.clone(),
+            login: self.login_of(&path).cloned(),
             pool: key.pool.clone(),
             route: path.route,
             by_route: self.by_route(path.route),
@@ -392,10 +401,14 @@ impl Router {
         routing::route(&self.routes, &self.defaults, domain, sender)
     }
 
+    fn login_of(&self, path: &Path) -> Option<&Login> {
+        self.logins.get(path.credentials?)?.as_ref()
+    }
+
     fn key_of(&self, path: &Path, domain: &str) -> HopKey {
-        let Path { tls: level, credentials, concurrency, route } = *path;
+        let Path { tls: level, concurrency, route, .. } = *path;
         let lmtp = route.and_then(|index| self.routes.get(index)?.via.first()).is_some_and(Via::is_lmtp);
-        let login = credentials.and_then(|index| self.logins.get(index).cloned().flatten());
+        let login = self.login_of(path).map(Login::key);
         let rate = route.and_then(|index| *self.rates.get(index)?).or(self.rate);
         let pool = route.and_then(|index| self.pools.get(index)?.clone()).or_else(|| self.pool.clone());
         HopKey { targets: self.targets_of(route, domain), lmtp, level, login, concurrency, pool, rate }
@@ -443,7 +456,7 @@ fn route(route: &config::Route) -> routing::Route {
         senders: route.sender.clone(),
         via: route.via.clone(),
         tls: route.tls,
-        login: route.username.is_some() && route.password.is_some(),
+        login: Login::of(route).is_some(),
         concurrency: route.concurrency,
     }
 }
@@ -467,11 +480,6 @@ fn destination(entry: &config::Destination) -> destination::Entry {
         concurrency: entry.concurrency,
         messages: entry.messages_per_connection,
     }
-}
-
-fn credentials(route: &config::Route) -> Option<Arc<Credentials>> {
-    let (username, password) = (route.username.as_ref()?, route.password.as_ref()?);
-    Some(Arc::new(Credentials { username: username.clone(), password: password.expose_secret().to_owned() }))
 }
 
 #[cfg(test)]

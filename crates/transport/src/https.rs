@@ -1,5 +1,5 @@
-//! One request to a web server over HTTPS (RFC 9110, RFC 9112), for what mail needs of the web: policies of domains, keys of
-//! identity providers.
+//! One request to a web server over HTTPS (RFC 9110, RFC 9112), for what mail needs of the web: policies of domains, keys and
+//! tokens of identity providers.
 //!
 //! [`ask`] dials, checks the certificate for the name, and gives the head of the answer; [`Answer::body`] reads the rest, up
 //! to a bound. No redirects, no cookies, no proxies, one connection a request. The whole has no end of its own: put a
@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use staffetta_policy::tls::Trust;
 use tokio::task::JoinSet;
 
-use crate::connect::{ConnectError, TlsClient, TlsError, dial};
+use crate::connect::{ConnectError, Stream, TlsClient, TlsError, dial};
 
 /// Longest head of an answer.
 const HEAD: usize = 16 * 1024;
@@ -69,19 +69,26 @@ impl Answer {
 }
 
 /// Sends the request to the first of `addresses` that takes the connection within `patience`; its certificate must be for
-/// `host`. `authority` is `host`, with the port where it is not 443.
+/// `host`. Without `tls` it goes in the clear, which is for this machine only. `authority` is `host`, with the port where
+/// that does not go without saying.
 ///
 /// # Errors
 /// No address, no connection, no TLS, no HTTP.
 pub async fn ask(
-    tls: &TlsClient,
+    tls: Option<&TlsClient>,
     (host, authority): (&str, &str),
     addresses: impl IntoIterator<Item = SocketAddr>,
     patience: Duration,
     mut request: Request<Full<Bytes>>,
 ) -> Result<Answer, HttpsError> {
     let tcp = connect(host, addresses, patience).await?;
-    let (stream, _) = tls.handshake(&Trust::WebPki { name: host.into() }, host, tcp, patience).await?;
+    let stream = match tls {
+        Some(tls) => {
+            let (stream, _) = tls.handshake(&Trust::WebPki { name: host.into() }, host, tcp, patience).await?;
+            Stream::Tls(Box::new(stream))
+        }
+        None => Stream::Plain(tcp),
+    };
     let mut builder = hyper::client::conn::http1::Builder::new();
     builder.max_buf_size(HEAD);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;

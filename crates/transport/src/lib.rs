@@ -17,5 +17,7 @@ pub mod reload;
 pub mod shutdown;
 pub mod sts;
 pub mod tls;
+pub mod token;
+pub mod web;
 
 pub use memory::memory_limit;

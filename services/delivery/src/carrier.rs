@@ -356,6 +356,7 @@ impl Carrier {
             hop: &self.hop,
             planner: &worker.planner,
             tls: &worker.tls,
+            tokens: &worker.tokens,
             timeouts: &timeouts,
             source,
             name,
@@ -370,6 +371,7 @@ impl Carrier {
         let result = opener.open(candidate, started).await.map_err(unmet);
         result.inspect_err(|failure| match failure {
             Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
+            Failure::NoToken { .. } => worker.metrics.attempt_failed_at(Stage::Auth),
             Failure::Unproven { .. } => worker.metrics.attempt_failed_at(Stage::StartTls),
             _ => worker.metrics.attempt_failed(metrics::CONNECT),
         })

@@ -14,12 +14,13 @@ use bytes::BytesMut;
 use staffetta_config::Timeouts;
 use staffetta_policy::classify;
 use staffetta_policy::tls::{Need, Security};
-use staffetta_smtp::client::{Client, Event, Failure, Stage};
+use staffetta_smtp::client::{Client, Credentials, Event, Failure, Stage};
 use staffetta_telemetry::maillog::{self, Encrypted, Relay};
 use staffetta_transport::connect::{self, Stream, TlsClient, TlsSession};
 use staffetta_transport::fallback::Fallback;
-use staffetta_transport::hop::NextHop;
+use staffetta_transport::hop::{Login, NextHop};
 use staffetta_transport::itinerary::{Candidate, Planner};
+use staffetta_transport::token::{TokenError, Tokens};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
@@ -33,6 +34,7 @@ pub(crate) struct Opener<'a> {
     pub(crate) hop: &'a NextHop,
     pub(crate) planner: &'a Planner,
     pub(crate) tls: &'a TlsClient,
+    pub(crate) tokens: &'a Tokens,
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) source: Option<IpAddr>,
     /// Our name in EHLO from there.
@@ -78,14 +80,41 @@ pub(crate) enum Heard {
 }
 
 impl Opener<'_> {
-    /// Connects, speaks until the session is ready, and says why if that fails. Where TLS is an offer and its handshake
-    /// fails, the host is tried a second time without it.
+    /// Connects, speaks until the session is ready, and says why if that fails. A host that refuses a token is shown another
+    /// one, if there is one.
     pub(crate) async fn open(&self, peer: &Candidate, started: Instant) -> Result<Connection, classify::Failure> {
+        let account = match &self.hop.login {
+            Some(Login::Token(account)) => account,
+            Some(Login::Password(credentials)) => return self.open_as(Some(credentials), peer, started).await,
+            None => return self.open_as(None, peer, started).await,
+        };
+        let shown = self.tokens.credentials(account).await.map_err(|error| no_token(&error))?;
+        let result = self.open_as(Some(&shown), peer, started).await;
+        if !result.as_ref().is_err_and(refuses_login) {
+            return result;
+        }
+        match self.tokens.instead_of(account, shown).await {
+            Ok(another) => self.open_as(Some(&another), peer, started).await,
+            Err(error) => {
+                tracing::info!(relay = %peer.peer(), %error, "a token is refused, and there is no other");
+                result
+            }
+        }
+    }
+
+    /// The same, with this to log in with. Where TLS is an offer and its handshake fails, the host is tried a second time
+    /// without it.
+    async fn open_as(
+        &self,
+        login: Option<&Arc<Credentials>>,
+        peer: &Candidate,
+        started: Instant,
+    ) -> Result<Connection, classify::Failure> {
         let published = self.planner.published(self.hop, peer, self.need).await?;
         let asked = |failed_lately| self.hop.security(peer, &published, self.need, failed_lately);
         let ip = peer.endpoint.ip();
         let security = asked(ip.is_some_and(|ip| self.fallback.applies(ip, Instant::now())))?;
-        let result = self.open_with(peer, &security, started).await;
+        let result = self.open_with(login, peer, &security, started).await;
         let Err(classify::Failure::Session { failure, .. }) = &result else { return result };
         if !security.falls_back_after(failure) {
             return result;
@@ -94,22 +123,24 @@ impl Opener<'_> {
         if let Some(ip) = ip {
             self.fallback.remember(ip, Instant::now());
         }
-        self.open_with(peer, &asked(true)?, started).await
+        self.open_with(login, peer, &asked(true)?, started).await
     }
 
     async fn open_with(
         &self,
+        login: Option<&Arc<Credentials>>,
         peer: &Candidate,
         security: &Security,
         started: Instant,
     ) -> Result<Connection, classify::Failure> {
-        let result = self.set_up(peer, security, started).await;
+        let result = self.set_up(login, peer, security, started).await;
         self.count(security, &result);
         result
     }
 
     async fn set_up(
         &self,
+        login: Option<&Arc<Credentials>>,
         peer: &Candidate,
         security: &Security,
         started: Instant,
@@ -117,7 +148,7 @@ impl Opener<'_> {
         let stream = connect::open(&peer.endpoint, self.source, self.timeouts.connect)
             .await
             .map_err(|error| classify::Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
-        let mut settings = self.hop.settings(peer, security);
+        let mut settings = self.hop.settings(peer, security, login.cloned());
         if let Some(name) = &self.name {
             settings.helo_name = name.to_string();
         }
@@ -189,6 +220,18 @@ impl Opener<'_> {
         };
         self.metrics.tls(security.label, outcome);
     }
+}
+
+fn no_token(error: &TokenError) -> classify::Failure {
+    classify::Failure::NoToken { reason: error.to_string() }
+}
+
+/// For good, as far as this login is concerned.
+fn refuses_login(failure: &classify::Failure) -> bool {
+    matches!(
+        failure,
+        classify::Failure::Session { failure: Failure::Reply { stage: Stage::Auth, reply }, .. } if reply.code / 100 == 5
+    )
 }
 
 fn no_handshake(peer: &Candidate, why: &impl ToString) -> classify::Failure {

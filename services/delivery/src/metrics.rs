@@ -249,6 +249,7 @@ impl Metrics {
 pub(crate) fn declare() {
     drop(Metrics::new());
     drop(staffetta_transport::sts::declare_metrics());
+    drop(staffetta_transport::token::declare_metrics());
     let _ = Readiness::new(CancellationToken::new()).needs("redis", || Standing::Up);
 }
 

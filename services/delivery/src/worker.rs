@@ -15,6 +15,7 @@ use staffetta_transport::connect::TlsClient;
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::NextHop;
 use staffetta_transport::itinerary::{Candidate, Planner};
+use staffetta_transport::token::Tokens;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -52,6 +53,7 @@ pub(crate) struct Worker {
     pub(crate) terms: Current,
     pub(crate) planner: Planner,
     pub(crate) tls: TlsClient,
+    pub(crate) tokens: Tokens,
     /// Where connections come from whose next hop has no pool.
     pub(crate) sources: Pool,
     /// Which servers have just said that it is too much.

@@ -9,6 +9,7 @@ mod reload;
 mod routes;
 mod sites;
 mod sts;
+mod tokens;
 mod world;
 
 use std::time::Duration;

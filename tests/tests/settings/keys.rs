@@ -56,6 +56,7 @@ const SIZES: Test = (FRONTEND, "limits_of_a_message_are_those_of_the_file");
 const BARE_LF: Test =
     ("services/frontend/tests/service/content.rs", "bare_lf_is_refused_where_the_file_says_so_but_not_from_everybody");
 const COUNTED: Test = (AUTHOR, "errors_and_recipients_beyond_the_limit_are_counted_as_the_file_says");
+const SHOWN: Test = ("services/delivery/tests/tokens/mod.rs", "one_token_is_for_all_workers_and_nobody_else");
 const TO_ROUTE: Test = (WORKER, "a_login_is_sent_in_tls_and_never_after_a_broken_handshake");
 
 const SLOW: Test = (ABUSE, "a_login_that_sends_too_much_is_told_of_then_slow_then_held");
@@ -217,6 +218,11 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.route.tls", (DELIVERY, "a_route_has_a_level_of_its_own")),
     ("delivery.route.username", TO_ROUTE),
     ("delivery.route.password", TO_ROUTE),
+    ("delivery.route.token_url", SHOWN),
+    ("delivery.route.client_id", SHOWN),
+    ("delivery.route.client_secret", SHOWN),
+    ("delivery.route.refresh_token", SHOWN),
+    ("delivery.route.scope", SHOWN),
     ("delivery.destination_rate", (DELIVERY, "destinations_get_so_many_messages_as_the_file_says")),
     ("delivery.route.rate", (DELIVERY, "destinations_get_so_many_messages_as_the_file_says")),
     (

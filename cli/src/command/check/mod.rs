@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use staffetta_config::{Backend, Config, Finding, Service};
-use staffetta_queue::Revocations;
+use staffetta_queue::{Queue, Revocations, Settings};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver, SetupError};
 use staffetta_transport::tls::Clients;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::dkim::unpublished;
 use crate::arguments::Check;
@@ -34,10 +35,14 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let sound = |used: bool, table: &str| used && examined.is_sound(table);
     let dns = sound(frontend || delivery, "dns");
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
-    let (redis, sql, tokens, names, (), (), (), (), (), ()) = tokio::join!(
+    let (redis, sql, tokens, given, names, (), (), (), (), (), ()) = tokio::join!(
         try_if(examined.is_sound("redis"), try_redis(config)),
         try_if(sound(auth, "auth"), try_accounts(config)),
         try_if(sound(auth, "auth"), try_tokens(config)),
+        async {
+            let sound = sound(delivery, "delivery") && examined.is_sound("redis");
+            if sound { try_token_urls(config).await } else { Vec::new() }
+        },
         try_if(dns, try_dns(config)),
         warn_of_redis(config, examined.is_sound("redis")),
         warn_of_keys(config, dns && delivery),
@@ -52,7 +57,7 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let (expired, soon) = if sound(frontend, "tls") { around::certificates(config) } else { Default::default() };
     warn_each(&soon);
     let tried = [redis, sql, tokens, names, certificates, clients, ca];
-    examined.conclude(tried.into_iter().flatten().chain(expired).collect())?;
+    examined.conclude(tried.into_iter().flatten().chain(given).chain(expired).collect())?;
     let but = match warnings() {
         0 => String::new(),
         n => format!(", but {}", counted(n, "warning", "warnings")),
@@ -119,6 +124,24 @@ async fn try_tokens(config: &Config) -> Option<Finding> {
         _ => "a PEM bundle of certificates",
     };
     Some(Finding::new(problem.key, problem.problem, allowed))
+}
+
+/// A token for each route that logs in with one. What is granted is kept for the workers: a refresh token may be good once.
+async fn try_token_urls(config: &Config) -> Vec<Finding> {
+    if config.delivery.route.iter().all(|route| route.token_url.is_none()) {
+        return Vec::new();
+    }
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    // What is wrong with Redis, or with the bundle, is named by others.
+    let Ok(queue) = Queue::open(Settings::from(config).only_looking(), stop) else { return Vec::new() };
+    let _ = queue.ready(PATIENCE).await;
+    let problems = staffetta_delivery::check_tokens(config, &queue).await.unwrap_or_default();
+    let finding = |(index, why)| {
+        let allowed = "an endpoint that gives tokens for client_id, client_secret or refresh_token, and scope";
+        Finding::new(format!("delivery.route[{index}].token_url"), why, allowed)
+    };
+    problems.into_iter().map(finding).collect()
 }
 
 /// Any answer will do, also that the name does not exist.

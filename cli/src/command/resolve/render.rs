@@ -8,7 +8,7 @@ use staffetta_policy::routing::Via;
 use staffetta_policy::tls::{Level, Security, Trust};
 use staffetta_smtp::client::Tls;
 use staffetta_telemetry::printable;
-use staffetta_transport::hop::Target;
+use staffetta_transport::hop::{Login, Target};
 use staffetta_transport::itinerary::Survey;
 
 use super::{Origin, Report, Way};
@@ -164,8 +164,17 @@ const fn level(level: Level) -> &'static str {
     }
 }
 
-fn login(report: &Report) -> &'static str {
-    if report.hop.credentials.is_some() { ", with a login" } else { "" }
+/// What the servers are shown, and never the secret itself.
+fn login(report: &Report) -> String {
+    let Some((kind, name)) = login_with(report) else { return String::new() };
+    format!(", with a login: {name}, {kind}")
+}
+
+fn login_with(report: &Report) -> Option<(&'static str, &str)> {
+    Some(match report.hop.login.as_ref()? {
+        Login::Password(credentials) => ("password", &credentials.username),
+        Login::Token(account) => ("token", account.username()),
+    })
 }
 
 const fn dnssec(config: &Config) -> &'static str {
@@ -186,7 +195,7 @@ fn policy(config: &Config, report: &Report, survey: &Survey) -> String {
     let problem = finding.problem.as_ref().map(|problem| format!("; {problem}")).unwrap_or_default();
     match &finding.policy {
         _ if !config.delivery.mta_sts => "not looked for (delivery.mta_sts = false)".to_owned(),
-        _ if report.hop.level == Level::None && report.hop.credentials.is_none() => {
+        _ if report.hop.level == Level::None && report.hop.login.is_none() => {
             "not looked for, as TLS is not used".to_owned()
         }
         Some(policy) => format!(
@@ -243,7 +252,9 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
         "suspended": report.suspended,
         "source": report.hop.pool.as_ref().map(|pool| &*pool.name),
         "addresses": report.sources.iter().map(source_in_json).collect::<Vec<_>>(),
-        "login": report.hop.credentials.is_some(),
+        "login": report.hop.login.is_some(),
+        "login_with": login_with(report).map(|(kind, _)| kind),
+        "login_name": login_with(report).map(|(_, name)| name),
         "dnssec": dnssec(config),
         "proven": by_mx.is_some_and(|survey| survey.proof == Proof::Secure),
         "mta_sts": sts,

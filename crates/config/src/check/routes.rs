@@ -18,16 +18,58 @@ pub(super) fn check(config: &Config, check: &mut Check<'_>) {
         {
             check.refuse(&key("domain"), "is missing, and so is sender", Domains::allowed());
         }
-        match (&route.username, &route.password) {
-            (Some(_), None) => check.refuse(&key("username"), "is set without a password", "password or password_file"),
-            (None, Some(_)) => check.refuse(&key("password"), "is set without a username", "username"),
-            _ => {}
-        }
-        if route.username.is_some() && route.tls == Some(Level::None) {
-            let what = "is \"none\" together with a password, which never travels in clear";
-            check.refuse(&key("tls"), what, "\"encrypt\", \"verify\"");
-        }
+        login(route, &key, check);
         ways(route, &key, check);
+    }
+}
+
+/// What belongs to a login, whose secret is a password or gets tokens.
+fn login(route: &Route, key: &dyn Fn(&str) -> String, check: &mut Check<'_>) {
+    // Frontends may not have the files of the secrets.
+    let reads = check.reader.service.reads("delivery");
+    let has_secret = route.password.is_some() || route.token_url.is_some() || check.has_found(&key("token_url"));
+    if reads && route.username.is_some() && !has_secret {
+        check.refuse(&key("username"), "is set without a password", "password, password_file or token_url");
+    }
+    if route.username.is_none() {
+        let name =
+            if route.password.is_some() { Some("password") } else { route.token_url.as_ref().map(|_| "token_url") };
+        if let Some(name) = name {
+            check.refuse(&key(name), "is set without a username", "username");
+        }
+    }
+    if route.username.is_some() && route.tls == Some(Level::None) {
+        let what = "is \"none\" together with a password, which never travels in clear";
+        check.refuse(&key("tls"), what, "\"encrypt\", \"verify\"");
+    }
+    tokens(route, reads, key, check);
+}
+
+/// What a token is got with.
+fn tokens(route: &Route, reads: bool, key: &dyn Fn(&str) -> String, check: &mut Check<'_>) {
+    if route.token_url.is_none() {
+        let parts = [
+            ("client_id", route.client_id.is_some()),
+            ("client_secret", route.client_secret.is_some()),
+            ("refresh_token", route.refresh_token.is_some()),
+            ("scope", route.scope.is_some()),
+        ];
+        if !check.has_found(&key("token_url"))
+            && let Some((name, _)) = parts.into_iter().find(|(_, is_set)| *is_set)
+        {
+            check.refuse(&key(name), "is set without a token_url", "token_url, or leave it out");
+        }
+        return;
+    }
+    if route.password.is_some() {
+        check.refuse(&key("password"), "is set together with token_url", "one of the two");
+    }
+    if route.client_id.is_none() {
+        check.refuse(&key("token_url"), "is set without a client_id", "client_id");
+    }
+    if reads && route.client_secret.is_none() && route.refresh_token.is_none() {
+        let allowed = "refresh_token or refresh_token_file, client_secret or client_secret_file";
+        check.refuse(&key("token_url"), "is set without a secret", allowed);
     }
 }
 

@@ -7,7 +7,6 @@ mod choice;
 mod dovecot;
 mod file;
 mod fingerprint;
-mod https;
 mod login;
 mod name;
 mod network;
@@ -17,6 +16,7 @@ mod route;
 mod size;
 mod time;
 mod url;
+mod web;
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -30,8 +30,6 @@ pub(crate) use dovecot::DovecotSocket;
 pub(crate) use file::FilePath;
 pub(crate) use fingerprint::CertificateFingerprint;
 pub use fingerprint::Fingerprint;
-pub use https::{HttpsUrl, KeySource};
-pub(crate) use https::{KeyPlace, WebAddress};
 pub(crate) use name::{Any, DomainName, HostName, LogLevel, MailAddress, Query, ReplyPattern, SourcePool, SyslogName};
 pub use network::with_translated;
 pub(crate) use network::{DnsServer, Ip, Network, NetworkClasses, Socket};
@@ -42,6 +40,8 @@ pub(crate) use size::{DataRate, Size};
 pub use time::parse as parse_duration;
 pub(crate) use time::{Limit, Time};
 pub(crate) use url::{AuthUrl, SpoolUrl, SqlUrl};
+pub(crate) use web::{KeyPlace, TokenAddress, WebAddress};
+pub use web::{KeySource, WebUrl};
 
 /// A value before it is understood.
 #[derive(Clone, Copy)]

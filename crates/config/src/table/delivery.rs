@@ -9,12 +9,12 @@ use secrecy::SecretString;
 use staffetta_policy::routing::{Pattern, Senders, Via};
 use staffetta_policy::tls::Level;
 
-use crate::Rate;
 use crate::kind::{
     Any, Choice, Choices, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NamePattern, NetworkClasses,
-    Number, ReplyPattern, SenderPattern, Socket, SourcePool, Targets, Time, Unset,
+    Number, ReplyPattern, SenderPattern, Socket, SourcePool, Targets, Time, TokenAddress, Unset,
 };
 use crate::settings::settings;
+use crate::{Rate, WebUrl};
 
 settings! {
     /// The delivery worker: when, where and how mail leaves.
@@ -140,10 +140,24 @@ settings! {
         need via: Vec<Via> as Targets = "mx",
         /// Instead of `delivery.tls`.
         value tls: Option<Level> as Unset<Choice<Level>> = "",
-        /// Logs in there, which is done only over an encrypted connection; together with `password`.
+        /// Logs in there, which is done only over an encrypted connection; together with `password`, or with `token_url` where
+        /// the server wants a token instead of a password (OAUTHBEARER, RFC 7628, or XOAUTH2, whichever it offers).
         value username: Option<String> as Unset<Any> = "",
         /// The password for `username`.
         hidden password or password_file: Option<SecretString> as Any = "",
+        /// Where tokens are asked for (RFC 6749), with `client_id` and either a `refresh_token` or only a `client_secret` (client
+        /// credentials). One token is for the whole cluster: it is kept in Redis, sealed with these secrets, and asked for
+        /// anew before it ends, or once the server refuses it. The certificate must be good for the web's roots or `delivery.ca`;
+        /// `http://` is for this machine only. Such a server is not asked about recipients (`frontend.verify_recipients`).
+        value token_url: Option<WebUrl> as Unset<TokenAddress> = "",
+        /// Who we are for whoever gives the tokens.
+        value client_id: Option<String> as Unset<Any> = "",
+        /// Proves it. A client that is registered without a secret needs none beside a `refresh_token`.
+        hidden client_secret or client_secret_file: Option<SecretString> as Any = "",
+        /// What the mailbox' owner has allowed, once. If another one comes with a token, it is used from then on.
+        hidden refresh_token or refresh_token_file: Option<SecretString> as Any = "",
+        /// What is asked for, such as `https://outlook.office365.com/.default`; some servers know without.
+        value scope: Option<String> as Unset<Any> = "",
         /// Instead of `delivery.destination_concurrency`.
         value concurrency: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
         /// Instead of `delivery.destination_rate`. Routes to the same server share its messages.

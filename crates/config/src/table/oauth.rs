@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use crate::kind::{Any, Choice, FilePath, KeyPlace, List, Maybe, WebAddress};
 use crate::settings::{choices, settings};
-use crate::{HttpsUrl, KeySource};
+use crate::{KeySource, WebUrl};
 
 settings! {
     /// Logins with a token of an identity provider instead of a password, with OAUTHBEARER (RFC 7628) and XOAUTH2, when
@@ -23,7 +23,7 @@ settings! {
         /// Where the provider is asked about a token (RFC 7662), with `client_id` and `client_secret`. What it says is
         /// kept for `auth.cache_ttl`, but not after the token's `exp`. `issuer`, `audience`, `exp` and `nbf` are looked
         /// at if the answer has them.
-        value introspection: Option<HttpsUrl> as Maybe<WebAddress> = "",
+        value introspection: Option<WebUrl> as Maybe<WebAddress> = "",
         /// Who we are when we ask about tokens.
         value client_id: Option<String> as Maybe<Any> = "",
         /// Proves it.

@@ -37,7 +37,7 @@ fn matches(pattern: &str, key: &str) -> bool {
             "p" | "i" | "n" | "minute" | "hour" => digits(text),
             "id" => id(text),
             "job" => text.split_once('.').is_some_and(|(of, number)| id(of) && digits(number)),
-            "destination" | "domain" | "scope" | "who" | "client" | "login" | "signal" => !text.is_empty(),
+            "account" | "destination" | "domain" | "scope" | "who" | "client" | "login" | "signal" => !text.is_empty(),
             other => panic!("what is <{other}>?"),
         }
     };
@@ -100,6 +100,11 @@ async fn busy(world: &World) {
     let conduct = world.queue.conduct(Ladder::default(), Duration::from_secs(600));
     conduct.sent("john", &Sending::of(&accept(&to).envelope));
     conduct.flush(&|_| {}).await;
+    let (tokens, minute) = (world.queue.tokens(), Duration::from_secs(60));
+    tokens.keep("acc0", Some((b"sealed", minute)), Some(b"sealed")).await.unwrap();
+    tokens.rest("acc0", "1 no", minute).await.unwrap();
+    assert!(tokens.lease("acc0", minute).await.unwrap());
+    assert!(tokens.refuse("acc1", minute).await.unwrap());
     world.queue.policies().keep("x.example", "policy", Duration::from_secs(600)).await.unwrap();
 }
 

@@ -24,6 +24,7 @@ mod sentinel;
 mod settle;
 mod shards;
 mod tls;
+mod tokens;
 mod unfinished;
 mod unreadable;
 mod verification;

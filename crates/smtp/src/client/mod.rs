@@ -33,7 +33,7 @@
 //! Credentials are only ever sent over an encrypted connection; having some makes TLS mandatory.
 //!
 //! RFCs: 5321, 2033 (LMTP), 1870 (SIZE), 2034, 2920, 3207 (STARTTLS), 3461 (DSN), 4954 (AUTH), 6152, 6531
-//! (SMTPUTF8), 8689 (REQUIRETLS), 9422 (LIMITS).
+//! (SMTPUTF8), 7628 (OAUTHBEARER), 8689 (REQUIRETLS), 9422 (LIMITS).
 
 mod capabilities;
 mod command;
@@ -127,8 +127,17 @@ impl Tls {
 pub struct Credentials {
     /// The authentication identity.
     pub username: String,
-    /// The password; never printed.
-    pub password: String,
+    /// What proves it.
+    pub secret: Secret,
+}
+
+/// What proves an identity; never printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Secret {
+    /// For PLAIN and LOGIN.
+    Password(String),
+    /// A bearer token (RFC 6750), for OAUTHBEARER and XOAUTH2.
+    Token(String),
 }
 
 impl fmt::Debug for Credentials {

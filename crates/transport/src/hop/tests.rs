@@ -6,6 +6,8 @@ use staffetta_policy::routing::{Pattern, Senders};
 use staffetta_policy::tls::{Label, Sts, Trust};
 use staffetta_smtp::client::Tls;
 
+use staffetta_smtp::client::Secret;
+
 use super::*;
 
 fn router(routes: Vec<routing::Route>) -> Router {
@@ -25,11 +27,11 @@ fn in_clear() -> Security {
 #[test]
 fn only_a_server_that_proved_itself_is_told_what_demands_that() {
     let hop = router(Vec::new()).hop("a.test", None);
-    assert!(!hop.settings(&mx(), &in_clear()).verified);
+    assert!(!hop.settings(&mx(), &in_clear(), None).verified);
     let unproven = Security { starttls: Tls::Required, ..in_clear() };
-    assert!(!hop.settings(&mx(), &unproven).verified, "encrypted, with whomever");
+    assert!(!hop.settings(&mx(), &unproven, None).verified, "encrypted, with whomever");
     let proven = Security { trust: Trust::WebPki { name: "mx.a.test".into() }, ..unproven };
-    assert!(hop.settings(&mx(), &proven).verified);
+    assert!(hop.settings(&mx(), &proven, None).verified);
 }
 
 fn to(pattern: Pattern, via: Via) -> routing::Route {
@@ -49,7 +51,7 @@ fn destinations_of_a_smart_host_share_its_connections() {
     assert_eq!(hop("direct.test").key.targets[..], [Target::Domain("direct.test".into())]);
     assert_eq!(hop("local.test").protocol, Protocol::Lmtp);
     assert_eq!(hop("a.test").concurrency, 5);
-    assert!(hop("a.test").settings(&mx(), &in_clear()).own_name.is_none());
+    assert!(hop("a.test").settings(&mx(), &in_clear(), None).own_name.is_none());
 }
 
 #[test]
@@ -59,7 +61,8 @@ fn a_sender_may_have_a_next_hop_of_its_own_and_never_shares_a_login_with_others(
     let named = |sender| routing::Route { senders: Some(of(sender)), login: true, ..to(Pattern::Any, smart()) };
     let router = |password: &str| {
         let login = |username: &str| {
-            Some(Arc::new(Credentials { username: username.to_owned(), password: password.to_owned() }))
+            let secret = Secret::Password(password.to_owned());
+            Some(Login::Password(Arc::new(Credentials { username: username.to_owned(), secret })))
         };
         let routes = vec![named("a@home.test"), named("b@home.test"), to(Pattern::Any, smart())];
         Router { logins: vec![login("a"), login("b"), None], ..router(routes) }
@@ -94,12 +97,13 @@ fn a_list_is_one_hop_and_its_own_mail_hosts_come_where_it_says() {
     assert_eq!((hop.name().as_str(), hop.account().as_str()), ("x.a.test", "x.a.test,spare.test:465"));
     let spare = Candidate { way: 1, ..mx() };
     assert!(
-        hop.settings(&mx(), &in_clear()).own_name.is_some() && hop.settings(&spare, &in_clear()).own_name.is_none()
+        hop.settings(&mx(), &in_clear(), None).own_name.is_some()
+            && hop.settings(&spare, &in_clear(), None).own_name.is_none()
     );
     let asked = |candidate| hop.security(candidate, &Published::default(), Need::Nothing, true).unwrap().starttls;
     assert_eq!((asked(&mx()), asked(&spare)), (Tls::Off, Tls::Implicit));
     assert_eq!(router.key("b.test", None), router.key("c.test", None), "all go to the hosts of relay.test");
-    assert!(router.hop("b.test", None).settings(&mx(), &in_clear()).own_name.is_some());
+    assert!(router.hop("b.test", None).settings(&mx(), &in_clear(), None).own_name.is_some());
 }
 
 #[test]
@@ -139,7 +143,7 @@ fn without_a_route_each_domain_stands_alone_and_literals_are_addresses() {
     assert_ne!(key("a.test"), key("b.test"));
     assert_eq!(key("[192.0.2.1]").targets[..], [Target::Literal("192.0.2.1".parse().unwrap())]);
     assert!(matches!(key("[ipv6:::1]").targets[..], [Target::Literal(IpAddr::V6(_))]));
-    assert!(router.hop("a.test", None).settings(&mx(), &in_clear()).own_name.is_some());
+    assert!(router.hop("a.test", None).settings(&mx(), &in_clear(), None).own_name.is_some());
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Fetcher {
         let usable = usable.map(|ip| SocketAddr::new(ip.to_canonical(), self.port));
         let mut request = Request::new(Full::default());
         *request.uri_mut() = Uri::from_static("/.well-known/mta-sts.txt");
-        let answer = ask(&self.tls, (host, host), usable, CONNECT, request).await?;
+        let answer = ask(Some(&self.tls), (host, host), usable, CONNECT, request).await?;
         if answer.status != StatusCode::OK {
             return Err(FetchError::Status(answer.status));
         }

@@ -3,11 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::Full;
+use hyper::Request;
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request};
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
+use staffetta_transport::web::{Form, encode};
 use zeroize::Zeroizing;
 
 use super::TokenError;
@@ -43,19 +44,12 @@ impl Introspection {
 
     /// RFC 7662 section 2.1.
     fn request(&self, token: &str) -> Request<Full<Bytes>> {
-        let mut form = Zeroizing::new(b"token_type_hint=access_token&token=".to_vec());
-        // Room for the worst, so that no copy is left behind.
-        form.reserve_exact(3 * token.len());
-        token.bytes().for_each(|octet| encode(octet, &mut form));
-        let mut request = Request::new(Full::new(Bytes::from_owner(form)));
-        *request.method_mut() = Method::POST;
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        let mut request = Form::default().with("token_type_hint", "access_token").with("token", token).post();
         // Base64 is always a value.
         let value = self.authorization.as_ref().and_then(|text| HeaderValue::from_str(text.expose_secret()).ok());
         if let Some(mut value) = value {
             value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
+            request.headers_mut().insert(AUTHORIZATION, value);
         }
         request
     }
@@ -69,15 +63,6 @@ fn basic(id: &str, secret: &SecretString) -> SecretString {
     secret.expose_secret().bytes().for_each(|octet| encode(octet, &mut pair));
     let encoded = Zeroizing::new(STANDARD.encode(&*pair));
     format!("Basic {}", *encoded).into()
-}
-
-/// RFC 3986 section 2.1: what is not unreserved, in hexadecimal.
-fn encode(octet: u8, text: &mut Vec<u8>) {
-    if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
-        return text.push(octet);
-    }
-    let digit = |value: u8| b"0123456789ABCDEF"[usize::from(value & 15)];
-    text.extend([b'%', digit(octet >> 4), digit(octet)]);
 }
 
 #[cfg(test)]

@@ -18,10 +18,11 @@ use arc_swap::ArcSwapOption;
 use hyper::body::Bytes;
 use staffetta_config::{KeySource, read_file_within};
 use staffetta_transport::connect::TlsClient;
+use staffetta_transport::web::SIZE;
 use tokio::sync::Mutex;
 
 use super::jwks::Ring;
-use super::web::{ProviderError, SIZE, Web};
+use super::web::{ProviderError, Web};
 use crate::metrics::Metrics;
 
 /// How long keys are what they are.

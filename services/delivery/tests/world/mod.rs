@@ -98,9 +98,9 @@ impl World {
 
         let mut stream = std::os::unix::net::UnixStream::connect(self.redis.socket())?;
         stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// A worker whose `[delivery]` table has these lines besides short times; `routes` follow it.

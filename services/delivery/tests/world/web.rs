@@ -33,7 +33,7 @@ impl Web {
     pub(crate) async fn start_on(address: SocketAddr, tls: TlsAcceptor) -> anyhow::Result<Self> {
         let state = Arc::<Mutex<State>>::default();
         let shared = state.clone();
-        let (address, tasks) = web::serve(address, tls, move |stream| serve(stream, shared.clone())).await?;
+        let (address, tasks) = web::serve(address, Some(tls), move |stream| serve(stream, shared.clone())).await?;
         Ok(Self { address, state, _tasks: tasks })
     }
 

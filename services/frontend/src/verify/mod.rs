@@ -26,7 +26,7 @@ use staffetta_policy::relay::AtRoute;
 use staffetta_queue::{Queue, Rate, Verification, Verifications};
 use staffetta_smtp::client::{Failure as SessionFailure, Stage};
 use staffetta_transport::dns::Resolver;
-use staffetta_transport::hop::{NextHop, Router};
+use staffetta_transport::hop::{Login, NextHop, Router};
 
 use crate::metrics::VerifyMetrics;
 use crate::quota::Quota;
@@ -101,6 +101,10 @@ impl Verifier {
         let inner = &self.0;
         let Some(recipient) = inner.qualified(recipient) else { return Answer::Takes };
         let hop = inner.router.hop(&recipient.domain_key().unwrap_or_default(), Some(sender));
+        // The tokens are the workers'.
+        if matches!(hop.login, Some(Login::Token(_))) {
+            return Answer::Takes;
+        }
         let who = hop.inquiry(&recipient) + demands.suffix();
         if let Some(said) = inner.recall(&who).await {
             inner.metrics.from_cache.increment(1);

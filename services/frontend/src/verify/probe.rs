@@ -12,11 +12,11 @@ use staffetta_mail::{Address, BodyType, Recipient, ReversePath};
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::mx::Candidate;
 use staffetta_policy::tls::{Need, Security};
-use staffetta_smtp::client::{self, Client, Event, Outcome, Stage, TransactionId, Transfer};
+use staffetta_smtp::client::{self, Client, Credentials, Event, Outcome, Stage, TransactionId, Transfer};
 use staffetta_transport::connect::{self, Stream, TlsClient};
 use staffetta_transport::dns::Resolver;
 use staffetta_transport::fallback::Fallback;
-use staffetta_transport::hop::NextHop;
+use staffetta_transport::hop::{Login, NextHop};
 use staffetta_transport::itinerary::Planner;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -99,7 +99,7 @@ impl Prober {
         let stream = connect::open(&peer.endpoint, None, CONNECT)
             .await
             .map_err(|error| Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
-        let mut session = Client::new(Arc::new(hop.settings(peer, security)));
+        let mut session = Client::new(Arc::new(hop.settings(peer, security, password(hop))));
         session.ask(TransactionId(0), question.clone());
         let mut wire = Wire::new(stream, session);
         let outcome = loop {
@@ -144,6 +144,14 @@ fn no_handshake(peer: &Candidate, why: &impl ToString) -> Failure {
 /// Another host would not say anything else, or should not be asked.
 fn is_answer(failure: &Failure) -> bool {
     matches!(failure, Failure::Session { failure, .. } if matches!(failure.stage(), Stage::Mail | Stage::Rcpt))
+}
+
+/// Whoever wants a token is not asked; see [`super::Verifier::ask`].
+fn password(hop: &NextHop) -> Option<Arc<Credentials>> {
+    match &hop.login {
+        Some(Login::Password(credentials)) => Some(credentials.clone()),
+        Some(Login::Token(_)) | None => None,
+    }
 }
 
 fn need(question: &Transfer) -> Need {

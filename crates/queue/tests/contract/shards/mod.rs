@@ -141,7 +141,7 @@ async fn mail_limits_and_all_else_are_spread_over_the_primaries() {
     let hourly = Rate { count: 1, per: Duration::from_secs(3_600) };
     let limiter = queue.limiter("auth", hourly);
     let verifications = queue.verifications();
-    let policies = queue.policies();
+    let (policies, tokens) = (queue.policies(), queue.tokens());
     for number in 0..24 {
         let who = format!("192.0.2.{number}");
         assert_eq!(limiter.acquire(&who, 1).await.unwrap().tokens, 1);
@@ -150,6 +150,8 @@ async fn mail_limits_and_all_else_are_spread_over_the_primaries() {
         assert_eq!(verifications.recall(&who).await.unwrap(), Some(Verification::Deliverable));
         policies.keep(&who, "version: STSv1", Duration::from_secs(60)).await.unwrap();
         assert_eq!(policies.recall(&who).await.unwrap().unwrap().text, "version: STSv1");
+        tokens.keep(&who, Some((b"t", Duration::from_secs(60))), Some(b"r")).await.unwrap();
+        assert!(tokens.look(&who).await.unwrap().refresh.is_some());
     }
     let clients: Vec<(Heads, u32)> = (0..24)
         .map(|number| (Heads { client: format!("192.0.2.{number}"), count: 2, version: 1 }, number + 1))
@@ -162,7 +164,7 @@ async fn mail_limits_and_all_else_are_spread_over_the_primaries() {
     );
     let guesses = queue.guesses(Some(hourly), Some(hourly));
     assert!(guesses.take(Some("client"), None).await.unwrap().client);
-    for pattern in ["*}m:*", "{L:*", "{V:*", "{T:*", "{C:*"] {
+    for pattern in ["*}m:*", "{L:*", "{V:*", "{T:*", "{C:*", "{O:*"] {
         let counts = (0..PRIMARIES).map(|member| {
             shards.cluster.ask(member, &["KEYS", pattern]).unwrap().lines().filter(|key| !key.is_empty()).count()
         });

@@ -171,7 +171,7 @@ fn dsn_parameters_and_body_type_arrive_as_they_were_submitted() {
 fn submission_over_tls_with_a_login() {
     let offers = server::Settings { kind: Kind::Submission, mechanisms: vec!["PLAIN".to_owned()], ..mx() };
     for (password, end) in [("summersun", None), ("wrong", Some(Stage::Auth))] {
-        let credentials = Credentials { username: "john".to_owned(), password: password.to_owned() };
+        let credentials = Credentials { username: "john".to_owned(), secret: Secret::Password(password.to_owned()) };
         let login = ServerProfile { credentials: Some(Arc::new(credentials)), ..settings() };
         let mut pair = Pair::new(login, offers.clone(), usize::MAX);
         pair.submit(message(&["a@b.c"]), b"x\r\n");

@@ -118,7 +118,7 @@ fn a_failed_handshake_ends_the_session() {
 }
 
 fn with_login(tls: Tls) -> ServerProfile {
-    let credentials = Credentials { username: "john".to_owned(), password: "summersun".to_owned() };
+    let credentials = Credentials { username: "john".to_owned(), secret: Secret::Password("summersun".to_owned()) };
     assert!(!format!("{credentials:?}").contains("summersun"));
     ServerProfile { tls, credentials: Some(Arc::new(credentials)), ..settings() }
 }

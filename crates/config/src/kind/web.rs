@@ -2,17 +2,19 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::{Kind, Wrong, quoted};
 
 /// The address of something on a web server, without user, password and fragment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpsUrl {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WebUrl {
+    /// `https://`. In the clear is only what stays on this machine, and only where a key allows that.
+    pub encrypted: bool,
     /// A name or an address; one of IPv6 has no brackets here.
     pub host: String,
-    /// 443 if the text has none.
+    /// 443 if the text has none; 80 in the clear.
     pub port: u16,
     /// Path and query, from the slash on.
     pub path: String,
@@ -24,32 +26,44 @@ pub enum KeySource {
     /// A file on this machine.
     File(PathBuf),
     /// On the provider's web server.
-    Url(HttpsUrl),
+    Url(WebUrl),
 }
 
-impl HttpsUrl {
+impl WebUrl {
     /// Host and port as the `Host` field has them (RFC 9110 section 7.2).
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == 443 { host } else { format!("{host}:{}", self.port) }
+        if self.port == default_port(self.encrypted) { host } else { format!("{host}:{}", self.port) }
     }
 
-    fn read(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("https://")?;
+    fn https(text: &str) -> Option<Self> {
+        Self::read(true, text.strip_prefix("https://")?)
+    }
+
+    /// In the clear, and on this machine.
+    fn local(text: &str) -> Option<Self> {
+        let url = Self::read(false, text.strip_prefix("http://")?)?;
+        let is_here = url.host == "localhost" || url.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        is_here.then_some(url)
+    }
+
+    /// What follows the scheme.
+    fn read(encrypted: bool, rest: &str) -> Option<Self> {
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) || rest.contains('#') {
             return None;
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        let (host, port) = host_and_port(authority)?;
+        let (host, port) = host_and_port(authority, default_port(encrypted))?;
         let slash = if path.starts_with('/') { "" } else { "/" };
-        Some(Self { host: host.to_ascii_lowercase(), port, path: format!("{slash}{path}") })
+        Some(Self { encrypted, host: host.to_ascii_lowercase(), port, path: format!("{slash}{path}") })
     }
 }
 
-impl fmt::Display for HttpsUrl {
+impl fmt::Display for WebUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "https://{}{}", self.authority(), self.path)
+        let scheme = if self.encrypted { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
     }
 }
 
@@ -62,18 +76,22 @@ impl fmt::Display for KeySource {
     }
 }
 
-fn host_and_port(authority: &str) -> Option<(&str, u16)> {
+const fn default_port(encrypted: bool) -> u16 {
+    if encrypted { 443 } else { 80 }
+}
+
+fn host_and_port(authority: &str, default: u16) -> Option<(&str, u16)> {
     let is_host = |host: &str| {
         !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
     };
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
-        let port = if port.is_empty() { 443 } else { number(port.strip_prefix(':')?)? };
+        let port = if port.is_empty() { default } else { number(port.strip_prefix(':')?)? };
         return host.parse::<Ipv6Addr>().is_ok().then_some((host, port));
     }
     let (host, port) = match authority.split_once(':') {
         Some((host, port)) => (host, number(port)?),
-        None => (authority, 443),
+        None => (authority, default),
     };
     is_host(host).then_some((host, port))
 }
@@ -92,18 +110,39 @@ fn without_password(text: &str) -> Cow<'_, str> {
 pub(crate) struct WebAddress;
 
 impl Kind for WebAddress {
-    type Value = HttpsUrl;
+    type Value = WebUrl;
     const NOUN: &'static str = "the https:// address of a web server";
 
     fn allowed() -> String {
         "\"https://host/path\"".into()
     }
 
-    fn parse(text: &str) -> Result<HttpsUrl, Wrong> {
-        HttpsUrl::read(text).ok_or_else(|| Wrong::not::<Self>(&without_password(text)))
+    fn parse(text: &str) -> Result<WebUrl, Wrong> {
+        WebUrl::https(text).ok_or_else(|| Wrong::not::<Self>(&without_password(text)))
     }
 
-    fn show(value: &HttpsUrl) -> String {
+    fn show(value: &WebUrl) -> String {
+        quoted(&value.to_string())
+    }
+}
+
+/// `https://host/path`, or `http://` to this machine.
+pub(crate) struct TokenAddress;
+
+impl Kind for TokenAddress {
+    type Value = WebUrl;
+    const NOUN: &'static str = "the https:// address of a web server, or an http:// one of this machine";
+
+    fn allowed() -> String {
+        "\"https://host/path\", \"http://127.0.0.1:port/path\"".into()
+    }
+
+    fn parse(text: &str) -> Result<WebUrl, Wrong> {
+        let url = WebUrl::https(text).or_else(|| WebUrl::local(text));
+        url.ok_or_else(|| Wrong::not::<Self>(&without_password(text)))
+    }
+
+    fn show(value: &WebUrl) -> String {
         quoted(&value.to_string())
     }
 }
@@ -120,7 +159,7 @@ impl Kind for KeyPlace {
     }
 
     fn parse(text: &str) -> Result<KeySource, Wrong> {
-        let url = || HttpsUrl::read(text).map(KeySource::Url);
+        let url = || WebUrl::https(text).map(KeySource::Url);
         let is_path = text.starts_with('/') && text.len() > 1 && !text.contains('\0');
         let source = if is_path { Some(KeySource::File(text.into())) } else { url() };
         source.ok_or_else(|| Wrong::not::<Self>(&without_password(text)))
@@ -145,7 +184,7 @@ mod tests {
             ("https://[2001:db8::1]:8443/a", "2001:db8::1", 8443, "/a", "https://[2001:db8::1]:8443/a"),
             ("https://[::1]/a", "::1", 443, "/a", "https://[::1]/a"),
         ] {
-            let url = HttpsUrl { host: host.to_owned(), port, path: path.to_owned() };
+            let url = WebUrl { encrypted: true, host: host.to_owned(), port, path: path.to_owned() };
             assert_eq!(WebAddress::parse(text), Ok(url.clone()), "{text}");
             assert_eq!(url.to_string(), shown);
         }
@@ -174,6 +213,23 @@ mod tests {
             [WebAddress::parse("https://u:secret@host/").err(), KeyPlace::parse("https://u:secret@host/").err()]
         {
             assert!(wrong.is_some_and(|wrong| wrong.value == "\"…@host/\""));
+        }
+    }
+
+    #[test]
+    fn in_the_clear_is_only_this_machine() {
+        for (text, shown) in [
+            ("https://id.example.org/token", "https://id.example.org/token"),
+            ("http://127.0.0.1:8080/token", "http://127.0.0.1:8080/token"),
+            ("http://LOCALHOST", "http://localhost/"),
+            ("http://[::1]:80/a", "http://[::1]/a"),
+        ] {
+            assert_eq!(TokenAddress::parse(text).map(|url| url.to_string()), Ok(shown.to_owned()));
+        }
+        for text in
+            ["http://id.example.org/", "http://192.0.2.1/", "http://localhost.example.org/", "http://u:p@[::1]/"]
+        {
+            assert!(TokenAddress::parse(text).is_err(), "{text}");
         }
     }
 
