@@ -137,6 +137,11 @@ impl Attempt {
         self.table.iter().any(|(_, state)| *state == State::Waiting)
     }
 
+    /// Those whom no transaction carries.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u32> {
+        self.table.iter().filter(|(_, state)| *state == State::Waiting).map(|(index, _)| *index)
+    }
+
     /// Nothing more happens to it at this host.
     pub fn is_complete(&self) -> bool {
         !self.table.iter().any(|(_, state)| matches!(state, State::Waiting | State::InFlight(_)))

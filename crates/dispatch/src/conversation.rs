@@ -3,6 +3,9 @@
 //! [`Conversation::next`] hands out transactions while the connection has use for them, [`Conversation::on_report`]
 //! takes what came of each, and [`Conversation::end`] says what happens to the jobs that the connection leaves behind.
 //!
+//! Jobs of one message that are in stock together [travel](Handle::travels_with) in one transaction, as far as its recipients
+//! go. Nothing else is common to them: each has its own attempt, and comes to its own end.
+//!
 //! A server that ends the session before it has said anything about a message (`421`, or a lost connection, before
 //! `354`) has not failed that message: on a connection that has served, the job goes back into stock, uncounted. A fresh
 //! connection that ends so counts; otherwise a server that greets and hangs up would be asked for ever.
@@ -15,7 +18,7 @@ use staffetta_policy::tls::{Need, Security};
 use staffetta_smtp::client::{self, Outcome, Report, Stage, TransactionId, Transfer};
 
 use crate::Handle;
-use crate::attempt::{Rules, State, Task};
+use crate::attempt::{Attempt, Rules, State, Task};
 use crate::fate::Fate;
 
 /// What one connection may carry.
@@ -76,8 +79,8 @@ pub enum Course {
 pub struct Conversation<J> {
     /// Jobs on this connection, by number.
     tasks: VecDeque<(u64, Task<J>)>,
-    /// Which job a transaction is of, in the order of submission.
-    open: VecDeque<(TransactionId, u64)>,
+    /// Transactions under way, in the order of submission.
+    open: VecDeque<Flight>,
     /// Jobs that this host put off.
     aside: Vec<Task<J>>,
     next_task: u64,
@@ -86,6 +89,13 @@ pub struct Conversation<J> {
     served: u32,
     /// The server has ended the session.
     ending: bool,
+}
+
+/// A transaction: whose recipients it carries, and how many, in the order of its commands.
+#[derive(Debug)]
+struct Flight {
+    id: TransactionId,
+    parts: Vec<(u64, usize)>,
 }
 
 impl<J> Default for Conversation<J> {
@@ -107,7 +117,7 @@ impl<J: Handle> Conversation<J> {
     }
 
     /// The next transaction: of the job at hand while it has recipients, then of the next in `stock` that may travel over
-    /// a connection like this. A job whose lease is not `ours` is never begun.
+    /// a connection like this, with whatever of the same message is there. A job whose lease is not `ours` is never begun.
     pub fn next(
         &mut self,
         stock: &mut VecDeque<Task<J>>,
@@ -126,23 +136,41 @@ impl<J: Handle> Conversation<J> {
             return self.disown(number).map_or(Next::Nothing, Next::Disown);
         }
         let id = TransactionId(u64::from(self.submitted));
-        let recipients = task.attempt.take(id, limits.recipients, now);
-        let transaction = Transfer::new(task.job.envelope(), &recipients, task.job.size());
-        self.open.push_back((id, *number));
+        let mut recipients = task.attempt.take(id, limits.recipients, now);
+        let mut parts = vec![(*number, recipients.len())];
+        if !task.attempt.has_waiting() {
+            let room = limits.recipients.saturating_sub(recipients.len());
+            let others = Self::companions(task, stock, room, ours);
+            for mut other in others {
+                let taken = other.attempt.take(id, room, now);
+                parts.push((self.next_task, taken.len()));
+                recipients.extend(taken);
+                self.tasks.push_back((self.next_task, other));
+                self.next_task += 1;
+            }
+        }
+        let job = &self.tasks[at].1.job;
+        let transaction = Transfer::new(job.envelope(), &recipients, job.size());
+        self.open.push_back(Flight { id, parts });
         self.submitted += 1;
         Next::Submit(id, transaction)
     }
 
-    /// The job of a transaction under way.
+    /// The first job of a transaction under way.
     pub fn task(&self, id: TransactionId) -> Option<&Task<J>> {
-        let number = self.number(id)?;
-        self.tasks.iter().find(|(n, _)| *n == number).map(|(_, task)| task)
+        self.tasks(id).next()
     }
 
-    /// Takes the job of a transaction away, with all its transactions: it is not this connection's any more.
-    pub fn take(&mut self, id: TransactionId) -> Option<Task<J>> {
-        let number = self.number(id)?;
-        self.disown(number)
+    /// All jobs of a transaction under way.
+    pub fn tasks(&self, id: TransactionId) -> impl Iterator<Item = &Task<J>> {
+        let parts = self.open.iter().find(|flight| flight.id == id).map_or(&[][..], |flight| &flight.parts);
+        parts.iter().filter_map(|(number, _)| self.tasks.iter().find(|(n, _)| n == number).map(|(_, task)| task))
+    }
+
+    /// Takes the jobs of a transaction away, with all their transactions: they are not this connection's any more.
+    pub fn take(&mut self, id: TransactionId) -> Vec<Task<J>> {
+        let parts = self.land(id).map(|flight| flight.parts).unwrap_or_default();
+        parts.into_iter().filter_map(|(number, _)| self.disown(number)).collect()
     }
 
     /// The session has taken these back unsent. The jobs that have nothing else under way here, to be given to others;
@@ -150,67 +178,60 @@ impl<J: Handle> Conversation<J> {
     pub fn withdraw(&mut self, ids: &[TransactionId]) -> Vec<Task<J>> {
         let mut free = Vec::new();
         for id in ids {
-            let Some(number) = self.number(*id) else { continue };
-            self.open.retain(|(open, _)| open != id);
-            let Some(at) = self.tasks.iter().position(|(n, _)| *n == number) else { continue };
-            self.tasks[at].1.attempt.withdraw(*id);
-            if self.open.iter().all(|(_, of)| *of != number) {
-                free.extend(self.tasks.remove(at).map(|(_, task)| task));
+            let parts = self.land(*id).map(|flight| flight.parts).unwrap_or_default();
+            for (number, _) in parts {
+                let Some(at) = self.place(number) else { continue };
+                self.tasks[at].1.attempt.withdraw(*id);
+                if !self.open.iter().any(|flight| flight.carries(number)) {
+                    free.extend(self.disown(number));
+                }
             }
         }
         free
     }
 
     /// A transaction has ended: each of its recipients has a fate, or is offered to another host, or waits as before.
-    /// `told` hears of the fates. The job, once every recipient has one.
+    /// `told` hears of the fates. The jobs of which every recipient has one now.
     pub fn on_report(
         &mut self,
         id: TransactionId,
         report: Report,
         seen: &Seen<'_>,
         mut told: impl FnMut(&Task<J>, u32, &Fate),
-    ) -> Option<Task<J>> {
-        let at = self.open.iter().position(|(open, _)| *open == id)?;
-        let (_, number) = self.open.remove(at)?;
-        let at = self.tasks.iter().position(|(n, _)| *n == number)?;
-        let task = &mut self.tasks[at].1;
-        task.attempt.judge(seen.rules, seen.now);
+    ) -> Vec<Task<J>> {
+        let Some(flight) = self.land(id) else { return Vec::new() };
         let used = self.served > 0;
-        let mut said = false;
-        let mut accepted = false;
-        let mut decided = Vec::with_capacity(report.outcomes.len());
-        let domain = task.job.destination();
-        for ((at, state), outcome) in task.attempt.in_flight(id).zip(report.outcomes) {
-            let (next, ends) = match outcome {
-                Outcome::Failed(failure) if used && says_nothing(&failure) => (State::Waiting, true),
-                outcome => {
-                    let outcome = too_many(outcome, accepted);
-                    accepted |= !is_refused_recipient(&outcome);
-                    (state_of(outcome, report.dsn_passed_on, seen, domain), false)
-                }
-            };
-            if matches!(next, State::Done(_)) {
-                decided.push(at);
+        let (mut said, mut accepted) = (false, false);
+        let mut outcomes = report.outcomes.into_iter().map(|outcome| match outcome {
+            Outcome::Failed(failure) if used && says_nothing(&failure) => None,
+            outcome => {
+                let outcome = too_many(outcome, accepted);
+                accepted |= !is_refused_recipient(&outcome);
+                said = true;
+                Some(outcome)
             }
-            *state = next;
-            self.ending |= ends;
-            said |= !ends;
+        });
+        let mut ended = Vec::new();
+        for (number, count) in flight.parts {
+            let outcomes: Vec<_> = outcomes.by_ref().take(count).collect();
+            let Some(at) = self.place(number) else { continue };
+            let task = &mut self.tasks[at].1;
+            self.ending |= outcomes.contains(&None);
+            task.attempt.judge(seen.rules, seen.now);
+            let decided = decide_each(task, id, outcomes, report.dsn_passed_on, seen);
+            for at in decided {
+                if let Some((index, State::Done(fate))) = task.attempt.table().get(at) {
+                    told(task, *index, fate);
+                }
+            }
+            if !task.attempt.is_complete() {
+                continue;
+            }
+            let Some(task) = self.disown(number) else { continue };
+            if task.attempt.is_done() { ended.push(task) } else { self.aside.push(task) }
         }
         self.served += u32::from(said);
-        for at in decided {
-            if let Some((index, State::Done(fate))) = task.attempt.table().get(at) {
-                told(task, *index, fate);
-            }
-        }
-        if !task.attempt.is_complete() {
-            return None;
-        }
-        let (_, task) = self.tasks.remove(at)?;
-        if task.attempt.is_done() {
-            return Some(task);
-        }
-        self.aside.push(task);
-        None
+        ended
     }
 
     /// The connection has ended, with this failure if the server or the network ended it.
@@ -241,15 +262,79 @@ impl<J: Handle> Conversation<J> {
         Some(self.tasks.len() - 1)
     }
 
-    fn number(&self, id: TransactionId) -> Option<u64> {
-        self.open.iter().find(|(open, _)| *open == id).map(|(_, number)| *number)
+    /// What of the same message is in stock and has room beside this job, each as a whole.
+    fn companions(
+        task: &Task<J>,
+        stock: &mut VecDeque<Task<J>>,
+        room: usize,
+        ours: impl Fn(&J) -> bool,
+    ) -> Vec<Task<J>> {
+        let envelope = task.job.envelope();
+        // One whose address needs SMTPUTF8 would need it for all.
+        let is_plain =
+            |index: u32| envelope.recipients.get(index as usize).is_some_and(|it| it.address.as_str().is_ascii());
+        let fits_all =
+            |attempt: &Attempt| envelope.smtputf8 || attempt.table().iter().all(|(index, _)| is_plain(*index));
+        let mut found = Vec::new();
+        if !fits_all(&task.attempt) {
+            return found;
+        }
+        let (mut at, mut room) = (0, room);
+        while room > 0 && at < stock.len() {
+            let other = &stock[at];
+            let count = other.attempt.waiting().count();
+            let fits = (1..=room).contains(&count) && fits_all(&other.attempt);
+            if !(other.job.travels_with(&task.job) && fits && ours(&other.job)) {
+                at += 1;
+                continue;
+            }
+            found.extend(stock.remove(at));
+            room -= count;
+        }
+        found
     }
 
+    fn place(&self, number: u64) -> Option<usize> {
+        self.tasks.iter().position(|(n, _)| *n == number)
+    }
+
+    /// A transaction is not under way any more.
+    fn land(&mut self, id: TransactionId) -> Option<Flight> {
+        let at = self.open.iter().position(|flight| flight.id == id)?;
+        self.open.remove(at)
+    }
+
+    /// What is reported of its transactions concerns the others of these only.
     fn disown(&mut self, number: u64) -> Option<Task<J>> {
-        self.open.retain(|(_, of)| *of != number);
-        let at = self.tasks.iter().position(|(n, _)| *n == number)?;
+        let at = self.place(number)?;
         self.tasks.remove(at).map(|(_, task)| task)
     }
+}
+
+impl Flight {
+    fn carries(&self, number: u64) -> bool {
+        self.parts.iter().any(|(of, _)| *of == number)
+    }
+}
+
+/// What its outcomes are to the recipients of a job; `None`: nothing was said. Those who have a fate now, by their place in the
+/// table.
+fn decide_each<J: Handle>(
+    task: &mut Task<J>,
+    id: TransactionId,
+    outcomes: Vec<Option<Outcome>>,
+    dsn_passed_on: bool,
+    seen: &Seen<'_>,
+) -> Vec<usize> {
+    let mut decided = Vec::with_capacity(outcomes.len());
+    let domain = task.job.destination();
+    for ((at, state), outcome) in task.attempt.in_flight(id).zip(outcomes) {
+        *state = outcome.map_or(State::Waiting, |outcome| state_of(outcome, dsn_passed_on, seen, domain));
+        if matches!(state, State::Done(_)) {
+            decided.push(at);
+        }
+    }
+    decided
 }
 
 /// The session ended before anything was said about the message.

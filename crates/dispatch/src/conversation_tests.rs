@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staffetta_mail::{RemoteReply, Status};
+use staffetta_mail::{Recipient, RemoteReply, Status};
 use staffetta_policy::classify::Endpoint;
 use staffetta_policy::schedule::Schedule;
 use staffetta_policy::tls::{Label, Trust};
@@ -65,6 +65,10 @@ impl World {
     }
 
     fn report(&mut self, id: TransactionId, outcomes: Vec<Outcome>) -> Option<Task<Job>> {
+        self.report_all(id, outcomes).pop()
+    }
+
+    fn report_all(&mut self, id: TransactionId, outcomes: Vec<Outcome>) -> Vec<Task<Job>> {
         let peer = || self.peer.clone();
         let seen = Seen { peer: &peer, other_host: self.other_host, rules: &self.rules, now: self.now };
         self.talk.on_report(id, Report { outcomes, dsn_passed_on: false }, &seen, |_, _, _| {})
@@ -232,4 +236,103 @@ fn a_job_whose_lease_has_passed_is_neither_sent_nor_kept() {
     assert!(matches!(next, Next::Disown(Task { job: Job(0, _), .. })));
     assert!(world.submit(LIMITS).is_some(), "the next one is sent");
     assert_eq!(numbers(&world.talk.end(None, false).stock), [1]);
+}
+
+/// Jobs of one message, with one recipient each.
+fn company(jobs: u32) -> World {
+    let mut world = World::new(jobs, jobs as usize);
+    for (index, task) in (0..).zip(&mut world.stock) {
+        task.job.0 += 100;
+        task.attempt = Attempt::new(*task.attempt.facts(), [index]);
+    }
+    world
+}
+
+#[test]
+fn jobs_of_one_message_travel_together_and_each_comes_to_its_own_end() {
+    let mut world = company(4);
+    // Another message, among them.
+    let mut other = World::new(1, 1);
+    world.stock.insert(2, other.stock.pop_front().unwrap());
+    let (id, recipients) = world.submit(LIMITS).unwrap();
+    assert_eq!(recipients, 4);
+    assert_eq!(world.talk.tasks(id).map(|task| task.job.0).collect::<Vec<_>>(), [100, 101, 102, 103]);
+    let (next, recipients) = world.submit(LIMITS).unwrap();
+    assert_eq!((recipients, world.stock.len()), (1, 0));
+    let outcomes = vec![ok(), no(Stage::Rcpt, 550), no(Stage::Rcpt, 450), ok()];
+    let ended = world.report_all(id, outcomes);
+    assert_eq!(numbers(&ended), [100, 101, 102, 103]);
+    let fates: Vec<_> = ended.iter().map(|task| task.attempt.table()[0].1.clone()).collect();
+    let is_failed =
+        |state: &State, permanent| matches!(state, State::Done(Fate::Failed(it)) if it.permanent == permanent);
+    assert!(matches!(fates[0], State::Done(Fate::Delivered { .. })) && is_failed(&fates[1], true));
+    assert!(is_failed(&fates[2], false) && matches!(fates[3], State::Done(Fate::Delivered { .. })));
+    assert_eq!(numbers(&world.report_all(next, vec![ok()])), [0]);
+}
+
+#[test]
+fn a_transaction_has_as_many_as_it_may_and_no_job_is_parted_for_that() {
+    let mut world = company(5);
+    let limits = Limits { recipients: 3, ..LIMITS };
+    let envelope = envelope("a@b.c", 7);
+    world.stock.iter_mut().for_each(|task| task.job.1 = envelope.clone());
+    // The second has too many for what is left.
+    world.stock[1].attempt = Attempt::new(*world.stock[1].attempt.facts(), [1, 5, 6]);
+    let mut travelled = Vec::new();
+    while let Some((id, _)) = world.submit(limits) {
+        travelled.push(world.talk.tasks(id).map(|task| task.job.0).collect::<Vec<_>>());
+    }
+    assert_eq!(travelled, [vec![100, 102, 103], vec![101], vec![104]]);
+}
+
+#[test]
+fn what_has_passed_to_others_or_needs_smtputf8_stays_behind() {
+    let mut world = company(3);
+    let next = world.talk.next(&mut world.stock, &world.security, LIMITS, |job| job.0 != 101, world.now);
+    let Next::Submit(id, transaction) = next else { panic!("nothing") };
+    assert_eq!((transaction.recipients.len(), world.talk.tasks(id).count()), (2, 2));
+    assert_eq!(world.stock.front().unwrap().job.0, 101);
+
+    for (special, expected) in [(0, [1, 2]), (1, [2, 1])] {
+        let mut world = company(3);
+        for task in &mut world.stock {
+            task.job.1.recipients[special] = Recipient::new("j\u{f6}rg@x.test".parse().unwrap());
+        }
+        let counts: Vec<_> = std::iter::from_fn(|| world.submit(LIMITS)).map(|(_, count)| count).collect();
+        assert_eq!(counts, expected, "whoever needs it goes alone");
+    }
+}
+
+#[test]
+fn what_the_session_takes_back_or_a_host_puts_off_is_all_of_them() {
+    let mut world = company(3);
+    let (id, _) = world.submit(LIMITS).unwrap();
+    let free = world.talk.withdraw(&[id]);
+    assert_eq!(numbers(&free), [100, 101, 102]);
+    assert!(free.iter().all(|task| task.attempt.is_untouched()));
+    world.stock.extend(free);
+    let (id, _) = world.submit(LIMITS).unwrap();
+    assert_eq!(numbers(&world.talk.take(id)), [100, 101, 102]);
+    assert!(world.report_all(id, vec![ok(); 3]).is_empty(), "they are not here any more");
+
+    let mut world = company(3);
+    world.other_host = true;
+    let (id, _) = world.submit(LIMITS).unwrap();
+    let ended = world.report_all(id, vec![ok(), no(Stage::Rcpt, 450), no(Stage::Rcpt, 550)]);
+    assert_eq!(numbers(&ended), [100, 102]);
+    assert_eq!(numbers(&world.talk.end(None, true).stock), [101]);
+}
+
+#[test]
+fn a_session_that_ends_before_anything_was_said_leaves_all_of_them_in_stock() {
+    let mut world = company(2);
+    let mut first = World::new(1, 1);
+    world.stock.push_front(first.stock.pop_front().unwrap());
+    world.serve(vec![ok()]);
+    let (id, count) = world.submit(LIMITS).unwrap();
+    assert_eq!(count, 2);
+    assert!(world.report_all(id, vec![no(Stage::Mail, 421); 2]).is_empty());
+    let ended = world.talk.end(None, false);
+    assert_eq!(numbers(&ended.stock), [100, 101]);
+    assert!(ended.stock.iter().all(|task| task.attempt.is_untouched()));
 }

@@ -45,4 +45,6 @@ pub trait Handle {
     fn size(&self) -> u64;
     /// The destination as texts name it: the recipients' domain.
     fn destination(&self) -> &str;
+    /// Is the other a job of the same message, and may the two share a transaction?
+    fn travels_with(&self, other: &Self) -> bool;
 }

@@ -13,7 +13,7 @@ pub(crate) fn envelope(sender: &str, recipients: usize) -> Envelope {
     )
 }
 
-/// A job with a number.
+/// A job with a number. From 100 on, those of one hundred are of one message.
 #[derive(Debug)]
 pub(crate) struct Job(pub(crate) u32, pub(crate) Envelope);
 
@@ -28,5 +28,9 @@ impl Handle for Job {
 
     fn destination(&self) -> &'static str {
         "x.test"
+    }
+
+    fn travels_with(&self, other: &Self) -> bool {
+        self.0 >= 100 && self.0 / 100 == other.0 / 100
     }
 }

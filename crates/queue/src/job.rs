@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use staffetta_mail::{QueueId, Status};
 
+use crate::record::Record;
 use crate::{Body, Destination, Message, Notice, UnixMillis};
 
 /// Destinations with work, from one partition.
@@ -44,6 +45,8 @@ pub struct Job {
     pub prefix: Bytes,
     /// The body.
     pub body: Body,
+    /// What says which other jobs the message has, if it has some.
+    pub(crate) record: Option<Arc<Record>>,
 }
 
 /// The proof of ownership of a job.

@@ -143,6 +143,20 @@ impl Queue {
         self.shared.claim(partition, destination, limit).await
     }
 
+    /// Other due jobs of the message of `job`, to destinations that are `wanted`, with no more than `most` recipients together:
+    /// what may travel with it. Empty: there are none, or they are not to be had now.
+    ///
+    /// # Errors
+    /// As [`Self::claim`].
+    pub async fn accompany(
+        &self,
+        job: &Job,
+        most: usize,
+        wanted: impl Fn(&Destination) -> bool,
+    ) -> Result<Vec<Job>, Error> {
+        self.shared.accompany(job, most, wanted).await
+    }
+
     /// Lets a destination of this partition rest: nothing of it is claimed for so long, unless it is flushed. For what
     /// is known from another partition; a failed attempt says it by [`Settlement::Deferred`]. Zero: it rests no longer.
     ///

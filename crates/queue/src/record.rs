@@ -18,6 +18,8 @@ pub(crate) struct Record {
     /// Header octets in front of a body that is elsewhere.
     pub(crate) prefix: Bytes,
     pub(crate) body: Body,
+    /// How long it was, as it lay in Redis.
+    pub(crate) octets: usize,
 }
 
 /// A record, written, with what the enqueue script must know of it.
@@ -115,6 +117,7 @@ impl Record {
             assignment: parsed.assignment,
             prefix,
             body,
+            octets: bytes.len(),
             message: Arc::new(Message {
                 id,
                 envelope: parsed.envelope,

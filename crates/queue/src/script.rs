@@ -72,6 +72,11 @@ scripts! {
         keys: waiting due lease back_off suspects; key_groups: ;
         args: destination token limit term repeated; arg_groups: ;
     }
+    /// Leases other jobs of a message.
+    Accompany(" flags=allow-oom", "common_now.lua", "accompany.lua") {
+        keys: due lease back_off suspects; key_groups: waiting;
+        args: token term most repeated; arg_groups: jobs counts destinations;
+    }
     /// Extends leases.
     Renew(" flags=allow-oom", "common_now.lua", "renew.lua") {
         keys: lease; key_groups: ;

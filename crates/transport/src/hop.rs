@@ -387,6 +387,11 @@ impl Router {
         self.key_of(&self.path(domain, sender), domain)
     }
 
+    /// Does mail for several domains go there? Not where the recipient's own domain says where that is.
+    pub fn is_for_many(hop: &NextHop) -> bool {
+        !hop.key.targets.iter().any(|target| matches!(target, Target::Domain(_) | Target::Literal(_)))
+    }
+
     /// Is there a route for some senders only?
     pub const fn names_senders(&self) -> bool {
         self.by_sender

@@ -207,7 +207,7 @@ impl Carrier {
         let form = match form::find(&self.worker.queue, job, needs).await {
             Ok(form) => form,
             Err(formless) => {
-                self.give_up_form(connection, talk.take(id), formless);
+                self.give_up_form(connection, talk.take(id), &formless);
                 return false;
             }
         };
@@ -233,12 +233,8 @@ impl Carrier {
                 }
             }
         }
-        let Some(Task { job, .. }) = talk.task(id) else { return false };
-        if !self.worker.leases.secure(&job.held).await {
-            tracing::warn!(qid = %job.message.id, "the lease was lost; the message is left to its new holder");
-            if let Some(task) = talk.take(id) {
-                self.worker.leases.forget(&task.job.held);
-            }
+        if !self.are_secure(talk, id).await {
+            self.leave_lost(talk.take(id));
             return false;
         }
         outlet.finish(&mut connection.output);
@@ -246,23 +242,48 @@ impl Carrier {
         true
     }
 
+    /// Do all jobs of a transaction belong to us for long enough to end it?
+    async fn are_secure(&self, talk: &Talk, id: TransactionId) -> bool {
+        let held: Vec<_> = talk.tasks(id).map(|task| task.job.held.clone()).collect();
+        for held in &held {
+            if !self.worker.leases.secure(held).await {
+                return false;
+            }
+        }
+        !held.is_empty()
+    }
+
+    /// Of a transaction that is not ended, what has passed to others is theirs, and the rest goes out by another one.
+    fn leave_lost(&mut self, tasks: Vec<Task>) {
+        for mut task in tasks {
+            if self.worker.leases.is_safe(&task.job.held) {
+                task.attempt.turn_back();
+                self.jobs.push_front(task);
+                continue;
+            }
+            tracing::warn!(qid = %task.job.message.id, "the lease was lost; the message is left to its new holder");
+            self.worker.leases.forget(&task.job.held);
+        }
+    }
+
     /// There is no form of the content for this server, or it cannot be read.
-    fn give_up_form(&self, connection: &Connection, task: Option<Task>, formless: Formless) {
+    fn give_up_form(&self, connection: &Connection, tasks: Vec<Task>, formless: &Formless) {
         match formless {
-            Formless::Unreadable(error) => self.withhold(task, "the content could not be read from the queue", &error),
+            Formless::Unreadable(error) => self.withhold(tasks, "the content could not be read from the queue", error),
             Formless::Unconvertible(why) => {
                 let failure = SessionFailure::NoEightBitMime(why.to_string());
                 let failure = Failure::Session { peer: connection.peer.peer(), failure };
-                task.into_iter().for_each(|task| self.fail(task, &failure));
+                tasks.into_iter().for_each(|task| self.fail(task, &failure));
             }
         }
     }
 
-    /// The content cannot be had now, or not signed: the job is tried again later.
-    fn withhold(&self, task: Option<Task>, reason: &str, error: &dyn std::fmt::Display) {
-        let Some(task) = task else { return };
-        tracing::warn!(qid = %task.job.message.id, %error, "{reason}");
-        self.fail(task, &Failure::Local { reason: reason.to_owned() });
+    /// The content cannot be had now, or not signed: the jobs are tried again later.
+    fn withhold(&self, tasks: Vec<Task>, reason: &str, error: &dyn std::fmt::Display) {
+        for task in tasks {
+            tracing::warn!(qid = %task.job.message.id, %error, "{reason}");
+            self.fail(task, &Failure::Local { reason: reason.to_owned() });
+        }
     }
 
     /// Fetches a chunk while the one before is written; the first one may be here already. That the server fails is no
@@ -314,7 +335,7 @@ impl Carrier {
         let ended = talk.on_report(id, report, &seen, |task, index, fate| {
             record::outcome(worker, &lane.hop, task, index, fate, Some((connection, use_of(id))));
         });
-        if let Some(task) = ended {
+        for task in ended {
             worker.finish(task, lane);
         }
     }

@@ -111,4 +111,9 @@ impl Handle for Leased {
     fn destination(&self) -> &str {
         self.held.lease.destination.as_str()
     }
+
+    /// Whatever may have made workers go silent takes nothing else with it.
+    fn travels_with(&self, other: &Self) -> bool {
+        self.message.id == other.message.id && self.silences == 0 && other.silences == 0
+    }
 }

@@ -12,6 +12,7 @@
 
 mod bounce;
 mod carrier;
+mod company;
 mod connection;
 mod converse;
 mod form;

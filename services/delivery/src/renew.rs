@@ -74,12 +74,15 @@ impl Leases {
         if held.since.elapsed() > LONGEST {
             return false;
         }
-        let needed = SAFETY.min(self.term / 4);
-        if self.remaining(held) >= needed {
-            return true;
+        if !self.is_safe(held) {
+            self.renew(&[held]).await;
         }
-        self.renew(&[held]).await;
-        self.remaining(held) >= needed
+        self.is_safe(held)
+    }
+
+    /// Is it, as far as is known, without asking?
+    pub(crate) fn is_safe(&self, held: &Held) -> bool {
+        held.since.elapsed() <= LONGEST && self.remaining(held) >= SAFETY.min(self.term / 4)
     }
 
     /// Renews what is older than a quarter of the term, until the token is cancelled.

@@ -36,11 +36,11 @@ use crate::sorting::Sorting;
 use crate::terms::Current;
 
 /// Octets that one permit of [`Worker::room`] stands for.
-const UNIT: u64 = 1024;
+pub(crate) const UNIT: u64 = 1024;
 /// Memory for the bodies and records of jobs in this pod, in units.
 pub(crate) const ROOM: usize = 64 * 1024;
 /// Octets of a job besides its body.
-const RECORD: u64 = 2048;
+pub(crate) const RECORD: u64 = 2048;
 /// How long a job waits, about, if one that may be the end of this worker is under way.
 const NEXT_ALONE: Duration = Duration::from_secs(5);
 /// Octets of a recipient in a decoded envelope, about.
@@ -174,7 +174,9 @@ impl Worker {
         }
         let full = jobs.len() >= allowed;
         self.not_sent(&hop, allowed - jobs.len().min(allowed)).await;
-        let tasks = self.tasks(jobs, since, room).await;
+        let company = self.company(&lane, &hop, &jobs).await;
+        let mut tasks = self.tasks(jobs, since, room, each).await;
+        tasks.extend(company);
         Claimed { tasks: self.permitted(tasks, &lane), full }
     }
 
@@ -188,12 +190,17 @@ impl Worker {
         );
         let jobs = jobs.ok()?;
         let full = jobs.len() >= afforded;
-        Some((self.tasks(jobs, since, room).await, full))
+        Some((self.tasks(jobs, since, room, self.job_units()).await, full))
     }
 
     /// What was claimed at `since`, each with its share of memory. What this pod delivered before is settled at once.
-    async fn tasks(&self, jobs: Vec<Job>, since: Instant, mut room: OwnedSemaphorePermit) -> Vec<Task> {
-        let each = self.job_units();
+    pub(crate) async fn tasks(
+        &self,
+        jobs: Vec<Job>,
+        since: Instant,
+        mut room: OwnedSemaphorePermit,
+        each: u32,
+    ) -> Vec<Task> {
         let mut tasks = Vec::with_capacity(jobs.len());
         for mut job in jobs {
             let Some(alone) = self.alone_with(&job).await else { continue };

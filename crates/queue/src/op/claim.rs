@@ -59,7 +59,9 @@ impl Shared {
         let keys = self.partition(partition);
         let token = format!("{:016x}", rand::random::<u64>());
         let mut doubtful = false;
-        let claimed = self.lease_jobs(keys, destination, &token, limit.clamp(1, MAX_CLAIM), &mut doubtful).await;
+        let limit = limit.clamp(1, MAX_CLAIM);
+        let call = |repeated| self.claim_call(keys, destination, &token, limit, repeated);
+        let claimed = self.lease_by(partition, call, &mut doubtful).await;
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(fault) => {
@@ -78,29 +80,36 @@ impl Shared {
             let known = if jobs.is_ok() { claimed.names } else { Vec::new() };
             self.look_for_strays(partition, destination.clone(), token, known);
         }
+        self.settled_claim(jobs, settling, claimed.safe).await
+    }
+
+    /// Those of the jobs that may be begun; the others go back.
+    pub(super) async fn settled_claim(
+        &self,
+        jobs: Result<Vec<Job>, Error>,
+        settling: Duration,
+        safe: bool,
+    ) -> Result<Vec<Job>, Error> {
         match jobs {
             Ok(jobs) if !settling.is_zero() => {
                 self.give_back(jobs, |_| settling).await;
                 Ok(Vec::new())
             }
-            Ok(jobs) if !claimed.safe => Ok(self.keep_decided(jobs).await),
+            Ok(jobs) if !safe => Ok(self.keep_decided(jobs).await),
             jobs => jobs,
         }
     }
 
     /// Repeats while nobody knows what happened. The deadline counts from before the first attempt that may have worked.
-    async fn lease_jobs(
+    pub(super) async fn lease_by(
         &self,
-        keys: &Partition,
-        destination: &Destination,
-        token: &str,
-        limit: usize,
+        partition: u16,
+        call: impl Fn(bool) -> Cmd,
         repeated: &mut bool,
     ) -> Result<Claimed, Fault> {
         let start = Instant::now();
         loop {
-            let call = self.claim_call(keys, destination, token, limit, *repeated);
-            match self.ask_to_claim(keys, call).await {
+            match self.ask_to_claim(partition, call(*repeated)).await {
                 Ok((answer, safe)) => {
                     let mut values = value::array(&answer).iter();
                     let at = values.next().map_or(0, value::count);
@@ -115,17 +124,17 @@ impl Shared {
                 Err(fault) if !*repeated => return Err(fault),
                 Err(_) => {}
             }
-            let _ = tokio::time::timeout(PATIENCE, self.node(keys.number).claims.wait()).await;
+            let _ = tokio::time::timeout(PATIENCE, self.node(partition).claims.wait()).await;
         }
     }
 
     /// True: a failover would keep it.
-    async fn ask_to_claim(&self, keys: &Partition, call: Cmd) -> Result<(redis::Value, bool), Fault> {
+    async fn ask_to_claim(&self, partition: u16, call: Cmd) -> Result<(redis::Value, bool), Fault> {
         let replicas = Replicas::needed(&self.settings);
         let mut pipeline = redis::Pipeline::new();
         pipeline.add_command(call);
         replicas.ask(&mut pipeline, REPLICAS_TIMEOUT);
-        let mut answers = self.node(keys.number).claims.send(&pipeline).await?;
+        let mut answers = self.node(partition).claims.send(&pipeline).await?;
         let safe = replicas.have(&mut answers).is_ok();
         let answer = answers.pop().unwrap_or_else(|| Err(Fault::Unknown("no answer".into())))?;
         Ok((answer, safe))
@@ -263,9 +272,9 @@ impl Shared {
     }
 }
 
-fn assemble(
+pub(super) fn assemble(
     lease: &Lease,
-    record: &Record,
+    record: &Arc<Record>,
     state: Option<Bytes>,
     claimed: &Claimed,
     newest: u8,
@@ -297,5 +306,6 @@ fn assemble(
         silences,
         prefix: record.prefix.clone(),
         body: record.body.clone(),
+        record: (record.jobs() > 1).then(|| record.clone()),
     })
 }

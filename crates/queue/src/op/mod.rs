@@ -1,5 +1,6 @@
 //! The operations, one file a verb: each builds the call of its script and reads the answer.
 
+mod accompany;
 mod act;
 mod claim;
 #[cfg(test)]

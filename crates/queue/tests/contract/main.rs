@@ -6,6 +6,7 @@ mod accept;
 mod acts;
 mod admin;
 mod cluster;
+mod company;
 mod conduct;
 mod deliver;
 mod faults;

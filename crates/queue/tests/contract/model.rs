@@ -38,6 +38,8 @@ enum Step {
         destination: usize,
         partition: u16,
         limit: usize,
+        /// With whatever of their messages may travel with them.
+        company: bool,
     },
     Settle {
         lease: usize,
@@ -83,8 +85,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         5 => (1..8_u8, prop_oneof![12 => Just(0), 1 => Just(2), 1 => Just(5)], prop::bool::weighted(0.1))
             .prop_map(|(destinations, chunks, held)| Step::Put { destinations, chunks, held }),
-        6 => (0..4_usize, 0..2_u16, 1..4_usize)
-            .prop_map(|(destination, partition, limit)| Step::Claim { destination, partition, limit }),
+        6 => (0..4_usize, 0..2_u16, 1..4_usize, any::<bool>()).prop_map(|(destination, partition, limit, company)| {
+            Step::Claim { destination, partition, limit, company }
+        }),
         6 => (any::<usize>(), how).prop_map(|(lease, how)| Step::Settle { lease, how }),
         1 => any::<usize>().prop_map(|lease| Step::Renew { lease }),
         1 => (0..2_u16).prop_map(|partition| Step::Offer { partition }),
@@ -232,9 +235,9 @@ impl Run<'_> {
     async fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match step {
             Step::Put { destinations, chunks, held } => self.put(*destinations, *chunks, *held).await,
-            Step::Claim { destination, partition, limit } => {
+            Step::Claim { destination, partition, limit, company } => {
                 let destination = DESTINATIONS.get(*destination).copied().unwrap_or(BOUNCES);
-                self.claim(*partition, destination, *limit).await
+                self.claim(*partition, destination, *limit, *company).await
             }
             Step::Settle { lease, how } => self.settle(*lease, how).await,
             Step::Renew { lease } => self.renew(*lease).await,
@@ -270,7 +273,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn claim(&mut self, partition: u16, destination: &str, limit: usize) -> Result<(), TestCaseError> {
+    async fn claim(
+        &mut self,
+        partition: u16,
+        destination: &str,
+        limit: usize,
+        company: bool,
+    ) -> Result<(), TestCaseError> {
         let due = self.model.due(partition, destination);
         let jobs: Vec<Job> = self.queue.claim(partition, &Destination::new(destination), limit).await.unwrap();
         let suspects = due.iter().filter(|(id, number)| self.model.suspects(*id, *number)).count();
@@ -286,16 +295,42 @@ impl Run<'_> {
         for job in jobs {
             let name = (job.lease.id, job.lease.job);
             prop_assert!(due.contains(&name), "{:?} was not due", name);
-            let hour = self.model.hour;
-            let model = self.model.job(name.0, name.1).unwrap();
-            prop_assert_eq!((job.attempts, u32::from(job.silences)), (model.attempts, model.reclaims));
-            // Some workers die before they begin.
-            if job.silences > 0 && !limit.is_multiple_of(3) {
-                model.begun = true;
-                prop_assert!(self.queue.begin(&job.lease).await.unwrap());
+            self.leased(&job, limit).await?;
+            if company {
+                self.accompany(&job, limit).await?;
             }
-            model.place = Place::Leased(job.lease.clone(), hour);
-            self.model.leases.push(job.lease);
+        }
+        Ok(())
+    }
+
+    async fn leased(&mut self, job: &Job, limit: usize) -> Result<(), TestCaseError> {
+        let hour = self.model.hour;
+        let model = self.model.job(job.lease.id, job.lease.job).unwrap();
+        prop_assert_eq!((job.attempts, u32::from(job.silences)), (model.attempts, model.reclaims));
+        // Some workers die before they begin.
+        if job.silences > 0 && !limit.is_multiple_of(3) {
+            model.begun = true;
+            prop_assert!(self.queue.begin(&job.lease).await.unwrap());
+        }
+        model.place = Place::Leased(job.lease.clone(), hour);
+        self.model.leases.push(job.lease.clone());
+        Ok(())
+    }
+
+    /// All that is due of its message, and that nothing keeps from being claimed, comes along.
+    async fn accompany(&mut self, job: &Job, limit: usize) -> Result<(), TestCaseError> {
+        let id = job.lease.id;
+        let others = self.model.messages.get(&id).into_iter().flatten();
+        let others: Vec<_> = others.map(|(number, other)| (*number, other.destination.clone())).collect();
+        let is_due = |(number, destination): &(u16, String)| {
+            self.model.due(id.partition(), destination).contains(&(id, *number)) && !self.model.suspects(id, *number)
+        };
+        let expected: BTreeSet<u16> = others.into_iter().filter(is_due).map(|(number, _)| number).collect();
+        let company = self.queue.accompany(job, 50, |_| true).await.unwrap();
+        prop_assert_eq!(company.iter().map(|job| job.lease.job).collect::<BTreeSet<_>>(), expected);
+        for job in company {
+            prop_assert_eq!(job.message.id, id);
+            self.leased(&job, limit).await?;
         }
         Ok(())
     }

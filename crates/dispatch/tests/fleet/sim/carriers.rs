@@ -221,54 +221,78 @@ impl Sim {
     /// What the host says to the message under way.
     fn reported(&mut self, worker: usize, carrier: &mut Carrier) -> Option<Duration> {
         let (Some(id), Some(talk)) = (carrier.under_way.take(), carrier.talk.as_mut()) else { return None };
-        let (at, token) = talk.task(id).map(|task| (task.job.at, task.job.token))?;
+        let parts: Vec<_> = talk.tasks(id).map(|task| (task.job.at, task.job.token)).collect();
         let (count, host, lane) = (talk.submitted(), carrier.host, carrier.lane);
-        if !self.is_secure(worker, token) {
+        if parts.iter().any(|(_, token)| !self.is_secure(worker, *token)) {
             // No final dot, so nothing was sent; the connection is of no more use.
-            let task = carrier.talk.as_mut().and_then(|talk| talk.take(id))?;
-            self.workers[worker].held.remove(&task.job.token);
+            for mut task in carrier.talk.as_mut().map(|talk| talk.take(id)).unwrap_or_default() {
+                if self.is_secure(worker, task.job.token) {
+                    task.attempt.turn_back();
+                    carrier.jobs.push_front(task);
+                } else {
+                    self.workers[worker].held.remove(&task.job.token);
+                }
+            }
             return self.hang_up(worker, carrier, None, false);
         }
-        let open: Vec<u32> = self.jobs[at].remaining.clone();
-        let mut closing = None;
-        let age = self.now - self.jobs[at].arrived;
-        let outcomes: Vec<Outcome> = match self.hosts[host] {
-            Host::Rude => return self.hang_up(worker, carrier, Some(reply_to(Stage::Idle, 421)), false),
-            Host::Rationing(most) if count > most => {
-                closing = Some(reply_to(Stage::Mail, 421));
-                open.iter().map(|_| Outcome::Failed(reply_to(Stage::Mail, 421))).collect()
-            }
-            Host::Greylisting(until) if age < until => {
-                open.iter().map(|_| Outcome::Failed(reply_to(Stage::Rcpt, 450))).collect()
-            }
-            Host::Lying(_) if self.lies[host] > 0 => {
-                self.lies[host] -= 1;
-                self.take(worker, token, at, &open);
-                closing = Some(client::Failure::TimedOut { stage: Stage::Final });
-                open.iter().map(|_| Outcome::Failed(client::Failure::TimedOut { stage: Stage::Final })).collect()
-            }
-            Host::Picky => {
-                let (odd, even): (Vec<u32>, Vec<u32>) = open.iter().partition(|index| **index % 2 == 1);
-                self.take(worker, token, at, &even);
-                let reply = |index: &u32| if odd.contains(index) { no(550) } else { ok() };
-                open.iter().map(reply).collect()
-            }
-            _ => {
-                self.take(worker, token, at, &open);
-                open.iter().map(|_| ok()).collect()
-            }
+        if let Host::Rude = self.hosts[host] {
+            return self.hang_up(worker, carrier, Some(reply_to(Stage::Idle, 421)), false);
+        }
+        let lies = self.lies[host] > 0;
+        self.lies[host] -= u32::from(lies);
+        let closing = match self.hosts[host] {
+            Host::Rationing(most) if count > most => Some(reply_to(Stage::Mail, 421)),
+            Host::Lying(_) if lies => Some(client::Failure::TimedOut { stage: Stage::Final }),
+            _ => None,
         };
+        let mut outcomes = Vec::new();
+        for (at, token) in parts {
+            outcomes.extend(self.said_of(worker, (at, token), host, closing.as_ref()));
+        }
         let talk = carrier.talk.as_mut()?;
         let other_host = !carrier.candidates.is_empty();
         let seen = Seen { peer: &peer, other_host, rules: &self.rules, now: self.start + self.now };
         let done = talk.on_report(id, Report { outcomes, dsn_passed_on: false }, &seen, |_, _, _| {});
-        if let Some(task) = done {
+        for task in done {
             self.workers[worker].pool.served(&lane, 1);
             self.settle(worker, lane, task);
         }
         match closing {
             Some(failure) => self.hang_up(worker, carrier, Some(failure), false),
             None => self.submit(worker, carrier),
+        }
+    }
+
+    /// To the recipients of one job; with `closing` the host ends the connection by it.
+    fn said_of(
+        &mut self,
+        worker: usize,
+        (at, token): (usize, u64),
+        host: usize,
+        closing: Option<&client::Failure>,
+    ) -> Vec<Outcome> {
+        let open: Vec<u32> = self.jobs[at].remaining.clone();
+        let age = self.now - self.jobs[at].arrived;
+        match (closing, self.hosts[host]) {
+            (Some(failure), _) => {
+                if failure.is_ambiguous() {
+                    self.take(worker, token, at, &open);
+                }
+                open.iter().map(|_| Outcome::Failed(failure.clone())).collect()
+            }
+            (None, Host::Greylisting(until)) if age < until => {
+                open.iter().map(|_| Outcome::Failed(reply_to(Stage::Rcpt, 450))).collect()
+            }
+            (None, Host::Picky) => {
+                let (odd, even): (Vec<u32>, Vec<u32>) = open.iter().partition(|index| **index % 2 == 1);
+                self.take(worker, token, at, &even);
+                let reply = |index: &u32| if odd.contains(index) { no(550) } else { ok() };
+                open.iter().map(reply).collect()
+            }
+            (None, _) => {
+                self.take(worker, token, at, &open);
+                open.iter().map(|_| ok()).collect()
+            }
         }
     }
 

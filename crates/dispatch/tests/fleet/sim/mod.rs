@@ -28,6 +28,8 @@ pub(crate) const LEASE: Duration = seconds(120);
 /// What must be left of it before a final dot, as in the service.
 const SAFETY: Duration = seconds(30);
 const PARTITIONS: usize = 4;
+/// Jobs of a message, about.
+const COMPANY: usize = 16;
 /// Connections of a worker.
 pub(crate) const CONNECTIONS: usize = 20;
 const QUANTUM: usize = 4;
@@ -85,6 +87,11 @@ impl Handle for Job {
 
     fn destination(&self) -> &str {
         &self.destination
+    }
+
+    /// So many that were sent one after the other are of one message.
+    fn travels_with(&self, other: &Self) -> bool {
+        self.at / COMPANY == other.at / COMPANY
     }
 }
 
