@@ -59,6 +59,8 @@ pub struct World {
     tables: String,
     listeners: String,
     clocks: Vec<(Service, i64)>,
+    /// What services find in their environment.
+    environment: Vec<(String, String)>,
     running: Vec<(Service, Running)>,
     mail_hosts: u8,
 }
@@ -120,6 +122,7 @@ impl World {
             tables: String::new(),
             listeners: String::new(),
             clocks: Vec::new(),
+            environment: Vec::new(),
             running: Vec::new(),
             mail_hosts: 0,
             folder,
@@ -144,6 +147,13 @@ impl World {
         crate::skew::build(self.folder.path())?;
         self.clocks.push((service, seconds));
         Ok(self)
+    }
+
+    /// Adds variables to the environment of the services.
+    #[must_use]
+    pub fn environment(mut self, variables: Vec<(String, String)>) -> Self {
+        self.environment.extend(variables);
+        self
     }
 
     /// Adds whole tables, such as `[[delivery.route]]`.
@@ -253,6 +263,7 @@ impl World {
         if let Some((_, seconds)) = self.clocks.iter().find(|(s, _)| *s == service) {
             arguments.splice(0..0, crate::skew::environment(self.folder.path(), *seconds));
         }
+        arguments.splice(0..0, self.environment.iter().map(|(name, value)| format!("{name}={value}").into()));
         // It becomes the program, and keeps its process id.
         let running = Running::start("env", &arguments, log)?;
         self.running.push((service, running));

@@ -14,7 +14,7 @@ use staffetta_policy::conduct::Step;
 use crate::files::{dkim_key, open_to_all};
 use crate::kind::{Choice, Kind, List};
 use crate::reader::Reader;
-use crate::table::{DEFAULT_REDIS_LIMIT, DEFAULT_URL};
+use crate::table::DEFAULT_REDIS_LIMIT;
 use crate::{
     Addresses, Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth,
     Signature,
@@ -40,7 +40,6 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     sources::check(config, &mut check);
     dkim(config, &mut check);
     hidden_addresses(config, &mut check);
-    not_in_this_version(config, &mut check);
 }
 
 struct Check<'a> {
@@ -56,12 +55,6 @@ impl Check<'_> {
     /// Is something below this path wrong already?
     fn has_found(&self, path: &str) -> bool {
         self.reader.problems.iter().any(|problem| problem.key.starts_with(path))
-    }
-
-    fn unavailable(&mut self, wanted: bool, key: &str, allowed: &str) {
-        if wanted {
-            self.refuse(key, "is not available in this version", allowed);
-        }
     }
 }
 
@@ -288,10 +281,6 @@ fn hidden_addresses(config: &Config, check: &mut Check<'_>) {
     }
 }
 
-fn not_in_this_version(config: &Config, check: &mut Check<'_>) {
-    check.unavailable(!config.spool.url.starts_with("file://"), "spool.url", &format!("{DEFAULT_URL:?}"));
-}
-
 /// What works but is probably not meant.
 pub(crate) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -310,11 +299,8 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         let lost = "what only the old primary has is lost when a replica takes its place; set \"replicated\"";
         warnings.push(format!("redis.durability is \"fsync\": {lost}"));
     }
-    if config.spool.url != DEFAULT_URL {
-        warnings.push("spool.url is not used by this version: bodies of every size stay in Redis".to_owned());
-    }
-    if config.spool.redis_limit != DEFAULT_REDIS_LIMIT {
-        warnings.push("spool.redis_limit has no effect in this version: bodies of every size stay in Redis".to_owned());
+    if config.spool.url.is_none() && config.spool.redis_limit != DEFAULT_REDIS_LIMIT {
+        warnings.push("spool.redis_limit has no effect without spool.url: bodies of every size stay in Redis".to_owned());
     }
     warnings.extend(wide_networks(config));
     if config.auth.backend == Backend::Sql && config.auth.has_dovecot {

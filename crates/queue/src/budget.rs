@@ -124,6 +124,11 @@ impl Purse {
         self.unfinished.add(octets + octets / 4 + OVERHEAD, &self.budget.shares_of_redis(used, limit))
     }
 
+    /// What it has in Redis is not there any more.
+    pub(crate) fn take_back(&mut self) {
+        self.unfinished.become_octets(0, &Shares::default());
+    }
+
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }

@@ -28,6 +28,9 @@ pub enum Error {
     /// A record that cannot be read here; a newer program may be able to.
     #[error("{0} cannot be read: {1}")]
     Unreadable(QueueId, String),
+    /// The store of large bodies cannot be used, and the body is in it.
+    #[error("the store of large bodies cannot be used: {0}")]
+    StoreAway(String),
     /// A piece of a body is not there.
     #[error("the body of {0} is damaged: {1}")]
     Damaged(QueueId, String),

@@ -5,6 +5,9 @@
 //! the message is still coming, however slowly. Whatever happens before that, the chunks go away: deleted when the message
 //! is given up, by their time to live when the process dies.
 //!
+//! With a store ([`crate::spool`]), what grows beyond `spool.redis_limit` moves there while it comes in, and the same holds for
+//! its pieces.
+//!
 //! What a message takes of the memory and of Redis before it is queued is on its sender's account, see [`crate::Budget`].
 
 use std::sync::Arc;
@@ -19,15 +22,16 @@ use tokio::time::Instant;
 
 use crate::budget::Purse;
 use crate::error::Fault;
-use crate::format::{BodyRef, SAYS_PREFIX};
+use crate::format::{BodyRef, SAYS_PREFIX, SAYS_STORE};
 use crate::ledger::Charge;
 use crate::node::may_enqueue;
 use crate::op::MOVE;
 use crate::record::{Content, Encoded};
 use crate::script;
 use crate::shared::Shared;
+use crate::spool::{PIECE, SMALL_PIECE, not_taken};
 use crate::value;
-use crate::{Accept, EnqueueError};
+use crate::{Accept, EnqueueError, Kept};
 
 /// Octets of a chunk; the last one of a body may be shorter.
 pub(crate) const CHUNK: usize = 256 * 1024;
@@ -55,6 +59,8 @@ pub struct Incoming {
     shared: Arc<Shared>,
     id: QueueId,
     buffer: Vec<u8>,
+    /// Where its chunks go.
+    kept: Kept,
     chunks: u32,
     /// Those and one that may be on its way.
     sent: u32,
@@ -73,6 +79,7 @@ pub struct Incoming {
 
 /// Refreshes the chunks of a message until it is dropped.
 struct Keeper {
+    /// How many there are in Redis.
     chunks: Arc<AtomicU32>,
     task: AbortHandle,
 }
@@ -85,6 +92,7 @@ impl Incoming {
             shared,
             id,
             buffer: Vec::new(),
+            kept: Kept::InRedis,
             chunks: 0,
             sent: 0,
             size: 0,
@@ -116,12 +124,15 @@ impl Incoming {
     /// Appends; sends a chunk to Redis whenever one is full.
     ///
     /// # Errors
-    /// Redis is full or away, or the sender has used up what he may take. The message is lost; the client must be told
+    /// Redis is full or away, or the store is, or the sender has used up what he may take. The message is lost; the client must be told
     /// and may try again.
     pub async fn write(&mut self, mut data: &[u8]) -> Result<(), EnqueueError> {
         self.size += data.len() as u64;
         self.eight_bit = self.eight_bit || !data.is_ascii();
         self.lines.update(data);
+        if self.outgrows_redis() {
+            Box::pin(self.move_to_store()).await?;
+        }
         loop {
             let stores = self.size > self.shared.settings.inline_limit;
             let chunk = self.chunk_size();
@@ -157,7 +168,7 @@ impl Incoming {
         }
         if self.size > self.shared.settings.inline_limit && !self.buffer.is_empty() {
             let chunk = std::mem::take(&mut self.buffer);
-            self.store(&chunk).await?;
+            self.store(chunk).await?;
         }
         let node = self.shared.node(self.id.partition());
         let (version, now) = (self.shared.formats().writes(), node.clock.now());
@@ -167,7 +178,9 @@ impl Incoming {
         }
         let long_lines = self.lines.is_long();
         let mut content = Content { prefix, long_lines, ..Content::inline(&self.buffer) };
-        if self.chunks > 0 {
+        if self.kept == Kept::InStore {
+            content.body = BodyRef::Objects { count: self.chunks, size: self.size };
+        } else if self.chunks > 0 {
             let mut size = self.size;
             if version < SAYS_PREFIX && !prefix.is_empty() {
                 self.shared.put_in_front(self.id, prefix).await?;
@@ -191,7 +204,7 @@ impl Incoming {
         if needed <= self.buffer.capacity() {
             return Ok(());
         }
-        let capacity = if needed > CHUNK { needed } else { needed.next_power_of_two().max(LITTLE) };
+        let capacity = if needed > PIECE { needed } else { needed.next_power_of_two().max(LITTLE) };
         if self.purse.as_mut().is_some_and(|purse| !purse.hold(capacity)) {
             return Err(EnqueueError::Full);
         }
@@ -208,14 +221,57 @@ impl Incoming {
     /// At which length the buffer is stored.
     fn chunk_size(&self) -> usize {
         let many = self.purse.as_ref().is_some_and(|purse| purse.budget().memory() > MANY);
-        if many { SMALL_CHUNK } else { CHUNK }
+        match self.kept {
+            Kept::InRedis if many => SMALL_CHUNK,
+            Kept::InRedis => CHUNK,
+            Kept::InStore if many => SMALL_PIECE,
+            Kept::InStore => PIECE,
+        }
+    }
+
+    /// At most so many octets go in one.
+    fn largest_chunk(&self) -> usize {
+        if self.kept == Kept::InStore { PIECE } else { CHUNK }
+    }
+
+    /// Is it too large for Redis, with a store to go to?
+    fn outgrows_redis(&self) -> bool {
+        self.kept == Kept::InRedis && self.shared.spool.as_ref().is_some_and(|spool| self.size > spool.limit)
+    }
+
+    /// From now on its chunks go to the store; those that there are go there, too.
+    async fn move_to_store(&mut self) -> Result<(), EnqueueError> {
+        let Some(spool) = self.shared.spool.clone() else { return Ok(()) };
+        self.shared.formats().looked().await;
+        if self.shared.formats().writes() < SAYS_STORE {
+            // There are workers that would not find it.
+            return Ok(());
+        }
+        spool.begin().await.map_err(|fault| not_taken(&fault))?;
+        self.shared.enter_unfinished(self.id).await?;
+        let (chunks, sent) = (std::mem::take(&mut self.chunks), std::mem::take(&mut self.sent));
+        self.kept = Kept::InStore;
+        self.keeper = Some(Keeper::of_store(self.shared.clone(), self.id));
+        for index in 0..chunks {
+            let chunk = self.shared.chunk(self.id, index).await;
+            let chunk = chunk.map_err(|error| EnqueueError::Unavailable(error.to_string()))?;
+            self.sent = index + 1;
+            spool.put(self.id, index, chunk).await.map_err(|fault| not_taken(&fault))?;
+            self.chunks = self.sent;
+        }
+        // They expire by themselves, if not now.
+        let _ = self.shared.discard(self.id, sent).await;
+        if let Some(purse) = &mut self.purse {
+            purse.take_back();
+        }
+        Ok(())
     }
 
     /// Stores a chunk from the front of the buffer.
     async fn store_front(&mut self) -> Result<(), EnqueueError> {
         let mut chunk = std::mem::take(&mut self.buffer);
-        let rest = chunk.split_off(chunk.len().min(CHUNK));
-        self.store(&chunk).await?;
+        let rest = chunk.split_off(chunk.len().min(self.largest_chunk()));
+        let chunk = self.store(chunk).await?;
         if self.keeper.is_none() {
             self.keeper = Some(Keeper::start(self.shared.clone(), self.id));
         }
@@ -232,14 +288,21 @@ impl Incoming {
     /// The buffer for what comes after a chunk. The chunk's own serves again while few messages come in, or each would
     /// be allocated anew, in steps; while many do, those that pause now shall hold next to nothing.
     fn emptied(&self, mut chunk: Vec<u8>, rest: Vec<u8>) -> Vec<u8> {
-        if rest.is_empty() && self.chunk_size() == CHUNK {
+        if rest.is_empty() && self.chunk_size() == self.largest_chunk() {
             chunk.clear();
             return chunk;
         }
         rest
     }
 
-    async fn store(&mut self, chunk: &[u8]) -> Result<(), EnqueueError> {
+    /// Gives the buffer back, if it is still there.
+    async fn store(&mut self, chunk: Vec<u8>) -> Result<Vec<u8>, EnqueueError> {
+        if let (Kept::InStore, Some(spool)) = (self.kept, &self.shared.spool) {
+            self.sent = self.chunks + 1;
+            spool.put(self.id, self.chunks, chunk.into()).await.map_err(|fault| not_taken(&fault))?;
+            self.chunks = self.sent;
+            return Ok(Vec::new());
+        }
         if let Some(purse) = &mut self.purse {
             let (used, mark) = self.shared.marks();
             if !purse.store(chunk.len(), used, mark) {
@@ -247,19 +310,24 @@ impl Incoming {
             }
         }
         self.sent = self.chunks + 1;
-        self.shared.store_chunk(self.id, self.chunks, chunk).await?;
+        self.shared.store_chunk(self.id, self.chunks, &chunk).await?;
         self.chunks = self.sent;
-        Ok(())
+        Ok(chunk)
     }
 }
 
 impl Drop for Incoming {
     /// A message that was given up takes no room from then on.
     fn drop(&mut self) {
-        if self.handed_over || self.sent == 0 {
+        if self.handed_over || self.sent == 0 && self.kept == Kept::InRedis {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (shared, id) = (self.shared.clone(), self.id);
+        if self.kept == Kept::InStore {
+            runtime.spawn(async move { shared.give_up_unfinished(id).await });
+            return;
+        }
         let charge = self.purse.take().map(|purse| purse.into_unfinished());
         runtime.spawn(self.shared.clone().clear_up(self.id, self.sent, charge));
     }
@@ -279,6 +347,19 @@ impl Keeper {
             }
         });
         Self { chunks, task: task.abort_handle() }
+    }
+
+    /// The same for one whose chunks are in the store.
+    fn of_store(shared: Arc<Shared>, id: QueueId) -> Self {
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(shared.chunk_life / REFRESHES).await;
+                if let Err(fault) = shared.refresh_unfinished(id).await {
+                    tracing::debug!(qid = %id, %fault, "the entry of a message that comes in could not be refreshed");
+                }
+            }
+        });
+        Self { chunks: Arc::default(), task: task.abort_handle() }
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use staffetta_mail::{QueueId, Status};
 
 use crate::record::Record;
-use crate::{Body, Destination, Message, Notice, UnixMillis};
+use crate::{Body, Chunks, Destination, Message, Notice, UnixMillis};
 
 /// Destinations with work, from one partition.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +70,7 @@ pub struct Lease {
 pub(crate) struct Facts {
     /// Jobs of the message at its arrival.
     pub(crate) jobs: u16,
-    pub(crate) chunks: u32,
+    pub(crate) chunks: Chunks,
     pub(crate) arrived: UnixMillis,
     pub(crate) expires: UnixMillis,
     pub(crate) attempts: u32,

@@ -11,7 +11,7 @@
 //! | `w:<destination>` `lease` `held` | where a job is: exactly one of these |
 //! | `due` `qf` | which destination deserves a visit when; back-offs |
 //! | `ids` `n` `x:<minute>` `id` | all messages; jobs beyond the first; tombstones; identity |
-//! | `gc` | bodies of messages that are over, to be deleted |
+//! | `gc` | bodies of messages that are over, or that come in and lie in the store of `spool.url`, to be deleted |
 //!
 //! Beside the partitions there are the registry with what workers can read, `{kq:cfg}` and `{kq:cfg}readers`, and the
 //! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`] and [`Guesses`], and what servers said of
@@ -63,6 +63,7 @@ mod settings;
 mod shared;
 mod shelf;
 mod slot;
+mod spool;
 mod tls;
 mod tokens;
 mod value;
@@ -81,7 +82,7 @@ pub use init::{Beginning, advice, begin, exists};
 pub use job::{Job, Lease, Offer, Settled, Settlement};
 pub use ledger::{Charge, Payer};
 pub use limit::{Granted, Limiter};
-pub use message::{Accept, Body, Destination, Message, Notice, Origin, UnixMillis};
+pub use message::{Accept, Body, Chunks, Destination, Kept, Message, Notice, Origin, UnixMillis};
 pub use metrics::{
     describe_conduct_metrics, describe_logins_over_threshold, describe_metrics, describe_revocation_metrics,
     describe_worker_metrics,
@@ -90,6 +91,7 @@ pub use policies::{KeptPolicies, KeptPolicy};
 pub use queue::Queue;
 pub use revocation::{Announcer, Block, Position, Revocations, Suspension, Target, TargetError, login_key};
 pub use settings::{Health, Settings};
+pub use spool::try_store;
 pub use staffetta_config::{Durability, Rate};
 pub use tls::TlsFiles;
 pub use tokens::{KeptToken, KeptTokens};

@@ -111,11 +111,50 @@ impl Notice {
 pub enum Body {
     /// Came with the record.
     Inline(Bytes),
-    /// In Redis, to be fetched with [`crate::Queue::chunk`].
-    Chunks {
-        /// How many.
-        count: u32,
-        /// Octets of all together.
-        size: u64,
-    },
+    /// In pieces, to be fetched with [`crate::Queue::chunk`].
+    Chunks(Chunks),
 }
+
+/// The pieces of a larger body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Chunks {
+    /// How many.
+    pub count: u32,
+    /// Octets of all together.
+    pub size: u64,
+    /// Where they lie.
+    pub kept: Kept,
+}
+
+/// Where the pieces of a body lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kept {
+    /// In Redis, beside the record.
+    #[default]
+    InRedis,
+    /// In the store of `spool.url`.
+    InStore,
+}
+
+impl Chunks {
+    /// So many in Redis.
+    pub fn in_redis(count: u32, size: u64) -> Self {
+        Self { count, size, kept: Kept::InRedis }
+    }
+
+    /// How many keys of Redis they are.
+    pub(crate) fn keys(self) -> u32 {
+        if self.kept == Kept::InRedis { self.count } else { 0 }
+    }
+
+    /// What the garbage set says of those that are left: how many keys, or that they are in the store.
+    pub(crate) fn garbage(self) -> String {
+        match self.kept {
+            Kept::InRedis => self.count.to_string(),
+            Kept::InStore => IN_STORE.to_owned(),
+        }
+    }
+}
+
+/// Stands in the garbage set for a body in the store.
+pub(crate) const IN_STORE: &str = "o";

@@ -5,6 +5,7 @@ use staffetta_policy::conduct::{Signal, Step};
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 const AMBIGUOUS: &str = "staffetta_queue_enqueue_ambiguous_total";
+const STORE_UP: &str = "staffetta_store_up";
 const UNREADABLE: &str = "staffetta_queue_unreadable_total";
 const CREATED: &str = "staffetta_queue_created_total";
 const WITHDRAW_FAILED: &str = "staffetta_queue_withdraw_failed_total";
@@ -23,6 +24,7 @@ pub fn describe_metrics() {
     ambiguous().increment(0);
     withdraw_failed().increment(0);
     describe_creation();
+    describe_store();
 }
 
 fn describe_creation() {
@@ -35,6 +37,18 @@ pub fn describe_worker_metrics() {
     describe_counter!(UNREADABLE, "Jobs that could not be read and were left to a newer program.");
     unreadable().increment(0);
     describe_creation();
+    describe_store();
+}
+
+fn describe_store() {
+    describe_gauge!(STORE_UP, "1 while the store of `spool.url` can be used by this pod, 0 while it cannot, or there is none.");
+    store_up().set(0.0);
+    staffetta_store::describe_metrics();
+}
+
+/// Can the store of large bodies be used?
+pub(crate) fn store_up() -> Gauge {
+    gauge!(STORE_UP)
 }
 
 /// A queue was made.

@@ -10,7 +10,6 @@ use staffetta_policy::conduct::Ladder;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Fault;
 use crate::guess;
 use crate::inquiry::{PATIENCE, ask_one};
 use crate::op::note;
@@ -19,14 +18,12 @@ use crate::revocation;
 use crate::shared::Shared;
 use crate::value;
 use crate::{
-    Act, Body, Budget, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Finding, Guesses,
-    Headcount, Health, Incoming, Job, KeptPolicies, KeptTokens, Lease, Limiter, Moved, Offer, Page, Payer, Rate,
+    Act, Body, Budget, Chunks, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Finding, Guesses,
+    Headcount, Health, Incoming, Job, Kept, KeptPolicies, KeptTokens, Lease, Limiter, Moved, Offer, Page, Payer, Rate,
     Records, Settings, Settled, Settlement, Target, UnixMillis, Verifications, Verified, Wakes,
 };
 
-/// How long a chunk is asked for while Redis is away, if a lease is not shorter.
-const CHUNK_PATIENCE: Duration = Duration::from_secs(20);
-/// How often [`Queue::ready`] looks, and the shortest pause between two questions for a chunk.
+/// How often [`Queue::ready`] looks.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long parts of a cluster are waited for when others are there.
 const PARTS: Duration = Duration::from_secs(3);
@@ -170,42 +167,42 @@ impl Queue {
     /// has begun is not given up for the time that a Redis takes to start.
     ///
     /// # Errors
-    /// Redis stays away, or the chunk is not there.
-    pub async fn chunk(&self, id: QueueId, index: u32) -> Result<Bytes, Error> {
-        let key = self.shared.partition(id.partition()).chunk(id, index);
-        let end = Instant::now() + CHUNK_PATIENCE.min(self.shared.settings.lease / 2);
-        let answer = loop {
-            let mut command = Cmd::new();
-            command.arg("GET").arg(&key);
-            // It may be at another server the next time.
-            let bodies = &self.shared.node(id.partition()).bodies;
-            match bodies.ask(command).await {
-                Ok(answer) => break answer,
-                Err(fault @ (Fault::Refused(_) | Fault::Elsewhere(_) | Fault::Unknown(_)))
-                    if Instant::now() + LOOK < end =>
-                {
-                    tracing::debug!(qid = %id, index, %fault, "a chunk is asked for again");
-                    tokio::time::sleep(LOOK).await;
-                    let _ = tokio::time::timeout_at(end, bodies.wait()).await;
-                }
-                Err(fault) => return Err(fault.into()),
-            }
-        };
-        value::into_bytes(answer).ok_or_else(|| Error::Damaged(id, format!("chunk {index} is missing")))
+    /// Redis or the store stays away, or the chunk is not there.
+    pub async fn chunk(&self, id: QueueId, chunks: &Chunks, index: u32) -> Result<Bytes, Error> {
+        match chunks.kept {
+            Kept::InRedis => self.shared.chunk(id, index).await,
+            Kept::InStore => self.shared.piece(id, index).await,
+        }
     }
 
-    /// The first octets of a message: all of it, or enough for its header section. Of content that is not there any more
-    /// nothing but the prefix: a report quotes what there is, for it must be made.
+    /// Why a body that lies here cannot be read now, as far as is known. Never blocks.
+    pub fn cannot_read(&self, body: &Body) -> Option<Arc<str>> {
+        match body {
+            Body::Chunks(Chunks { kept: Kept::InStore, .. }) => match &self.shared.spool {
+                Some(spool) => spool.trouble(),
+                None => Some("spool.url is not set here".into()),
+            },
+            _ => None,
+        }
+    }
+
+    /// Why a new message of this size cannot be kept now, as far as is known: it would go to the store. Never blocks.
+    pub fn cannot_keep(&self, size: u64) -> Option<Arc<str>> {
+        self.shared.spool.as_ref().filter(|spool| size > spool.limit).and_then(|spool| spool.trouble())
+    }
+
+    /// The first octets of a message: all of it, or enough for its header section. Of content that is not there any more,
+    /// or in a store that is away, nothing but the prefix: a report quotes what there is, for it must be made.
     ///
     /// # Errors
     /// Redis is away.
     pub async fn head(&self, id: QueueId, prefix: &Bytes, body: &Body) -> Result<Bytes, Error> {
         match body {
             Body::Inline(body) => Ok(body.clone()),
-            Body::Chunks { .. } => match self.chunk(id, 0).await {
+            Body::Chunks(chunks) => match self.chunk(id, chunks, 0).await {
                 Ok(chunk) if prefix.is_empty() => Ok(chunk),
                 Ok(chunk) => Ok([&**prefix, &*chunk].concat().into()),
-                Err(Error::Damaged(..)) => Ok(prefix.clone()),
+                Err(Error::Damaged(..) | Error::StoreAway(_)) => Ok(prefix.clone()),
                 Err(error) => Err(error),
             },
         }

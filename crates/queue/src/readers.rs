@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
+use tokio::sync::watch;
 
 use crate::error::Fault;
 use crate::format::OLDEST;
@@ -19,10 +20,12 @@ use crate::value;
 
 /// How often is looked at what may be written.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long something that only a newer format can say waits for the first look.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// How many looks pass between two signs of life.
 const SIGN_EVERY: u32 = 5;
 /// Who has said nothing for so long is gone, in milliseconds of Redis.
-const GONE: u64 = 30_000;
+pub(crate) const GONE: u64 = 30_000;
 
 /// What this process reads and may write.
 pub(crate) struct Formats {
@@ -36,6 +39,8 @@ pub(crate) struct Formats {
     listed: AtomicBool,
     /// How many were in the list at the last look.
     workers: AtomicU32,
+    /// Somebody has looked.
+    looked: watch::Sender<bool>,
 }
 
 impl Formats {
@@ -47,12 +52,24 @@ impl Formats {
             member,
             listed: AtomicBool::new(false),
             workers: AtomicU32::new(1),
+            looked: watch::Sender::default(),
         }
+    }
+
+    /// Does this process take jobs?
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Relaxed)
     }
 
     /// How many workers there are.
     pub(crate) fn workers(&self) -> u32 {
         self.workers.load(Ordering::Relaxed)
+    }
+
+    /// Waits until somebody has looked; a moment, then the oldest format it is.
+    pub(crate) async fn looked(&self) {
+        let mut looked = self.looked.subscribe();
+        let _ = tokio::time::timeout(FIRST_LOOK, looked.wait_for(|looked| *looked)).await;
     }
 
     /// The format to write now.
@@ -64,7 +81,7 @@ impl Formats {
 impl Node {
     /// Says what this worker can read, once, before it takes its first job.
     pub(crate) async fn announce_reader(&self) -> Result<(), Fault> {
-        if !self.formats.listed.load(Ordering::Relaxed) {
+        if !self.formats.is_listed() {
             let mut pipeline = Pipeline::new();
             self.say_alive(&mut pipeline);
             self.admin.send(&pipeline).await?;
@@ -80,7 +97,7 @@ impl Node {
             if !self.partitions.has(*REGISTRY_SLOT) {
                 tokio::time::sleep(LOOK).await;
             } else if self.admin.trouble().is_none() {
-                let sign = looks.is_multiple_of(SIGN_EVERY) && self.formats.listed.load(Ordering::Relaxed);
+                let sign = looks.is_multiple_of(SIGN_EVERY) && self.formats.is_listed();
                 match self.look_at_readers(sign).await {
                     Ok(()) => looks = looks.wrapping_add(1),
                     Err(reason) => tracing::debug!(%reason, "not known which format may be written"),
@@ -111,6 +128,7 @@ impl Node {
         if self.formats.writes.swap(may, Ordering::Relaxed) != may {
             tracing::info!(format = may, "records are written in this format from now on");
         }
+        self.formats.looked.send_replace(true);
         Ok(())
     }
 

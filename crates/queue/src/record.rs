@@ -7,7 +7,7 @@ use bytes::Bytes;
 use staffetta_mail::{Envelope, QueueId};
 
 use crate::format::{BodyRef, Draft, HEADER, Parsed, ReadError, WriteError, with_jobs};
-use crate::{Accept, Body, Destination, Message, UnixMillis};
+use crate::{Accept, Body, Chunks, Destination, Kept, Message, UnixMillis};
 
 /// A record, read.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Encoded {
     pub(crate) id: QueueId,
     pub(crate) arrived: UnixMillis,
     pub(crate) destinations: Vec<Destination>,
-    pub(crate) chunks: u32,
+    pub(crate) chunks: Chunks,
     pub(crate) bytes: Vec<u8>,
     /// The end of its life, if its jobs are to be held.
     pub(crate) held_until: Option<UnixMillis>,
@@ -55,7 +55,7 @@ impl<'a> Content<'a> {
     fn size(&self) -> u64 {
         let body = match &self.body {
             BodyRef::Inline => self.inline.len() as u64,
-            BodyRef::Chunks { size, .. } | BodyRef::Object { size, .. } => *size,
+            BodyRef::Chunks { size, .. } | BodyRef::Objects { size, .. } => *size,
         };
         self.prefix.len() as u64 + body
     }
@@ -84,7 +84,7 @@ impl Encoded {
             prefix: content.prefix,
             inline: content.inline,
         };
-        let chunks = if let BodyRef::Chunks { count, .. } = draft.body { count } else { 0 };
+        let chunks = chunks_of(&draft.body).unwrap_or_default();
         let bytes = draft.encode(version, rand::random())?;
         Ok(Self { id, arrived, destinations, chunks, bytes, held_until: None })
     }
@@ -106,11 +106,10 @@ impl Record {
         let parsed = Parsed::read(bytes, newest)?;
         let body = parsed.rest.checked_add(parsed.prefix).filter(|body| *body <= bytes.len());
         let body = body.ok_or(ReadError::Damaged("its prefix is cut short"))?;
-        let (prefix, body) = match parsed.body {
+        let (prefix, body) = match chunks_of(&parsed.body) {
             // What stands in front of the body is in front of it already.
-            BodyRef::Inline => (Bytes::new(), Body::Inline(bytes.slice(parsed.rest..))),
-            BodyRef::Chunks { count, size } => (bytes.slice(parsed.rest..body), Body::Chunks { count, size }),
-            BodyRef::Object { .. } => return Err(ReadError::Damaged("its body is in an object store")),
+            None => (Bytes::new(), Body::Inline(bytes.slice(parsed.rest..))),
+            Some(chunks) => (bytes.slice(parsed.rest..body), Body::Chunks(chunks)),
         };
         Ok(Self {
             destinations: parsed.destinations,
@@ -164,11 +163,11 @@ impl Record {
         with_jobs(bytes, newest, &destinations, &assignment).map(|bytes| Some((number, bytes)))
     }
 
-    /// Chunks of the body outside the record.
-    pub(crate) fn chunks(&self) -> u32 {
+    /// The pieces of the body outside the record.
+    pub(crate) fn chunks(&self) -> Chunks {
         match self.body {
-            Body::Inline(_) => 0,
-            Body::Chunks { count, .. } => count,
+            Body::Inline(_) => Chunks::default(),
+            Body::Chunks(chunks) => chunks,
         }
     }
 
@@ -176,6 +175,15 @@ impl Record {
     pub(crate) fn jobs(&self) -> u16 {
         u16::try_from(self.destinations.len()).unwrap_or(u16::MAX)
     }
+}
+
+fn chunks_of(body: &BodyRef) -> Option<Chunks> {
+    let (kept, count, size) = match *body {
+        BodyRef::Inline => return None,
+        BodyRef::Chunks { count, size } => (Kept::InRedis, count, size),
+        BodyRef::Objects { count, size } => (Kept::InStore, count, size),
+    };
+    Some(Chunks { count, size, kept })
 }
 
 /// Distributes the recipients over jobs: one for each destination, in order of first appearance.
@@ -274,7 +282,7 @@ mod tests {
         assert_eq!((inline.prefix, inline.body), (Bytes::new(), Body::Inline(Bytes::from_static(b"X: y\r\n\r\nbody"))));
         let body = BodyRef::Chunks { count: 1, size: 7 };
         let chunks = read(Draft { body, inline: b"", ..draft });
-        assert_eq!((&*chunks.prefix, chunks.body), (&b"X: y\r\n"[..], Body::Chunks { count: 1, size: 7 }));
+        assert_eq!((&*chunks.prefix, chunks.body), (&b"X: y\r\n"[..], Body::Chunks(Chunks::in_redis(1, 7))));
     }
 
     #[test]

@@ -59,7 +59,7 @@ macro_rules! scripts {
 scripts! {
     /// Queues a message.
     Enqueue(" flags=allow-oom", "common_now.lua", "common_wait.lua", "enqueue.lua") {
-        keys: record tombstones ids due extra; key_groups: waiting open chunks held;
+        keys: record tombstones ids due extra; key_groups: waiting open chunks held unfinished;
         args: id arrived ends stamp wake; arg_groups: destinations until_held;
     }
     /// Destinations with work.

@@ -32,6 +32,12 @@ pub struct Settings {
     pub max_memory_ratio: f64,
     /// Bodies up to this many octets live in the record.
     pub inline_limit: u64,
+    /// Where bodies above `redis_limit` go; `None`: all stay in Redis.
+    pub spool: Option<String>,
+    /// Bodies above so many octets go to the store, if there is one.
+    pub redis_limit: u64,
+    /// May a store that no service has used yet become the one of the queue?
+    pub founds_store: bool,
     /// How long a claimed job belongs to its worker without renewal.
     pub lease: Duration,
 }
@@ -60,6 +66,9 @@ impl From<&Config> for Settings {
             replicas: redis.replicas,
             max_memory_ratio: redis.max_memory_ratio,
             inline_limit: config.spool.inline_limit.0,
+            spool: config.spool.url.clone(),
+            redis_limit: config.spool.redis_limit.0,
+            founds_store: true,
             lease: config.delivery.lease,
         }
     }
@@ -72,10 +81,11 @@ impl Settings {
         Self { url: url.into(), ..Self::from(&Config::default()) }
     }
 
-    /// For whoever comes to look at a queue or at mail in it: none is made where there is none, and none gets partitions.
+    /// For whoever comes to look at a queue or at mail in it: none is made where there is none, none gets partitions, and none
+    /// a store.
     #[must_use]
     pub fn only_looking(self) -> Self {
-        Self { create: false, partitions: 1, ..self }
+        Self { create: false, partitions: 1, founds_store: false, ..self }
     }
 
     /// Refuses what cannot work, in words for the operator.

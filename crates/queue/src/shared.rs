@@ -19,6 +19,7 @@ use crate::readers::Formats;
 use crate::resting::Resting;
 use crate::shelf::Shelf;
 use crate::slot::Table;
+use crate::spool::Spool;
 use crate::{Error, Health, Settings, UnixMillis};
 
 /// How long the outcome of an enqueue is pursued. Well below the patience of clients, and below the minute after which the
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) resting: Arc<Resting>,
     next_partition: AtomicU32,
     unique: AtomicU32,
+    /// Where bodies lie that are too large for Redis.
+    pub(crate) spool: Option<Arc<Spool>>,
     /// Records that the next jobs will want again.
     pub(crate) shelf: Shelf,
     /// The newest format that this process reads.
@@ -100,6 +103,7 @@ impl Shared {
             Some(_) => (MOST, Table::of_many()),
         };
         let shared = Arc::new(Self {
+            spool: Spool::open(&settings)?,
             partitions: Arc::new(Partitions::new()),
             count: Arc::new(Count::new(settings.partitions)),
             settings,
@@ -116,6 +120,10 @@ impl Shared {
             shutdown: shutdown.clone(),
         });
         shared.begin_node(0);
+        if let Some(spool) = shared.spool.clone() {
+            let (watching, end) = (shared.clone().watch_store(spool), shutdown.clone());
+            tokio::spawn(async move { end.run_until_cancelled(watching).await });
+        }
         if let Some(cluster) = cluster {
             let following = shared.clone().follow(cluster);
             tokio::spawn(async move { shutdown.run_until_cancelled(following).await });

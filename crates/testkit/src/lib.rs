@@ -1,4 +1,4 @@
-//! What tests share: a fake DNS, Redis servers, a Redis Cluster, a network that breaks, certificates, DKIM signatures, tokens, web servers, free ports, child processes, transcripts.
+//! What tests share: a fake DNS, Redis servers, a Redis Cluster, a server that speaks S3, a network that breaks, certificates, DKIM signatures, tokens, web servers, free ports, child processes, transcripts.
 //!
 //! Everything here is hermetic: loopback addresses, scratch folders, own children ended by pid.
 
@@ -13,5 +13,6 @@ pub mod ports;
 pub mod proxy;
 pub mod redis_cluster;
 pub mod redis_server;
+pub mod s3;
 pub mod tokens;
 pub mod web;

@@ -10,7 +10,7 @@ use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
 use staffetta_mail::QueueId;
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
-use staffetta_queue::Body;
+use staffetta_queue::{Body, Chunks, Error};
 use staffetta_smtp::client::{self, Event, Failure as SessionFailure, Outcome, Report, Stage, Stuffer, TransactionId};
 
 use crate::carrier::{Carrier, Claim};
@@ -18,6 +18,7 @@ use crate::connection::{Connection, Heard, time_limit};
 use crate::form::{self, Formless, Outlet, Writer};
 use crate::leased::{Leased, Task};
 use crate::record;
+use crate::signing::Hindrance;
 
 /// How long a connection without work is kept.
 const IDLE: Duration = Duration::from_secs(3);
@@ -207,14 +208,14 @@ impl Carrier {
         let form = match form::find(&self.worker.queue, job, needs).await {
             Ok(form) => form,
             Err(formless) => {
-                self.give_up_form(connection, talk.take(id), &formless);
+                self.give_up_form(connection, talk.take(id), formless).await;
                 return false;
             }
         };
         let opening = match self.worker.signing.open(&self.worker.queue, job, &form).await {
             Ok(opening) => opening,
             Err(error) => {
-                self.withhold(talk.take(id), error.reason(), &error);
+                self.withhold(talk.take(id), error.reason(), &error).await;
                 return false;
             }
         };
@@ -224,11 +225,12 @@ impl Carrier {
         }
         match &job.body {
             Body::Inline(body) => outlet.append(body, &mut connection.output),
-            Body::Chunks { count, .. } => {
+            Body::Chunks(chunks) => {
                 outlet.append(&job.prefix, &mut connection.output);
-                let body = (job.message.id, *count, opening.first);
+                let body = (job.message.id, *chunks, opening.first);
                 if let Err(error) = self.send_chunks(connection, talk, body, &mut outlet).await {
-                    self.withhold(talk.take(id), "the content could not be read from the queue", &error);
+                    let error = Hindrance::Unreadable(error);
+                    self.withhold(talk.take(id), error.reason(), &error).await;
                     return false;
                 }
             }
@@ -267,9 +269,12 @@ impl Carrier {
     }
 
     /// There is no form of the content for this server, or it cannot be read.
-    fn give_up_form(&self, connection: &Connection, tasks: Vec<Task>, formless: &Formless) {
+    async fn give_up_form(&self, connection: &Connection, tasks: Vec<Task>, formless: Formless) {
         match formless {
-            Formless::Unreadable(error) => self.withhold(tasks, "the content could not be read from the queue", error),
+            Formless::Unreadable(error) => {
+                let error = Hindrance::Unreadable(error);
+                self.withhold(tasks, error.reason(), &error).await;
+            }
             Formless::Unconvertible(why) => {
                 let failure = SessionFailure::NoEightBitMime(why.to_string());
                 let failure = Failure::Session { peer: connection.peer.peer(), failure };
@@ -278,10 +283,16 @@ impl Carrier {
         }
     }
 
-    /// The content cannot be had now, or not signed: the jobs are tried again later.
-    fn withhold(&self, tasks: Vec<Task>, reason: &str, error: &dyn std::fmt::Display) {
+    /// The content cannot be had now, or not signed: the jobs are tried again later. That the store of large bodies is away is
+    /// no attempt.
+    async fn withhold(&self, tasks: Vec<Task>, reason: &str, error: &Hindrance) {
         for task in tasks {
             tracing::warn!(qid = %task.job.message.id, %error, "{reason}");
+            if matches!(error, Hindrance::Unreadable(Error::StoreAway(_))) && task.attempt.is_untouched() {
+                self.worker.put_off_unread(&task.job.held.lease).await;
+                self.worker.leases.forget(&task.job.held);
+                continue;
+            }
             self.fail(task, &Failure::Local { reason: reason.to_owned() });
         }
     }
@@ -292,23 +303,25 @@ impl Carrier {
         &mut self,
         connection: &mut Connection,
         talk: &mut Talk,
-        (message, count, first): (QueueId, u32, Option<Bytes>),
+        (message, chunks, first): (QueueId, Chunks, Option<Bytes>),
         outlet: &mut Outlet,
-    ) -> Result<(), staffetta_queue::Error> {
+    ) -> Result<(), Error> {
         let limit = self.worker.timeouts().transfer;
         let queue = self.worker.queue.clone();
         let mut next = Some(match first {
             Some(first) => Ok(first),
-            None => queue.chunk(message, 0).await,
+            None => queue.chunk(message, &chunks, 0).await,
         });
-        for index in 1..=count {
+        for index in 1..=chunks.count {
             let chunk = match next.take() {
                 Some(Ok(chunk)) => chunk,
                 Some(Err(error)) => return Err(error),
                 None => break,
             };
             outlet.append(&chunk, &mut connection.output);
-            let fetch = async { if index < count { Some(queue.chunk(message, index).await) } else { None } };
+            let fetch = async {
+                if index < chunks.count { Some(queue.chunk(message, &chunks, index).await) } else { None }
+            };
             let (written, fetched) = tokio::join!(self.flush(connection, talk, limit), fetch);
             next = fetched;
             if written != Heard::Data {

@@ -48,10 +48,10 @@ pub(crate) async fn find(queue: &Queue, job: &Leased, needs: Needs) -> Result<Fo
     };
     match &job.body {
         Body::Inline(body) => look(body).await,
-        Body::Chunks { count, .. } => {
+        Body::Chunks(chunks) => {
             look(&job.prefix).await;
-            for index in 0..*count {
-                let chunk = queue.chunk(job.message.id, index).await.map_err(Formless::Unreadable)?;
+            for index in 0..chunks.count {
+                let chunk = queue.chunk(job.message.id, chunks, index).await.map_err(Formless::Unreadable)?;
                 look(&chunk).await;
             }
         }

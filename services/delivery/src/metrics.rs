@@ -27,6 +27,7 @@ const THROTTLED: &str = "staffetta_delivery_throttled_total";
 const SUSPENSIONS: &str = "staffetta_delivery_suspensions_total";
 const SIGNED: &str = "staffetta_dkim_signed_total";
 const DUPLICATES: &str = "staffetta_possible_duplicates_total";
+const UNREAD: &str = "staffetta_delivery_store_waits_total";
 const MESSAGES: &str = "staffetta_queue_messages";
 const JOBS: &str = "staffetta_queue_jobs";
 const OLDEST: &str = "staffetta_queue_oldest_message_age_seconds";
@@ -124,6 +125,8 @@ pub(crate) struct Metrics {
     pub(crate) suspensions: Counter,
     /// Claims that had to wait for a rate.
     pub(crate) throttled: Counter,
+    /// Jobs that went back because the store of their bodies was away.
+    pub(crate) unread: Counter,
     /// Deliveries that may happen twice.
     pub(crate) duplicates: Counter,
     pub(crate) leases_expired: Counter,
@@ -162,6 +165,7 @@ impl Metrics {
             reuse: zero(counter!(REUSE)),
             throttled: zero(counter!(THROTTLED)),
             suspensions: zero(counter!(SUSPENSIONS)),
+            unread: zero(counter!(UNREAD)),
             duplicates: zero(counter!(DUPLICATES)),
             leases_expired: zero(counter!(EXPIRED)),
             messages: gauge!(MESSAGES),
@@ -295,6 +299,7 @@ fn describe() {
     describe_counter!(REUSE, "Messages sent over a connection that had carried one before.");
     describe_counter!(TLS_POLICY, "Connections by TLS level and what came of it.");
     describe_counter!(HANDSHAKES, "TLS handshakes, by side, version and result: ok, or why it failed.");
+    describe_counter!(UNREAD, "Jobs put back, without an attempt, because the store with their content was away.");
     describe_counter!(BOUNCES, "Reports to senders that were queued.");
     describe_counter!(SIGNED, "Messages for which there are DKIM keys, by what came of signing them.");
     describe_counter!(

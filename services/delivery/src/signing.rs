@@ -90,8 +90,8 @@ impl Signing {
         if is_shared && let Some(seal) = self.seals.recall(id, &ring) {
             return Ok(Some(seal));
         }
-        if let Body::Chunks { .. } = job.body {
-            *first = Some(queue.chunk(id, 0).await.map_err(Hindrance::Unreadable)?);
+        if let Body::Chunks(chunks) = &job.body {
+            *first = Some(queue.chunk(id, chunks, 0).await.map_err(Hindrance::Unreadable)?);
         }
         let Some(rows) = rows(&ring, job, first.as_ref(), standing) else { return Ok(None) };
         let sealed = self.sign(queue, job, form, first.as_ref(), rows).await;
@@ -155,7 +155,7 @@ impl Signing {
 fn rows(ring: &Keyring, job: &Leased, first: Option<&Bytes>, standing: Standing<'_>) -> Option<Signers> {
     let author = match (&job.body, first) {
         (Body::Inline(body), _) => author::find(body, true),
-        (Body::Chunks { count, .. }, Some(first)) => match author::find(first, *count == 1) {
+        (Body::Chunks(chunks), Some(first)) => match author::find(first, chunks.count == 1) {
             found @ Author::Domain(_) => found,
             // What stands in front was written after the rest, and holds what was missing in it.
             _ => author::find(&job.prefix, true),
@@ -191,17 +191,17 @@ async fn digest(
     job: &Leased,
     first: Option<&Bytes>,
 ) -> Result<Result<(), TooLarge>, Hindrance> {
-    let count = match &job.body {
+    let chunks = match &job.body {
         Body::Inline(body) => return Ok(show(reading, body).await),
-        Body::Chunks { count, .. } => *count,
+        Body::Chunks(chunks) => chunks,
     };
     for part in std::iter::once(&job.prefix).chain(first) {
         if let Err(error) = show(reading, part).await {
             return Ok(Err(error));
         }
     }
-    for index in 1..count {
-        let chunk = queue.chunk(job.message.id, index).await.map_err(Hindrance::Unreadable)?;
+    for index in 1..chunks.count {
+        let chunk = queue.chunk(job.message.id, chunks, index).await.map_err(Hindrance::Unreadable)?;
         if let Err(error) = show(reading, &chunk).await {
             return Ok(Err(error));
         }

@@ -35,6 +35,8 @@ use crate::slots::Slots;
 use crate::sorting::Sorting;
 use crate::terms::Current;
 
+/// How long a job rests whose body is in a store that is away, half as long or half as long again.
+const STORE_REST: Duration = Duration::from_secs(30);
 /// Octets that one permit of [`Worker::room`] stands for.
 pub(crate) const UNIT: u64 = 1024;
 /// Memory for the bodies and records of jobs in this pod, in units.
@@ -203,6 +205,9 @@ impl Worker {
     ) -> Vec<Task> {
         let mut tasks = Vec::with_capacity(jobs.len());
         for mut job in jobs {
+            if self.waits_for_store(&job).await {
+                continue;
+            }
             let Some(alone) = self.alone_with(&job).await else { continue };
             let held = self.leases.hold(job.lease.clone(), since);
             self.recent.strike(held.job(), &mut job.recipients);
@@ -249,6 +254,25 @@ impl Worker {
         task.attempt.judge(&self.rules(), Instant::now());
         for index in task.attempt.fail_those(&fate, is_meant) {
             record::outcome(self, &lane.hop, task, index, &fate, None);
+        }
+    }
+
+    /// A job whose body cannot be read now goes back, unattempted: no server is bothered for it. At the end of its life it is
+    /// given up all the same.
+    async fn waits_for_store(&self, job: &Job) -> bool {
+        let waits = !job.left.is_zero() && self.queue.cannot_read(&job.body).is_some();
+        if waits {
+            self.put_off_unread(&job.lease).await;
+        }
+        waits
+    }
+
+    /// Back into the queue, until the store may be there again.
+    pub(crate) async fn put_off_unread(&self, lease: &Lease) {
+        self.metrics.unread.increment(1);
+        let after = STORE_REST.mul_f64(rand::rng().random_range(0.5..1.5));
+        if let Err(error) = self.queue.put_off(lease, after).await {
+            tracing::debug!(qid = %lease.id, %error, "a job waits for the end of its lease");
         }
     }
 

@@ -22,6 +22,8 @@ use crate::terminal::{counted, say, warn, warnings};
 
 /// How long each part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same of an object store, which is tried again by itself.
+const STORE_PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let path = check.file.path();
@@ -35,8 +37,9 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let sound = |used: bool, table: &str| used && examined.is_sound(table);
     let dns = sound(frontend || delivery, "dns");
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
-    let (redis, sql, tokens, given, names, (), (), (), (), (), ()) = tokio::join!(
+    let (redis, store, sql, tokens, given, names, (), (), (), (), (), ()) = tokio::join!(
         try_if(examined.is_sound("redis"), try_redis(config)),
+        try_if(sound(frontend || delivery, "spool"), try_store(config)),
         try_if(sound(auth, "auth"), try_accounts(config)),
         try_if(sound(auth, "auth"), try_tokens(config)),
         async {
@@ -56,7 +59,7 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let ca = sound(delivery, "delivery.ca").then(|| try_ca(config)).flatten();
     let (expired, soon) = if sound(frontend, "tls") { around::certificates(config) } else { Default::default() };
     warn_each(&soon);
-    let tried = [redis, sql, tokens, names, certificates, clients, ca];
+    let tried = [redis, store, sql, tokens, names, certificates, clients, ca];
     examined.conclude(tried.into_iter().flatten().chain(given).chain(expired).collect())?;
     let but = match warnings() {
         0 => String::new(),
@@ -96,6 +99,15 @@ async fn try_redis(config: &Config) -> Option<Finding> {
         Err(_) => "Redis does not answer".to_owned(),
     };
     Some(Finding::new("redis.url", problem, "a Redis or Valkey server that keeps what redis.durability promises"))
+}
+
+/// An object is put, read and deleted.
+async fn try_store(config: &Config) -> Option<Finding> {
+    let problem = match timeout(STORE_PATIENCE, staffetta_queue::try_store(&config.into())).await {
+        Ok(tried) => tried.err()?.to_string(),
+        Err(_) => "the store does not answer".to_owned(),
+    };
+    Some(Finding::new("spool.url", problem, "a directory or a bucket in which objects can be written, read and deleted"))
 }
 
 /// Dovecot's socket, if the accounts are there; the database, its tables, and the operator's queries.

@@ -28,9 +28,9 @@ pub(super) async fn print(queue: &Queue, cat: &Cat) -> anyhow::Result<ExitCode> 
         write(&prefix)?;
         match body {
             Body::Inline(body) => write(&body)?,
-            Body::Chunks { count, .. } => {
-                for index in 0..count {
-                    write(&queue.chunk(cat.id, index).await?)?;
+            Body::Chunks(chunks) => {
+                for index in 0..chunks.count {
+                    write(&queue.chunk(cat.id, &chunks, index).await?)?;
                 }
             }
         }

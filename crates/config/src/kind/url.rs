@@ -44,8 +44,9 @@ url!(
     /// Where large bodies go.
     SpoolUrl,
     "the URL of a store",
-    "\"file:///path\"",
-    ["file:///", "s3://", "gs://", "az://"]
+    "\"file:///path\", \"s3://bucket/prefix\", \"gs://bucket/prefix\", \"az://container/prefix\"",
+    ["file:///", "s3://", "gs://", "az://"],
+    of_a_store
 );
 url!(
     /// Where the auth service is.
@@ -60,6 +61,17 @@ fn of_a_server(url: &str) -> Option<String> {
     if url.starts_with("sqlite:") { None } else { login::problem(url) }
 }
 
+/// Keys of an object store come from the environment: in a URL they would be in logs.
+fn of_a_store(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let place = if url.starts_with("file:") { rest } else { rest.trim_start_matches('/') };
+    if place.is_empty() || place == "/" {
+        return Some("names no place".to_owned());
+    }
+    let part = ['?', '#', '@'].into_iter().find(|part| !url.starts_with("file:") && rest.contains(*part))?;
+    Some(format!("has a {part:?}: keys and options of a store come from the environment"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +80,12 @@ mod tests {
     fn schemes_are_checked() {
         for text in ["sqlite::memory:", "sqlite:///a@b/100%", "postgres://u:p@h/d", "mysql://h/d"] {
             assert!(SqlUrl::parse(text).is_ok(), "{text}");
+        }
+        for text in ["file:///var/lib/spool", "file:///a?b@c", "s3://bucket", "s3://bucket/a/b", "gs://b/p", "az://c/p"] {
+            assert!(SpoolUrl::parse(text).is_ok(), "{text}");
+        }
+        for text in ["", "/var", "file://", "file:///", "file://a/b", "s3://", "s3:///", "s3://k:s@b", "s3://b/p?key=s", "http://h"] {
+            assert!(SpoolUrl::parse(text).is_err(), "{text}");
         }
         for text in ["", "sqlite:", "http://h", "mysql://a b", "mysql://h\n", "mysql://u:a/b@h/d"] {
             assert!(SqlUrl::parse(text).is_err(), "{text}");

@@ -22,5 +22,5 @@ pub use oauth::{OAuth, Signature};
 pub use redis::{Durability, Redis};
 pub use rpc::Rpc;
 pub use spool::Spool;
-pub(crate) use spool::{DEFAULT_REDIS_LIMIT, DEFAULT_URL};
+pub(crate) use spool::DEFAULT_REDIS_LIMIT;
 pub use tls::{Sni, Tls};

@@ -1,23 +1,25 @@
 //! `[spool]`: bodies.
 
 use crate::ByteSize;
-use crate::kind::{Size, SpoolUrl};
+use crate::kind::{Maybe, Size, SpoolUrl};
 use crate::settings::settings;
 
-/// The default, which no warning is worth.
-pub(crate) const DEFAULT_URL: &str = "file:///var/lib/staffetta/spool";
-/// The same of `redis_limit`.
+/// The default of `redis_limit`, which no warning is worth.
 pub(crate) const DEFAULT_REDIS_LIMIT: ByteSize = ByteSize(256 * 1024);
 
 settings! {
     /// Where the bodies of messages are kept.
     pub struct Spool {
-        /// The store for bodies above `redis_limit`. This version does not use it yet: bodies of every size stay in
-        /// Redis, another directory earns a warning, and a store that is not a directory is refused.
-        value url: String as SpoolUrl = DEFAULT_URL,
+        /// The store for bodies above `redis_limit`: a directory (`file:///var/lib/staffetta/spool`), S3 or what speaks it
+        /// (`s3://bucket/prefix`), Google Cloud Storage (`gs://bucket/prefix`) or Azure (`az://container/prefix`). Empty: bodies of
+        /// every size stay in Redis. All frontends and delivery workers need the same one. A directory must therefore be one
+        /// that they share; whoever finds another one there, or none, says so and does not use it. The way to an object
+        /// store, and its keys, come from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`), never from here. To change it,
+        /// see [operations](operations.md#large-bodies).
+        value url: Option<String> as Maybe<SpoolUrl> = "",
         /// Bodies up to this size are kept in the record of the message itself; larger ones in pieces beside it.
         value inline_limit: ByteSize as Size<0, 16777216> = "16KiB",
-        /// Bodies above this size are meant for the store at `url`; in this version they stay in Redis as well.
+        /// Bodies above this size go to the store at `url` while they come in. Without a store they stay in Redis.
         value redis_limit: ByteSize as Size<0, 1073741824> = "256KiB",
     }
 }

@@ -27,6 +27,8 @@ pub(crate) const NEWEST: u8 = 2;
 pub(crate) const OLDEST: u8 = 1;
 /// The first version that has room for a prefix in front of a body that is elsewhere.
 pub(crate) const SAYS_PREFIX: u8 = 2;
+/// The first version that has room for a body in the store.
+pub(crate) const SAYS_STORE: u8 = 2;
 /// The first version that has room for demands on the next hop.
 const SAYS_DEMANDS: u8 = 2;
 /// Octets of version and stamp.
@@ -85,8 +87,8 @@ pub(crate) enum BodyRef {
         /// Octets of all together.
         size: u64,
     },
-    /// In the object store.
-    Object { url: String, size: u64 },
+    /// The same in the store of `spool.url`.
+    Objects { count: u32, size: u64 },
 }
 
 /// What attempts have left behind for a job. Stored behind one octet that scripts own: how often the job was reclaimed

@@ -67,7 +67,7 @@ pub(super) fn can_say(draft: &Draft<'_>) -> bool {
     match draft.body {
         BodyRef::Inline => true,
         BodyRef::Chunks { .. } => draft.prefix.is_empty(),
-        BodyRef::Object { .. } => false,
+        BodyRef::Objects { .. } => false,
     }
 }
 

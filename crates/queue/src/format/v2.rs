@@ -29,8 +29,6 @@ const DESTINATION: u64 = needed(13);
 const ASSIGNMENT: u64 = needed(14);
 /// Count and size.
 const CHUNKS: u64 = needed(15);
-/// Size, then the URL.
-const OBJECT: u64 = needed(16);
 /// Octets of the prefix.
 const PREFIX: u64 = needed(17);
 /// Empty: it is there. Whoever does not know them would send the mail where it must not go.
@@ -38,6 +36,8 @@ const SMTPUTF8: u64 = needed(18);
 const REQUIRE_TLS: u64 = needed(19);
 /// Empty: it is there. Whoever does not know it sends long lines as they are.
 const LONG_LINES: u64 = optional(20);
+/// Count and size, in the store. (16 stood for one object and was never written.)
+const OBJECTS: u64 = needed(21);
 
 /// In a recipient.
 const ADDRESS: u64 = needed(1);
@@ -92,10 +92,7 @@ fn write_head(draft: &Draft<'_>, out: &mut Vec<u8>) {
     match &draft.body {
         BodyRef::Inline => {}
         BodyRef::Chunks { count, size } => put_numbers(out, CHUNKS, [u64::from(*count), *size]),
-        BodyRef::Object { url, size } => put_nested(out, OBJECT, |out| {
-            put_number(out, *size);
-            out.extend_from_slice(url.as_bytes());
-        }),
+        BodyRef::Objects { count, size } => put_numbers(out, OBJECTS, [u64::from(*count), *size]),
     }
     if !draft.prefix.is_empty() {
         put_numbers(out, PREFIX, [draft.prefix.len() as u64]);
@@ -207,8 +204,8 @@ fn read_field(field: &Field<'_>, parsed: &mut Parsed) -> Result<(), ReadError> {
         LONG_LINES => parsed.long_lines = true,
         DESTINATION => parsed.destinations.push(Destination::new(field.text()?)),
         ASSIGNMENT => parsed.assignment = field.numbers()?.into_iter().map(narrow).collect::<Result<_, _>>()?,
-        CHUNKS => parsed.body = read_chunks(field)?,
-        OBJECT => parsed.body = read_object(field)?,
+        CHUNKS => parsed.body = read_pieces(field, |count, size| BodyRef::Chunks { count, size })?,
+        OBJECTS => parsed.body = read_pieces(field, |count, size| BodyRef::Objects { count, size })?,
         PREFIX => parsed.prefix = narrow(field.number()?)?,
         SMTPUTF8 => envelope.smtputf8 = true,
         REQUIRE_TLS => envelope.require_tls = true,
@@ -240,16 +237,9 @@ fn read_ip(octets: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
-fn read_chunks(field: &Field<'_>) -> Result<BodyRef, ReadError> {
+fn read_pieces(field: &Field<'_>, body: fn(u32, u64) -> BodyRef) -> Result<BodyRef, ReadError> {
     let mut rest = field.octets;
-    Ok(BodyRef::Chunks { count: narrow(take_number(&mut rest)?)?, size: take_number(&mut rest)? })
-}
-
-fn read_object(field: &Field<'_>) -> Result<BodyRef, ReadError> {
-    let mut rest = field.octets;
-    let size = take_number(&mut rest)?;
-    let url = std::str::from_utf8(rest).map_err(|_| ReadError::Damaged("the place of its body is not UTF-8"))?;
-    Ok(BodyRef::Object { url: url.to_owned(), size })
+    Ok(body(narrow(take_number(&mut rest)?)?, take_number(&mut rest)?))
 }
 
 fn address(text: &str) -> Result<Address, ReadError> {

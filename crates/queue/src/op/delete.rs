@@ -8,7 +8,7 @@ use super::unexpected;
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
-use crate::{Deleted, Destination, Error, UnixMillis};
+use crate::{Chunks, Deleted, Destination, Error, UnixMillis};
 
 /// What is noted of it.
 const DELETED: &str = "deleted";
@@ -86,7 +86,7 @@ impl Shared {
         let destinations: Vec<Destination> =
             (0..jobs).map(|job| places.get(&job).unwrap_or(&nowhere).clone()).collect();
         let act = note(id, DELETED, std::iter::empty());
-        Ok(self.abort_call(id, id.unix_millis(), &destinations, traces.chunks, true, &act))
+        Ok(self.abort_call(id, id.unix_millis(), &destinations, traces.all_chunks(), true, &act))
     }
 
     /// `leased`: also if workers have it; it then ends with their attempts. `act`: what to note, if an operator does it.
@@ -95,7 +95,7 @@ impl Shared {
         id: QueueId,
         arrived: UnixMillis,
         destinations: &[Destination],
-        chunks: u32,
+        chunks: Chunks,
         leased: bool,
         act: &str,
     ) -> Cmd {
@@ -118,7 +118,7 @@ impl Shared {
             states: &states,
             waiting: &waiting,
             id: Arg::Id(id),
-            chunks: u64::from(chunks).into(),
+            chunks: (&*chunks.garbage()).into(),
             mark: leased.into(),
             act: act.into(),
             destinations: &destinations,

@@ -20,7 +20,7 @@ use crate::record::Encoded;
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
-use crate::{EnqueueError, UnixMillis};
+use crate::{EnqueueError, Kept, UnixMillis};
 
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long Redis may take to answer a withdrawal before the client is told.
@@ -114,9 +114,10 @@ impl Shared {
         let partition = self.partition(id.partition());
         let waiting: Vec<String> = record.destinations.iter().map(|name| partition.waiting(name.as_str())).collect();
         let open = (record.destinations.len() > 1).then(|| partition.open_jobs(id));
-        let chunks = partition.chunks(id, 0..record.chunks);
+        let chunks = partition.chunks(id, 0..record.chunks.keys());
         let held = record.held_until.map(|until| (partition.held.clone(), Arg::from(until)));
         let (held, until_held): (Vec<String>, Vec<Arg<'_>>) = held.into_iter().unzip();
+        let unfinished = (record.chunks.kept == Kept::InStore).then(|| partition.garbage.clone());
         let destinations: Vec<Arg<'_>> = record.destinations.iter().map(|name| name.as_str().into()).collect();
         let key = partition.record(id);
         let mut place = redis::Cmd::with_capacity(6, record.bytes.len() + 128);
@@ -131,6 +132,7 @@ impl Shared {
             open: open.as_slice(),
             chunks: &chunks,
             held: &held,
+            unfinished: unfinished.as_slice(),
             id: Arg::Id(id),
             arrived: record.arrived.into(),
             ends: ends.into(),

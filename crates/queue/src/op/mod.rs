@@ -2,6 +2,7 @@
 
 mod accompany;
 mod act;
+mod chunk;
 mod claim;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

@@ -2,8 +2,9 @@
 //!
 //! The script that ends a message with a body in chunks does not delete them: it enters them in the garbage set, in the
 //! same step. So a script names a few keys however large the message is, a crash leaves nothing that nobody knows of,
-//! and bodies that lie elsewhere can go the same way. One reaper at a time has an entry; when it dies, another has its turn.
+//! and bodies in the store go the same way. One reaper at a time has an entry; when it dies, another has its turn.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
@@ -11,6 +12,7 @@ use staffetta_mail::QueueId;
 
 use crate::Error;
 use crate::error::Fault;
+use crate::message::IN_STORE;
 use crate::partition::Partition;
 use crate::script;
 use crate::shared::Shared;
@@ -25,13 +27,22 @@ const KEYS: u32 = 256;
 /// How long an entry belongs to one reaper.
 const TERM: Duration = Duration::from_secs(60);
 
+/// What the set says of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry<'a> {
+    /// So many keys, as the entry `name` says.
+    Keys { name: &'a str, id: QueueId, count: u32 },
+    /// It is in the store.
+    InStore { name: &'a str, id: QueueId },
+}
+
 impl Shared {
-    /// Deletes what is due in a partition.
-    pub(crate) async fn reap(&self, keys: &Partition) -> Result<(), Error> {
+    /// Deletes what is due in a partition. What is in the store goes in the background.
+    pub(crate) async fn reap(self: &Arc<Self>, keys: &Partition) -> Result<(), Error> {
         for _ in 0..ROUNDS {
             let call = script::Reap { garbage: &keys.garbage, limit: (GROUP as u64).into(), term: TERM.into() }.call();
             let names = value::into_array(self.node(keys.number).bodies.ask(call).await?);
-            let due: Vec<(&str, QueueId, u32)> = names.iter().filter_map(value::str).filter_map(parse_entry).collect();
+            let due: Vec<Entry<'_>> = names.iter().filter_map(value::str).filter_map(Entry::parse).collect();
             self.delete_garbage(keys, &due).await?;
             if names.len() < GROUP {
                 break;
@@ -40,25 +51,36 @@ impl Shared {
         Ok(())
     }
 
-    async fn delete_garbage(&self, keys: &Partition, due: &[(&str, QueueId, u32)]) -> Result<(), Error> {
+    async fn delete_garbage(self: &Arc<Self>, keys: &Partition, due: &[Entry<'_>]) -> Result<(), Error> {
         if due.is_empty() {
             return Ok(());
         }
         let mut pipeline = Pipeline::new();
-        for (_, id, _) in due {
+        for entry in due {
             // A record alone may be what a repeated enqueue has put there again.
-            pipeline.cmd("ZSCORE").arg(&keys.ids).arg(id.to_string());
+            pipeline.cmd("ZSCORE").arg(&keys.ids).arg(entry.id().to_string());
         }
         let alive = self.node(keys.number).bodies.send(&pipeline).await?;
         let mut pipeline = Pipeline::new();
-        for ((name, id, chunks), alive) in due.iter().zip(alive) {
-            if alive? != Value::Nil {
-                // Whatever has made this entry: a body outlives it.
-                tracing::error!(qid = %id, "the body of a message that is queued was among the garbage, and stays");
-            } else {
-                unlink(&mut pipeline, keys, *id, *chunks);
+        let mut in_store = Vec::new();
+        for (entry, alive) in due.iter().zip(alive) {
+            match *entry {
+                _ if alive? != Value::Nil => {
+                    // Whatever has made this entry: a body outlives it.
+                    let id = entry.id();
+                    tracing::error!(qid = %id, "the body of a message that is queued was among the garbage, and stays");
+                }
+                Entry::Keys { id, count, .. } => unlink(&mut pipeline, keys, id, count),
+                Entry::InStore { id, .. } => {
+                    in_store.push(id);
+                    continue;
+                }
             }
-            pipeline.cmd("ZREM").arg(&keys.garbage).arg(*name);
+            pipeline.cmd("ZREM").arg(&keys.garbage).arg(entry.name());
+        }
+        self.remove_from_store(keys, in_store);
+        if pipeline.is_empty() {
+            return Ok(());
         }
         let answers = self.node(keys.number).bodies.send(&pipeline).await?;
         Ok(answers.into_iter().try_for_each(|answer| answer.map(drop))?)
@@ -79,10 +101,28 @@ fn unlink(pipeline: &mut Pipeline, keys: &Partition, id: QueueId, chunks: u32) {
     }
 }
 
-/// Reads `id chunks`, and gives it back. What has another form is left to a newer program.
-fn parse_entry(name: &str) -> Option<(&str, QueueId, u32)> {
-    let (id, chunks) = name.split_once(' ')?;
-    Some((name, id.parse().ok()?, chunks.parse().ok()?))
+impl<'a> Entry<'a> {
+    /// Reads `id chunks`. What has another form is left to a newer program.
+    fn parse(name: &'a str) -> Option<Self> {
+        let (id, chunks) = name.split_once(' ')?;
+        let id = id.parse().ok()?;
+        if chunks == IN_STORE {
+            return Some(Self::InStore { name, id });
+        }
+        Some(Self::Keys { name, id, count: chunks.parse().ok()? })
+    }
+
+    fn id(&self) -> QueueId {
+        match *self {
+            Self::Keys { id, .. } | Self::InStore { id, .. } => id,
+        }
+    }
+
+    fn name(&self) -> &'a str {
+        match *self {
+            Self::Keys { name, .. } | Self::InStore { name, .. } => name,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,12 +130,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_chunks_of_a_message_are_understood() {
+    fn only_the_body_of_a_message_is_understood() {
         let id = QueueId::new(3, 1_790_000_000_000, 77);
-        let name = format!("{id} 12");
-        assert_eq!(parse_entry(&name), Some((&*name, id, 12)));
-        for other in ["", "x 1", "s3://bucket/key", &id.to_string(), &format!("{id} x"), &format!("{id} 1 2")] {
-            assert_eq!(parse_entry(other), None, "{other}");
+        let [keys, store] = ["12", "o"].map(|what| format!("{id} {what}"));
+        assert_eq!(Entry::parse(&keys), Some(Entry::Keys { name: &keys, id, count: 12 }));
+        assert_eq!(Entry::parse(&store), Some(Entry::InStore { name: &store, id }));
+        for other in ["", "x 1", "s3://bucket/key", &id.to_string(), &format!("{id} x"), &format!("{id} a"), &format!("{id} 1 2")] {
+            assert_eq!(Entry::parse(other), None, "{other}");
         }
     }
 }

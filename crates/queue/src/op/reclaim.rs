@@ -1,5 +1,7 @@
 //! RECLAIM: takes back what workers have let expire.
 
+use std::sync::Arc;
+
 use redis::Cmd;
 
 use crate::error::Fault;
@@ -15,7 +17,7 @@ use crate::{Destination, Error, Lease};
 const GROUP: usize = 200;
 
 impl Shared {
-    pub(crate) async fn reclaim(&self, partition: u16) -> Result<u64, Error> {
+    pub(crate) async fn reclaim(self: &Arc<Self>, partition: u16) -> Result<u64, Error> {
         self.shelf.tidy(std::time::Instant::now());
         let keys = self.partition(partition);
         let mut total = 0;

@@ -7,7 +7,7 @@ use crate::error::Fault;
 use crate::record::{Content, Encoded};
 use crate::shared::{Process, Shared};
 use crate::value;
-use crate::{Destination, EnqueueError};
+use crate::{Chunks, Destination, EnqueueError};
 
 struct Inside {
     shared: Arc<Shared>,
@@ -146,7 +146,7 @@ async fn an_old_record_and_one_without_its_body_are_refused() {
     let inside = inside().await;
     assert_eq!(inside.enqueue(&inside.record(61_000)).await, "LATE");
     assert_eq!(inside.enqueue(&inside.record(50_000)).await, "OK");
-    let large = Encoded { chunks: 2, ..inside.record(0) };
+    let large = Encoded { chunks: Chunks::in_redis(2, 9), ..inside.record(0) };
     inside.shared.store_chunk(large.id, 0, b"one of two").await.unwrap();
     assert_eq!(inside.enqueue(&large).await, "NOBODY");
     assert!(inside.shared.enqueue(&large).await.is_err());

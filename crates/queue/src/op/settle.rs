@@ -17,7 +17,7 @@ use crate::record::{Content, Encoded};
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
-use crate::{Error, Lease, Notice, Settled, Settlement};
+use crate::{Error, Kept, Lease, Notice, Settled, Settlement};
 
 const PAUSE: Duration = Duration::from_millis(50);
 /// The age up to which a finished message needs a tombstone: the script refuses a record more than a minute old.
@@ -168,7 +168,8 @@ impl Shared {
         let (id, facts) = (lease.id, lease.facts);
         let partition = self.partition(id.partition());
         let open = (facts.jobs > 1).then(|| partition.open_jobs(id));
-        let (few, more) = if facts.chunks <= FEW { (facts.chunks, 0) } else { (0, facts.chunks) };
+        let few = facts.chunks.kept == Kept::InRedis && facts.chunks.count <= FEW;
+        let (few, more) = if few { (facts.chunks.count, "0".to_owned()) } else { (0, facts.chunks.garbage()) };
         let body = partition.chunks(id, 0..few);
         let keys = NoticeKeys::new(partition, notices);
         let args = NoticeArgs::new(notices);
@@ -189,7 +190,7 @@ impl Shared {
             member: (&*lease.member).into(),
             id: Arg::Id(id),
             job: u64::from(lease.job).into(),
-            chunks: u64::from(more).into(),
+            chunks: (&*more).into(),
             remember: (self.node(id.partition()).clock.now().saturating_sub(facts.arrived) < BURY_BELOW).into(),
             notice_ids: &args.ids,
             notice_octets: &args.octets,
@@ -241,7 +242,7 @@ impl NoticeKeys {
         Self {
             records: notices.iter().map(|notice| partition.record(notice.id)).collect(),
             waiting: notices.iter().map(|notice| partition.waiting(notice.destinations[0].as_str())).collect(),
-            chunks: notices.iter().flat_map(|notice| partition.chunks(notice.id, 0..notice.chunks)).collect(),
+            chunks: notices.iter().flat_map(|notice| partition.chunks(notice.id, 0..notice.chunks.keys())).collect(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::job::Facts;
 use crate::partition::job_name;
 use crate::shared::Shared;
 use crate::value::{self, count};
-use crate::{Destination, Error, Lease, Unreadable, metrics};
+use crate::{Chunks, Destination, Error, Kept, Lease, Unreadable, metrics};
 
 /// How long such a job rests before somebody looks at it again.
 const REST: Duration = Duration::from_secs(60);
@@ -32,12 +32,20 @@ pub(crate) struct Traces {
     /// The jobs that are open.
     pub(crate) jobs: Vec<u16>,
     pub(crate) chunks: u32,
+    /// There is a store, in which its body may be if it is not here.
+    store: bool,
 }
 
 impl Traces {
+    /// All that may have to be deleted with the message.
+    pub(crate) fn all_chunks(&self) -> Chunks {
+        let kept = if self.chunks == 0 && self.store { Kept::InStore } else { Kept::InRedis };
+        Chunks { count: self.chunks, size: 0, kept }
+    }
+
     pub(crate) fn facts(&self, id: QueueId) -> Facts {
         let jobs = if self.several { 2 } else { 1 };
-        Facts { jobs, chunks: self.chunks, arrived: id.unix_millis(), ..Facts::default() }
+        Facts { jobs, chunks: self.all_chunks(), arrived: id.unix_millis(), ..Facts::default() }
     }
 }
 
@@ -71,7 +79,8 @@ impl Shared {
 
     pub(crate) async fn traces(&self, id: QueueId) -> Result<Traces, Fault> {
         let keys = self.partition(id.partition());
-        let mut traces = Traces { octets: 0, several: false, jobs: vec![0], chunks: 0 };
+        let store = self.spool.is_some();
+        let mut traces = Traces { octets: 0, several: false, jobs: vec![0], chunks: 0, store };
         let mut pipeline = Pipeline::new();
         pipeline.cmd("STRLEN").arg(keys.record(id));
         pipeline.cmd("SRANDMEMBER").arg(keys.open_jobs(id)).arg(u16::MAX);

@@ -257,13 +257,13 @@ async fn what_is_put_in_front_of_a_body_reaches_a_worker_of_yesterday() {
         let mut octets = Vec::new();
         match &job.body {
             Body::Inline(body) => octets.extend_from_slice(body),
-            Body::Chunks { count, size } => {
-                for index in 0..*count {
+            Body::Chunks(chunks) => {
+                for index in 0..chunks.count {
                     let key = old.partition(id.partition()).chunk(id, index);
                     octets.extend(value::into_bytes(ask(&old, &["GET", &key]).await).unwrap());
                     assert_eq!(ttl(&old, &key).await, -1);
                 }
-                assert_eq!(*size, job.message.size);
+                assert_eq!(chunks.size, job.message.size);
             }
         }
         assert!(octets == [b"X-Added: last\r\n", &*content].concat(), "{size}");

@@ -5,7 +5,8 @@
 //! its record is still the one that was read, which is the only one to judge, and puts right what is to be put right in the
 //! same step. So mail that moves meanwhile is never taken for a fault.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Value};
 use staffetta_mail::QueueId;
@@ -20,7 +21,7 @@ use crate::record::Record;
 use crate::script;
 use crate::shared::Shared;
 use crate::value::{self, count};
-use crate::{Destination, Error};
+use crate::{Destination, Error, Kept};
 
 /// A count may be wrong only because mail moves: it must be wrong by the same number so many times in a row.
 const RECOUNTS: usize = 3;
@@ -37,6 +38,8 @@ pub(crate) struct Look<'a> {
     verified: Verified,
     /// A message was lost and is listed no longer.
     delisted: bool,
+    /// Messages of the partition under way whose bodies are in the store, and of how many pieces.
+    in_store: BTreeMap<QueueId, u32>,
 }
 
 /// The leases of a partition, a moment ago: most messages need no look at all of them.
@@ -65,7 +68,7 @@ impl Shared {
         repair: bool,
         tell: &mut (dyn FnMut(&Finding) + Send),
     ) -> Result<Verified, Error> {
-        let mut look = Look { shared: self, repair, tell, verified: Verified::default(), delisted: false };
+        let mut look = Look { shared: self, repair, tell, verified: Verified::default(), delisted: false, in_store: BTreeMap::new() };
         look.all_keys().await?;
         for keys in self.partitions() {
             look.members(keys, &keys.held, |member| Some(parse_job_name(member)?.0)).await?;
@@ -78,6 +81,7 @@ impl Shared {
         for keys in self.partitions() {
             look.destinations(keys).await?;
         }
+        look.store().await?;
         Ok(look.verified)
     }
 }
@@ -174,6 +178,7 @@ impl Look<'_> {
         if self.verified.mended != mended {
             walk = self.walk(keys).await?;
         }
+        self.pieces(keys).await?;
         self.verified.messages += walk.messages;
         self.verified.jobs += walk.jobs;
         self.verified.unreadable += walk.unreadable;
@@ -277,7 +282,7 @@ impl Look<'_> {
 
     /// The answers of [`script::Mend`]; `None` of a message that cannot be read. Only a close look puts right.
     async fn ask(
-        &self,
+        &mut self,
         keys: &Partition,
         ids: &[QueueId],
         leases: &Leases,
@@ -293,7 +298,12 @@ impl Look<'_> {
         let mut read: HashMap<QueueId, Result<Record, ()>> = HashMap::new();
         for record in self.shared.records(ids).await? {
             match record {
-                Ok(record) => drop(read.insert(record.message.id, Ok(record))),
+                Ok(record) => {
+                    if record.chunks().kept == Kept::InStore {
+                        self.in_store.insert(record.message.id, record.chunks().count);
+                    }
+                    read.insert(record.message.id, Ok(record));
+                }
                 Err(message) => drop(read.insert(message.id, Err(()))),
             }
         }
@@ -386,6 +396,38 @@ impl Look<'_> {
     }
 }
 
+impl Look<'_> {
+    /// Bodies in the store: is all of each there? Looked at one by one, for operators who can wait.
+    async fn pieces(&mut self, keys: &Partition) -> Result<(), Error> {
+        let in_store = std::mem::take(&mut self.in_store);
+        if in_store.is_empty() {
+            return Ok(());
+        }
+        let spool = self.shared.spool.as_ref().ok_or_else(|| Error::StoreAway("spool.url is not set here".to_owned()))?;
+        for (id, pieces) in in_store {
+            let found = spool.count(id).await.map_err(|fault| Error::StoreAway(fault.to_string()))?;
+            // It may have ended meanwhile.
+            if found < u64::from(pieces) && matches!(self.shared.record(id).await?, Some(Ok(_))) {
+                self.found(keys.number, Some(id), Problem::Torn, String::new());
+            }
+        }
+        Ok(())
+    }
+
+    /// Bodies in the store that belong to no message.
+    async fn store(&mut self) -> Result<(), Error> {
+        let Some(spool) = &self.shared.spool else { return Ok(()) };
+        let orphans = self.shared.find_orphans(spool, MOVING, self.repair).await.map_err(Error::StoreAway)?;
+        for id in orphans {
+            self.found(id.partition(), Some(id), Problem::Leftover, "in the store".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What was written in the store within this time may be about to get its message, or to lose it.
+const MOVING: Duration = Duration::from_secs(300);
+
 /// A key that is of interest.
 struct Key<'a> {
     name: &'a str,
@@ -433,7 +475,7 @@ fn mend(
         acts: &keys.acts,
         open: &keys.open_jobs(id),
         waiting: &waiting,
-        chunks: &keys.chunks(id, 0..record.map_or(0, Record::chunks)),
+        chunks: &keys.chunks(id, 0..record.map_or(0, |record| record.chunks().keys())),
         id: id.into(),
         octets: octets.into(),
         repair: repair.into(),

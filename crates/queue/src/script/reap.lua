@@ -1,6 +1,15 @@
 -- REAP: takes garbage that is due, for one reaper: nobody else gets it within `term` ms.
+-- A body in the store whose message did not come in time (`a`) is garbage as any other (`o`) from then on: the message is
+-- refused if it comes now.
 -- Answers the names.
 local now = clock()
 local names = redis.call('ZRANGE', garbage, '-inf', string.format('%.0f', now), 'BYSCORE', 'LIMIT', 0, limit)
-for _, name in ipairs(names) do redis.call('ZADD', garbage, 'XX', now + term, name) end
+for i, name in ipairs(names) do
+  local id = string.match(name, '^(%S+) a$')
+  if id then
+    redis.call('ZREM', garbage, name)
+    names[i] = id .. ' o'
+  end
+  redis.call('ZADD', garbage, now + term, names[i])
+end
 return names

@@ -10,12 +10,12 @@ use crate::world::{World, accept, put, world, world_with};
 async fn body(world: &World, job: &staffetta_queue::Job) -> Vec<u8> {
     match &job.body {
         Body::Inline(octets) => octets.to_vec(),
-        Body::Chunks { count, size } => {
+        Body::Chunks(chunks) => {
             let mut octets = Vec::new();
-            for index in 0..*count {
-                octets.extend(world.queue.chunk(job.lease.id, index).await.unwrap());
+            for index in 0..chunks.count {
+                octets.extend(world.queue.chunk(job.lease.id, chunks, index).await.unwrap());
             }
-            assert_eq!(octets.len() as u64, *size);
+            assert_eq!(octets.len() as u64, chunks.size);
             octets
         }
     }

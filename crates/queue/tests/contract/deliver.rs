@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staffetta_queue::{Destination, Filter, Job, Place, Settled};
+use staffetta_queue::{Chunks, Destination, Filter, Job, Place, Settled};
 
 use crate::world::{World, world, world_with};
 
@@ -74,7 +74,7 @@ async fn jobs_of_one_message_are_independent_and_the_last_one_ends_it() {
     world.finish(&x).await;
     let entry = world.queue.entry(id).await.unwrap().unwrap();
     assert_eq!(entry.jobs.iter().map(|job| job.destination.as_str()).collect::<Vec<_>>(), ["y.example"]);
-    world.queue.chunk(id, 1).await.unwrap();
+    world.queue.chunk(id, &Chunks::default(), 1).await.unwrap();
     assert_eq!(world.finish(&x).await, Settled::Stale);
     world.finish(&y).await;
     world.keep_house().await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use staffetta_mail::QueueId;
 use staffetta_queue::server::{LocalServer, Options};
-use staffetta_queue::{Deleted, Destination, EnqueueError, Error, Filter, Health, Queue, Settlement};
+use staffetta_queue::{Chunks, Deleted, Destination, EnqueueError, Error, Filter, Health, Queue, Settlement};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{claim, deferred, notice, put, settings, world, world_with};
@@ -154,7 +154,7 @@ async fn a_chunk_is_asked_for_again_while_redis_starts() {
     let id = world.put(&["a@x.example"], &[b'b'; 600_000]).await;
     world.server.kill().unwrap();
     let queue = world.queue.clone();
-    let asked = tokio::spawn(async move { queue.chunk(id, 0).await });
+    let asked = tokio::spawn(async move { queue.chunk(id, &Chunks::default(), 0).await });
     // It has been told that nobody is there.
     while !matches!(world.queue.health(), Health::Down(_)) {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -163,7 +163,7 @@ async fn a_chunk_is_asked_for_again_while_redis_starts() {
     assert!(!asked.is_finished());
     world.server.restart().unwrap();
     assert!(asked.await.unwrap().unwrap().iter().all(|octet| *octet == b'b'));
-    assert!(matches!(world.queue.chunk(id, 9).await, Err(Error::Damaged(..))), "what is not there is not waited for");
+    assert!(matches!(world.queue.chunk(id, &Chunks::default(), 9).await, Err(Error::Damaged(..))), "what is not there is not waited for");
 }
 
 /// So many that no call of Lua takes them in hand at once.

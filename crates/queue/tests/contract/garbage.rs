@@ -1,7 +1,7 @@
 //! Bodies of messages that are over: they go through the garbage set, and nothing else goes with them.
 
 use staffetta_mail::QueueId;
-use staffetta_queue::Deleted;
+use staffetta_queue::{Chunks, Deleted};
 
 use crate::world::{World, accept, world};
 
@@ -94,7 +94,7 @@ async fn two_reapers_at_once_delete_everything_and_nothing_else() {
     assert_eq!(keys(&world, "*}gc"), Vec::<String>::new());
     assert_eq!(keys(&world, "*}b:*").len(), 6);
     for index in 0..6 {
-        world.queue.chunk(kept, index).await.unwrap();
+        world.queue.chunk(kept, &Chunks::default(), index).await.unwrap();
     }
 }
 

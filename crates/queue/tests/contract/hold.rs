@@ -197,7 +197,7 @@ async fn a_hold_by_recipient_leaves_the_others_of_a_delivery_alone() {
         assert_eq!(job.recipients, [1]);
         match &job.body {
             Body::Inline(octets) => assert_eq!(*octets, body),
-            Body::Chunks { .. } => assert_eq!(world.queue.chunk(id, 0).await.unwrap(), &body[..256 * 1024]),
+            Body::Chunks(chunks) => assert_eq!(world.queue.chunk(id, chunks, 0).await.unwrap(), &body[..256 * 1024]),
         }
         world.finish(&job).await;
         world.keep_house().await;

@@ -24,6 +24,7 @@ mod revocation;
 mod sentinel;
 mod settle;
 mod shards;
+mod store;
 mod tls;
 mod tokens;
 mod unfinished;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use staffetta_mail::{ReversePath, Status};
-use staffetta_queue::{Body, Deleted, Destination, Place, Settled, Settlement};
+use staffetta_queue::{Body, Chunks, Deleted, Destination, Place, Settled, Settlement};
 
 use crate::world::{deferred, notice, world};
 
@@ -146,8 +146,8 @@ async fn two_notices_are_queued_with_the_end_of_their_cause_and_only_once() {
         assert_eq!(settled, Settled::Done { ended: !deferred_first, notices: ids });
         assert_eq!(reports.len(), 2);
         assert_eq!(reports[0].body, Body::Inline(b"it failed".as_slice().into()));
-        assert_eq!(reports[1].body, Body::Chunks { count: 2, size: 300_000 });
-        assert_eq!(world.queue.chunk(reports[1].lease.id, 1).await.unwrap().len(), 300_000 - 256 * 1024);
+        assert_eq!(reports[1].body, Body::Chunks(Chunks::in_redis(2, 300_000)));
+        assert_eq!(world.queue.chunk(reports[1].lease.id, &Chunks::default(), 1).await.unwrap().len(), 300_000 - 256 * 1024);
         for report in &reports {
             assert!(world.finish(report).await.is_done());
         }
@@ -185,8 +185,8 @@ async fn a_deferral_can_carry_a_large_notice() {
     }
     assert!(world.queue.settle(&job.lease, settlement).await.unwrap().is_done());
     let report = world.claim_one("example.org").await;
-    assert_eq!(report.body, Body::Chunks { count: 2, size: 400_000 });
-    assert_eq!(world.queue.chunk(report.lease.id, 1).await.unwrap().len(), 400_000 - 256 * 1024);
+    assert_eq!(report.body, Body::Chunks(Chunks::in_redis(2, 400_000)));
+    assert_eq!(world.queue.chunk(report.lease.id, &Chunks::default(), 1).await.unwrap().len(), 400_000 - 256 * 1024);
     for job in [report, world.claim_one("x.example").await, world.claim_one("y.example").await] {
         assert!(world.finish(&job).await.is_done());
     }

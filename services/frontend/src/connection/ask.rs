@@ -59,7 +59,7 @@ impl Dialog<'_> {
         }
         match question {
             Question::Sasl(step) => Box::pin(self.sasl(step)).await,
-            Question::Mail(_) => self.mail().await,
+            Question::Mail(mail) => self.mail(mail.parameters.size).await,
             Question::Recipient(recipient) => self.named(recipient, input).await,
             Question::Verify(address) => self.recipient(&address, &[]).await.map_or_else(|no| no, |_| Answer::Proceed),
             Question::Etrn(domain) => Box::pin(self.etrn(&domain)).await,
@@ -69,7 +69,7 @@ impl Dialog<'_> {
         }
     }
 
-    async fn mail(&mut self) -> Answer<Refused> {
+    async fn mail(&mut self, size: Option<u64>) -> Answer<Refused> {
         if !self.knows_all().await {
             return message_refused(NotQueued::Unavailable);
         }
@@ -79,7 +79,7 @@ impl Dialog<'_> {
         }
         self.began = Instant::now();
         (self.bill, self.aliases) = (Bill::default(), Aliases::default());
-        match self.door.shared.intake.judge_sender() {
+        match self.door.shared.intake.judge_sender(size) {
             Ok(()) => Answer::Proceed,
             Err(not_queued) => message_refused(not_queued),
         }

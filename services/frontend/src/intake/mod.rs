@@ -116,9 +116,11 @@ impl Intake {
     }
 
     /// May a message of this sender begin? Mail that could not be queued is refused before it is transferred. Whether
-    /// the sender belongs to the login is judged with each recipient, as Postfix does (`smtpd_delay_reject`).
-    pub(crate) fn judge_sender(&self) -> Result<(), NotQueued> {
+    /// the sender belongs to the login is judged with each recipient, as Postfix does (`smtpd_delay_reject`). `size`: what was
+    /// declared.
+    pub(crate) fn judge_sender(&self, size: Option<u64>) -> Result<(), NotQueued> {
         match self.queue.health() {
+            Health::Ready if self.queue.cannot_keep(size.unwrap_or(0)).is_some() => Err(NotQueued::Unavailable),
             Health::Ready => Ok(()),
             Health::Full => Err(NotQueued::Full),
             Health::Down(_) => Err(NotQueued::Unavailable),

@@ -116,7 +116,7 @@ async fn a_message_of_ours_is_traced_completed_and_queued_with_its_origin() {
     let source = source(Listener::Relay);
     let who = Principal { trusted: true, helo: Some("printer"), ..stranger(&source) };
     let envelope = envelope("lisa@example.com");
-    house.intake.judge_sender().unwrap();
+    house.intake.judge_sender(None).unwrap();
     let recipient = &envelope.recipients[0].address;
     let judged = house.intake.judge_recipient(&Memory::default(), &who, &envelope.sender, recipient).await;
     assert_eq!(judged, Ok(None));
@@ -176,7 +176,7 @@ async fn a_message_whose_chunk_was_lost_is_refused_although_the_queue_is_back() 
     house.redis.restart().unwrap();
     house.queue.ready(PATIENCE).await.unwrap();
     opened.write(b"\r\nthe end\r\n").await;
-    assert_eq!(house.intake.judge_sender(), Ok(()), "the queue is back");
+    assert_eq!(house.intake.judge_sender(None), Ok(()), "the queue is back");
     let committed = house.intake.commit(opened, &who, envelope, Aliases::default()).await;
     assert_eq!(committed.err(), Some(NotQueued::Unavailable));
     assert!(house.is_empty().await);

@@ -247,10 +247,10 @@ tls = "implicit"
             let job = jobs.remove(0);
             let body = match job.body {
                 Body::Inline(bytes) => bytes.to_vec(),
-                Body::Chunks { count, .. } => {
+                Body::Chunks(chunks) => {
                     let mut body = Vec::new();
-                    for index in 0..count {
-                        body.extend_from_slice(&queue.chunk(job.message.id, index).await.unwrap());
+                    for index in 0..chunks.count {
+                        body.extend_from_slice(&queue.chunk(job.message.id, &chunks, index).await.unwrap());
                     }
                     body
                 }

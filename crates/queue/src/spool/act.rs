@@ -1,0 +1,73 @@
+//! What becomes of a body in the store: it comes in, is queued, and goes.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Pipeline};
+use staffetta_mail::QueueId;
+
+use crate::error::Fault;
+use crate::message::IN_STORE;
+use crate::partition::Partition;
+use crate::shared::Shared;
+
+/// Stands in the garbage set for a body that still comes in.
+pub(crate) const UNFINISHED: &str = "a";
+
+impl Shared {
+    /// Before the first piece is written: if nothing follows, it is cleared up after the life of a chunk.
+    pub(crate) async fn enter_unfinished(&self, id: QueueId) -> Result<(), Fault> {
+        self.node(id.partition()).bodies.ask(self.unfinished(id, None)).await.map(drop)
+    }
+
+    /// It still comes in. Not if it was given up meanwhile: then it is not queued any more.
+    pub(crate) async fn refresh_unfinished(&self, id: QueueId) -> Result<(), Fault> {
+        self.node(id.partition()).bodies.ask(self.unfinished(id, Some("XX"))).await.map(drop)
+    }
+
+    fn unfinished(&self, id: QueueId, condition: Option<&str>) -> Cmd {
+        let due = self.node(id.partition()).clock.now().saturating_add(self.life());
+        let mut command = Cmd::new();
+        command.arg("ZADD").arg(&self.partition(id.partition()).garbage).arg(condition).arg(due);
+        command.arg(format!("{id} {UNFINISHED}"));
+        command
+    }
+
+    /// A message was given up before anybody asked for it to be queued. Its entry stays: a piece may still be on its way, and
+    /// what cannot be deleted now is left to a reaper.
+    pub(crate) async fn give_up_unfinished(&self, id: QueueId) {
+        let Some(spool) = &self.spool else { return };
+        if let Err(fault) = spool.remove(id).await {
+            tracing::debug!(qid = %id, %fault, "a body that was given up is cleared up later");
+        }
+    }
+
+    /// Deletes bodies that were found among the garbage, in the background: a slow store must not keep those waiting who
+    /// reap. What is not done keeps its entry, which is due again when the term of this reaper has ended.
+    pub(crate) fn remove_from_store(self: &Arc<Self>, keys: &Partition, ids: Vec<QueueId>) {
+        let Some(spool) = self.spool.clone().filter(|_| !ids.is_empty()) else { return };
+        let Ok(turn) = spool.reapers().try_acquire_owned() else { return };
+        let (shared, number) = (self.clone(), keys.number);
+        let shutdown = self.shutdown.clone();
+        let removing = async move {
+            let _turn = turn;
+            for id in ids {
+                if let Err(fault) = spool.remove(id).await {
+                    tracing::debug!(qid = %id, %fault, "a body in the store waits to be deleted");
+                    return;
+                }
+                let mut pipeline = Pipeline::new();
+                pipeline.cmd("ZREM").arg(&shared.partition(number).garbage).arg(format!("{id} {IN_STORE}"));
+                if shared.node(number).bodies.send(&pipeline).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::spawn(async move { shutdown.run_until_cancelled(removing).await });
+    }
+}
+
+impl super::Spool {
+    fn reapers(&self) -> Arc<tokio::sync::Semaphore> {
+        self.reapers.clone()
+    }
+}

@@ -1,0 +1,162 @@
+//! Is the store the one of this queue?
+//!
+//! The first process that comes with a store says so: it puts a mark into it and writes the same into the registry. Whoever
+//! finds another mark, or none, has another store, and uses it for nothing: a directory that only one pod has, or one
+//! that is not mounted. While there are workers it is they who begin: what is written must be read by them, so a frontend with a
+//! directory of its own never gets to write to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+use staffetta_store::Fault;
+
+use super::{Home, Spool};
+use crate::partition::{READERS, REGISTRY};
+use crate::readers::GONE;
+use crate::shared::Shared;
+use crate::{Error, value};
+
+/// Until the store is known, and while it cannot be used.
+const SOON: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_secs(5);
+/// While all is well.
+const LATER: Duration = Duration::from_secs(60);
+/// Field of the registry, and the name of the object.
+const FIELD: &str = "store";
+const MARK: &str = "mark";
+
+impl Shared {
+    /// Looks as long as the process lives.
+    pub(crate) async fn watch_store(self: Arc<Self>, spool: Arc<Spool>) {
+        let mut looks = 0_u32;
+        loop {
+            self.home().admin.wait().await;
+            let pause = match self.look_at_store(&spool).await {
+                Ok(()) => LATER,
+                Err(_) if looks < 10 => SOON,
+                Err(_) => AGAIN,
+            };
+            looks = looks.saturating_add(1);
+            if pause == LATER
+                && let Err(reason) = self.sweep_store(&spool).await
+            {
+                tracing::debug!(%reason, "the store was not searched for bodies without a message");
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Is it the queue's, and may it be used?
+    async fn look_at_store(&self, spool: &Spool) -> Result<(), Arc<str>> {
+        let looked = match self.find_mark(spool).await {
+            Ok(home) if spool.trouble().is_some() => {
+                let chance = format!("trial-{:016x}", rand::random::<u64>());
+                let tried = spool.store.try_out(&home.under, &chance).await;
+                tried.map(|()| home).map_err(Unfit::from)
+            }
+            found => found,
+        };
+        let trouble = match &looked {
+            Ok(_) => None,
+            Err(Unfit::Away(reason) | Unfit::Foreign(reason)) => Some(Arc::<str>::from(reason.as_str())),
+        };
+        spool.stand(|standing| {
+            standing.trouble.clone_from(&trouble);
+            match looked {
+                Ok(home) => standing.home = Some(home),
+                Err(Unfit::Foreign(_)) => standing.home = None,
+                Err(Unfit::Away(_)) => {}
+            }
+        });
+        trouble.map_or(Ok(()), Err)
+    }
+
+    async fn find_mark(&self, spool: &Spool) -> Result<Home, Unfit> {
+        let since = self.home().clock.now().saturating_sub(GONE);
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("HMGET").arg(REGISTRY).arg("id").arg(FIELD);
+        pipeline.cmd("ZCOUNT").arg(READERS).arg(since).arg("+inf");
+        let answers = self.home().ask_all(&pipeline).await?;
+        let [fields, workers] = answers.as_slice() else { return Err(Unfit::Away("Redis is not clear".to_owned())) };
+        let text = |value: Option<&Value>| value.and_then(value::str).map(str::to_owned);
+        let fields = value::array(fields);
+        let Some(under) = text(fields.first()) else {
+            return Err(Unfit::Away("there is no queue in Redis yet".to_owned()));
+        };
+        let expected = match text(fields.get(1)) {
+            Some(expected) => expected,
+            None if !spool.founds => return Err(Unfit::Foreign("no service has used it yet".to_owned())),
+            None if !self.formats().is_listed() && value::count(workers) > 0 => {
+                let why = "no worker has used it yet: one of them begins, so that it is known that they see it";
+                return Err(Unfit::Foreign(why.to_owned()));
+            }
+            None => self.found_store(spool, &under).await?,
+        };
+        match spool.mark(&under).await? {
+            Some(mark) if mark == expected => Ok(Home { under: under.into(), mark: mark.into() }),
+            other => Err(Unfit::Foreign(not_ours(other.is_some()))),
+        }
+    }
+
+    /// The mark that counts from now on: ours, or that of whoever was faster.
+    async fn found_store(&self, spool: &Spool, under: &str) -> Result<String, Unfit> {
+        let chosen = format!("{:032x}", rand::random::<u128>());
+        spool.store.put_new(&format!("{under}/{MARK}"), chosen.into()).await?;
+        let found = spool.mark(under).await?;
+        let found = found.ok_or_else(|| Unfit::Away("what was written cannot be read".to_owned()))?;
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("HSETNX").arg(REGISTRY).arg(FIELD).arg(found);
+        pipeline.cmd("HGET").arg(REGISTRY).arg(FIELD);
+        let answers = self.home().ask_all(&pipeline).await?;
+        let kept = answers.get(1).and_then(value::str).map(str::to_owned);
+        kept.ok_or_else(|| Unfit::Away("Redis did not keep the mark".to_owned()))
+    }
+}
+
+/// Why the store is not used.
+enum Unfit {
+    /// It cannot be asked, or Redis cannot.
+    Away(String),
+    /// It is not known to be the queue's.
+    Foreign(String),
+}
+
+impl From<Fault> for Unfit {
+    fn from(fault: Fault) -> Self {
+        Self::Away(fault.to_string())
+    }
+}
+
+impl From<Error> for Unfit {
+    fn from(error: Error) -> Self {
+        Self::Away(error.to_string())
+    }
+}
+
+impl Spool {
+    /// The mark of this queue.
+    async fn mark(&self, under: &str) -> Result<Option<String>, Fault> {
+        match self.store.get(&format!("{under}/{MARK}")).await {
+            Ok(mark) => Ok(Some(String::from_utf8_lossy(&mark).into_owned())),
+            Err(Fault::Missing(_)) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Is it still the store that it was?
+    pub(super) async fn look_again(&self, home: &Home) -> Result<(), Fault> {
+        match self.mark(&home.under).await? {
+            Some(mark) if *mark == *home.mark => Ok(()),
+            other => Err(Fault::Away(not_ours(other.is_some()))),
+        }
+    }
+}
+
+fn not_ours(marked: bool) -> String {
+    let what = if marked { "it has the mark of another" } else { "it has no mark of it" };
+    format!(
+        "it is not the store that this queue uses: {what}; all services need the same one, and a directory must be shared \
+         (docs/operations.md, \"Large bodies\")"
+    )
+}

@@ -1,0 +1,186 @@
+//! Bodies that are too large for Redis, in the store of `spool.url`.
+//!
+//! A body lies there in pieces of half a mebibyte, `<queue>/<id>/<n>`, each an object of its own: so a message takes as little
+//! memory on its way in and out as one in Redis, in any kind of store, and what a dead process leaves can be seen and deleted.
+//!
+//! Nothing of this decides about a message: Redis does. Before the first piece is written the message is entered in the
+//! garbage set (`<id> a`), with the life of a chunk, and kept there while it comes in; the enqueue takes it out, in the
+//! script that queues the message. Who dies on the way leaves an entry that a reaper finds. [`sweep`] looks, rarely, for what
+//! even the set does not know of.
+//!
+//! The store of another queue, or an empty directory that a pod has to itself, must not be taken for ours: an object there,
+//! `<queue>/mark`, and the registry say the same, or the store is not used. See [`mark`].
+
+mod act;
+mod mark;
+mod sweep;
+mod trial;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use staffetta_mail::QueueId;
+use staffetta_store::{Fault, Store};
+use tokio::sync::{Semaphore, watch};
+
+use crate::{EnqueueError, Error, Settings};
+pub use trial::try_store;
+
+/// Octets of a piece; the last one of a body may be shorter.
+pub(crate) const PIECE: usize = 512 * 1024;
+/// The same while many messages come in at once.
+pub(crate) const SMALL_PIECE: usize = 128 * 1024;
+/// Pieces that are on their way to the store at a time.
+const PUTS: usize = 32;
+/// Rounds of reapers that are at work in it at a time.
+const REAPERS: usize = 4;
+/// How long a message waits for a store that nobody has looked at yet.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+/// How long a piece waits for its turn.
+const TURN: Duration = Duration::from_secs(20);
+
+/// The store, as this process knows it.
+pub(crate) struct Spool {
+    store: Store,
+    /// Bodies above so many octets go there.
+    pub(crate) limit: u64,
+    /// May this process say which store is the queue's, if nobody has?
+    founds: bool,
+    standing: watch::Sender<Standing>,
+    puts: Semaphore,
+    reapers: Arc<Semaphore>,
+}
+
+/// What is known of the store.
+#[derive(Clone, Debug, Default)]
+struct Standing {
+    /// Once it is known that the store is the queue's.
+    home: Option<Home>,
+    /// Why it cannot be used now.
+    trouble: Option<Arc<str>>,
+}
+
+/// What is ours in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Home {
+    /// Stands in front of all names: the identity of the queue.
+    under: Arc<str>,
+    /// What its mark says.
+    mark: Arc<str>,
+}
+
+impl Spool {
+    /// `None`: all bodies stay in Redis.
+    pub(crate) fn open(settings: &Settings) -> Result<Option<Arc<Self>>, Error> {
+        let Some(url) = &settings.spool else { return Ok(None) };
+        let store = Store::open(url, std::env::vars()).map_err(|error| Error::Settings(error.to_string()))?;
+        Ok(Some(Arc::new(Self {
+            store,
+            limit: settings.redis_limit,
+            founds: settings.founds_store,
+            standing: watch::Sender::default(),
+            puts: Semaphore::new(PUTS),
+            reapers: Arc::new(Semaphore::new(REAPERS)),
+        })))
+    }
+
+    /// Why it cannot be used now, as far as is known.
+    pub(crate) fn trouble(&self) -> Option<Arc<str>> {
+        self.standing.borrow().trouble.clone()
+    }
+
+    /// What is ours in it. The first look may be under way.
+    async fn home(&self) -> Result<Home, Fault> {
+        self.home_when(|standing| standing.home.is_some() || standing.trouble.is_some()).await
+    }
+
+    async fn home_when(&self, is_known: fn(&Standing) -> bool) -> Result<Home, Fault> {
+        let mut standing = self.standing.subscribe();
+        let known = standing.wait_for(is_known);
+        if let Ok(Ok(standing)) = tokio::time::timeout(FIRST_LOOK, known).await
+            && let Some(home) = &standing.home
+        {
+            return Ok(home.clone());
+        }
+        let reason = self.trouble().unwrap_or_else(|| "it was not looked at yet".into());
+        Err(Fault::Away(reason.to_string()))
+    }
+
+    /// A message begins: is the store there, and still ours? A directory may have been unmounted.
+    pub(crate) async fn begin(&self) -> Result<(), Fault> {
+        // Others may be about to say which store it is.
+        let home = self.home_when(|standing| standing.home.is_some()).await?;
+        let found = self.look_again(&home).await;
+        self.noted(found)
+    }
+
+    /// Keeps a piece; it is durable when this returns.
+    pub(crate) async fn put(&self, id: QueueId, index: u32, octets: Bytes) -> Result<(), Fault> {
+        let late = |_| Fault::Away("too many pieces of messages wait for the store".to_owned());
+        let _turn = tokio::time::timeout(TURN, self.puts.acquire()).await.map_err(late)?;
+        let name = format!("{}/{id}/{index}", self.home().await?.under);
+        self.noted(self.store.put(&name, octets).await)
+    }
+
+    /// Reads a piece. One that is missing where it is not known whether the store is still ours may be somewhere else.
+    pub(crate) async fn get(&self, id: QueueId, index: u32) -> Result<Bytes, Fault> {
+        let home = self.home().await?;
+        let found = match self.store.get(&format!("{}/{id}/{index}", home.under)).await {
+            Err(Fault::Missing(name)) => match self.look_again(&home).await {
+                Ok(()) => return Err(Fault::Missing(name)),
+                Err(fault) => Err(fault),
+            },
+            found => found,
+        };
+        self.noted(found)
+    }
+
+    /// Deletes all pieces of a message.
+    pub(crate) async fn remove(&self, id: QueueId) -> Result<(), Fault> {
+        let under = self.home().await?.under;
+        self.noted(self.store.remove_group(&under, &id.to_string()).await)
+    }
+
+    /// How many pieces of a message there are.
+    pub(crate) async fn count(&self, id: QueueId) -> Result<u64, Fault> {
+        let under = self.home().await?.under;
+        self.noted(self.store.count(&under, &id.to_string()).await)
+    }
+
+    /// Remembers how the store does, for those who come next.
+    fn noted<T>(&self, outcome: Result<T, Fault>) -> Result<T, Fault> {
+        let trouble = match &outcome {
+            Err(Fault::Away(reason)) => Some(Arc::from(reason.as_str())),
+            Ok(_) | Err(Fault::Missing(_)) => None,
+        };
+        self.stand(|standing| standing.trouble = trouble);
+        outcome
+    }
+
+    /// Tells what is new about it, once.
+    fn stand(&self, change: impl FnOnce(&mut Standing)) {
+        self.standing.send_if_modified(|standing| {
+            let before = standing.clone();
+            change(standing);
+            let url = self.store.url();
+            match (&before.trouble, &standing.trouble) {
+                (None, Some(reason)) => {
+                    tracing::error!(url, %reason, "the store of large bodies cannot be used; large mail must wait");
+                }
+                (Some(_), None) => tracing::info!(url, "the store of large bodies can be used again"),
+                (None, None) if before.home.is_none() && standing.home.is_some() => {
+                    tracing::info!(url, "large bodies are kept in this store");
+                }
+                _ => {}
+            }
+            crate::metrics::store_up().set(if standing.trouble.is_none() && standing.home.is_some() { 1.0 } else { 0.0 });
+            before.home != standing.home || before.trouble != standing.trouble
+        });
+    }
+}
+
+/// What a fault of the store means for a message that comes in.
+pub(crate) fn not_taken(fault: &Fault) -> EnqueueError {
+    EnqueueError::Unavailable(format!("the store of large bodies: {fault}"))
+}

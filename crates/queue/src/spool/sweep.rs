@@ -1,0 +1,105 @@
+//! Bodies that nobody knows of: their entry in the garbage set was lost, as when a replica that had not heard of it took the
+//! place of its primary, or a program that does not know the store deleted their message.
+//!
+//! Now and then one worker of all goes through the store, a page at a time, and enters what has no message among the
+//! garbage. What was written in the last hour is left alone.
+
+use std::time::{Duration, SystemTime};
+
+use futures_util::TryStreamExt;
+use redis::Value;
+use staffetta_config::Rate;
+use staffetta_mail::QueueId;
+
+use super::Spool;
+use super::act::UNFINISHED;
+use crate::limit::{self, bucket};
+use crate::message::IN_STORE;
+use crate::script::{self, Arg};
+use crate::shared::{Requests, Shared};
+use crate::{Error, value};
+
+/// How often.
+const EVERY: Rate = Rate { count: 1, per: Duration::from_secs(3_600) };
+/// What is younger is hardly worth a question: most of it has a message, or an entry.
+const AGE: Duration = Duration::from_secs(3_600);
+/// Bodies that Redis is asked about in one go.
+const GROUP: usize = 256;
+
+impl Shared {
+    /// Once in a while, if this process is a worker.
+    pub(super) async fn sweep_store(&self, spool: &Spool) -> Result<(), String> {
+        if !self.formats().is_listed() {
+            return Ok(());
+        }
+        let told = |error: Error| error.to_string();
+        let bucket = bucket("sweep", "store");
+        let interval = EVERY.per.as_secs_f64() * 1_000.0;
+        let call = script::Rate { bucket: &bucket, tokens: Arg::Real(1.0), interval: Arg::Real(interval), size: 1.into() };
+        let answer = crate::inquiry::ask_one(crate::inquiry::PATIENCE, self, call.call()).await.map_err(told)?;
+        if limit::read(&answer).map_err(told)?.tokens == 0 {
+            return Ok(());
+        }
+        let found = self.find_orphans(spool, AGE, true).await?;
+        if !found.is_empty() {
+            tracing::warn!(bodies = found.len(), "bodies in the store belonged to no message and are deleted");
+        }
+        Ok(())
+    }
+
+    /// Bodies older than this that belong to no message; with `enter` they are garbage from then on. At most some thousands, the
+    /// rest the next time.
+    pub(crate) async fn find_orphans(&self, spool: &Spool, age: Duration, enter: bool) -> Result<Vec<QueueId>, String> {
+        let under = spool.home().await.map_err(|fault| fault.to_string())?.under;
+        let limit = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        let groups = spool.store.groups(&under).await.map_err(|fault| fault.to_string())?;
+        let old = groups.try_filter_map(|group| {
+            let id = (group.written <= limit).then(|| group.name.parse::<QueueId>().ok()).flatten();
+            std::future::ready(Ok(id))
+        });
+        let mut pages = std::pin::pin!(old.try_chunks(GROUP));
+        let mut orphans = Vec::new();
+        while let Some(ids) = pages.try_next().await.map_err(|error| error.to_string())? {
+            orphans.extend(self.orphans(&ids, enter).await.map_err(|error| error.to_string())?);
+            if orphans.len() >= MOST {
+                break;
+            }
+        }
+        Ok(orphans)
+    }
+
+    /// Those of these that belong to no message, and do not come in.
+    async fn orphans(&self, ids: &[QueueId], enter: bool) -> Result<Vec<QueueId>, Error> {
+        let ids: Vec<QueueId> = ids.iter().copied().filter(|id| id.partition() < self.count.known()).collect();
+        let mut requests = Requests::new(self);
+        for id in &ids {
+            let keys = self.partition(id.partition());
+            requests.to(keys.number).cmd("ZSCORE").arg(&keys.ids).arg(id.to_string());
+            requests.to(keys.number).cmd("EXISTS").arg(keys.record(*id));
+            for kind in [UNFINISHED, IN_STORE] {
+                requests.to(keys.number).cmd("ZSCORE").arg(&keys.garbage).arg(format!("{id} {kind}"));
+            }
+        }
+        let answers = self.ask_all(&requests).await?;
+        let unknown = |facts: &[Value]| match facts {
+            [listed, record, unfinished, garbage] => {
+                [listed, unfinished, garbage].into_iter().all(|score| *score == Value::Nil) && value::count(record) == 0
+            }
+            _ => false,
+        };
+        let found: Vec<QueueId> =
+            ids.iter().zip(answers.chunks(4)).filter(|(_, facts)| unknown(facts)).map(|(id, _)| *id).collect();
+        if enter && !found.is_empty() {
+            let mut requests = Requests::new(self);
+            for id in &found {
+                let keys = self.partition(id.partition());
+                requests.to(keys.number).cmd("ZADD").arg(&keys.garbage).arg("NX").arg(1).arg(format!("{id} {IN_STORE}"));
+            }
+            self.ask_all(&requests).await?;
+        }
+        Ok(found)
+    }
+}
+
+/// Orphans of one sweep.
+const MOST: usize = 10_000;

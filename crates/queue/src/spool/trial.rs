@@ -1,0 +1,17 @@
+//! For `staffetta check`: can the store be used at all?
+
+use staffetta_store::Store;
+
+use crate::{Error, Settings};
+
+/// Puts an object into the store of these settings, reads it and deletes it. Whether it is the one that other services use is
+/// seen at start.
+///
+/// # Errors
+/// What cannot be done.
+pub async fn try_store(settings: &Settings) -> Result<(), Error> {
+    let Some(url) = &settings.spool else { return Ok(()) };
+    let store = Store::open(url, std::env::vars()).map_err(|error| Error::Settings(error.to_string()))?;
+    let name = format!("{:016x}", rand::random::<u64>());
+    store.try_out("trial", &name).await.map_err(|fault| Error::Unavailable(fault.to_string()))
+}

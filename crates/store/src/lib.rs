@@ -1,0 +1,270 @@
+//! Where bodies lie that are too large for Redis: a directory, S3, Google Cloud Storage or Azure, behind one handle.
+//!
+//! Objects are small (a piece of a body), are written once and as a whole, and are read as a whole: no store makes a
+//! difference there. They lie in groups, one a message, `<under>/<group>/<name>`, and a group goes as a whole. What a name
+//! means is the queue's business.
+//!
+//! A directory is written with fsync, of files and of directories, before a put counts; object stores keep what they have
+//! confirmed. Every call has a deadline, and is tried again within it a few times. Nothing here asks twice whether something was done: all
+//! calls may be repeated.
+//!
+//! Who may use an object store is said by the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`), as its own tools read it, and never by
+//! the URL.
+
+mod directory;
+mod groups;
+mod metrics;
+mod open;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use tokio::sync::OnceCell;
+
+use crate::directory::Directory;
+use crate::metrics::Act;
+pub use crate::groups::Group;
+pub use crate::metrics::describe_metrics;
+pub use crate::open::BadUrl;
+
+/// How long one object may take, with all tries. Clients of the relay wait meanwhile, for minutes if need be.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// How long a whole group may take to be deleted or looked at.
+const GROUP_DEADLINE: Duration = Duration::from_secs(60);
+/// The largest object that is read: far above what is written.
+const LARGEST: u64 = 64 << 20;
+
+/// Why something could not be had or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The store answers, and it is not there.
+    #[error("there is no object {0}")]
+    Missing(String),
+    /// The store cannot be used now: it is away, full, or does not let us.
+    #[error("{0}")]
+    Away(String),
+}
+
+/// A store. Cheap to clone.
+#[derive(Clone)]
+pub struct Store(Arc<Inside>);
+
+struct Inside {
+    place: open::Place,
+    /// Made at the first use: a directory may not be mounted yet when a service starts.
+    opened: OnceCell<Opened>,
+}
+
+struct Opened {
+    objects: Arc<dyn ObjectStore>,
+    /// In front of every name.
+    base: Path,
+    /// The store is a directory.
+    directory: Option<Directory>,
+}
+
+impl Store {
+    /// By its URL: `file:///path`, `s3://bucket/prefix`, `gs://…`, `az://container/prefix`. `variables`: those of the environment.
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    /// The URL is none of these.
+    pub fn open(url: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, BadUrl> {
+        let place = open::Place::parse(url, variables)?;
+        Ok(Self(Arc::new(Inside { place, opened: OnceCell::new() })))
+    }
+
+    /// Its URL, for people.
+    pub fn url(&self) -> &str {
+        self.0.place.url()
+    }
+
+    /// Keeps an object; it is durable when this returns. One of the same name is replaced.
+    ///
+    /// # Errors
+    /// The store cannot be used. Whether the object is there is not known.
+    pub async fn put(&self, name: &str, octets: Bytes) -> Result<(), Fault> {
+        self.put_as(name, octets, PutMode::Overwrite).await
+    }
+
+    /// The same, unless there is one of this name: then that stays.
+    ///
+    /// # Errors
+    /// The store cannot be used. Whether the object is there is not known.
+    pub async fn put_new(&self, name: &str, octets: Bytes) -> Result<(), Fault> {
+        self.put_as(name, octets, PutMode::Create).await
+    }
+
+    async fn put_as(&self, name: &str, octets: Bytes, mode: PutMode) -> Result<(), Fault> {
+        let size = octets.len();
+        let options = PutOptions { mode, ..PutOptions::default() };
+        let put = async {
+            let opened = self.opened().await?;
+            let put = opened.objects.put_opts(&opened.at(name), PutPayload::from_bytes(octets), options).await;
+            match put {
+                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+                Err(error) => Err(fault(&error)),
+            }
+        };
+        within(DEADLINE, Act::Put, size, put).await
+    }
+
+    /// The octets of an object.
+    ///
+    /// # Errors
+    /// It is not there, or the store cannot be used.
+    pub async fn get(&self, name: &str) -> Result<Bytes, Fault> {
+        let began = Instant::now();
+        let get = async {
+            let opened = self.opened().await?;
+            let found = opened.objects.get(&opened.at(name)).await.map_err(|error| fault(&error))?;
+            let size = found.meta.size;
+            if size > LARGEST {
+                return Err(Fault::Away(format!("{name} has {size} octets, which is nothing of ours")));
+            }
+            // At once as large as it becomes: what is collected first and copied then takes twice as much.
+            let mut octets = BytesMut::with_capacity(usize::try_from(size).unwrap_or_default());
+            let mut parts = found.into_stream();
+            while let Some(part) = parts.try_next().await.map_err(|error| fault(&error))? {
+                octets.extend_from_slice(&part);
+            }
+            if octets.len() as u64 == size { Ok(octets.freeze()) } else { Err(Fault::Away(format!("{name} broke off"))) }
+        };
+        let found = deadline(DEADLINE, get).await;
+        metrics::done(Act::Get, began, found.as_ref().map(Bytes::len));
+        found
+    }
+
+    /// Deletes a group, with all that is in it. That there is none is as good.
+    ///
+    /// # Errors
+    /// The store cannot be used; some of it may be deleted.
+    pub async fn remove_group(&self, under: &str, group: &str) -> Result<(), Fault> {
+        let remove = async {
+            let opened = self.opened().await?;
+            if let Some(directory) = &opened.directory {
+                return directory.remove(under, group).await;
+            }
+            let names = opened.objects.list(Some(&opened.at(&format!("{under}/{group}"))));
+            let names = names.map_ok(|object| object.location).boxed();
+            let mut gone = opened.objects.delete_stream(names);
+            while let Some(one) = gone.next().await {
+                match one {
+                    Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => return Err(fault(&error)),
+                }
+            }
+            Ok(())
+        };
+        within(GROUP_DEADLINE, Act::Delete, 0, remove).await
+    }
+
+    /// How many objects a group has.
+    ///
+    /// # Errors
+    /// The store cannot be used.
+    pub async fn count(&self, under: &str, group: &str) -> Result<u64, Fault> {
+        let count = async {
+            let opened = self.opened().await?;
+            let names = opened.objects.list(Some(&opened.at(&format!("{under}/{group}"))));
+            names.try_fold(0, async |count, _| Ok(count + 1)).await.map_err(|error| fault(&error))
+        };
+        deadline(GROUP_DEADLINE, count).await
+    }
+
+    /// Puts an object, reads it and deletes it: may all of that be done?
+    ///
+    /// # Errors
+    /// What may not.
+    pub async fn try_out(&self, under: &str, chance: &str) -> Result<(), Fault> {
+        let name = format!("{under}/{chance}/0");
+        let failed = |verb: &str, fault: Fault| Fault::Away(format!("failed to {verb} an object: {fault}"));
+        self.put(&name, Bytes::from_static(b"a trial")).await.map_err(|fault| failed("write", fault))?;
+        let read = self.get(&name).await.map_err(|fault| failed("read", fault));
+        let removed = self.remove_group(under, chance).await.map_err(|fault| failed("delete", fault));
+        read.and(removed)
+    }
+
+    async fn opened(&self) -> Result<&Opened, Fault> {
+        self.0.opened.get_or_try_init(|| self.0.place.open()).await
+    }
+}
+
+impl Opened {
+    fn at(&self, name: &str) -> Path {
+        self.base.parts().chain(Path::from(name).parts()).collect()
+    }
+}
+
+/// Octets of a line about a fault: stores answer with pages.
+const TOLD: usize = 400;
+
+async fn deadline<T>(limit: Duration, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let late = |_| Err(Fault::Away(format!("no answer within {} s", limit.as_secs())));
+    tokio::time::timeout(limit, call).await.unwrap_or_else(late)
+}
+
+/// The same, counted.
+async fn within(
+    limit: Duration,
+    act: Act,
+    octets: usize,
+    call: impl Future<Output = Result<(), Fault>>,
+) -> Result<(), Fault> {
+    let began = Instant::now();
+    let done = deadline(limit, call).await;
+    metrics::done(act, began, done.as_ref().map(|()| octets));
+    done
+}
+
+fn fault(error: &object_store::Error) -> Fault {
+    match error {
+        object_store::Error::NotFound { path, .. } => Fault::Missing(path.clone()),
+        error => Fault::Away(told(error)),
+    }
+}
+
+/// An error in one line, with its causes, and without the queries of URLs: a signature may be in one.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let more = next.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = next.source();
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let unsigned = words.iter().map(|word| match word.split_once('?') {
+        Some((before, _)) if word.contains("://") => before,
+        _ => word,
+    });
+    let mut line = unsigned.collect::<Vec<_>>().join(" ");
+    if line.len() > TOLD {
+        let end = (0..=TOLD).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
+        line.truncate(end);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Said(&'static str, #[source] Option<Box<Said>>);
+
+    #[test]
+    fn a_fault_is_told_in_one_line_with_its_causes_and_without_signatures() {
+        let cause = Said("error for url (https://a.blob/c/p?sv=1&sig=abc)", Some(Box::new(Said("timed\n out", None))));
+        let text = told(&Said("failed to put", Some(Box::new(cause))));
+        assert_eq!(text, "failed to put: error for url (https://a.blob/c/p timed out");
+        assert_eq!(told(&Said(Box::leak("\u{e9}".repeat(400).into_boxed_str()), None)).len(), TOLD);
+    }
+}

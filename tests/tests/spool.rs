@@ -1,0 +1,264 @@
+//! Bodies too large for Redis: `spool.url`, with the real services. A directory that frontend and workers share, and an object
+//! store that speaks S3.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use staffetta_cli::sink::{Scenario, Sink, Stage};
+use staffetta_testkit::s3::{S3Server, files};
+use staffetta_tests::{Client, SOON, Service, World, eventually, next, program};
+
+/// Octets of the largest message that the default configuration takes are 40 MiB; this leaves room for header fields.
+const HUGE: usize = (40 << 20) - 4_096;
+
+/// A message of about so many octets in which no two lines are alike.
+fn message(size: usize) -> String {
+    let mut text = String::with_capacity(size + 100);
+    text.push_str("From: John <john@example.org>\r\nSubject: large\r\n\r\n");
+    let mut line = 0_u64;
+    while text.len() + 74 < size {
+        // A dot in front of every other line, which must be doubled on its way in and out.
+        let dot = if line % 2 == 0 { "." } else { "-" };
+        text.push_str(&format!("{dot}{line:070}\r\n"));
+        line += 1;
+    }
+    text
+}
+
+fn body(text: &str) -> &str {
+    text.split_once("\r\n\r\n").map_or("", |(_, body)| body.trim_end())
+}
+
+fn stuffed(text: &str) -> String {
+    text.replace("\r\n.", "\r\n..")
+}
+
+async fn client(world: &World) -> anyhow::Result<Client> {
+    let mut client = Client::connect_from("127.0.0.9", world.smtp()).await?;
+    client.expect("EHLO client.test", 250).await?;
+    Ok(client)
+}
+
+async fn send(world: &World, to: &[&str], text: &str) -> anyhow::Result<u16> {
+    Ok(client(world).await?.send("john@example.org", to, &stuffed(text)).await?.code)
+}
+
+async fn arrives(mx: &mut Sink, text: &str) -> anyhow::Result<()> {
+    let received = next(mx).await?;
+    let got = String::from_utf8(received.body.to_vec())?;
+    ensure!(body(&got) == body(text), "{} octets became {}", text.len(), got.len());
+    Ok(())
+}
+
+fn spool(world: &World) -> PathBuf {
+    world.folder().join("spool")
+}
+
+/// Files of bodies.
+fn objects(world: &World) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = files(spool(world))?;
+    files.retain(|path| !path.ends_with("mark"));
+    Ok(files)
+}
+
+async fn until_gone(world: &World) -> anyhow::Result<()> {
+    eventually(SOON, || async {
+        let left = objects(world)?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn with_directory() -> anyhow::Result<World> {
+    let world = World::new().await?;
+    let url = format!("\"file://{}\"", spool(&world).display());
+    Ok(world.set("spool.url", url))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_lie_in_the_directory_and_arrive_as_they_were() -> anyhow::Result<()> {
+    let mut world = with_directory().await?.start().await?;
+    let mut mx = world.mx("example.com", Scenario::default()).await?;
+    let mut other = world.mx("example.net", Scenario::default()).await?;
+    world.kill(Service::Delivery);
+    let (small, large, huge) = (message(200_000), message(3 << 20), message(HUGE));
+    assert_eq!(send(&world, &["a@example.com"], &small).await?, 250);
+    assert_eq!((objects(&world)?.len(), world.store()?.keys("*}b:*")?.len()), (0, 1), "small enough for Redis");
+    assert_eq!(send(&world, &["a@example.com", "b@example.net"], &large).await?, 250);
+    assert_eq!((objects(&world)?.len(), world.store()?.keys("*}b:*")?.len()), (7, 1), "once, whoever gets it");
+    assert_eq!(send(&world, &["a@example.com"], &huge).await?, 250);
+    assert!(objects(&world)?.len() >= 80);
+    world.spawn(Service::Delivery)?;
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        let got = String::from_utf8(next(&mut mx).await?.body.to_vec())?;
+        let sent = [&small, &large, &huge].into_iter().find(|sent| body(&got) == body(sent));
+        sizes.push(sent.context("what arrived was not sent")?.len());
+    }
+    sizes.sort_unstable();
+    assert_eq!(sizes, [small.len(), large.len(), huge.len()]);
+    arrives(&mut other, &large).await?;
+    world.until_empty().await?;
+    until_gone(&world).await?;
+    let metrics = world.metrics(Service::Delivery).await?;
+    assert!(metrics.sum("staffetta_store_requests_total", &[("act", "get"), ("result", "ok")]) >= 87.0);
+    assert_eq!(metrics.sum("staffetta_store_up", &[]), 1.0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_limit_says_what_is_too_large_for_redis() -> anyhow::Result<()> {
+    let mut world = with_directory().await?.set("spool.redis_limit", "\"1MiB\"").start().await?;
+    world.kill(Service::Delivery);
+    world.dns.mx("example.com", 10, "mx.example.com");
+    assert_eq!(send(&world, &["a@example.com"], &message(1 << 20)).await?, 250);
+    // The trace field is a part of it, and beyond the limit.
+    assert_eq!((objects(&world)?.len(), world.store()?.keys("*}b:*")?.len()), (3, 0));
+    assert_eq!(send(&world, &["a@example.com"], &message(900_000)).await?, 250);
+    assert_eq!((objects(&world)?.len(), world.store()?.keys("*}b:*")?.len()), (3, 4));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_takes_large_bodies_and_a_bucket_that_is_away_loses_none() -> anyhow::Result<()> {
+    let server = S3Server::start("mail").await?;
+    let world = World::new().await?.set("spool.url", "\"s3://mail/bodies\"").environment(server.environment());
+    let mut world = world.start().await?;
+    let mut mx = world.mx("example.com", Scenario::default()).await?;
+    let large = message(3 << 20);
+    assert_eq!(send(&world, &["a@example.com"], &large).await?, 250);
+    arrives(&mut mx, &large).await?;
+    world.kill(Service::Delivery);
+    assert_eq!(send(&world, &["b@example.com"], &large).await?, 250);
+
+    server.set_away(true);
+    assert_eq!(send(&world, &["c@example.com"], &large).await?, 451, "no promise that cannot be kept");
+    assert_eq!(send(&world, &["d@example.com"], &message(1_000)).await?, 250, "it has nothing to do with the store");
+    // Now it is known, and nobody need send it first.
+    let mut early = client(&world).await?;
+    early.expect("MAIL FROM:<john@example.org> SIZE=3000000", 451).await?;
+    early.expect("MAIL FROM:<john@example.org> SIZE=3000", 250).await?;
+    world.until_ready(Service::Frontend).await?;
+
+    world.spawn(Service::Delivery)?;
+    arrives(&mut mx, &message(1_000)).await?;
+    eventually(SOON, || async {
+        let waits = world.metrics(Service::Delivery).await?.sum("staffetta_delivery_store_waits_total", &[]);
+        ensure!(waits >= 1.0, "{waits}");
+        Ok(())
+    })
+    .await?;
+    let queue = world.queue().await?;
+    let page = queue.list(&staffetta_queue::Filter::default(), None, 10).await?;
+    assert_eq!((page.entries.len(), page.entries[0].jobs[0].attempts), (1, 0), "it was not attempted");
+    server.set_away(false);
+    // It rests for up to three quarters of a minute.
+    queue.flush(&staffetta_queue::Filter::default()).await?;
+    eventually(Duration::from_secs(60), || async {
+        queue.flush(&staffetta_queue::Filter::default()).await?;
+        ensure!(mx.count() >= 3, "{}", mx.count());
+        Ok(())
+    })
+    .await?;
+    arrives(&mut mx, &large).await?;
+    world.until_empty().await?;
+    eventually(SOON, || async {
+        let mut left = server.objects("mail")?;
+        left.retain(|path| !path.ends_with("mark"));
+        ensure!(left.iter().all(|path| path.to_string_lossy().contains(".s3s-fs")), "{left:?}");
+        Ok(())
+    })
+    .await?;
+    assert!(!world.log(Service::Frontend).contains("secretsecret"));
+    assert_eq!(send(&world, &["e@example.com"], &large).await?, 250);
+    arrives(&mut mx, &large).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_killed_on_the_way_lose_no_large_mail_and_leave_nothing_behind() -> anyhow::Result<()> {
+    let mut world = with_directory().await?.start().await?;
+    let mut mx = world.mx("example.com", Scenario::default()).await?;
+    // A frontend in the middle of the content.
+    let large = message(3 << 20);
+    let mut cut = client(&world).await?;
+    cut.begin("john@example.org", &["a@example.com"]).await?;
+    cut.write(stuffed(&large)[..2 << 20].as_bytes()).await?;
+    eventually(SOON, || async {
+        ensure!(!objects(&world)?.is_empty(), "nothing is stored yet");
+        Ok(())
+    })
+    .await?;
+    world.kill(Service::Frontend);
+    world.spawn(Service::Frontend)?;
+    world.until_ready(Service::Frontend).await?;
+    let left = world.store()?.keys("*}gc")?;
+    assert_eq!(left.len(), 1, "somebody knows of what it left");
+    // As if two minutes had passed.
+    let entry = world.store()?.ask(&["ZRANGE", &left[0], "0", "-1"])?;
+    let text = format!("{entry:?}");
+    assert!(text.contains(" a"), "{text}");
+    world.store()?.ask(&["EVAL", DUE, "1", &left[0]])?;
+    until_gone(&world).await?;
+    assert_eq!(mx.count(), 0);
+
+    // A worker in the middle of sending it.
+    world.kill(Service::Delivery);
+    assert_eq!(send(&world, &["b@example.com"], &large).await?, 250);
+    world.spawn(Service::Delivery)?;
+    eventually(SOON, || async {
+        ensure!(!world.store()?.keys("*}lease")?.is_empty() || mx.count() > 0, "not begun");
+        Ok(())
+    })
+    .await?;
+    world.kill(Service::Delivery);
+    world.spawn(Service::Delivery)?;
+    if mx.count() == 0 {
+        arrives(&mut mx, &large).await?;
+    }
+    world.until_empty().await?;
+    until_gone(&world).await
+}
+
+/// Makes all entries of a set due.
+const DUE: &str =
+    "for _, name in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], 1, name) end";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_not_there_any_more_refuses_mail_and_loses_none() -> anyhow::Result<()> {
+    let mut world = with_directory().await?.start().await?;
+    let mut mx = world.mx("example.com", Scenario::default()).await?;
+    let large = message(1 << 20);
+    let deny = Scenario::default().reply(Stage::Recipient, "450 4.2.0 Later");
+    let busy = world.mx("example.net", deny).await?;
+    assert_eq!(send(&world, &["a@example.net"], &large).await?, 250);
+    let (there, away) = (spool(&world), world.folder().join("away"));
+    std::fs::rename(&there, &away)?;
+    assert_eq!(send(&world, &["a@example.com"], &large).await?, 451);
+    assert!(!there.exists() || objects(&world)?.is_empty(), "nothing is written beside it");
+    let log = world.log(Service::Frontend);
+    assert!(log.contains("the store of large bodies cannot be used"), "{log}");
+    let _ = std::fs::remove_dir_all(&there);
+    std::fs::rename(&away, &there)?;
+    assert_eq!(send(&world, &["a@example.com"], &large).await?, 250);
+    arrives(&mut mx, &large).await?;
+    assert_eq!(busy.count(), 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tries_the_store() -> anyhow::Result<()> {
+    let world = with_directory().await?.start().await?;
+    let check = || std::process::Command::new(program("staffetta")?).arg("check").arg("--config").arg(world.config_file()).output().context("no check");
+    let output = check()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!text.contains("spool.url"), "{text}");
+    let (there, away) = (spool(&world), world.folder().join("away"));
+    std::fs::rename(&there, &away)?;
+    std::fs::write(&there, "in the way")?;
+    let output = check()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("spool.url: failed to write an object"), "{text}");
+    Ok(())
+}
