@@ -59,6 +59,7 @@ const COUNTED: Test = (AUTHOR, "errors_and_recipients_beyond_the_limit_are_count
 const SHOWN: Test = ("services/delivery/tests/tokens/mod.rs", "one_token_is_for_all_workers_and_nobody_else");
 const TO_ROUTE: Test = (WORKER, "a_login_is_sent_in_tls_and_never_after_a_broken_handshake");
 
+const SPOOL: &str = "tests/tests/spool.rs";
 const SLOW: Test = (ABUSE, "a_login_that_sends_too_much_is_told_of_then_slow_then_held");
 const BLOCKED: Test = (ABUSE, "a_login_that_comes_to_its_block_is_thrown_out_until_it_is_over");
 const BOUNCES: Test = (ABUSE, "mail_that_comes_back_is_counted_by_workers_and_acted_on_by_frontends");
@@ -76,6 +77,8 @@ const KEYS: &[(&str, Test)] = &[
     ("redis.durability", (STORE, "a_server_without_a_synced_file_is_enough_only_when_the_file_says_so")),
     ("redis.replicas", REPLICA),
     ("redis.max_memory_ratio", (STORE, "mail_is_refused_above_the_ratio_of_the_file")),
+    ("spool.url", (SPOOL, "large_bodies_lie_in_the_directory_and_arrive_as_they_were")),
+    ("spool.redis_limit", (SPOOL, "redis_limit_says_what_is_too_large_for_redis")),
     ("spool.inline_limit", (STORE, "a_body_above_the_inline_limit_of_the_file_is_stored_beside_its_record")),
     ("tls.certificate", SNI),
     ("tls.key", SNI),
@@ -322,9 +325,6 @@ const AT_ONCE: &[(&str, Test)] = &[
     ("log.level", ("tests/tests/reload.rs", "services_take_over_what_they_may_and_refuse_what_is_wrong_as_a_whole")),
 ];
 
-/// Keys that are accepted and do nothing yet; the reference page says so.
-const NOT_YET: &[&str] = &["spool.url", "spool.redis_limit"];
-
 /// Key to the text below its heading, and below that of its table.
 fn reference(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let page = fs::read_to_string(root.join("docs/configuration.md"))?;
@@ -348,11 +348,6 @@ fn each_key_has_a_test_that_sees_its_effect() -> anyhow::Result<()> {
         assert!(reference.remove(*key).is_some(), "{key}: there is no such key, or it stands here twice");
         let text = fs::read_to_string(root.join(file)).with_context(|| file.to_string())?;
         assert!(text.contains(&format!("fn {test}(")), "{key}: {file} has no test {test}");
-    }
-    for key in NOT_YET {
-        let text = reference.remove(*key).with_context(|| format!("{key}: there is no such key"))?;
-        let says = ["Not available in this version", "not use it yet", "in this version they stay"];
-        assert!(says.iter().any(|words| text.contains(words)), "{key} works now: name the test that sees it");
     }
     assert!(reference.is_empty(), "no test is named for {:?}", reference.keys());
     Ok(())

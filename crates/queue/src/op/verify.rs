@@ -5,8 +5,9 @@
 //! its record is still the one that was read, which is the only one to judge, and puts right what is to be put right in the
 //! same step. So mail that moves meanwhile is never taken for a fault.
 
+mod store;
+
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Value};
 use staffetta_mail::QueueId;
@@ -395,38 +396,6 @@ impl Look<'_> {
         Ok(())
     }
 }
-
-impl Look<'_> {
-    /// Bodies in the store: is all of each there? Looked at one by one, for operators who can wait.
-    async fn pieces(&mut self, keys: &Partition) -> Result<(), Error> {
-        let in_store = std::mem::take(&mut self.in_store);
-        if in_store.is_empty() {
-            return Ok(());
-        }
-        let spool = self.shared.spool.as_ref().ok_or_else(|| Error::StoreAway("spool.url is not set here".to_owned()))?;
-        for (id, pieces) in in_store {
-            let found = spool.count(id).await.map_err(|fault| Error::StoreAway(fault.to_string()))?;
-            // It may have ended meanwhile.
-            if found < u64::from(pieces) && matches!(self.shared.record(id).await?, Some(Ok(_))) {
-                self.found(keys.number, Some(id), Problem::Torn, String::new());
-            }
-        }
-        Ok(())
-    }
-
-    /// Bodies in the store that belong to no message.
-    async fn store(&mut self) -> Result<(), Error> {
-        let Some(spool) = &self.shared.spool else { return Ok(()) };
-        let orphans = self.shared.find_orphans(spool, MOVING, self.repair).await.map_err(Error::StoreAway)?;
-        for id in orphans {
-            self.found(id.partition(), Some(id), Problem::Leftover, "in the store".to_owned());
-        }
-        Ok(())
-    }
-}
-
-/// What was written in the store within this time may be about to get its message, or to lose it.
-const MOVING: Duration = Duration::from_secs(300);
 
 /// A key that is of interest.
 struct Key<'a> {

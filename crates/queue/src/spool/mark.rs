@@ -30,6 +30,7 @@ impl Shared {
     /// Looks as long as the process lives.
     pub(crate) async fn watch_store(self: Arc<Self>, spool: Arc<Spool>) {
         let mut looks = 0_u32;
+        let mut standing = spool.standing.subscribe();
         loop {
             self.home().admin.wait().await;
             let pause = match self.look_at_store(&spool).await {
@@ -43,7 +44,12 @@ impl Shared {
             {
                 tracing::debug!(%reason, "the store was not searched for bodies without a message");
             }
-            tokio::time::sleep(pause).await;
+            // Trouble that somebody has met is not left alone for long: it may be over.
+            let trouble = async {
+                let _ = standing.wait_for(|standing| standing.trouble.is_some()).await;
+                tokio::time::sleep(AGAIN).await;
+            };
+            let _ = tokio::time::timeout(pause, trouble).await;
         }
     }
 

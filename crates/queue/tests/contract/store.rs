@@ -259,8 +259,8 @@ async fn a_pod_with_a_directory_of_its_own_neither_writes_nor_loses_anything() {
 async fn while_there_are_workers_one_of_them_begins_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let world = world_with(&[], |_| {}).await;
-    // It says so with its first claim, and has no store.
-    assert!(world.claim("x.example").await.is_empty());
+    // It says so when it first asks for work, and has no store.
+    world.queue.offer(0, 1).await.unwrap();
     let settings = Settings { spool: Some(url(&folder)), ..world.settings.clone() };
     let shutdown = CancellationToken::new();
     let open = || Queue::open(settings.clone(), shutdown.clone()).unwrap();
@@ -269,7 +269,7 @@ async fn while_there_are_workers_one_of_them_begins_the_store() {
     worker.ready(Duration::from_secs(10)).await.unwrap();
     let refused = put(&frontend, &["a@x.example"], &octets(LARGE)).await.unwrap_err();
     assert!(refused.to_string().contains("no worker has used it yet"), "{refused}");
-    claim(&worker, "x.example").await;
+    worker.offer(0, 1).await.unwrap();
     let id = loop {
         match put(&frontend, &["a@x.example"], &octets(LARGE)).await {
             Ok(id) => break id,
