@@ -59,7 +59,7 @@ fn spool(world: &World) -> PathBuf {
 /// Files of bodies.
 fn objects(world: &World) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = files(spool(world))?;
-    files.retain(|path| !path.ends_with("mark"));
+    files.retain(|path| !path.to_string_lossy().contains("/mark-"));
     Ok(files)
 }
 
@@ -149,18 +149,13 @@ async fn a_message_of_40_mib_passes_through_little_memory() -> anyhow::Result<()
         assert_eq!(send(&world, &["a@example.com"], &large).await?, 250);
         arrives(&mut mx, &large).await?;
     }
-    world.kill(Service::Delivery);
-    let (grown, code) = growth(&world, Service::Frontend, send(&world, &["a@example.com"], &huge)).await?;
-    assert!(code == 250 && grown < LITTLE, "{code}, {grown} KiB");
-    assert_eq!(send(&world, &["a@example.com"], &message(1_000)).await?, 250);
-    world.spawn(Service::Delivery)?;
-    world.until_ready(Service::Delivery).await?;
-    let arrival = async {
-        let (one, two) = (next(&mut mx).await?, next(&mut mx).await?);
-        Ok(one.body.len() + two.body.len())
+    let passage = async {
+        let (grown, code) = growth(&world, Service::Frontend, send(&world, &["a@example.com"], &huge)).await?;
+        assert!(code == 250 && grown < LITTLE, "{code}, {grown} KiB");
+        arrives(&mut mx, &huge).await
     };
-    let (grown, octets) = growth(&world, Service::Delivery, arrival).await?;
-    assert!(octets > HUGE && grown < 2 * LITTLE, "{octets} octets, {grown} KiB");
+    let (grown, ()) = growth(&world, Service::Delivery, passage).await?;
+    assert!(grown < LITTLE, "{grown} KiB");
     Ok(())
 }
 
@@ -171,9 +166,10 @@ async fn redis_limit_says_what_is_too_large_for_redis() -> anyhow::Result<()> {
     world.dns.mx("example.com", 10, "mx.example.com");
     assert_eq!(send(&world, &["a@example.com"], &message(1 << 20)).await?, 250);
     // The trace field is a part of it, and beyond the limit.
-    assert_eq!((objects(&world)?.len(), world.store()?.keys("*}b:*")?.len()), (3, 0));
+    let there = objects(&world)?;
+    assert!(!there.is_empty() && world.store()?.keys("*}b:*")?.is_empty(), "{there:?}");
     assert_eq!(send(&world, &["a@example.com"], &message(900_000)).await?, 250);
-    assert_eq!((objects(&world)?.len(), world.store()?.keys("*}b:*")?.len()), (3, 4));
+    assert_eq!((objects(&world)?, world.store()?.keys("*}b:*")?.len()), (there, 4));
     Ok(())
 }
 
@@ -222,7 +218,7 @@ async fn s3_takes_large_bodies_and_a_bucket_that_is_away_loses_none() -> anyhow:
     world.until_empty().await?;
     eventually(SOON, || async {
         let mut left = server.objects("mail")?;
-        left.retain(|path| !path.ends_with("mark"));
+        left.retain(|path| !path.to_string_lossy().contains("/mark-"));
         ensure!(left.iter().all(|path| path.to_string_lossy().contains(".s3s-fs")), "{left:?}");
         Ok(())
     })
@@ -252,9 +248,6 @@ async fn processes_killed_on_the_way_lose_no_large_mail_and_leave_nothing_behind
     let left = world.store()?.keys("*}gc")?;
     assert_eq!(left.len(), 1, "somebody knows of what it left");
     // As if two minutes had passed.
-    let entry = world.store()?.ask(&["ZRANGE", &left[0], "0", "-1"])?;
-    let text = format!("{entry:?}");
-    assert!(text.contains(" a"), "{text}");
     world.store()?.ask(&["EVAL", DUE, "1", &left[0]])?;
     until_gone(&world).await?;
     assert_eq!(mx.count(), 0);
@@ -306,7 +299,14 @@ async fn a_directory_that_is_not_there_any_more_refuses_mail_and_loses_none() ->
 #[tokio::test(flavor = "multi_thread")]
 async fn check_tries_the_store() -> anyhow::Result<()> {
     let world = with_directory().await?.start().await?;
-    let check = || std::process::Command::new(program("staffetta")?).arg("check").arg("--config").arg(world.config_file()).output().context("no check");
+    let check = || {
+        std::process::Command::new(program("staffetta")?)
+            .arg("check")
+            .arg("--config")
+            .arg(world.config_file())
+            .output()
+            .context("no check")
+    };
     let output = check()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!text.contains("spool.url"), "{text}");

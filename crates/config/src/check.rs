@@ -300,7 +300,8 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         warnings.push(format!("redis.durability is \"fsync\": {lost}"));
     }
     if config.spool.url.is_none() && config.spool.redis_limit != DEFAULT_REDIS_LIMIT {
-        warnings.push("spool.redis_limit has no effect without spool.url: bodies of every size stay in Redis".to_owned());
+        warnings
+            .push("spool.redis_limit has no effect without spool.url: bodies of every size stay in Redis".to_owned());
     }
     warnings.extend(wide_networks(config));
     if config.auth.backend == Backend::Sql && config.auth.has_dovecot {

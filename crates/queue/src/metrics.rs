@@ -41,7 +41,10 @@ pub fn describe_worker_metrics() {
 }
 
 fn describe_store() {
-    describe_gauge!(STORE_UP, "1 while the store of `spool.url` can be used by this pod, 0 while it cannot, or there is none.");
+    describe_gauge!(
+        STORE_UP,
+        "1 while the store of `spool.url` can be used by this pod, 0 while it cannot, or there is none."
+    );
     store_up().set(0.0);
     staffetta_store::describe_metrics();
 }

@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::sync::OnceCell;
 
 use crate::directory::Directory;
-use crate::metrics::Act;
 pub use crate::groups::Group;
+use crate::metrics::Act;
 pub use crate::metrics::describe_metrics;
 pub use crate::open::BadUrl;
 
@@ -88,27 +88,11 @@ impl Store {
     /// # Errors
     /// The store cannot be used. Whether the object is there is not known.
     pub async fn put(&self, name: &str, octets: Bytes) -> Result<(), Fault> {
-        self.put_as(name, octets, PutMode::Overwrite).await
-    }
-
-    /// The same, unless there is one of this name: then that stays.
-    ///
-    /// # Errors
-    /// The store cannot be used. Whether the object is there is not known.
-    pub async fn put_new(&self, name: &str, octets: Bytes) -> Result<(), Fault> {
-        self.put_as(name, octets, PutMode::Create).await
-    }
-
-    async fn put_as(&self, name: &str, octets: Bytes, mode: PutMode) -> Result<(), Fault> {
         let size = octets.len();
-        let options = PutOptions { mode, ..PutOptions::default() };
         let put = async {
             let opened = self.opened().await?;
-            let put = opened.objects.put_opts(&opened.at(name), PutPayload::from_bytes(octets), options).await;
-            match put {
-                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
-                Err(error) => Err(fault(&error)),
-            }
+            let put = opened.objects.put(&opened.at(name), PutPayload::from_bytes(octets)).await;
+            put.map(drop).map_err(|error| fault(&error))
         };
         within(DEADLINE, Act::Put, size, put).await
     }
@@ -132,7 +116,11 @@ impl Store {
             while let Some(part) = parts.try_next().await.map_err(|error| fault(&error))? {
                 octets.extend_from_slice(&part);
             }
-            if octets.len() as u64 == size { Ok(octets.freeze()) } else { Err(Fault::Away(format!("{name} broke off"))) }
+            if octets.len() as u64 == size {
+                Ok(octets.freeze())
+            } else {
+                Err(Fault::Away(format!("{name} broke off")))
+            }
         };
         let found = deadline(DEADLINE, get).await;
         metrics::done(Act::Get, began, found.as_ref().map(Bytes::len));

@@ -39,6 +39,7 @@ pub fn describe_metrics() {
         for result in ["ok", "missing", "failed"] {
             counter!(REQUESTS, "act" => act.name(), "result" => result).increment(0);
         }
+        drop(histogram!(DURATION, "act" => act.name()));
     }
     for act in [Act::Put, Act::Get] {
         counter!(BYTES, "act" => act.name()).increment(0);

@@ -86,7 +86,8 @@ impl Place {
     }
 
     fn remote(&self) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
-        let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT };
+        let retry =
+            RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT };
         let client = ClientOptions::new().with_timeout(TRY).with_connect_timeout(CONNECT);
         // What is ours, then what the environment says, then the URL.
         macro_rules! build {

@@ -2,8 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -13,6 +11,7 @@ use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 const ACCESS_KEY: &str = "AKIATESTTESTTESTTEST";
@@ -22,7 +21,7 @@ const SECRET_KEY: &str = "secretsecretsecretsecretsecretsecretsecr";
 pub struct S3Server {
     address: SocketAddr,
     folder: TempDir,
-    away: Arc<AtomicBool>,
+    away: watch::Sender<bool>,
     task: AbortHandle,
 }
 
@@ -37,13 +36,23 @@ impl S3Server {
         let service = service.build();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let away = Arc::new(AtomicBool::new(false));
-        let gone = away.clone();
+        let away = watch::Sender::new(false);
+        let mut gone = away.subscribe();
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                if gone.load(Ordering::Relaxed) {
-                    connections.shutdown().await;
+            loop {
+                let stream = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    changed = gone.changed() => match changed {
+                        Ok(()) => {
+                            connections.shutdown().await;
+                            continue;
+                        }
+                        Err(_) => return,
+                    },
+                };
+                let Ok((stream, _)) = stream else { return };
+                if *gone.borrow() {
                     continue;
                 }
                 let (service, builder) = (service.clone(), Builder::new(TokioExecutor::new()));
@@ -55,9 +64,9 @@ impl S3Server {
         Ok(Self { address, folder, away, task: task.abort_handle() })
     }
 
-    /// Connections are closed as they come, or not any more; those that are open live on until the first that is closed.
+    /// Connections are closed, those that are open and those that come; or not any more.
     pub fn set_away(&self, away: bool) {
-        self.away.store(away, Ordering::Relaxed);
+        self.away.send_replace(away);
     }
 
     /// What a client has in its environment.

@@ -319,9 +319,8 @@ impl Carrier {
                 None => break,
             };
             outlet.append(&chunk, &mut connection.output);
-            let fetch = async {
-                if index < chunks.count { Some(queue.chunk(message, &chunks, index).await) } else { None }
-            };
+            let fetch =
+                async { if index < chunks.count { Some(queue.chunk(message, &chunks, index).await) } else { None } };
             let (written, fetched) = tokio::join!(self.flush(connection, talk, limit), fetch);
             next = fetched;
             if written != Heard::Data {

@@ -104,10 +104,14 @@ async fn try_redis(config: &Config) -> Option<Finding> {
 /// An object is put, read and deleted.
 async fn try_store(config: &Config) -> Option<Finding> {
     let problem = match timeout(STORE_PATIENCE, staffetta_queue::try_store(&config.into())).await {
-        Ok(tried) => tried.err()?.to_string(),
+        Ok(tried) => tried.err()?,
         Err(_) => "the store does not answer".to_owned(),
     };
-    Some(Finding::new("spool.url", problem, "a directory or a bucket in which objects can be written, read and deleted"))
+    Some(Finding::new(
+        "spool.url",
+        problem,
+        "a directory or a bucket in which objects can be written, read and deleted",
+    ))
 }
 
 /// Dovecot's socket, if the accounts are there; the database, its tables, and the operator's queries.

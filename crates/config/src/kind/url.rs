@@ -81,10 +81,22 @@ mod tests {
         for text in ["sqlite::memory:", "sqlite:///a@b/100%", "postgres://u:p@h/d", "mysql://h/d"] {
             assert!(SqlUrl::parse(text).is_ok(), "{text}");
         }
-        for text in ["file:///var/lib/spool", "file:///a?b@c", "s3://bucket", "s3://bucket/a/b", "gs://b/p", "az://c/p"] {
+        for text in ["file:///var/lib/spool", "file:///a?b@c", "s3://bucket", "s3://bucket/a/b", "gs://b/p", "az://c/p"]
+        {
             assert!(SpoolUrl::parse(text).is_ok(), "{text}");
         }
-        for text in ["", "/var", "file://", "file:///", "file://a/b", "s3://", "s3:///", "s3://k:s@b", "s3://b/p?key=s", "http://h"] {
+        for text in [
+            "",
+            "/var",
+            "file://",
+            "file:///",
+            "file://a/b",
+            "s3://",
+            "s3:///",
+            "s3://k:s@b",
+            "s3://b/p?key=s",
+            "http://h",
+        ] {
             assert!(SpoolUrl::parse(text).is_err(), "{text}");
         }
         for text in ["", "sqlite:", "http://h", "mysql://a b", "mysql://h\n", "mysql://u:a/b@h/d"] {

@@ -21,6 +21,6 @@ pub use log::{Addresses, Log, LogFormat};
 pub use oauth::{OAuth, Signature};
 pub use redis::{Durability, Redis};
 pub use rpc::Rpc;
-pub use spool::Spool;
 pub(crate) use spool::DEFAULT_REDIS_LIMIT;
+pub use spool::Spool;
 pub use tls::{Sni, Tls};

@@ -49,7 +49,8 @@ impl Shared {
         self.store(id, || script::Store { chunk: &key, octets: chunk.into(), life: self.life().into() }.call()).await
     }
 
-    async fn store(&self, id: QueueId, set: impl Fn() -> Cmd) -> Result<(), Fault> {
+    /// Sends what may be sent again.
+    pub(crate) async fn store(&self, id: QueueId, set: impl Fn() -> Cmd) -> Result<(), Fault> {
         let late = |_| Fault::Unknown("no turn for a chunk in time".to_owned());
         let _turn = tokio::time::timeout(TURN, TURNS.acquire()).await.map_err(late)?;
         let (mut tries, moving) = (0, Instant::now() + MOVE);

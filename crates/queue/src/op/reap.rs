@@ -135,7 +135,15 @@ mod tests {
         let [keys, store] = ["12", "o"].map(|what| format!("{id} {what}"));
         assert_eq!(Entry::parse(&keys), Some(Entry::Keys { name: &keys, id, count: 12 }));
         assert_eq!(Entry::parse(&store), Some(Entry::InStore { name: &store, id }));
-        for other in ["", "x 1", "s3://bucket/key", &id.to_string(), &format!("{id} x"), &format!("{id} a"), &format!("{id} 1 2")] {
+        for other in [
+            "",
+            "x 1",
+            "s3://bucket/key",
+            &id.to_string(),
+            &format!("{id} x"),
+            &format!("{id} a"),
+            &format!("{id} 1 2"),
+        ] {
             assert_eq!(Entry::parse(other), None, "{other}");
         }
     }

@@ -69,7 +69,14 @@ impl Shared {
         repair: bool,
         tell: &mut (dyn FnMut(&Finding) + Send),
     ) -> Result<Verified, Error> {
-        let mut look = Look { shared: self, repair, tell, verified: Verified::default(), delisted: false, in_store: BTreeMap::new() };
+        let mut look = Look {
+            shared: self,
+            repair,
+            tell,
+            verified: Verified::default(),
+            delisted: false,
+            in_store: BTreeMap::new(),
+        };
         look.all_keys().await?;
         for keys in self.partitions() {
             look.members(keys, &keys.held, |member| Some(parse_job_name(member)?.0)).await?;

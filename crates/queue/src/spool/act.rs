@@ -16,7 +16,7 @@ pub(crate) const UNFINISHED: &str = "a";
 impl Shared {
     /// Before the first piece is written: if nothing follows, it is cleared up after the life of a chunk.
     pub(crate) async fn enter_unfinished(&self, id: QueueId) -> Result<(), Fault> {
-        self.node(id.partition()).bodies.ask(self.unfinished(id, None)).await.map(drop)
+        self.store(id, || self.unfinished(id, None)).await
     }
 
     /// It still comes in. Not if it was given up meanwhile: then it is not queued any more.

@@ -1,7 +1,7 @@
 //! Is the store the one of this queue?
 //!
-//! The first process that comes with a store says so: it puts a mark into it and writes the same into the registry. Whoever
-//! finds another mark, or none, has another store, and uses it for nothing: a directory that only one pod has, or one
+//! The first process that comes with a store says so: it puts a mark into it, with a name made by chance, and writes that into
+//! the registry, unless another was faster. Whoever does not find the mark of the registry has another store, and uses it for nothing: a directory that only one pod has, or one
 //! that is not mounted. While there are workers it is they who begin: what is written must be read by them, so a frontend with a
 //! directory of its own never gets to write to it.
 
@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(5);
 /// While all is well.
 const LATER: Duration = Duration::from_secs(60);
-/// Field of the registry, and the name of the object.
+/// Field of the registry, and how the name of the object begins.
 const FIELD: &str = "store";
 const MARK: &str = "mark";
 
@@ -99,20 +99,21 @@ impl Shared {
             }
             None => self.found_store(spool, &under).await?,
         };
-        match spool.mark(&under).await? {
-            Some(mark) if mark == expected => Ok(Home { under: under.into(), mark: mark.into() }),
-            other => Err(Unfit::Foreign(not_ours(other.is_some()))),
-        }
+        let home = Home { under: under.into(), mark: expected.into() };
+        if spool.has_mark(&home).await? { Ok(home) } else { Err(Unfit::Foreign(NOT_OURS.to_owned())) }
     }
 
-    /// The mark that counts from now on: ours, or that of whoever was faster.
+    /// The mark that counts from now on: ours, or that of whoever was faster. Ours is in the store before anybody can ask for
+    /// it; one that does not count is not asked for.
     async fn found_store(&self, spool: &Spool, under: &str) -> Result<String, Unfit> {
-        let chosen = format!("{:032x}", rand::random::<u128>());
-        spool.store.put_new(&format!("{under}/{MARK}"), chosen.into()).await?;
-        let found = spool.mark(under).await?;
-        let found = found.ok_or_else(|| Unfit::Away("what was written cannot be read".to_owned()))?;
+        let mark = format!("{:032x}", rand::random::<u128>());
+        let home = Home { under: under.into(), mark: mark.as_str().into() };
+        spool.store.put(&home.name(), mark.clone().into()).await?;
+        if !spool.has_mark(&home).await? {
+            return Err(Unfit::Away("what was written cannot be read".to_owned()));
+        }
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("HSETNX").arg(REGISTRY).arg(FIELD).arg(found);
+        pipeline.cmd("HSETNX").arg(REGISTRY).arg(FIELD).arg(mark);
         pipeline.cmd("HGET").arg(REGISTRY).arg(FIELD);
         let answers = self.home().ask_all(&pipeline).await?;
         let kept = answers.get(1).and_then(value::str).map(str::to_owned);
@@ -140,29 +141,27 @@ impl From<Error> for Unfit {
     }
 }
 
+impl Home {
+    /// The object that says so.
+    fn name(&self) -> String {
+        format!("{}/{MARK}-{}", self.under, self.mark)
+    }
+}
+
 impl Spool {
-    /// The mark of this queue.
-    async fn mark(&self, under: &str) -> Result<Option<String>, Fault> {
-        match self.store.get(&format!("{under}/{MARK}")).await {
-            Ok(mark) => Ok(Some(String::from_utf8_lossy(&mark).into_owned())),
-            Err(Fault::Missing(_)) => Ok(None),
+    async fn has_mark(&self, home: &Home) -> Result<bool, Fault> {
+        match self.store.get(&home.name()).await {
+            Ok(_) => Ok(true),
+            Err(Fault::Missing(_)) => Ok(false),
             Err(fault) => Err(fault),
         }
     }
 
     /// Is it still the store that it was?
     pub(super) async fn look_again(&self, home: &Home) -> Result<(), Fault> {
-        match self.mark(&home.under).await? {
-            Some(mark) if *mark == *home.mark => Ok(()),
-            other => Err(Fault::Away(not_ours(other.is_some()))),
-        }
+        if self.has_mark(home).await? { Ok(()) } else { Err(Fault::Away(NOT_OURS.to_owned())) }
     }
 }
 
-fn not_ours(marked: bool) -> String {
-    let what = if marked { "it has the mark of another" } else { "it has no mark of it" };
-    format!(
-        "it is not the store that this queue uses: {what}; all services need the same one, and a directory must be shared \
-         (docs/operations.md, \"Large bodies\")"
-    )
-}
+const NOT_OURS: &str = "it is not the store that this queue uses, whose mark it would have: all services need the same one, and a \
+     directory must be shared (docs/operations.md, \"Large bodies\")";

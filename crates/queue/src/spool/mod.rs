@@ -9,7 +9,7 @@
 //! even the set does not know of.
 //!
 //! The store of another queue, or an empty directory that a pod has to itself, must not be taken for ours: an object there,
-//! `<queue>/mark`, and the registry say the same, or the store is not used. See [`mark`].
+//! `<queue>/mark-…`, is named in the registry, and without it a store is not used. See [`mark`].
 
 mod act;
 mod mark;
@@ -174,7 +174,11 @@ impl Spool {
                 }
                 _ => {}
             }
-            crate::metrics::store_up().set(if standing.trouble.is_none() && standing.home.is_some() { 1.0 } else { 0.0 });
+            crate::metrics::store_up().set(if standing.trouble.is_none() && standing.home.is_some() {
+                1.0
+            } else {
+                0.0
+            });
             before.home != standing.home || before.trouble != standing.trouble
         });
     }

@@ -35,7 +35,8 @@ impl Shared {
         let told = |error: Error| error.to_string();
         let bucket = bucket("sweep", "store");
         let interval = EVERY.per.as_secs_f64() * 1_000.0;
-        let call = script::Rate { bucket: &bucket, tokens: Arg::Real(1.0), interval: Arg::Real(interval), size: 1.into() };
+        let call =
+            script::Rate { bucket: &bucket, tokens: Arg::Real(1.0), interval: Arg::Real(interval), size: 1.into() };
         let answer = crate::inquiry::ask_one(crate::inquiry::PATIENCE, self, call.call()).await.map_err(told)?;
         if limit::read(&answer).map_err(told)?.tokens == 0 {
             return Ok(());
@@ -93,7 +94,13 @@ impl Shared {
             let mut requests = Requests::new(self);
             for id in &found {
                 let keys = self.partition(id.partition());
-                requests.to(keys.number).cmd("ZADD").arg(&keys.garbage).arg("NX").arg(1).arg(format!("{id} {IN_STORE}"));
+                requests
+                    .to(keys.number)
+                    .cmd("ZADD")
+                    .arg(&keys.garbage)
+                    .arg("NX")
+                    .arg(1)
+                    .arg(format!("{id} {IN_STORE}"));
             }
             self.ask_all(&requests).await?;
         }

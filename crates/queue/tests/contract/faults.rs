@@ -163,7 +163,10 @@ async fn a_chunk_is_asked_for_again_while_redis_starts() {
     assert!(!asked.is_finished());
     world.server.restart().unwrap();
     assert!(asked.await.unwrap().unwrap().iter().all(|octet| *octet == b'b'));
-    assert!(matches!(world.queue.chunk(id, &Chunks::default(), 9).await, Err(Error::Damaged(..))), "what is not there is not waited for");
+    assert!(
+        matches!(world.queue.chunk(id, &Chunks::default(), 9).await, Err(Error::Damaged(..))),
+        "what is not there is not waited for"
+    );
 }
 
 /// So many that no call of Lua takes them in hand at once.

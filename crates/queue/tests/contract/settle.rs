@@ -147,7 +147,10 @@ async fn two_notices_are_queued_with_the_end_of_their_cause_and_only_once() {
         assert_eq!(reports.len(), 2);
         assert_eq!(reports[0].body, Body::Inline(b"it failed".as_slice().into()));
         assert_eq!(reports[1].body, Body::Chunks(Chunks::in_redis(2, 300_000)));
-        assert_eq!(world.queue.chunk(reports[1].lease.id, &Chunks::default(), 1).await.unwrap().len(), 300_000 - 256 * 1024);
+        assert_eq!(
+            world.queue.chunk(reports[1].lease.id, &Chunks::default(), 1).await.unwrap().len(),
+            300_000 - 256 * 1024
+        );
         for report in &reports {
             assert!(world.finish(report).await.is_done());
         }

@@ -17,7 +17,8 @@ impl Look<'_> {
         if in_store.is_empty() {
             return Ok(());
         }
-        let spool = self.shared.spool.as_ref().ok_or_else(|| Error::StoreAway("spool.url is not set here".to_owned()))?;
+        let spool =
+            self.shared.spool.as_ref().ok_or_else(|| Error::StoreAway("spool.url is not set here".to_owned()))?;
         for (id, pieces) in in_store {
             let found = spool.count(id).await.map_err(|fault| Error::StoreAway(fault.to_string()))?;
             // It may have ended meanwhile.
