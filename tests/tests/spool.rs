@@ -203,8 +203,13 @@ async fn s3_takes_large_bodies_and_a_bucket_that_is_away_loses_none() -> anyhow:
     })
     .await?;
     let queue = world.queue().await?;
-    let page = queue.list(&staffetta_queue::Filter::default(), None, 10).await?;
-    assert_eq!((page.entries.len(), page.entries[0].jobs[0].attempts), (1, 0), "it was not attempted");
+    eventually(SOON, || async {
+        let page = queue.list(&staffetta_queue::Filter::default(), None, 10).await?;
+        let attempts: Vec<u32> = page.entries.iter().map(|entry| entry.jobs[0].attempts).collect();
+        ensure!(attempts == [0], "the large one is there, and was not attempted: {attempts:?}");
+        Ok(())
+    })
+    .await?;
     server.set_away(false);
     // It rests for up to three quarters of a minute.
     queue.flush(&staffetta_queue::Filter::default()).await?;
