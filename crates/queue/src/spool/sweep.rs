@@ -4,7 +4,7 @@
 //! Now and then one worker of all goes through the store, a page at a time, and enters what has no message among the
 //! garbage. What was written in the last hour is left alone.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::TryStreamExt;
 use redis::Value;
@@ -52,7 +52,7 @@ impl Shared {
     /// rest the next time.
     pub(crate) async fn find_orphans(&self, spool: &Spool, age: Duration, enter: bool) -> Result<Vec<QueueId>, String> {
         let under = spool.home().await.map_err(|fault| fault.to_string())?.under;
-        let limit = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        let limit = UNIX_EPOCH + Duration::from_millis(self.home().clock.now()).saturating_sub(age);
         let groups = spool.store.groups(&under).await.map_err(|fault| fault.to_string())?;
         let old = groups.try_filter_map(|group| {
             let id = (group.written <= limit).then(|| group.name.parse::<QueueId>().ok()).flatten();
