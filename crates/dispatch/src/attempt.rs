@@ -157,6 +157,16 @@ impl Attempt {
         !self.table.iter().any(|(_, state)| matches!(state, State::InFlight(_) | State::Done(_)))
     }
 
+    /// Nobody has a result, and nobody is in another transaction than this one: if that is given up before its content has
+    /// ended, the job can go back as well.
+    pub fn is_only_in(&self, id: TransactionId) -> bool {
+        self.table.iter().all(|(_, state)| match state {
+            State::Waiting => true,
+            State::InFlight(of) => *of == id,
+            _ => false,
+        })
+    }
+
     /// The recipients of the next transaction, at most `limit`.
     pub fn take(&mut self, id: TransactionId, limit: usize, now: Instant) -> Vec<u32> {
         self.began.get_or_insert(now);

@@ -208,14 +208,14 @@ impl Carrier {
         let form = match form::find(&self.worker.queue, job, needs).await {
             Ok(form) => form,
             Err(formless) => {
-                self.give_up_form(connection, talk.take(id), formless).await;
+                self.give_up_form(connection, talk.take(id), id, formless).await;
                 return false;
             }
         };
         let opening = match self.worker.signing.open(&self.worker.queue, job, &form).await {
             Ok(opening) => opening,
             Err(error) => {
-                self.withhold(talk.take(id), error.reason(), &error).await;
+                self.withhold(talk.take(id), id, error.reason(), &error).await;
                 return false;
             }
         };
@@ -230,7 +230,7 @@ impl Carrier {
                 let body = (job.message.id, *chunks, opening.first);
                 if let Err(error) = self.send_chunks(connection, talk, body, &mut outlet).await {
                     let error = Hindrance::Unreadable(error);
-                    self.withhold(talk.take(id), error.reason(), &error).await;
+                    self.withhold(talk.take(id), id, error.reason(), &error).await;
                     return false;
                 }
             }
@@ -269,11 +269,11 @@ impl Carrier {
     }
 
     /// There is no form of the content for this server, or it cannot be read.
-    async fn give_up_form(&self, connection: &Connection, tasks: Vec<Task>, formless: Formless) {
+    async fn give_up_form(&self, connection: &Connection, tasks: Vec<Task>, id: TransactionId, formless: Formless) {
         match formless {
             Formless::Unreadable(error) => {
                 let error = Hindrance::Unreadable(error);
-                self.withhold(tasks, error.reason(), &error).await;
+                self.withhold(tasks, id, error.reason(), &error).await;
             }
             Formless::Unconvertible(why) => {
                 let failure = SessionFailure::NoEightBitMime(why.to_string());
@@ -285,10 +285,10 @@ impl Carrier {
 
     /// The content cannot be had now, or not signed: the jobs are tried again later. That the store of large bodies is away is
     /// no attempt.
-    async fn withhold(&self, tasks: Vec<Task>, reason: &str, error: &Hindrance) {
+    async fn withhold(&self, tasks: Vec<Task>, id: TransactionId, reason: &str, error: &Hindrance) {
         for task in tasks {
             tracing::warn!(qid = %task.job.message.id, %error, "{reason}");
-            if matches!(error, Hindrance::Unreadable(Error::StoreAway(_))) && task.attempt.is_untouched() {
+            if matches!(error, Hindrance::Unreadable(Error::StoreAway(_))) && task.attempt.is_only_in(id) {
                 self.worker.put_off_unread(&task.job.held.lease).await;
                 self.worker.leases.forget(&task.job.held);
                 continue;
