@@ -18,9 +18,9 @@ use crate::revocation;
 use crate::shared::Shared;
 use crate::value;
 use crate::{
-    Act, Body, Budget, Chunks, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Finding, Guesses,
-    Headcount, Health, Incoming, Job, Kept, KeptPolicies, KeptTokens, Lease, Limiter, Moved, Offer, Page, Payer, Rate,
-    Records, Settings, Settled, Settlement, Target, UnixMillis, Verifications, Verified, Wakes,
+    Act, Body, Budget, Chunks, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Finding,
+    Guesses, Headcount, Health, Incoming, Job, Kept, KeptPolicies, KeptTokens, Lease, Limiter, Moved, Offer, Page,
+    Payer, Rate, Records, Settings, Settled, Settlement, Target, UnixMillis, Verifications, Verified, Wakes,
 };
 
 /// How often [`Queue::ready`] looks.
