@@ -11,10 +11,7 @@ async fn clocks_are_wrong_while_workers_die() -> anyhow::Result<()> {
     let world = World::new().await?.skewed(Service::Delivery, SIX_DAYS)?.skewed(Service::Frontend, -SIX_DAYS)?;
     let mut siege = Siege::lay(world).await?;
     for _ in 0..rounds()? {
-        siege.kill(Service::Delivery).await?;
-        siege.world.spawn(Service::Delivery)?;
-        siege.world.until_ready(Service::Delivery).await?;
-        siege.goes_on().await?;
+        siege.replace(Service::Delivery).await?;
     }
     siege.lift().await
 }

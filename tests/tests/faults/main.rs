@@ -79,6 +79,14 @@ impl Siege {
         Ok(())
     }
 
+    /// The same, and others take their place.
+    async fn replace(&mut self, service: Service) -> anyhow::Result<()> {
+        self.kill(service).await?;
+        self.world.spawn(service)?;
+        self.world.until_ready(service).await?;
+        self.goes_on().await
+    }
+
     /// Something is about to happen to what is under way now, or begins before it does.
     async fn endanger(&mut self) -> anyhow::Result<()> {
         self.in_flight += self.under_way().await? + CONNECTIONS;

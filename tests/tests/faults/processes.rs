@@ -11,10 +11,7 @@ use crate::{LONGER_THAN_A_LEASE, Siege, a_moment, possible_duplicates, rounds};
 async fn a_worker_is_killed() -> anyhow::Result<()> {
     let mut siege = Siege::lay(World::new().await?).await?;
     for _ in 0..rounds()? {
-        siege.kill(Service::Delivery).await?;
-        siege.world.spawn(Service::Delivery)?;
-        siege.world.until_ready(Service::Delivery).await?;
-        siege.goes_on().await?;
+        siege.replace(Service::Delivery).await?;
     }
     siege.lift().await
 }
@@ -23,9 +20,7 @@ async fn a_worker_is_killed() -> anyhow::Result<()> {
 async fn a_frontend_is_killed() -> anyhow::Result<()> {
     let mut siege = Siege::lay(World::new().await?).await?;
     for _ in 0..rounds()? {
-        siege.kill(Service::Frontend).await?;
-        siege.world.spawn(Service::Frontend)?;
-        siege.goes_on().await?;
+        siege.replace(Service::Frontend).await?;
     }
     siege.lift().await
 }
