@@ -94,6 +94,6 @@ mod tests {
         clock.adjust(999_000_000);
         assert!(!clock.has_leapt_within(moment), "late, or set back");
         clock.adjust(1_003_600_000);
-        assert!(clock.has_leapt_within(moment) && !clock.has_leapt_within(Duration::ZERO));
+        assert!(clock.has_leapt_within(moment));
     }
 }
