@@ -216,9 +216,13 @@ async fn a_message_to_many_domains_is_signed_a_few_times_at_most() -> anyhow::Re
     let recipients: Vec<String> = (0..DOMAINS).map(|n| format!("lisa@d{n}.test")).collect();
     let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
     client.send("john@example.org", &recipients, "From: john@example.org\r\n\r\nx").await?;
-    for _ in 0..DOMAINS {
-        assert_eq!(selector(&next(&mut smart).await?.body, &key), Ok(vec!["s1".to_owned()]));
+    let mut reached = 0;
+    while reached < DOMAINS {
+        let received = next(&mut smart).await?;
+        assert_eq!(selector(&received.body, &key), Ok(vec!["s1".to_owned()]));
+        reached += received.recipients.len();
     }
+    assert_eq!(reached, DOMAINS);
     world.until_empty().await?;
     let signed = world.metrics(Service::Delivery).await?.sum("staffetta_dkim_signed_total", &["result=\"signed\""]);
     assert!((1.0..=10.0).contains(&signed), "signed {signed} times for {DOMAINS} domains");

@@ -548,7 +548,10 @@ async fn mail_for_what_is_suspended_says_why_it_waits() -> anyhow::Result<()> {
     let (_, said, _) = run(&["queue", "summary", "--json"])?;
     ensure!(serde_json::from_str::<Value>(&said)?["suspended_destinations"] == 1, "{said}");
     let (_, _, said) = run(&["queue", "flush"])?;
-    ensure!(said.contains("1 destination is suspended: see `staffetta destination list`"), "{said}");
+    ensure!(
+        said.contains("1 destination is suspended, and its mail stays: see `staffetta destination list`"),
+        "{said}"
+    );
     ensure!(mx.count() == 0 && other.count() == 0);
     Ok(())
 }

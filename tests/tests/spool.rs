@@ -327,3 +327,31 @@ async fn check_tries_the_store() -> anyhow::Result<()> {
     assert!(!output.status.success() && text.contains("spool.url: failed to write an object"), "{text}");
     Ok(())
 }
+
+/// Commands that look make nothing, and `check` compares what is there with what the queue uses.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_services_make_the_directory_and_check_knows_another_one() -> anyhow::Result<()> {
+    let world = with_directory().await?.start().await?;
+    let there = spool(&world);
+    let text = std::fs::read_to_string(world.config_file())?;
+    let other = world.folder().join("other");
+    let file = world.folder().join("other.toml");
+    std::fs::write(&file, text.replace(&there.display().to_string(), &other.display().to_string()))?;
+    let run = |arguments: &[&str]| -> anyhow::Result<(bool, String)> {
+        let output =
+            std::process::Command::new(program("staffetta")?).args(arguments).arg("--config").arg(&file).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+    };
+    let (_, said) = run(&["check"])?;
+    let warning = format!("warning: spool.url: there is no directory {}: the service that starts", other.display());
+    anyhow::ensure!(said.contains(&warning), "{said}");
+    for command in [&["queue", "list"][..], &["queue", "summary"], &["queue", "verify"]] {
+        let (_, said) = run(command)?;
+        anyhow::ensure!(!other.exists(), "{command:?} makes it: {said}");
+    }
+    std::fs::create_dir(&other)?;
+    let (sound, said) = run(&["check"])?;
+    anyhow::ensure!(!sound && said.contains("spool.url: it is not the store that this queue uses"), "{said}");
+    Ok(())
+}

@@ -75,7 +75,11 @@ impl Suspended {
     /// A line about how many there are; none if there are none.
     pub(super) fn summary(&self) -> Option<String> {
         let count = self.destinations.len() as u64;
-        let line = counted(count, "destination is suspended", "destinations are suspended");
+        let line = counted(
+            count,
+            "destination is suspended, and its mail stays",
+            "destinations are suspended, and their mail stays",
+        );
         (count > 0).then(|| format!("{line}: see `staffetta destination list`"))
     }
 

@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use staffetta_dkim::Algorithm;
 use staffetta_policy::conduct::Step;
+use staffetta_policy::routing::Via;
+use staffetta_policy::tls::Level;
 
 use crate::files::{dkim_key, open_to_all};
 use crate::kind::{Choice, Kind, List};
@@ -325,6 +327,14 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     if !offers_tokens && (oauth.keys.is_some() || oauth.introspection.is_some()) {
         let what = "auth.mechanisms, for accounts in a database, has neither OAUTHBEARER nor XOAUTH2";
         warnings.push(format!("[auth.oauth] has no effect: {what}"));
+    }
+    for (index, route) in config.delivery.route.iter().enumerate() {
+        let is_checked = route.tls.unwrap_or(config.delivery.tls) == Level::Verify;
+        let is_near = route.via.iter().all(|via| matches!(via, Via::LmtpSocket(_)));
+        if route.username.is_some() && !is_checked && !is_near {
+            let what = "a login for whoever answers there, whatever the certificate";
+            warnings.push(format!("delivery.route[{index}].tls is not \"verify\": {what}"));
+        }
     }
     for domain in &config.frontend.relay_domains {
         let mut routes = config.delivery.route.iter().filter(|route| route.domain.matches(domain)).peekable();

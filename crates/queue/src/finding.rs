@@ -71,7 +71,7 @@ impl Problem {
     fn words(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Lost => ("lost", "the message is listed, and its content is gone", "it is listed no longer"),
-            Self::Torn => ("torn", "pieces of its body are gone", ""),
+            Self::Torn => ("torn", "pieces of its body are gone: it can only be deleted or bounced", ""),
             Self::Fading => ("fading", "its content would expire", "it stays"),
             Self::Unlisted => ("unlisted", "the message is there, and is not listed", "it is listed"),
             Self::Uncounted => {

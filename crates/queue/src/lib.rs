@@ -91,7 +91,7 @@ pub use policies::{KeptPolicies, KeptPolicy};
 pub use queue::Queue;
 pub use revocation::{Announcer, Block, Position, Revocations, Suspension, Target, TargetError, login_key};
 pub use settings::{Health, Settings};
-pub use spool::try_store;
+pub use spool::{StoreTrouble, compare_store, try_store};
 pub use staffetta_config::{Durability, Rate};
 pub use tls::TlsFiles;
 pub use tokens::{KeptToken, KeptTokens};

@@ -16,6 +16,7 @@ use crate::op::note;
 use crate::partition::REGISTRY;
 use crate::revocation;
 use crate::shared::Shared;
+use crate::spool::Spool;
 use crate::value;
 use crate::{
     Act, Body, Budget, Chunks, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Finding,
@@ -446,6 +447,10 @@ impl Queue {
     /// Redis is away, or the record cannot be read.
     pub async fn delete_jobs(&self, id: QueueId, jobs: &[u16]) -> Result<Deleted, Error> {
         self.shared.delete_jobs(id, jobs).await
+    }
+
+    pub(crate) fn spool(&self) -> Option<&Spool> {
+        self.shared.spool.as_deref()
     }
 
     /// What the clock of Redis says, by which every time in the queue is meant.

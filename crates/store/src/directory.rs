@@ -18,12 +18,17 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Makes it, if it is not there.
-    pub(crate) async fn open(path: &str) -> Result<(Self, Arc<dyn ObjectStore>), Fault> {
+    /// With `makes`, it is made if it is not there.
+    pub(crate) async fn open(path: &str, makes: bool) -> Result<(Self, Arc<dyn ObjectStore>), Fault> {
         let root = PathBuf::from(path);
         let opened = tokio::task::spawn_blocking(move || {
             let failed = |what: &dyn std::fmt::Display| Fault::Away(format!("{}: {what}", root.display()));
-            std::fs::DirBuilder::new().recursive(true).mode(MODE).create(&root).map_err(|error| failed(&error))?;
+            if makes {
+                let made = std::fs::DirBuilder::new().recursive(true).mode(MODE).create(&root);
+                made.map_err(|error| failed(&error))?;
+            } else if !root.is_dir() {
+                return Err(failed(&"there is no such directory"));
+            }
             let objects = LocalFileSystem::new_with_prefix(&root).map_err(|error| failed(&error))?;
             // Without it a put would count before it is on the disk.
             let objects = objects.with_fsync(true);

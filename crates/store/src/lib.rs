@@ -55,6 +55,8 @@ pub struct Store(Arc<Inside>);
 
 struct Inside {
     place: open::Place,
+    /// Is a directory made that is not there?
+    makes: bool,
     /// Made at the first use: a directory may not be mounted yet when a service starts.
     opened: OnceCell<Opened>,
 }
@@ -75,7 +77,16 @@ impl Store {
     /// The URL is none of these.
     pub fn open(url: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, BadUrl> {
         let place = open::Place::parse(url, variables)?;
-        Ok(Self(Arc::new(Inside { place, opened: OnceCell::new() })))
+        Ok(Self(Arc::new(Inside { place, makes: true, opened: OnceCell::new() })))
+    }
+
+    /// The same, for somebody who comes to look: a directory that is not there is not made.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn existing(url: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, BadUrl> {
+        let place = open::Place::parse(url, variables)?;
+        Ok(Self(Arc::new(Inside { place, makes: false, opened: OnceCell::new() })))
     }
 
     /// Its URL, for people.
@@ -178,7 +189,7 @@ impl Store {
     }
 
     async fn opened(&self) -> Result<&Opened, Fault> {
-        self.0.opened.get_or_try_init(|| self.0.place.open()).await
+        self.0.opened.get_or_try_init(|| self.0.place.open(self.0.makes)).await
     }
 }
 

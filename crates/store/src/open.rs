@@ -76,9 +76,10 @@ impl Place {
         &self.url
     }
 
-    pub(crate) async fn open(&self) -> Result<Opened, Fault> {
+    /// `makes`: a directory that is not there is made.
+    pub(crate) async fn open(&self, makes: bool) -> Result<Opened, Fault> {
         if matches!(self.kind, Kind::Directory) {
-            let (directory, objects) = Directory::open(&self.path).await?;
+            let (directory, objects) = Directory::open(&self.path, makes).await?;
             return Ok(Opened { objects, base: Path::default(), directory: Some(directory) });
         }
         let objects = self.remote().map_err(|error| Fault::Away(told(&error)))?;

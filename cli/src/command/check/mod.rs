@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use staffetta_config::{Backend, Config, Finding, Service};
-use staffetta_queue::{Queue, Revocations, Settings};
+use staffetta_queue::{Queue, Revocations, Settings, StoreTrouble};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver, SetupError};
 use staffetta_transport::tls::Clients;
@@ -101,10 +101,26 @@ async fn try_redis(config: &Config) -> Option<Finding> {
     Some(Finding::new("redis.url", problem, "a Redis or Valkey server that keeps what redis.durability promises"))
 }
 
-/// An object is put, read and deleted.
+/// An object is put, read and deleted; then it must be the store that the queue uses, if it uses one.
 async fn try_store(config: &Config) -> Option<Finding> {
-    let problem = match timeout(STORE_PATIENCE, staffetta_queue::try_store(&config.into())).await {
-        Ok(tried) => tried.err()?,
+    let settings = Settings::from(config).only_looking();
+    let tried = async {
+        staffetta_queue::try_store(&settings).await?;
+        let stop = CancellationToken::new();
+        let _stop = stop.clone().drop_guard();
+        match Queue::open(settings, stop) {
+            // A Redis that cannot be asked is named by [`try_redis`].
+            Ok(queue) if queue.ready(PATIENCE).await.is_ok() => staffetta_queue::compare_store(&queue).await,
+            _ => Ok(()),
+        }
+    };
+    let problem = match timeout(STORE_PATIENCE, tried).await {
+        Ok(Ok(())) => return None,
+        Ok(Err(StoreTrouble::Doubtful(what))) => {
+            warn(&format!("spool.url: {what}"));
+            return None;
+        }
+        Ok(Err(StoreTrouble::Unfit(problem))) => problem,
         Err(_) => "the store does not answer".to_owned(),
     };
     Some(Finding::new(

@@ -28,6 +28,8 @@ pub(super) struct Journeys {
     pub(super) events: BTreeMap<String, Vec<Value>>,
     /// There was more.
     pub(super) is_cut: bool,
+    /// Is there any record of a message in the logs?
+    pub(super) has_records: bool,
 }
 
 impl Wanted {
@@ -67,6 +69,7 @@ pub(super) fn read(paths: &[PathBuf], wanted: &Wanted, most: usize) -> anyhow::R
     let mut journeys = Journeys::default();
     if ids.is_empty() {
         for_each(&mut sources, |_, event| {
+            journeys.has_records = true;
             if wanted.is_meant_by(event)
                 && let Some(id) = event["qid"].as_str()
             {
@@ -81,6 +84,7 @@ pub(super) fn read(paths: &[PathBuf], wanted: &Wanted, most: usize) -> anyhow::R
         journeys.events.clear();
         let mut reports = BTreeSet::new();
         for_each(&mut sources, |id, event| {
+            journeys.has_records = true;
             if !ids.contains(id) {
                 return;
             }

@@ -51,7 +51,13 @@ pub(super) async fn run(trace: &arguments::Trace) -> anyhow::Result<ExitCode> {
         say(&if trace.json { render::as_json(events, now) } else { render::as_text(id, events, now, queue.is_some()) });
     }
     if ids.is_empty() {
-        let hint = if trace.log.is_empty() { "; what has left it is in the mail log: --log FILE" } else { "" };
+        let hint = match (trace.log.is_empty(), journeys.has_records) {
+            (true, _) => "; what has left it is in the mail log: --log FILE",
+            (false, false) => {
+                ", and the log has no record of any message: it is read as log.format = \"json\" writes it"
+            }
+            (false, true) => "",
+        };
         complain(&format!("{}: nothing of it is in the queue{hint}", trace.what));
         return Ok(ExitCode::FAILURE);
     }

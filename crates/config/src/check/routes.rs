@@ -67,7 +67,8 @@ fn tokens(route: &Route, reads: bool, key: &dyn Fn(&str) -> String, check: &mut 
     if route.client_id.is_none() {
         check.refuse(&key("token_url"), "is set without a client_id", "client_id");
     }
-    if reads && route.client_secret.is_none() && route.refresh_token.is_none() {
+    let is_misspelt = ["client_secret", "refresh_token"].iter().any(|name| check.has_found(&key(name)));
+    if reads && route.client_secret.is_none() && route.refresh_token.is_none() && !is_misspelt {
         let allowed = "refresh_token or refresh_token_file, client_secret or client_secret_file";
         check.refuse(&key("token_url"), "is set without a secret", allowed);
     }

@@ -92,7 +92,7 @@ impl Shared {
         };
         let expected = match text(fields.get(1)) {
             Some(expected) => expected,
-            None if !spool.founds => return Err(Unfit::Foreign("no service has used it yet".to_owned())),
+            None if !spool.founds => return Err(Unfit::Foreign(UNUSED.to_owned())),
             None if !self.formats().is_listed() && value::count(workers) > 0 => {
                 let why = "no worker has used it yet: one of them begins, so that it is known that they see it";
                 return Err(Unfit::Foreign(why.to_owned()));
@@ -163,5 +163,7 @@ impl Spool {
     }
 }
 
+/// Of a store that no queue has yet.
+pub(super) const UNUSED: &str = "no service has used it yet; those that run look once a minute";
 const NOT_OURS: &str = "it is not the store that this queue uses, whose mark it would have: all services need the same one, and a \
      directory must be shared (docs/operations.md, \"Large bodies\")";

@@ -25,7 +25,7 @@ use staffetta_store::{Fault, Store};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{EnqueueError, Error, Settings};
-pub use trial::try_store;
+pub use trial::{StoreTrouble, compare_store, try_store};
 
 /// Octets of a piece; the last one of a body may be shorter.
 pub(crate) const PIECE: usize = 512 * 1024;
@@ -74,7 +74,8 @@ impl Spool {
     /// `None`: all bodies stay in Redis.
     pub(crate) fn open(settings: &Settings) -> Result<Option<Arc<Self>>, Error> {
         let Some(url) = &settings.spool else { return Ok(None) };
-        let store = Store::open(url, std::env::vars()).map_err(|error| Error::Settings(error.to_string()))?;
+        let open = if settings.founds_store { Store::open } else { Store::existing };
+        let store = open(url, std::env::vars()).map_err(|error| Error::Settings(error.to_string()))?;
         Ok(Some(Arc::new(Self {
             store,
             limit: settings.redis_limit,
@@ -120,7 +121,11 @@ impl Spool {
         let late = |_| Fault::Away("too many pieces of messages wait for the store".to_owned());
         let _turn = tokio::time::timeout(TURN, self.puts.acquire()).await.map_err(late)?;
         let name = format!("{}/{id}/{index}", self.home().await?.under);
-        self.noted(self.store.put(&name, octets).await)
+        let put = self.store.put(&name, octets).await;
+        if put.is_ok() {
+            self.stand(|standing| standing.trouble = None);
+        }
+        self.noted(put)
     }
 
     /// Reads a piece. One that is missing where it is not known whether the store is still ours may be somewhere else.
@@ -148,13 +153,12 @@ impl Spool {
         self.noted(self.store.count(&under, &id.to_string()).await)
     }
 
-    /// Remembers how the store does, for those who come next.
+    /// Remembers trouble, for those who come next. That something can be read, or deleted, does not say that it is over.
     fn noted<T>(&self, outcome: Result<T, Fault>) -> Result<T, Fault> {
-        let trouble = match &outcome {
-            Err(Fault::Away(reason)) => Some(Arc::from(reason.as_str())),
-            Ok(_) | Err(Fault::Missing(_)) => None,
-        };
-        self.stand(|standing| standing.trouble = trouble);
+        if let Err(Fault::Away(reason)) = &outcome {
+            let trouble = Some(Arc::from(reason.as_str()));
+            self.stand(|standing| standing.trouble = trouble);
+        }
         outcome
     }
 
