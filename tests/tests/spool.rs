@@ -355,3 +355,26 @@ async fn only_services_make_the_directory_and_check_knows_another_one() -> anyho
     anyhow::ensure!(!sound && said.contains("spool.url: it is not the store that this queue uses"), "{said}");
     Ok(())
 }
+
+/// A piece that is shorter than it was is no part of what was accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_has_lost_octets_is_not_delivered() -> anyhow::Result<()> {
+    let mut world = with_directory().await?.start().await?;
+    let mut mx = world.mx("example.com", Scenario::default()).await?;
+    world.kill(Service::Delivery);
+    let large = message(2 << 20);
+    assert_eq!(send(&world, &["a@example.com"], &large).await?, 250);
+    let piece = objects(&world)?.into_iter().find(|path| path.ends_with("1")).context("no second piece")?;
+    let whole = std::fs::read(&piece)?;
+    std::fs::write(&piece, &whole[..1_000])?;
+    world.spawn(Service::Delivery)?;
+    eventually(SOON, || async {
+        let log = world.log(Service::Delivery);
+        ensure!(log.contains("its pieces have"), "{log}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(mx.count(), 0);
+    std::fs::write(&piece, &whole)?;
+    arrives(&mut mx, &large).await
+}

@@ -153,6 +153,9 @@ impl Incoming {
             let chunk = std::mem::take(&mut self.buffer);
             self.store(chunk).await?;
         }
+        if let (Kept::InStore, Some(spool)) = (self.kept, &self.shared.spool) {
+            spool.seal(self.id, self.chunks).await.map_err(|fault| not_taken(&fault))?;
+        }
         let node = self.shared.node(self.id.partition());
         let (version, now) = (self.shared.formats().writes(), node.clock.now());
         // What was declared is the client's word; whoever sends it on has to know what is there (RFC 6152 section 3).
@@ -243,7 +246,9 @@ impl Incoming {
             self.chunks = self.sent;
         }
         // They expire by themselves, if not now.
-        let _ = self.shared.discard(self.id, sent).await;
+        if sent > 0 {
+            let _ = self.shared.discard(self.id, sent).await;
+        }
         if let Some(purse) = &mut self.purse {
             purse.take_back();
         }

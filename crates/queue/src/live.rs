@@ -51,6 +51,10 @@ impl Live {
 
     /// The outcome is unknown for all or known for each.
     async fn send_once(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
+        if pipeline.is_empty() {
+            // The client takes that for an error, and an error for the end of the connection.
+            return Ok(Vec::new());
+        }
         let mut connection = self.connection.clone();
         let answer = connection.req_packed_commands(pipeline, 0, pipeline.len()).await;
         answer.map_err(|error| {

@@ -189,7 +189,7 @@ impl Queue {
 
     /// Why a new message of this size cannot be kept now, as far as is known: it would go to the store. Never blocks.
     pub fn cannot_keep(&self, size: u64) -> Option<Arc<str>> {
-        self.shared.spool.as_ref().filter(|spool| size > spool.limit).and_then(|spool| spool.trouble())
+        self.shared.spool.as_ref().filter(|spool| size > spool.limit).and_then(|spool| spool.cannot_write())
     }
 
     /// The first octets of a message: all of it, or enough for its header section. Of content that is not there any more,

@@ -5,7 +5,7 @@
 //! makes a queue or adds partitions, and then reaches all others for it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{Pipeline, Value};
 
@@ -27,6 +27,8 @@ use crate::{Durability, Settings};
 
 /// How long the probe of the replicas may take, in milliseconds.
 const PROBE_TIMEOUT: u32 = 1_000;
+/// An answer that took longer does not say what the time is.
+const LATE: Duration = Duration::from_secs(3);
 /// How often the questions are asked when there are more partitions than were known.
 const ROUNDS: u32 = 3;
 
@@ -160,6 +162,7 @@ impl ServerCheck {
         }
         // Before the question: another connection may make the identity while the answer without one is under way.
         let seen = self.registry.seen();
+        let asked = Instant::now();
         let mut answers = live.send(&pipeline).await.map_err(say)?.into_iter();
         self.pulse.answered(Instant::now());
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
@@ -167,7 +170,8 @@ impl ServerCheck {
         let (info, config) = (next().map_err(say)?, next().unwrap_or_default());
         let time = next().map_err(say)?;
         self.judge(&ServerFacts::read(&info, &config))?;
-        if let Some(now) = value::time(&time) {
+        // What was read late says what the time was.
+        if let Some(now) = value::time(&time).filter(|_| asked.elapsed() < LATE) {
             self.clock.adjust(now);
         }
         let fields = match is_home.then(next) {

@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::live::{Keeper, Live};
 use crate::{shutdown, tls};
 
+/// What blocks a thread when a service has ended is waited for so long.
+const LAST_MOMENT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Runs a service until SIGTERM or SIGINT and the end of its drain. What keeps it from running goes to standard error;
 /// the exit code is 1 then. `build` is shown by `--version`.
 pub fn launch<R, F>(service: Service, build: Build, run: R) -> ExitCode
@@ -91,10 +94,13 @@ where
     }
     warn(&config, service);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let shutdown = shutdown::on_signal().context("cannot watch for signals")?;
         run(keep(file, service, config, &shutdown)?, shutdown).await
-    })
+    });
+    // A file system that hangs keeps no process.
+    runtime.shutdown_timeout(LAST_MOMENT);
+    outcome
 }
 
 /// Keeps the configuration that was read from `file` in force until `shutdown`. From now on SIGHUP no longer ends the

@@ -10,7 +10,7 @@ use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
 use staffetta_mail::QueueId;
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
-use staffetta_queue::{Body, Chunks, Error};
+use staffetta_queue::{Body, Chunks, Error, Kept};
 use staffetta_smtp::client::{self, Event, Failure as SessionFailure, Outcome, Report, Stage, Stuffer, TransactionId};
 
 use crate::carrier::{Carrier, Claim};
@@ -312,12 +312,17 @@ impl Carrier {
             Some(first) => Ok(first),
             None => queue.chunk(message, &chunks, 0).await,
         });
+        let mut octets = 0;
         for index in 1..=chunks.count {
             let chunk = match next.take() {
                 Some(Ok(chunk)) => chunk,
                 Some(Err(error)) => return Err(error),
                 None => break,
             };
+            octets += chunk.len() as u64;
+            if index == chunks.count && chunks.kept == Kept::InStore && octets != chunks.size {
+                return Err(Error::Damaged(message, format!("its pieces have {octets} octets of {}", chunks.size)));
+            }
             outlet.append(&chunk, &mut connection.output);
             let fetch =
                 async { if index < chunks.count { Some(queue.chunk(message, &chunks, index).await) } else { None } };

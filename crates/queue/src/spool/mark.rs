@@ -46,7 +46,7 @@ impl Shared {
             }
             // Trouble that somebody has met is not left alone for long: it may be over.
             let trouble = async {
-                let _ = standing.wait_for(|standing| standing.trouble.is_some()).await;
+                let _ = standing.wait_for(|standing| standing.complaint().is_some()).await;
                 tokio::time::sleep(AGAIN).await;
             };
             let _ = tokio::time::timeout(pause, trouble).await;
@@ -55,27 +55,30 @@ impl Shared {
 
     /// Is it the queue's, and may it be used?
     async fn look_at_store(&self, spool: &Spool) -> Result<(), Arc<str>> {
-        let looked = match self.find_mark(spool).await {
-            Ok(home) if spool.trouble().is_some() => {
-                let chance = format!("trial-{:016x}", rand::random::<u64>());
-                let tried = spool.store.try_out(&home.under, &chance).await;
-                tried.map(|()| home).map_err(Unfit::from)
-            }
-            found => found,
-        };
+        let looked = self.find_mark(spool).await;
+        let mut unwritable = None;
+        if let Ok(home) = &looked
+            && spool.cannot_write().is_some()
+        {
+            let chance = format!("trial-{:016x}", rand::random::<u64>());
+            let tried = spool.store.try_out(&home.under, &chance).await;
+            unwritable = tried.err().map(|fault| Arc::<str>::from(fault.to_string()));
+        }
         let trouble = match &looked {
             Ok(_) => None,
             Err(Unfit::Away(reason) | Unfit::Foreign(reason)) => Some(Arc::<str>::from(reason.as_str())),
         };
+        let complaint = trouble.clone().or_else(|| unwritable.clone());
         spool.stand(|standing| {
-            standing.trouble.clone_from(&trouble);
+            standing.trouble = trouble;
+            standing.unwritable = unwritable;
             match looked {
                 Ok(home) => standing.home = Some(home),
                 Err(Unfit::Foreign(_)) => standing.home = None,
                 Err(Unfit::Away(_)) => {}
             }
         });
-        trouble.map_or(Ok(()), Err)
+        complaint.map_or(Ok(()), Err)
     }
 
     async fn find_mark(&self, spool: &Spool) -> Result<Home, Unfit> {

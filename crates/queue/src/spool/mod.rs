@@ -59,6 +59,14 @@ struct Standing {
     home: Option<Home>,
     /// Why it cannot be used now.
     trouble: Option<Arc<str>>,
+    /// Why nothing can be written, at least: a full disk can be read.
+    unwritable: Option<Arc<str>>,
+}
+
+impl Standing {
+    fn complaint(&self) -> Option<&Arc<str>> {
+        self.trouble.as_ref().or(self.unwritable.as_ref())
+    }
 }
 
 /// What is ours in the store.
@@ -91,6 +99,11 @@ impl Spool {
         self.standing.borrow().trouble.clone()
     }
 
+    /// Why nothing can be written now, as far as is known.
+    pub(crate) fn cannot_write(&self) -> Option<Arc<str>> {
+        self.standing.borrow().complaint().cloned()
+    }
+
     /// What is ours in it. The first look may be under way.
     async fn home(&self) -> Result<Home, Fault> {
         self.home_when(|standing| standing.home.is_some() || standing.trouble.is_some()).await
@@ -113,7 +126,7 @@ impl Spool {
         // Others may be about to say which store it is.
         let home = self.home_when(|standing| standing.home.is_some()).await?;
         let found = self.look_again(&home).await;
-        self.noted(found)
+        self.found(found)
     }
 
     /// Keeps a piece; it is durable when this returns.
@@ -122,10 +135,26 @@ impl Spool {
         let _turn = tokio::time::timeout(TURN, self.puts.acquire()).await.map_err(late)?;
         let name = format!("{}/{id}/{index}", self.home().await?.under);
         let put = self.store.put(&name, octets).await;
-        if put.is_ok() {
-            self.stand(|standing| standing.trouble = None);
-        }
-        self.noted(put)
+        let unwritable = match &put {
+            Err(Fault::Away(reason)) => Some(Arc::from(reason.as_str())),
+            _ => None,
+        };
+        self.stand(|standing| standing.unwritable = unwritable);
+        put
+    }
+
+    /// All pieces of a message are there, in the store of the queue: it may have gone, and another one come, while they were written.
+    pub(crate) async fn seal(&self, id: QueueId, pieces: u32) -> Result<(), Fault> {
+        let home = self.home().await?;
+        let sealed = async {
+            self.look_again(&home).await?;
+            match self.store.count(&home.under, &id.to_string()).await? {
+                found if found == u64::from(pieces) => Ok(()),
+                found => Err(Fault::Away(format!("of {pieces} pieces of a message it has {found}"))),
+            }
+        };
+        let sealed = sealed.await;
+        self.noted(sealed)
     }
 
     /// Reads a piece. One that is missing where it is not known whether the store is still ours may be somewhere else.
@@ -138,7 +167,7 @@ impl Spool {
             },
             found => found,
         };
-        self.noted(found)
+        self.found(found)
     }
 
     /// Deletes all pieces of a message.
@@ -153,7 +182,15 @@ impl Spool {
         self.noted(self.store.count(&under, &id.to_string()).await)
     }
 
-    /// Remembers trouble, for those who come next. That something can be read, or deleted, does not say that it is over.
+    /// The same of what was read: if it could be, the store is there.
+    fn found<T>(&self, outcome: Result<T, Fault>) -> Result<T, Fault> {
+        if outcome.is_ok() {
+            self.stand(|standing| standing.trouble = None);
+        }
+        self.noted(outcome)
+    }
+
+    /// Remembers trouble, for those who come next.
     fn noted<T>(&self, outcome: Result<T, Fault>) -> Result<T, Fault> {
         if let Err(Fault::Away(reason)) = &outcome {
             let trouble = Some(Arc::from(reason.as_str()));
@@ -168,7 +205,7 @@ impl Spool {
             let before = standing.clone();
             change(standing);
             let url = self.store.url();
-            match (&before.trouble, &standing.trouble) {
+            match (before.complaint(), standing.complaint()) {
                 (None, Some(reason)) => {
                     tracing::error!(url, %reason, "the store of large bodies cannot be used; large mail must wait");
                 }
@@ -178,12 +215,14 @@ impl Spool {
                 }
                 _ => {}
             }
-            crate::metrics::store_up().set(if standing.trouble.is_none() && standing.home.is_some() {
+            crate::metrics::store_up().set(if standing.complaint().is_none() && standing.home.is_some() {
                 1.0
             } else {
                 0.0
             });
-            before.home != standing.home || before.trouble != standing.trouble
+            before.home != standing.home
+                || before.trouble != standing.trouble
+                || before.unwritable != standing.unwritable
         });
     }
 }

@@ -225,6 +225,53 @@ async fn a_store_that_is_away_refuses_large_mail_and_small_mail_goes_on() {
     assert!(matches!(queue.chunk(id, &chunks, 2).await, Err(Error::Damaged(..))));
 }
 
+/// It is what everybody's chunks and records share.
+#[tokio::test]
+async fn a_large_message_leaves_the_connection_of_bodies_alone() {
+    let spooled = Spooled::start().await;
+    let mut redis = spooled.world.redis();
+    let mut connections = || -> String {
+        let stats: String = redis::cmd("INFO").arg("stats").query(&mut redis).unwrap();
+        stats.lines().find(|line| line.starts_with("total_connections_received")).unwrap().to_owned()
+    };
+    spooled.put(&["a@x.example"], b"small").await;
+    let before = connections();
+    for _ in 0..3 {
+        spooled.put(&["a@x.example"], &octets(LARGE)).await;
+    }
+    assert_eq!(connections(), before);
+}
+
+/// One half lies here, the other there.
+#[tokio::test]
+async fn a_store_that_is_another_one_in_the_middle_of_a_message_is_no_place_for_it() {
+    let spooled = Spooled::start().await;
+    let (there, away) = (spooled.folder.path().join("spool"), spooled.folder.path().join("away"));
+    for returns in [false, true] {
+        let mut incoming = spooled.world.queue.receive().unwrap();
+        incoming.write(&octets(LARGE)).await.unwrap();
+        std::fs::rename(&there, &away).unwrap();
+        std::fs::create_dir(&there).unwrap();
+        let written = incoming.write(&octets(LARGE)).await;
+        if returns {
+            std::fs::remove_dir_all(&there).unwrap();
+            std::fs::rename(&away, &there).unwrap();
+        }
+        let committed = async { incoming.commit(accept(&["a@x.example"]), b"").await.map(drop) };
+        assert!(written.is_err() || committed.await.is_err(), "returns: {returns}");
+        if !returns {
+            std::fs::remove_dir_all(&there).unwrap();
+            std::fs::rename(&away, &there).unwrap();
+            let end = std::time::Instant::now() + Duration::from_secs(20);
+            while spooled.world.queue.cannot_keep(1 << 30).is_some() {
+                assert!(std::time::Instant::now() < end);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    assert!(spooled.world.claim("x.example").await.is_empty());
+}
+
 #[tokio::test]
 async fn a_pod_with_a_directory_of_its_own_neither_writes_nor_loses_anything() {
     let spooled = Spooled::start().await;

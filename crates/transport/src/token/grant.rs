@@ -13,7 +13,7 @@ use serde_json::Value;
 use staffetta_config as config;
 
 use super::TokenError;
-use crate::web::Form;
+use crate::web::{Form, encode};
 
 /// How long a token is good whose giver does not say it (RFC 6749 section 5.1 wants it said).
 const UNSAID: Duration = Duration::from_secs(300);
@@ -49,6 +49,17 @@ impl Grant {
         Some(Self { client_id, client_secret, refresh_token, scope: route.scope.clone() })
     }
 
+    /// Sections 5.1 and 5.2: the answer to a request with this refresh token.
+    pub(super) fn read(
+        &self,
+        refresh: Option<&SecretString>,
+        status: StatusCode,
+        content: &[u8],
+    ) -> Result<Granted, TokenError> {
+        let secrets: Vec<_> = self.client_secret.iter().chain(refresh).map(ExposeSecret::expose_secret).collect();
+        read(status, content, &secrets)
+    }
+
     /// Section 6, or section 4.4 where there is no refresh token.
     pub(super) fn request(&self, refresh: Option<&SecretString>) -> Request<Full<Bytes>> {
         let form = match refresh {
@@ -65,11 +76,10 @@ impl Grant {
     }
 }
 
-/// Sections 5.1 and 5.2.
-pub(super) fn read(status: StatusCode, content: &[u8]) -> Result<Granted, TokenError> {
+fn read(status: StatusCode, content: &[u8], secrets: &[&str]) -> Result<Granted, TokenError> {
     let answer: Value = serde_json::from_slice(content).unwrap_or_default();
     if status != StatusCode::OK {
-        return Err(refusal(&answer).map_or(TokenError::Status(status), TokenError::Refused));
+        return Err(refusal(&answer, secrets).map_or(TokenError::Status(status), TokenError::Refused));
     }
     let text = |name: &str| answer.get(name).and_then(Value::as_str);
     let is_bearer = text("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
@@ -86,13 +96,21 @@ fn life(said: Option<&Value>) -> Duration {
     seconds.map_or(UNSAID, Duration::from_secs).clamp(Duration::from_secs(1), LONGEST)
 }
 
-/// An endpoint's own words, for the log: one line, and not for ever.
-fn refusal(answer: &Value) -> Option<String> {
-    let code = answer.get("error")?.as_str()?;
-    let words = answer.get("error_description").and_then(Value::as_str).unwrap_or_default();
+/// An endpoint's own words, for the log: one line, and not for ever. One that repeats what it was asked with is not quoted.
+fn refusal(answer: &Value, secrets: &[&str]) -> Option<String> {
+    let tells = |text: &&str| !secrets.iter().any(|secret| text.contains(secret) || text.contains(&escaped(secret)));
+    let code = Some(answer.get("error")?.as_str()?).filter(tells).unwrap_or("in words with a secret");
+    let words = answer.get("error_description").and_then(Value::as_str).filter(tells).unwrap_or_default();
     let text = if words.is_empty() { code.to_owned() } else { format!("{code}: {words}") };
     let line: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
     Some(line[..line.floor_char_boundary(WORDS)].trim_end().to_owned())
+}
+
+/// As it was sent.
+fn escaped(secret: &str) -> String {
+    let mut text = Vec::new();
+    secret.bytes().for_each(|octet| encode(octet, &mut text));
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[cfg(test)]
@@ -130,7 +148,7 @@ mod tests {
 
     fn granted(answer: &str) -> Result<(String, u64, Option<String>), String> {
         let shown = |secret: &SecretString| secret.expose_secret().to_owned();
-        match read(StatusCode::OK, answer.as_bytes()) {
+        match read(StatusCode::OK, answer.as_bytes(), &[]) {
             Ok(granted) => Ok((shown(&granted.token), granted.life.as_secs(), granted.refresh.as_ref().map(shown))),
             Err(error) => Err(error.to_string()),
         }
@@ -169,12 +187,17 @@ mod tests {
     fn rfc6749_5_2_a_refusal_is_told_in_one_line() {
         let refused = |status, answer: &str| {
             let status = StatusCode::from_u16(status).unwrap();
-            read(status, answer.as_bytes()).err().map(|error| error.to_string()).unwrap_or_default()
+            read(status, answer.as_bytes(), &["s3cret/"]).err().map(|error| error.to_string()).unwrap_or_default()
         };
         let long = format!(r#"{{"error":"invalid_client","error_description":"a\r\nb {}"}}"#, "é".repeat(300));
         assert!(refused(401, &long).starts_with("refused: invalid_client: a  b é"));
         assert!(refused(401, &long).len() < 220);
         assert_eq!(refused(400, r#"{"error":"invalid_grant"}"#), "refused: invalid_grant");
+        for repeated in ["client_secret=s3cret/", "client_secret=s3cret%2F&scope=x"] {
+            let answer = format!(r#"{{"error":"invalid_request","error_description":"{repeated}"}}"#);
+            assert_eq!(refused(400, &answer), "refused: invalid_request");
+            assert_eq!(refused(400, &format!(r#"{{"error":"{repeated}"}}"#)), "refused: in words with a secret");
+        }
         assert_eq!(refused(503, "<html>"), "the web server says 503 Service Unavailable");
     }
 }

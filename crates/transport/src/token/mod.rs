@@ -254,7 +254,7 @@ impl Tokens {
     async fn post(&self, account: &Account, refresh: Option<&SecretString>) -> Result<Granted, TokenError> {
         let web = Web::new(&account.url, self.0.tls.clone())?;
         let (status, content) = web.send(account.grant.request(refresh)).await?;
-        grant::read(status, &content)
+        account.grant.read(refresh, status, &content)
     }
 
     /// What was granted is ours, and everybody's.
