@@ -56,6 +56,11 @@ impl Clock {
         }
     }
 
+    /// Was Redis ever seen?
+    pub(crate) fn is_known(&self) -> bool {
+        self.seen.load(Ordering::Relaxed)
+    }
+
     /// Has it leapt ahead within the last so long?
     pub(crate) fn has_leapt_within(&self, so_long: Duration) -> bool {
         let leapt = self.leapt.load(Ordering::Relaxed);
@@ -88,7 +93,9 @@ mod tests {
     fn an_answer_that_is_far_ahead_is_a_leap_and_the_first_one_is_none() {
         let clock = Clock::new(0);
         let moment = Duration::from_secs(60);
+        assert!(!clock.is_known());
         clock.adjust(1_000_000_000);
+        assert!(clock.is_known());
         assert!(!clock.has_leapt_within(moment), "before there was but a guess");
         clock.adjust(1_000_009_000);
         clock.adjust(999_000_000);

@@ -170,8 +170,9 @@ impl ServerCheck {
         let (info, config) = (next().map_err(say)?, next().unwrap_or_default());
         let time = next().map_err(say)?;
         self.judge(&ServerFacts::read(&info, &config))?;
-        // What was read late says what the time was.
-        if let Some(now) = value::time(&time).filter(|_| asked.elapsed() < LATE) {
+        // What was read late says what the time was: better than a guess, and worse than what is known.
+        let is_late = asked.elapsed() >= LATE;
+        if let Some(now) = value::time(&time).filter(|_| !is_late || !self.clock.is_known()) {
             self.clock.adjust(now);
         }
         let fields = match is_home.then(next) {

@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod reload;
 pub mod shutdown;
 pub mod sts;
+mod tally;
 pub mod tls;
 pub mod token;
 pub mod web;

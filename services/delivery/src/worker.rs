@@ -270,7 +270,12 @@ impl Worker {
     /// Back into the queue, until the store may be there again.
     pub(crate) async fn put_off_unread(&self, lease: &Lease) {
         self.metrics.unread.increment(1);
-        let after = STORE_REST.mul_f64(rand::rng().random_range(0.5..1.5));
+        self.put_off_about(lease, STORE_REST).await;
+    }
+
+    /// Others get it after so long, about; or when its lease ends.
+    async fn put_off_about(&self, lease: &Lease, rest: Duration) {
+        let after = rest.mul_f64(rand::rng().random_range(0.5..1.5));
         if let Err(error) = self.queue.put_off(lease, after).await {
             tracing::debug!(qid = %lease.id, %error, "a job waits for the end of its lease");
         }
@@ -285,10 +290,7 @@ impl Worker {
         if let Ok(alone) = self.alone.clone().try_acquire_owned() {
             return Some(Some(alone));
         }
-        let after = NEXT_ALONE.mul_f64(rand::rng().random_range(0.5..1.5));
-        if let Err(error) = self.queue.put_off(&job.lease, after).await {
-            tracing::debug!(qid = %job.lease.id, %error, "a job waits for the end of its lease");
-        }
+        self.put_off_about(&job.lease, NEXT_ALONE).await;
         None
     }
 

@@ -7,22 +7,22 @@ use tokio::time::sleep;
 
 use crate::{LONGER_THAN_A_LEASE, Siege, a_moment, possible_duplicates, rounds};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_is_killed() -> anyhow::Result<()> {
+async fn is_killed(service: Service) -> anyhow::Result<()> {
     let mut siege = Siege::lay(World::new().await?).await?;
     for _ in 0..rounds()? {
-        siege.replace(Service::Delivery).await?;
+        siege.replace(service).await?;
     }
     siege.lift().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_killed() -> anyhow::Result<()> {
+    is_killed(Service::Delivery).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_frontend_is_killed() -> anyhow::Result<()> {
-    let mut siege = Siege::lay(World::new().await?).await?;
-    for _ in 0..rounds()? {
-        siege.replace(Service::Frontend).await?;
-    }
-    siege.lift().await
+    is_killed(Service::Frontend).await
 }
 
 /// Redis too.

@@ -41,7 +41,8 @@ pub async fn try_store(settings: &Settings) -> Result<(), StoreTrouble> {
 pub async fn compare_store(queue: &Queue) -> Result<(), StoreTrouble> {
     let Some(spool) = queue.spool() else { return Ok(()) };
     match spool.home().await {
-        Err(fault) if !fault.to_string().contains(UNUSED) => Err(StoreTrouble::Unfit(fault.to_string())),
-        _ => Ok(()),
+        Err(_) if spool.trouble().as_deref() == Some(UNUSED) => Ok(()),
+        Err(fault) => Err(StoreTrouble::Unfit(fault.to_string())),
+        Ok(_) => Ok(()),
     }
 }

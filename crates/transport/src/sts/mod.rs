@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use metrics::{Counter, counter};
+use metrics::Counter;
 use moka::future::Cache;
 use staffetta_policy::sts::{Policy, announced};
 
 use crate::connect::TlsClient;
 use crate::dns::Resolver;
+use crate::tally::tally;
 pub use fetch::FetchError;
 use fetch::Fetcher;
 
@@ -85,12 +86,7 @@ struct Kept {
 /// The family of fetches: those that were answered, and those that were not.
 pub fn declare_metrics() -> [Counter; 2] {
     const FETCHES: &str = "staffetta_mta_sts_fetch_total";
-    metrics::describe_counter!(FETCHES, "Attempts to fetch the MTA-STS policy of a domain.");
-    ["fetched", "failed"].map(|result| {
-        let counter = counter!(FETCHES, "result" => result);
-        counter.increment(0);
-        counter
-    })
+    tally(FETCHES, "Attempts to fetch the MTA-STS policy of a domain.", ["fetched", "failed"])
 }
 
 impl Policies {

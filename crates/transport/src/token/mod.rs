@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
-use metrics::{Counter, counter};
+use metrics::Counter;
 use secrecy::{ExposeSecret, SecretString};
 use staffetta_smtp::client::Credentials;
 
@@ -29,6 +29,7 @@ use account::{REFUSALS, Rest, Want};
 use grant::Granted;
 
 use crate::connect::TlsClient;
+use crate::tally::tally;
 use crate::web::{DEADLINE, Web, WebError};
 
 /// How long a lease to ask holds: room for two questions, the second after a refresh token that is over.
@@ -108,12 +109,7 @@ struct Inner {
 /// The family of questions: those that brought a token, and those that did not.
 pub fn declare_metrics() -> [Counter; 2] {
     const REQUESTS: &str = "staffetta_token_requests_total";
-    metrics::describe_counter!(REQUESTS, "Requests for a token to log in with at a next hop.");
-    ["granted", "failed"].map(|result| {
-        let counter = counter!(REQUESTS, "result" => result);
-        counter.increment(0);
-        counter
-    })
+    tally(REQUESTS, "Requests for a token to log in with at a next hop.", ["granted", "failed"])
 }
 
 impl Tokens {
