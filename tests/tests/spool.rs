@@ -102,6 +102,43 @@ async fn with_directory() -> anyhow::Result<World> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn messages_on_their_way_in_take_no_more_of_the_store_than_the_file_says() -> anyhow::Result<()> {
+    let world = with_directory().await?.set("frontend.size_limit", "\"4MiB\"").set("spool.incoming_limit", "\"8MiB\"");
+    let mut world = world.start().await?;
+    let mut mx = world.mx("example.com", Scenario::default()).await?;
+    let large = message(3 << 20);
+    let mut unfinished = Vec::new();
+    for number in 1..=2 {
+        let mut client = client(&world).await?;
+        client.begin("john@example.org", &["a@example.com"]).await?;
+        client.write(stuffed(&large).as_bytes()).await?;
+        eventually(SOON, || async {
+            let found = objects(&world)?.len();
+            ensure!(found >= 6 * number, "{found} pieces of {number} messages");
+            Ok(())
+        })
+        .await?;
+        unfinished.push(client);
+    }
+    let before = objects(&world)?.len();
+    assert_eq!(send(&world, &["a@example.com"], &large).await?, 452);
+    eventually(SOON, || async {
+        let found = objects(&world)?.len();
+        ensure!(found == before, "{found} pieces, {before} before");
+        Ok(())
+    })
+    .await?;
+    for mut client in unfinished {
+        assert_eq!(client.finish("").await?.code, 250, "they have what they need");
+    }
+    assert_eq!(send(&world, &["a@example.com"], &large).await?, 250, "there is room again");
+    for _ in 0..3 {
+        arrives(&mut mx, &large).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_lie_in_the_directory_and_arrive_as_they_were() -> anyhow::Result<()> {
     let mut world = with_directory().await?.start().await?;
     let mut mx = world.mx("example.com", Scenario::default()).await?;

@@ -18,7 +18,7 @@ use crate::kind::{Choice, Kind, List};
 use crate::reader::Reader;
 use crate::table::DEFAULT_REDIS_LIMIT;
 use crate::{
-    Addresses, Backend, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth,
+    Addresses, Backend, ByteSize, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth,
     Signature,
 };
 
@@ -77,6 +77,11 @@ fn queue(config: &Config, check: &mut Check<'_>) {
     if config.spool.inline_limit > config.spool.redis_limit {
         let limit = format!("up to spool.redis_limit, {}", config.spool.redis_limit);
         check.refuse("spool.inline_limit", "is larger than spool.redis_limit", limit);
+    }
+    let least = ByteSize(config.frontend.size_limit.0.saturating_mul(2));
+    if config.spool.url.is_some() && config.spool.incoming_limit < least {
+        let allowed = format!("from {least}, twice frontend.size_limit");
+        check.refuse("spool.incoming_limit", "has no room for the largest messages", allowed);
     }
 }
 

@@ -1,12 +1,13 @@
 //! What messages that are on their way in may take, before anything of them is queued.
 //!
-//! Two things are short. The memory of this process: ten thousand clients that each send most of a chunk and then wait
-//! must not bring it down. And the room in Redis: pieces of large messages lie there before anybody has taken
-//! responsibility for them, so a stranger who never ends his messages could fill it, and nobody could send any more.
+//! Three things are short. The memory of this process: ten thousand clients that each send most of a chunk and then wait
+//! must not bring it down. The room in Redis: pieces of large messages lie there before anybody has taken responsibility
+//! for them, so a stranger who never ends his messages could fill it, and nobody could send any more. And that in the store
+//! of the largest ones, for the same reason.
 //!
 //! Unfinished messages get half of the room that is left below `max_memory_ratio`. Every pod looks at what Redis uses in
 //! all, so what one pod has taken is not there for the next one. Without a `maxmemory` the room is half of the memory of
-//! Redis' machine.
+//! Redis' machine. How much they get of the store is said by the configuration.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ pub struct Budget {
     memory: Arc<Ledger>,
     memory_shares: Shares,
     unfinished: Arc<Ledger>,
+    spooled: Arc<Ledger>,
     /// Octets of the largest message in Redis: one client may always have one under way, if there is room for it.
     largest: AtomicU64,
     seen: Mutex<Seen>,
@@ -44,6 +46,7 @@ pub(crate) struct Purse {
     budget: Arc<Budget>,
     memory: Charge,
     unfinished: Charge,
+    spooled: Charge,
 }
 
 impl Budget {
@@ -54,6 +57,7 @@ impl Budget {
             memory: Ledger::new(listeners),
             memory_shares: shares(memory, 0),
             unfinished: Ledger::new(listeners),
+            spooled: Ledger::new(listeners),
             largest: AtomicU64::new(in_redis(largest)),
             seen: Mutex::default(),
         })
@@ -86,7 +90,12 @@ impl Budget {
     }
 
     pub(crate) fn purse(self: &Arc<Self>, payer: Payer) -> Purse {
-        Purse { memory: self.memory.charge(payer), unfinished: self.unfinished.charge(payer), budget: Arc::clone(self) }
+        Purse {
+            memory: self.memory.charge(payer),
+            unfinished: self.unfinished.charge(payer),
+            spooled: self.spooled.charge(payer),
+            budget: Arc::clone(self),
+        }
     }
 
     /// `used` and `limit`: what Redis uses, and up to where it takes new mail.
@@ -124,6 +133,11 @@ impl Purse {
         self.unfinished.add(octets + octets / 4 + OVERHEAD, &self.budget.shares_of_redis(used, limit))
     }
 
+    /// A piece more in the store, where unfinished messages may have so many octets.
+    pub(crate) fn spool(&mut self, piece: usize, limit: u64) -> bool {
+        self.spooled.add(piece as u64, &shares(limit, self.budget.largest.load(Ordering::Relaxed)))
+    }
+
     /// What it has in Redis is not there any more.
     pub(crate) fn take_back(&mut self) {
         self.unfinished.become_octets(0, &Shares::default());
@@ -133,9 +147,9 @@ impl Purse {
         &self.budget
     }
 
-    /// For whoever clears up in Redis: the rest of what was taken is given back here.
-    pub(crate) fn into_unfinished(self) -> Charge {
-        self.unfinished
+    /// For whoever clears up what it has in Redis, or in the store: the rest of what was taken is given back here.
+    pub(crate) fn into_kept(self) -> (Charge, Charge) {
+        (self.unfinished, self.spooled)
     }
 }
 
@@ -198,7 +212,7 @@ mod tests {
         assert!(purse.hold(2 << 20) && !purse.hold((2 << 20) + 1));
         let mut envelope = budget.envelope(stranger(0, 1));
         assert!(!budget.grow(&mut envelope, 1), "a client has one share for content and envelopes");
-        let unfinished = purse.into_unfinished();
+        let unfinished = purse.into_kept().0;
         assert_eq!((budget.memory(), unfinished.octets()), (0, 0));
         assert!(budget.grow(&mut envelope, 1));
         drop(envelope);

@@ -23,7 +23,7 @@ use crate::format::{BodyRef, SAYS_PREFIX, SAYS_STORE};
 use crate::node::may_enqueue;
 use crate::record::{Content, Encoded};
 use crate::shared::Shared;
-use crate::spool::{PIECE, SMALL_PIECE, not_taken};
+use crate::spool::{PIECE, Spool, SMALL_PIECE, not_taken};
 use crate::{Accept, EnqueueError, Kept};
 
 /// Octets of a chunk; the last one of a body may be shorter.
@@ -241,6 +241,7 @@ impl Incoming {
         for index in 0..chunks {
             let chunk = self.shared.chunk(self.id, index).await;
             let chunk = chunk.map_err(|error| EnqueueError::Unavailable(error.to_string()))?;
+            self.pay_for_store(&spool, chunk.len())?;
             self.sent = index + 1;
             spool.put(self.id, index, chunk).await.map_err(|fault| not_taken(&fault))?;
             self.chunks = self.sent;
@@ -253,6 +254,11 @@ impl Incoming {
             purse.take_back();
         }
         Ok(())
+    }
+
+    fn pay_for_store(&mut self, spool: &Spool, octets: usize) -> Result<(), EnqueueError> {
+        let has_paid = self.purse.as_mut().is_none_or(|purse| purse.spool(octets, spool.incoming_limit));
+        if has_paid { Ok(()) } else { Err(EnqueueError::Full) }
     }
 
     /// Stores a chunk from the front of the buffer.
@@ -285,7 +291,8 @@ impl Incoming {
 
     /// Gives the buffer back, if it is still there.
     async fn store(&mut self, chunk: Vec<u8>) -> Result<Vec<u8>, EnqueueError> {
-        if let (Kept::InStore, Some(spool)) = (self.kept, &self.shared.spool) {
+        if let (Kept::InStore, Some(spool)) = (self.kept, self.shared.spool.clone()) {
+            self.pay_for_store(&spool, chunk.len())?;
             self.sent = self.chunks + 1;
             spool.put(self.id, self.chunks, chunk.into()).await.map_err(|fault| not_taken(&fault))?;
             self.chunks = self.sent;
@@ -312,12 +319,11 @@ impl Drop for Incoming {
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (shared, id) = (self.shared.clone(), self.id);
-        if self.kept == Kept::InStore {
-            runtime.spawn(async move { shared.give_up_unfinished(id).await });
-            return;
-        }
-        let charge = self.purse.take().map(|purse| purse.into_unfinished());
-        runtime.spawn(self.shared.clone().clear_up(self.id, self.sent, charge));
+        let (in_redis, in_store) = self.purse.take().map(|purse| purse.into_kept()).unzip();
+        match self.kept {
+            Kept::InRedis => runtime.spawn(shared.clear_up(id, self.sent, in_redis)),
+            Kept::InStore => runtime.spawn(shared.give_up_unfinished(id, in_store)),
+        };
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Settings {
     pub spool: Option<String>,
     /// Bodies above so many octets go to the store, if there is one.
     pub redis_limit: u64,
+    /// Octets of messages on their way in that may lie in the store.
+    pub incoming_limit: u64,
     /// May a store that no service has used yet become the one of the queue?
     pub founds_store: bool,
     /// How long a claimed job belongs to its worker without renewal.
@@ -68,6 +70,7 @@ impl From<&Config> for Settings {
             inline_limit: config.spool.inline_limit.0,
             spool: config.spool.url.clone(),
             redis_limit: config.spool.redis_limit.0,
+            incoming_limit: config.spool.incoming_limit.0,
             founds_store: true,
             lease: config.delivery.lease,
         }

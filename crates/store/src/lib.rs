@@ -16,6 +16,7 @@ mod groups;
 mod metrics;
 mod open;
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::directory::Directory;
 pub use crate::groups::Group;
@@ -35,6 +36,9 @@ pub use crate::open::BadUrl;
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long a whole group may take to be deleted or looked at.
 const GROUP_DEADLINE: Duration = Duration::from_secs(60);
+/// Calls of a directory that have not ended. A file system that hangs keeps a thread for each, whether anybody still waits
+/// for it or not.
+const CALLS: usize = 64;
 /// The largest object that is read: far above what is written.
 const LARGEST: u64 = 64 << 20;
 
@@ -59,6 +63,8 @@ struct Inside {
     makes: bool,
     /// Made at the first use: a directory may not be mounted yet when a service starts.
     opened: OnceCell<Opened>,
+    /// [`CALLS`] of them.
+    calls: Arc<Semaphore>,
 }
 
 struct Opened {
@@ -76,8 +82,7 @@ impl Store {
     /// # Errors
     /// The URL is none of these.
     pub fn open(url: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, BadUrl> {
-        let place = open::Place::parse(url, variables)?;
-        Ok(Self(Arc::new(Inside { place, makes: true, opened: OnceCell::new() })))
+        Ok(Self::at(open::Place::parse(url, variables)?, true))
     }
 
     /// The same, for somebody who comes to look: a directory that is not there is not made.
@@ -85,8 +90,11 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn existing(url: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, BadUrl> {
-        let place = open::Place::parse(url, variables)?;
-        Ok(Self(Arc::new(Inside { place, makes: false, opened: OnceCell::new() })))
+        Ok(Self::at(open::Place::parse(url, variables)?, false))
+    }
+
+    fn at(place: open::Place, makes: bool) -> Self {
+        Self(Arc::new(Inside { place, makes, opened: OnceCell::new(), calls: Arc::new(Semaphore::new(CALLS)) }))
     }
 
     /// Its URL, for people.
@@ -99,13 +107,13 @@ impl Store {
     /// # Errors
     /// The store cannot be used. Whether the object is there is not known.
     pub async fn put(&self, name: &str, octets: Bytes) -> Result<(), Fault> {
-        let size = octets.len();
-        let put = async {
-            let opened = self.opened().await?;
-            let put = opened.objects.put(&opened.at(name), PutPayload::from_bytes(octets)).await;
+        let (store, name, size) = (self.clone(), name.to_owned(), octets.len());
+        let put = async move {
+            let opened = store.opened().await?;
+            let put = opened.objects.put(&opened.at(&name), PutPayload::from_bytes(octets)).await;
             put.map(drop).map_err(|error| fault(&error))
         };
-        within(DEADLINE, Act::Put, size, put).await
+        self.counted(DEADLINE, Act::Put, size, put).await
     }
 
     /// The octets of an object.
@@ -114,9 +122,10 @@ impl Store {
     /// It is not there, or the store cannot be used.
     pub async fn get(&self, name: &str) -> Result<Bytes, Fault> {
         let began = Instant::now();
-        let get = async {
-            let opened = self.opened().await?;
-            let found = opened.objects.get(&opened.at(name)).await.map_err(|error| fault(&error))?;
+        let (store, name) = (self.clone(), name.to_owned());
+        let get = async move {
+            let opened = store.opened().await?;
+            let found = opened.objects.get(&opened.at(&name)).await.map_err(|error| fault(&error))?;
             let size = found.meta.size;
             if size > LARGEST {
                 return Err(Fault::Away(format!("{name} has {size} octets, which is nothing of ours")));
@@ -133,7 +142,7 @@ impl Store {
                 Err(Fault::Away(format!("{name} broke off")))
             }
         };
-        let found = deadline(DEADLINE, get).await;
+        let found = self.within(DEADLINE, get).await;
         metrics::done(Act::Get, began, found.as_ref().map(Bytes::len));
         found
     }
@@ -143,10 +152,11 @@ impl Store {
     /// # Errors
     /// The store cannot be used; some of it may be deleted.
     pub async fn remove_group(&self, under: &str, group: &str) -> Result<(), Fault> {
-        let remove = async {
-            let opened = self.opened().await?;
+        let (store, under, group) = (self.clone(), under.to_owned(), group.to_owned());
+        let remove = async move {
+            let opened = store.opened().await?;
             if let Some(directory) = &opened.directory {
-                return directory.remove(under, group).await;
+                return directory.remove(&under, &group).await;
             }
             let names = opened.objects.list(Some(&opened.at(&format!("{under}/{group}"))));
             let names = names.map_ok(|object| object.location).boxed();
@@ -159,7 +169,7 @@ impl Store {
             }
             Ok(())
         };
-        within(GROUP_DEADLINE, Act::Delete, 0, remove).await
+        self.counted(GROUP_DEADLINE, Act::Delete, 0, remove).await
     }
 
     /// How many objects a group has.
@@ -167,12 +177,13 @@ impl Store {
     /// # Errors
     /// The store cannot be used.
     pub async fn count(&self, under: &str, group: &str) -> Result<u64, Fault> {
-        let count = async {
-            let opened = self.opened().await?;
-            let names = opened.objects.list(Some(&opened.at(&format!("{under}/{group}"))));
-            names.try_fold(0, async |count, _| Ok(count + 1)).await.map_err(|error| fault(&error))
+        let (store, group) = (self.clone(), format!("{under}/{group}"));
+        let count = async move {
+            let opened = store.opened().await?;
+            let names = opened.objects.list(Some(&opened.at(&group)));
+            names.try_fold(0, |count, _| ready(Ok(count + 1))).await.map_err(|error| fault(&error))
         };
-        deadline(GROUP_DEADLINE, count).await
+        self.within(GROUP_DEADLINE, count).await
     }
 
     /// Puts an object, reads it and deletes it: may all of that be done?
@@ -191,6 +202,41 @@ impl Store {
     async fn opened(&self) -> Result<&Opened, Fault> {
         self.0.opened.get_or_try_init(|| self.0.place.open(self.0.makes)).await
     }
+
+    /// Waits for a call, but not longer than this. One of a directory has its turn until it has ended.
+    async fn within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let ended = async {
+            if !self.0.place.is_directory() {
+                return call.await;
+            }
+            let turn = self.0.calls.clone().acquire_owned().await;
+            let begun = tokio::spawn(async move {
+                let _turn = turn;
+                call.await
+            });
+            begun.await.unwrap_or_else(|error| Err(Fault::Away(error.to_string())))
+        };
+        let late = |_| Err(Fault::Away(format!("no answer within {} s", limit.as_secs())));
+        tokio::time::timeout(limit, ended).await.unwrap_or_else(late)
+    }
+
+    /// The same, counted.
+    async fn counted(
+        &self,
+        limit: Duration,
+        act: Act,
+        octets: usize,
+        call: impl Future<Output = Result<(), Fault>> + Send + 'static,
+    ) -> Result<(), Fault> {
+        let began = Instant::now();
+        let done = self.within(limit, call).await;
+        metrics::done(act, began, done.as_ref().map(|()| octets));
+        done
+    }
 }
 
 impl Opened {
@@ -201,24 +247,6 @@ impl Opened {
 
 /// Octets of a line about a fault: stores answer with pages.
 const TOLD: usize = 400;
-
-async fn deadline<T>(limit: Duration, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    let late = |_| Err(Fault::Away(format!("no answer within {} s", limit.as_secs())));
-    tokio::time::timeout(limit, call).await.unwrap_or_else(late)
-}
-
-/// The same, counted.
-async fn within(
-    limit: Duration,
-    act: Act,
-    octets: usize,
-    call: impl Future<Output = Result<(), Fault>>,
-) -> Result<(), Fault> {
-    let began = Instant::now();
-    let done = deadline(limit, call).await;
-    metrics::done(act, began, done.as_ref().map(|()| octets));
-    done
-}
 
 fn fault(error: &object_store::Error) -> Fault {
     match error {

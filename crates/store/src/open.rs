@@ -76,9 +76,13 @@ impl Place {
         &self.url
     }
 
+    pub(crate) fn is_directory(&self) -> bool {
+        matches!(self.kind, Kind::Directory)
+    }
+
     /// `makes`: a directory that is not there is made.
     pub(crate) async fn open(&self, makes: bool) -> Result<Opened, Fault> {
-        if matches!(self.kind, Kind::Directory) {
+        if self.is_directory() {
             let (directory, objects) = Directory::open(&self.path, makes).await?;
             return Ok(Opened { objects, base: Path::default(), directory: Some(directory) });
         }

@@ -127,3 +127,30 @@ fn other_urls_are_refused() {
         assert!(Store::open(url, []).is_ok(), "{url}");
     }
 }
+
+/// A pipe that nobody writes to: whoever opens it waits, as in a network file system that is away.
+#[tokio::test]
+async fn a_directory_that_hangs_keeps_few_threads_however_many_ask_and_serves_again_afterwards() {
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&format!("file://{}", folder.path().display()), []).unwrap();
+    store.put("q/b/0", octets(1)).await.unwrap();
+    std::fs::create_dir(folder.path().join("q/a")).unwrap();
+    let pipe = folder.path().join("q/a/0");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let before = threads();
+    let askers: Vec<_> = (0..200)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { tokio::time::timeout(Duration::from_millis(300), store.get("q/a/0")).await })
+        })
+        .collect();
+    for asker in askers {
+        assert!(asker.await.unwrap().is_err(), "nobody gets an answer");
+    }
+    let hanging = threads();
+    let writer = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(pipe));
+    drop(writer.await.unwrap().unwrap());
+    assert!(hanging <= before + 64, "{hanging} threads, {before} before");
+    assert_eq!(store.get("q/b/0").await.unwrap(), octets(1));
+}

@@ -21,5 +21,9 @@ settings! {
         value inline_limit: ByteSize as Size<0, 16777216> = "16KiB",
         /// Bodies above this size go to the store at `url` while they come in. Without a store they stay in Redis.
         value redis_limit: ByteSize as Size<0, 1073741824> = "256KiB",
+        /// How much of the store messages may take that are still on their way in, through one frontend: what a client has sent
+        /// lies there before the message is accepted, and is deleted when it is not. All strangers together get three quarters of
+        /// this, one of them an eighth, or room for a message of `frontend.size_limit`; above: `452 4.3.1`.
+        value incoming_limit: ByteSize as Size<1048576, 1125899906842624> = "16GiB",
     }
 }

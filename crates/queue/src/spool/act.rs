@@ -6,6 +6,7 @@ use redis::{Cmd, Pipeline};
 use staffetta_mail::QueueId;
 
 use crate::error::Fault;
+use crate::ledger::Charge;
 use crate::message::IN_STORE;
 use crate::partition::Partition;
 use crate::shared::Shared;
@@ -33,8 +34,9 @@ impl Shared {
     }
 
     /// A message was given up before anybody asked for it to be queued. Its entry stays: a piece may still be on its way, and
-    /// what cannot be deleted now is left to a reaper.
-    pub(crate) async fn give_up_unfinished(&self, id: QueueId) {
+    /// what cannot be deleted now is left to a reaper. What it has taken of the budget is
+    /// given back at the end.
+    pub(crate) async fn give_up_unfinished(self: Arc<Self>, id: QueueId, _charge: Option<Charge>) {
         let Some(spool) = &self.spool else { return };
         if let Err(fault) = spool.remove(id).await {
             tracing::debug!(qid = %id, %fault, "a body that was given up is cleared up later");

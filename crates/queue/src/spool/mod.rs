@@ -45,6 +45,8 @@ pub(crate) struct Spool {
     store: Store,
     /// Bodies above so many octets go there.
     pub(crate) limit: u64,
+    /// So many octets of messages that come in may lie there.
+    pub(crate) incoming_limit: u64,
     /// May this process say which store is the queue's, if nobody has?
     founds: bool,
     standing: watch::Sender<Standing>,
@@ -87,6 +89,7 @@ impl Spool {
         Ok(Some(Arc::new(Self {
             store,
             limit: settings.redis_limit,
+            incoming_limit: settings.incoming_limit,
             founds: settings.founds_store,
             standing: watch::Sender::default(),
             puts: Semaphore::new(PUTS),

@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
 use super::clients::AnyClient;
@@ -55,11 +56,12 @@ impl Certificates {
     /// certificates, and whatever they show is taken; [`super::Clients`] says what it is worth.
     pub fn server_config(self: &Arc<Self>, ask: bool) -> Result<Arc<ServerConfig>, TlsError> {
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Self>::clone(self);
-        let builder = ServerConfig::builder_with_provider(super::provider());
+        let builder = ServerConfig::builder_with_provider(thrifty_provider());
         let builder = builder.with_protocol_versions(rustls::ALL_VERSIONS)?;
         let builder =
             if ask { builder.with_client_cert_verifier(AnyClient::new()) } else { builder.with_no_client_auth() };
         let mut config = builder.with_cert_resolver(resolver);
+        config.ignore_client_order = true;
         config.ticketer = Ticketer::new()?;
         // Each ticket costs a write and an encryption; mail clients resume one session at a time.
         config.send_tls13_tickets = 1;
@@ -70,6 +72,21 @@ impl Certificates {
     pub fn end_point(&self, name: Option<&str>) -> Option<Arc<[u8]>> {
         self.table.look().choose(name).end_point.clone()
     }
+}
+
+/// Suites with AES-128 and SHA-256 come first. No attack gets closer to them than to their larger brothers, and processors have
+/// instructions for that hash: with SHA-384 the keys of a handshake cost more than its signature.
+fn thrifty_provider() -> Arc<CryptoProvider> {
+    let mut provider = CryptoProvider::clone(&super::provider());
+    provider.cipher_suites.sort_by_key(|suite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    Arc::new(provider)
 }
 
 impl ResolvesServerCert for Certificates {
@@ -129,6 +146,9 @@ fn announce(pair: &Pair, not_after: i64) {
 mod tests {
     use std::path::Path;
 
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
     use super::*;
 
     fn write(dir: &Path, name: &str) -> Pair {
@@ -166,6 +186,37 @@ mod tests {
         }
         for ask in [false, true] {
             store.server_config(ask).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_cheapest_suite_is_taken_whatever_the_client_would_rather_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = write(dir.path(), "mail.test");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&pair.certificate).unwrap()).unwrap();
+        let store = Certificates::load(pair, Vec::new()).unwrap();
+        for (version, expected) in [
+            (&rustls::version::TLS13, CipherSuite::TLS13_AES_128_GCM_SHA256),
+            (&rustls::version::TLS12, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+        ] {
+            let client = rustls::ClientConfig::builder_with_provider(crate::tls::provider());
+            let client = client.with_protocol_versions(&[version]).unwrap().with_root_certificates(roots.clone());
+            let client = Arc::new(client.with_no_client_auth());
+            let mut client = rustls::ClientConnection::new(client, "mail.test".try_into().unwrap()).unwrap();
+            let mut server = rustls::ServerConnection::new(store.server_config(false).unwrap()).unwrap();
+            let mut flight = Vec::new();
+            while client.is_handshaking() || server.is_handshaking() {
+                flight.clear();
+                client.write_tls(&mut flight).unwrap();
+                server.read_tls(&mut &flight[..]).unwrap();
+                server.process_new_packets().unwrap();
+                flight.clear();
+                server.write_tls(&mut flight).unwrap();
+                client.read_tls(&mut &flight[..]).unwrap();
+                client.process_new_packets().unwrap();
+            }
+            assert_eq!(server.negotiated_cipher_suite().unwrap().suite(), expected);
         }
     }
 
