@@ -21,6 +21,8 @@ use crate::Durability;
 
 /// Oldest server that has what the scripts use.
 const MIN_VERSION: (u32, u32) = (7, 0);
+/// Seconds since a good replica has said how far it is; it says so each second.
+const MAX_LAG: u64 = 10;
 /// So many of the largest messages should have room.
 const ENOUGH: u64 = 10;
 /// Octets of reports, at least, that may go beyond `maxmemory`: a queue of nothing but mail that fails must drain, too.
@@ -128,11 +130,29 @@ pub(crate) fn problems(facts: &ServerFacts, durability: Durability, replicas: u3
             problems.extend(synced(facts));
         }
     }
-    let good = facts.number("connected_slaves");
+    let (connected, good) = (facts.number("connected_slaves"), good_replicas(facts));
     if durability == Durability::Replicated && good < u64::from(replicas) {
-        problems.push(format!("{good} replicas are connected, {replicas} are needed: check the replicas"));
+        let found = match connected - good {
+            0 => format!("{connected} replicas are connected"),
+            late => format!("{connected} replicas are connected, {late} of them not in step"),
+        };
+        problems.push(format!("{found}, {replicas} are needed: check the replicas"));
     }
     problems
+}
+
+/// Those that have all they need to follow, and said so lately: Redis' own idea of a good replica (`min-replicas-max-lag`). What
+/// a server does not tell is no reproach.
+fn good_replicas(facts: &ServerFacts) -> u64 {
+    let follows = |number: &u64| {
+        let mut fields = facts.info(&format!("slave{number}")).split(',').filter_map(|field| field.split_once('='));
+        fields.all(|(name, value)| match name {
+            "state" => value == "online",
+            "lag" => value.parse().is_ok_and(|seconds: u64| seconds <= MAX_LAG),
+            _ => true,
+        })
+    };
+    (0..facts.number("connected_slaves")).filter(follows).count() as u64
 }
 
 /// What does not forbid it, and will be regretted; each text tells what to do. `largest`: octets of a message; `ratio`:
@@ -399,6 +419,21 @@ mod tests {
             facts.config.as_mut().unwrap().insert(name.into(), value.into());
             let found = problems(&facts, Durability::Fsync, 0);
             assert!(found.len() == 1 && found[0].contains(advice), "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_replica_counts_that_follows() {
+        for (line, advice) in [
+            ("ip=10.0.0.2,port=6379,state=online,offset=41,lag=1", None),
+            ("ip=10.0.0.2,port=6379,state=wait_bgsave,offset=0,lag=0", Some("1 of them not in step, 1 are needed")),
+            ("ip=10.0.0.2,port=6379,state=online,offset=41,lag=11", Some("1 of them not in step, 1 are needed")),
+        ] {
+            let mut facts = good();
+            facts.info.insert("slave0".into(), line.into());
+            let found = problems(&facts, Durability::Replicated, 1);
+            assert_eq!(found.len(), usize::from(advice.is_some()), "{found:?}");
+            assert!(advice.is_none_or(|advice| found[0].contains(advice)), "{found:?}");
         }
     }
 
