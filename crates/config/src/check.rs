@@ -18,8 +18,8 @@ use crate::kind::{Choice, Kind, List};
 use crate::reader::Reader;
 use crate::table::DEFAULT_REDIS_LIMIT;
 use crate::{
-    Addresses, Backend, ByteSize, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism, OAuth,
-    Signature,
+    Addresses, Backend, ByteSize, Config, Dkim, DovecotAddress, Durability, ListenerKind, ListenerTls, Mechanism,
+    OAuth, Signature,
 };
 
 /// Characters of a key that nobody guesses.

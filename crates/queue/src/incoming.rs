@@ -23,7 +23,7 @@ use crate::format::{BodyRef, SAYS_PREFIX, SAYS_STORE};
 use crate::node::may_enqueue;
 use crate::record::{Content, Encoded};
 use crate::shared::Shared;
-use crate::spool::{PIECE, Spool, SMALL_PIECE, not_taken};
+use crate::spool::{PIECE, SMALL_PIECE, Spool, not_taken};
 use crate::{Accept, EnqueueError, Kept};
 
 /// Octets of a chunk; the last one of a body may be shorter.

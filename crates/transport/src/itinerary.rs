@@ -1,5 +1,7 @@
 //! The addresses that a delivery may try, in order: look-ups, and `policy::mx` on what they answer.
 
+mod ahead;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -15,8 +17,12 @@ use staffetta_policy::tls::{Dane, Need, Published, Sts};
 use crate::connect::has_route;
 use crate::dns::{DnsError, MailDomain, MxHost, Resolver};
 use crate::hop::{NextHop, Target};
+use crate::itinerary::ahead::LookUps;
 use crate::own::OwnAddresses;
 use crate::sts::{Finding, Policies};
+
+/// Of one host.
+type Addresses = Answer<Vec<IpAddr>>;
 
 /// What look-ups obey.
 pub struct Planner {
@@ -254,20 +260,29 @@ impl Planner {
     async fn walk(&self, walk: &Walk<'_>, hosts: Vec<MxHost>) -> Survey {
         let Walk { hop, target, blocked, proof, policy } = *walk;
         let mut search = Search::new(self.port, blocked, proof);
+        let hosts: Vec<_> = hosts
+            .into_iter()
+            .map(|MxHost { preference, name }| {
+                let sts = policy.policy.as_ref().map_or(Sts::Off, |policy| policy.about(&name));
+                (preference, Arc::<str>::from(name), sts)
+            })
+            .collect();
+        let is_barred = |sts: Sts| sts == Sts::Unlisted && !self.may_have_dane(proof);
+        let allowed = hosts.iter().filter(|(.., sts)| !is_barred(*sts)).map(|(_, name, _)| name.clone());
+        let mut look_ups = LookUps::new(self, allowed);
         let mut stops = Vec::with_capacity(hosts.len());
-        for MxHost { preference, name } in hosts {
+        for (preference, name, sts) in hosts {
             if !search.wants_more() {
                 break;
             }
-            let name: Arc<str> = name.into();
             search.prefer(preference);
-            let sts = policy.policy.as_ref().map_or(Sts::Off, |policy| policy.about(&name));
-            let found = if sts == Sts::Unlisted && !self.may_have_dane(proof) {
+            let found = if is_barred(sts) {
                 search.skip(hop.not_listed(target, &name));
                 Err(hop.not_listed(target, &name))
             } else {
                 search.published(sts);
-                self.visit(&mut search, blocked, &name).await
+                let Some(answer) = look_ups.next().await else { break };
+                self.visit(&mut search, blocked, &name, answer)
             };
             stops.push(Stop { preference, name, found });
         }
@@ -275,9 +290,14 @@ impl Planner {
         Survey { stops, is_last, ..Survey::of(target, search.finish()) }
     }
 
-    /// Looks one host up.
-    async fn visit(&self, search: &mut Search<'_>, blocked: &[IpNet], name: &Arc<str>) -> Result<Vec<IpAddr>, Failure> {
-        let answer = self.look_up(name).await;
+    /// With what was found of one host.
+    fn visit(
+        &self,
+        search: &mut Search<'_>,
+        blocked: &[IpNet],
+        name: &Arc<str>,
+        answer: Result<Addresses, Failure>,
+    ) -> Result<Vec<IpAddr>, Failure> {
         let found = addresses(&answer);
         // What is blocked is not dialled in any case, and is reported as that.
         let is_us = |ip: IpAddr| !mx::is_blocked(blocked, ip) && self.own.include(ip, self.port);
@@ -296,7 +316,7 @@ impl Planner {
     }
 
     /// An MX record that has an address where a name should be is not rare, and everybody delivers to it (Postfix, too).
-    async fn look_up(&self, host: &str) -> Result<Answer<Vec<IpAddr>>, Failure> {
+    async fn look_up(&self, host: &str) -> Result<Addresses, Failure> {
         if let Ok(ip) = host.trim_end_matches('.').parse() {
             return Ok(Answer { data: vec![ip], proof: Proof::Insecure });
         }
@@ -304,7 +324,7 @@ impl Planner {
     }
 }
 
-fn addresses(answer: &Result<Answer<Vec<IpAddr>>, Failure>) -> Result<Vec<IpAddr>, Failure> {
+fn addresses(answer: &Result<Addresses, Failure>) -> Result<Vec<IpAddr>, Failure> {
     answer.as_ref().map(|answer| answer.data.clone()).map_err(Clone::clone)
 }
 

@@ -1,0 +1,52 @@
+//! The look-ups of a domain's mail hosts: each when its turn comes, unless one keeps the others waiting.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use staffetta_policy::classify::Failure;
+use tokio::time::timeout;
+
+use super::{Addresses, Planner};
+
+/// After so long without an answer the others are not made to wait for it.
+const SLOW: Duration = Duration::from_secs(1);
+/// So many of the others are looked up beside it.
+const BESIDE: usize = 10;
+
+/// Answers come in the order of the names.
+pub(super) struct LookUps<'a> {
+    planner: &'a Planner,
+    waiting: VecDeque<Arc<str>>,
+    running: FuturesOrdered<BoxFuture<'a, Result<Addresses, Failure>>>,
+}
+
+impl<'a> LookUps<'a> {
+    pub(super) fn new(planner: &'a Planner, names: impl Iterator<Item = Arc<str>>) -> Self {
+        Self { planner, waiting: names.collect(), running: FuturesOrdered::new() }
+    }
+
+    /// That of the next name; `None`: all have been given.
+    pub(super) async fn next(&mut self) -> Option<Result<Addresses, Failure>> {
+        if self.running.is_empty() {
+            self.begin(1);
+        }
+        match timeout(SLOW, self.running.next()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.begin(BESIDE);
+                self.running.next().await
+            }
+        }
+    }
+
+    fn begin(&mut self, many: usize) {
+        let planner = self.planner;
+        for name in self.waiting.drain(..many.min(self.waiting.len())) {
+            self.running.push_back(Box::pin(async move { planner.look_up(&name).await }));
+        }
+    }
+}
