@@ -48,6 +48,7 @@ const AT_ONCE: &[&str] = &[
     "delivery.route",
     "delivery.default_source",
     "delivery.source",
+    "delivery.warm_up_days",
     "delivery.destination",
     "delivery.known_rules",
     "delivery.rule",

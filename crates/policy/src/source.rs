@@ -12,6 +12,27 @@ pub struct Source {
     pub hostname: Option<Arc<str>>,
     /// Its share of the connections, beside those of the others of its family.
     pub weight: u32,
+    /// It is new.
+    pub warm_up: Option<WarmUp>,
+}
+
+/// How the use of a new address grows: a provider that has never heard of it believes a little more each day.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WarmUp {
+    /// Its first day, in days since 1970 (UTC).
+    pub begins: u32,
+    /// Messages of its first day, of its second day, and so on. Afterwards there is no limit.
+    pub days: Arc<[u32]>,
+}
+
+impl WarmUp {
+    /// How many messages it may send on a day; `None`: any number.
+    pub fn allowed_on(&self, day: u32) -> Option<u32> {
+        match day.checked_sub(self.begins) {
+            None => Some(0),
+            Some(passed) => self.days.get(passed as usize).copied(),
+        }
+    }
 }
 
 /// Addresses that stand for each other.
@@ -26,7 +47,7 @@ pub struct Pool {
 impl FromIterator<IpAddr> for Pool {
     /// One without a name, of addresses that are all alike.
     fn from_iter<T: IntoIterator<Item = IpAddr>>(addresses: T) -> Self {
-        let source = |address| Source { address, hostname: None, weight: 1 };
+        let source = |address| Source { address, hostname: None, weight: 1, warm_up: None };
         Self { name: "".into(), sources: addresses.into_iter().map(source).collect() }
     }
 }
@@ -57,6 +78,7 @@ mod tests {
             address: address.parse().unwrap(),
             hostname: None,
             weight: *weight,
+            warm_up: None,
         };
         Pool { name: "p".into(), sources: sources.iter().map(source).collect() }
     }
@@ -72,6 +94,13 @@ mod tests {
         assert!(pool.choose(mapped, 0, |_| true).unwrap().address.is_ipv4());
         let v6 = "2001:db8:1::1".parse().unwrap();
         assert_eq!(pool.choose(v6, 7, |_| true).unwrap().address.to_string(), "2001:db8::1");
+    }
+
+    #[test]
+    fn a_new_address_may_do_more_each_day_and_nothing_before_the_first() {
+        let warm_up = WarmUp { begins: 20_000, days: [50, 100].into() };
+        let allowed = [19_999, 20_000, 20_001, 20_002, u32::MAX].map(|day| warm_up.allowed_on(day));
+        assert_eq!(allowed, [Some(0), Some(50), Some(100), None, None]);
     }
 
     #[test]

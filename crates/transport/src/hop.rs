@@ -15,7 +15,7 @@ use staffetta_policy::classify::Failure;
 use staffetta_policy::destination;
 use staffetta_policy::mx::Candidate;
 use staffetta_policy::routing::{self, Defaults, Path, Via};
-use staffetta_policy::source::{Pool, Source};
+use staffetta_policy::source::{Pool, Source, WarmUp};
 use staffetta_policy::tls::{self, Level, Need, NotListed, Published, Security};
 use staffetta_smtp::client::{Credentials, Protocol, ServerProfile};
 
@@ -472,6 +472,7 @@ fn pool(delivery: &config::Delivery, name: &str) -> Option<Arc<Pool>> {
         address: source.address,
         hostname: source.hostname.as_deref().map(Into::into),
         weight: source.weight,
+        warm_up: source.warm_up.map(|begins| WarmUp { begins, days: delivery.warm_up_days.as_slice().into() }),
     };
     let sources: Vec<_> = delivery.source.iter().filter(|source| source.pool == name).map(source).collect();
     (!sources.is_empty()).then(|| Arc::new(Pool { name: name.into(), sources }))

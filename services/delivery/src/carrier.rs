@@ -351,15 +351,14 @@ impl Carrier {
     /// One address.
     async fn open(&self, candidate: &Candidate, started: Instant) -> Result<Connection, Failure> {
         let (worker, timeouts) = (&self.worker, self.worker.timeouts());
-        let (source, name) = worker.source_for(&self.hop, candidate)?;
+        let mut origin = worker.origin_for(&self.hop, candidate).await?;
         let opener = Opener {
             hop: &self.hop,
             planner: &worker.planner,
             tls: &worker.tls,
             tokens: &worker.tokens,
             timeouts: &timeouts,
-            source,
-            name,
+            origin: &origin,
             metrics: &worker.metrics,
             fallback: &worker.fallback,
             need: self.need,
@@ -369,12 +368,23 @@ impl Carrier {
             other => other,
         };
         let result = opener.open(candidate, started).await.map_err(unmet);
-        result.inspect_err(|failure| match failure {
-            Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
-            Failure::NoToken { .. } => worker.metrics.attempt_failed_at(Stage::Auth),
-            Failure::Unproven { .. } => worker.metrics.attempt_failed_at(Stage::StartTls),
-            _ => worker.metrics.attempt_failed(metrics::CONNECT),
-        })
+        let portion = origin.portion.take();
+        match result {
+            Ok(mut connection) => {
+                connection.portion = portion;
+                Ok(connection)
+            }
+            Err(failure) => {
+                match &failure {
+                    Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
+                    Failure::NoToken { .. } => worker.metrics.attempt_failed_at(Stage::Auth),
+                    Failure::Unproven { .. } => worker.metrics.attempt_failed_at(Stage::StartTls),
+                    _ => worker.metrics.attempt_failed(metrics::CONNECT),
+                }
+                worker.has_carried(portion, 0).await;
+                Err(failure)
+            }
+        }
     }
 
     /// Is there a host left that this round has not tried?

@@ -25,6 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
 use crate::metrics::{Metrics, TlsResult, record};
+use crate::origin::{Origin, Portion};
 
 /// Room for replies.
 const INPUT: usize = 4096;
@@ -36,9 +37,7 @@ pub(crate) struct Opener<'a> {
     pub(crate) tls: &'a TlsClient,
     pub(crate) tokens: &'a Tokens,
     pub(crate) timeouts: &'a Timeouts,
-    pub(crate) source: Option<IpAddr>,
-    /// Our name in EHLO from there.
-    pub(crate) name: Option<Arc<str>>,
+    pub(crate) origin: &'a Origin,
     pub(crate) metrics: &'a Metrics,
     /// With whom TLS failed lately.
     pub(crate) fallback: &'a Fallback,
@@ -55,6 +54,8 @@ pub(crate) struct Connection {
     pub(crate) peer: Candidate,
     /// Our end.
     pub(crate) source: Option<IpAddr>,
+    /// How many messages it may carry because of that; `None`: any number.
+    pub(crate) portion: Option<Portion>,
     /// What was asked of the server; a message that needs more does not go this way.
     pub(crate) security: Security,
     /// `TLSv1.3 TLS_AES_256_GCM_SHA384`
@@ -145,11 +146,11 @@ impl Opener<'_> {
         security: &Security,
         started: Instant,
     ) -> Result<Connection, classify::Failure> {
-        let stream = connect::open(&peer.endpoint, self.source, self.timeouts.connect)
+        let stream = connect::open(&peer.endpoint, self.origin.address, self.timeouts.connect)
             .await
             .map_err(|error| classify::Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
         let mut settings = self.hop.settings(peer, security, login.cloned());
-        if let Some(name) = &self.name {
+        if let Some(name) = &self.origin.name {
             settings.helo_name = name.to_string();
         }
         let session = Client::new(Arc::new(settings));
@@ -168,7 +169,7 @@ impl Opener<'_> {
             }
         }
         connection.setup = started.elapsed();
-        connection.source = self.source;
+        connection.source = self.origin.address;
         record(&self.metrics.connect_time, connection.setup);
         Ok(connection)
     }
@@ -265,6 +266,7 @@ impl Connection {
             output: BytesMut::with_capacity(INPUT),
             peer,
             source: None,
+            portion: None,
             security,
             tls: None,
             setup: Duration::ZERO,

@@ -66,8 +66,10 @@ impl Carrier {
             }
         };
         self.worker.metrics.connections.decrement(1.0);
+        let (portion, carried) = (connection.portion.take(), talk.submitted());
         self.recover(&connection, talk, failure);
         connection.close().await;
+        self.worker.has_carried(portion, carried).await;
     }
 
     /// Keeps the session a message ahead.
@@ -75,6 +77,7 @@ impl Carrier {
         self.heed(connection.source);
         let announced = connection.session.capabilities();
         let most = self.hop.site.as_ref().and_then(|site| site.messages).unwrap_or(MESSAGES);
+        let most = connection.portion.as_ref().map_or(most, |portion| most.min(portion.messages));
         let limits = Limits {
             recipients: announced.recipient_limit().unwrap_or(RECIPIENTS).min(RECIPIENTS) as usize,
             messages: announced.message_limit().unwrap_or(most).min(most),

@@ -21,6 +21,7 @@ mod lanes;
 mod leased;
 mod letters;
 mod metrics;
+mod origin;
 mod poller;
 mod rate;
 mod recent;
@@ -64,6 +65,7 @@ use keys::Keys;
 use lanes::Lanes;
 use letters::Letters;
 use metrics::Metrics;
+use origin::Spent;
 use recent::Recent;
 use renew::Leases;
 use settle::{Office, Parcels, Settler};
@@ -214,6 +216,7 @@ fn worker(
         tokens: Tokens::new(tls.clone(), Box::new(InRedis(queue.tokens()))),
         tls,
         sources: delivery.source_addresses.iter().copied().collect(),
+        spent: Spent::default(),
         shaping: Shaping::default(),
         inline_limit: config.spool.inline_limit.0,
         signing: Signing::new(keys, terms.clone(), &metrics),

@@ -1,6 +1,5 @@
 //! What all tasks of the delivery worker share, and the operations that several of them need.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations, Wakes};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::NextHop;
-use staffetta_transport::itinerary::{Candidate, Planner};
+use staffetta_transport::itinerary::Planner;
 use staffetta_transport::token::Tokens;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +24,7 @@ use crate::lanes::{Lane, Lanes, Work};
 use crate::leased::{Leased, Task};
 use crate::letters::{Letter, Letters};
 use crate::metrics::Metrics;
+use crate::origin::Spent;
 use crate::recent::Recent;
 use crate::record;
 use crate::renew::Leases;
@@ -58,6 +58,8 @@ pub(crate) struct Worker {
     pub(crate) tokens: Tokens,
     /// Where connections come from whose next hop has no pool.
     pub(crate) sources: Pool,
+    /// New addresses that have had their day.
+    pub(crate) spent: Spent,
     /// Which servers have just said that it is too much.
     pub(crate) shaping: Shaping,
     /// Bodies up to this many octets come with their job.
@@ -390,30 +392,6 @@ impl Worker {
     /// How long each step of an attempt may take.
     pub(crate) fn timeouts(&self) -> Timeouts {
         self.terms.load().timeouts
-    }
-
-    /// One of our addresses of the right family, and our name there; from the pool of the next hop, if it has one.
-    ///
-    /// # Errors
-    /// The pool has none that may be used for this host.
-    pub(crate) fn source_for(
-        &self,
-        hop: &NextHop,
-        to: &Candidate,
-    ) -> Result<(Option<IpAddr>, Option<Arc<str>>), Failure> {
-        let Some(peer) = to.endpoint.ip() else { return Ok((None, None)) };
-        let random = rand::rng().random();
-        let Some(pool) = &hop.pool else {
-            return Ok((self.sources.choose(peer, random, |_| true).map(|source| source.address), None));
-        };
-        let may = |address| !self.revocations.is_source_suspended(address);
-        match pool.choose(peer, random, may) {
-            Some(source) => Ok((Some(source.address), source.hostname.clone())),
-            None => {
-                let reason = format!("the pool {} has no address for it that may be used", pool.name);
-                Err(Failure::Connect { peer: to.peer(), reason })
-            }
-        }
     }
 
     /// Memory for so many jobs, or for one once there is.

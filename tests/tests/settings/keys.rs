@@ -36,6 +36,10 @@ const POOL: Test = (
     "services/delivery/tests/sites/sources.rs",
     "connections_come_from_the_addresses_of_the_pool_and_give_their_names",
 );
+const WARM_UP: Test = (
+    "services/delivery/tests/sites/sources.rs",
+    "a_new_address_sends_no_more_than_it_may_today_and_others_send_the_rest",
+);
 const STS: &str = "services/delivery/tests/sts/mod.rs";
 const SENDERS: &str = "services/delivery/tests/routes/senders.rs";
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
@@ -252,6 +256,8 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.source.pool", POOL),
     ("delivery.source.address", POOL),
     ("delivery.source.hostname", POOL),
+    ("delivery.source.warm_up", WARM_UP),
+    ("delivery.warm_up_days", WARM_UP),
     (
         "delivery.source.weight",
         ("crates/policy/src/source.rs", "each_address_has_its_share_of_the_connections_of_its_family"),
@@ -320,6 +326,7 @@ const AT_ONCE: &[(&str, Test)] = &[
     ("delivery.route", (RELOADED, "mail_takes_the_way_of_now_and_shows_the_password_of_now")),
     ("delivery.default_source", (RELOADED, "pools_and_destinations_are_those_of_now")),
     ("delivery.source", (RELOADED, "pools_and_destinations_are_those_of_now")),
+    ("delivery.warm_up_days", (RELOADED, "pools_and_destinations_are_those_of_now")),
     ("delivery.destination", (RELOADED, "pools_and_destinations_are_those_of_now")),
     ("delivery.known_rules", (RELOADED, "what_is_too_much_for_servers_is_what_the_rules_of_now_say")),
     ("delivery.rule", (RELOADED, "what_is_too_much_for_servers_is_what_the_rules_of_now_say")),

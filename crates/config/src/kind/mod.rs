@@ -38,7 +38,7 @@ pub(crate) use redis_url::RedisUrl;
 pub(crate) use route::{Domains, NamePattern, SenderPattern, Targets};
 pub(crate) use size::{DataRate, Size};
 pub use time::parse as parse_duration;
-pub(crate) use time::{Limit, Time};
+pub(crate) use time::{Day, Limit, Time};
 pub(crate) use url::{AuthUrl, SpoolUrl, SqlUrl};
 pub(crate) use web::{KeyPlace, TokenAddress, WebAddress};
 pub use web::{KeySource, WebUrl};

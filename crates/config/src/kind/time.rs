@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use jiff::Unit;
+use jiff::civil::Date;
+
 use super::{Kind, Wrong, quoted};
 use crate::Rate;
 
@@ -31,6 +34,28 @@ impl<const MIN: u64, const MAX: u64> Kind for Time<MIN, MAX> {
 
     fn show(value: &Duration) -> String {
         quoted(&show(*value))
+    }
+}
+
+/// A day, in days since 1970 (UTC).
+pub(crate) struct Day;
+
+impl Kind for Day {
+    type Value = u32;
+    const NOUN: &'static str = "a day";
+
+    fn allowed() -> String {
+        "year, month and day, such as \"2026-12-01\"".into()
+    }
+
+    fn parse(text: &str) -> Result<u32, Wrong> {
+        let since = text.parse().ok().and_then(|day: Date| day.since((Unit::Day, Date::constant(1970, 1, 1))).ok());
+        since.and_then(|span| u32::try_from(span.get_days()).ok()).ok_or_else(|| Wrong::not::<Self>(text))
+    }
+
+    fn show(value: &u32) -> String {
+        let passed = Duration::from_secs(86_400 * u64::from(*value));
+        quoted(&Date::constant(1970, 1, 1).saturating_add(passed).to_string())
     }
 }
 

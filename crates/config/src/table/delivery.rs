@@ -10,8 +10,8 @@ use staffetta_policy::routing::{Pattern, Senders, Via};
 use staffetta_policy::tls::Level;
 
 use crate::kind::{
-    Any, Choice, Choices, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NamePattern, NetworkClasses,
-    Number, ReplyPattern, SenderPattern, Socket, SourcePool, Targets, Time, TokenAddress, Unset,
+    Any, Choice, Choices, Day, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NamePattern,
+    NetworkClasses, Number, ReplyPattern, SenderPattern, Socket, SourcePool, Targets, Time, TokenAddress, Unset,
 };
 use crate::settings::settings;
 use crate::{Rate, WebUrl};
@@ -65,6 +65,9 @@ settings! {
         value default_source: Option<String> as Unset<SourcePool> = "",
         /// `[[delivery.source]]`
         list source: Vec<Source> = "[]",
+        /// How many messages an address with `warm_up` sends on its first day, on its second day, and so on; afterwards any
+        /// number. It may be a few per cent more.
+        value warm_up_days: Vec<u32> as List<Number<u32, 1, 1000000000>> = "50, 100, 500, 1000, 5000, 10000, 20000, 40000, 70000, 100000, 150000, 250000, 400000, 600000, 1000000",
         /// Networks that are never connected to on the word of an MX or address record, so that nobody can aim us at
         /// what only we can reach. Routes are not affected.
         value blocked_networks: Vec<IpNet> as NetworkClasses = "loopback, private, link-local, multicast",
@@ -180,6 +183,10 @@ settings! {
         value hostname: Option<String> as Unset<DomainName> = "",
         /// Its share of the connections, beside the others of the pool.
         value weight: u32 as Number<u32, 1, 1000> = "1",
+        /// For a new address that providers shall get to know: its first day (UTC), such as "2026-12-01". From then on it sends as
+        /// many messages a day as `delivery.warm_up_days` says, over the cluster, before that day none. What is more goes from the
+        /// other addresses of the pool, or waits if all have sent theirs.
+        value warm_up: Option<u32> as Unset<Day> = "",
     }
 }
 

@@ -147,6 +147,21 @@ async fn pools_and_destinations_are_those_of_now() -> anyhow::Result<()> {
     assert!(waiting(&entries)[0].contains("TLS is required"), "{:?}", waiting(&entries));
     assert_eq!(server.clients().last().map(ToString::to_string).as_deref(), Some("127.0.0.13"));
     assert!(server.commands().contains(&"EHLO out.test".to_owned()), "{:?}", server.commands());
+
+    // An address whose days are over long ago, until there are more of them than have passed.
+    let new = pool.replace("hostname", "warm_up = \"1990-01-01\"\nhostname");
+    let few = format!("{settings}\ndefault_source = \"usual\"\nwarm_up_days = [1]");
+    worker.change(&few, &new).await?;
+    let sent = server.mails().len();
+    world.send("john@home.test", &["t@a.test"], BODY).await?;
+    server.received(sent + 1).await?;
+    let ones = vec!["1"; 40_000].join(", ");
+    worker.change(&few.replace("[1]", &format!("[{ones}]")), &new).await?;
+    for n in 0..3 {
+        world.send("john@home.test", &[&format!("u{n}@a.test")], BODY).await?;
+    }
+    let spent = |entries: &[Entry]| waiting(entries).iter().any(|why| why.contains("the pool usual has no address"));
+    world.until("one that waits", spent).await?;
     worker.stop().await
 }
 

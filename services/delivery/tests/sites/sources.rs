@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use staffetta_queue::Target;
+use staffetta_queue::{Entry, Target};
 
 use super::shaping::suspend;
 use super::{port, served};
 use crate::BODY;
-use crate::world::mx::{Script, Server};
+use crate::world::mx::{Mail, Script, Server};
 use crate::world::{World, waiting};
 
 const POOLS: &str = "[[delivery.source]]\npool = \"news\"\naddress = \"127.0.0.11\"\nhostname = \"out1.test\"\n\
@@ -43,6 +43,48 @@ async fn connections_come_from_the_addresses_of_the_pool_and_give_their_names() 
     assert_eq!(greeted("out1.test"), of("127.0.0.11"));
     assert_eq!(greeted("out2.test"), of("127.0.0.12"));
     assert_eq!(greeted("relay.test"), 1);
+    worker.stop().await
+}
+
+/// The address .11, new since yesterday, so that the day may end meanwhile.
+fn warmed_up() -> anyhow::Result<String> {
+    let yesterday = std::process::Command::new("date").args(["-u", "-d", "yesterday", "+%F"]).output()?;
+    let yesterday = String::from_utf8(yesterday.stdout)?;
+    let new = format!("hostname = \"out1.test\"\nwarm_up = \"{}\"", yesterday.trim());
+    Ok(POOLS.replace("hostname = \"out1.test\"", &new).replace("connection = 1\n", "connection = 3\n"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_address_sends_no_more_than_it_may_today_and_others_send_the_rest() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    served(&world, &["news.test"], "mx.shared.test", &server);
+    for n in 0..60 {
+        world.send("john@home.test", &[&format!("r{n}@news.test")], BODY).await?;
+    }
+    let days = "warm_up_days = [5, 23, 23]";
+    let workers =
+        [world.worker(&port(&server, days), &warmed_up()?)?, world.worker(&port(&server, days), &warmed_up()?)?];
+    server.received(60).await?;
+    let from_new = || {
+        let clients = server.clients();
+        let of_new = |mail: &&Mail| clients[mail.connection].to_string() == "127.0.0.11";
+        server.mails().iter().filter(of_new).count()
+    };
+    assert!((1..=23).contains(&from_new()), "{}", from_new());
+    for worker in workers {
+        worker.stop().await?;
+    }
+    // With that address alone the rest waits.
+    suspend(&world, Target::source("127.0.0.12")?).await?;
+    for n in 0..40 {
+        world.send("john@home.test", &[&format!("s{n}@news.test")], BODY).await?;
+    }
+    let worker = world.worker(&port(&server, days), &warmed_up()?)?;
+    let of =
+        |entries: &[Entry]| waiting(entries).into_iter().filter(|why| why.contains("has no address for it")).count();
+    world.until("what is too much waits", |entries| of(entries) > 0 && of(entries) == entries.len()).await?;
+    assert!(from_new() <= 23 && server.mails().len() < 100, "{}", from_new());
     worker.stop().await
 }
 
