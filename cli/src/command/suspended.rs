@@ -87,6 +87,11 @@ impl Suspended {
         self.destinations.len()
     }
 
+    /// When that was so, in ms since 1970.
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
     /// Is it one of our addresses that are suspended?
     pub(super) fn has_source(&self, address: IpAddr) -> bool {
         self.sources.contains(&address)

@@ -25,6 +25,11 @@ pub struct WarmUp {
     pub days: Arc<[u32]>,
 }
 
+/// The day in which a time lies, from ms to days since 1970 (UTC).
+pub fn day_of(millis: u64) -> u32 {
+    u32::try_from(millis / 86_400_000).unwrap_or(u32::MAX)
+}
+
 impl WarmUp {
     /// How many messages it may send on a day; `None`: any number.
     pub fn allowed_on(&self, day: u32) -> Option<u32> {

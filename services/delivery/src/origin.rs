@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use staffetta_config::Rate;
 use staffetta_policy::classify::Failure;
-use staffetta_policy::source::Source;
+use staffetta_policy::source::{Source, day_of};
 use staffetta_queue::Limiter;
 use staffetta_transport::hop::NextHop;
 use staffetta_transport::itinerary::Candidate;
@@ -27,7 +27,6 @@ const PORTION: u32 = 20;
 const REFILL: Duration = Duration::from_secs(30 * 86_400);
 /// How long an address is left alone that has sent what it may. Connections give back what they have not used.
 const PAUSE: Duration = Duration::from_secs(30);
-const DAY_MS: u64 = 86_400_000;
 
 /// Our end of a connection.
 #[derive(Default)]
@@ -91,8 +90,8 @@ impl Worker {
     /// What a connection from there may carry; `None`: any number. While Redis is away it is nothing.
     async fn portion(&self, source: &Source) -> Option<Portion> {
         let warm_up = source.warm_up.as_ref()?;
-        let day = self.queue.now() / DAY_MS;
-        let count = warm_up.allowed_on(u32::try_from(day).unwrap_or(u32::MAX))?;
+        let day = day_of(self.queue.now());
+        let count = warm_up.allowed_on(day)?;
         let (bucket, who) =
             (self.queue.limiter(SCOPE, Rate { count, per: REFILL }), format!("{} {day}", source.address));
         let granted =

@@ -13,7 +13,7 @@ use staffetta_config::{Config, Service};
 use staffetta_mail::{Address, ReversePath};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::mx;
-use staffetta_policy::source::{Pool, Source};
+use staffetta_policy::source::{Pool, Source, day_of};
 use staffetta_policy::tls::{Need, Security};
 use staffetta_queue::{Queue, Settings};
 use staffetta_transport::connect::TlsClient;
@@ -53,6 +53,8 @@ struct Report {
 struct Origin {
     source: Source,
     is_out: bool,
+    /// How many messages it may send today, if it is new and the day is known.
+    today: Option<u32>,
 }
 
 /// One address.
@@ -116,8 +118,12 @@ async fn report(config: &Config, planner: &Planner, domain: String, sender: Opti
     }
     let all = Suspended::look_if_possible(config).await;
     let suspended = all.as_ref().and_then(|all| all.among(&hop.names(&domain)));
-    let may = |source: &Source| all.as_ref().is_none_or(|all| !all.has_source(source.address));
-    let sources = sources(config, &hop).into_iter().map(|source| Origin { is_out: !may(&source), source }).collect();
+    let origin = |source: Source| Origin {
+        is_out: all.as_ref().is_some_and(|all| all.has_source(source.address)),
+        today: all.as_ref().and_then(|all| source.warm_up.as_ref()?.allowed_on(day_of(all.now()))),
+        source,
+    };
+    let sources = sources(config, &hop).into_iter().map(origin).collect();
     Report { domain, route, others, hop, surveys, suspended, sources, plan, ways }
 }
 
