@@ -83,7 +83,7 @@ async fn a_new_address_sends_no_more_than_it_may_today_and_others_send_the_rest(
     let worker = world.worker(&port(&server, days), &warmed_up()?)?;
     let of =
         |entries: &[Entry]| waiting(entries).into_iter().filter(|why| why.contains("has no address for it")).count();
-    world.until("what is too much waits", |entries| of(entries) > 0 && of(entries) == entries.len()).await?;
+    world.until("what is too much waits", |entries| of(entries) > 0).await?;
     assert!(from_new() <= 23 && server.mails().len() < 100, "{}", from_new());
     worker.stop().await
 }
