@@ -65,6 +65,7 @@ check: ## format, lints, layers, scripts
 	scripts/check-layers
 	scripts/check-clocks
 	scripts/check-units
+	scripts/mutants --list >/dev/null
 	shellcheck $(SCRIPTS)
 	$(CACHE)/python/bin/hadolint deploy/docker/Dockerfile
 	cargo clippy --workspace --all-targets -- -D warnings
