@@ -238,7 +238,7 @@ pub fn a_labels(text: &str) -> Option<String> {
 }
 
 /// What would let an address look like another one, or break a line of a log: controls, separators, direction marks.
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     c.is_control()
         || c.is_whitespace()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

@@ -9,8 +9,9 @@
 //! - [`mailbox`]: whom a From field names (RFC 5322 section 3.4).
 //! - [`QueueId`]: names a message for its whole life.
 //! - [`Status`], [`RemoteReply`]: what a server answered (RFC 3463, RFC 5321 section 4.2).
-//! - [`report`]: delivery status notifications (RFC 3464).
+//! - [`report`]: delivery status notifications (RFC 3464, RFC 6533).
 //! - [`trace`]: the Received field, and the scan of a header section while it streams by.
+//! - [`unitext`]: addresses in UTF-8 where reports and ORCPT name them (RFC 6533 section 3).
 
 mod address;
 pub mod convert;
@@ -20,6 +21,7 @@ mod queue_id;
 pub mod report;
 mod status;
 pub mod trace;
+pub mod unitext;
 
 pub use address::{Address, AddressError, Domain, ReversePath, a_labels, address_literal};
 pub use envelope::{BodyType, Envelope, Notify, Recipient, Return};

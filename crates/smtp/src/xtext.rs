@@ -1,6 +1,6 @@
 //! xtext (RFC 3461 section 4): how ENVID, ORCPT and AUTH= carry any octet as printable ASCII.
 
-use staffetta_mail::Address;
+use staffetta_mail::{Address, unitext};
 
 /// The octets that the text stands for; `None` if it is no xtext. Lower-case hex digits and an unencoded `=` are forgiven:
 /// mailing lists write such addresses.
@@ -41,14 +41,10 @@ pub fn encode(text: &str) -> String {
 
 /// The address as ORCPT says it (RFC 3461 section 4.2; with UTF-8, RFC 6533 section 3).
 pub fn orcpt(address: &Address) -> String {
-    let kind = if address.as_str().is_ascii() { "rfc822" } else { "utf-8" };
-    format!("{kind};{}", encode(&embed_unicode(address.as_str())))
-}
-
-/// Characters beyond ASCII as `\x{E9}` (RFC 6533 section 3).
-pub fn embed_unicode(text: &str) -> String {
-    let each = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\x{{{:X}}}", u32::from(c)) };
-    text.chars().map(each).collect()
+    match address.as_str() {
+        ascii if ascii.is_ascii() => format!("rfc822;{}", encode(ascii)),
+        utf8 => format!("utf-8;{}", unitext::in_ascii(utf8)),
+    }
 }
 
 fn hex(b: u8) -> Option<u8> {
@@ -83,7 +79,7 @@ mod tests {
         for (address, orcpt) in [
             ("info@example.org", "rfc822;info@example.org"),
             ("a+b@example.org", "rfc822;a+2Bb@example.org"),
-            ("j\u{f6}rg@example.org", "utf-8;j\\x{F6}rg@example.org"),
+            ("j\u{f6}rg+x@example.org", "utf-8;j\\x{F6}rg\\x{2B}x@example.org"),
         ] {
             assert_eq!(address.parse().as_ref().map(super::orcpt), Ok(orcpt.to_owned()), "{address}");
         }

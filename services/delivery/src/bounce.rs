@@ -129,6 +129,7 @@ impl Reporter {
             unique: rand::rng().random(),
             envid: message.envelope.envid.as_deref().filter(|_| head.is_some()),
             ret: message.envelope.returned(),
+            smtputf8: message.envelope.smtputf8,
             fates,
             original: head.map_or_else(Original::withheld, |head| Original {
                 head,

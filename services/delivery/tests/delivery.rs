@@ -7,6 +7,7 @@ mod dkim;
 mod form;
 mod hops;
 mod reload;
+mod reports;
 mod routes;
 mod sites;
 mod sts;

@@ -141,6 +141,7 @@ async fn notice(config: &Config, queue: &Queue, job: &Job) -> Result<Option<Noti
         unique: rand::random(),
         envid: message.envelope.envid.as_deref().filter(|_| !stranger),
         ret: message.envelope.returned(),
+        smtputf8: message.envelope.smtputf8,
         fates: &fates,
         original: if stranger { Original::withheld() } else { Original { head: &head, size: message.size, most } },
     });

@@ -71,6 +71,8 @@ fn kind(media: Media, is_plain: bool) -> Kind {
             _ => Kind::Encoded,
         },
         Some(("message", "rfc822")) if is_plain => Kind::Message,
+        // RFC 6532 section 3.7, RFC 6533 section 6: unlike the others, these may have one.
+        Some(("message", subtype)) if is_plain && subtype.starts_with("global") => Kind::Text,
         Some(("multipart" | "message", _)) => Kind::Encoded,
         _ if is_plain => Kind::Text,
         _ => Kind::Encoded,

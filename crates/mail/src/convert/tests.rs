@@ -53,7 +53,7 @@ fn rfc6152_3_text_becomes_quoted_printable_and_says_so() {
 }
 
 #[test]
-fn rfc2045_6_4_only_what_is_not_made_of_parts_is_encoded() {
+fn rfc2045_6_4_only_what_is_not_made_of_parts_is_encoded_and_messages_with_utf_8_as_a_whole() {
     let before = "MIME-Version: 1.0
 Content-Type: multipart/mixed; boundary=\"out\"
 Content-Transfer-Encoding: 8bit
@@ -80,6 +80,13 @@ Content-Type: text/plain
 
 caf\u{e9}
 --out-in is no boundary here
+--out
+Content-Type: message/global
+Content-Transfer-Encoding: 8bit
+
+Subject: caf\u{e9}
+
+--out-in
 --out
 Content-Type: application/octet-stream
 
@@ -115,6 +122,13 @@ Content-Transfer-Encoding: quoted-printable
 
 caf=C3=A9
 --out-in is no boundary here
+--out
+Content-Type: message/global
+Content-Transfer-Encoding: quoted-printable
+
+Subject: caf=C3=A9
+
+--out-in
 --out
 Content-Type: application/octet-stream
 

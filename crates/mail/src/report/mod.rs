@@ -1,13 +1,14 @@
-//! Delivery status notifications: multipart/report as RFC 3464 and RFC 6522 define it.
+//! Delivery status notifications: multipart/report as RFC 3464 and RFC 6522 define it, and as RFC 6533 does for mail with UTF-8 in
+//! its addresses and header fields.
 //!
 //! One [`Notice`] says what happened to some recipients of one message; [`failure`], [`delay`], [`relayed`] and
 //! [`delivered`] make a complete message of it, to be sent from `<>` to the sender. Whether somebody wants to hear of
 //! it (NOTIFY, a null sender) is the caller's question: [`crate::Recipient::wants_failure`] and its kin.
 //!
 //! The report has three parts: plain words, `message/delivery-status`, and the message or its header section, unless that
-//! is withheld. All lines
-//! end in CRLF and have at most 998 octets. Texts of remote servers and addresses are made printable ASCII and folded
-//! before they go in, so that nothing in them can add a field, a part or a line.
+//! is withheld. All lines end in CRLF and have at most 998 octets. Texts of remote servers and addresses are made printable and
+//! folded before they go in, so that nothing in them can add a field, a part or a line. They are ASCII, with escapes for the
+//! rest, unless the report goes to an address in UTF-8 and so by SMTPUTF8 anyway.
 
 mod original;
 mod status;
@@ -17,7 +18,7 @@ use crate::{Address, BodyType, QueueId, Recipient, RemoteReply, Return, Status};
 
 pub use original::Original;
 
-use text::{clean, date};
+use text::{Charset, date};
 
 /// Milliseconds since the Unix epoch.
 pub type UnixMillis = u64;
@@ -41,6 +42,8 @@ pub struct Notice<'a> {
     pub envid: Option<&'a str>,
     /// `RET=` of the message.
     pub ret: Option<Return>,
+    /// `SMTPUTF8` of the message: whoever sent it knows the types of RFC 6533.
+    pub smtputf8: bool,
     /// What happened to whom; not empty.
     pub fates: &'a [Fate<'a>],
     /// The message.
@@ -67,7 +70,7 @@ pub struct Fate<'a> {
 pub struct Report {
     /// The whole message.
     pub content: Vec<u8>,
-    /// 8BITMIME if the returned message has octets above 127.
+    /// 8BITMIME if it has octets above 127.
     pub body: BodyType,
 }
 
@@ -136,35 +139,84 @@ impl Kind {
     }
 }
 
+/// The types of the parts, and what they are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// RFC 3464. That an alias led to an address in UTF-8 is no reason for another one: its sender may not know RFC 6533.
+    Plain,
+    /// The types of RFC 6533 section 4. Still in ASCII, so that every server on the way back takes it.
+    Global,
+    /// The same in UTF-8.
+    InUtf8,
+}
+
+impl Form {
+    fn of(notice: &Notice<'_>) -> Self {
+        match (notice.sender.as_str().is_ascii(), notice.smtputf8) {
+            (false, _) => Self::InUtf8,
+            (true, true) => Self::Global,
+            (true, false) => Self::Plain,
+        }
+    }
+
+    const fn charset(self) -> Charset {
+        match self {
+            Self::Plain | Self::Global => Charset::Ascii,
+            Self::InUtf8 => Charset::Utf8,
+        }
+    }
+
+    /// Of the second part, and of `report-type` (RFC 6522 section 3).
+    const fn status(self) -> &'static str {
+        match self {
+            Self::Plain => "delivery-status",
+            Self::Global | Self::InUtf8 => "global-delivery-status",
+        }
+    }
+
+    /// Of the third part.
+    const fn returned(self, whole: bool) -> &'static str {
+        match (self, whole) {
+            (Self::Plain, true) => "message/rfc822",
+            (Self::Plain, false) => "text/rfc822-headers",
+            (Self::Global | Self::InUtf8, true) => "message/global",
+            (Self::Global | Self::InUtf8, false) => "message/global-headers",
+        }
+    }
+}
+
 /// Puts the parts together.
 fn build(kind: Kind, notice: &Notice<'_>) -> Report {
-    let part = original::part(notice, kind.may_return_all());
-    let boundary = boundary(notice, &part.content);
-    let transfer = if part.eight_bit { "8bit" } else { "7bit" };
-    let mut out = head(kind, notice, &boundary, transfer);
-    open(&mut out, &boundary, "Notification", "text/plain; charset=us-ascii", "7bit");
-    out.push_str(&human(kind, notice, part.whole));
-    open(&mut out, &boundary, "Delivery report", "message/delivery-status", "7bit");
-    status::write(kind, notice, &mut out);
-    let (what, media) = match part.whole {
-        true => ("Undelivered Message", "message/rfc822"),
-        false => ("Message Headers", "text/rfc822-headers"),
-    };
+    let form = Form::of(notice);
+    let returned = original::part(notice, kind.may_return_all());
+    let words = human(kind, notice, form.charset(), returned.whole);
+    let mut status = String::new();
+    status::write(kind, notice, form.charset(), &mut status);
+    let boundary = boundary(notice, &returned.content);
+    let is_ascii = words.is_ascii() && status.is_ascii() && returned.content.is_ascii();
+    let mut out = head(kind, notice, form, &boundary, transfer(is_ascii)).into_bytes();
+    let text = if words.is_ascii() { "text/plain; charset=us-ascii" } else { "text/plain; charset=utf-8" };
+    part(&boundary, "Notification", text, words.as_bytes(), &mut out);
+    part(&boundary, "Delivery report", &format!("message/{}", form.status()), status.as_bytes(), &mut out);
     if !notice.original.is_withheld() {
-        open(&mut out, &boundary, what, media, transfer);
+        let what = if returned.whole { "Undelivered Message" } else { "Message Headers" };
+        part(&boundary, what, form.returned(returned.whole), &returned.content, &mut out);
     }
-    let mut content = out.into_bytes();
-    content.extend_from_slice(&part.content);
-    content.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    let body = if part.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit };
-    Report { content, body }
+    out.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    let body = if is_ascii { BodyType::SevenBit } else { BodyType::EightBitMime };
+    Report { content: out, body }
+}
+
+/// Of a body with these octets (RFC 2045 section 6.2).
+const fn transfer(is_ascii: bool) -> &'static str {
+    if is_ascii { "7bit" } else { "8bit" }
 }
 
 /// The header section of the report.
-fn head(kind: Kind, notice: &Notice<'_>, boundary: &str, transfer: &str) -> String {
+fn head(kind: Kind, notice: &Notice<'_>, form: Form, boundary: &str, transfer: &str) -> String {
     let Notice { id, unique, sender, .. } = notice;
-    let hostname = clean(notice.hostname);
-    let subject = kind.subject();
+    let hostname = Charset::Ascii.clean(notice.hostname);
+    let (subject, report) = (kind.subject(), form.status());
     let date = date(notice.now);
     format!(
         "From: MAILER-DAEMON@{hostname} (Mail Delivery System)\r\n\
@@ -174,7 +226,7 @@ fn head(kind: Kind, notice: &Notice<'_>, boundary: &str, transfer: &str) -> Stri
          Message-ID: <{id}.{unique:x}@{hostname}>\r\n\
          Auto-Submitted: auto-replied\r\n\
          MIME-Version: 1.0\r\n\
-         Content-Type: multipart/report; report-type=delivery-status;\r\n\
+         Content-Type: multipart/report; report-type={report};\r\n\
          \tboundary=\"{boundary}\"\r\n\
          Content-Transfer-Encoding: {transfer}\r\n\
          \r\n\
@@ -182,20 +234,23 @@ fn head(kind: Kind, notice: &Notice<'_>, boundary: &str, transfer: &str) -> Stri
     )
 }
 
-/// Begins a part.
-fn open(out: &mut String, boundary: &str, description: &str, media: &str, transfer: &str) {
-    out.push_str(&format!(
+/// Appends a part.
+fn part(boundary: &str, description: &str, media: &str, content: &[u8], out: &mut Vec<u8>) {
+    let transfer = transfer(content.is_ascii());
+    let head = format!(
         "\r\n--{boundary}\r\n\
          Content-Description: {description}\r\n\
          Content-Type: {media}\r\n\
          Content-Transfer-Encoding: {transfer}\r\n\
          \r\n"
-    ));
+    );
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(content);
 }
 
 /// The part for people.
-fn human(kind: Kind, notice: &Notice<'_>, whole: bool) -> String {
-    let hostname = clean(notice.hostname);
+fn human(kind: Kind, notice: &Notice<'_>, charset: Charset, whole: bool) -> String {
+    let hostname = Charset::Ascii.clean(notice.hostname);
     let mut out = format!("This is the mail system at host {hostname}.\r\n\r\n{}\r\n", kind.words());
     if let Kind::Delayed { retry_until } = kind {
         out.push_str(&format!("It will be tried until {}.\r\n\r\n", date(retry_until)));
@@ -210,7 +265,7 @@ fn human(kind: Kind, notice: &Notice<'_>, whole: bool) -> String {
     ));
     for fate in notice.fates {
         out.push_str("\r\n");
-        text::wrap(&format!("<{}>: {}", text::in_ascii(fate.recipient.address.as_str()), fate.text), &mut out);
+        charset.wrap(&format!("<{}>: {}", charset.address(fate.recipient.address.as_str()), fate.text), &mut out);
     }
     out
 }

@@ -69,9 +69,8 @@ impl<'a> Original<'a> {
 #[derive(Debug)]
 pub(super) struct Returned {
     pub(super) content: Vec<u8>,
-    /// message/rfc822 rather than text/rfc822-headers.
+    /// The message rather than its header section.
     pub(super) whole: bool,
-    pub(super) eight_bit: bool,
 }
 
 /// Chooses between message and header section (RFC 3461 section 4.3) and adds the sender as Return-Path.
@@ -83,7 +82,7 @@ pub(super) fn part(notice: &Notice<'_>, may_return_all: bool) -> Returned {
         && original.size <= MAX_WHOLE.min(original.most as u64)
         && lines_are_sound(original.head);
     if original.is_withheld() {
-        return Returned { content: Vec::new(), whole: false, eight_bit: false };
+        return Returned { content: Vec::new(), whole: false };
     }
     let mut content = format!("Return-Path: <{}>\r\n", notice.sender).into_bytes();
     if whole {
@@ -91,8 +90,7 @@ pub(super) fn part(notice: &Notice<'_>, may_return_all: bool) -> Returned {
     } else {
         append_lines(original.headers(), &mut content);
     }
-    let eight_bit = !content.is_ascii();
-    Returned { content, whole, eight_bit }
+    Returned { content, whole }
 }
 
 /// True if the message can travel in a part that is not encoded (RFC 2045 section 2.8).

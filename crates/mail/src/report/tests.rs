@@ -46,6 +46,7 @@ fn with(
         unique: 0xabc,
         envid: None,
         ret: None,
+        smtputf8: false,
         fates: &fates,
         original: Original::whole(MESSAGE),
     });
@@ -241,10 +242,11 @@ proptest::proptest! {
     #[test]
     fn whatever_the_inputs_the_report_stays_a_report(
         said in "(\\PC|[\r\n\t]){0,60}", content in proptest::collection::vec(0u8.., 0..200), long in 0usize..2000,
+        sender in "[a\u{fc}]@example[.]org", smtputf8: bool,
     ) {
-        let reply = reply(&format!("{said}{}", "y".repeat(long)));
+        let (reply, sender) = (reply(&format!("{said}{}", "y".repeat(long))), address(&sender));
         let (parts, _) = with(&recipient("b@example.net"), Some(("mx", &reply)), &said, |notice| {
-            failure(&Notice { original: Original::whole(&content), ..notice })
+            failure(&Notice { original: Original::whole(&content), sender: &sender, smtputf8, ..notice })
         });
         proptest::prop_assert_eq!(text(&parts.parts[1]).split("\r\n\r\n").count(), 2);
     }
@@ -264,6 +266,7 @@ fn a_message_that_is_withheld_leaves_no_trace_of_itself() {
         unique: 0xabc,
         envid: None,
         ret: Some(Return::Full),
+        smtputf8: false,
         fates: &fates,
         original: Original::withheld(),
     });
@@ -275,10 +278,13 @@ fn a_message_that_is_withheld_leaves_no_trace_of_itself() {
 }
 
 #[test]
-fn rfc6533_3_an_address_in_utf_8_can_be_told_from_others() {
+fn rfc6533_3_an_alias_with_utf_8_is_told_to_an_ascii_sender_in_the_old_types() {
     let said = "no such user";
-    let (parts, _) = with(&recipient("j\u{fc}rgen+x=y@b\u{fc}cher.example"), None, said, |notice| failure(&notice));
+    let (parts, report) =
+        with(&recipient("j\u{fc}rgen+x=y@b\u{fc}cher.example"), None, said, |notice| failure(&notice));
+    assert!(report.content.is_ascii());
     assert!(text(&parts.parts[0]).contains("<j\\x{FC}rgen\\x{2B}x\\x{3D}y@b\\x{FC}cher.example>: no such user"));
+    assert!(parts.parts[1].0.contains("Content-Type: message/delivery-status\r\n"));
     let status = text(&parts.parts[1]);
     assert!(
         status.contains("Final-Recipient: utf-8; j\\x{FC}rgen\\x{2B}x\\x{3D}y@b\\x{FC}cher.example\r\n"),
@@ -286,4 +292,71 @@ fn rfc6533_3_an_address_in_utf_8_can_be_told_from_others() {
     );
     let (parts, _) = with(&recipient("u+x=y@x.example"), None, said, |notice| failure(&notice));
     assert!(text(&parts.parts[1]).contains("Final-Recipient: rfc822; u+x=y@x.example\r\n"), "ASCII stays as it is");
+}
+
+const INTERNATIONAL: &str = "From: a@example.org\r\nSubject: Gr\u{fc}\u{df}e\r\n\r\nbody\r\n";
+
+/// The report about a message that was sent with SMTPUTF8 by this sender to `jürgen+x@bücher.example`.
+fn international(sender: &str, ret: Option<Return>) -> (Parts, Report) {
+    let mut whom = recipient("j\u{fc}rgen+x@b\u{fc}cher.example");
+    whom.orcpt = Some("utf-8;\\x{43F}+2By@b\\x{FC}cher.example".to_owned());
+    let (said, sender) = (reply("\u{43d}\u{435}\u{442} \u{202e}such\x07 user"), address(sender));
+    let words = said.to_string();
+    with(&whom, Some(("mx.example.net", &said)), &words, |notice| {
+        let original = Original::whole(INTERNATIONAL.as_bytes());
+        failure(&Notice { sender: &sender, smtputf8: true, ret, original, ..notice })
+    })
+}
+
+#[test]
+fn rfc6533_4_a_report_to_an_ascii_sender_needs_no_smtputf8() {
+    for (ret, media) in [(None, "message/global"), (Some(Return::Headers), "message/global-headers")] {
+        let (parts, report) = international("a@example.org", ret);
+        assert_eq!(report.body, BodyType::EightBitMime, "what is returned is as it was");
+        assert!(
+            parts.head.is_ascii() && parts.head.contains("report-type=global-delivery-status;\r\n"),
+            "{}",
+            parts.head
+        );
+        let words = text(&parts.parts[0]).replace("\r\n    ", " ");
+        let said = "550 5.1.1 \\x{43D}\\x{435}\\x{442} \\x{202E}such? user";
+        assert!(words.contains(&format!("<j\\x{{FC}}rgen\\x{{2B}}x@b\\x{{FC}}cher.example>: {said}\r\n")), "{words}");
+        assert!(parts.parts[1].0.contains("Content-Type: message/global-delivery-status\r\n"));
+        assert!(parts.parts[1].0.contains("Content-Transfer-Encoding: 7bit\r\n"));
+        let status = text(&parts.parts[1]);
+        for field in [
+            "X-Staffetta-Sender: rfc822; a@example.org",
+            "Original-Recipient: utf-8;\\x{43F}\\x{2B}y@b\\x{FC}cher.example",
+            "Final-Recipient: utf-8; j\\x{FC}rgen\\x{2B}x@b\\x{FC}cher.example",
+            "Diagnostic-Code: smtp; 550 5.1.1 \\x{43D}\\x{435}\\x{442} \\x{202E}such? user",
+        ] {
+            assert!(status.contains(&format!("{field}\r\n")), "{field}: {status}");
+        }
+        assert!(parts.parts[2].0.contains(&format!("Content-Type: {media}\r\nContent-Transfer-Encoding: 8bit\r\n")));
+        assert_eq!(text(&parts.parts[2]).contains("body"), ret.is_none());
+    }
+}
+
+#[test]
+fn rfc6533_4_a_report_that_goes_by_smtputf8_is_in_utf_8() {
+    let (parts, report) = international("\u{fc}@example.org", None);
+    assert_eq!(report.body, BodyType::EightBitMime);
+    assert!(
+        parts.head.contains("To: \u{fc}@example.org\r\n") && parts.head.contains("report-type=global-delivery-status")
+    );
+    assert!(parts.parts[0].0.contains("text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n"));
+    assert!(text(&parts.parts[0]).contains(
+        "<j\u{fc}rgen\\x{2B}x@b\u{fc}cher.example>: 550 5.1.1 \u{43d}\u{435}\u{442} \\x{202E}such? user\r\n"
+    ));
+    assert!(parts.parts[1].0.contains("message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n"));
+    let status = text(&parts.parts[1]);
+    for field in [
+        "X-Staffetta-Sender: utf-8; \u{fc}@example.org",
+        "Original-Recipient: utf-8;\u{43f}\\x{2B}y@b\u{fc}cher.example",
+        "Final-Recipient: utf-8; j\u{fc}rgen\\x{2B}x@b\u{fc}cher.example",
+        "Diagnostic-Code: smtp; 550 5.1.1 \\x{43D}\\x{435}\\x{442} \\x{202E}such? user",
+    ] {
+        assert!(status.contains(&format!("{field}\r\n")), "{field}: {status}");
+    }
+    assert!(parts.parts[2].0.contains("Content-Type: message/global\r\n"));
 }

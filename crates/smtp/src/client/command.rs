@@ -49,7 +49,7 @@ pub(super) fn rcpt(recipient: &Recipient, server: &Capabilities, output: &mut By
 }
 
 /// RFC 3461 sections 4.1, 4.2 and 5.2.1: ORCPT is added where the client gave none, so that the report names the
-/// address as it was here.
+/// address as it was here; one with UTF-8 in the form that any server takes (RFC 6533 section 3).
 fn rcpt_dsn(recipient: &Recipient, output: &mut BytesMut) {
     if let Some(notify) = recipient.notify {
         put(output, &[" NOTIFY="]);
@@ -57,10 +57,7 @@ fn rcpt_dsn(recipient: &Recipient, output: &mut BytesMut) {
     }
     match recipient.orcpt.as_deref().filter(|orcpt| is_parameter(orcpt)) {
         Some(orcpt) => put(output, &[" ORCPT=", orcpt]),
-        // How an address with UTF-8 is written there (RFC 6533 section 3) is another type; the parameter may be left out.
-        None if recipient.notify.is_some() && recipient.address.as_str().is_ascii() => {
-            put(output, &[" ORCPT=", &xtext::orcpt(&recipient.address)]);
-        }
+        None if recipient.notify.is_some() => put(output, &[" ORCPT=", &xtext::orcpt(&recipient.address)]),
         None => {}
     }
 }

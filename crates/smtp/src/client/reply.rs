@@ -6,6 +6,9 @@
 //! Of an overlong line the beginning counts. Nothing is without a bound: a line without an end and too many lines,
 //! skipped ones included, are errors.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 use staffetta_mail::{RemoteReply, Status};
@@ -90,7 +93,7 @@ impl Reader {
         let Some((code, last, text)) = split_line(line) else {
             return if self.strict && !line.is_empty() { Err("malformed reply") } else { Ok(false) };
         };
-        let text = String::from_utf8_lossy(text);
+        let text = readable(text);
         if self.keep_lines {
             self.kept.push(text.chars().map(printable).collect());
         }
@@ -122,6 +125,22 @@ fn split_line(line: &[u8]) -> Option<(u16, bool, &[u8])> {
         [b' ' | b'\t', text @ ..] => Some((code, true, text)),
         text => Some((code, true, text)),
     }
+}
+
+/// The text. Octets that are no UTF-8 are written as `\xE9`, so that whoever reads it can still find out what they are.
+fn readable(text: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = str::from_utf8(text) {
+        return text.into();
+    }
+    let mut readable = String::with_capacity(text.len());
+    for chunk in text.utf8_chunks() {
+        readable.push_str(chunk.valid());
+        for octet in chunk.invalid() {
+            // A String takes whatever is written.
+            let _ = write!(readable, "\\x{octet:02X}");
+        }
+    }
+    readable.into()
 }
 
 /// RFC 2034 section 4: the enhanced code is the first word and has the class of the reply code.
@@ -182,7 +201,7 @@ mod tests {
             (b"550-a\r\n551 last code counts\r\n", "551 a last code counts"),
             (b"550 a\x00b\x1b[31m\x7f\r\n", "550 a?b?[31m?"),
             (b"550 a\rb\r\n", "550 a?b"),
-            (b"550 \xff\r\n", "550 \u{fffd}"),
+            (b"550 caf\xe9 \xc3\xa9\xc3\r\n", "550 caf\\xE9 \u{e9}\\xC3"),
         ] {
             assert_eq!(shown(wire), reply);
         }

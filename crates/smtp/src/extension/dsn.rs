@@ -1,7 +1,7 @@
 //! DSN (RFC 3461): which delivery reports the sender wants. RET and ENVID on MAIL, NOTIFY and ORCPT on RCPT; ENVID and
 //! ORCPT are kept in xtext, as typed but for what xtext does not allow and people write.
 
-use staffetta_mail::{Notify, Recipient, Return};
+use staffetta_mail::{Notify, Recipient, Return, unitext};
 
 use super::{Extension, Offer, Verdict};
 use crate::standing::{MailParameters, Standing};
@@ -72,7 +72,7 @@ fn orcpt(standing: &Standing<'_>, value: &str, recipient: &mut Recipient) -> Res
         let atom = kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !kind.is_empty();
         let utf8 = standing.transaction.is_some_and(|transaction| transaction.envelope.smtputf8);
         let address = match utf8 && kind.eq_ignore_ascii_case("utf-8") {
-            true => xtext::embed_unicode(address),
+            true => unitext::embedded(address),
             false => address.to_owned(),
         };
         let valid = atom && !address.is_empty() && value.len() <= MAX_ORCPT && xtext::is_printable(&address);

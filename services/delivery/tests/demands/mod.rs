@@ -97,7 +97,7 @@ async fn a_message_with_utf8_goes_to_the_next_host_that_takes_it_or_bounces() ->
     assert_eq!(report.recipients, ["j\u{fc}rgen@home.test"]);
     assert!(inbox.commands().iter().any(|line| line.starts_with("MAIL FROM:<>") && line.contains(" SMTPUTF8")));
     for field in
-        ["Status: 5.6.7", "Final-Recipient: utf-8; \\x{FC}@y.test", "X-Staffetta-Sender: utf-8; j\\x{FC}rgen@home.test"]
+        ["Status: 5.6.7", "Final-Recipient: utf-8; \u{fc}@y.test", "X-Staffetta-Sender: utf-8; j\u{fc}rgen@home.test"]
     {
         assert!(report.body.contains(&format!("{field}\r\n")), "{field}: {}", report.body);
     }
