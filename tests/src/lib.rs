@@ -10,6 +10,7 @@
 
 mod client;
 mod disk;
+mod exim;
 mod hand;
 mod http;
 mod load;
@@ -21,6 +22,7 @@ mod world;
 
 pub use client::{Client, Reply};
 pub use disk::Disk;
+pub use exim::Exim;
 pub use hand::{Content, Hand, Visit};
 pub use http::{Metrics, get};
 pub use load::{Arrivals, Load, Told, Verdict};

@@ -141,7 +141,8 @@ async fn attempts_that_end_in_every_way_leave_nothing_behind_in_the_worker() -> 
     ];
     let world = World::new().await?.set("spool.inline_limit", "\"16MiB\"").set("spool.redis_limit", "\"16MiB\"");
     let world = world.set("delivery.destination_concurrency", "2").set("delivery.concurrency", "4");
-    let world = world.set("delivery.timeouts.greeting", "\"1s\"").set("delivery.timeouts.data", "\"1s\"");
+    // The sinks take chunks, so whoever is silent at "data" is so in place of the last answer.
+    let world = world.set("delivery.timeouts.greeting", "\"1s\"").set("delivery.timeouts.final", "\"5s\"");
     let mut world = world.set("delivery.retry_max", "\"1s\"").start().await?;
     let _home = world.mx("example.org", Scenario::default()).await?;
     let mut sinks = Vec::new();

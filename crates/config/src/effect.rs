@@ -42,6 +42,7 @@ const AT_ONCE: &[&str] = &[
     "delivery.retry_max",
     "delivery.lifetime",
     "delivery.delay_warning",
+    "delivery.chunking",
     "delivery.tls",
     "delivery.drain_limit",
     "delivery.timeouts",

@@ -115,6 +115,8 @@ pub struct NextHop {
     pub rate: Option<Rate>,
     /// Our name in EHLO.
     pub helo_name: Arc<str>,
+    /// Content goes by BDAT where the server offers CHUNKING.
+    chunking: bool,
     /// Only shown over an encrypted connection.
     pub login: Option<Login>,
     /// Our addresses to come from; `None`: those of all, or what the system chooses.
@@ -207,6 +209,7 @@ impl NextHop {
         ServerProfile {
             helo_name: self.helo_name.to_string(),
             protocol: self.protocol,
+            chunking: self.chunking,
             tls: security.starttls,
             verified: security.satisfies(Need::AuthenticatedTls),
             credentials: shown,
@@ -264,6 +267,7 @@ impl NextHop {
 /// The routes of the configuration, ready for questions.
 pub struct Router {
     hostname: Arc<str>,
+    chunking: bool,
     defaults: Defaults,
     routes: Vec<routing::Route>,
     /// Some of them are for some senders only.
@@ -287,6 +291,7 @@ impl Router {
         let delivery = &config.delivery;
         let defaults = Defaults { tls: delivery.tls, concurrency: delivery.destination_concurrency.max(1) };
         Self {
+            chunking: delivery.chunking,
             logins: delivery.route.iter().map(Login::of).collect(),
             rates: delivery.route.iter().map(|route| route.rate).collect(),
             rate: delivery.destination_rate,
@@ -302,6 +307,7 @@ impl Router {
         let fixed = |route: &routing::Route| route.via.iter().map(fixed).collect();
         Self {
             hostname: hostname.into(),
+            chunking: true,
             defaults,
             by_sender: routes.iter().any(|route| route.senders.is_some()),
             targets: routes.iter().map(fixed).collect(),
@@ -326,6 +332,7 @@ impl Router {
             concurrency: path.concurrency.max(1),
             rate: key.rate,
             helo_name: self.hostname.clone(),
+            chunking: self.chunking,
             login: self.login_of(&path).cloned(),
             pool: key.pool.clone(),
             route: path.route,

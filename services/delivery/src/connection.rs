@@ -281,6 +281,11 @@ impl Connection {
         self.session.next(&mut self.input, &mut self.output)
     }
 
+    /// What the server has said to chunks so far. False: it takes no more of the message.
+    pub(crate) fn heed_chunks(&mut self) -> bool {
+        self.session.heed_chunks(&mut self.input, &mut self.output)
+    }
+
     /// Writes all output in as few writes as the system allows. [`Heard::Data`] means "written".
     pub(crate) async fn flush(&mut self, limit: Duration) -> Heard {
         if self.output.is_empty() {

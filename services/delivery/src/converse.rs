@@ -11,7 +11,7 @@ use staffetta_mail::QueueId;
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
 use staffetta_queue::{Body, Chunks, Error, Kept};
-use staffetta_smtp::client::{self, Event, Failure as SessionFailure, Outcome, Report, Stage, Stuffer, TransactionId};
+use staffetta_smtp::client::{self, Event, Failure as SessionFailure, Outcome, Report, Stage, TransactionId};
 
 use crate::carrier::{Carrier, Claim};
 use crate::connection::{Connection, Heard, time_limit};
@@ -28,6 +28,8 @@ const MESSAGES: u32 = 1000;
 const RECIPIENTS: u32 = 100;
 /// Transactions that are known to the session before their content is sent.
 const AHEAD: usize = 2;
+/// Chunks of a message (RFC 3030) that may be without an answer while more are sent.
+const OWED: usize = 16;
 /// A server that has said nothing for so long gives up the jobs that wait behind the one it has.
 const STALLED: Duration = Duration::from_secs(5);
 /// And after so long also the one whose commands it has got. That costs the connection, once the server comes to them.
@@ -222,19 +224,24 @@ impl Carrier {
                 return false;
             }
         };
-        let mut outlet = Outlet { writer: Writer::new(&form), stuffer: Stuffer::new() };
+        let mut outlet = Outlet { writer: Writer::new(&form), framer: connection.session.framer() };
         if let Some(seal) = opening.seal {
-            outlet.stuffer.append(&seal.fields, &mut connection.output);
+            outlet.framer.append(&seal.fields, &mut connection.output);
         }
         match &job.body {
             Body::Inline(body) => outlet.append(body, &mut connection.output),
             Body::Chunks(chunks) => {
                 outlet.append(&job.prefix, &mut connection.output);
                 let body = (job.message.id, *chunks, opening.first);
-                if let Err(error) = self.send_chunks(connection, talk, body, &mut outlet).await {
-                    let error = Hindrance::Unreadable(error);
-                    self.withhold(talk.take(id), id, error.reason(), &error).await;
-                    return false;
+                match self.send_chunks(connection, talk, body, &mut outlet).await {
+                    Ok(true) => {}
+                    // The session knows why.
+                    Ok(false) => return true,
+                    Err(error) => {
+                        let error = Hindrance::Unreadable(error);
+                        self.withhold(talk.take(id), id, error.reason(), &error).await;
+                        return false;
+                    }
                 }
             }
         }
@@ -300,15 +307,14 @@ impl Carrier {
         }
     }
 
-    /// Fetches a chunk while the one before is written; the first one may be here already. That the server fails is no
-    /// error: the session knows.
+    /// Fetches a chunk while the one before is written; the first one may be here already. False: the server takes no more.
     async fn send_chunks(
         &mut self,
         connection: &mut Connection,
         talk: &mut Talk,
         (message, chunks, first): (QueueId, Chunks, Option<Bytes>),
         outlet: &mut Outlet,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let limit = self.worker.timeouts().transfer;
         let queue = self.worker.queue.clone();
         let mut next = Some(match first {
@@ -327,16 +333,25 @@ impl Carrier {
                 return Err(Error::Damaged(message, format!("its pieces have {octets} octets of {}", chunks.size)));
             }
             outlet.append(&chunk, &mut connection.output);
+            if outlet.framer.release(&mut connection.output) {
+                connection.session.on_chunk_sent();
+            }
             let fetch =
                 async { if index < chunks.count { Some(queue.chunk(message, &chunks, index).await) } else { None } };
             let (written, fetched) = tokio::join!(self.flush(connection, talk, limit), fetch);
             next = fetched;
             if written != Heard::Data {
                 connection.tell(written).await;
-                break;
+                return Ok(false);
+            }
+            while connection.session.chunks_owed() > OWED {
+                self.wait(connection, talk, Stage::Transfer).await;
+                if !connection.heed_chunks() {
+                    return Ok(false);
+                }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A transaction has ended: each of its recipients has a fate, or is offered to another host.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use staffetta_mail::BodyType;
 use staffetta_mail::convert::{Converter, Needs, Plan, Survey, Unconvertible};
 use staffetta_queue::{Body, Error, Message, Queue};
-use staffetta_smtp::client::{Capabilities, Stuffer};
+use staffetta_smtp::client::{Capabilities, Framer};
 
 use crate::leased::Leased;
 
@@ -97,21 +97,21 @@ impl Writer {
     }
 }
 
-/// The way of a message to the wire: its form, then the dots.
+/// The way of a message to the wire: its form, then the dots or chunks.
 pub(crate) struct Outlet {
     pub(crate) writer: Writer,
-    pub(crate) stuffer: Stuffer,
+    pub(crate) framer: Framer,
 }
 
 impl Outlet {
     pub(crate) fn append(&mut self, piece: &[u8], output: &mut bytes::BytesMut) {
-        let stuffer = &mut self.stuffer;
-        self.writer.update(piece, |octets| stuffer.append(octets, output));
+        let framer = &mut self.framer;
+        self.writer.update(piece, |octets| framer.append(octets, output));
     }
 
     /// The end of the content, and the dot.
     pub(crate) fn finish(mut self, output: &mut bytes::BytesMut) {
-        self.stuffer.append(&self.writer.finish(), output);
-        output.extend_from_slice(self.stuffer.finish());
+        self.framer.append(&self.writer.finish(), output);
+        self.framer.finish(output);
     }
 }

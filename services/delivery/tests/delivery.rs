@@ -1,5 +1,6 @@
 //! The worker against a real Redis, a fake DNS and scripted mail servers.
 
+mod chunking;
 mod company;
 mod dane;
 mod demands;

@@ -40,6 +40,7 @@ const WARM_UP: Test = (
     "services/delivery/tests/sites/sources.rs",
     "a_new_address_sends_no_more_than_it_may_today_and_others_send_the_rest",
 );
+const CHUNKING: &str = "services/delivery/tests/chunking/mod.rs";
 const STS: &str = "services/delivery/tests/sts/mod.rs";
 const SENDERS: &str = "services/delivery/tests/routes/senders.rs";
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
@@ -204,6 +205,7 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.lifetime", ("tests/tests/delivery.rs", "a_message_that_expires_is_reported")),
     ("delivery.delay_warning", (WORKER, "a_late_message_is_announced_once")),
     ("delivery.port", WORLD),
+    ("delivery.chunking", (CHUNKING, "who_does_not_want_chunks_sends_dots")),
     ("delivery.mta_sts", (STS, "who_does_not_want_policies_does_not_ask_for_them")),
     ("delivery.mta_sts_port", (STS, "what_a_domain_says_on_its_web_server_is_obeyed")),
     ("delivery.tls", (WORKER, "plaintext_is_remembered_for_may_and_never_used_at_encrypt_or_verify")),
@@ -320,6 +322,7 @@ const AT_ONCE: &[(&str, Test)] = &[
     ("delivery.retry_max", AGAIN),
     ("delivery.lifetime", (RELOADED, "a_report_lives_as_long_as_mail_does_now")),
     ("delivery.delay_warning", AGAIN),
+    ("delivery.chunking", (CHUNKING, "who_does_not_want_chunks_sends_dots")),
     ("delivery.tls", IN_TIME),
     ("delivery.drain_limit", AT_A_TIME),
     ("delivery.timeouts", IN_TIME),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use staffetta_smtp::client::{
-    Client, Event, Failure, Outcome, Protocol, ServerProfile, Stage, Stuffer, Tls, TransactionId, Transfer,
+    Client, Event, Failure, Outcome, Protocol, ServerProfile, Stage, Tls, TransactionId, Transfer,
 };
 use staffetta_transport::connect;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,6 +45,7 @@ pub(super) async fn submit(
 fn profile(hostname: &str) -> ServerProfile {
     ServerProfile {
         helo_name: hostname.to_owned(),
+        chunking: false,
         protocol: Protocol::Smtp,
         tls: Tls::Off,
         credentials: None,
@@ -96,15 +97,15 @@ impl Wire {
 
     /// The content; its end goes out with the wait for the answer.
     async fn send(&mut self, content: &[u8]) {
-        let mut stuffer = Stuffer::new();
+        let mut framer = self.session.framer();
         for piece in content.chunks(PIECE) {
-            stuffer.append(piece, &mut self.output);
+            framer.append(piece, &mut self.output);
             let written = tokio::time::timeout(ANSWER, self.stream.write_all_buf(&mut self.output)).await;
             if !matches!(written, Ok(Ok(()))) {
                 return self.session.on_lost();
             }
         }
-        self.output.extend_from_slice(stuffer.finish());
+        framer.finish(&mut self.output);
         self.session.on_body_sent();
     }
 

@@ -43,6 +43,9 @@ settings! {
         value delay_warning: Option<Duration> as Maybe<Time<1, 7776000000>> = "",
         /// The port of MX hosts. Another than 25 is for tests.
         value port: u16 as Number<u16, 1, 65535> = "25",
+        /// Whether content goes in chunks (BDAT, RFC 3030) to servers that offer CHUNKING, rather than by DATA. A way out if one
+        /// of them, or what stands in front of it, cannot do what it offers.
+        value chunking: bool as Flag = "true",
         /// Whether the policies are obeyed that domains publish on their web servers about the TLS of their mail (MTA-STS).
         /// Workers need a way to them, by HTTPS.
         value mta_sts: bool as Flag = "true",

@@ -9,8 +9,8 @@
 //!                                before either, if writing failed: session.on_unwritten(octets left)
 //!     Event::StartTls         => flush, TLS handshake, session.on_tls_started() or session.on_tls_failed(why)
 //!     Event::Ready            => session.capabilities() is final; transactions begin by themselves
-//!     Event::SendBody(id)     => append the body to `output` through a Stuffer (flushing when it gets long),
-//!                                then stuffer.finish(), session.on_body_sent(), and submit() the next message
+//!     Event::SendBody(id)     => append the body to `output` through session.framer() (releasing and flushing when it
+//!                                gets long), then framer.finish(), session.on_body_sent(), and submit() the next message
 //!     Event::Done(id, report) => every recipient of this transaction has its outcome
 //!     Event::Idle             => nothing is under way: submit(), or quit()
 //!     Event::Closed(failure)  => write `output` without waiting for more, close the connection
@@ -19,7 +19,8 @@
 //!
 //! With PIPELINING (RFC 2920) MAIL, RCPT and DATA of a message are one group, and the group of the next message
 //! follows the final dot of the one before it: keep one transaction submitted ahead ([`Client::backlog`]) and a
-//! message costs one round trip. Without it the session is strictly lock-step.
+//! message costs one round trip. Without it the session is strictly lock-step. At a server with CHUNKING (RFC 3030) content
+//! goes by BDAT, with as many round trips.
 //!
 //! [`Client::ask`] puts a question instead of a message: the dialogue ends with the answers to RCPT.
 //!
@@ -32,12 +33,13 @@
 //! Content goes out as it is: an 8-bit message to a server without 8BITMIME is sent unconverted and undeclared.
 //! Credentials are only ever sent over an encrypted connection; having some makes TLS mandatory.
 //!
-//! RFCs: 5321, 2033 (LMTP), 1870 (SIZE), 2034, 2920, 3207 (STARTTLS), 3461 (DSN), 4954 (AUTH), 6152, 6531
-//! (SMTPUTF8), 7628 (OAUTHBEARER), 8689 (REQUIRETLS), 9422 (LIMITS).
+//! RFCs: 5321, 2033 (LMTP), 1870 (SIZE), 2034, 2920, 3030 (CHUNKING), 3207 (STARTTLS), 3461 (DSN), 4954 (AUTH), 6152,
+//! 6531 (SMTPUTF8), 7628 (OAUTHBEARER), 8689 (REQUIRETLS), 9422 (LIMITS).
 
 mod capabilities;
 mod command;
 mod failure;
+mod framer;
 mod pipeline;
 mod reply;
 mod sasl;
@@ -54,8 +56,8 @@ use staffetta_mail::{BodyType, Envelope, Recipient, RemoteReply, Return, Reverse
 
 pub use capabilities::Capabilities;
 pub use failure::{Failure, Stage};
+pub use framer::Framer;
 pub use session::Client;
-pub use stuffer::Stuffer;
 
 /// What the shell has to do next; see the [module](self).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +91,8 @@ pub struct ServerProfile {
     pub credentials: Option<Arc<Credentials>>,
     /// A handshake that succeeds has proved who the server is.
     pub verified: bool,
+    /// Content goes by BDAT where CHUNKING is offered.
+    pub chunking: bool,
     /// A server that calls itself so in its answer to EHLO is ourselves: [`Failure::Loop`].
     pub own_name: Option<String>,
 }

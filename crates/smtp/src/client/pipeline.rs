@@ -6,6 +6,8 @@
 //!                     └────────────▶ report, RSET before the next MAIL
 //! ```
 //!
+//! At a server with CHUNKING there is no DATA: content follows the answers to RCPT in chunks, and the last one is the dot.
+//!
 //! `expected` names the replies that are on their way, in order. With PIPELINING (RFC 2920) commands go out without
 //! waiting, DATA always last in its group; otherwise one at a time.
 
@@ -34,6 +36,8 @@ pub(super) struct Pipeline {
     verified: bool,
     /// Commands may not go out before the replies to the ones before.
     lock_step: bool,
+    /// Content goes by BDAT (RFC 3030).
+    chunking: bool,
     /// Octets written behind the last final dot.
     behind_dot: usize,
     /// The final dot of the message that finishes never left.
@@ -52,18 +56,21 @@ impl Pipeline {
             needs_reset: false,
             verified: false,
             lock_step: true,
+            chunking: false,
             behind_dot: 0,
             dot_unwritten: false,
             done: VecDeque::new(),
         }
     }
 
-    pub(super) fn set_pipelining(&mut self, offered: bool) {
-        self.lock_step = !offered;
+    /// The session is set up.
+    pub(super) fn on_ready(&mut self, server: &Capabilities, verified: bool) {
+        (self.lock_step, self.chunking, self.verified) = (!server.pipelining, server.chunking, verified);
     }
 
-    pub(super) fn set_verified(&mut self, verified: bool) {
-        self.verified = verified;
+    /// Does content go out in chunks?
+    pub(super) fn is_chunking(&self) -> bool {
+        self.chunking
     }
 
     pub(super) fn submit(&mut self, id: TransactionId, transaction: Transfer) {
@@ -103,11 +110,24 @@ impl Pipeline {
     pub(super) fn stage(&self) -> Option<Stage> {
         match (self.expected.front(), self.wants_content()) {
             // The server cannot have the message.
-            (Some(Expected::Final | Expected::FinalOf(_)), _) if self.dot_unwritten => Some(Stage::Transfer),
+            (Some(Expected::Chunk | Expected::Final | Expected::FinalOf(_)), _) if self.dot_unwritten => {
+                Some(Stage::Transfer)
+            }
+            (Some(Expected::Chunk), Some(_)) => Some(Stage::Transfer),
             (Some(expected), _) => Some(expected.stage()),
             (None, Some(_)) => Some(Stage::Transfer),
             (None, None) => None,
         }
+    }
+
+    /// A chunk is written that is not the last.
+    pub(super) fn on_chunk_sent(&mut self) {
+        self.expected.push_back(Expected::Chunk);
+    }
+
+    /// Chunks of the content at hand that are not answered.
+    pub(super) fn chunks_owed(&self) -> usize {
+        self.expected.iter().filter(|expected| **expected == Expected::Chunk).count()
     }
 
     /// The content and its final dot are written.
@@ -159,7 +179,7 @@ impl Pipeline {
                 return false;
             }
         }
-        self.open = self.waiting.pop_front();
+        self.open = self.waiting.pop_front().map(|open| Open { chunking: self.chunking, ..open });
         true
     }
 
@@ -229,6 +249,7 @@ impl Pipeline {
             Expected::Mail => self.on_mail(reply),
             Expected::Rcpt(index) => self.on_rcpt(index, reply),
             Expected::Data => self.on_data(reply, output),
+            Expected::Chunk => on_chunk(reply),
             Expected::Final => self.on_final(None, reply),
             Expected::FinalOf(index) => self.on_final(Some(index), reply),
         };
@@ -236,7 +257,7 @@ impl Pipeline {
             self.expected.push_front(expected);
             return Err(self.end(failure));
         }
-        self.close_refused();
+        self.move_on();
         Ok(())
     }
 
@@ -245,9 +266,10 @@ impl Pipeline {
     pub(super) fn end(&mut self, failure: Failure) -> Failure {
         let concerned = match self.expected.front() {
             Some(Expected::Final | Expected::FinalOf(_)) => self.finishing.take(),
+            Some(Expected::Chunk) if self.finishing.is_some() => self.finishing.take(),
             Some(Expected::Mail | Expected::Rcpt(_) | Expected::Data) => self.open.take(),
             Some(Expected::Reset | Expected::Empty) => None,
-            None => self.open.take_if(|open| open.step == Due::Content),
+            Some(Expected::Chunk) | None => self.open.take_if(|open| open.step == Due::Content),
         };
         if let Some(mut open) = concerned.filter(|open| !open.withdrawn) {
             open.settle_all(&Outcome::Failed(failure.clone()));
@@ -327,6 +349,8 @@ impl Pipeline {
         let Some(open) = self.finishing.as_mut() else { return Ok(()) };
         let outcome = if is_positive(&reply) {
             Outcome::Delivered(reply)
+        } else if open.chunking {
+            Outcome::Failed(refusal_of_chunk(Stage::Final, reply)?)
         } else {
             Outcome::Failed(refusal(Stage::Final, reply)?)
         };
@@ -340,10 +364,14 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Ends an open transaction from which no content will come, once none of its replies is on its way.
-    fn close_refused(&mut self) {
+    /// Once none of the replies of the open transaction is on its way: chunks may follow, or it ends if no content will come.
+    fn move_on(&mut self) {
         let unanswered = |e: &Expected| matches!(e, Expected::Mail | Expected::Rcpt(_) | Expected::Data);
         if self.expected.iter().any(unanswered) {
+            return;
+        }
+        if let Some(open) = self.open.as_mut().filter(|open| open.awaits_chunks()) {
+            open.step = Due::Content;
             return;
         }
         let Some(open) = self.open.take_if(|open| open.is_over()) else { return };
@@ -362,6 +390,26 @@ impl Pipeline {
 
 const fn is_positive(reply: &RemoteReply) -> bool {
     reply.code / 100 == 2
+}
+
+/// RFC 3030 section 2: behind a chunk that was refused all others are, and servers differ in how. The session ends.
+fn on_chunk(reply: RemoteReply) -> Result<(), Failure> {
+    if is_positive(&reply) {
+        return Ok(());
+    }
+    Err(refusal_of_chunk(Stage::Transfer, reply).unwrap_or_else(|malformed| malformed))
+}
+
+/// A server that does not know the command takes what follows it for commands, too: hang up at once.
+fn refusal_of_chunk(stage: Stage, reply: RemoteReply) -> Result<Failure, Failure> {
+    let is_syntax = reply.status.is_none_or(|status| status.subject == 5);
+    if matches!(reply.code, 500 | 502) && is_syntax {
+        return Err(Failure::Malformed {
+            stage: Stage::Transfer,
+            what: "BDAT is not known though CHUNKING was offered",
+        });
+    }
+    refusal(stage, reply)
 }
 
 /// A reply that refuses; positive and intermediate ones are out of place here.

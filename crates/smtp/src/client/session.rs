@@ -16,7 +16,7 @@ use staffetta_mail::RemoteReply;
 use super::pipeline::Pipeline;
 use super::reply::Reader;
 use super::sasl::{Exchange, Step};
-use super::{Capabilities, Event, Failure, Protocol, ServerProfile, Stage, Tls, TransactionId, Transfer};
+use super::{Capabilities, Event, Failure, Framer, Protocol, ServerProfile, Stage, Tls, TransactionId, Transfer};
 
 #[derive(Debug)]
 enum Phase {
@@ -114,7 +114,7 @@ impl Client {
         self.quit = true;
     }
 
-    /// What the server offered in the last answer to EHLO.
+    /// What the server offered in the last answer to EHLO, without what is not wanted.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -147,7 +147,39 @@ impl Client {
         self.phase = Phase::Closed(Some(Failure::TlsHandshake(reason.into())));
     }
 
-    /// The content of the message of the last [`Event::SendBody`] is in the output, with its final dot.
+    /// What the content of the message of the last [`Event::SendBody`] goes through.
+    pub fn framer(&self) -> Framer {
+        Framer::new(self.pipeline.is_chunking())
+    }
+
+    /// A chunk of the content is in the output ([`Framer::release`]).
+    pub fn on_chunk_sent(&mut self) {
+        self.pipeline.on_chunk_sent();
+    }
+
+    /// Chunks that the server has not answered. Whoever only writes may find a server that only answers, so wait before there
+    /// are many, and call [`Client::heed_chunks`].
+    pub fn chunks_owed(&self) -> usize {
+        self.pipeline.chunks_owed()
+    }
+
+    /// Takes the answers to chunks that have come. False: the rest of the content need not be written, and [`Client::next`]
+    /// says why.
+    pub fn heed_chunks(&mut self, input: &mut BytesMut, output: &mut BytesMut) -> bool {
+        while self.pipeline.chunks_owed() > 0 && matches!(self.phase, Phase::Ready) {
+            match self.replies.next(input) {
+                Ok(Some(reply)) => {
+                    self.answers += 1;
+                    self.on_reply(reply, input, output);
+                }
+                Ok(None) => break,
+                Err(what) => self.fail(Failure::Malformed { stage: self.stage(), what }, output),
+            }
+        }
+        self.loss.is_none() && matches!(self.phase, Phase::Ready)
+    }
+
+    /// The content of the message of the last [`Event::SendBody`] is in the output, to its end ([`Framer::finish`]).
     pub fn on_body_sent(&mut self) {
         self.pipeline.on_body_sent();
     }
@@ -359,8 +391,8 @@ impl Client {
     }
 
     fn become_ready(&mut self) {
-        self.pipeline.set_pipelining(self.capabilities.pipelining);
-        self.pipeline.set_verified(self.encrypted && self.settings.verified);
+        self.capabilities.chunking &= self.settings.chunking;
+        self.pipeline.on_ready(&self.capabilities, self.encrypted && self.settings.verified);
         self.phase = Phase::SayReady;
     }
 

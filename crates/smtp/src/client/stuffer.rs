@@ -8,13 +8,13 @@ use memchr::memmem;
 /// The pieces of a chunk are slices of it; a chunk without a leading dot comes back whole. The result does not depend
 /// on how the content is cut into chunks.
 #[derive(Clone, Debug, Default)]
-pub struct Stuffer {
+pub(super) struct Stuffer {
     before: Before,
 }
 
 /// What the next octet follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Before {
+pub(super) enum Before {
     /// CRLF, or nothing at all.
     #[default]
     LineStart,
@@ -26,50 +26,53 @@ enum Before {
 
 impl Stuffer {
     /// For one message.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::default()
     }
 
     /// The next chunk as the slices to send, in order. Consume them all.
-    pub fn pieces<'a>(&mut self, chunk: &'a [u8]) -> Pieces<'a> {
+    pub(super) fn pieces<'a>(&mut self, chunk: &'a [u8]) -> Pieces<'a> {
         let doubled = match (self.before, chunk) {
             (Before::LineStart, [b'.', ..]) => Some(0),
             (Before::Cr, [b'\n', b'.', ..]) => Some(1),
             _ => None,
         };
-        self.before = self.after(chunk);
+        self.before = self.before.then(chunk);
         Pieces { rest: Some(chunk), doubled }
     }
 
     /// Appends the next chunk to `output`.
-    pub fn append(&mut self, chunk: &[u8], output: &mut BytesMut) {
+    pub(super) fn append(&mut self, chunk: &[u8], output: &mut BytesMut) {
         for piece in self.pieces(chunk) {
             output.extend_from_slice(piece);
         }
     }
 
     /// The end of the data: a line end if the content lacks one, and the dot.
-    pub fn finish(self) -> &'static [u8] {
+    pub(super) fn finish(self) -> &'static [u8] {
         match self.before {
             Before::LineStart => b".\r\n",
             Before::Cr | Before::Text => b"\r\n.\r\n",
         }
     }
+}
 
-    fn after(&self, chunk: &[u8]) -> Before {
+impl Before {
+    /// Behind this chunk.
+    pub(super) fn then(self, chunk: &[u8]) -> Self {
         match chunk {
-            [] => self.before,
-            [b'\n'] if self.before == Before::Cr => Before::LineStart,
-            [.., b'\r', b'\n'] => Before::LineStart,
-            [.., b'\r'] => Before::Cr,
-            _ => Before::Text,
+            [] => self,
+            [b'\n'] if self == Self::Cr => Self::LineStart,
+            [.., b'\r', b'\n'] => Self::LineStart,
+            [.., b'\r'] => Self::Cr,
+            _ => Self::Text,
         }
     }
 }
 
 /// The slices of one chunk; two neighbours overlap in the dot that is sent twice.
 #[derive(Clone, Debug)]
-pub struct Pieces<'a> {
+pub(super) struct Pieces<'a> {
     rest: Option<&'a [u8]>,
     /// A dot that was found by what the chunk before ended in.
     doubled: Option<usize>,

@@ -9,7 +9,9 @@ pub(super) enum Expected {
     Mail,
     Rcpt(usize),
     Data,
-    /// SMTP: the one reply to the dot.
+    /// To a chunk that is not the last.
+    Chunk,
+    /// SMTP: the one reply to the dot, or to the last chunk.
     Final,
     /// LMTP: the reply for this recipient.
     FinalOf(usize),
@@ -24,7 +26,8 @@ impl Expected {
             Self::Mail => Stage::Mail,
             Self::Rcpt(_) => Stage::Rcpt,
             Self::Data => Stage::Data,
-            Self::Final | Self::FinalOf(_) => Stage::Final,
+            // Behind a chunk whose answer is missing the rest may have arrived.
+            Self::Chunk | Self::Final | Self::FinalOf(_) => Stage::Final,
         }
     }
 }
@@ -57,6 +60,8 @@ pub(super) struct Open {
     pub(super) accepted: Vec<usize>,
     pub(super) outcomes: Vec<Option<Outcome>>,
     pub(super) dsn: bool,
+    /// Content follows the answers to RCPT, by BDAT.
+    pub(super) chunking: bool,
     /// Only a question: it ends with the answers to RCPT, and DATA is never sent.
     pub(super) probe: bool,
 }
@@ -66,8 +71,21 @@ impl Open {
         let outcomes = vec![None; transaction.recipients.len()];
         let (accepted, step) = (Vec::new(), Due::Mail);
         let (mail_accepted, aborted, withdrawn, again, dsn) = (false, false, false, false, false);
-        let probe = false;
-        Self { id, transaction, step, mail_accepted, aborted, withdrawn, again, accepted, outcomes, dsn, probe }
+        let (chunking, probe) = (false, false);
+        Self {
+            id,
+            transaction,
+            step,
+            mail_accepted,
+            aborted,
+            withdrawn,
+            again,
+            accepted,
+            outcomes,
+            dsn,
+            chunking,
+            probe,
+        }
     }
 
     /// The same from its beginning.
@@ -77,14 +95,20 @@ impl Open {
 
     /// What goes out when RCPT does not any more.
     pub(super) const fn after_recipients(&self) -> Due {
-        if self.probe { Due::Answers } else { Due::Data }
+        if self.probe || self.chunking { Due::Answers } else { Due::Data }
+    }
+
+    /// Would content be next if all answers were there?
+    pub(super) const fn awaits_chunks(&self) -> bool {
+        let may = self.chunking && !self.probe && !self.aborted;
+        may && matches!(self.step, Due::Answers) && !self.accepted.is_empty()
     }
 
     /// Can nothing come of it any more but its report?
     pub(super) const fn is_over(&self) -> bool {
         match self.step {
             _ if self.aborted => true,
-            Due::Answers => self.probe,
+            Due::Answers => self.probe || self.chunking && self.accepted.is_empty(),
             Due::Data => self.accepted.is_empty(),
             Due::Mail | Due::Rcpt(_) | Due::Content => false,
         }

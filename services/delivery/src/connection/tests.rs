@@ -5,7 +5,7 @@ use staffetta_policy::classify::Endpoint;
 use staffetta_policy::mx::Proof;
 use staffetta_policy::tls::Sts;
 use staffetta_policy::tls::{Label, Trust};
-use staffetta_smtp::client::{Outcome, Protocol, ServerProfile, Stuffer, Tls, TransactionId, Transfer};
+use staffetta_smtp::client::{Outcome, Protocol, ServerProfile, Tls, TransactionId, Transfer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
@@ -20,6 +20,7 @@ async fn connection() -> (Connection, TcpStream) {
     let endpoint = Endpoint::Tcp(address);
     let settings = ServerProfile {
         helo_name: "relay.test".to_owned(),
+        chunking: true,
         protocol: Protocol::Smtp,
         tls: Tls::Off,
         credentials: None,
@@ -120,9 +121,9 @@ async fn a_server_that_has_gone_before_the_dot_was_written_cannot_have_the_messa
     }
     // Closed with commands unread: a reset.
     drop(server);
-    let mut stuffer = Stuffer::new();
-    stuffer.append(b"one", &mut connection.output);
-    connection.output.extend_from_slice(stuffer.finish());
+    let mut framer = connection.session.framer();
+    framer.append(b"one", &mut connection.output);
+    framer.finish(&mut connection.output);
     connection.session.on_body_sent();
     assert_eq!(connection.next(), Event::Read(Stage::Final));
     assert_eq!(connection.flush(LIMIT).await, Heard::End);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use staffetta_testkit::certs::Leaf;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -39,7 +39,7 @@ pub(crate) struct Script {
     pub(crate) extensions: &'static [&'static str],
     /// Answers to the first commands with this beginning, then `250`.
     pub(crate) replies: Vec<(&'static str, &'static str)>,
-    /// Answers to final dots, in order; then `250`. `""`: close without an answer. `"hang"`: say nothing.
+    /// Answers to final dots and last chunks, in order; then `250`. `""`: close without an answer. `"hang"`: say nothing.
     /// `"drip"`: an octet of the answer now and then. `"late"`: take it after five seconds.
     pub(crate) dots: Vec<&'static str>,
     /// Only LMTP: one answer a recipient.
@@ -241,7 +241,7 @@ async fn talk(stream: Box<dyn Io>, script: Script, state: Arc<Mutex<State>>, num
 
 async fn converse(mut stream: Wire, script: Script, state: Arc<Mutex<State>>, number: usize) {
     let mut mail = Mail { connection: number, ..Mail::default() };
-    let mut begun = 0;
+    let (mut begun, mut chunks) = (0, Vec::new());
     if let Some(tls) = script.tls.as_ref().filter(|_| script.wrapped) {
         let Ok(encrypted) = tls.accept(stream.into_inner()).await else { return };
         mail.encrypted = true;
@@ -300,6 +300,22 @@ async fn converse(mut stream: Wire, script: Script, state: Arc<Mutex<State>>, nu
                     Ok(())
                 }
             },
+            "BDAT" => {
+                let Some(last) = chunk(&mut stream, &command, &mut chunks).await else { return };
+                match scripted(&state, &command) {
+                    Some("") => return,
+                    Some(reply) => say(&mut stream, reply).await,
+                    None if mail.recipients.is_empty() => say(&mut stream, "503 5.5.1 no recipients").await,
+                    None if !last => say(&mut stream, "250 2.0.0 more").await,
+                    None => {
+                        mail.body = String::from_utf8_lossy(&std::mem::take(&mut chunks)).into_owned();
+                        if !end_of_data(&mut stream, &script, &state, &mut mail).await {
+                            return;
+                        }
+                        Ok(())
+                    }
+                }
+            }
             "QUIT" => {
                 let _ = say(&mut stream, "221 bye").await;
                 return;
@@ -360,6 +376,15 @@ async fn content(stream: &mut Wire) -> Option<String> {
         }
         body += line.strip_prefix('.').unwrap_or(&line);
     }
+}
+
+/// The octets of a chunk (RFC 3030); is it the last?
+async fn chunk(stream: &mut Wire, command: &str, chunks: &mut Vec<u8>) -> Option<bool> {
+    let mut words = command.split(' ').skip(1);
+    let mut octets = vec![0; words.next()?.parse().ok()?];
+    stream.read_exact(&mut octets).await.ok()?;
+    chunks.append(&mut octets);
+    Some(words.next() == Some("LAST"))
 }
 
 /// False: the connection is to be closed.

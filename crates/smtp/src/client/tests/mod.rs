@@ -5,6 +5,7 @@ use staffetta_mail::{Address, BodyType, Notify, Recipient, ReversePath};
 
 use super::*;
 
+mod chunks;
 mod pair;
 mod random;
 mod set_up;
@@ -23,6 +24,7 @@ fn settings() -> ServerProfile {
         tls: Tls::Off,
         credentials: None,
         verified: false,
+        chunking: true,
         own_name: Some("relay.example.org".to_owned()),
     }
 }
@@ -72,9 +74,9 @@ impl Dialogue {
 
     /// Writes a body.
     fn body(&mut self, content: &str) -> Event {
-        let mut stuffer = Stuffer::new();
-        stuffer.append(content.as_bytes(), &mut self.output);
-        self.output.extend_from_slice(stuffer.finish());
+        let mut framer = self.session.framer();
+        framer.append(content.as_bytes(), &mut self.output);
+        framer.finish(&mut self.output);
         self.session.on_body_sent();
         self.next()
     }

@@ -84,9 +84,14 @@ impl Pair {
                     }
                 }
                 Event::SendBody(TransactionId(id)) => {
-                    let mut stuffer = Stuffer::new();
-                    stuffer.append(&self.bodies[id as usize], &mut self.to_server);
-                    self.to_server.extend_from_slice(stuffer.finish());
+                    let mut framer = self.client.framer();
+                    for (number, line) in self.bodies[id as usize].split_inclusive(|&b| b == b'\n').enumerate() {
+                        framer.append(line, &mut self.to_server);
+                        if number % 2 == 1 && framer.release(&mut self.to_server) {
+                            self.client.on_chunk_sent();
+                        }
+                    }
+                    framer.finish(&mut self.to_server);
                     self.client.on_body_sent();
                 }
                 Event::Done(TransactionId(id), report) => {

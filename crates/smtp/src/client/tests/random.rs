@@ -47,7 +47,7 @@ impl Books {
     }
 }
 
-fn run(mut d: Dialogue, recipients: &[usize], script: &[String]) -> Books {
+fn run(mut d: Dialogue, recipients: &[usize], script: &[String], chunks: usize) -> Books {
     let names: Vec<_> = (0..3).map(|i| format!("u{i}@b.c")).collect();
     for (id, &count) in (0..).zip(recipients) {
         let names: Vec<_> = names.iter().take(count).map(String::as_str).collect();
@@ -61,7 +61,17 @@ fn run(mut d: Dialogue, recipients: &[usize], script: &[String]) -> Books {
         match event {
             Event::Closed(_) => return books,
             Event::SendBody(_) => {
-                d.output.extend_from_slice(Stuffer::new().finish());
+                let mut framer = d.session.framer();
+                for _ in 0..chunks {
+                    framer.append(b"x\r\n", &mut d.output);
+                    if framer.release(&mut d.output) {
+                        d.session.on_chunk_sent();
+                    }
+                    if !d.session.heed_chunks(&mut d.input, &mut d.output) {
+                        break;
+                    }
+                }
+                framer.finish(&mut d.output);
                 d.session.on_body_sent();
             }
             Event::Read(_) => match script.next() {
@@ -81,10 +91,13 @@ proptest! {
         recipients in prop::collection::vec(1usize..=3, 0..4),
         pipelining: bool,
         lmtp: bool,
+        chunks in prop::option::of(0usize..3),
     ) {
         let protocol = if lmtp { Protocol::Lmtp } else { Protocol::Smtp };
-        let extensions = if pipelining { &["PIPELINING"][..] } else { &[] };
-        run(Dialogue::ready(ServerProfile { protocol, ..settings() }, extensions), &recipients, &script);
+        let offers = [(pipelining, "PIPELINING"), (chunks.is_some(), "CHUNKING")];
+        let extensions: Vec<_> = offers.iter().filter(|(offered, _)| *offered).map(|(_, keyword)| *keyword).collect();
+        let d = Dialogue::ready(ServerProfile { protocol, ..settings() }, &extensions);
+        run(d, &recipients, &script, chunks.unwrap_or_default());
     }
 
     #[test]
@@ -93,6 +106,6 @@ proptest! {
     ) {
         let mut d = Dialogue::new(settings());
         d.input.extend_from_slice(&octets);
-        run(d, &[2, 1], &script);
+        run(d, &[2, 1], &script, 0);
     }
 }
