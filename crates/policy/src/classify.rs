@@ -289,6 +289,7 @@ fn session(peer: &Peer, failure: &client::Failure, domain: &str) -> Consequence 
             let text = format!("8BITMIME is required, but was not offered by host {peer}: {why}");
             Consequence::next_host(Status::new(5, 6, 3), text)
         }
+        F::NoBdat => temporary(5, 0, format!("protocol error with {peer}: {failure}")),
         F::Loop => looping(domain),
     };
     let action = if failure.is_ambiguous() { Action::Defer } else { verdict.action };

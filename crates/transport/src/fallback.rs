@@ -1,4 +1,4 @@
-//! Hosts with which TLS failed lately: at the level `may` they are spoken to in plaintext for a while.
+//! Hosts that could not do lately what they offer, and are spoken to without it for a while: TLS at the level `may`, chunks.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ const CAPACITY: usize = 10_000;
 pub struct Fallback(Mutex<HashMap<IpAddr, Instant>>);
 
 impl Fallback {
-    /// TLS failed with this host at `now`.
+    /// It failed with this host at `now`.
     pub fn remember(&self, host: IpAddr, now: Instant) {
         let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if hosts.len() >= CAPACITY {
@@ -27,7 +27,7 @@ impl Fallback {
         hosts.insert(host, now);
     }
 
-    /// Should TLS be left out?
+    /// Should it be left out?
     pub fn applies(&self, host: IpAddr, now: Instant) -> bool {
         let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match hosts.get(&host) {

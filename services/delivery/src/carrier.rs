@@ -361,6 +361,7 @@ impl Carrier {
             origin: &origin,
             metrics: &worker.metrics,
             fallback: &worker.fallback,
+            unchunked: &worker.unchunked,
             need: self.need,
         };
         let unmet = |failure| match failure {

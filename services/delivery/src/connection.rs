@@ -41,6 +41,8 @@ pub(crate) struct Opener<'a> {
     pub(crate) metrics: &'a Metrics,
     /// With whom TLS failed lately.
     pub(crate) fallback: &'a Fallback,
+    /// Who did not know BDAT lately.
+    pub(crate) unchunked: &'a Fallback,
     /// The most that a message at hand demands.
     pub(crate) need: Need,
 }
@@ -153,6 +155,7 @@ impl Opener<'_> {
         if let Some(name) = &self.origin.name {
             settings.helo_name = name.to_string();
         }
+        settings.chunking &= !peer.endpoint.ip().is_some_and(|ip| self.unchunked.applies(ip, Instant::now()));
         let session = Client::new(Arc::new(settings));
         let mut connection = Connection::new(stream, session, peer.clone(), security.clone());
         loop {

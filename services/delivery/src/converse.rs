@@ -69,6 +69,12 @@ impl Carrier {
         };
         self.worker.metrics.connections.decrement(1.0);
         let (portion, carried) = (connection.portion.take(), talk.submitted());
+        if failure == Some(SessionFailure::NoBdat)
+            && let Some(ip) = connection.peer.endpoint.ip()
+        {
+            tracing::info!(relay = %connection.peer.peer(), "BDAT is not known there: for a while mail goes by DATA");
+            self.worker.unchunked.remember(ip, Instant::now());
+        }
         self.recover(&connection, talk, failure);
         connection.close().await;
         self.worker.has_carried(portion, carried).await;

@@ -227,6 +227,7 @@ fn worker(
         leases: Leases::new(queue.clone(), delivery.lease),
         recent: Recent::default(),
         fallback: Fallback::default(),
+        unchunked: Fallback::default(),
         settler,
         slots,
         lanes: Lanes::new(delivery.concurrency.max(1) as usize),

@@ -72,6 +72,8 @@ pub(crate) struct Worker {
     pub(crate) leases: Leases,
     pub(crate) recent: Recent,
     pub(crate) fallback: Fallback,
+    /// Who did not know BDAT lately, though CHUNKING was offered.
+    pub(crate) unchunked: Fallback,
     pub(crate) settler: Settler,
     /// Places beside other workers.
     pub(crate) slots: Slots,

@@ -154,6 +154,11 @@ fn while_the_session_is_set_up() {
             "NextHost/Defer 4.4.2 back off",
             "conversation with {mx} timed out while performing the EHLO handshake",
         ),
+        (
+            with(F::NoBdat),
+            "NextHost/Defer 4.5.0",
+            "protocol error with {mx}: BDAT is not known though CHUNKING was offered",
+        ),
         (with(F::Loop), "Bounce/Bounce 5.4.6", "mail for example.net loops back to myself"),
     ]);
 }

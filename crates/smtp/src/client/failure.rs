@@ -134,6 +134,9 @@ pub enum Failure {
     /// The server does not offer 8BITMIME, and the message cannot be without octets above 127 (RFC 6152 section 3): why.
     #[error("8BITMIME is required, but was not offered: {0}")]
     NoEightBitMime(String),
+    /// The server offers CHUNKING (RFC 3030) and does not know BDAT: what followed was taken for commands, and no message.
+    #[error("BDAT is not known though CHUNKING was offered")]
+    NoBdat,
     /// The server answers with our own name.
     #[error("the server is this host")]
     Loop,
@@ -150,6 +153,7 @@ impl Failure {
             Self::TlsNotOffered | Self::Loop => Stage::Helo,
             Self::TlsHandshake(_) | Self::TlsInjection => Stage::StartTls,
             Self::NoMechanism => Stage::Auth,
+            Self::NoBdat => Stage::Transfer,
             Self::TooLarge { .. } | Self::NoSmtpUtf8 | Self::NoRequireTls | Self::NoEightBitMime(_) => Stage::Mail,
         }
     }

@@ -404,10 +404,7 @@ fn on_chunk(reply: RemoteReply) -> Result<(), Failure> {
 fn refusal_of_chunk(stage: Stage, reply: RemoteReply) -> Result<Failure, Failure> {
     let is_syntax = reply.status.is_none_or(|status| status.subject == 5);
     if matches!(reply.code, 500 | 502) && is_syntax {
-        return Err(Failure::Malformed {
-            stage: Stage::Transfer,
-            what: "BDAT is not known though CHUNKING was offered",
-        });
+        return Err(Failure::NoBdat);
     }
     refusal(stage, reply)
 }

@@ -81,6 +81,8 @@ async fn a_server_that_takes_no_more_is_not_sent_the_rest() -> anyhow::Result<()
             assert!(report.contains(&format!("Status: {status}\r\n")) && report.contains(reply), "{report}");
         }
         world.drained().await?;
+        let by_data = said(&server, &["DATA"]).len();
+        assert_eq!(by_data, usize::from(reply.starts_with("500")), "who does not know BDAT is not asked again");
         let chunks = said(&server, &["BDAT"]);
         let first: Vec<_> = chunks.iter().take_while(|line| !line.ends_with(" LAST")).collect();
         assert!(status.is_empty() || first.len() == chunks.len(), "the last one was never sent: {chunks:?}");
