@@ -1,0 +1,154 @@
+use std::str::FromStr;
+
+use staffetta_mail::Status;
+
+use super::*;
+use crate::classify::Peer;
+use crate::shaping::without_addresses;
+
+const CORPUS: &str = include_str!("corpus.txt");
+
+/// `550 5.1.1 text`, as a session has read it.
+fn reply(line: &str) -> RemoteReply {
+    let (code, rest) = line.split_once(' ').unwrap();
+    let (first, text) = rest.split_once(' ').unwrap_or((rest, ""));
+    match Status::from_str(first) {
+        Ok(status) => RemoteReply { code: code.parse().unwrap(), status: Some(status), text: text.to_owned() },
+        Err(_) => RemoteReply { code: code.parse().unwrap(), status: None, text: rest.to_owned() },
+    }
+}
+
+fn class_of(host: &str, stage: Stage, line: &str) -> Class {
+    let reply = reply(line);
+    diagnose(host, stage, &reply, &reply.to_string())
+}
+
+/// Class, mail host, command, reply.
+fn corpus() -> impl Iterator<Item = (&'static str, &'static str, Stage, &'static str)> {
+    let lines = CORPUS.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| {
+        let [class, host, stage, reply] = line.splitn(4, '|').map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("{line:?} has not four parts")
+        };
+        let stage = match stage {
+            "greeting" => Stage::Greeting,
+            "helo" => Stage::Helo,
+            "starttls" => Stage::StartTls,
+            "auth" => Stage::Auth,
+            "mail" => Stage::Mail,
+            "rcpt" => Stage::Rcpt,
+            "data" => Stage::Data,
+            "final" => Stage::Final,
+            other => panic!("{other:?} is no command"),
+        };
+        (class, host, stage, reply)
+    })
+}
+
+#[test]
+fn every_row_can_be_read() {
+    assert_eq!(ROWS.len(), all().count());
+    for (_, (_, words)) in all() {
+        let letters = words.replace("\\S", "");
+        assert!(!letters.contains(|c: char| c.is_ascii_uppercase()), "never found: {words}");
+    }
+}
+
+#[test]
+fn what_servers_say_is_of_the_class_that_the_corpus_says() {
+    let wrong: Vec<String> = corpus()
+        .filter_map(|(class, host, stage, reply)| {
+            let found = class_of(host, stage, reply).as_str();
+            (found != class).then(|| format!("{found} instead of {class}: {host} {stage:?} {reply}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(corpus().count() >= 100);
+}
+
+#[test]
+fn every_class_that_a_server_can_name_is_in_the_corpus() {
+    // What no server says.
+    let ours = [Class::BadConnection, Class::NoAnswerFromHost, Class::Suppressed, Class::Local];
+    for class in Class::ALL {
+        let there = corpus().any(|(name, ..)| name == class.as_str());
+        assert_eq!(there, !ours.contains(&class), "{class:?}");
+    }
+}
+
+#[test]
+fn what_is_no_word_of_a_recipient_is_never_of_a_dead_address() {
+    for (class, host, stage, reply) in corpus() {
+        let dead = class_of(host, stage, reply).is_of_a_dead_address();
+        assert_eq!(dead, matches!(class, "bad-mailbox" | "inactive-mailbox"), "{reply}");
+    }
+}
+
+#[test]
+fn a_provider_means_its_codes_only_at_its_own_hosts() {
+    let line = "550 5.7.27 refused";
+    assert_eq!(class_of("gmail-smtp-in.l.GOOGLE.com.", Stage::Final, line), Class::Unauthenticated);
+    for other in ["mx.example.com", "google.com", "notgoogle.com", "google.com.example.net", ""] {
+        assert_eq!(class_of(other, Stage::Final, line), Class::InvalidSender, "{other}");
+    }
+}
+
+#[test]
+fn what_strangers_have_chosen_decides_nothing() {
+    let addresses = ["\"no such user\"@evil.test", "mailbox-disabled@example.com"];
+    for said in [
+        "550 5.7.1 <\"no such user\"@evil.test>: refused",
+        "550 5.7.1 no such user@evil.test refused",
+        "550 5.7.1 mail of no such user is refused",
+        "550 5.7.1 mailbox-disabled@example.com is refused",
+    ] {
+        let reply = reply(said);
+        let plain = without_addresses(&reply.to_string(), addresses);
+        assert!(!diagnose("mx.example.com", Stage::Rcpt, &reply, &plain).is_of_a_dead_address(), "{said} -> {plain}");
+    }
+}
+
+#[test]
+fn whatever_is_said_has_a_class() {
+    let long = format!("550 5.1.1 {}\u{e4} user unknown", "x".repeat(LOOKED_AT));
+    for said in ["550 ", "599 9", "421 \u{fffd}\u{fffd}", &long] {
+        let reply = RemoteReply { code: 550, status: None, text: said.to_owned() };
+        let _ = diagnose("", Stage::Rcpt, &reply, said);
+    }
+    assert_eq!(class_of("mx.example.com", Stage::Rcpt, &long), Class::BadMailbox, "by its code");
+    assert_eq!(class_of("mx.example.com", Stage::Rcpt, "550 5.9.9"), Class::Other);
+    for code in 200..600 {
+        let reply = RemoteReply { code, status: None, text: String::new() };
+        assert!(!diagnose("x", Stage::Rcpt, &reply, "").is_of_a_dead_address() || code == 551, "{code}");
+    }
+}
+
+#[test]
+fn what_nobody_has_said_has_a_class_of_its_own() {
+    let peer = || Peer {
+        host: "mx.example.com".to_owned(),
+        endpoint: crate::classify::Endpoint::Tcp(([192, 0, 2, 1], 25).into()),
+    };
+    let text = String::new;
+    let session = |failure| Failure::Session { peer: peer(), failure };
+    for (failure, class) in [
+        (Failure::NullMx, Class::BadDomain),
+        (Failure::NotFound { detail: text() }, Class::BadDomain),
+        (Failure::Route { detail: text() }, Class::Local),
+        (Failure::Dns { detail: text() }, Class::RoutingErrors),
+        (Failure::Unproven { reason: text() }, Class::TlsRelated),
+        (Failure::Suppressed, Class::Suppressed),
+        (Failure::Connect { peer: peer(), reason: text() }, Class::NoAnswerFromHost),
+        (session(SessionFailure::TimedOut { stage: Stage::Greeting }), Class::NoAnswerFromHost),
+        (session(SessionFailure::TimedOut { stage: Stage::Final }), Class::BadConnection),
+        (session(SessionFailure::Lost { stage: Stage::Data }), Class::BadConnection),
+        (session(SessionFailure::TlsHandshake(text())), Class::TlsRelated),
+        (session(SessionFailure::TooLarge { size: 2, limit: 1 }), Class::TooLarge),
+        (session(SessionFailure::NoMechanism), Class::LoginRelated),
+        (Failure::Local { reason: text() }, Class::Local),
+    ] {
+        assert_eq!(Trouble::of(&failure), Trouble::Met(class), "{failure:?}");
+    }
+    let said = session(SessionFailure::Reply { stage: Stage::Rcpt, reply: reply("550 5.1.1 no") });
+    assert_eq!(Trouble::of(&said), Trouble::Answered(Stage::Rcpt));
+}
