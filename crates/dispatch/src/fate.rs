@@ -2,7 +2,8 @@
 
 use staffetta_mail::{RemoteReply, Status};
 use staffetta_policy::classify::{Action, Failure, classify};
-use staffetta_smtp::client::{Failure as SessionFailure, Stage};
+use staffetta_policy::diagnosis::Trouble;
+use staffetta_smtp::client::Stage;
 
 /// The result of an attempt for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +32,8 @@ pub struct Failed {
     pub reply: Option<RemoteReply>,
     /// Which server that was.
     pub host: Option<String>,
-    /// The server refused the recipient, whatever the message.
-    pub refused_at_rcpt: bool,
+    /// What it was, before anybody reads the server's words.
+    pub trouble: Trouble,
     /// The next hop as a whole is in trouble: leave it alone for a while.
     pub back_off: bool,
     /// The final dot was out and its answer is not known: the server may have the message, and the next attempt may be
@@ -42,28 +43,36 @@ pub struct Failed {
     pub unfinished: bool,
 }
 
-impl Fate {
+impl Failed {
     /// What a failure means once there is no other host to try.
-    pub fn of(failure: &Failure, domain: &str) -> Self {
+    pub(crate) fn of(failure: &Failure, domain: &str) -> Self {
         let verdict = classify(failure, domain);
         let (reply, host) = match failure {
             Failure::Session { peer, failure } => (failure.reply().cloned(), Some(peer.host.clone())),
             _ => (None, None),
         };
-        Self::Failed(Failed {
+        Self {
             permanent: verdict.finally() == Action::Bounce,
             host: host.filter(|_| reply.is_some()),
             status: verdict.status,
             text: verdict.text,
             reply,
-            refused_at_rcpt: matches!(
-                failure,
-                Failure::Session { failure: SessionFailure::Reply { stage: Stage::Rcpt, reply }, .. }
-                    if reply.code / 100 == 5
-            ),
+            trouble: Trouble::of(failure),
             back_off: verdict.back_off,
             doubtful: matches!(failure, Failure::Session { failure, .. } if failure.is_ambiguous()),
             unfinished: matches!(failure, Failure::Session { failure, .. } if failure.is_unfinished()),
-        })
+        }
+    }
+
+    /// Has the server refused the recipient for good, whatever the message?
+    pub fn refuses_recipient(&self) -> bool {
+        self.trouble == Trouble::Answered(Stage::Rcpt) && self.reply.as_ref().is_some_and(|reply| reply.code / 100 == 5)
+    }
+}
+
+impl Fate {
+    /// What a failure means once there is no other host to try.
+    pub fn of(failure: &Failure, domain: &str) -> Self {
+        Self::Failed(Failed::of(failure, domain))
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use staffetta_mail::{BodyType, Envelope, Notify, RemoteReply, Status};
+use staffetta_policy::diagnosis::{Class, Trouble};
 use staffetta_policy::schedule::Schedule;
 
 use super::*;
@@ -58,7 +59,7 @@ fn failed(class: u8) -> Fate {
         text: "no".to_owned(),
         reply: None,
         host: None,
-        refused_at_rcpt: false,
+        trouble: Trouble::Met(Class::Other),
         back_off: false,
         doubtful: false,
         unfinished: false,

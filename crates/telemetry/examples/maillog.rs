@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use staffetta_mail::{QueueId, Status};
 use staffetta_policy::classify::Endpoint;
+use staffetta_policy::diagnosis::Class;
 use staffetta_telemetry::maillog::{self, Accepted, Attempt, Client, Delays, Rejected, Relay, Removed, Sasl};
 use staffetta_telemetry::{Build, LogFormat, init, set_syslog_name};
 
@@ -60,6 +61,7 @@ fn journey(number: u32) {
         delays: Delays { connection: Duration::from_millis(250), ..Delays::default() },
         dsn: Status::new(2, 0, 0),
         code: Some(250),
+        class: None,
         response: "250 2.0.0 Ok: queued as 4XyZ".into(),
         attempt: 1,
         next: None,
@@ -68,6 +70,7 @@ fn journey(number: u32) {
         0 => maillog::bounced(&Attempt {
             dsn: Status::new(5, 1, 1),
             code: Some(550),
+            class: Some(Class::BadMailbox),
             response:
                 "host mx.example.com[203.0.113.25] said: 550 5.1.1 <lisa@example.com>: no (in reply to RCPT TO command)"
                     .into(),

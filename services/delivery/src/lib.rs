@@ -44,6 +44,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use staffetta_config::Config;
+use staffetta_policy::diagnosis;
 use staffetta_queue::{Health, Queue, Revocations};
 use staffetta_telemetry::{Readiness, Standing, maillog};
 use staffetta_transport::connect::TlsClient;
@@ -108,6 +109,7 @@ pub async fn run(config: impl Into<Live>, shutdown: CancellationToken) -> anyhow
         tokio::spawn(keys.watch(Hangup::subscribe()?, end.clone()));
     }
     tokio::spawn(staffetta_telemetry::http::serve("delivery", http, readiness(&worker), end.clone()));
+    tokio::task::spawn_blocking(diagnosis::prepare);
     tracing::info!(partitions = worker.queue.partitions(), "delivery worker started");
     let terms = worker.terms.clone();
     tokio::spawn(live.clone().follow(move |config| terms.store(Arc::new(Terms::new(config))), end.clone()));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
-use staffetta_mail::Status;
+use staffetta_policy::diagnosis::Class;
 use staffetta_policy::tls::Label;
 use staffetta_queue::Counts;
 use staffetta_smtp::client::Stage;
@@ -87,8 +87,8 @@ pub(crate) enum TlsResult {
     Failed,
 }
 
-const OUTCOMES: [&str; 4] = ["delivered", "deferred", "bounced", "expired"];
-const CLASSES: [&str; 3] = ["2", "4", "5"];
+/// Each with the class of its enhanced codes.
+const OUTCOMES: [(&str, &str); 4] = [("delivered", "2"), ("deferred", "4"), ("bounced", "5"), ("expired", "4")];
 const NOTICES: [&str; 3] = ["failure", "delay", "success"];
 const TLS_RESULTS: [&str; 4] = ["encrypted", "plaintext", "fallback", "failed"];
 const SIGNED_RESULTS: [&str; 3] = ["signed", "skipped", "failed"];
@@ -103,7 +103,9 @@ const TRANSACTION: usize = 8;
 
 /// All handles; one per worker.
 pub(crate) struct Metrics {
-    deliveries: Vec<Counter>,
+    delivered: Counter,
+    /// By [`Outcome`], then by [`Class`].
+    failed: Vec<Counter>,
     attempts_failed: Vec<Counter>,
     attempts_ok: Counter,
     tls_policy: Vec<Counter>,
@@ -146,7 +148,11 @@ impl Metrics {
         staffetta_queue::describe_revocation_metrics();
         let stage = |stage: &'static str| histogram!(DURATION, "stage" => stage);
         let metrics = Self {
-            deliveries: grid(DELIVERIES, ("outcome", &OUTCOMES), ("dsn_class", &CLASSES)),
+            delivered: zero(deliveries(Outcome::Delivered, None)),
+            failed: [Outcome::Deferred, Outcome::Bounced, Outcome::Expired]
+                .into_iter()
+                .flat_map(|outcome| Class::ALL.map(|class| zero(deliveries(outcome, Some(class)))))
+                .collect(),
             attempts_failed: row(&STAGES, |stage| counter!(ATTEMPTS, "stage" => stage, "result" => "failed")),
             attempts_ok: zero(counter!(ATTEMPTS, "stage" => STAGES[TRANSACTION], "result" => "ok")),
             tls_policy: grid(TLS_POLICY, ("policy", &Label::ALL.map(Label::as_str)), ("result", &TLS_RESULTS)),
@@ -179,14 +185,13 @@ impl Metrics {
         metrics
     }
 
-    /// One recipient's outcome.
-    pub(crate) fn delivery(&self, outcome: Outcome, status: Status) {
-        let class = match status.class {
-            2 => 0,
-            4 => 1,
-            _ => 2,
+    /// One recipient's outcome, and what it is of if it is a failure.
+    pub(crate) fn delivery(&self, outcome: Outcome, class: Option<Class>) {
+        let counter = match (outcome, class.unwrap_or(Class::Other)) {
+            (Outcome::Delivered, _) => &self.delivered,
+            (failed, class) => &self.failed[(failed as usize - 1) * Class::ALL.len() + class as usize],
         };
-        self.deliveries[outcome as usize * CLASSES.len() + class].increment(1);
+        counter.increment(1);
     }
 
     /// A transaction that the server took for at least one recipient.
@@ -262,6 +267,17 @@ pub(crate) fn record(histogram: &Histogram, time: Duration) {
     histogram.record(time.as_secs_f64());
 }
 
+/// With the class of a failure.
+fn deliveries(outcome: Outcome, class: Option<Class>) -> Counter {
+    let (outcome, dsn_class) = OUTCOMES[outcome as usize];
+    match class {
+        None => counter!(DELIVERIES, "outcome" => outcome, "dsn_class" => dsn_class),
+        Some(class) => {
+            counter!(DELIVERIES, "outcome" => outcome, "dsn_class" => dsn_class, "class" => class.as_str())
+        }
+    }
+}
+
 fn zero(counter: Counter) -> Counter {
     counter.increment(0);
     counter
@@ -286,7 +302,7 @@ fn describe() {
     staffetta_queue::describe_worker_metrics();
     staffetta_queue::describe_conduct_metrics();
     staffetta_transport::dns::describe_metrics();
-    describe_counter!(DELIVERIES, "Attempts by outcome, counted per recipient.");
+    describe_counter!(DELIVERIES, "Attempts by outcome, counted per recipient; what failed by what it is of, too.");
     describe_counter!(ATTEMPTS, "Transactions that the server took, and attempts by the stage at which they failed.");
     describe_histogram!(
         DURATION,

@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use staffetta_dispatch::{Attempt, Failed, Fate};
-use staffetta_mail::Status;
+use staffetta_mail::{Address, RemoteReply, Status};
+use staffetta_policy::diagnosis::{Class, Trouble, diagnose};
+use staffetta_policy::shaping::without_addresses;
 use staffetta_telemetry::maillog::{self, Delays, Relay};
 use staffetta_transport::hop::NextHop;
 
 use crate::connection::Connection;
-use crate::leased::Task;
+use crate::leased::{Leased, Task};
 use crate::metrics::{Outcome, record};
 use crate::worker::Worker;
 
@@ -27,6 +29,7 @@ pub(crate) fn outcome(
     let Task { job, attempt } = task;
     let Some(recipient) = job.message.envelope.recipients.get(index as usize) else { return };
     let (outcome, status, code, text) = describe(attempt, fate);
+    let class = class_of(job, &recipient.address, fate);
     let delays = delays(attempt, connection);
     let conn_use = connection.map_or(1, |(_, conn_use)| conn_use);
     let connection = connection.map(|(connection, _)| connection);
@@ -50,6 +53,7 @@ pub(crate) fn outcome(
         delays,
         dsn: status,
         code,
+        class,
         response: text.as_str().into(),
         attempt: attempt.facts().attempts + 1,
         next: attempt.judgement().filter(|_| outcome == Outcome::Deferred).map(|judged| match fate {
@@ -63,7 +67,7 @@ pub(crate) fn outcome(
         Outcome::Bounced => maillog::bounced(&event),
         Outcome::Expired => maillog::expired(&event),
     }
-    worker.metrics.delivery(outcome, status);
+    worker.metrics.delivery(outcome, class);
     if let (Outcome::Bounced, Some(login)) = (outcome, &job.message.origin.login) {
         worker.conduct.bounced(login, status == NO_SUCH_USER);
     }
@@ -89,6 +93,24 @@ fn describe(attempt: &Attempt, fate: &Fate) -> (Outcome, Status, Option<u16>, St
             (outcome, *status, reply.as_ref().map(|reply| reply.code), text.clone())
         }
     }
+}
+
+/// What a failure is of; of a delivery `None`, and nothing is asked for it.
+fn class_of(job: &Leased, recipient: &Address, fate: &Fate) -> Option<Class> {
+    let Fate::Failed(failed) = fate else { return None };
+    Some(match (failed.trouble, &failed.reply) {
+        (Trouble::Met(class), _) => class,
+        (Trouble::Answered(stage), Some(reply)) => {
+            diagnose(failed.host.as_deref().unwrap_or_default(), stage, reply, &plain(job, recipient, reply))
+        }
+        (Trouble::Answered(_), None) => Class::Other,
+    })
+}
+
+/// What a server has said to one recipient, without what others have chosen.
+fn plain(job: &Leased, recipient: &Address, reply: &RemoteReply) -> String {
+    let sender = job.message.envelope.sender.address().map(Address::as_str);
+    without_addresses(&reply.to_string(), sender.into_iter().chain([recipient.as_str()]))
 }
 
 /// Postfix' four: reception is over before the queue and is not measured here.

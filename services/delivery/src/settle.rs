@@ -272,6 +272,8 @@ fn postponed(mut plan: Plan) -> Settlement {
 
 #[cfg(test)]
 mod tests {
+    use staffetta_policy::diagnosis::{Class, Trouble};
+
     use super::*;
 
     fn failed(text: &str) -> Failed {
@@ -284,7 +286,7 @@ mod tests {
             back_off: false,
             doubtful: false,
             unfinished: false,
-            refused_at_rcpt: false,
+            trouble: Trouble::Met(Class::Other),
         }
     }
 

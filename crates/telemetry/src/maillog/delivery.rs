@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use staffetta_mail::{QueueId, Status};
 use staffetta_policy::classify::Endpoint;
+use staffetta_policy::diagnosis::Class;
 
 use super::line::{Classic, Event, Json};
 use super::text::Text;
@@ -94,6 +95,8 @@ pub struct Attempt<'a> {
     pub dsn: Status,
     /// The reply code of the server, if it gave one.
     pub code: Option<u16>,
+    /// What the failure is of; `None`: there is none.
+    pub class: Option<Class>,
     /// What the server said, or why there was nothing said.
     pub response: Text<'a>,
     /// How many attempts there were, this one included.
@@ -142,6 +145,9 @@ impl<const S: usize> Event for Outcome<'_, S> {
         "dsn",
         "status",
         "code",
+        "class",
+        "category",
+        "scope",
         "response",
         "attempt",
         "next",
@@ -167,6 +173,10 @@ impl<const S: usize> Event for Outcome<'_, S> {
         json.display("dsn", self.0.dsn).str("status", STATUS[S].1);
         if let Some(code) = self.0.code {
             json.number("code", u64::from(code));
+        }
+        if let Some(class) = self.0.class {
+            let category = if S == EXPIRED { "message-expired" } else { class.category() };
+            json.str("class", class.as_str()).str("category", category).str("scope", class.scope().as_str());
         }
         json.str("response", self.0.response).number("attempt", u64::from(self.0.attempt));
         if let Some(next) = self.0.next {

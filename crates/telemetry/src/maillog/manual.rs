@@ -52,6 +52,19 @@ const FIELDS: &[(&str, &str)] = &[
     ),
     ("attempt", "How many attempts there were for this recipient, this one included."),
     ("by", "Who did it: user and machine."),
+    (
+        "category",
+        "The category of PowerMTA that the class belongs to, for tools that read its bounces; of what was given up for its \
+         age `message-expired`.",
+    ),
+    (
+        "class",
+        "What a failure is of, from the server's words and codes: `bad-mailbox`, `inactive-mailbox`, `quota-issues`, \
+         `bad-domain`, `greylisted`, `rate-limited`, `bad-reputation`, `no-reverse-dns`, `unauthenticated`, \
+         `spam-related`, `virus-related`, `content-related`, `too-large`, `policy-related`, `invalid-sender`, \
+         `relaying-issues`, `routing-errors`, `protocol-errors`, `bad-configuration`, `tls-related`, `login-related`, \
+         `bad-connection`, `no-answer-from-host`, `suppressed`, `local` (our own trouble) or `other`.",
+    ),
     ("client_ip", "Address of the client; behind a proxy the one that the proxy tells."),
     ("client_name", "Its name, if the name leads back to the address."),
     ("client_port", "Its port."),
@@ -98,6 +111,11 @@ const FIELDS: &[(&str, &str)] = &[
     ("response", "The whole reply, or why there was none."),
     ("sasl_method", "The mechanism of the login."),
     ("sasl_username", "The login."),
+    (
+        "scope",
+        "Whom the class is about: `recipient`, `domain`, `sender`, `message`, `source` (our address), `host` (their \
+         server), `local` or `unknown`.",
+    ),
     ("selection", "What the operator chose: queue ids, or the options of the command."),
     (
         "signal",
@@ -230,6 +248,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use serde_json::{Map, Value};
+    use staffetta_policy::diagnosis::Class;
 
     use super::*;
 
@@ -259,6 +278,14 @@ mod tests {
         let told: BTreeSet<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
         assert_eq!(used, told);
         assert!(FIELDS.is_sorted());
+    }
+
+    #[test]
+    fn the_page_names_every_class() {
+        let told = FIELDS.iter().find(|(name, _)| *name == "class").unwrap().1;
+        for class in Class::ALL {
+            assert!(told.contains(&format!("`{}`", class.as_str())), "{class:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use staffetta_mail::{QueueId, Status};
 use staffetta_policy::classify::Endpoint;
 use staffetta_policy::conduct::{Crossing, Signal, Step};
+use staffetta_policy::diagnosis::Class;
 
 use super::{
     Accepted, Administered, Attempt, Barred, Client, Connected, Delays, Disconnected, Encrypted, GivenUp, Login,
@@ -132,6 +133,7 @@ pub(super) fn delivered() -> Attempt<'static> {
         },
         dsn: Status::new(2, 0, 0),
         code: Some(250),
+        class: None,
         response: "250 2.0.0 Ok: queued as 12345".into(),
         attempt: 1,
         next: None,
@@ -149,6 +151,7 @@ pub(super) fn unreachable() -> Attempt<'static> {
         conn_use: 1,
         dsn: Status::new(4, 4, 1),
         code: None,
+        class: Some(Class::NoAnswerFromHost),
         response: "connect to mx.example.com[203.0.113.25]:25: Connection refused".into(),
         attempt: 3,
         ..delivered()
@@ -166,6 +169,7 @@ pub(super) fn bounced() -> Attempt<'static> {
         conn_use: 1,
         dsn: Status::new(5, 1, 1),
         code: Some(550),
+        class: Some(Class::BadMailbox),
         response: "host mx.example.com[203.0.113.25] said: 550 5.1.1 No such user (in reply to RCPT TO command)".into(),
         ..delivered()
     }
