@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, bail};
 use rustix::process::Signal;
@@ -478,6 +479,18 @@ impl World {
     /// The configuration file that all services read.
     pub fn config_file(&self) -> PathBuf {
         self.folder.path().join("staffetta.toml")
+    }
+
+    /// What `staffetta` says with this configuration.
+    ///
+    /// # Errors
+    /// If it fails or complains.
+    pub fn staffetta(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(program("staffetta")?);
+        let output = command.args(arguments).arg("--config").arg(self.config_file()).output()?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success() && complaint.is_empty(), "{arguments:?}: {complaint}");
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     fn log_file(&self, service: Service) -> PathBuf {

@@ -1,14 +1,13 @@
 //! A stolen password: what the login does is counted over all pods, told of, and answered by the steps of the ladder.
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use staffetta_cli::sink::{Scenario, Stage};
 use staffetta_testkit::ports::Port;
-use staffetta_tests::{Client, Metrics, SOON, Service, World, eventually, next, program};
+use staffetta_tests::{Client, Metrics, SOON, Service, World, eventually, next};
 
 const JOHN: &str = "john@example.org";
 const MESSAGE: &str = "From: John <john@example.org>\r\nSubject: hello\r\n\r\nHello";
@@ -48,17 +47,9 @@ impl Cluster {
         Ok(client)
     }
 
-    /// What the command says; with `--json`, its objects.
-    fn staffetta(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(program("staffetta")?);
-        let output = command.args(arguments).arg("--config").arg(self.world.config_file()).output()?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success() && complaint.is_empty(), "{arguments:?}: {complaint}");
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
+    /// What the command says with `--json`.
     fn objects(&self, arguments: &[&str]) -> anyhow::Result<Vec<Value>> {
-        let said = self.staffetta(&[arguments, &["--json"]].concat())?;
+        let said = self.world.staffetta(&[arguments, &["--json"]].concat())?;
         said.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
     }
 
@@ -197,9 +188,9 @@ async fn a_login_that_sends_too_much_is_told_of_then_slow_then_held() -> anyhow:
     })
     .await?;
     ensure!(cluster.objects(&["login", "top", "--hour", "last"])?.is_empty());
-    let text = cluster.staffetta(&["login", "top"])?;
+    let text = cluster.world.staffetta(&["login", "top"])?;
     ensure!(text.contains(JOHN) && text.contains("messages:hold"), "{text}");
-    let shown = cluster.staffetta(&["login", "show", "John@Example.ORG"])?;
+    let shown = cluster.world.staffetta(&["login", "show", "John@Example.ORG"])?;
     ensure!(shown.contains("notify slow hold") && shown.contains("not blocked"), "{shown}");
     let shown = &cluster.objects(&["login", "show", JOHN])?[0];
     ensure!(shown["thresholds"]["messages"] == 2 && shown["now"]["steps"][2]["step"] == "hold", "{shown}");

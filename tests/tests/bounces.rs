@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use serde_json::Value;
 use staffetta_cli::sink::{Scenario, Stage};
-use staffetta_tests::{Client, Service, World, next};
+use staffetta_tests::{Client, SOON, Service, World, eventually, next};
 
 const MESSAGE: &str = "From: John <john@example.org>\r\nSubject: hello\r\n\r\nHello";
 const GONE: &str = "550 5.1.1 No such user here";
@@ -46,5 +46,55 @@ async fn why_mail_fails_is_in_the_log_and_in_the_metrics() -> anyhow::Result<()>
         ensure!(metrics.sum("staffetta_deliveries_total", &labels[..1]) == 1.0, "{event}: nothing else");
     }
     ensure!(events(&world, "delivered").iter().all(|record| record["class"].is_null()));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_for_good_is_suppressed_where_that_is_asked_for_until_it_is_taken_back() -> anyhow::Result<()> {
+    let world = World::new().await?.set("delivery.suppress_after", "\"2/1d\"").set("delivery.suppress_for", "\"30d\"");
+    let mut world = world.start().await?;
+    let gone = Scenario::default().reply(Stage::Recipient, GONE).only("gone@");
+    let policy = gone.reply(Stage::Recipient, "550 5.7.1 Blocked by policy").only("lisa@");
+    let mx = world.mx("example.com", policy).await?;
+    let _home = world.mx("example.org", Scenario::default()).await?;
+    let mut client = client(&world).await?;
+    for round in 1..=2 {
+        ensure!(world.staffetta(&["suppress", "list"])?.contains("No recipient is suppressed."), "round {round}");
+        client.send("john@example.org", &["gone@example.com", "lisa@example.com"], MESSAGE).await?;
+        world.until_empty().await?;
+    }
+    let world = &world;
+    let listed = async || world.staffetta(&["suppress", "list", "--json"]);
+    eventually(SOON, async || {
+        let listed = listed().await?;
+        ensure!(listed.lines().count() == 1 && listed.contains("gone@example.com"), "{listed}");
+        ensure!(listed.contains(GONE), "the words of the server: {listed}");
+        let told = events(world, "administered");
+        ensure!(told.len() == 1, "{told:?}");
+        let seen = [&told[0]["kind"], &told[0]["name"], &told[0]["action"], &told[0]["by"]];
+        ensure!(seen == ["recipient", "gone@example.com", "suppressed", "delivery.suppress_after"], "{seen:?}");
+        ensure!(world.metrics(Service::Delivery).await?.sum("staffetta_delivery_suppressions_total", &[]) == 1.0);
+        Ok(())
+    })
+    .await?;
+    let connections = mx.connections();
+    eventually(SOON, async || {
+        let mut client = self::client(world).await?;
+        client.expect("MAIL FROM:<john@example.org>", 250).await?;
+        client.expect("RCPT TO:<Gone@example.com>", 550).await?;
+        client.expect("RCPT TO:<lisa@example.com>", 250).await.map(drop)
+    })
+    .await?;
+    ensure!(mx.connections() == connections);
+
+    world.staffetta(&["suppress", "remove", "gone@example.com"])?;
+    eventually(SOON, async || {
+        let reply = self::client(world).await?.send("john@example.org", &["gone@example.com"], MESSAGE).await?;
+        ensure!(reply.code == 250, "{}", reply.text());
+        Ok(())
+    })
+    .await?;
+    world.until_empty().await?;
+    ensure!(world.staffetta(&["suppress", "list"])?.contains("No recipient is suppressed."), "it is counted anew");
     Ok(())
 }

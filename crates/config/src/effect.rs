@@ -51,6 +51,8 @@ const AT_ONCE: &[&str] = &[
     "delivery.source",
     "delivery.warm_up_days",
     "delivery.destination",
+    "delivery.suppress_after",
+    "delivery.suppress_for",
     "delivery.known_rules",
     "delivery.rule",
     "log.level",

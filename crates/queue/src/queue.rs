@@ -20,8 +20,9 @@ use crate::spool::Spool;
 use crate::value;
 use crate::{
     Act, Body, Budget, Chunks, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Finding,
-    Guesses, Headcount, Health, Incoming, Job, Kept, KeptPolicies, KeptTokens, Lease, Limiter, Moved, Offer, Page,
-    Payer, Rate, Records, Settings, Settled, Settlement, Target, UnixMillis, Verifications, Verified, Wakes,
+    Guesses, HardBounces, Headcount, Health, Incoming, Job, Kept, KeptPolicies, KeptTokens, Lease, Limiter, Moved,
+    Offer, Page, Payer, Rate, Reckoning, Records, Settings, Settled, Settlement, Target, UnixMillis, Verifications,
+    Verified, Wakes,
 };
 
 /// How often [`Queue::ready`] looks.
@@ -277,6 +278,15 @@ impl Queue {
     pub async fn block(&self, target: &Target, life: Duration, reason: &str) -> Result<bool, Error> {
         let answer = ask_one(PATIENCE, &self.shared, revocation::block(target, Some(life), reason)).await?;
         Ok(value::count(&answer) == 1)
+    }
+
+    /// A recipient's own server has refused it for good: counts it, and suppresses the recipient if it was often enough.
+    ///
+    /// # Errors
+    /// As [`Self::block`]; told twice it counts twice.
+    pub async fn hard_bounce(&self, target: &Target, rule: HardBounces, reason: &str) -> Result<Reckoning, Error> {
+        let answer = ask_one(PATIENCE, &self.shared, revocation::hard_bounce(target, rule, reason)).await?;
+        Ok(value::count(&answer).into())
     }
 
     /// The limits of guesses at passwords: `auth` of each client, `login` of each login.

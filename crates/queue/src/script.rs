@@ -1,7 +1,7 @@
 //! The Lua scripts: everything that changes the queue.
 //!
 //! Rules for all of them: every key is declared; reads and checks come before the first write; nothing after the first
-//! write can fail; repeating a script is harmless; TIME is the only clock. All but three that only remember something run with
+//! write can fail; repeating a script is harmless; TIME is the only clock. All but four that only remember something run with
 //! `allow-oom`, so that a full Redis still drains; of a new message it refuses the record, which goes ahead of its script.
 //!
 //! Each stands here once, with the names of its keys and arguments: `scripts!` makes of them the struct that Rust fills
@@ -174,9 +174,14 @@ scripts! {
         args: what target length; arg_groups: ;
     }
     /// Blocks a login, a network or a domain.
-    Block(" flags=allow-oom", "common_now.lua", "common_tell.lua", "block.lua") {
+    Block(" flags=allow-oom", "common_now.lua", "common_tell.lua", "common_over.lua", "block.lua") {
         keys: journal blocks ends; key_groups: ;
         args: target life reason room length; arg_groups: ;
+    }
+    /// Counts a hard bounce.
+    HardBounce("", "common_now.lua", "common_tell.lua", "common_over.lua", "hard_bounce.lua") {
+        keys: journal blocks ends bounces; key_groups: ;
+        args: target times interval life reason room most length; arg_groups: ;
     }
     /// Ends such a block.
     Unblock(" flags=allow-oom", "common_tell.lua", "unblock.lua") {

@@ -16,6 +16,7 @@ mod company;
 mod connection;
 mod converse;
 mod form;
+mod hard_bounces;
 mod keys;
 mod lanes;
 mod leased;
@@ -62,6 +63,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use bounce::Reporter;
+use hard_bounces::Suppressor;
 use keys::Keys;
 use lanes::Lanes;
 use letters::Letters;
@@ -213,6 +215,7 @@ fn worker(
     let tls = TlsClient::new(delivery.ca.as_deref()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     let planner = planner(config, resolver, tls.clone(), &queue);
     let terms = Terms::new(config).into_force();
+    let carriers = TaskTracker::new();
     Ok(Worker {
         planner,
         tokens: Tokens::new(tls.clone(), Box::new(InRedis(queue.tokens()))),
@@ -223,6 +226,7 @@ fn worker(
         inline_limit: config.spool.inline_limit.0,
         signing: Signing::new(keys, terms.clone(), &metrics),
         terms,
+        suppressor: Suppressor::new(queue.clone(), metrics.suppressions.clone(), carriers.clone()),
         metrics,
         conduct: queue.conduct(config.frontend.abuse.ladder(), config.frontend.abuse.block_for),
         revocations,
@@ -239,7 +243,7 @@ fn worker(
         alone: Arc::new(Semaphore::new(1)),
         stop,
         wakes: queue.wakes()?,
-        carriers: TaskTracker::new(),
+        carriers,
         queue,
     })
 }

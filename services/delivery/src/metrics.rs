@@ -24,6 +24,7 @@ const TLS_POLICY: &str = "staffetta_tls_policy_total";
 const HANDSHAKES: &str = "staffetta_tls_handshakes_total";
 const BOUNCES: &str = "staffetta_bounces_sent_total";
 const THROTTLED: &str = "staffetta_delivery_throttled_total";
+const SUPPRESSIONS: &str = "staffetta_delivery_suppressions_total";
 const SUSPENSIONS: &str = "staffetta_delivery_suspensions_total";
 const SIGNED: &str = "staffetta_dkim_signed_total";
 const DUPLICATES: &str = "staffetta_possible_duplicates_total";
@@ -123,6 +124,8 @@ pub(crate) struct Metrics {
     pub(crate) total_time: Histogram,
     pub(crate) connections: Gauge,
     pub(crate) reuse: Counter,
+    /// Recipients that get no mail any more because of what their servers said.
+    pub(crate) suppressions: Counter,
     /// Destinations that rest because of what their servers said.
     pub(crate) suspensions: Counter,
     /// Claims that had to wait for a rate.
@@ -170,6 +173,7 @@ impl Metrics {
             connections: gauge!(CONNECTIONS),
             reuse: zero(counter!(REUSE)),
             throttled: zero(counter!(THROTTLED)),
+            suppressions: zero(counter!(SUPPRESSIONS)),
             suspensions: zero(counter!(SUSPENSIONS)),
             unread: zero(counter!(UNREAD)),
             duplicates: zero(counter!(DUPLICATES)),
@@ -310,6 +314,10 @@ fn describe() {
         "Time in the queue, to connect, for TLS, for a transaction, in total."
     );
     describe_gauge!(CONNECTIONS, "Connections to next hops that are open now.");
+    describe_counter!(
+        SUPPRESSIONS,
+        "Recipients this pod has suppressed because their own servers have refused them for good (delivery.suppress_after)."
+    );
     describe_counter!(SUSPENSIONS, "Times this pod has suspended a destination because of what its servers said.");
     describe_counter!(THROTTLED, "Times a destination had to wait because its rate was used up.");
     describe_counter!(REUSE, "Messages sent over a connection that had carried one before.");

@@ -68,6 +68,9 @@ pub(crate) fn outcome(
         Outcome::Expired => maillog::expired(&event),
     }
     worker.metrics.delivery(outcome, class);
+    if let (Outcome::Bounced, Fate::Failed(failed), Some(class)) = (outcome, fate, class) {
+        worker.suppressor.bounced(&worker.terms.load(), hop, &job.message, (&recipient.address, failed, class));
+    }
     if let (Outcome::Bounced, Some(login)) = (outcome, &job.message.origin.login) {
         worker.conduct.bounced(login, status == NO_SUCH_USER);
     }

@@ -10,8 +10,10 @@ use staffetta_config::{Config, Timeouts};
 use staffetta_dispatch::Rules;
 use staffetta_policy::schedule::Schedule;
 use staffetta_policy::shaping;
+use staffetta_queue::HardBounces;
 use staffetta_transport::hop::Router;
 
+use crate::hard_bounces;
 use crate::shaping::rules;
 
 /// How many times `timeouts.final` nothing is sent again after a final dot that was not answered in time.
@@ -30,6 +32,8 @@ pub(crate) struct Terms {
     pub(crate) rules: Rules,
     /// What is too much for servers.
     pub(crate) shaping: shaping::Rules,
+    /// When a recipient that is refused for good gets no mail any more.
+    pub(crate) hard_bounces: Option<HardBounces>,
     /// How long a message is tried.
     pub(crate) lifetime: Duration,
     /// Whose mail is as good as our own.
@@ -51,6 +55,7 @@ impl Terms {
                 doubt: delivery.timeouts.r#final.mul_f64(DOUBT),
             },
             shaping: rules(delivery),
+            hard_bounces: hard_bounces::rule(delivery),
             lifetime: delivery.lifetime,
             trusted_networks: config.frontend.trusted_networks.clone(),
         }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carrier;
+use crate::hard_bounces::Suppressor;
 use crate::lanes::{Lane, Lanes, Work};
 use crate::leased::{Leased, Task};
 use crate::letters::{Letter, Letters};
@@ -65,6 +66,8 @@ pub(crate) struct Worker {
     /// Bodies up to this many octets come with their job.
     pub(crate) inline_limit: u64,
     pub(crate) metrics: Metrics,
+    /// Suppresses recipients that are refused for good.
+    pub(crate) suppressor: Suppressor,
     /// How logins behave.
     pub(crate) conduct: Arc<Conduct>,
     /// Whose mail is held.

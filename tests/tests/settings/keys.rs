@@ -30,6 +30,9 @@ const DANE: Test = ("services/delivery/tests/dane/mod.rs", "what_a_signed_zone_s
 const DKIM: Test = ("services/delivery/tests/dkim/mod.rs", "each_key_of_the_authors_domain_signs_what_arrives");
 const SITES: &str = "services/delivery/tests/sites/mod.rs";
 const PROVIDER: Test = (SITES, "the_hosts_of_a_provider_are_treated_as_its_table_says");
+const REFUSED: &str = "tests/tests/bounces.rs";
+const SUPPRESSED: Test =
+    (REFUSED, "who_is_refused_for_good_is_suppressed_where_that_is_asked_for_until_it_is_taken_back");
 const SHAPING: &str = "services/delivery/tests/sites/shaping.rs";
 const RULE: Test = (SHAPING, "a_rule_of_the_file_says_what_is_too_much_and_for_how_long");
 const POOL: Test = (
@@ -245,6 +248,8 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.destination.concurrency", PROVIDER),
     ("delivery.destination.messages_per_connection", PROVIDER),
     ("delivery.destination.tls", (SITES, "the_table_of_its_hosts_says_how_much_encryption_a_domain_needs")),
+    ("delivery.suppress_after", SUPPRESSED),
+    ("delivery.suppress_for", (RELOADED, "who_is_refused_for_good_is_suppressed_as_the_file_says_now")),
     ("delivery.known_rules", (SHAPING, "who_does_not_want_the_known_rules_goes_on")),
     ("delivery.rule.reply", RULE),
     ("delivery.rule.mx", RULE),
@@ -331,6 +336,8 @@ const AT_ONCE: &[(&str, Test)] = &[
     ("delivery.source", (RELOADED, "pools_and_destinations_are_those_of_now")),
     ("delivery.warm_up_days", (RELOADED, "pools_and_destinations_are_those_of_now")),
     ("delivery.destination", (RELOADED, "pools_and_destinations_are_those_of_now")),
+    ("delivery.suppress_after", (RELOADED, "who_is_refused_for_good_is_suppressed_as_the_file_says_now")),
+    ("delivery.suppress_for", (RELOADED, "who_is_refused_for_good_is_suppressed_as_the_file_says_now")),
     ("delivery.known_rules", (RELOADED, "what_is_too_much_for_servers_is_what_the_rules_of_now_say")),
     ("delivery.rule", (RELOADED, "what_is_too_much_for_servers_is_what_the_rules_of_now_say")),
     ("log.level", ("tests/tests/reload.rs", "services_take_over_what_they_may_and_refuse_what_is_wrong_as_a_whole")),

@@ -19,9 +19,9 @@ use crate::{Error, Settings, UnixMillis};
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Entries that the journal keeps: who was away for more of them begins anew.
-const LENGTH: u64 = 10_000;
+pub(super) const LENGTH: u64 = 10_000;
 /// Blocks that hold at a time.
-const ROOM: u64 = 100_000;
+pub(super) const ROOM: u64 = 100_000;
 
 /// What blocks somebody.
 pub(crate) fn block(target: &Target, life: Option<Duration>, reason: &str) -> Cmd {

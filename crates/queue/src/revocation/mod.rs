@@ -15,6 +15,7 @@
 mod announce;
 mod block;
 mod follow;
+mod hard_bounce;
 mod known;
 mod target;
 
@@ -29,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 pub use announce::Announcer;
 pub(crate) use announce::block;
 pub use block::{Block, Suspension};
+pub(crate) use hard_bounce::hard_bounce;
+pub use hard_bounce::{HardBounces, Reckoning};
 pub use known::Position;
 pub use target::{Target, TargetError, login_key};
 

@@ -2,10 +2,7 @@
 -- life: ms; 0: until it is unblocked. Blocks that are over make room first.
 -- Answers 1; 0: there are too many.
 local now = clock()
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, 1000)) do
-  redis.call('ZREM', ends, name)
-  redis.call('HDEL', blocks, name)
-end
+forget_over(blocks, ends, now)
 if redis.call('HEXISTS', blocks, target) == 0 and redis.call('HLEN', blocks) >= tonumber(room) then return 0 end
 local over = tonumber(life) > 0 and now + tonumber(life) or 0
 local value = string.format('%.0f %.0f %s', now, over, reason)

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use staffetta_policy::conduct::Ladder;
 use staffetta_queue::{
-    Announcer, Durability, Filter, Heads, Queue, Rate, Revocations, Sending, Settings, Settlement, Target, Usage,
-    Verification,
+    Announcer, Durability, Filter, HardBounces, Heads, Queue, Rate, Revocations, Sending, Settings, Settlement, Target,
+    Usage, Verification,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -97,6 +97,9 @@ async fn busy(world: &World) {
     let announcer = Announcer::connect(&world.settings).await.unwrap();
     let life = Some(Duration::from_secs(600));
     assert!(announcer.block(&Target::login("john").unwrap(), life, "a thief").await.unwrap());
+    let twice = Rate { count: 2, per: Duration::from_secs(600) };
+    let rule = HardBounces { after: twice, life: Duration::from_secs(600) };
+    world.queue.hard_bounce(&Target::recipient("a@x.example").unwrap(), rule, "no such user").await.unwrap();
     let conduct = world.queue.conduct(Ladder::default(), Duration::from_secs(600));
     conduct.sent("john", &Sending::of(&accept(&to).envelope));
     conduct.flush(&|_| {}).await;

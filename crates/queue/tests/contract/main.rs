@@ -13,6 +13,7 @@ mod faults;
 mod garbage;
 mod gate;
 mod guess;
+mod hard_bounce;
 mod headcount;
 mod hold;
 mod keys;

@@ -48,7 +48,7 @@ pub struct Barred<'a> {
 impl Event for Barred<'_> {
     const NAME: &'static str = "administered";
     const ABOUT: &'static str = "An operator blocked a login, the clients of a network or a domain, suppressed a recipient, suspended a destination, \
-         or ended that; or a rule suspended a destination.";
+         or ended that; or a rule suspended a destination, or suppressed a recipient.";
     const FIELDS: &'static [&'static str] = &["kind", "name", "action", "by", "reason"];
 
     fn json(&self, json: &mut Json<'_>) {

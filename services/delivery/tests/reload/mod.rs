@@ -200,3 +200,31 @@ async fn what_is_too_much_for_servers_is_what_the_rules_of_now_say() -> anyhow::
     assert_eq!(until_suspended().await?, "421 4.7.0 [TSS04] deferred");
     worker.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_for_good_is_suppressed_as_the_file_says_now() -> anyhow::Result<()> {
+    let replies = vec![("RCPT", "550 5.1.1 no such user"); 4];
+    let (world, server) = (World::start().await?, server(replies).await?);
+    let settings = shared(&world, &server);
+    let announcer = Announcer::connect(&Settings::at(world.redis.url())).await?;
+    let worker = world.worker(&settings, "")?;
+    let ours = "127.0.0.1".parse().ok();
+    for (more, life) in [("", None), ("\nsuppress_after = \"1/1d\"\nsuppress_for = \"1h\"", Some(3_600_000))] {
+        if life.is_some() {
+            worker.change(&format!("{settings}{more}"), "").await?;
+        }
+        world.send_from(ours, "gone@a.test", |_| {}).await?;
+        world.drained().await?;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let blocks = announcer.blocks().await?.0;
+            let found = blocks.first().and_then(|(_, block)| Some(block.until? - block.since));
+            if found == life {
+                break;
+            }
+            anyhow::ensure!(found.is_none() && Instant::now() < end, "{found:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    worker.stop().await
+}

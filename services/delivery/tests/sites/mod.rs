@@ -1,5 +1,6 @@
 //! Destinations: domains with the same mail hosts, and what the configuration says of hosts and domains.
 
+mod hard_bounces;
 mod shaping;
 mod sources;
 

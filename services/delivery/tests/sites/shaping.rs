@@ -14,7 +14,7 @@ fn refusing(reply: &'static str, times: usize) -> Script {
 }
 
 /// What is suspended now, and why.
-async fn suspended(world: &World) -> anyhow::Result<Vec<(String, String)>> {
+pub(super) async fn suspended(world: &World) -> anyhow::Result<Vec<(String, String)>> {
     let blocks = Announcer::connect(&Settings::at(world.redis.url())).await?.blocks().await?.0;
     Ok(blocks.into_iter().map(|(target, block)| (target.to_string(), block.reason)).collect())
 }
