@@ -98,3 +98,23 @@ async fn who_is_refused_for_good_is_suppressed_where_that_is_asked_for_until_it_
     ensure!(world.staffetta(&["suppress", "list"])?.contains("No recipient is suppressed."), "it is counted anew");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_calls_final_is_reported_although_the_server_would_be_asked_again() -> anyhow::Result<()> {
+    let rule = "[[delivery.rule]]\nreply = 'unverified address'\naction = \"bounce\"\n";
+    let mut world = World::new().await?.tables(rule).start().await?;
+    let never = Scenario::default().reply(Stage::Recipient, "450 4.1.1 Unverified address: no such user").only("gone@");
+    let mut mx = world.mx("example.com", never).await?;
+    let mut home = world.mx("example.org", Scenario::default()).await?;
+    client(&world).await?.send("john@example.org", &["gone@example.com", "lisa@example.com"], MESSAGE).await?;
+    ensure!(next(&mut mx).await?.recipients == ["lisa@example.com"]);
+    let report = String::from_utf8(next(&mut home).await?.body.to_vec())?;
+    for part in
+        ["Final-Recipient: rfc822; gone@example.com", "Status: 5.1.1", "450 4.1.1 Unverified", "delivery.rule[0]"]
+    {
+        ensure!(report.contains(part), "no {part:?} in\n{report}");
+    }
+    world.until_empty().await?;
+    ensure!(events(&world, "deferred").is_empty());
+    Ok(())
+}

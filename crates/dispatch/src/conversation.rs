@@ -13,13 +13,14 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use staffetta_mail::Envelope;
 use staffetta_policy::classify::{Action, Failure, Peer, classify, too_many_recipients};
 use staffetta_policy::tls::{Need, Security};
 use staffetta_smtp::client::{self, Outcome, Report, Stage, TransactionId, Transfer};
 
 use crate::Handle;
 use crate::attempt::{Attempt, Rules, State, Task};
-use crate::fate::Fate;
+use crate::fate::{Failed, Fate};
 
 /// What one connection may carry.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,8 @@ pub struct Seen<'a> {
     pub peer: &'a dyn Fn() -> Peer,
     /// There is a host that this round has not tried.
     pub other_host: bool,
+    /// By whose word a failure of mail with this envelope, for this domain, is final although the server calls it temporary.
+    pub final_by: &'a dyn Fn(&Envelope, &str, &client::Failure) -> Option<String>,
     /// The rules.
     pub rules: &'a Rules,
     /// Now.
@@ -327,9 +330,9 @@ fn decide_each<J: Handle>(
     seen: &Seen<'_>,
 ) -> Vec<usize> {
     let mut decided = Vec::with_capacity(outcomes.len());
-    let domain = task.job.destination();
+    let job = &task.job;
     for ((at, state), outcome) in task.attempt.in_flight(id).zip(outcomes) {
-        *state = outcome.map_or(State::Waiting, |outcome| state_of(outcome, dsn_passed_on, seen, domain));
+        *state = outcome.map_or(State::Waiting, |outcome| state_of(outcome, dsn_passed_on, seen, job));
         if matches!(state, State::Done(_)) {
             decided.push(at);
         }
@@ -355,11 +358,17 @@ fn too_many(outcome: Outcome, accepted: bool) -> Outcome {
 }
 
 /// Lost sessions and temporary refusals are offered to the next host (RFC 5321 section 5.1).
-fn state_of(outcome: Outcome, dsn_passed_on: bool, seen: &Seen<'_>, domain: &str) -> State {
+fn state_of<J: Handle>(outcome: Outcome, dsn_passed_on: bool, seen: &Seen<'_>, job: &J) -> State {
     let failure = match outcome {
         Outcome::Delivered(reply) => return State::Done(Fate::Delivered { reply, dsn_passed_on }),
-        Outcome::Failed(failure) => Failure::Session { peer: (seen.peer)(), failure },
+        Outcome::Failed(failure) => failure,
     };
+    let domain = job.destination();
+    let final_by = (seen.final_by)(job.envelope(), domain, &failure);
+    let failure = Failure::Session { peer: (seen.peer)(), failure };
+    if let Some(rule) = final_by {
+        return State::Done(Fate::Failed(Failed::of(&failure, domain).made_final(&rule)));
+    }
     if seen.other_host && classify(&failure, domain).action == Action::NextHost {
         return State::Elsewhere;
     }

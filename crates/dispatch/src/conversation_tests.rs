@@ -70,7 +70,11 @@ impl World {
 
     fn report_all(&mut self, id: TransactionId, outcomes: Vec<Outcome>) -> Vec<Task<Job>> {
         let peer = || self.peer.clone();
-        let seen = Seen { peer: &peer, other_host: self.other_host, rules: &self.rules, now: self.now };
+        let final_by = |_: &Envelope, _: &str, failure: &client::Failure| {
+            failure.reply().filter(|reply| reply.text.contains("hopeless")).map(|_| "a rule".to_owned())
+        };
+        let (other_host, rules) = (self.other_host, &self.rules);
+        let seen = Seen { peer: &peer, other_host, final_by: &final_by, rules, now: self.now };
         self.talk.on_report(id, Report { outcomes, dsn_passed_on: false }, &seen, |_, _, _| {})
     }
 
@@ -151,6 +155,20 @@ fn the_next_host_is_asked_when_the_first_hangs_up_after_its_greeting() {
     let mut last = World::new(1, 1);
     last.submit(LIMITS);
     assert_eq!(last.talk.end(Some(hang_up.clone()), false).course, Course::Fail(hang_up));
+}
+
+#[test]
+fn what_somebody_calls_final_is_given_up_with_the_words_of_the_server_whatever_hosts_are_left() {
+    let mut world = World::new(1, 2);
+    world.other_host = true;
+    let text = "this is hopeless".to_owned();
+    let reply = RemoteReply { code: 450, status: Some(Status::new(4, 2, 1)), text };
+    let hopeless = Outcome::Failed(F::Reply { stage: Stage::Rcpt, reply: reply.clone() });
+    let task = world.serve(vec![ok(), hopeless]).unwrap();
+    let State::Done(Fate::Failed(failed)) = &task.attempt.table()[1].1 else { panic!("{:?}", task.attempt.table()) };
+    assert!(failed.permanent && !failed.refuses_recipient(), "the server has not refused it for good");
+    assert_eq!((failed.status, failed.reply.as_ref()), (Status::new(5, 2, 1), Some(&reply)));
+    assert!(failed.text.contains("450 4.2.1 this is hopeless") && failed.text.ends_with("final by a rule"));
 }
 
 #[test]

@@ -64,6 +64,12 @@ impl Failed {
         }
     }
 
+    /// The same, final by this rule whatever the server thinks.
+    pub(crate) fn made_final(self, rule: &str) -> Self {
+        let text = format!("{}; final by {rule}", self.text);
+        Self { permanent: true, status: self.status.with_class_of(500), text, back_off: false, ..self }
+    }
+
     /// Has the server refused the recipient for good, whatever the message?
     pub fn refuses_recipient(&self) -> bool {
         self.trouble == Trouble::Answered(Stage::Rcpt) && self.reply.as_ref().is_some_and(|reply| reply.code / 100 == 5)

@@ -1,4 +1,5 @@
-//! Rules about what servers say: after how many replies of a kind a destination gets no mail for a while.
+//! Rules about what servers say: after how many replies of a kind a destination gets no mail for a while, and which of them are
+//! final although the server calls them temporary.
 //!
 //! A large provider that finds a sender too fast, or not to its liking, says so in words of its own, and takes each further
 //! attempt as one more reason. The rules are asked in order, the configured ones before those of this program; the first
@@ -22,6 +23,15 @@ const SIZE: usize = 256 * 1024;
 /// Octets of a reply that are looked at.
 const LOOKED_AT: usize = 1_000;
 
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// The destination rests.
+    Suspend,
+    /// Whoever the reply was about is given up.
+    Bounce,
+}
+
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -31,6 +41,8 @@ pub struct Rule {
     scope: Entry,
     /// Searched for in the reply.
     reply: Regex,
+    /// What it does.
+    pub measure: Measure,
     /// After so many replies.
     pub times: u32,
     /// Within this time.
@@ -61,11 +73,18 @@ impl Rule {
     /// A rule for the servers of these domains, or with these names; without any for all.
     pub fn new(name: String, (domains, hosts): (Vec<Pattern>, Vec<Pattern>), reply: Regex) -> Self {
         let scope = Entry { domains, hosts, ..Entry::default() };
-        Self { name, scope, reply, times: 1, within: Duration::ZERO, rest: Duration::ZERO, by_mx: false }
+        let measure = Measure::Suspend;
+        Self { name, scope, reply, measure, times: 1, within: Duration::ZERO, rest: Duration::ZERO, by_mx: false }
     }
 
     fn by_mx(self) -> Self {
         Self { by_mx: true, ..self }
+    }
+
+    /// The same, which makes a reply final.
+    #[must_use]
+    pub fn bouncing(self) -> Self {
+        Self { measure: Measure::Bounce, ..self }
     }
 
     /// The same, which fires after so many replies within this time, and lets a destination rest for so long.
@@ -88,6 +107,11 @@ impl Rules {
     pub fn new(mut configured: Vec<Rule>, known: Option<Duration>) -> Self {
         configured.extend(known.into_iter().flat_map(known::rules));
         Self(configured)
+    }
+
+    /// Does any of them make replies final? Spares those who would have to read one.
+    pub fn have_bounces(&self) -> bool {
+        self.0.iter().any(|rule| rule.measure == Measure::Bounce)
     }
 
     /// The rule for what a server has said of mail to `domain`: `421 4.7.0 text`, on one line.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
-use staffetta_mail::QueueId;
+use staffetta_mail::{Envelope, QueueId};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
 use staffetta_queue::{Body, Chunks, Error, Kept};
@@ -18,6 +18,7 @@ use crate::connection::{Connection, Heard, time_limit};
 use crate::form::{self, Formless, Outlet, Writer};
 use crate::leased::{Leased, Task};
 use crate::record;
+use crate::shaping::final_by;
 use crate::signing::Hindrance;
 
 /// How long a connection without work is kept.
@@ -371,8 +372,12 @@ impl Carrier {
             self.weigh(failure, &task.job);
         }
         let (worker, lane) = (&self.worker, &self.lane);
-        let (peer, rules) = (|| connection.peer.peer(), worker.rules());
-        let seen = Seen { peer: &peer, other_host: self.has_other_host(), rules: &rules, now: Instant::now() };
+        let (peer, terms) = (|| connection.peer.peer(), worker.terms.load());
+        let final_by = |envelope: &Envelope, domain: &str, failure: &SessionFailure| {
+            final_by(&terms.shaping, &self.hop, domain, envelope, failure)
+        };
+        let (other_host, now) = (self.has_other_host(), Instant::now());
+        let seen = Seen { peer: &peer, other_host, final_by: &final_by, rules: &terms.rules, now };
         let ended = talk.on_report(id, report, &seen, |task, index, fate| {
             record::outcome(worker, &lane.hop, task, index, fate, Some((connection, use_of(id))));
         });

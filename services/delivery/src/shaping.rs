@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use staffetta_config::{Delivery, Rate};
+use staffetta_config::{Action, Delivery, Rate};
 use staffetta_dispatch::{Fate, Handle};
-use staffetta_mail::{RemoteReply, ReversePath};
+use staffetta_mail::{Address, Envelope, RemoteReply};
 use staffetta_policy::classify::Failure;
-use staffetta_policy::shaping::{Rule, Rules, pattern, without_addresses};
+use staffetta_policy::shaping::{Measure, Rule, Rules, pattern, without_addresses};
 use staffetta_queue::{Suspension, Target};
+use staffetta_smtp::client::{Failure as SessionFailure, Stage};
 use staffetta_telemetry::maillog::{self, Barred};
 use staffetta_transport::hop::NextHop;
 
@@ -75,15 +76,53 @@ impl Shaping {
 
 /// The rules of `[[delivery.rule]]`, and those of this program.
 pub(crate) fn rules(delivery: &Delivery) -> Rules {
-    let rule = |(index, rule): (usize, &staffetta_config::Rule)| {
+    let one = |(index, rule): (usize, &staffetta_config::Rule)| {
         // What is no pattern was refused when the configuration was read.
         let reply = pattern(&rule.reply).ok()?;
         let names = (rule.domain.clone(), rule.mx.clone());
         let name = format!("delivery.rule[{index}]");
-        Some(Rule::new(name, names, reply).after(rule.times.count, rule.times.per, rule.suspend))
+        let new = Rule::new(name, names, reply);
+        Some(match rule.action {
+            Action::Suspend => new.after(rule.times.count, rule.times.per, rule.suspend),
+            Action::Bounce => new.bouncing(),
+        })
     };
-    let configured = delivery.rule.iter().enumerate().filter_map(rule).collect();
+    let configured = delivery.rule.iter().enumerate().filter_map(one).collect();
     Rules::new(configured, delivery.known_rules.then(|| delivery.retry_min * WAITS))
+}
+
+/// The first rule for what servers have said of mail with this envelope for the domain, and what they have said, without
+/// what strangers chose.
+fn rule_for<'a>(
+    rules: &'a Rules,
+    hop: &NextHop,
+    domain: &str,
+    envelope: &Envelope,
+    reply: &RemoteReply,
+) -> Option<(&'a Rule, String)> {
+    let hosts = hop.site.as_ref().map_or(&[][..], |site| &site.hosts);
+    let recipients = envelope.recipients.iter().map(|recipient| &recipient.address);
+    let addresses = envelope.sender.address().into_iter().chain(recipients).map(Address::as_str);
+    let text = without_addresses(&reply.to_string(), addresses);
+    rules.find(domain, hosts, &text).map(|rule| (rule, text))
+}
+
+/// The rule by which a temporary refusal of a message is final.
+pub(crate) fn final_by(
+    rules: &Rules,
+    hop: &NextHop,
+    domain: &str,
+    envelope: &Envelope,
+    failure: &SessionFailure,
+) -> Option<String> {
+    let SessionFailure::Reply { stage: Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Final, reply } = failure else {
+        return None;
+    };
+    if reply.code / 100 != 4 || !rules.have_bounces() {
+        return None;
+    }
+    let (rule, _) = rule_for(rules, hop, domain, envelope, reply)?;
+    (rule.measure == Measure::Bounce).then(|| rule.name.clone())
 }
 
 fn until_the_next_look(suspension: &Suspension) -> Duration {
@@ -142,15 +181,14 @@ impl Worker {
 
     /// A server has said this of a message for the domain: is it too much?
     pub(crate) fn weigh(self: &Arc<Self>, hop: &Arc<NextHop>, job: &Leased, reply: &RemoteReply) {
-        let (domain, envelope) = (job.destination(), job.envelope());
-        let hosts = hop.site.as_ref().map_or(&[][..], |site| &site.hosts);
-        let sender = match &envelope.sender {
-            ReversePath::Address(address) => Some(address.as_str()),
-            ReversePath::Null => None,
+        let terms = self.terms.load();
+        let Some((rule, text)) = rule_for(&terms.shaping, hop, job.destination(), job.envelope(), reply) else {
+            return;
         };
-        let recipients = envelope.recipients.iter().map(|recipient| recipient.address.as_str());
-        let text = without_addresses(&reply.to_string(), sender.into_iter().chain(recipients));
-        let Some(rule) = self.terms.load().shaping.find(domain, hosts, &text).cloned() else { return };
+        if rule.measure == Measure::Bounce {
+            return;
+        }
+        let rule = rule.clone();
         self.shaping.breathe(hop.speaker(), Instant::now());
         let (worker, hop) = (self.clone(), hop.clone());
         self.carriers.spawn(async move {

@@ -252,6 +252,7 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.suppress_for", (RELOADED, "who_is_refused_for_good_is_suppressed_as_the_file_says_now")),
     ("delivery.known_rules", (SHAPING, "who_does_not_want_the_known_rules_goes_on")),
     ("delivery.rule.reply", RULE),
+    ("delivery.rule.action", (REFUSED, "what_a_rule_calls_final_is_reported_although_the_server_would_be_asked_again")),
     ("delivery.rule.mx", RULE),
     ("delivery.rule.times", RULE),
     ("delivery.rule.suspend", RULE),

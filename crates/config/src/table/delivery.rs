@@ -13,7 +13,7 @@ use crate::kind::{
     Any, Choice, Choices, Day, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NamePattern,
     NetworkClasses, Number, ReplyPattern, SenderPattern, Socket, SourcePool, Targets, Time, TokenAddress, Unset,
 };
-use crate::settings::settings;
+use crate::settings::{choices, settings};
 use crate::{Rate, WebUrl};
 
 settings! {
@@ -222,8 +222,19 @@ settings! {
     }
 }
 
+choices! {
+    /// What a rule does.
+    pub enum Action {
+        /// The destination gets no mail for a while, after so many replies.
+        Suspend = "suspend",
+        /// Whoever the reply is about, a recipient or all of the message, is given up at once although it is `4xx`, and reported to
+        /// the sender. What a server says before a message is offered to it is about none. `times` and `suspend` do not matter.
+        Bounce = "bounce",
+    }
+}
+
 settings! {
-    /// When a destination gets no mail for a while, because of what its servers say. The first rule for a reply counts. What is
+    /// What is done because of what servers say. The first rule for a reply counts. What is
     /// suspended so is shown and ended by `staffetta destination`; its mail waits where it is, and no attempt is counted.
     pub struct Rule {
         /// What the reply has in it: a regular expression, in whatever case. Replies are `421 4.7.0 text`, on one line.
@@ -232,6 +243,8 @@ settings! {
         value domain: Vec<Pattern> as List<NamePattern> = "",
         /// For all domains whose MX hosts are all among these.
         value mx: Vec<Pattern> as List<NamePattern> = "",
+        /// What it does.
+        value action: Action as Choice<Action> = "suspend",
         /// After so many replies from one destination, over the cluster.
         value times: Rate as Limit = "3/10m",
         /// How long it rests.

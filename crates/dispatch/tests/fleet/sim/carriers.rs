@@ -251,7 +251,8 @@ impl Sim {
         }
         let talk = carrier.talk.as_mut()?;
         let other_host = !carrier.candidates.is_empty();
-        let seen = Seen { peer: &peer, other_host, rules: &self.rules, now: self.start + self.now };
+        let now = self.start + self.now;
+        let seen = Seen { peer: &peer, other_host, final_by: &|_, _, _| None, rules: &self.rules, now };
         let done = talk.on_report(id, Report { outcomes, dsn_passed_on: false }, &seen, |_, _, _| {});
         for task in done {
             self.workers[worker].pool.served(&lane, 1);
