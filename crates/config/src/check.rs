@@ -310,6 +310,13 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         warnings
             .push("spool.redis_limit has no effect without spool.url: bodies of every size stay in Redis".to_owned());
     }
+    let default = Config::default();
+    if config.spool.url.is_none() && config.spool.incoming_limit != default.spool.incoming_limit {
+        warnings.push("spool.incoming_limit has no effect without spool.url".to_owned());
+    }
+    if config.delivery.suppress_after.is_none() && config.delivery.suppress_for != default.delivery.suppress_for {
+        warnings.push("delivery.suppress_for has no effect without delivery.suppress_after".to_owned());
+    }
     warnings.extend(wide_networks(config));
     if config.auth.backend == Backend::Sql && config.auth.has_dovecot {
         warnings.push("[auth.dovecot] has no effect: auth.backend is \"sql\"".to_owned());

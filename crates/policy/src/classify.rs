@@ -107,6 +107,11 @@ pub enum Failure {
         /// For the log and for people.
         reason: String,
     },
+    /// None of our addresses may be used for this host now.
+    NoSource {
+        /// Why.
+        reason: String,
+    },
     /// No connection.
     Connect {
         /// To whom.
@@ -235,6 +240,7 @@ pub fn classify(failure: &Failure, domain: &str) -> Consequence {
             let text = format!("SASL authentication failed: no token to log in with: {reason}");
             Consequence::defer(Status::new(4, 7, 0), text).backing_off(true)
         }
+        Failure::NoSource { reason } => Consequence::next_host(Status::new(4, 3, 0), reason.clone()).backing_off(true),
         Failure::Connect { peer, reason } => {
             let port = peer.endpoint.port().map(|port| format!(":{port}")).unwrap_or_default();
             Consequence::next_host(Status::new(4, 4, 1), format!("connect to {peer}{port}: {reason}")).backing_off(true)

@@ -121,31 +121,53 @@ impl Rules {
     }
 }
 
-/// A reply without what stands in angle brackets, without words that have an `@`, and without the local parts and domains of
-/// these addresses.
+/// A reply without these addresses, without their local parts and domains where they are words of their own, without what
+/// stands in angle brackets, and without words that have an `@`. In the place of a name stands [`BLANK`]: what is around it
+/// becomes no other sentence.
+///
+/// An address with a quoted local part may have any words in it, and brackets. Of a reply to such mail only the codes are left.
 pub fn without_addresses<'a>(reply: &str, addresses: impl IntoIterator<Item = &'a str>) -> String {
-    let reply = &reply[..reply.floor_char_boundary(LOOKED_AT)];
-    let (mut plain, mut depth) = (String::with_capacity(reply.len()), 0_u32);
-    for c in reply.chars() {
-        match c {
-            '<' => depth += 1,
-            '>' => depth = depth.saturating_sub(1),
-            c if depth == 0 => plain.push(c),
-            _ => {}
-        }
-    }
+    let mut plain = reply[..reply.floor_char_boundary(LOOKED_AT)].to_owned();
     for address in addresses {
         let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
-        let bare = local.trim_matches('"');
+        if local.contains('"') {
+            return codes(reply);
+        }
         // What is shorter is no pattern, and may be a part of any word.
-        for name in [address, local, bare, domain] {
-            if name.len() > 2 && plain.contains(name) {
-                plain = plain.replace(name, "");
-            }
+        for name in [address, local, domain].into_iter().filter(|name| name.len() > 2) {
+            blank(&mut plain, name);
         }
     }
-    let words: Vec<&str> = plain.split_whitespace().filter(|word| !word.contains('@')).collect();
-    words.join(" ")
+    let outside = plain.split('<').enumerate().map(|(index, part)| match part.split_once('>') {
+        _ if index == 0 => part,
+        Some((_, outside)) => outside,
+        None => "",
+    });
+    let outside = outside.collect::<Vec<_>>().join(" ");
+    outside.split_whitespace().filter(|word| !word.contains('@')).collect::<Vec<_>>().join(" ")
+}
+
+/// Stands for a name that is nobody's business.
+const BLANK: char = '\u{2026}';
+
+/// Wherever this name is a word of its own, whatever the case of its letters.
+fn blank(text: &mut String, name: &str) {
+    let (lower, name) = (text.to_ascii_lowercase(), name.to_ascii_lowercase());
+    let is_word = |(at, _): &(usize, &str)| {
+        let before = text[..*at].chars().next_back();
+        let behind = text[at + name.len()..].chars().next();
+        !before.into_iter().chain(behind).any(char::is_alphanumeric)
+    };
+    let found: Vec<usize> = lower.match_indices(&name).filter(is_word).map(|(at, _)| at).collect();
+    for at in found.into_iter().rev() {
+        text.replace_range(at..at + name.len(), BLANK.encode_utf8(&mut [0; 4]));
+    }
+}
+
+/// `450 4.1.8`, of `450 4.1.8 words`.
+fn codes(reply: &str) -> String {
+    let is_code = |word: &&str| word.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.');
+    reply.split_whitespace().take(2).take_while(is_code).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -183,7 +205,7 @@ mod tests {
                 "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to user complaints",
             ),
             ("mta7.am0.yahoodns.net", "421 4.7.0 [TS03] All messages from 192.0.2.1 will be permanently deferred"),
-            ("mx.relayed.example", "451 4.7.1 said the next one: 421 4.7.0 [TS01] deferred"),
+            ("mx.relayed.example", "421 4.7.0 [TS01] deferred"),
             ("alt1.gmail-smtp-in.l.google.com", "421-4.7.28 Gmail has detected an unusual rate of unsolicited mail"),
             ("gmail-smtp-in.l.google.com", "421-4.7.0 very low reputation of the sending IP address"),
             (
@@ -230,6 +252,27 @@ mod tests {
             assert_eq!(found(&rules, "mx.test", &plain), None, "{reply} -> {plain}");
             assert!(plain.starts_with("450 4."), "{plain}");
         }
+        // A quoted local part closes brackets and opens others.
+        for address in ["\"x> [TS04] <<\"@evil.test", "\"a\\\"> [TSS01] <\"@evil.test"] {
+            for reply in [
+                format!("450 4.1.8 <{address}>: Sender address rejected: Domain not found"),
+                format!("450 4.2.0 {address} is greylisted"),
+                format!("421 [TS01] {address}"),
+            ] {
+                let plain = without_addresses(&reply, [address]);
+                assert_eq!(found(&rules, "mx.test", &plain), None, "{reply} -> {plain}");
+                assert!(plain.len() < 10, "{plain}");
+            }
+        }
+        // What is left is the server's: no word is made of others, and none is torn.
+        let of = |reply: &str, address: &str| without_addresses(reply, [address]);
+        assert_eq!(of("550 mailbox not found", "mail@a.test"), "550 mailbox not found");
+        assert_eq!(of("451 we will never take this", "eve@a.test"), "451 we will never take this");
+        assert_eq!(of("550 Sender address rejected", "sender@a.test"), "550 \u{2026} address rejected");
+        assert_eq!(
+            of("550 no JOHN@A.TEST here, a.test. Nor <x <y@b.test>", "john@a.test"),
+            "550 no \u{2026} here, \u{2026}. Nor"
+        );
         let fast = Rules::new(vec![rule("fast", &[], "too-fast")], None);
         let plain = without_addresses("450 4.1.8 Sender domain too-fast.test not found", ["a@too-fast.test"]);
         assert_eq!(found(&fast, "mx.test", &plain), None, "{plain}");

@@ -270,13 +270,13 @@ impl Queue {
         Limiter::new(self.shared.clone(), scope, rate)
     }
 
-    /// Blocks somebody for so long, as [`Announcer::block`](crate::Announcer::block) does for operators. False: there are too
-    /// many blocks.
+    /// Blocks somebody for so long, as [`Announcer::block`](crate::Announcer::block) does for operators, whose word stays: false
+    /// if a block holds already, or if there are too many.
     ///
     /// # Errors
     /// Redis is away or does not answer within a second; all may be told or not. To tell it twice is no harm.
     pub async fn block(&self, target: &Target, life: Duration, reason: &str) -> Result<bool, Error> {
-        let answer = ask_one(PATIENCE, &self.shared, revocation::block(target, Some(life), reason)).await?;
+        let answer = ask_one(PATIENCE, &self.shared, revocation::block(target, Some(life), reason, true)).await?;
         Ok(value::count(&answer) == 1)
     }
 

@@ -176,7 +176,7 @@ scripts! {
     /// Blocks a login, a network or a domain.
     Block(" flags=allow-oom", "common_now.lua", "common_tell.lua", "common_over.lua", "block.lua") {
         keys: journal blocks ends; key_groups: ;
-        args: target life reason room length; arg_groups: ;
+        args: target life reason yields room length; arg_groups: ;
     }
     /// Counts a hard bounce.
     HardBounce("", "common_now.lua", "common_tell.lua", "common_over.lua", "hard_bounce.lua") {

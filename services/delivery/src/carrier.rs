@@ -351,7 +351,7 @@ impl Carrier {
     /// One address.
     async fn open(&self, candidate: &Candidate, started: Instant) -> Result<Connection, Failure> {
         let (worker, timeouts) = (&self.worker, self.worker.timeouts());
-        let mut origin = worker.origin_for(&self.hop, candidate).await?;
+        let origin = worker.origin_for(&self.hop, candidate).await?;
         let opener = Opener {
             hop: &self.hop,
             planner: &worker.planner,
@@ -369,23 +369,20 @@ impl Carrier {
             other => other,
         };
         let result = opener.open(candidate, started).await.map_err(unmet);
-        let portion = origin.portion.take();
-        match result {
-            Ok(mut connection) => {
-                connection.portion = portion;
-                Ok(connection)
-            }
+        let mut connection = result.inspect_err(|failure| match failure {
+            Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
+            Failure::NoToken { .. } => worker.metrics.attempt_failed_at(Stage::Auth),
+            Failure::Unproven { .. } => worker.metrics.attempt_failed_at(Stage::StartTls),
+            _ => worker.metrics.attempt_failed(metrics::CONNECT),
+        })?;
+        match worker.portion(origin).await {
+            Ok(portion) => connection.portion = portion,
             Err(failure) => {
-                match &failure {
-                    Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
-                    Failure::NoToken { .. } => worker.metrics.attempt_failed_at(Stage::Auth),
-                    Failure::Unproven { .. } => worker.metrics.attempt_failed_at(Stage::StartTls),
-                    _ => worker.metrics.attempt_failed(metrics::CONNECT),
-                }
-                worker.has_carried(portion, 0).await;
-                Err(failure)
+                connection.close().await;
+                return Err(failure);
             }
         }
+        Ok(connection)
     }
 
     /// Is there a host left that this round has not tried?

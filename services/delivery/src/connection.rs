@@ -155,7 +155,9 @@ impl Opener<'_> {
         if let Some(name) = &self.origin.name {
             settings.helo_name = name.to_string();
         }
-        settings.chunking &= !peer.endpoint.ip().is_some_and(|ip| self.unchunked.applies(ip, Instant::now()));
+        // What a program behind a socket cannot do is remembered nowhere.
+        let ip = peer.endpoint.ip();
+        settings.chunking &= ip.is_some_and(|ip| !self.unchunked.applies(ip, Instant::now()));
         let session = Client::new(Arc::new(settings));
         let mut connection = Connection::new(stream, session, peer.clone(), security.clone());
         loop {

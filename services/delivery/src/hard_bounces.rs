@@ -12,7 +12,7 @@ use staffetta_config::{Delivery, Rate};
 use staffetta_dispatch::Failed;
 use staffetta_mail::Address;
 use staffetta_policy::client;
-use staffetta_policy::diagnosis::Class;
+use staffetta_policy::diagnosis::{Class, condemns_address};
 use staffetta_queue::{Block, Error, HardBounces, Message, Queue, Reckoning, Target, login_key};
 use staffetta_telemetry::maillog::{self, Barred};
 use staffetta_transport::hop::{NextHop, Router};
@@ -57,7 +57,9 @@ pub(crate) fn rule(delivery: &Delivery) -> Option<HardBounces> {
 
 /// Does this count against the recipient's address, whoever is the sender?
 fn counts(hop: &NextHop, failed: &Failed, class: Class) -> bool {
-    failed.refuses_recipient() && class.is_of_a_dead_address() && !Router::is_for_many(hop)
+    let (host, reply) = (failed.host.as_deref().unwrap_or_default(), failed.reply.as_ref());
+    let is_condemned = reply.is_some_and(|reply| condemns_address(host, reply, class));
+    failed.refuses_recipient() && is_condemned && !Router::is_for_many(hop)
 }
 
 /// Whose mail it was; `None`: a stranger's, or nobody's, whose bounces count against no one.

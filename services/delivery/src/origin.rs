@@ -2,7 +2,7 @@
 //! carry if the address is new.
 //!
 //! What new addresses may send on a day is a bucket of tokens in Redis, one for each of them and day. A connection takes some
-//! before it begins, and gives back at its end what it has not used.
+//! once its session is ready, and gives back at its end what it has not used: who never answers takes none.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,8 +21,9 @@ use crate::worker::Worker;
 
 /// The name of these limits in Redis.
 const SCOPE: &str = "source";
-/// Most messages that a connection takes from the bucket: so few lie idle in slow ones.
+/// Most messages that a connection takes from the bucket, and what part of the bucket: so few lie idle in slow ones.
 const PORTION: u32 = 20;
+const PART: u32 = 10;
 /// A bucket of a day is of no use on the next: it hardly fills again, and is forgotten after this time.
 const REFILL: Duration = Duration::from_secs(30 * 86_400);
 /// How long an address is left alone that has sent what it may. Connections give back what they have not used.
@@ -36,7 +37,16 @@ pub(crate) struct Origin {
     /// What we call ourselves there; `None`: as everywhere.
     pub(crate) name: Option<Arc<str>>,
     /// `None`: any number of messages.
-    pub(crate) portion: Option<Portion>,
+    allowance: Option<Allowance>,
+}
+
+/// What a new address may send today.
+struct Allowance {
+    address: IpAddr,
+    bucket: Limiter,
+    /// Whose bucket. With another number it is another one, and the day begins anew.
+    who: String,
+    count: u32,
 }
 
 /// Messages that a connection from a new address may carry.
@@ -75,32 +85,54 @@ impl Worker {
         loop {
             let may = |address| !self.revocations.is_source_suspended(address) && !self.spent.has(address);
             let Some(source) = pool.choose(peer, rand::rng().random(), may) else {
-                let reason = format!("the pool {} has no address for it that may be used", pool.name);
-                return Err(Failure::Connect { peer: to.peer(), reason });
+                let new = pool.sources.iter().any(|source| self.spent.has(source.address));
+                let why = if new { "; those that are new have sent what they may today" } else { "" };
+                let reason = format!("the pool {} has no address for it that may be used{why}", pool.name);
+                return Err(Failure::NoSource { reason });
             };
             let (address, name) = (Some(source.address), source.hostname.clone());
-            match self.portion(source).await {
-                None => return Ok(Origin { address, name, portion: None }),
-                Some(portion) if portion.messages > 0 => return Ok(Origin { address, name, portion: Some(portion) }),
-                Some(_) => self.spent.note(source.address),
+            let allowance = self.allowance(source);
+            if let Some(allowance) = &allowance
+                && !self.is_left_of(allowance).await
+            {
+                self.spent.note(source.address);
+                continue;
             }
+            return Ok(Origin { address, name, allowance });
         }
     }
 
-    /// What a connection from there may carry; `None`: any number. While Redis is away it is nothing.
-    async fn portion(&self, source: &Source) -> Option<Portion> {
-        let warm_up = source.warm_up.as_ref()?;
+    /// `None`: any number.
+    fn allowance(&self, source: &Source) -> Option<Allowance> {
         let day = day_of(self.queue.now());
-        let count = warm_up.allowed_on(day)?;
-        let (bucket, who) =
-            (self.queue.limiter(SCOPE, Rate { count, per: REFILL }), format!("{} {day}", source.address));
-        let granted =
-            if count == 0 { Ok(0) } else { bucket.acquire(&who, PORTION).await.map(|granted| granted.tokens) };
-        let messages = granted.unwrap_or_else(|error| {
-            tracing::debug!(source = %source.address, %error, "failed to ask what a new address may send");
-            0
-        });
-        Some(Portion { bucket, who, messages })
+        let count = source.warm_up.as_ref()?.allowed_on(day)?;
+        let (bucket, who) = (
+            self.queue.limiter(SCOPE, Rate { count: count.max(1), per: REFILL }),
+            format!("{} {day} {count}", source.address),
+        );
+        Some(Allowance { address: source.address, bucket, who, count })
+    }
+
+    /// While Redis is away nothing is.
+    async fn is_left_of(&self, allowance: &Allowance) -> bool {
+        let seen = allowance.bucket.acquire(&allowance.who, 0).await;
+        allowance.count > 0 && seen.is_ok_and(|seen| seen.empty_for.is_zero())
+    }
+
+    /// What a connection from there may carry now that it is ready; `None`: any number.
+    ///
+    /// # Errors
+    /// Nothing: others were faster.
+    pub(crate) async fn portion(&self, origin: Origin) -> Result<Option<Portion>, Failure> {
+        let Some(Allowance { address, bucket, who, count }) = origin.allowance else { return Ok(None) };
+        let granted = bucket.acquire(&who, (count / PART).clamp(1, PORTION)).await;
+        match granted.map(|granted| granted.tokens) {
+            Ok(messages) if messages > 0 => Ok(Some(Portion { bucket, who, messages })),
+            _ => {
+                self.spent.note(address);
+                Err(Failure::NoSource { reason: format!("{address} is new and has sent what it may today") })
+            }
+        }
     }
 
     /// A connection has ended that carried so many messages.

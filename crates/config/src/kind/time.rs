@@ -45,7 +45,7 @@ impl Kind for Day {
     const NOUN: &'static str = "a day";
 
     fn allowed() -> String {
-        "year, month and day, such as \"2026-12-01\"".into()
+        "year, month and day in quotes, such as \"2026-12-01\"".into()
     }
 
     fn parse(text: &str) -> Result<u32, Wrong> {

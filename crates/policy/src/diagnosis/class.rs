@@ -126,11 +126,6 @@ impl Class {
         self.row().2
     }
 
-    /// Is the address no use to anybody, if its own server has said so for good?
-    pub const fn is_of_a_dead_address(self) -> bool {
-        matches!(self, C::BadMailbox | C::InactiveMailbox)
-    }
-
     const fn row(self) -> (&'static str, &'static str, Scope) {
         use Scope as S;
         match self {

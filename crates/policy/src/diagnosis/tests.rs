@@ -77,10 +77,29 @@ fn every_class_that_a_server_can_name_is_in_the_corpus() {
 }
 
 #[test]
-fn what_is_no_word_of_a_recipient_is_never_of_a_dead_address() {
-    for (class, host, stage, reply) in corpus() {
-        let dead = class_of(host, stage, reply).is_of_a_dead_address();
-        assert_eq!(dead, matches!(class, "bad-mailbox" | "inactive-mailbox"), "{reply}");
+fn an_address_is_condemned_by_a_code_or_by_a_provider_and_never_by_the_words_of_somebody() {
+    let condemns = |host: &str, line: &str| {
+        let reply = reply(line);
+        condemns_address(host, &reply, diagnose(host, Stage::Rcpt, &reply, line))
+    };
+    for (host, line) in [
+        ("mx.example.com", "550 5.1.1 User unknown"),
+        ("mx.example.com", "550 5.1.1 no"),
+        ("mx.example.com", "554 5.2.1 This account is disabled"),
+        ("mta5.am0.yahoodns.net", "554 delivery error: dd Requested mail action aborted, mailbox not found"),
+        ("a.mail.protection.outlook.com", "550 5.5.0 Requested action not taken: mailbox unavailable"),
+    ] {
+        assert!(condemns(host, line), "{host}: {line}");
+    }
+    for line in [
+        // The words of the sender's own server, told by one that asked it.
+        "550 Verification failed for somebody Response: 550 No such user Sender verify failed",
+        "550 5.1.7 \u{2026} address rejected: undeliverable address: said: 550 User unknown",
+        "554 5.7.1 no such user: Sender address rejected: Access denied",
+        "550 No such user",
+        "550 5.1.1 rejected as spam",
+    ] {
+        assert!(!condemns("mx.example.com", line), "{line}");
     }
 }
 
@@ -104,7 +123,8 @@ fn what_strangers_have_chosen_decides_nothing() {
     ] {
         let reply = reply(said);
         let plain = without_addresses(&reply.to_string(), addresses);
-        assert!(!diagnose("mx.example.com", Stage::Rcpt, &reply, &plain).is_of_a_dead_address(), "{said} -> {plain}");
+        let class = diagnose("mx.example.com", Stage::Rcpt, &reply, &plain);
+        assert!(!condemns_address("mx.example.com", &reply, class), "{said} -> {plain}");
     }
 }
 
@@ -119,7 +139,7 @@ fn whatever_is_said_has_a_class() {
     assert_eq!(class_of("mx.example.com", Stage::Rcpt, "550 5.9.9"), Class::Other);
     for code in 200..600 {
         let reply = RemoteReply { code, status: None, text: String::new() };
-        assert!(!diagnose("x", Stage::Rcpt, &reply, "").is_of_a_dead_address() || code == 551, "{code}");
+        assert!(!condemns_address("x", &reply, diagnose("x", Stage::Rcpt, &reply, "")), "{code}");
     }
 }
 

@@ -11,7 +11,7 @@ const WITHIN: Duration = Duration::from_secs(600);
 
 /// What it is about, below which names its hosts are (without any: the words cannot be mistaken), and the words.
 const KNOWN: &[(&str, &[&str], &str)] = &[
-    ("Yahoo: complaints or volume", &[], r"^4\d\d.*\[TSS?\d\d\]"),
+    ("Yahoo: complaints or volume", &[], r"^4\d\d[- ](\d\.\d+\.\d+ )?\[TSS?\d\d\]"),
     ("Gmail: unusual rate", &[], r"^4\d\d[- ]4\.7\.28\b"),
     ("Gmail: reputation", &["google.com", "googlemail.com"], r"^4\d\d.*(reputation|unsolicited mail)"),
     ("Microsoft: rate or reputation", &["outlook.com", "mx.microsoft"], r"^4\d\d[- ](4\.7\.[56]\d\d\b|RP-00\d)"),

@@ -23,8 +23,8 @@ pub(super) const LENGTH: u64 = 10_000;
 /// Blocks that hold at a time.
 pub(super) const ROOM: u64 = 100_000;
 
-/// What blocks somebody.
-pub(crate) fn block(target: &Target, life: Option<Duration>, reason: &str) -> Cmd {
+/// What blocks somebody; `yields`: unless a block holds already.
+pub(crate) fn block(target: &Target, life: Option<Duration>, reason: &str, yields: bool) -> Cmd {
     let target = target.to_string();
     let command = script::Block {
         journal: JOURNAL,
@@ -33,6 +33,7 @@ pub(crate) fn block(target: &Target, life: Option<Duration>, reason: &str) -> Cm
         target: (&*target).into(),
         life: life.unwrap_or_default().into(),
         reason: reason.into(),
+        yields: u64::from(yields).into(),
         room: ROOM.into(),
         length: LENGTH.into(),
     };
@@ -89,7 +90,7 @@ impl Announcer {
     /// # Errors
     /// As [`Self::revoke`].
     pub async fn block(&self, target: &Target, life: Option<Duration>, reason: &str) -> Result<bool, Error> {
-        Ok(value::count(&self.call(block(target, life, reason)).await?) == 1)
+        Ok(value::count(&self.call(block(target, life, reason, false)).await?) == 1)
     }
 
     /// Ends a block. False: there was none.

@@ -1,9 +1,12 @@
 -- BLOCK: blocks a login, a network or a domain, or changes reason and end of its block, and tells all pods.
 -- life: ms; 0: until it is unblocked. Blocks that are over make room first.
--- Answers 1; 0: there are too many.
+-- yields: 1: what holds already stays as it is.
+-- Answers 1; 0: there are too many; 2: it holds already, and this yields.
 local now = clock()
 forget_over(blocks, ends, now)
-if redis.call('HEXISTS', blocks, target) == 0 and redis.call('HLEN', blocks) >= tonumber(room) then return 0 end
+local holds = redis.call('HEXISTS', blocks, target) == 1
+if holds and yields == '1' then return 2 end
+if not holds and redis.call('HLEN', blocks) >= tonumber(room) then return 0 end
 local over = tonumber(life) > 0 and now + tonumber(life) or 0
 local value = string.format('%.0f %.0f %s', now, over, reason)
 redis.call('HSET', blocks, target, value)

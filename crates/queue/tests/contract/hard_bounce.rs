@@ -75,6 +75,9 @@ async fn what_an_operator_has_said_stays_as_it_is() {
     assert_eq!(bounce(&world, "gone@example.com", 1).await, Reckoning::Counted);
     let all = suppressed(&world).await;
     assert_eq!((all[0].1.until, &*all[0].1.reason), (None, "for ever"));
+    let life = Duration::from_secs(1);
+    assert!(!world.queue.block(&recipient("gone@example.com"), life, "of a rule").await.unwrap());
+    assert_eq!(suppressed(&world).await[0].1.until, None, "a rule does not end what has no end");
     assert!(announcer.unblock(&recipient("gone@example.com")).await.unwrap());
     assert_eq!(bounce(&world, "gone@example.com", 1).await, Reckoning::Suppressed);
 }

@@ -400,10 +400,11 @@ fn on_chunk(reply: RemoteReply) -> Result<(), Failure> {
     Err(refusal_of_chunk(Stage::Transfer, reply).unwrap_or_else(|malformed| malformed))
 }
 
-/// A server that does not know the command takes what follows it for commands, too: hang up at once.
+/// A server that does not know the command takes what follows it for commands, too: hang up at once. It may call that a bad
+/// order, or bad parameters; of the message it has said nothing.
 fn refusal_of_chunk(stage: Stage, reply: RemoteReply) -> Result<Failure, Failure> {
     let is_syntax = reply.status.is_none_or(|status| status.subject == 5);
-    if matches!(reply.code, 500 | 502) && is_syntax {
+    if matches!(reply.code, 500..=503 | 555) && is_syntax {
         return Err(Failure::NoBdat);
     }
     refusal(stage, reply)

@@ -53,8 +53,16 @@ impl Shards {
         (0..self.cluster.len()).map(of).find(|key| !key.is_empty()).unwrap()
     }
 
+    /// As a client does, who tries again when a connection breaks under his message.
     async fn put(&self) -> QueueId {
-        put(&self.queue, &["a@x.example"], b"x").await.unwrap()
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match put(&self.queue, &["a@x.example"], b"x").await {
+                Ok(id) => return id,
+                Err(error) => assert!(Instant::now() < end, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Delivers what is there until nothing has come for so long; how often each message was delivered.
