@@ -115,8 +115,8 @@ impl Worker {
 
     /// While Redis is away nothing is.
     async fn is_left_of(&self, allowance: &Allowance) -> bool {
-        let seen = allowance.bucket.acquire(&allowance.who, 0).await;
-        allowance.count > 0 && seen.is_ok_and(|seen| seen.empty_for.is_zero())
+        let Allowance { bucket, who, count, .. } = allowance;
+        *count > 0 && bucket.acquire(who, 0).await.is_ok_and(|seen| seen.empty_for.is_zero())
     }
 
     /// What a connection from there may carry now that it is ready; `None`: any number.
