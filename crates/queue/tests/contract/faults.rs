@@ -71,6 +71,8 @@ async fn mail_is_refused_before_redis_is_at_its_limit() {
     let limit = |octets: &str| {
         redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(octets).exec(&mut world.redis()).unwrap();
     };
+    // So much that buffers of connections, which come and go, make no difference.
+    redis::cmd("SET").arg("ballast").arg(vec![b'x'; 8 << 20]).exec(&mut world.redis()).unwrap();
     let used: String = redis::cmd("INFO").arg("memory").query(&mut world.redis()).unwrap();
     let used = used.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().parse::<u64>().unwrap();
     let health = async |wanted: Health| {
