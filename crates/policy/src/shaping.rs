@@ -128,6 +128,7 @@ impl Rules {
 /// An address with a quoted local part may have any words in it, and brackets. Of a reply to such mail only the codes are left.
 pub fn without_addresses<'a>(reply: &str, addresses: impl IntoIterator<Item = &'a str>) -> String {
     let mut plain = reply[..reply.floor_char_boundary(LOOKED_AT)].to_owned();
+    let mut lower = plain.to_ascii_lowercase();
     for address in addresses {
         let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
         if local.contains('"') {
@@ -135,7 +136,7 @@ pub fn without_addresses<'a>(reply: &str, addresses: impl IntoIterator<Item = &'
         }
         // What is shorter is no pattern, and may be a part of any word.
         for name in [address, local, domain].into_iter().filter(|name| name.len() > 2) {
-            blank(&mut plain, name);
+            blank(&mut plain, &mut lower, name);
         }
     }
     let outside = plain.split('<').enumerate().map(|(index, part)| match part.split_once('>') {
@@ -150,9 +151,9 @@ pub fn without_addresses<'a>(reply: &str, addresses: impl IntoIterator<Item = &'
 /// Stands for a name that is nobody's business.
 const BLANK: char = '\u{2026}';
 
-/// Wherever this name is a word of its own, whatever the case of its letters.
-fn blank(text: &mut String, name: &str) {
-    let (lower, name) = (text.to_ascii_lowercase(), name.to_ascii_lowercase());
+/// Wherever this name is a word of its own, whatever the case of its letters. `lower`: the text in lower case.
+fn blank(text: &mut String, lower: &mut String, name: &str) {
+    let name = name.to_ascii_lowercase();
     let is_word = |(at, _): &(usize, &str)| {
         let before = text[..*at].chars().next_back();
         let behind = text[at + name.len()..].chars().next();
@@ -160,7 +161,9 @@ fn blank(text: &mut String, name: &str) {
     };
     let found: Vec<usize> = lower.match_indices(&name).filter(is_word).map(|(at, _)| at).collect();
     for at in found.into_iter().rev() {
-        text.replace_range(at..at + name.len(), BLANK.encode_utf8(&mut [0; 4]));
+        for text in [&mut *text, &mut *lower] {
+            text.replace_range(at..at + name.len(), BLANK.encode_utf8(&mut [0; 4]));
+        }
     }
 }
 

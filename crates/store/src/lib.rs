@@ -36,9 +36,10 @@ pub use crate::open::BadUrl;
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long a whole group may take to be deleted or looked at.
 const GROUP_DEADLINE: Duration = Duration::from_secs(60);
-/// Calls of a directory that have not ended. A file system that hangs keeps a thread for each, whether anybody still waits
-/// for it or not.
-const CALLS: usize = 64;
+/// Calls of a directory that have not ended: puts, and all others, so that a disk that hangs when it is written to can be read. A
+/// file system that hangs keeps a thread for each, whether anybody still waits for it or not.
+const PUTS: usize = 32;
+const OTHERS: usize = 64;
 /// The largest object that is read: far above what is written.
 const LARGEST: u64 = 64 << 20;
 
@@ -63,8 +64,9 @@ struct Inside {
     makes: bool,
     /// Made at the first use: a directory may not be mounted yet when a service starts.
     opened: OnceCell<Opened>,
-    /// [`CALLS`] of them.
-    calls: Arc<Semaphore>,
+    /// [`PUTS`] and [`OTHERS`] of them.
+    puts: Arc<Semaphore>,
+    others: Arc<Semaphore>,
 }
 
 struct Opened {
@@ -94,7 +96,8 @@ impl Store {
     }
 
     fn at(place: open::Place, makes: bool) -> Self {
-        Self(Arc::new(Inside { place, makes, opened: OnceCell::new(), calls: Arc::new(Semaphore::new(CALLS)) }))
+        let turns = |count| Arc::new(Semaphore::new(count));
+        Self(Arc::new(Inside { place, makes, opened: OnceCell::new(), puts: turns(PUTS), others: turns(OTHERS) }))
     }
 
     /// Its URL, for people.
@@ -113,7 +116,7 @@ impl Store {
             let put = opened.objects.put(&opened.at(&name), PutPayload::from_bytes(octets)).await;
             put.map(drop).map_err(|error| fault(&error))
         };
-        self.counted(DEADLINE, Act::Put, size, put).await
+        self.counted(&self.0.puts, DEADLINE, Act::Put, size, put).await
     }
 
     /// The octets of an object.
@@ -142,7 +145,7 @@ impl Store {
                 Err(Fault::Away(format!("{name} broke off")))
             }
         };
-        let found = self.within(DEADLINE, get).await;
+        let found = self.within(&self.0.others, DEADLINE, get).await;
         metrics::done(Act::Get, began, found.as_ref().map(Bytes::len));
         found
     }
@@ -169,7 +172,7 @@ impl Store {
             }
             Ok(())
         };
-        self.counted(GROUP_DEADLINE, Act::Delete, 0, remove).await
+        self.counted(&self.0.others, GROUP_DEADLINE, Act::Delete, 0, remove).await
     }
 
     /// How many objects a group has.
@@ -183,7 +186,7 @@ impl Store {
             let names = opened.objects.list(Some(&opened.at(&group)));
             names.try_fold(0, |count, _| ready(Ok(count + 1))).await.map_err(|error| fault(&error))
         };
-        self.within(GROUP_DEADLINE, count).await
+        self.within(&self.0.others, GROUP_DEADLINE, count).await
     }
 
     /// Puts an object, reads it and deletes it: may all of that be done?
@@ -206,6 +209,7 @@ impl Store {
     /// Waits for a call, but not longer than this. One of a directory has its turn until it has ended.
     async fn within<T: Send + 'static>(
         &self,
+        turns: &Arc<Semaphore>,
         limit: Duration,
         call: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T, Fault> {
@@ -213,7 +217,7 @@ impl Store {
             if !self.0.place.is_directory() {
                 return call.await;
             }
-            let turn = self.0.calls.clone().acquire_owned().await;
+            let turn = turns.clone().acquire_owned().await;
             let begun = tokio::spawn(async move {
                 let _turn = turn;
                 call.await
@@ -227,13 +231,14 @@ impl Store {
     /// The same, counted.
     async fn counted(
         &self,
+        turns: &Arc<Semaphore>,
         limit: Duration,
         act: Act,
         octets: usize,
         call: impl Future<Output = Result<(), Fault>> + Send + 'static,
     ) -> Result<(), Fault> {
         let began = Instant::now();
-        let done = self.within(limit, call).await;
+        let done = self.within(turns, limit, call).await;
         metrics::done(act, began, done.as_ref().map(|()| octets));
         done
     }

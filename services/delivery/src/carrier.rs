@@ -27,6 +27,7 @@ use crate::connection::{Connection, Opener};
 use crate::lanes::{Berth, Company, Lane, Work};
 use crate::leased::{Leased, Task};
 use crate::metrics;
+use crate::origin::Origin;
 use crate::worker::{Claimed, Worker};
 
 /// Most jobs of one claim.
@@ -348,17 +349,29 @@ impl Carrier {
         Err(last)
     }
 
-    /// One address.
+    /// One address. A new one of ours that has sent what it may while the connection came about is left to the others of its pool.
     async fn open(&self, candidate: &Candidate, started: Instant) -> Result<Connection, Failure> {
+        loop {
+            let origin = self.worker.origin_for(&self.hop, candidate).await?;
+            let mut connection = self.open_from(&origin, candidate, started).await?;
+            let Some(allowance) = origin.allowance else { return Ok(connection) };
+            connection.portion = self.worker.portion(allowance).await;
+            if connection.portion.is_some() {
+                return Ok(connection);
+            }
+            connection.close().await;
+        }
+    }
+
+    async fn open_from(&self, origin: &Origin, candidate: &Candidate, started: Instant) -> Result<Connection, Failure> {
         let (worker, timeouts) = (&self.worker, self.worker.timeouts());
-        let origin = worker.origin_for(&self.hop, candidate).await?;
         let opener = Opener {
             hop: &self.hop,
             planner: &worker.planner,
             tls: &worker.tls,
             tokens: &worker.tokens,
             timeouts: &timeouts,
-            origin: &origin,
+            origin,
             metrics: &worker.metrics,
             fallback: &worker.fallback,
             unchunked: &worker.unchunked,
@@ -369,20 +382,12 @@ impl Carrier {
             other => other,
         };
         let result = opener.open(candidate, started).await.map_err(unmet);
-        let mut connection = result.inspect_err(|failure| match failure {
+        result.inspect_err(|failure| match failure {
             Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
             Failure::NoToken { .. } => worker.metrics.attempt_failed_at(Stage::Auth),
             Failure::Unproven { .. } => worker.metrics.attempt_failed_at(Stage::StartTls),
             _ => worker.metrics.attempt_failed(metrics::CONNECT),
-        })?;
-        match worker.portion(origin).await {
-            Ok(portion) => connection.portion = portion,
-            Err(failure) => {
-                connection.close().await;
-                return Err(failure);
-            }
-        }
-        Ok(connection)
+        })
     }
 
     /// Is there a host left that this round has not tried?

@@ -37,11 +37,11 @@ pub(crate) struct Origin {
     /// What we call ourselves there; `None`: as everywhere.
     pub(crate) name: Option<Arc<str>>,
     /// `None`: any number of messages.
-    allowance: Option<Allowance>,
+    pub(crate) allowance: Option<Allowance>,
 }
 
 /// What a new address may send today.
-struct Allowance {
+pub(crate) struct Allowance {
     address: IpAddr,
     bucket: Limiter,
     /// Whose bucket. With another number it is another one, and the day begins anew.
@@ -51,8 +51,7 @@ struct Allowance {
 
 /// Messages that a connection from a new address may carry.
 pub(crate) struct Portion {
-    bucket: Limiter,
-    who: String,
+    of: Allowance,
     pub(crate) messages: u32,
 }
 
@@ -119,25 +118,20 @@ impl Worker {
         *count > 0 && bucket.acquire(who, 0).await.is_ok_and(|seen| seen.empty_for.is_zero())
     }
 
-    /// What a connection from there may carry now that it is ready; `None`: any number.
-    ///
-    /// # Errors
-    /// Nothing: others were faster.
-    pub(crate) async fn portion(&self, origin: Origin) -> Result<Option<Portion>, Failure> {
-        let Some(Allowance { address, bucket, who, count }) = origin.allowance else { return Ok(None) };
-        let granted = bucket.acquire(&who, (count / PART).clamp(1, PORTION)).await;
-        match granted.map(|granted| granted.tokens) {
-            Ok(messages) if messages > 0 => Ok(Some(Portion { bucket, who, messages })),
-            _ => {
-                self.spent.note(address);
-                Err(Failure::NoSource { reason: format!("{address} is new and has sent what it may today") })
-            }
+    /// What a connection from there may carry now that it is ready; `None`: nothing, others were faster.
+    pub(crate) async fn portion(&self, of: Allowance) -> Option<Portion> {
+        let granted = of.bucket.acquire(&of.who, (of.count / PART).clamp(1, PORTION)).await;
+        let messages = granted.map_or(0, |granted| granted.tokens);
+        if messages == 0 {
+            self.spent.note(of.address);
+            return None;
         }
+        Some(Portion { of, messages })
     }
 
     /// A connection has ended that carried so many messages.
     pub(crate) async fn has_carried(&self, portion: Option<Portion>, messages: u32) {
-        let Some(Portion { bucket, who, messages: taken }) = portion else { return };
+        let Some(Portion { of: Allowance { bucket, who, .. }, messages: taken }) = portion else { return };
         let unused = taken.saturating_sub(messages);
         if unused > 0
             && let Err(error) = bucket.give_back(&who, unused).await

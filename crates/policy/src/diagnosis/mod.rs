@@ -86,17 +86,20 @@ pub fn diagnose(host: &str, stage: Stage, reply: &RemoteReply, text: &str) -> Cl
         _ => {}
     }
     let spoken = spoken(host, &text[..text.floor_char_boundary(LOOKED_AT)]);
-    let coded = || reply.status.and_then(|status| codes::by_status(status.with_class_of(reply.code)));
-    spoken.or_else(coded).unwrap_or_else(|| codes::by_code(reply.code, stage))
+    spoken.or_else(|| coded(reply)).unwrap_or_else(|| codes::by_code(reply.code, stage))
 }
 
 /// Does a reply to RCPT of this class say that nobody will ever read at the address? Words alone do not: a server may repeat those
 /// of another, which the sender has chosen. Its code must say so, too, or it is a provider's, whose words are known.
 pub fn condemns_address(host: &str, reply: &RemoteReply, class: Class) -> bool {
     let is_dead = |class: Class| matches!(class, Class::BadMailbox | Class::InactiveMailbox);
-    let coded = || reply.status.and_then(|status| codes::by_status(status.with_class_of(reply.code)));
     let is_of_provider = || providers::PROVIDERS.iter().any(|(names, _)| names.iter().any(|name| is_below(host, name)));
-    is_dead(class) && (coded().is_some_and(is_dead) || is_of_provider())
+    is_dead(class) && (coded(reply).is_some_and(is_dead) || is_of_provider())
+}
+
+/// By the enhanced code alone.
+fn coded(reply: &RemoteReply) -> Option<Class> {
+    reply.status.and_then(|status| codes::by_status(status.with_class_of(reply.code)))
 }
 
 /// One of what is searched for.

@@ -34,8 +34,8 @@ impl Shared {
     }
 
     /// A message was given up before anybody asked for it to be queued. Its entry stays: a piece may still be on its way, and
-    /// what cannot be deleted now is left to a reaper. What it has taken of the budget is
-    /// given back at the end.
+    /// what cannot be deleted now is left to a reaper. What it has taken of the
+    /// budget is given back at the end.
     pub(crate) async fn give_up_unfinished(self: Arc<Self>, id: QueueId, _charge: Option<Charge>) {
         let Some(spool) = &self.spool else { return };
         if let Err(fault) = spool.remove(id).await {

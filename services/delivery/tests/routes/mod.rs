@@ -103,7 +103,8 @@ async fn lmtp_goes_through_a_unix_socket_where_it_is_there() -> anyhow::Result<(
     let (world, dir) = (World::start().await?, tempfile::tempdir()?);
     let socket = dir.path().join("lmtp");
     // An offer of TLS is no use there, whatever the level.
-    let script = Script { lmtp: true, extensions: &["STARTTLS"], ..Script::default() };
+    // And who offers CHUNKING there in vain is not found out, so nobody is taken at his word.
+    let script = Script { lmtp: true, extensions: &["STARTTLS", "CHUNKING"], ..Script::default() };
     let server = Server::start_at(&socket, script)?;
     let routes = route("x.test", &format!("\"lmtp://unix:{}\"", socket.display()), "")
         + &route("y.test", "\"lmtp://unix:/nowhere/lmtp\"", "");
@@ -111,7 +112,8 @@ async fn lmtp_goes_through_a_unix_socket_where_it_is_there() -> anyhow::Result<(
     world.send("john@home.test", &["a@x.test", "b@x.test"], BODY).await?;
     world.send("john@home.test", &["a@y.test"], BODY).await?;
     assert_eq!(server.received(1).await?[0].recipients, ["a@x.test", "b@x.test"]);
-    assert!(server.commands().contains(&"LHLO relay.test".to_owned()), "{:?}", server.commands());
+    let said = server.commands();
+    assert!(said.contains(&"LHLO relay.test".to_owned()) && said.contains(&"DATA".to_owned()), "{said:?}");
     let waiting = waits(&world, 1).await?;
     assert_eq!(waiting, ["y.test: connect to relay.test[/nowhere/lmtp]: No such file or directory"]);
     worker.stop().await

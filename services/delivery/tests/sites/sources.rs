@@ -89,6 +89,25 @@ async fn a_new_address_sends_no_more_than_it_may_today_and_others_send_the_rest(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_says_nothing_takes_nothing_of_what_a_new_address_may_send() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let good = Server::start(Script::default()).await?;
+    let mute = Script { greeting: Some(""), ..Script::default() };
+    let mute = Server::start_on(([127, 0, 0, 30], good.port()).into(), mute).await?;
+    served(&world, &["mute.test"], "mx.mute.test", &mute);
+    served(&world, &["news.test"], "mx.shared.test", &good);
+    let pool = warmed_up()?;
+    let new = &pool[..pool.rfind("[[delivery.source]]\npool = \"news\"").unwrap_or_default()];
+    let settings = port(&good, "default_source = \"news\"\nwarm_up_days = [5, 1, 1]");
+    let worker = world.worker(&settings, new)?;
+    world.send("john@home.test", &["r@mute.test"], BODY).await?;
+    mute.until("a connection that waits for a greeting", || mute.connections() > 0).await?;
+    world.send("john@home.test", &["r@news.test"], BODY).await?;
+    assert_eq!(good.received(1).await?[0].recipients, ["r@news.test"]);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_taken_out_sends_nothing_and_without_any_mail_waits() -> anyhow::Result<()> {
     let world = World::start().await?;
     let server = Server::start(Script::default()).await?;
