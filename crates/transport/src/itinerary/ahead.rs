@@ -14,8 +14,8 @@ use super::{Addresses, Planner};
 
 /// After so long without an answer the others are not made to wait for it.
 const SLOW: Duration = Duration::from_secs(1);
-/// So many of the others are looked up beside it.
-const BESIDE: usize = 10;
+/// So many are looked up at a time then: whoever has an attempt look up a hundred names has a server answer them all.
+const AT_ONCE: usize = 10;
 
 /// Answers come in the order of the names.
 pub(super) struct LookUps<'a> {
@@ -37,7 +37,7 @@ impl<'a> LookUps<'a> {
         match timeout(SLOW, self.running.next()).await {
             Ok(answer) => answer,
             Err(_) => {
-                self.begin(BESIDE);
+                self.begin(AT_ONCE.saturating_sub(self.running.len()));
                 self.running.next().await
             }
         }
