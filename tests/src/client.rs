@@ -166,7 +166,7 @@ impl Client {
 
     async fn wrap(stream: Stream) -> anyhow::Result<Self> {
         let Stream::Plain(stream) = stream else { bail!("encrypted already") };
-        let (stream, _) = TlsClient::new(None)?.handshake(&Trust::Any, "localhost", stream, crate::SOON).await?;
+        let (stream, ..) = TlsClient::new(None)?.handshake(&Trust::Any, "localhost", stream, crate::SOON).await?;
         Ok(Self { stream: BufReader::new(Stream::Tls(Box::new(stream))) })
     }
 

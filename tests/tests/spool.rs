@@ -105,7 +105,8 @@ async fn with_directory() -> anyhow::Result<World> {
 async fn messages_on_their_way_in_take_no_more_of_the_store_than_the_file_says() -> anyhow::Result<()> {
     // Six of 512 KiB a message: a third has four, and what is left is enough for the ends of the first two,
     // also while the third's are being deleted.
-    let world = with_directory().await?.set("frontend.size_limit", "\"4MiB\"").set("spool.incoming_limit", "\"8448KiB\"");
+    let world =
+        with_directory().await?.set("frontend.size_limit", "\"4MiB\"").set("spool.incoming_limit", "\"8448KiB\"");
     let mut world = world.start().await?;
     let mut mx = world.mx("example.com", Scenario::default()).await?;
     let large = message(3 << 20);

@@ -317,6 +317,7 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     if config.delivery.suppress_after.is_none() && config.delivery.suppress_for != default.delivery.suppress_for {
         warnings.push("delivery.suppress_for has no effect without delivery.suppress_after".to_owned());
     }
+    warnings.extend(tls_reports(config));
     warnings.extend(wide_networks(config));
     if config.auth.backend == Backend::Sql && config.auth.has_dovecot {
         warnings.push("[auth.dovecot] has no effect: auth.backend is \"sql\"".to_owned());
@@ -379,6 +380,22 @@ fn keys(config: &Config) -> Vec<String> {
         warnings.push(format!("delivery.dkim: {domain} {what}"));
     }
     warnings
+}
+
+/// A report that nobody has signed is thrown away (RFC 8460 section 3).
+fn tls_reports(config: &Config) -> Vec<String> {
+    let (report, default) = (&config.delivery.tls_report, Config::default().delivery.tls_report);
+    let Some(from) = &report.from else {
+        let is_default = (&report.organization, report.period) == (&default.organization, default.period);
+        let idle = "delivery.tls_report: there are no reports without \"from\"".to_owned();
+        return (!is_default).then_some(idle).into_iter().collect();
+    };
+    let domain = from.domain_key().unwrap_or_default();
+    let signs = |of: &str| of == domain || domain.strip_suffix(of).is_some_and(|above| above.ends_with('.'));
+    let unsigned =
+        format!("delivery.tls_report.from: no [[delivery.dkim]] signs for {domain}, and reports must be signed");
+    let is_signed = config.delivery.dkim.iter().any(|row| signs(&row.domain));
+    (!is_signed).then_some(unsigned).into_iter().collect()
 }
 
 /// Networks that nobody owns whole: whoever is in them relays without a login. What is private everywhere is not meant.

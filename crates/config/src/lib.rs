@@ -33,7 +33,7 @@ pub use problem::Errors;
 pub use table::{
     Abuse, Action, Addresses, Auth, Backend, BareLf, ClientShown, Delivery, Destination, Dkim, Dns, Dnssec, Dovecot,
     Durability, Frontend, Listener, ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth, Redis, Route, Rpc,
-    Rule, Schema, SenderLogin, Signature, Sni, Source, Spool, Sql, Timeouts, Tls,
+    Rule, Schema, SenderLogin, Signature, Sni, Source, Spool, Sql, Timeouts, Tls, TlsReport,
 };
 
 use kind::HostName;

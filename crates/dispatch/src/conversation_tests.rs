@@ -15,7 +15,7 @@ use crate::testing::{Job, envelope};
 const LIMITS: Limits = Limits { recipients: 100, messages: 1000 };
 
 fn in_clear() -> Security {
-    Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None }
+    Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None, waived: false }
 }
 
 /// A conversation, its stock, and what it is asked with.

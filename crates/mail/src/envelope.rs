@@ -1,5 +1,6 @@
 //! The envelope: what MAIL FROM and RCPT TO said (RFC 5321 section 2.3.1), with the parameters that must survive the
-//! queue: BODY (RFC 6152), RET, ENVID, NOTIFY, ORCPT (RFC 3461), SMTPUTF8 (RFC 6531) and REQUIRETLS (RFC 8689).
+//! queue: BODY (RFC 6152), RET, ENVID, NOTIFY, ORCPT (RFC 3461), SMTPUTF8 (RFC 6531) and REQUIRETLS (RFC 8689); and what the
+//! header says that matters to the way.
 
 use crate::{Address, ReversePath};
 
@@ -21,13 +22,25 @@ pub struct Envelope {
     /// `REQUIRETLS`: the next hop must be reached under verified TLS and must know of it too, or the message fails
     /// (RFC 8689 section 4.2).
     pub require_tls: bool,
+    /// `TLS-Required: No` in the header: the message goes where the other side's TLS is broken, too (RFC 8689 section 5). Means
+    /// nothing with `REQUIRETLS`.
+    pub tls_optional: bool,
 }
 
 impl Envelope {
     /// An envelope of which nothing more was said.
     pub fn new(sender: ReversePath, recipients: Vec<Recipient>) -> Self {
         let body = BodyType::default();
-        Self { sender, recipients, body, ret: None, envid: None, smtputf8: false, require_tls: false }
+        Self {
+            sender,
+            recipients,
+            body,
+            ret: None,
+            envid: None,
+            smtputf8: false,
+            require_tls: false,
+            tls_optional: false,
+        }
     }
 
     /// How much of the message a report returns. Of one that demanded TLS no content travels back, perhaps in the clear

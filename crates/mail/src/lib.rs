@@ -10,6 +10,7 @@
 //! - [`QueueId`]: names a message for its whole life.
 //! - [`Status`], [`RemoteReply`]: what a server answered (RFC 3463, RFC 5321 section 4.2).
 //! - [`report`]: delivery status notifications (RFC 3464, RFC 6533).
+//! - [`tls_report`]: what other domains are told of the TLS of their mail (RFC 8460).
 //! - [`trace`]: the Received field, and the scan of a header section while it streams by.
 //! - [`unitext`]: addresses in UTF-8 where reports and ORCPT name them (RFC 6533 section 3).
 
@@ -20,6 +21,7 @@ pub mod mailbox;
 mod queue_id;
 pub mod report;
 mod status;
+pub mod tls_report;
 pub mod trace;
 pub mod unitext;
 

@@ -16,6 +16,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use staffetta_mail::tls_report::Flaw;
 use staffetta_mail::{RemoteReply, Status};
 use staffetta_smtp::client::{self, Stage};
 
@@ -88,6 +89,8 @@ pub enum Failure {
     /// What the other side has published about TLS keeps this host from being used now: the look-up failed, or the host is
     /// not among those that the domain names.
     Unproven {
+        /// What the domain is told of it.
+        flaw: Flaw,
         /// For the log and for people.
         reason: String,
     },
@@ -222,7 +225,7 @@ pub fn classify(failure: &Failure, domain: &str) -> Consequence {
         // Not of one message: all for this host wait until somebody has looked at the configuration.
         Failure::Route { detail } => Consequence::defer(Status::new(4, 3, 5), name_service(detail)).backing_off(true),
         Failure::Dns { detail } => Consequence::defer(Status::new(4, 4, 3), name_service(detail)),
-        Failure::Unproven { reason } => Consequence::next_host(Status::new(4, 7, 5), reason.clone()),
+        Failure::Unproven { reason, .. } => Consequence::next_host(Status::new(4, 7, 5), reason.clone()),
         Failure::Loop => looping(domain),
         Failure::Suppressed => {
             Consequence::bounce(Status::new(5, 7, 1), "550 5.7.1 mail to this address is suppressed".to_owned())

@@ -121,7 +121,8 @@ impl Policy {
     /// What it means for this host.
     pub fn about(&self, host: &str) -> Sts {
         match self.mode {
-            Mode::Testing | Mode::None => Sts::Off,
+            Mode::None => Sts::Off,
+            Mode::Testing => Sts::Testing { listed: self.names(host) },
             Mode::Enforce if self.names(host) => Sts::Enforce,
             Mode::Enforce => Sts::Unlisted,
         }
@@ -242,7 +243,7 @@ mod tests {
     fn rfc8461_5_only_enforce_is_enforced() {
         for (mode, listed, other) in [
             (Mode::Enforce, Sts::Enforce, Sts::Unlisted),
-            (Mode::Testing, Sts::Off, Sts::Off),
+            (Mode::Testing, Sts::Testing { listed: true }, Sts::Testing { listed: false }),
             (Mode::None, Sts::Off, Sts::Off),
         ] {
             let policy = Policy { mode, max_age: 1, hosts: vec!["mx.test".to_owned()] };

@@ -11,7 +11,8 @@
 //! | `verify` | next host, then 4.7.4 | next host, then 4.7.5 | must match the host |
 //!
 //! `none` is the operator's word against a server whose TLS is broken: DANE and MTA-STS do not raise it, a login and a
-//! message's demand do. Plaintext after a failed handshake, now or remembered, is for `may` alone.
+//! message's demand do. A message may also ask for less than DANE and MTA-STS do (`TLS-Required: No`, section 5), never for
+//! less than the operator. Plaintext after a failed handshake, now or remembered, is for `may` alone.
 //!
 //! A connection keeps its [`Security`], and a message is offered to it only if that [satisfies](Security::satisfies)
 //! the message's [`Need`]: what was good enough for the message that opened it may not be for the next one.
@@ -49,6 +50,8 @@ impl Level {
 /// What a message demands of every connection that carries it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Need {
+    /// Less than nothing: what the other side has published is not asked for (RFC 8689 section 5).
+    Waived,
     /// Nothing.
     #[default]
     Nothing,
@@ -59,7 +62,11 @@ pub enum Need {
 impl Need {
     /// What a message's sender asked for.
     pub fn of(envelope: &Envelope) -> Self {
-        if envelope.require_tls { Self::AuthenticatedTls } else { Self::Nothing }
+        match (envelope.require_tls, envelope.tls_optional) {
+            (true, _) => Self::AuthenticatedTls,
+            (false, true) => Self::Waived,
+            (false, false) => Self::Nothing,
+        }
     }
 
     /// What a failed set-up means to a message with this need: without a server that can prove itself there is nothing to
@@ -72,9 +79,13 @@ impl Need {
         }
     }
 
-    /// Is this failure due to the need? Then it says nothing about mail without it.
+    /// Is this failure due to the need? Then it says nothing about mail that needs less.
     pub fn is_why(self, failure: &Failure) -> bool {
-        self == Self::AuthenticatedTls && (*failure == Failure::NoRequireTls || failure.stage() == Stage::StartTls)
+        match self {
+            Self::Waived => false,
+            Self::Nothing => *failure == Failure::TlsNotOffered || failure.stage() == Stage::StartTls,
+            Self::AuthenticatedTls => *failure == Failure::NoRequireTls || failure.stage() == Stage::StartTls,
+        }
     }
 }
 
@@ -94,9 +105,14 @@ pub enum Dane {
 /// What the policy of the recipient's domain says of a host (RFC 8461).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sts {
-    /// No policy, or one that is only tested.
+    /// No policy.
     #[default]
     Off,
+    /// `testing`: it is not obeyed, but the domain wants to hear what comes of it (RFC 8460).
+    Testing {
+        /// Is the host one of those it names?
+        listed: bool,
+    },
     /// `enforce`, and the host is one of those it names.
     Enforce,
     /// `enforce`, and the host is none of those: not used at all, unless DANE vouches for it.
@@ -140,6 +156,11 @@ pub struct Facts<'a> {
 pub enum Trust {
     /// Nothing: encryption against those who only listen.
     Any,
+    /// Nothing either, but it is told whether there is a chain to a trusted root, for this name.
+    Judged {
+        /// Of the host.
+        name: Arc<str>,
+    },
     /// A chain to a trusted root, for this name.
     WebPki {
         /// Of the host.
@@ -150,10 +171,15 @@ pub enum Trust {
 }
 
 impl Trust {
+    /// Does a handshake prove who is there?
+    pub const fn proves(&self) -> bool {
+        matches!(self, Self::WebPki { .. } | Self::Dane(_))
+    }
+
     /// Postfix' word for a certificate that was taken for this reason.
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::Any => "Untrusted",
+            Self::Any | Self::Judged { .. } => "Untrusted",
             Self::WebPki { .. } | Self::Dane(_) => "Verified",
         }
     }
@@ -210,6 +236,8 @@ pub struct Security {
     pub fallback: bool,
     /// Whose word this is.
     pub label: Label,
+    /// The other side may have asked for more, and was not heard.
+    pub waived: bool,
 }
 
 /// How to speak to a host.
@@ -220,12 +248,17 @@ pub fn decide(facts: &Facts<'_>) -> Result<Security, NotListed> {
     let level = lowest(facts.level, facts.login || facts.implicit, facts.need);
     let mut security = match (&facts.published.dane, facts.published.sts) {
         _ if level == Level::None => by_level(facts, level),
+        _ if facts.need == Need::Waived => Security { waived: true, ..by_level(facts, level) },
         (Dane::Records(pins), _) => required(Trust::Dane(pins.clone()), Label::Dane),
         (_, Sts::Unlisted) => return Err(NotListed),
         (_, Sts::Enforce) => required(web(facts), Label::MtaSts),
         (Dane::Unusable, _) if level < Level::Verify => required(Trust::Any, Label::Dane),
         _ => by_level(facts, level),
     };
+    let is_tested = matches!(facts.published.sts, Sts::Testing { .. }) && security.starttls != Tls::Off;
+    if is_tested && security.trust == Trust::Any {
+        security.trust = Trust::Judged { name: facts.host.clone() };
+    }
     if facts.implicit {
         security.starttls = Tls::Implicit;
     }
@@ -234,7 +267,7 @@ pub fn decide(facts: &Facts<'_>) -> Result<Security, NotListed> {
 
 /// Does it matter what the other side has published? `encrypted`: a login or implicit TLS leave no other way.
 pub fn asks_what_is_published(level: Level, encrypted: bool, need: Need) -> bool {
-    lowest(level, encrypted, need) > Level::None
+    need > Need::Waived && lowest(level, encrypted, need) > Level::None
 }
 
 /// The level below which nothing brings a host.
@@ -244,7 +277,7 @@ fn lowest(level: Level, encrypted: bool, need: Need) -> Level {
 }
 
 fn by_level(facts: &Facts<'_>, level: Level) -> Security {
-    let plain = |label| Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label };
+    let plain = |label| Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label, waived: false };
     match level {
         Level::None => plain(Label::None),
         Level::May if facts.failed_lately => plain(Label::Opportunistic),
@@ -255,7 +288,7 @@ fn by_level(facts: &Facts<'_>, level: Level) -> Security {
 }
 
 const fn required(trust: Trust, label: Label) -> Security {
-    Security { starttls: Tls::Required, trust, fallback: false, label }
+    Security { starttls: Tls::Required, trust, fallback: false, label, waived: false }
 }
 
 fn web(facts: &Facts<'_>) -> Trust {
@@ -266,8 +299,9 @@ impl Security {
     /// May a message with this need travel over a connection like that? To be asked before every MAIL.
     pub fn satisfies(&self, need: Need) -> bool {
         match need {
-            Need::Nothing => true,
-            Need::AuthenticatedTls => self.starttls.is_required() && self.trust != Trust::Any,
+            Need::Waived => true,
+            Need::Nothing => !self.waived,
+            Need::AuthenticatedTls => self.starttls.is_required() && self.trust.proves(),
         }
     }
 

@@ -16,7 +16,7 @@
 //! Beside the partitions there are the registry with what workers can read, `{kq:cfg}` and `{kq:cfg}readers`, and the
 //! buckets of cluster-wide limits, `{L:<scope>:<who>}`, see [`Limiter`] and [`Guesses`], and what servers said of
 //! recipients, `{V:<n>}`, see [`Verifications`], how many connections clients have, `{C:<client>}`, see [`Headcount`], and
-//! policies of domains, `{T:<domain>}`, see [`KeptPolicies`], and tokens to log in with, `{O:<account>}…`, see [`KeptTokens`], and
+//! policies of domains, `{T:<domain>}`, see [`KeptPolicies`], how the TLS of mail went, `{T:}…`, see [`TlsCounts`], and tokens to log in with, `{O:<account>}…`, see [`KeptTokens`], and
 //! who is blocked or was revoked, `{R}blocks` and `{R}log`, see [`Revocations`], and what logins do, `{A}…`, see [`Conduct`]. docs/stored-formats.md has the octets of all.
 
 mod address;
@@ -65,6 +65,7 @@ mod shelf;
 mod slot;
 mod spool;
 mod tls;
+mod tls_counts;
 mod tokens;
 mod value;
 mod verification;
@@ -96,6 +97,7 @@ pub use settings::{Health, Settings};
 pub use spool::{StoreTrouble, compare_store, try_store};
 pub use staffetta_config::{Durability, Rate};
 pub use tls::TlsFiles;
+pub use tls_counts::{TlsCounts, TlsPeriod};
 pub use tokens::{KeptToken, KeptTokens};
 pub use verification::{Verification, Verifications};
 pub use wakes::Wakes;

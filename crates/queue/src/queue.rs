@@ -21,8 +21,8 @@ use crate::value;
 use crate::{
     Act, Body, Budget, Chunks, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Finding,
     Guesses, HardBounces, Headcount, Health, Incoming, Job, Kept, KeptPolicies, KeptTokens, Lease, Limiter, Moved,
-    Offer, Page, Payer, Rate, Reckoning, Records, Settings, Settled, Settlement, Target, UnixMillis, Verifications,
-    Verified, Wakes,
+    Offer, Page, Payer, Rate, Reckoning, Records, Settings, Settled, Settlement, Target, TlsCounts, UnixMillis,
+    Verifications, Verified, Wakes,
 };
 
 /// How often [`Queue::ready`] looks.
@@ -329,6 +329,11 @@ impl Queue {
     /// What domains have published about the TLS of their mail, for the whole cluster.
     pub fn policies(&self) -> KeptPolicies {
         KeptPolicies::new(self.shared.clone())
+    }
+
+    /// How the TLS of mail went, for the whole cluster.
+    pub fn tls_counts(&self) -> TlsCounts {
+        TlsCounts::new(self.shared.clone())
     }
 
     /// What servers want to be shown, for the whole cluster.

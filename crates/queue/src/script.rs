@@ -183,6 +183,16 @@ scripts! {
         keys: journal blocks ends bounces; key_groups: ;
         args: target times interval life reason room most length; arg_groups: ;
     }
+    /// Counts sessions that a domain will be told of.
+    NoteSessions("", "note_sessions.lua") {
+        keys: pending counts; key_groups: ;
+        args: report due life most room; arg_groups: outcomes numbers;
+    }
+    /// Takes a report that is due.
+    ClaimReport(" flags=allow-oom", "common_now.lua", "claim_report.lua") {
+        keys: pending; key_groups: ;
+        args: lease; arg_groups: ;
+    }
     /// Ends such a block.
     Unblock(" flags=allow-oom", "common_tell.lua", "unblock.lua") {
         keys: journal blocks ends; key_groups: ;

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use staffetta_config::{self as config, Config, Rate};
+use staffetta_mail::tls_report::Flaw;
 use staffetta_mail::{Address, ReversePath, address_literal};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::destination;
@@ -190,7 +191,8 @@ impl NextHop {
 
     /// Why a host is not used that the domain's policy does not name.
     pub fn not_listed(&self, target: &Target, host: &str) -> Failure {
-        Failure::Unproven { reason: format!("the MTA-STS policy of {} does not list {host}", target.name()) }
+        let reason = format!("the MTA-STS policy of {} does not list {host}", target.name());
+        Failure::Unproven { flaw: Flaw::ValidationFailure, reason }
     }
 
     /// Does it matter to mail with this need what these hosts have published? LMTP stays in the house.

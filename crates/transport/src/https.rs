@@ -1,25 +1,32 @@
 //! One request to a web server over HTTPS (RFC 9110, RFC 9112), for what mail needs of the web: policies of domains, keys and
 //! tokens of identity providers.
 //!
-//! [`ask`] dials, checks the certificate for the name, and gives the head of the answer; [`Answer::body`] reads the rest, up
+//! [`post`] sends something there; [`ask`] dials, checks the certificate for the name, and gives the head of the answer; [`Answer::body`] reads the rest, up
 //! to a bound. No redirects, no cookies, no proxies, one connection a request. The whole has no end of its own: put a
 //! time-out around it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{HOST, USER_AGENT};
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use staffetta_config::WebUrl;
+use staffetta_policy::mx;
 use staffetta_policy::tls::Trust;
 use tokio::task::JoinSet;
 
 use crate::connect::{ConnectError, Stream, TlsClient, TlsError, dial};
+use crate::dns::{DnsError, Resolver};
 
 /// Longest head of an answer.
 const HEAD: usize = 16 * 1024;
+
+/// Most addresses of a server that are tried.
+const ADDRESSES: usize = 4;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +91,7 @@ pub async fn ask(
     let tcp = connect(host, addresses, patience).await?;
     let stream = match tls {
         Some(tls) => {
-            let (stream, _) = tls.handshake(&Trust::WebPki { name: host.into() }, host, tcp, patience).await?;
+            let (stream, ..) = tls.handshake(&Trust::WebPki { name: host.into() }, host, tcp, patience).await?;
             Stream::Tls(Box::new(stream))
         }
         None => Stream::Plain(tcp),
@@ -99,9 +106,45 @@ pub async fn ask(
     if let Ok(authority) = authority.parse() {
         headers.insert(HOST, authority);
     }
-    headers.insert(USER_AGENT, hyper::header::HeaderValue::from_static("staffetta"));
+    headers.insert(USER_AGENT, HeaderValue::from_static("staffetta"));
     let (head, body) = sender.send_request(request).await?.into_parts();
     Ok(Answer { status: head.status, headers: head.headers, body, _connection: driver })
+}
+
+/// Sends content of this type to one address, whose server must be among `addresses`: what it says.
+///
+/// # Errors
+/// As [`ask`]; the address cannot be asked.
+pub async fn post(
+    tls: &TlsClient,
+    url: &WebUrl,
+    addresses: Vec<SocketAddr>,
+    patience: Duration,
+    (kind, content): (&'static str, Vec<u8>),
+) -> Result<StatusCode, HttpsError> {
+    let mut request = Request::new(Full::new(Bytes::from(content)));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url.path.parse().map_err(|_| HttpsError::NoAddress(url.to_string()))?;
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    Ok(ask(Some(tls), (&url.host, &url.authority()), addresses, patience, request).await?.status)
+}
+
+/// The addresses of a web server that a stranger named: none of those that nobody may aim us at.
+///
+/// # Errors
+/// No answer now.
+pub async fn web_server(
+    resolver: &Resolver,
+    blocked: &[IpNet],
+    host: &str,
+    port: u16,
+) -> Result<Vec<SocketAddr>, DnsError> {
+    let addresses = match host.parse::<IpAddr>() {
+        Ok(ip) => vec![ip],
+        Err(_) => resolver.addresses(host).await?.data,
+    };
+    let usable = addresses.into_iter().filter(|&ip| !mx::is_blocked(blocked, ip)).take(ADDRESSES);
+    Ok(usable.map(|ip| SocketAddr::new(ip.to_canonical(), port)).collect())
 }
 
 async fn connect(

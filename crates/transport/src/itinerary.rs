@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rand::RngExt;
 use staffetta_config::Config;
+use staffetta_mail::tls_report::{Destination, Flaw, destinations};
 use staffetta_policy::classify::{Endpoint, Failure};
 use staffetta_policy::destination;
 pub use staffetta_policy::mx::Candidate;
@@ -17,6 +18,7 @@ use staffetta_policy::tls::{Dane, Need, Published, Sts};
 use crate::connect::has_route;
 use crate::dns::{DnsError, MailDomain, MxHost, Resolver};
 use crate::hop::{NextHop, Target};
+use crate::https::web_server;
 use crate::itinerary::ahead::LookUps;
 use crate::own::OwnAddresses;
 use crate::sts::{Finding, Policies};
@@ -110,40 +112,64 @@ impl Planner {
         }
     }
 
-    /// Where to deliver; never empty.
+    /// Who wants to hear of the TLS of a domain's mail (RFC 8460 section 3).
+    ///
+    /// # Errors
+    /// No answer now.
+    pub async fn who_wants_reports(&self, domain: &str) -> Result<Vec<Destination>, DnsError> {
+        Ok(destinations(&self.resolver.texts(&format!("_smtp._tls.{domain}")).await?))
+    }
+
+    /// The addresses of a web server that a stranger named, as far as they may be dialled.
+    ///
+    /// # Errors
+    /// No answer now.
+    pub async fn web_server(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DnsError> {
+        web_server(&self.resolver, &self.blocked, host, port).await
+    }
+
+    /// The policy that a domain has on its web server, where that matters.
+    pub async fn policy_of(&self, domain: &str) -> Finding {
+        match &self.policies {
+            Some(policies) => policies.of(domain).await,
+            None => Finding::default(),
+        }
+    }
+
+    /// Where to deliver mail with this need; never empty.
     ///
     /// # Errors
     /// Why there is nowhere to go.
-    pub async fn plan(&self, hop: &NextHop) -> Result<Vec<Candidate>, Failure> {
+    pub async fn plan(&self, hop: &NextHop, need: Need) -> Result<Vec<Candidate>, Failure> {
         if let [target] = &hop.key.targets[..] {
-            return self.survey_of(hop, target).await.plan;
+            return self.survey_of(hop, target, need).await.plan;
         }
-        mx::one_after_the_other(self.survey(hop).await.into_iter().map(|survey| survey.plan))
+        mx::one_after_the_other(self.survey(hop, need).await.into_iter().map(|survey| survey.plan))
     }
 
     /// The same, with what led to it, one way after the other.
-    pub async fn survey(&self, hop: &NextHop) -> Vec<Survey> {
+    pub async fn survey(&self, hop: &NextHop, need: Need) -> Vec<Survey> {
         let mut surveys: Vec<Survey> = Vec::with_capacity(hop.key.targets.len());
         for target in hop.key.targets.iter() {
             if surveys.last().is_some_and(|survey| survey.is_last) {
                 break;
             }
-            surveys.push(self.survey_of(hop, target).await);
+            surveys.push(self.survey_of(hop, target, need).await);
         }
         surveys
     }
 
-    async fn survey_of(&self, hop: &NextHop, target: &Target) -> Survey {
+    async fn survey_of(&self, hop: &NextHop, target: &Target, need: Need) -> Survey {
         match target {
             Target::Host { host, port, .. } => self.host(target, host, *port).await,
             Target::Socket(path) => Survey::of(target, Ok(vec![self.socket(path)])),
             Target::Domain(domain) => {
-                let survey = self.domain(hop, target, domain, &self.blocked).await;
+                let survey = self.domain((hop, need), target, domain, &self.blocked).await;
                 let is_last = survey.is_last || matches!(survey.plan, Err(Failure::NullMx | Failure::Loop));
                 Survey { is_last, ..survey }
             }
             Target::MailHosts(domain) => {
-                let survey = self.domain(hop, target, domain, &[]).await;
+                let survey = self.domain((hop, need), target, domain, &[]).await;
                 let plan = survey.plan.map_err(|failure| failure.of_a_route(domain));
                 Survey { plan, is_last: false, ..survey }
             }
@@ -179,9 +205,9 @@ impl Planner {
     }
 
     /// The policy of a domain, where it matters.
-    async fn policy(&self, hop: &NextHop, target: &Target, domain: &str) -> Finding {
+    async fn policy(&self, (hop, need): (&NextHop, Need), target: &Target, domain: &str) -> Finding {
         match &self.policies {
-            Some(policies) if hop.asks_what_is_published(target, Need::Nothing) => policies.of(domain).await,
+            Some(policies) if hop.asks_what_is_published(target, need) => policies.of(domain).await,
             _ => Finding::default(),
         }
     }
@@ -204,6 +230,7 @@ impl Planner {
             Target::Host { .. } | Target::Socket(_) | Target::Literal(_) => Vec::new(),
         };
         self.resolver.dane(host, address.ip(), address.port(), &names).await.map_err(|error| Failure::Unproven {
+            flaw: Flaw::DnssecInvalid,
             reason: format!("TLSA lookup error for {host}:{}: {error}", address.port()),
         })
     }
@@ -223,8 +250,15 @@ impl Planner {
     }
 
     /// Found by MX.
-    async fn domain(&self, hop: &NextHop, target: &Target, domain: &Arc<str>, blocked: &[IpNet]) -> Survey {
-        let (answer, policy) = tokio::join!(self.resolver.mail_domain(domain), self.policy(hop, target, domain));
+    async fn domain(
+        &self,
+        (hop, need): (&NextHop, Need),
+        target: &Target,
+        domain: &Arc<str>,
+        blocked: &[IpNet],
+    ) -> Survey {
+        let policy = self.policy((hop, need), target, domain);
+        let (answer, policy) = tokio::join!(self.resolver.mail_domain(domain), policy);
         let (proof, hosts, all) = match answer {
             Ok(answer) => {
                 let all = if let MailDomain::Hosts(hosts) = &answer.data { hosts.len() } else { 0 };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use staffetta_config::Config;
+use staffetta_policy::tls::Need;
 use staffetta_testkit::dns::FakeDns;
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::hop::Router;
@@ -21,7 +22,7 @@ async fn a_host_whose_name_server_is_silent_keeps_no_other_waiting() -> anyhow::
     let config = Config::default();
     let (hop, planner) = (Router::new(&config).hop("a.test", None), Planner::new(&config, resolver));
 
-    let plan = tokio::spawn(async move { planner.plan(&hop).await });
+    let plan = tokio::spawn(async move { planner.plan(&hop, Need::Nothing).await });
     while dns.asked("mx5.a.test", "A") == 0 {
         anyhow::ensure!(!plan.is_finished(), "nothing is known yet");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -44,7 +45,7 @@ async fn hosts_that_are_not_needed_are_not_looked_up() -> anyhow::Result<()> {
     let resolver = Resolver::new(&DnsSettings { servers: vec![dns.address()], ..DnsSettings::default() })?;
     let config = Config::default();
     let (hop, planner) = (Router::new(&config).hop("a.test", None), Planner::new(&config, resolver));
-    let plan = planner.plan(&hop).await.map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
+    let plan = planner.plan(&hop, Need::Nothing).await.map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
     assert_eq!((plan.len(), dns.asked("mx10.a.test", "A"), dns.asked("mx11.a.test", "A")), (5, 1, 0));
     Ok(())
 }

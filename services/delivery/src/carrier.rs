@@ -298,9 +298,7 @@ impl Carrier {
 
     /// No host lets this carrier in. While another connection lives that is the server's limit, and nobody's fault.
     fn refused(&mut self, failure: &Failure) {
-        if let Failure::Session { failure: reason, .. } = failure
-            && self.need.is_why(reason)
-        {
+        if self.is_about_need(failure) {
             return self.fail_demanding(failure);
         }
         if let (Failure::Session { failure, .. }, Some(task)) = (failure, self.jobs.front()) {
@@ -314,7 +312,18 @@ impl Carrier {
         }
     }
 
-    /// No host is good enough for those that demand TLS; the others have nothing to do with it.
+    /// Is it what the messages at hand need that no host has, while others may be served?
+    fn is_about_need(&self, failure: &Failure) -> bool {
+        let is_why = match failure {
+            Failure::Session { failure, .. } => self.need.is_why(failure),
+            Failure::Unproven { .. } => self.need == Need::Nothing,
+            _ => false,
+        };
+        let needs_less = |task: &Task| Need::of(&task.job.message.envelope) < self.need;
+        is_why && (self.need == Need::AuthenticatedTls || self.jobs.iter().any(needs_less))
+    }
+
+    /// No host is good enough for those with this need; the others have nothing to do with it.
     fn fail_demanding(&mut self, failure: &Failure) {
         let demanding = |task: &Task| Need::of(&task.job.message.envelope) == self.need;
         let (met, rest) = std::mem::take(&mut self.jobs).into_iter().partition(demanding);
@@ -332,8 +341,11 @@ impl Carrier {
     async fn try_hosts(&mut self) -> Result<Connection, Failure> {
         let started = Instant::now();
         if self.candidates.is_empty() {
-            let planned = self.worker.planner.plan(&self.hop).await;
-            let planned = planned.inspect_err(|_| self.worker.metrics.attempt_failed(metrics::DNS))?;
+            let planned = self.worker.planner.plan(&self.hop, self.need).await;
+            let planned = planned.inspect_err(|failure| {
+                self.worker.metrics.attempt_failed(metrics::DNS);
+                self.note_unproven(None, failure);
+            })?;
             self.candidates = planned.into();
         }
         let mut last = Failure::Local { reason: "no address to try".to_owned() };
@@ -376,18 +388,28 @@ impl Carrier {
             fallback: &worker.fallback,
             unchunked: &worker.unchunked,
             need: self.need,
+            sessions: worker.tls_reports.as_ref().map(|reports| &reports.sessions),
         };
         let unmet = |failure| match failure {
             Failure::Session { peer, failure } => Failure::Session { peer, failure: self.need.unmet(failure) },
             other => other,
         };
         let result = opener.open(candidate, started).await.map_err(unmet);
-        result.inspect_err(|failure| match failure {
-            Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
-            Failure::NoToken { .. } => worker.metrics.attempt_failed_at(Stage::Auth),
-            Failure::Unproven { .. } => worker.metrics.attempt_failed_at(Stage::StartTls),
-            _ => worker.metrics.attempt_failed(metrics::CONNECT),
-        })
+        result.inspect_err(|failure| self.note_unproven(Some(candidate), failure)).inspect_err(
+            |failure| match failure {
+                Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
+                Failure::NoToken { .. } => worker.metrics.attempt_failed_at(Stage::Auth),
+                Failure::Unproven { .. } => worker.metrics.attempt_failed_at(Stage::StartTls),
+                _ => worker.metrics.attempt_failed(metrics::CONNECT),
+            },
+        )
+    }
+
+    /// For reports on TLS: that no host, or not this one, may be used.
+    fn note_unproven(&self, candidate: Option<&Candidate>, failure: &Failure) {
+        if let (Some(reports), Failure::Unproven { flaw, reason }) = (&self.worker.tls_reports, failure) {
+            reports.sessions.note_unproven((&self.hop, self.need), candidate, *flaw, reason);
+        }
     }
 
     /// Is there a host left that this round has not tried?

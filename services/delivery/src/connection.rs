@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use staffetta_config::Timeouts;
+use staffetta_mail::tls_report::Flaw;
 use staffetta_policy::classify;
 use staffetta_policy::tls::{Need, Security};
-use staffetta_smtp::client::{Client, Credentials, Event, Failure, Stage};
+use staffetta_smtp::client::{Client, Credentials, Event, Failure, Stage, Tls};
 use staffetta_telemetry::maillog::{self, Encrypted, Relay};
-use staffetta_transport::connect::{self, Stream, TlsClient, TlsSession};
+use staffetta_transport::connect::{self, Fault, Stream, TlsClient, TlsSession};
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::{Login, NextHop};
 use staffetta_transport::itinerary::{Candidate, Planner};
@@ -26,6 +27,7 @@ use tokio::time::Sleep;
 
 use crate::metrics::{Metrics, TlsResult, record};
 use crate::origin::{Origin, Portion};
+use crate::tls_reports::Sessions;
 
 /// Room for replies.
 const INPUT: usize = 4096;
@@ -45,6 +47,8 @@ pub(crate) struct Opener<'a> {
     pub(crate) unchunked: &'a Fallback,
     /// The most that a message at hand demands.
     pub(crate) need: Need,
+    /// For reports on TLS, if there are any.
+    pub(crate) sessions: Option<&'a Sessions>,
 }
 
 /// An open connection.
@@ -137,7 +141,7 @@ impl Opener<'_> {
         started: Instant,
     ) -> Result<Connection, classify::Failure> {
         let result = self.set_up(login, peer, security, started).await;
-        self.count(security, &result);
+        self.count(peer, security, &result);
         result
     }
 
@@ -189,7 +193,8 @@ impl Opener<'_> {
         };
         let began = Instant::now();
         match self.tls.handshake(&connection.security.trust, &connection.peer.host, tcp, self.timeouts.tls).await {
-            Ok((stream, TlsSession { version, cipher })) => {
+            Ok((stream, TlsSession { version, cipher }, fault)) => {
+                self.note(&connection.peer, &connection.security, fault);
                 record(&self.metrics.tls_time, began.elapsed());
                 self.metrics.handshake(Some(version));
                 let tls = format!("{version} {cipher}");
@@ -206,6 +211,7 @@ impl Opener<'_> {
             }
             Err(error) => {
                 self.metrics.handshake(None);
+                self.note(&connection.peer, &connection.security, Some(error.fault()));
                 Err(no_handshake(&connection.peer, &error))
             }
         }
@@ -215,7 +221,23 @@ impl Opener<'_> {
         time_limit(self.timeouts, stage)
     }
 
-    fn count(&self, security: &Security, result: &Result<Connection, classify::Failure>) {
+    /// What came of it, for the metrics; and for reports on TLS, where there was no handshake.
+    fn count(&self, peer: &Candidate, security: &Security, result: &Result<Connection, classify::Failure>) {
+        let without = |flaw, reason: String| self.note(peer, security, Some(Fault { flaw, reason }));
+        match result {
+            Ok(connection) if connection.tls.is_none() && security.starttls == Tls::IfOffered => {
+                without(Flaw::StartTlsNotSupported, Failure::TlsNotOffered.to_string());
+            }
+            Err(classify::Failure::Session { failure: failure @ Failure::TlsNotOffered, .. }) => {
+                without(Flaw::StartTlsNotSupported, failure.to_string());
+            }
+            Err(classify::Failure::Session { failure, .. })
+                if failure.stage() == Stage::StartTls && !matches!(failure, Failure::TlsHandshake(_)) =>
+            {
+                without(Flaw::ValidationFailure, failure.to_string());
+            }
+            Ok(_) | Err(_) => {}
+        }
         let outcome = match result {
             Ok(connection) if connection.tls.is_some() => TlsResult::Encrypted,
             Ok(_) if security.is_fallback() => TlsResult::Fallback,
@@ -225,6 +247,12 @@ impl Opener<'_> {
             Err(_) => return,
         };
         self.metrics.tls(security.label, outcome);
+    }
+
+    fn note(&self, peer: &Candidate, security: &Security, fault: Option<Fault>) {
+        if let Some(sessions) = self.sessions {
+            sessions.note((self.hop, self.need), peer, security, (self.origin.address, fault));
+        }
     }
 }
 

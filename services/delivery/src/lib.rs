@@ -38,6 +38,7 @@ mod slots;
 mod sorting;
 mod strangers;
 mod terms;
+mod tls_reports;
 mod worker;
 
 use std::sync::Arc;
@@ -79,6 +80,7 @@ use slots::{Asked, Slots};
 use sorting::Sorting;
 use strangers::Strangers;
 use terms::Terms;
+use tls_reports::TlsReports;
 use worker::{ROOM, Worker};
 
 /// How long Redis may take to hear that what is cut off counts against nobody.
@@ -136,6 +138,14 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, asked: Asked, live: &Live) 
     tasks.spawn(
         async move { end.run_until_cancelled(conduct.run(false, maillog::conspicuous)).await.unwrap_or_default() },
     );
+    if worker.tls_reports.is_some() {
+        let (reporting, end) = (worker.clone(), background.clone());
+        tasks.spawn(async move {
+            if let Some(reports) = &reporting.tls_reports {
+                reports.run(&reporting, end).await;
+            }
+        });
+    }
     // Also where no route names a sender: one may come to do so.
     worker.carriers.spawn(worker.clone().clear_up());
     let mut pollers = JoinSet::new();
@@ -160,8 +170,11 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, asked: Asked, live: &Live) 
         let _ = tokio::time::timeout(EXCUSE, worker.leases.excuse()).await;
     }
     worker.slots.flush().await;
-    // What the last second has brought.
+    // What the last seconds have brought.
     worker.conduct.flush(&maillog::conspicuous).await;
+    if let Some(reports) = &worker.tls_reports {
+        let _ = tokio::time::timeout(EXCUSE, reports.hand_on(&worker)).await;
+    }
     outcome
 }
 
@@ -234,6 +247,7 @@ fn worker(
         recent: Recent::default(),
         fallback: Fallback::default(),
         unchunked: Fallback::default(),
+        tls_reports: TlsReports::new(config, &queue),
         settler,
         slots,
         lanes: Lanes::new(delivery.concurrency.max(1) as usize),

@@ -26,6 +26,7 @@ const BOUNCES: &str = "staffetta_bounces_sent_total";
 const THROTTLED: &str = "staffetta_delivery_throttled_total";
 const SUPPRESSIONS: &str = "staffetta_delivery_suppressions_total";
 const SUSPENSIONS: &str = "staffetta_delivery_suspensions_total";
+const TLS_REPORTS: &str = "staffetta_tls_reports_total";
 const SIGNED: &str = "staffetta_dkim_signed_total";
 const DUPLICATES: &str = "staffetta_possible_duplicates_total";
 const UNREAD: &str = "staffetta_delivery_store_waits_total";
@@ -114,6 +115,8 @@ pub(crate) struct Metrics {
     handshake_failed: Counter,
     /// Reports by [`Notice`].
     pub(crate) bounces: Vec<Counter>,
+    /// Sent, and not.
+    tls_reports: [Counter; 2],
     /// Messages by [`Signed`].
     pub(crate) signed: Vec<Counter>,
     states: Vec<Gauge>,
@@ -163,6 +166,7 @@ impl Metrics {
                 .map(|v| zero(counter!(HANDSHAKES, "side" => "client", "version" => v, "result" => "ok"))),
             handshake_failed: zero(counter!(HANDSHAKES, "side" => "client", "version" => "none", "result" => "failed")),
             bounces: row(&NOTICES, |kind| counter!(BOUNCES, "kind" => kind)),
+            tls_reports: ["sent", "failed"].map(|result| zero(counter!(TLS_REPORTS, "result" => result))),
             signed: row(&SIGNED_RESULTS, |result| counter!(SIGNED, "result" => result)),
             states: STATES.iter().map(|&state| gauge!(JOBS, "state" => state)).collect(),
             queue_time: stage("queue"),
@@ -224,6 +228,11 @@ impl Metrics {
     /// What a connection came to under a TLS policy.
     pub(crate) fn tls(&self, policy: Label, result: TlsResult) {
         self.tls_policy[policy as usize * TLS_RESULTS.len() + result as usize].increment(1);
+    }
+
+    /// An attempt to send a TLS report.
+    pub(crate) fn tls_report(&self, sent: bool) {
+        self.tls_reports[usize::from(!sent)].increment(1);
     }
 
     /// A handshake of ours; `None`: it failed.
@@ -325,6 +334,7 @@ fn describe() {
     describe_counter!(HANDSHAKES, "TLS handshakes, by side, version and result: ok, or why it failed.");
     describe_counter!(UNREAD, "Jobs put back, without an attempt, because the store with their content was away.");
     describe_counter!(BOUNCES, "Reports to senders that were queued.");
+    describe_counter!(TLS_REPORTS, "Attempts to send a domain a report on the TLS of its mail (delivery.tls_report).");
     describe_counter!(SIGNED, "Messages for which there are DKIM keys, by what came of signing them.");
     describe_counter!(
         DUPLICATES,

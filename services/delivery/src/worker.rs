@@ -35,6 +35,7 @@ use crate::signing::Signing;
 use crate::slots::Slots;
 use crate::sorting::Sorting;
 use crate::terms::Current;
+use crate::tls_reports::TlsReports;
 
 /// How long a job rests whose body is in a store that is away, half as long or half as long again.
 const STORE_REST: Duration = Duration::from_secs(30);
@@ -77,6 +78,8 @@ pub(crate) struct Worker {
     pub(crate) fallback: Fallback,
     /// Who did not know BDAT lately, though CHUNKING was offered.
     pub(crate) unchunked: Fallback,
+    /// What other domains are told of the TLS of their mail, if they are.
+    pub(crate) tls_reports: Option<TlsReports>,
     pub(crate) settler: Settler,
     /// Places beside other workers.
     pub(crate) slots: Slots,

@@ -12,6 +12,7 @@ mod reports;
 mod routes;
 mod sites;
 mod sts;
+mod tls_reports;
 mod tokens;
 mod world;
 

@@ -44,6 +44,8 @@ const WARM_UP: Test = (
     "a_new_address_sends_no_more_than_it_may_today_and_others_send_the_rest",
 );
 const CHUNKING: &str = "services/delivery/tests/chunking/mod.rs";
+const TLS_REPORT: Test =
+    ("services/delivery/tests/tls_reports/mod.rs", "a_domain_that_asks_is_told_how_the_tls_of_its_mail_went");
 const STS: &str = "services/delivery/tests/sts/mod.rs";
 const SENDERS: &str = "services/delivery/tests/routes/senders.rs";
 const TIMES: Test = (DELIVERY, "each_step_of_a_delivery_has_its_own_time");
@@ -260,6 +262,9 @@ const KEYS: &[(&str, Test)] = &[
         "delivery.rule.domain",
         ("crates/policy/src/shaping.rs", "a_rule_may_be_for_domains_and_a_pattern_has_its_limits"),
     ),
+    ("delivery.tls_report.from", TLS_REPORT),
+    ("delivery.tls_report.organization", TLS_REPORT),
+    ("delivery.tls_report.period", TLS_REPORT),
     ("delivery.default_source", POOL),
     ("delivery.source.pool", POOL),
     ("delivery.source.address", POOL),

@@ -106,7 +106,7 @@ async fn report(config: &Config, planner: &Planner, domain: String, sender: Opti
     };
     let (hop, route) = (router.at_its_site(&hop, hosts), hop.route);
     let others = sender.is_none() && router.depends_on_sender(&domain);
-    let surveys = planner.survey(&hop).await;
+    let surveys = planner.survey(&hop, Need::Nothing).await;
     let plan = mx::one_after_the_other(surveys.iter().map(|survey| survey.plan.clone()));
     let mut ways = Vec::new();
     for candidate in plan.iter().flatten() {

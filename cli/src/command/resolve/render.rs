@@ -104,7 +104,7 @@ fn demand(security: &Security, way: &Way) -> String {
         Tls::Implicit => "TLS from the first octet",
     };
     match &security.trust {
-        Trust::Any => format!("{how}; the certificate is not checked"),
+        Trust::Any | Trust::Judged { .. } => format!("{how}; the certificate is not checked"),
         Trust::WebPki { name } => format!("{how}; a certificate for {name} from a trusted CA"),
         Trust::Dane(pins) => {
             let records: Vec<_> = pins.records.iter().map(|record| format!("[{record}]")).collect();
@@ -286,7 +286,7 @@ fn way_in_json(report: &Report, way: &Way) -> Value {
         Some(Trust::Dane(pins)) => {
             ("dane", Some(pins.base.to_string()), pins.records.iter().map(ToString::to_string).collect())
         }
-        Some(Trust::Any) | None => ("none", None, Vec::new()),
+        Some(Trust::Any | Trust::Judged { .. }) | None => ("none", None, Vec::new()),
     };
     let starttls = security.map(|security| match security.starttls {
         Tls::Off => "off",

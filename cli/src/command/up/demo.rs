@@ -100,7 +100,7 @@ async fn submit(config: &Config) -> anyhow::Result<QueueId> {
     clear.expect("220").await?;
     // The demonstration's certificate is self-signed, so there is nothing to verify it against.
     let tls = TlsClient::new(None)?;
-    let (stream, _) = tls.handshake(&Trust::Any, "localhost", clear.0.into_inner(), PATIENCE).await?;
+    let (stream, ..) = tls.handshake(&Trust::Any, "localhost", clear.0.into_inner(), PATIENCE).await?;
     say("   -- encrypted from here --");
 
     let mut secret = Dialogue(BufStream::new(stream));

@@ -36,7 +36,8 @@ impl WebUrl {
         if self.port == default_port(self.encrypted) { host } else { format!("{host}:{}", self.port) }
     }
 
-    fn https(text: &str) -> Option<Self> {
+    /// `https://` and what follows.
+    pub fn https(text: &str) -> Option<Self> {
         Self::read(true, text.strip_prefix("https://")?)
     }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
+use staffetta_mail::Address;
 use staffetta_policy::routing::{Pattern, Senders, Via};
 use staffetta_policy::tls::Level;
 
 use crate::kind::{
-    Any, Choice, Choices, Day, DomainName, Domains, FilePath, Flag, Ip, Limit, List, Maybe, NamePattern,
+    Any, Choice, Choices, Day, DomainName, Domains, FilePath, Flag, Ip, Limit, List, MailAddress, Maybe, NamePattern,
     NetworkClasses, Number, ReplyPattern, SenderPattern, Socket, SourcePool, Targets, Time, TokenAddress, Unset,
 };
 use crate::settings::{choices, settings};
@@ -97,6 +98,8 @@ settings! {
         list rule: Vec<Rule> = "[]",
         /// `[[delivery.dkim]]`
         list dkim: Vec<Dkim> = "[]",
+        /// `[delivery.tls_report]`
+        table tls_report: TlsReport,
     }
 }
 
@@ -266,5 +269,21 @@ settings! {
         /// The private key, PEM, not encrypted: RSA (PKCS #8 or PKCS #1) of at least 2048 bits, or Ed25519 (PKCS #8). The file is
         /// read again when its content changes, and on SIGHUP; a bad one then leaves the last good key in use.
         need key: PathBuf as FilePath = "-",
+    }
+}
+
+settings! {
+    /// What other domains are told of the TLS of the mail that they get from us (TLSRPT, RFC 8460): once a day, those that ask for it
+    /// with a TXT record at `_smtp._tls.domain`. A report counts sessions and what was wrong with them; nothing of any message is in
+    /// it. The numbers are those of all workers together.
+    pub struct TlsReport {
+        /// Who sends reports: an address that somebody reads. Without one there are none. Those that go by mail must be signed (DKIM), so
+        /// there should be a `[[delivery.dkim]]` for its domain. Nothing is told of mail for which TLS is off (`tls = "none"`) or
+        /// optional (`TLS-Required: No` in its header), nor of the servers of routes.
+        value from: Option<Address> as Maybe<MailAddress> = "",
+        /// The name that reports have for whoever sends them; the domain of `from`, if it is not set.
+        value organization: Option<String> as Maybe<Any> = "",
+        /// What one report is about. Another period than a day is for tests.
+        value period: Duration as Time<1000, 86400000> = "1d",
     }
 }

@@ -8,6 +8,8 @@ use crate::{Address, mailbox};
 const MAX_NAME: usize = 128;
 /// How much of a Message-ID field is kept.
 const MAX_MESSAGE_ID: usize = 1024;
+/// How much of a TLS-Required field is kept.
+const MAX_TLS_REQUIRED: usize = 128;
 /// How much of all From fields together is kept, where they are.
 const MAX_FROM: usize = 16 * 1024;
 
@@ -31,6 +33,7 @@ pub struct HeaderScan {
     has_date: bool,
     has_from: bool,
     message_id: Option<Vec<u8>>,
+    tls_required: Option<Vec<u8>>,
     /// The From fields, if they are wanted. Boxed: most messages go without.
     from: Option<Box<Authors>>,
     /// What the line at hand belongs to, of what is kept.
@@ -59,6 +62,7 @@ struct Authors {
 enum Kept {
     MessageId,
     From,
+    TlsRequired,
 }
 
 /// What a line of a mailbox file gets in front, to be a field.
@@ -164,6 +168,13 @@ impl HeaderScan {
         let mut text = String::from_utf8_lossy(value).into_owned();
         text.retain(|c| !matches!(c, '\r' | '\n'));
         Some(text.trim().to_owned())
+    }
+
+    /// Does the first TLS-Required field say that the message may go without TLS (RFC 8689 section 5)?
+    pub fn says_tls_is_optional(&self) -> bool {
+        let field = self.tls_required.as_deref().and_then(|field| std::str::from_utf8(field).ok());
+        let value = field.and_then(|field| field.split_once(':')).map(|(_, value)| value.trim());
+        value.is_some_and(|value| value.eq_ignore_ascii_case("no"))
     }
 
     /// Is the header section over?
@@ -294,6 +305,9 @@ impl HeaderScan {
         if is("Message-ID") && self.message_id.is_none() {
             self.message_id = Some(Vec::new());
             self.capturing = Some(Kept::MessageId);
+        } else if is("TLS-Required") && self.tls_required.is_none() {
+            self.tls_required = Some(Vec::new());
+            self.capturing = Some(Kept::TlsRequired);
         } else if let Some(from) = self.from.as_mut().filter(|_| is("From")) {
             from.fields.push(Vec::new());
             self.capturing = Some(Kept::From);
@@ -301,13 +315,15 @@ impl HeaderScan {
     }
 
     fn capture(&mut self, bytes: &[u8]) {
-        match (self.capturing, &mut self.message_id, &mut self.from) {
-            (Some(Kept::MessageId), Some(field), _) => {
-                let room = MAX_MESSAGE_ID.saturating_sub(field.len());
-                field.extend_from_slice(&bytes[..bytes.len().min(room)]);
-            }
-            (Some(Kept::From), _, Some(from)) => from.keep(bytes),
-            _ => {}
+        let (field, most) = match self.capturing {
+            Some(Kept::MessageId) => (&mut self.message_id, MAX_MESSAGE_ID),
+            Some(Kept::TlsRequired) => (&mut self.tls_required, MAX_TLS_REQUIRED),
+            Some(Kept::From) => return self.from.iter_mut().for_each(|from| from.keep(bytes)),
+            None => return,
+        };
+        if let Some(field) = field {
+            let room = most.saturating_sub(field.len());
+            field.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
     }
 }
@@ -487,6 +503,26 @@ mod tests {
         assert_eq!(scan.message_id().as_deref(), Some("<x@y>"));
         assert!(scan.has_message_id() && scan.is_over());
         assert_eq!(HeaderScan::new().message_id(), None);
+    }
+
+    #[test]
+    fn rfc8689_tls_is_optional_where_the_first_field_about_it_says_no() {
+        let endless = format!("TLS-Required: {}no\r\n\r\n", " ".repeat(MAX_TLS_REQUIRED));
+        for (message, optional) in [
+            ("TLS-Required: No\r\n\r\n", true),
+            ("From: a@b.c\r\ntls-required:\r\n no \r\n\r\n", true),
+            ("TLS-Required: Yes\r\n\r\n", false),
+            ("TLS-Required: Yes\r\nTLS-Required: No\r\n\r\n", false),
+            ("TLS-Required: No thanks\r\n\r\n", false),
+            ("Subject: x\r\n\r\nTLS-Required: No\r\n", false),
+            (&endless, false),
+        ] {
+            for size in [1, 7, message.len()] {
+                let mut scan = HeaderScan::new();
+                split(&mut scan, message.as_bytes().chunks(size));
+                assert_eq!(scan.says_tls_is_optional(), optional, "{message:?} in pieces of {size}");
+            }
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn without_a_session() {
         (Failure::NotFound { detail: detail.clone() }, "Bounce/Bounce 5.4.4", not_found),
         (Failure::Route { detail: detail.clone() }, "Defer/Defer 4.3.5 back off", not_found),
         (Failure::Dns { detail }, "Defer/Defer 4.4.3", not_found),
-        (Failure::Unproven { reason: "why".to_owned() }, "NextHost/Defer 4.7.5", "why"),
+        (Failure::Unproven { flaw: Flaw::ValidationFailure, reason: "why".to_owned() }, "NextHost/Defer 4.7.5", "why"),
         (Failure::Loop, "Bounce/Bounce 5.4.6", "mail for example.net loops back to myself"),
         (
             Failure::Blocked,

@@ -2,6 +2,8 @@ use std::str::FromStr;
 
 use staffetta_mail::Status;
 
+use staffetta_mail::tls_report::Flaw;
+
 use super::*;
 use crate::classify::Peer;
 use crate::shaping::without_addresses;
@@ -156,7 +158,7 @@ fn what_nobody_has_said_has_a_class_of_its_own() {
         (Failure::NotFound { detail: text() }, Class::BadDomain),
         (Failure::Route { detail: text() }, Class::Local),
         (Failure::Dns { detail: text() }, Class::RoutingErrors),
-        (Failure::Unproven { reason: text() }, Class::TlsRelated),
+        (Failure::Unproven { flaw: Flaw::ValidationFailure, reason: text() }, Class::TlsRelated),
         (Failure::Suppressed, Class::Suppressed),
         (Failure::Connect { peer: peer(), reason: text() }, Class::NoAnswerFromHost),
         (session(SessionFailure::TimedOut { stage: Stage::Greeting }), Class::NoAnswerFromHost),

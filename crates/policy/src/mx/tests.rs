@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use staffetta_mail::tls_report::Flaw;
+
 use super::*;
 
 fn mx(preference: u16, name: &str) -> MxHost {
@@ -260,7 +262,7 @@ fn rfc5321_5_1_a_host_at_our_own_address_hides_its_equals_and_all_that_is_worse(
 
 #[test]
 fn what_the_policy_does_not_name_is_left_out_for_that_reason() {
-    let unproven = || Failure::Unproven { reason: "not named".to_owned() };
+    let unproven = || Failure::Unproven { flaw: Flaw::ValidationFailure, reason: "not named".to_owned() };
     let dns = || Failure::Dns { detail: "x".to_owned() };
     let none = || Ok(Answer { data: Vec::new(), proof: Proof::Insecure });
     let found = || Ok(Answer { data: vec![ip("192.0.2.1")], proof: Proof::Insecure });

@@ -24,15 +24,17 @@ fn records() -> Dane {
 
 /// For hosts that may be used.
 fn allowed(facts: &Facts<'_>) -> Security {
-    let refused = |_| Security { starttls: Tls::Off, trust: Trust::Any, fallback: true, label: Label::None };
+    let refused =
+        |_| Security { starttls: Tls::Off, trust: Trust::Any, fallback: true, label: Label::None, waived: false };
     decide(facts).unwrap_or_else(refused)
 }
 
 /// `label: starttls trust`, and ` fallback`.
 fn shown(facts: &Facts<'_>) -> String {
-    let Ok(Security { starttls, trust, fallback, label }) = decide(facts) else { return "not at all".to_owned() };
+    let Ok(Security { starttls, trust, fallback, label, .. }) = decide(facts) else { return "not at all".to_owned() };
     let trust = match trust {
         Trust::Any => "any".to_owned(),
+        Trust::Judged { name } => format!("judged {name}"),
         Trust::WebPki { name } => format!("web {name}"),
         Trust::Dane(_) => "dane".to_owned(),
     };
@@ -64,6 +66,9 @@ fn the_strongest_word_counts() {
     let none = "none: Off any";
     let may = "opportunistic: IfOffered any fallback";
     let encrypt = "encrypt: Required any";
+    let testing = Sts::Testing { listed: false };
+    let judged_may = "opportunistic: IfOffered judged mx.example.net fallback";
+    let judged_encrypt = "encrypt: Required judged mx.example.net";
     let verify = "verify: Required web mx.example.net";
     let dane = "dane: Required dane";
     let sts = "mta-sts: Required web mx.example.net";
@@ -74,14 +79,19 @@ fn the_strongest_word_counts() {
         (true, Dane::Absent, Sts::Off, Need::Nothing, [encrypt, encrypt, encrypt, verify]),
         (false, Dane::Absent, Sts::Off, Need::AuthenticatedTls, [verify; 4]),
         (false, Dane::Absent, Sts::Enforce, Need::Nothing, [none, sts, sts, sts]),
+        (false, Dane::Absent, Sts::Enforce, Need::Waived, [none, may, encrypt, verify]),
+        (false, Dane::Absent, testing, Need::Nothing, [none, judged_may, judged_encrypt, verify]),
+        (false, records(), testing, Need::Nothing, [none, dane, dane, dane]),
         (true, Dane::Absent, Sts::Enforce, Need::Nothing, [sts; 4]),
         (false, records(), Sts::Off, Need::Nothing, [none, dane, dane, dane]),
+        (false, records(), Sts::Off, Need::Waived, [none, may, encrypt, verify]),
         (false, records(), Sts::Enforce, Need::AuthenticatedTls, [dane; 4]),
         (false, Dane::Unusable, Sts::Off, Need::Nothing, [none, "dane: Required any", "dane: Required any", verify]),
         (false, Dane::Unusable, Sts::Enforce, Need::Nothing, [none, sts, sts, sts]),
         (false, Dane::Unusable, Sts::Off, Need::AuthenticatedTls, [verify; 4]),
         // A host that the policy does not name: only DANE can vouch for it, and "none" asks nobody.
         (false, Dane::Absent, Sts::Unlisted, Need::Nothing, [none, not, not, not]),
+        (true, Dane::Absent, Sts::Unlisted, Need::Waived, [encrypt, encrypt, encrypt, verify]),
         (true, Dane::Absent, Sts::Unlisted, Need::Nothing, [not; 4]),
         (false, Dane::Absent, Sts::Unlisted, Need::AuthenticatedTls, [not; 4]),
         (false, Dane::Unusable, Sts::Unlisted, Need::Nothing, [none, not, not, not]),
@@ -90,7 +100,8 @@ fn the_strongest_word_counts() {
         for (level, expected) in LEVELS.into_iter().zip(expected) {
             let published = Published { dane: dane_found.clone(), sts: sts_found };
             let facts = Facts { login, published: &published, need, ..facts(&host, level) };
-            assert_eq!(asks_what_is_published(level, login, need), expected != none, "{facts:?}");
+            let asks = expected != none && need > Need::Waived;
+            assert_eq!(asks_what_is_published(level, login, need), asks, "{facts:?}");
             assert_eq!(shown(&facts), expected, "{facts:?}");
         }
     }
@@ -176,7 +187,19 @@ fn rfc8689_what_a_demand_cannot_get_is_final_for_it_and_says_nothing_about_other
     assert!(demand.is_why(&lost) && demand.is_why(&Failure::NoRequireTls));
     assert!(!demand.is_why(&Failure::Lost { stage: Stage::Greeting }), "the host is in trouble with everybody");
     assert_eq!(Need::Nothing.unmet(broken.clone()), broken);
-    assert!(!Need::Nothing.is_why(&lost));
+    assert!(Need::Nothing.is_why(&lost), "mail that needs less may go without");
+    assert!(!Need::Waived.is_why(&lost));
+}
+
+#[test]
+fn rfc8689_mail_that_needs_less_goes_where_other_mail_goes_and_not_the_other_way_round() {
+    let (host, enforced) = (host(), published(Dane::Absent, Sts::Enforce));
+    let usual = allowed(&Facts { published: &enforced, ..facts(&host, Level::May) });
+    let waived = allowed(&Facts { need: Need::Waived, ..facts(&host, Level::May) });
+    assert!(usual.satisfies(Need::Waived) && waived.satisfies(Need::Waived));
+    assert!(!waived.satisfies(Need::Nothing), "nobody has asked what is published");
+    let operator = allowed(&Facts { need: Need::Waived, ..facts(&host, Level::None) });
+    assert!(operator.satisfies(Need::Nothing), "nobody would have");
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn full() -> (Envelope, Origin) {
         envid: Some("QQ314159".into()),
         smtputf8: false,
         require_tls: false,
+        tls_optional: false,
     };
     let origin = Origin {
         listener: "submission".into(),
@@ -145,6 +146,21 @@ fn what_is_asked_of_the_next_hop_is_never_left_out() {
         same(&Parsed::read(&written, NEWEST).unwrap(), &written, &draft);
         assert_eq!(Parsed::read(&written, 1), Err(ReadError::Version(2)));
     }
+}
+
+/// A reader of another time keeps the message from where the other side's TLS is broken, as ever.
+#[test]
+fn that_tls_is_optional_may_be_overlooked() {
+    let local = ["localhost"].map(Destination::new);
+    let (mut envelope, origin) = bare();
+    envelope.tls_optional = true;
+    let easy = (envelope, origin);
+    let draft = small(&easy, &local);
+    let written = draft.encode(2, STAMP).unwrap();
+    assert!(hex(&written).contains(&format!("2c00{}", hex(b"body"))), "{}", hex(&written));
+    same(&Parsed::read(&written, NEWEST).unwrap(), &written, &draft);
+    let older = draft.encode(1, STAMP).unwrap();
+    assert!(!Parsed::read(&older, 1).unwrap().envelope.tls_optional);
 }
 
 /// For the mail log alone: a reader of another time delivers without it, and the older version has no room for it.

@@ -145,6 +145,7 @@ pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
             envid: record.envid.map(str::to_owned),
             smtputf8: false,
             require_tls: false,
+            tls_optional: false,
         },
         origin: Origin {
             listener: record.listener.to_owned(),

@@ -38,6 +38,8 @@ const REQUIRE_TLS: u64 = needed(19);
 const LONG_LINES: u64 = optional(20);
 /// Count and size, in the store. (16 stood for one object and was never written.)
 const OBJECTS: u64 = needed(21);
+/// Empty: it is there. Whoever does not know it asks for more than need be.
+const TLS_OPTIONAL: u64 = optional(22);
 
 /// In a recipient.
 const ADDRESS: u64 = needed(1);
@@ -97,7 +99,12 @@ fn write_head(draft: &Draft<'_>, out: &mut Vec<u8>) {
     if !draft.prefix.is_empty() {
         put_numbers(out, PREFIX, [draft.prefix.len() as u64]);
     }
-    let flags = [(envelope.smtputf8, SMTPUTF8), (envelope.require_tls, REQUIRE_TLS), (draft.long_lines, LONG_LINES)];
+    let flags = [
+        (envelope.smtputf8, SMTPUTF8),
+        (envelope.require_tls, REQUIRE_TLS),
+        (draft.long_lines, LONG_LINES),
+        (envelope.tls_optional, TLS_OPTIONAL),
+    ];
     for (flag, key) in flags {
         if flag {
             put(out, key, &[]);
@@ -209,6 +216,7 @@ fn read_field(field: &Field<'_>, parsed: &mut Parsed) -> Result<(), ReadError> {
         PREFIX => parsed.prefix = narrow(field.number()?)?,
         SMTPUTF8 => envelope.smtputf8 = true,
         REQUIRE_TLS => envelope.require_tls = true,
+        TLS_OPTIONAL => envelope.tls_optional = true,
         unknown => overlook(unknown)?,
     }
     Ok(())

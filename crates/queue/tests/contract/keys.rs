@@ -6,7 +6,7 @@ use std::time::Duration;
 use staffetta_policy::conduct::Ladder;
 use staffetta_queue::{
     Announcer, Durability, Filter, HardBounces, Heads, Queue, Rate, Revocations, Sending, Settings, Settlement, Target,
-    Usage, Verification,
+    TlsPeriod, Usage, Verification,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ fn matches(pattern: &str, key: &str) -> bool {
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
         let id = |text: &str| text.len() == 16 && text.bytes().all(|octet| octet.is_ascii_alphanumeric());
         match name {
-            "p" | "i" | "n" | "minute" | "hour" => digits(text),
+            "p" | "i" | "n" | "minute" | "hour" | "start" => digits(text),
             "id" => id(text),
             "job" => text.split_once('.').is_some_and(|(of, number)| id(of) && digits(number)),
             "account" | "destination" | "domain" | "scope" | "who" | "client" | "login" | "signal" => !text.is_empty(),
@@ -109,6 +109,8 @@ async fn busy(world: &World) {
     assert!(tokens.lease("acc0", minute).await.unwrap());
     assert!(tokens.refuse("acc1", minute).await.unwrap());
     world.queue.policies().keep("x.example", "policy", Duration::from_secs(600)).await.unwrap();
+    let day = TlsPeriod { domain: "x.example".to_owned(), start: 0, end: 86_400_000 };
+    assert!(world.queue.tls_counts().add(&day, 86_400_000, &[("{}".to_owned(), 1)]).await.unwrap());
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ mod settle;
 mod shards;
 mod store;
 mod tls;
+mod tls_counts;
 mod tokens;
 mod unfinished;
 mod unreadable;

@@ -45,7 +45,7 @@ impl Transaction {
     /// Begins with the sender.
     pub fn new(sender: ReversePath, parameters: MailParameters) -> Self {
         let MailParameters { size, body, ret, envid, smtputf8, require_tls, auth: _ } = parameters;
-        let envelope = Envelope { sender, recipients: Vec::new(), body, ret, envid, smtputf8, require_tls };
+        let envelope = Envelope { body, ret, envid, smtputf8, require_tls, ..Envelope::new(sender, Vec::new()) };
         Self { envelope, size, overshoot: 0 }
     }
 }

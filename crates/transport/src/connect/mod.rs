@@ -6,6 +6,7 @@
 //! TLS policy does, on the facts of [`ConnectError`] and [`TlsError`].
 
 mod dane;
+mod judge;
 mod stream;
 mod tls;
 
@@ -19,7 +20,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 pub use staffetta_policy::tls::Trust;
 pub use stream::Stream;
-pub use tls::{TlsClient, TlsError, TlsSession, TlsSetupError};
+pub use tls::{Fault, TlsClient, TlsError, TlsSession, TlsSetupError};
 
 /// First keep-alive probe after this much silence; a dead peer is found before the longest SMTP time-out.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);

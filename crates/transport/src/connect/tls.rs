@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -18,12 +19,14 @@ use rustls::{
     CertificateError, CipherSuite, ClientConfig, CommonState, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 use staffetta_config::read_file;
-use staffetta_policy::tls::{Pins, Trust};
+use staffetta_mail::tls_report::Flaw;
+use staffetta_policy::tls::Trust;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::dane::Matching;
+use super::judge::Judging;
 
 /// What was negotiated, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,15 +70,61 @@ pub enum TlsError {
     Provider(rustls::Error),
 }
 
+/// What is wrong with a handshake, for whoever has to mend it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The kind.
+    pub flaw: Flaw,
+    /// In words.
+    pub reason: String,
+}
+
+impl Fault {
+    /// What rustls, or a verifier of ours, says.
+    pub(super) fn of(error: &rustls::Error) -> Self {
+        let flaw = match error {
+            rustls::Error::InvalidCertificate(error) => match error {
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => Flaw::CertificateExpired,
+                // It is not what the names, or the TLSA records, ask for.
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. }
+                | CertificateError::Other(_) => Flaw::CertificateHostMismatch,
+                _ => Flaw::CertificateNotTrusted,
+            },
+            _ => Flaw::ValidationFailure,
+        };
+        Self { flaw, reason: words(error) }
+    }
+}
+
+fn words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => other.to_string(),
+        other => other.to_string(),
+    }
+}
+
 /// What a verifier of ours says comes without the words around it.
 fn reason(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) => other.to_string(),
+        Some(error @ rustls::Error::InvalidCertificate(CertificateError::Other(_))) => words(error),
         _ => super::reason(error),
     }
 }
 
 impl TlsError {
+    /// For whoever has to mend it.
+    pub fn fault(&self) -> Fault {
+        let inner = match self {
+            Self::Handshake(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
+            _ => None,
+        };
+        inner.map_or_else(|| Fault { flaw: Flaw::ValidationFailure, reason: self.to_string() }, Fault::of)
+    }
+
     /// True if the peer speaks TLS but its certificate is not good enough.
     pub fn is_certificate(&self) -> bool {
         let Self::Handshake(error) = self else { return matches!(self, Self::Name(_)) };
@@ -89,6 +138,7 @@ impl TlsError {
 pub struct TlsClient {
     any: TlsConnector,
     verified: TlsConnector,
+    web: Arc<WebPkiServerVerifier>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -101,43 +151,53 @@ impl TlsClient {
             add_bundle(&mut roots, path)?;
         }
         let builder = || ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-        let verified = builder()?.with_root_certificates(roots).with_no_client_auth();
+        let web = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        // Without lists of what is revoked there is nothing that could be wrong.
+        let web = web.build().map_err(|error| TlsSetupError::Provider(rustls::Error::General(error.to_string())))?;
+        let verified = builder()?.with_webpki_verifier(web.clone()).with_no_client_auth();
         let accept = Arc::new(AcceptAny(provider.clone()));
         let any = builder()?.dangerous().with_custom_certificate_verifier(accept).with_no_client_auth();
         let connector = |config| TlsConnector::from(Arc::new(config));
-        Ok(Self { any: connector(any), verified: connector(verified), provider })
+        Ok(Self { any: connector(any), verified: connector(verified), web, provider })
     }
 
     /// Upgrades a connection to `host`, whose name goes into SNI; the name to be checked is in `trust`.
     ///
-    /// A failure ends the connection: plaintext, where allowed, needs a new one.
+    /// A failure ends the connection: plaintext, where allowed, needs a new one. What is wrong with the certificate is told
+    /// beside the stream with [`Trust::Judged`], where it does not matter.
     pub async fn handshake(
         &self,
         trust: &Trust,
         host: &str,
         tcp: TcpStream,
         timeout: Duration,
-    ) -> Result<(TlsStream<TcpStream>, TlsSession), TlsError> {
-        let pinned;
+    ) -> Result<(TlsStream<TcpStream>, TlsSession, Option<Fault>), TlsError> {
+        let own;
+        let mut verdict = None;
         let (connector, name) = match trust {
             Trust::Any => (&self.any, any_name(host, &tcp)?),
             Trust::WebPki { name } => (&self.verified, server_name(name)?),
+            Trust::Judged { name } => {
+                let judge = Arc::new(Judging::new(self.web.clone(), self.provider.clone()));
+                own = self.verified_by(judge.clone())?;
+                verdict = Some(judge);
+                (&own, any_name(name, &tcp)?)
+            }
             Trust::Dane(pins) => {
-                pinned = self.pinned(pins)?;
-                (&pinned, any_name(&pins.base, &tcp)?)
+                own = self.verified_by(Arc::new(Matching::new(pins.clone(), self.provider.clone())))?;
+                (&own, any_name(&pins.base, &tcp)?)
             }
         };
         let handshake = tokio::time::timeout(timeout, connector.connect(name, tcp));
         let stream = handshake.await.map_err(|_| TlsError::Timeout)?.map_err(TlsError::Handshake)?;
         let session = TlsSession::of(stream.get_ref().1);
-        Ok((stream, session))
+        Ok((stream, session, verdict.and_then(|judge| judge.fault())))
     }
 }
 
 impl TlsClient {
-    /// For one handshake: the records are of one host.
-    fn pinned(&self, pins: &Arc<Pins>) -> Result<TlsConnector, TlsError> {
-        let verifier = Arc::new(Matching::new(pins.clone(), self.provider.clone()));
+    /// For one handshake.
+    fn verified_by(&self, verifier: Arc<dyn ServerCertVerifier>) -> Result<TlsConnector, TlsError> {
         let config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Provider)?
@@ -275,7 +335,7 @@ mod tests {
         let (address, _) = server().await;
         let tcp = dial(address, None, LIMIT).await.unwrap();
         let client = TlsClient::new(None).unwrap();
-        let (_, session) = client.handshake(&Trust::Any, "other.test", tcp, LIMIT).await.unwrap();
+        let (_, session, _) = client.handshake(&Trust::Any, "other.test", tcp, LIMIT).await.unwrap();
         assert_eq!(session.version, "TLSv1.3");
         assert!(session.cipher.starts_with("TLS"), "{session:?}");
     }

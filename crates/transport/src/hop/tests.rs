@@ -21,7 +21,7 @@ fn mx() -> Candidate {
 }
 
 fn in_clear() -> Security {
-    Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None }
+    Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None, waived: false }
 }
 
 #[test]

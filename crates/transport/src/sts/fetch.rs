@@ -1,26 +1,23 @@
 //! The policy file of a domain, over HTTPS (RFC 8461 section 3.3): nothing but `200`, `text/plain` and a certificate for
 //! the name counts; no redirects, no caches, and both time and size have an end.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode, Uri};
 use ipnet::IpNet;
-use staffetta_policy::mx;
+use staffetta_mail::tls_report::Flaw;
 use staffetta_policy::sts::{BadPolicy, Policy};
 
 use crate::connect::TlsClient;
 use crate::dns::{DnsError, Resolver};
-use crate::https::{HttpsError, ask};
+use crate::https::{HttpsError, ask, web_server};
 
 /// For all of it; mail of the domain waits meanwhile.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// For one address.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Most addresses that are tried.
-const ADDRESSES: usize = 4;
 /// Longest file, in octets (section 3.2).
 const SIZE: usize = 64 * 1024;
 
@@ -50,6 +47,19 @@ pub enum FetchError {
     Timeout,
 }
 
+impl FetchError {
+    /// What the domain is told of it (RFC 8460 section 4.3.2.2).
+    pub fn flaw(&self) -> Flaw {
+        match self {
+            Self::Policy(_) | Self::Type(_) => Flaw::StsPolicyInvalid,
+            Self::Https(HttpsError::Tls(_)) => Flaw::StsWebpkiInvalid,
+            Self::Dns(_) | Self::Https(_) | Self::Status(_) | Self::Body(_) | Self::Timeout => {
+                Flaw::StsPolicyFetchError
+            }
+        }
+    }
+}
+
 /// Fetches policies.
 pub(super) struct Fetcher {
     pub(super) resolver: Resolver,
@@ -69,12 +79,10 @@ impl Fetcher {
     }
 
     async fn read(&self, host: &str) -> Result<String, FetchError> {
-        let addresses = self.resolver.addresses(host).await?.data;
-        let usable = addresses.into_iter().filter(|&ip: &IpAddr| !mx::is_blocked(&self.blocked, ip)).take(ADDRESSES);
-        let usable = usable.map(|ip| SocketAddr::new(ip.to_canonical(), self.port));
+        let addresses = web_server(&self.resolver, &self.blocked, host, self.port).await?;
         let mut request = Request::new(Full::default());
         *request.uri_mut() = Uri::from_static("/.well-known/mta-sts.txt");
-        let answer = ask(Some(&self.tls), (host, host), usable, CONNECT, request).await?;
+        let answer = ask(Some(&self.tls), (host, host), addresses, CONNECT, request).await?;
         if answer.status != StatusCode::OK {
             return Err(FetchError::Status(answer.status));
         }

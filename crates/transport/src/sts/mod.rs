@@ -18,6 +18,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use metrics::Counter;
 use moka::future::Cache;
+use staffetta_mail::tls_report::Flaw;
 use staffetta_policy::sts::{Policy, announced};
 
 use crate::connect::TlsClient;
@@ -59,6 +60,8 @@ pub struct Finding {
     pub id: Option<String>,
     /// Why there is none, or not the newest.
     pub problem: Option<String>,
+    /// What the domain is told of that, if it is its fault.
+    pub flaw: Option<Flaw>,
 }
 
 /// Finds policies. Cheap to clone.
@@ -71,7 +74,7 @@ struct Inner {
     shelf: Box<dyn Shelf>,
     known: Cache<String, Finding>,
     /// Domain and id of what could not be fetched, and why.
-    failed: Cache<(String, String), String>,
+    failed: Cache<(String, String), (Flaw, String)>,
     fetched: Counter,
     fetch_failed: Counter,
 }
@@ -120,30 +123,30 @@ impl Policies {
         let kept = kept.and_then(|(text, left)| Kept::read(&text, left));
         let texts = match texts {
             Ok(Ok(texts)) => texts,
-            Ok(Err(error)) => return Finding::of(kept, Some(error.to_string())),
-            Err(_) => return Finding::of(kept, Some(format!("no answer in time about {record}"))),
+            Ok(Err(error)) => return Finding::of(kept).because(error.to_string()),
+            Err(_) => return Finding::of(kept).because(format!("no answer in time about {record}")),
         };
-        let Some(id) = announced(&texts) else { return Finding::of(kept, None) };
+        let Some(id) = announced(&texts) else { return Finding::of(kept) };
         match kept {
             Some(kept) if kept.id == id => {
                 if kept.is_old() {
                     tokio::spawn(self.clone().renew(domain, id.to_owned()));
                 }
-                Finding::of(Some(kept), None)
+                Finding::of(Some(kept))
             }
             kept => match self.renew(domain, id.to_owned()).await {
-                Ok(policy) => Finding { policy: Some(Arc::new(policy)), id: Some(id.to_owned()), problem: None },
-                Err(problem) => Finding::of(kept, Some(problem)),
+                Ok(policy) => Finding { policy: Some(Arc::new(policy)), id: Some(id.to_owned()), ..Finding::default() },
+                Err((flaw, problem)) => Finding { flaw: Some(flaw), ..Finding::of(kept).because(problem) },
             },
         }
     }
 
     /// Fetches the policy of this id and keeps it.
-    async fn renew(self, domain: String, id: String) -> Result<Policy, String> {
+    async fn renew(self, domain: String, id: String) -> Result<Policy, (Flaw, String)> {
         let inner = &self.0;
         let which = (domain, id);
-        if let Some(problem) = inner.failed.get(&which).await {
-            return Err(problem);
+        if let Some(known) = inner.failed.get(&which).await {
+            return Err(known);
         }
         let (domain, id) = &which;
         match inner.fetcher.fetch(domain).await {
@@ -156,7 +159,7 @@ impl Policies {
             Err(error) => {
                 inner.fetch_failed.increment(1);
                 tracing::info!(domain, %error, "failed to fetch the MTA-STS policy");
-                let problem = format!("failed to fetch the policy: {error}");
+                let problem = (error.flaw(), format!("failed to fetch the policy: {error}"));
                 inner.failed.insert(which, problem.clone()).await;
                 Err(problem)
             }
@@ -179,9 +182,13 @@ impl Finding {
         octets.try_into().unwrap_or(u32::MAX)
     }
 
-    fn of(kept: Option<Kept>, problem: Option<String>) -> Self {
+    fn of(kept: Option<Kept>) -> Self {
         let (policy, id) = kept.map(|kept| (Arc::new(kept.policy), kept.id)).unzip();
-        Self { policy, id, problem }
+        Self { policy, id, ..Self::default() }
+    }
+
+    fn because(self, problem: String) -> Self {
+        Self { problem: Some(problem), ..self }
     }
 }
 

@@ -28,7 +28,8 @@ async fn connection() -> (Connection, TcpStream) {
         own_name: None,
     };
     let peer = Candidate { host: "mx.test".into(), endpoint, proof: Proof::Insecure, sts: Sts::Off, way: 0 };
-    let security = Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None };
+    let security =
+        Security { starttls: Tls::Off, trust: Trust::Any, fallback: false, label: Label::None, waived: false };
     (Connection::new(stream, Client::new(Arc::new(settings)), peer, security), listener.accept().await.unwrap().0)
 }
 

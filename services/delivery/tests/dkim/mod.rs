@@ -11,7 +11,7 @@ use crate::world::World;
 use crate::world::mx::{Mail, Script, Server};
 
 /// Key files, and the records that belong to them.
-struct Keys {
+pub(crate) struct Keys {
     dir: tempfile::TempDir,
     tables: String,
     records: Vec<(String, String)>,
@@ -19,7 +19,7 @@ struct Keys {
 
 impl Keys {
     /// Of `domain/selector`; RSA where the selector begins with `r`.
-    fn new(names: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) fn new(names: &[&str]) -> anyhow::Result<Self> {
         let mut keys = Self { dir: tempfile::tempdir()?, tables: String::new(), records: Vec::new() };
         for (number, name) in names.iter().enumerate() {
             let Some((domain, selector)) = name.split_once('/') else { anyhow::bail!("{name}") };
@@ -36,8 +36,13 @@ impl Keys {
         Ok(keys)
     }
 
+    /// For the configuration.
+    pub(crate) fn tables(&self) -> &str {
+        &self.tables
+    }
+
     /// Who signed, if all signatures verify.
-    fn signers(&self, mail: &Mail) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn signers(&self, mail: &Mail) -> anyhow::Result<Vec<String>> {
         let record = |name: &str| self.records.iter().find(|(known, _)| known == name).map(|(_, text)| text.clone());
         let found = verify(mail.body.as_bytes(), record).map_err(|reason| anyhow::anyhow!("{reason}: {mail:?}"))?;
         Ok(found.iter().map(|signature| format!("{}/{}", signature.domain, signature.selector)).collect())

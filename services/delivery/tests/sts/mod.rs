@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use staffetta_mail::Envelope;
 use staffetta_testkit::certs::Authority;
 
 use crate::BODY;
@@ -12,18 +13,18 @@ use crate::world::web::Web;
 use crate::world::{World, waiting};
 
 /// A CA that workers trust, a mail server and a web server with its certificates.
-struct Scene {
-    world: World,
+pub(crate) struct Scene {
+    pub(crate) world: World,
     dir: tempfile::TempDir,
     authority: Authority,
     /// `mx.good.test`, with a good certificate.
     good: Server,
-    web: Web,
+    pub(crate) web: Web,
 }
 
 impl Scene {
     /// The web server has certificates for the policies of these domains.
-    async fn new(domains: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) async fn new(domains: &[&str]) -> anyhow::Result<Self> {
         let (world, dir) = (World::start().await?, tempfile::tempdir()?);
         let authority = Authority::new(dir.path())?;
         let tls = Some(acceptor(&authority.leaf("mx", &["mx.good.test"])?)?);
@@ -37,12 +38,12 @@ impl Scene {
     }
 
     /// Another mail server at the same port.
-    async fn server(&self, last: u8, script: Script) -> anyhow::Result<Server> {
+    pub(crate) async fn server(&self, last: u8, script: Script) -> anyhow::Result<Server> {
         Server::start_on(SocketAddr::from(([127, 0, 0, last], self.good.port())), script).await
     }
 
     /// This domain has a policy, which its TXT record announces.
-    fn announce(&self, domain: &str, id: &str, lines: &str) {
+    pub(crate) fn announce(&self, domain: &str, id: &str, lines: &str) {
         let host = format!("mta-sts.{domain}");
         self.world.dns.host(&host, self.web.address().ip());
         self.world.dns.txt(&format!("_mta-sts.{domain}"), &format!("v=STSv1; id={id};"));
@@ -50,7 +51,7 @@ impl Scene {
     }
 
     /// Lines of `[delivery]`.
-    fn settings(&self) -> String {
+    pub(crate) fn settings(&self) -> String {
         format!(
             "port = {}\nca = \"{}\"\nmta_sts_port = {}\nretry_min = \"1h\"\nretry_max = \"2h\"\n",
             self.good.port(),
@@ -59,7 +60,7 @@ impl Scene {
         )
     }
 
-    async fn send(&self, domain: &str) -> anyhow::Result<()> {
+    pub(crate) async fn send(&self, domain: &str) -> anyhow::Result<()> {
         self.world.send("john@home.test", &[&format!("a@{domain}")], BODY).await.map(drop)
     }
 }
@@ -121,6 +122,30 @@ async fn what_a_domain_says_on_its_web_server_is_obeyed() -> anyhow::Result<()> 
     assert_eq!(recipients(&clear), ["a@off.test", "a@trial.test"]);
     assert!(stranger.mails().is_empty());
     assert_eq!(scene.web.requests("mta-sts.listed.test"), ["/.well-known/mta-sts.txt"]);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc8689_mail_for_which_tls_is_optional_goes_where_other_mail_waits() -> anyhow::Result<()> {
+    let scene = Scene::new(&["clear.test", "other.test"]).await?;
+    let clear = scene.server(42, Script::default()).await?;
+    scene.world.dns.host("mx.clear.test", clear.ip());
+    scene.announce("clear.test", "a1", "mode: enforce\nmx: mx.clear.test");
+    scene.announce("other.test", "a1", "mode: enforce\nmx: mx.other.test");
+    for domain in ["clear.test", "other.test"] {
+        scene.world.dns.mx(domain, 10, "mx.clear.test");
+        // One that needs what the policy asks for, and behind it in the same claim one that does not.
+        let usual = scene.world.send("john@home.test", &[&format!("a@{domain}")], BODY).await?;
+        let optional = |envelope: &mut Envelope| envelope.tls_optional = true;
+        scene.world.send_beside_as(usual, &format!("b@{domain}"), optional).await?;
+    }
+    let worker = scene.world.worker(&scene.settings(), "")?;
+    clear.received(2).await?;
+    let left = scene.world.until("at rest", |entries| waiting(entries).len() == 2).await?;
+    assert_eq!(recipients(&clear), ["b@clear.test", "b@other.test"]);
+    let left = waiting(&left);
+    assert!(left[0].starts_with("clear.test: TLS is required, but was not offered"), "{left:?}");
+    assert!(left[1].starts_with("other.test: the MTA-STS policy of other.test does not list"), "{left:?}");
     worker.stop().await
 }
 

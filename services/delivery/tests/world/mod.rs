@@ -158,11 +158,20 @@ impl World {
 
     /// The same, into the partition of another message: who claims that one gets this one, too.
     pub(crate) async fn send_beside(&self, other: QueueId, recipient: &str) -> anyhow::Result<QueueId> {
+        self.send_beside_as(other, recipient, |_| {}).await
+    }
+
+    pub(crate) async fn send_beside_as(
+        &self,
+        other: QueueId,
+        recipient: &str,
+        change: impl FnOnce(&mut Envelope),
+    ) -> anyhow::Result<QueueId> {
         let mut incoming = self.queue.receive()?;
         while incoming.id().partition() != other.partition() {
             incoming = self.queue.receive()?;
         }
-        self.fill(incoming, None, recipient, |_| {}).await
+        self.fill(incoming, None, recipient, change).await
     }
 
     async fn fill(

@@ -107,7 +107,7 @@ impl Opened {
 
     /// Makes the message durable; `Ok` means that the client may be told so. `hold`: nothing is delivered of it before an
     /// operator says so.
-    pub(super) async fn commit(mut self, accept: Accept, hold: bool) -> Result<Stored, EnqueueError> {
+    pub(super) async fn commit(mut self, mut accept: Accept, hold: bool) -> Result<Stored, EnqueueError> {
         for part in self.header.finish() {
             let _ = match part {
                 Part::Held(held) => self.put(&held).await,
@@ -119,6 +119,7 @@ impl Opened {
         if hold {
             incoming.hold();
         }
+        accept.envelope.tls_optional = self.header.says_tls_is_optional();
         let size = incoming.size();
         let id = incoming.commit(accept, b"").await?;
         let own = || self.header.message_id().map(|text| text.trim_matches(['<', '>', ' ']).to_owned());

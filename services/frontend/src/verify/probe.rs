@@ -55,7 +55,7 @@ impl Prober {
     pub(super) async fn ask(&self, hop: &NextHop, recipient: &Address, demands: Demands) -> Result<(), Failure> {
         let question = question(recipient, demands);
         let mut last = Failure::Local { reason: "no address to try".to_owned() };
-        for candidate in self.planner.plan(hop).await? {
+        for candidate in self.planner.plan(hop, need(&question)).await? {
             match self.ask_at(hop, &candidate, &question).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => last = failure,
@@ -127,7 +127,7 @@ impl Prober {
         }
         let Stream::Plain(tcp) = wire.stream else { return Err(no_handshake(peer, &"it is no TCP connection")) };
         match self.tls.handshake(&security.trust, &peer.host, tcp, HANDSHAKE).await {
-            Ok((stream, _)) => {
+            Ok((stream, ..)) => {
                 wire.stream = Stream::Tls(Box::new(stream));
                 wire.session.on_tls_started();
                 Ok(wire)

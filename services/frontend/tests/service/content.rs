@@ -1,5 +1,7 @@
 //! Content in its less usual forms, and what a client asks for a message: from the wire into the queue.
 
+use std::time::Duration;
+
 use crate::client::Client;
 use crate::world::World;
 
@@ -46,6 +48,30 @@ async fn chunks_become_one_message_and_what_is_not_finished_none() {
     assert_eq!(message.size, body.len() as u64);
     let body = String::from_utf8(body).unwrap();
     assert!(body.contains("Subject: yes\r\n") && body.ends_with("\r\n\r\n.\r\nno end\r\n"), "{body}");
+}
+
+#[tokio::test]
+async fn rfc8689_a_field_of_the_header_makes_tls_optional() {
+    let world = World::start("reject_unknown_recipient_domain = false").await;
+    let mut client = Client::encrypted(world.relay, &world.ca).await;
+    // Before it has looked which formats are read a frontend writes the one that cannot say it.
+    for _ in 0..100 {
+        client
+            .expect(&[
+                ("MAIL FROM:<john@sender.example>", "250 2.1.0 Ok"),
+                ("RCPT TO:<mary@example.com>", "250 2.1.5 Ok"),
+                ("DATA", "354 "),
+                ("Subject: x\r\nTLS-Required: No\r\n\r\nx\r\n.", "250 2.0.0 Ok: queued as "),
+            ])
+            .await;
+        let (message, body) = world.only_message().await;
+        assert!(String::from_utf8(body).unwrap().contains("TLS-Required: No\r\n"), "the next hop must know");
+        if message.envelope.tls_optional {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it is not queued as such");
 }
 
 #[tokio::test]

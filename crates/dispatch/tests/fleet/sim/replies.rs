@@ -13,7 +13,7 @@ pub(super) fn envelope(recipients: usize) -> Envelope {
 }
 
 pub(super) fn in_clear() -> Security {
-    Security { starttls: client::Tls::Off, trust: Trust::Any, fallback: false, label: Label::None }
+    Security { starttls: client::Tls::Off, trust: Trust::Any, fallback: false, label: Label::None, waived: false }
 }
 
 pub(super) fn peer() -> Peer {
