@@ -6,30 +6,24 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, Error, RootCertStore};
 use staffetta_policy::tls::{AUTHORITY, END_ENTITY, Pins, Tlsa};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::tls::AcceptAny;
+use super::verify::{Judge, Shown};
 
 /// Takes the certificates that match.
 #[derive(Debug)]
 pub(super) struct Matching {
-    pins: Arc<Pins>,
-    signatures: AcceptAny,
-    provider: Arc<CryptoProvider>,
+    pub(super) pins: Arc<Pins>,
+    /// Of signatures in a chain.
+    pub(super) algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
 }
 
 impl Matching {
-    pub(super) fn new(pins: Arc<Pins>, provider: Arc<CryptoProvider>) -> Self {
-        Self { pins, signatures: AcceptAny(provider.clone()), provider }
-    }
-
     fn records(&self, usage: u8) -> impl Iterator<Item = &Tlsa> {
         self.pins.records.iter().filter(move |record| record.usage == usage)
     }
@@ -53,20 +47,14 @@ impl Matching {
         roots
     }
 
-    fn verify_under_authority(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Error> {
+    fn verify_under_authority(&self, &Shown { leaf, intermediates, now, .. }: &Shown<'_>) -> Result<(), Error> {
         let chain: Vec<_> = [leaf].into_iter().chain(intermediates).collect();
         let roots = self.authorities(&chain);
         if roots.is_empty() {
             return Err(no_match());
         }
         let parsed = ParsedCertificate::try_from(leaf)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, self.algorithms)?;
         let mut result = Err(CertificateError::NotValidForName.into());
         for name in &self.pins.names {
             let Ok(name) = ServerName::try_from(&**name) else { continue };
@@ -79,41 +67,9 @@ impl Matching {
     }
 }
 
-impl ServerCertVerifier for Matching {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if !self.is_named(END_ENTITY, leaf) {
-            self.verify_under_authority(leaf, intermediates, now)?;
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signatures.supported_verify_schemes()
+impl Judge for Matching {
+    fn judge(&self, shown: &Shown<'_>) -> Result<(), Error> {
+        if self.is_named(END_ENTITY, shown.leaf) { Ok(()) } else { self.verify_under_authority(shown) }
     }
 }
 

@@ -6,9 +6,10 @@
 //! TLS policy does, on the facts of [`ConnectError`] and [`TlsError`].
 
 mod dane;
-mod judge;
 mod stream;
+mod tested;
 mod tls;
+mod verify;
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};

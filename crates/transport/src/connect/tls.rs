@@ -7,17 +7,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
-use rustls::{
-    CertificateError, CipherSuite, ClientConfig, CommonState, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, IpAddr, ServerName};
+use rustls::{CertificateError, CipherSuite, ClientConfig, CommonState, RootCertStore};
 use staffetta_config::read_file;
 use staffetta_mail::tls_report::Flaw;
 use staffetta_policy::tls::Trust;
@@ -26,7 +23,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::dane::Matching;
-use super::judge::Judging;
+use super::tested::Tested;
+use super::verify::{AcceptAny, Judge, Verifier};
 
 /// What was negotiated, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +153,7 @@ impl TlsClient {
         // Without lists of what is revoked there is nothing that could be wrong.
         let web = web.build().map_err(|error| TlsSetupError::Provider(rustls::Error::General(error.to_string())))?;
         let verified = builder()?.with_webpki_verifier(web.clone()).with_no_client_auth();
-        let accept = Arc::new(AcceptAny(provider.clone()));
+        let accept = Arc::new(Verifier { judge: AcceptAny, provider: provider.clone() });
         let any = builder()?.dangerous().with_custom_certificate_verifier(accept).with_no_client_auth();
         let connector = |config| TlsConnector::from(Arc::new(config));
         Ok(Self { any: connector(any), verified: connector(verified), web, provider })
@@ -173,31 +171,31 @@ impl TlsClient {
         timeout: Duration,
     ) -> Result<(TlsStream<TcpStream>, TlsSession, Option<Fault>), TlsError> {
         let own;
-        let mut verdict = None;
+        let fault = Arc::<OnceLock<Fault>>::default();
         let (connector, name) = match trust {
             Trust::Any => (&self.any, any_name(host, &tcp)?),
             Trust::WebPki { name } => (&self.verified, server_name(name)?),
             Trust::Judged { name } => {
-                let judge = Arc::new(Judging::new(self.web.clone(), self.provider.clone()));
-                own = self.verified_by(judge.clone())?;
-                verdict = Some(judge);
+                own = self.verified_by(Tested { web: self.web.clone(), fault: fault.clone() })?;
                 (&own, any_name(name, &tcp)?)
             }
             Trust::Dane(pins) => {
-                own = self.verified_by(Arc::new(Matching::new(pins.clone(), self.provider.clone())))?;
+                let algorithms = self.provider.signature_verification_algorithms.all;
+                own = self.verified_by(Matching { pins: pins.clone(), algorithms })?;
                 (&own, any_name(&pins.base, &tcp)?)
             }
         };
         let handshake = tokio::time::timeout(timeout, connector.connect(name, tcp));
         let stream = handshake.await.map_err(|_| TlsError::Timeout)?.map_err(TlsError::Handshake)?;
         let session = TlsSession::of(stream.get_ref().1);
-        Ok((stream, session, verdict.and_then(|judge| judge.fault())))
+        Ok((stream, session, fault.get().cloned()))
     }
 }
 
 impl TlsClient {
     /// For one handshake.
-    fn verified_by(&self, verifier: Arc<dyn ServerCertVerifier>) -> Result<TlsConnector, TlsError> {
+    fn verified_by(&self, judge: impl Judge + 'static) -> Result<TlsConnector, TlsError> {
+        let verifier = Arc::new(Verifier { judge, provider: self.provider.clone() });
         let config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Provider)?
@@ -256,45 +254,6 @@ fn add_bundle(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsSetupErro
         return Err(fail("it holds no certificate".to_owned()));
     }
     Ok(())
-}
-
-/// Takes every certificate, checks every signature.
-#[derive(Debug)]
-pub(super) struct AcceptAny(pub(super) Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
@@ -362,6 +321,35 @@ mod tests {
             let result = client.handshake(&web(name), name, tcp, LIMIT).await;
             assert_eq!(result.is_ok(), good, "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_only_judged_is_taken_and_its_fault_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = dir.path().join("ca.pem");
+        for (name, known, flaw) in [
+            ("mx.test", true, None),
+            ("mx.test", false, Some(Flaw::CertificateNotTrusted)),
+            ("other.test", true, Some(Flaw::CertificateHostMismatch)),
+        ] {
+            let (address, pem) = server().await;
+            std::fs::write(&bundle, pem).unwrap();
+            let tcp = dial(address, None, LIMIT).await.unwrap();
+            let client = TlsClient::new(known.then_some(&*bundle)).unwrap();
+            let judged = Trust::Judged { name: name.into() };
+            let (.., fault) = client.handshake(&judged, name, tcp, LIMIT).await.unwrap();
+            assert_eq!(fault.map(|fault| fault.flaw), flaw, "{name} {known}");
+        }
+    }
+
+    #[test]
+    fn faults_have_the_kinds_that_domains_are_told() {
+        let of = |error| Fault::of(&rustls::Error::InvalidCertificate(error)).flaw;
+        assert_eq!(of(CertificateError::Expired), Flaw::CertificateExpired);
+        assert_eq!(of(CertificateError::NotValidYet), Flaw::CertificateExpired);
+        assert_eq!(of(CertificateError::UnknownIssuer), Flaw::CertificateNotTrusted);
+        assert_eq!(Fault::of(&rustls::Error::DecryptError).flaw, Flaw::ValidationFailure);
+        assert_eq!(TlsError::Timeout.fault().flaw, Flaw::ValidationFailure);
     }
 
     #[test]
