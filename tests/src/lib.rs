@@ -9,6 +9,7 @@
 //! of them listen on the one port that `delivery.port` names.
 
 mod client;
+mod collector;
 mod disk;
 mod exim;
 mod hand;
@@ -21,6 +22,7 @@ pub mod skew;
 mod world;
 
 pub use client::{Client, Reply};
+pub use collector::{Collector, Span};
 pub use disk::Disk;
 pub use exim::Exim;
 pub use hand::{Content, Hand, Visit};

@@ -61,6 +61,7 @@ impl Desk {
             client: None,
             helo: "client.example".into(),
             login: login.map(Into::into),
+            span: None,
         };
         let id = incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3_600) }, prefix).await?;
         // The next one is younger.
@@ -365,6 +366,7 @@ async fn a_bounced_message_of_a_stranger_tells_its_sender_nothing_that_the_stran
         client: Some("198.51.100.9".parse()?),
         helo: "WRITTEN.example".into(),
         login: None,
+        span: None,
     };
     let mut incoming = desk.queue.receive()?;
     incoming.write(b"Subject: WRITTEN\r\n\r\nWRITTEN\r\n").await?;
@@ -383,7 +385,8 @@ async fn a_bounced_message_that_demanded_tls_comes_back_without_its_content_and_
     let sender = ReversePath::Address("a@here.example".parse()?);
     let recipients = vec![Recipient::new("lisa@x.example".parse()?)];
     let envelope = Envelope { require_tls: true, ..Envelope::new(sender, recipients) };
-    let origin = Origin { listener: "submission".into(), client: None, helo: "c".into(), login: Some("a".into()) };
+    let origin =
+        Origin { listener: "submission".into(), client: None, helo: "c".into(), login: Some("a".into()), span: None };
     let mut incoming = desk.queue.receive()?;
     incoming.write(CONTENT).await?;
     let id = incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3_600) }, b"").await?.to_string();

@@ -42,6 +42,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     sources::check(config, &mut check);
     dkim(config, &mut check);
     hidden_addresses(config, &mut check);
+    traces(config, &mut check);
 }
 
 struct Check<'a> {
@@ -102,6 +103,14 @@ fn redis_tls(config: &Config, check: &mut Check<'_>) {
         let allowed =
             "a redis.url that begins with rediss:// or rediss-sentinel://, or none of ca, certificate and key";
         check.refuse(&format!("redis.{name}"), "has no effect without TLS", allowed);
+    }
+}
+
+fn traces(config: &Config, check: &mut Check<'_>) {
+    let telemetry = &config.telemetry;
+    let is_encrypted = telemetry.otlp_endpoint.as_ref().is_some_and(|url| url.starts_with("https://"));
+    if telemetry.otlp_ca.is_some() && !is_encrypted {
+        check.refuse("telemetry.otlp_ca", "has no effect without TLS", "an otlp_endpoint that begins with https://");
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader, service: Service) {
     for (key, path) in [("redis.ca", &redis.ca), ("redis.certificate", &redis.certificate), ("redis.key", &redis.key)] {
         pem(key, path.as_ref(), reader);
     }
+    pem("telemetry.otlp_ca", config.telemetry.otlp_ca.as_ref(), reader);
     if service.reads("rpc") {
         let rpc = &config.rpc;
         for (key, path) in [("rpc.ca", &rpc.ca), ("rpc.certificate", &rpc.certificate), ("rpc.key", &rpc.key)] {

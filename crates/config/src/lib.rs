@@ -33,7 +33,7 @@ pub use problem::Errors;
 pub use table::{
     Abuse, Action, Addresses, Auth, Backend, BareLf, ClientShown, Delivery, Destination, Dkim, Dns, Dnssec, Dovecot,
     Durability, Frontend, Listener, ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth, Redis, Route, Rpc,
-    Rule, Schema, SenderLogin, Signature, Sni, Source, Spool, Sql, Timeouts, Tls, TlsReport,
+    Rule, Schema, SenderLogin, Signature, Sni, Source, Spool, Sql, Telemetry, Timeouts, Tls, TlsReport,
 };
 
 use kind::HostName;
@@ -65,6 +65,8 @@ settings! {
         table delivery: Delivery,
         /// `[log]`
         table log: Log,
+        /// `[telemetry]`
+        table telemetry: Telemetry,
     }
 }
 
@@ -104,7 +106,7 @@ impl Service {
         match self {
             Self::All => true,
             Self::Frontend => !matches!(table, "auth" | "delivery"),
-            Self::Auth => matches!(table, "auth" | "rpc" | "log" | "hostname" | "redis"),
+            Self::Auth => matches!(table, "auth" | "rpc" | "log" | "telemetry" | "hostname" | "redis"),
             Self::Delivery => !matches!(table, "auth" | "frontend" | "tls" | "rpc"),
         }
     }

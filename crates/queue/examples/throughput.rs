@@ -154,6 +154,7 @@ fn accept(destination: usize) -> Result<Accept> {
             client: Some([192, 0, 2, 1].into()),
             helo: "client.example.org".into(),
             login: None,
+            span: None,
         },
         lifetime: Duration::from_secs(432_000),
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use staffetta_mail::report::Report;
-use staffetta_mail::{Address, Envelope, QueueId, Recipient, ReversePath};
+use staffetta_mail::{Address, Envelope, QueueId, Recipient, ReversePath, SpanContext};
 
 /// Milliseconds since the Unix epoch, by the clock of Redis.
 pub type UnixMillis = u64;
@@ -50,6 +50,8 @@ pub struct Origin {
     pub helo: String,
     /// The authenticated login.
     pub login: Option<String>,
+    /// What its deliveries follow from, if it is traced.
+    pub span: Option<SpanContext>,
 }
 
 /// The immutable part of a queued message.
@@ -101,8 +103,16 @@ impl Notice {
             smtputf8: !to.as_str().is_ascii(),
             ..Envelope::new(ReversePath::Null, vec![Recipient::new(to)])
         };
-        let origin = Origin { listener: "bounce".to_owned(), client: None, helo: hostname.to_owned(), login: None };
+        let origin =
+            Origin { listener: "bounce".to_owned(), client: None, helo: hostname.to_owned(), login: None, span: None };
         Self { accept: Accept { envelope, origin, lifetime }, body: report.content.into() }
+    }
+
+    /// In the trace of what caused it, if that has one.
+    #[must_use]
+    pub fn traced(mut self, span: Option<SpanContext>) -> Self {
+        self.accept.origin.span = span;
+        self
     }
 }
 

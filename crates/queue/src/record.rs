@@ -228,7 +228,13 @@ mod tests {
                 envid: Some("x+3D".into()),
                 ..Envelope::new(ReversePath::Address("a@b.example".parse().unwrap()), recipients)
             },
-            origin: Origin { listener: "smtp".into(), client: None, helo: "h".into(), login: Some("l".into()) },
+            origin: Origin {
+                listener: "smtp".into(),
+                client: None,
+                helo: "h".into(),
+                login: Some("l".into()),
+                span: None,
+            },
             lifetime: Duration::from_secs(60),
         }
     }

@@ -45,6 +45,7 @@ fn journey(number: u32) {
         nrcpt: 1,
         message_id: Some("20261124041727.1@client.example.org".into()),
         held: false,
+        trace: None,
     });
     let attempt = Attempt {
         qid,
@@ -65,6 +66,7 @@ fn journey(number: u32) {
         response: "250 2.0.0 Ok: queued as 4XyZ".into(),
         attempt: 1,
         next: None,
+        trace: None,
     };
     match number % 10 {
         0 => maillog::bounced(&Attempt {

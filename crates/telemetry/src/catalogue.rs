@@ -48,6 +48,7 @@ impl Catalogue {
             self.add(service, || {
                 crate::registry::declare(&[OPEN], Build { version: OPEN, commit: OPEN });
                 crate::maillog::declare_metrics();
+                crate::spans::declare_metrics();
             });
         }
         self.add_process(services);

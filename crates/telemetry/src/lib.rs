@@ -3,7 +3,7 @@
 //! A process calls [`init`] once and keeps the [`Guard`] until it ends. Then there are two streams that never mix:
 //! the mail log ([`maillog`]) on standard output, complete, for operators and their tools; and diagnostics (`tracing`)
 //! on standard error, filtered by level, for those who look for a fault. In JSON both are one schema (docs/log.md). Numbers go through the `metrics` crate and
-//! come out at `/metrics` ([`http::serve`]).
+//! come out at `/metrics` ([`http::serve`]). Traces ([`spans`]) go to a collector, where one is named.
 //!
 //! Naming of metrics: prefix `staffetta_`, base units, counters end in `_total`, durations in `_seconds`, sizes in
 //! `_bytes`. Names are written out in full where they are used; nothing is appended to them. Every family is
@@ -19,6 +19,7 @@ mod plain;
 mod process;
 mod readiness;
 mod registry;
+pub mod spans;
 mod terminal;
 
 pub use build::Build;
@@ -114,6 +115,7 @@ pub fn init(format: LogFormat, level: &str, services: &'static [&'static str], b
     maillog::set_format(format);
     start_tracing(format, filter, origin.clone());
     registry::install(services, build)?;
+    spans::declare_metrics();
     // A handle of our own: the one in `std` buffers by line and locks.
     let output = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
     maillog::start(output, origin)?;

@@ -11,8 +11,8 @@ use clap::{Arg, Command, value_parser};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;
 use secrecy::ExposeSecret;
-use staffetta_config::{Addresses, Config, LogFormat, Service};
-use staffetta_telemetry::{self as telemetry, Build};
+use staffetta_config::{Addresses, Config, LogFormat, Service, read_file};
+use staffetta_telemetry::{self as telemetry, Build, spans};
 use tokio_util::sync::CancellationToken;
 
 use crate::live::{Keeper, Live};
@@ -81,6 +81,28 @@ pub fn start_telemetry(config: &Config, service: Service, build: Build) -> Resul
     telemetry::init(format, &config.log.level, services(service), build)
 }
 
+/// Where the configuration wants spans; `None`: nowhere.
+///
+/// # Errors
+/// `telemetry.otlp_ca` cannot be read.
+pub fn traces(config: &Config) -> std::io::Result<Option<spans::Settings>> {
+    let telemetry = &config.telemetry;
+    let Some(endpoint) = telemetry.otlp_endpoint.clone() else { return Ok(None) };
+    let ca = telemetry.otlp_ca.as_deref().map(read_file).transpose()?;
+    Ok(Some(spans::Settings { endpoint, ca, share: telemetry.sample_ratio }))
+}
+
+/// Exports traces, if the configuration wants them; [`spans::finish`] ends that. Inside a runtime.
+///
+/// # Errors
+/// [`traces`], or what is in the file is of no use.
+pub fn start_traces(config: &Config, build: Build) -> anyhow::Result<()> {
+    match traces(config).context("telemetry.otlp_ca")? {
+        Some(settings) => spans::start(&settings, build).context("cannot export traces"),
+        None => Ok(()),
+    }
+}
+
 fn start<R, F>(service: Service, file: &Path, memory: std::io::Result<()>, build: Build, run: R) -> anyhow::Result<()>
 where
     R: FnOnce(Live, CancellationToken) -> F,
@@ -96,7 +118,10 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let outcome = runtime.block_on(async {
         let shutdown = shutdown::on_signal().context("cannot watch for signals")?;
-        run(keep(file, service, config, &shutdown)?, shutdown).await
+        start_traces(&config, build)?;
+        let outcome = run(keep(file, service, config, &shutdown)?, shutdown).await;
+        spans::finish().await;
+        outcome
     });
     // A file system that hangs keeps no process.
     runtime.shutdown_timeout(LAST_MOMENT);

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
-use staffetta_proto::auth::v1::auth_service_server::AuthService;
+use staffetta_mail::SpanContext;
+use staffetta_proto::auth::v1::auth_service_server::{AuthService, SERVICE_NAME};
 use staffetta_proto::auth::v1::authenticate_request::Step;
 use staffetta_proto::auth::v1::{
     AuthenticateRequest, AuthenticateResponse, CheckSenderRequest, CheckSenderResponse, GetMechanismsRequest,
     GetMechanismsResponse, LookupDomainRequest, LookupDomainResponse, LookupRecipientRequest, LookupRecipientResponse,
 };
+use staffetta_telemetry::spans::{Kind, Span, Tracer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -25,6 +27,8 @@ use crate::exchange::{Exchange, Progress};
 use crate::limits::milliseconds;
 use crate::metrics::Metrics;
 use crate::text::Printable;
+
+const TRACER: Tracer = Tracer::of("auth");
 
 /// Exchanges, open challenges included, and as many look-ups, under way in this process.
 const MAX_CALLS: usize = 8192;
@@ -56,11 +60,11 @@ impl Service {
     /// Admits, answers and counts one look-up.
     async fn look_up<T>(
         &self,
-        method: &'static str,
+        mut handled: Handled,
         asked: &str,
         answer: impl Future<Output = Result<T, LookUpError>>,
     ) -> Result<T, Status> {
-        let mut handled = Handled::new(&self.metrics, method);
+        let method = handled.method;
         let result = match admit(&self.lookups) {
             Err(status) => Err(status),
             Ok(_) if asked.is_empty() || asked.len() > MAX_ADDRESS => {
@@ -90,7 +94,7 @@ impl AuthService for Service {
         &self,
         request: Request<Streaming<AuthenticateRequest>>,
     ) -> Result<Response<Self::AuthenticateStream>, Status> {
-        let handled = Handled::new(&self.metrics, "Authenticate");
+        let handled = Handled::new(&self.metrics, "Authenticate", &request);
         let permit = match admit(&self.exchanges) {
             Ok(permit) => permit,
             Err(status) => return Err(handled.fail(status)),
@@ -110,9 +114,9 @@ impl AuthService for Service {
 
     async fn get_mechanisms(
         &self,
-        _: Request<GetMechanismsRequest>,
+        request: Request<GetMechanismsRequest>,
     ) -> Result<Response<GetMechanismsResponse>, Status> {
-        let mut handled = Handled::new(&self.metrics, "GetMechanisms");
+        let mut handled = Handled::new(&self.metrics, "GetMechanisms", &request);
         match self.directory.mechanisms() {
             Some(mechanisms) => {
                 handled.code = Code::Ok;
@@ -126,8 +130,9 @@ impl AuthService for Service {
         &self,
         request: Request<CheckSenderRequest>,
     ) -> Result<Response<CheckSenderResponse>, Status> {
+        let handled = Handled::new(&self.metrics, "CheckSender", &request);
         let CheckSenderRequest { login, sender } = request.into_inner();
-        let owner = self.look_up("CheckSender", &sender, self.directory.owner(&login, &sender)).await?;
+        let owner = self.look_up(handled, &sender, self.directory.owner(&login, &sender)).await?;
         let good_for = match owner {
             Owner::Login(good_for) => Some(good_for),
             Owner::Somebody | Owner::Nobody => None,
@@ -143,8 +148,9 @@ impl AuthService for Service {
         &self,
         request: Request<LookupDomainRequest>,
     ) -> Result<Response<LookupDomainResponse>, Status> {
+        let handled = Handled::new(&self.metrics, "LookupDomain", &request);
         let LookupDomainRequest { domain } = request.into_inner();
-        let known = self.look_up("LookupDomain", &domain, self.directory.has_domain(&domain)).await?;
+        let known = self.look_up(handled, &domain, self.directory.has_domain(&domain)).await?;
         Ok(Response::new(LookupDomainResponse { known }))
     }
 
@@ -152,8 +158,9 @@ impl AuthService for Service {
         &self,
         request: Request<LookupRecipientRequest>,
     ) -> Result<Response<LookupRecipientResponse>, Status> {
+        let handled = Handled::new(&self.metrics, "LookupRecipient", &request);
         let LookupRecipientRequest { recipient } = request.into_inner();
-        let located = self.look_up("LookupRecipient", &recipient, self.directory.locate(&recipient)).await?;
+        let located = self.look_up(handled, &recipient, self.directory.locate(&recipient)).await?;
         Ok(Response::new(match located {
             Located::Nowhere => LookupRecipientResponse::default(),
             Located::AsNamed => LookupRecipientResponse { known: true, ..Default::default() },
@@ -232,16 +239,22 @@ impl Conversation {
     }
 }
 
-/// Counts a call when it ends, also when it is dropped half-way.
+/// Counts a call when it ends, also when it is dropped half-way. A part of the caller's trace.
 struct Handled {
     metrics: Metrics,
     method: &'static str,
     code: Code,
+    span: Span,
 }
 
 impl Handled {
-    fn new(metrics: &Metrics, method: &'static str) -> Self {
-        Self { metrics: metrics.clone(), method, code: Code::Cancelled }
+    fn new<T>(metrics: &Metrics, method: &'static str, request: &Request<T>) -> Self {
+        let parent = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
+        let mut span = TRACER.part_of(parent.and_then(SpanContext::parse), method, Kind::Server);
+        span.note("rpc.system", || "grpc");
+        span.note("rpc.service", || SERVICE_NAME);
+        span.note("rpc.method", || method);
+        Self { metrics: metrics.clone(), method, code: Code::Cancelled, span }
     }
 
     fn fail(mut self, status: Status) -> Status {
@@ -253,5 +266,10 @@ impl Handled {
 impl Drop for Handled {
     fn drop(&mut self) {
         self.metrics.handled(self.method, self.code);
+        let code = self.code;
+        self.span.note("rpc.grpc.status_code", || code as i32);
+        if code != Code::Ok {
+            self.span.fail(code.description());
+        }
     }
 }

@@ -72,7 +72,8 @@ impl Reporter {
                 Some(head) => self.write(job, sender, Some(head), (kind, &fates), lmtp),
                 None => self.write_short(job, sender, (kind, &fates), lmtp),
             };
-            (Notice::report(report, sender.clone(), &self.hostname, lifetime), kind)
+            let notice = Notice::report(report, sender.clone(), &self.hostname, lifetime);
+            (notice.traced(job.span.context()), kind)
         });
         Ok(each.collect())
     }

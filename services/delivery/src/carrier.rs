@@ -348,10 +348,14 @@ impl Carrier {
             })?;
             self.candidates = planned.into();
         }
+        let found = Instant::now();
         let mut last = Failure::Local { reason: "no address to try".to_owned() };
         while let Some(candidate) = self.candidates.pop_front() {
             match self.open(&candidate, started).await {
-                Ok(connection) => return Ok(connection),
+                Ok(mut connection) => {
+                    connection.looked_up = Some((started, found));
+                    return Ok(connection);
+                }
                 Err(failure) => last = failure,
             }
             if classify(&last, &self.lane.hop.name()).action != Action::NextHost {

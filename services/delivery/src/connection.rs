@@ -68,6 +68,8 @@ pub(crate) struct Connection {
     pub(crate) tls: Option<String>,
     /// Time from the look-up to the end of the set-up.
     pub(crate) setup: Duration,
+    /// When the look-up began and ended.
+    pub(crate) looked_up: Option<(Instant, Instant)>,
     deadline: Deadline,
     /// The reply that the deadline is for: its stage, and how many came before it.
     awaited: Option<(Stage, u64)>,
@@ -303,6 +305,7 @@ impl Connection {
             security,
             tls: None,
             setup: Duration::ZERO,
+            looked_up: None,
             deadline: Deadline::default(),
             awaited: None,
             since: Instant::now(),

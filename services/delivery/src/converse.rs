@@ -20,6 +20,7 @@ use crate::leased::{Leased, Task};
 use crate::record;
 use crate::shaping::final_by;
 use crate::signing::Hindrance;
+use crate::traced;
 
 /// How long a connection without work is kept.
 const IDLE: Duration = Duration::from_secs(3);
@@ -378,6 +379,7 @@ impl Carrier {
         };
         let (other_host, now) = (self.has_other_host(), Instant::now());
         let seen = Seen { peer: &peer, other_host, final_by: &final_by, rules: &terms.rules, now };
+        talk.tasks(id).for_each(|task| traced::transaction(task, connection, use_of(id), &report));
         let ended = talk.on_report(id, report, &seen, |task, index, fate| {
             record::outcome(worker, &lane.hop, task, index, fate, Some((connection, use_of(id))));
         });

@@ -9,11 +9,13 @@ use rand::RngExt;
 use staffetta_dispatch::{Attempt, Facts, Handle};
 use staffetta_mail::Envelope;
 use staffetta_queue::{Body, Job, Message, Revocations, UnixMillis};
+use staffetta_telemetry::spans::Span;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
 use crate::letters::Letter;
 use crate::renew::Held;
 use crate::signing::Seal;
+use crate::traced;
 
 /// A job and how far it has come.
 pub(crate) type Task = staffetta_dispatch::Task<Leased>;
@@ -36,6 +38,8 @@ pub(crate) struct Leased {
     letter: Option<Arc<Letter>>,
     /// Its signatures, if it has no letter.
     seal: OnceCell<Option<Arc<Seal>>>,
+    /// The attempt, in a trace; until it is settled.
+    pub(crate) span: Span,
     /// This pod's share of memory; given back when the job is settled.
     pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
@@ -57,6 +61,7 @@ impl Leased {
             delay_noticed: job.delay_noticed,
             jitter: rand::rng().random(),
         };
+        let span = traced::attempt(&job);
         let attempt = Attempt::new(facts, job.recipients);
         let claimed = job.message.arrived.saturating_add(job.age.as_millis() as u64);
         let (message, body) = match &letter {
@@ -75,6 +80,7 @@ impl Leased {
                 body,
                 letter,
                 seal,
+                span,
                 _room: room,
             },
             attempt,

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     fn letter(id: QueueId) -> Letter {
-        let origin = Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None };
+        let origin = Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None, span: None };
         let envelope = Envelope::new(ReversePath::Null, Vec::new());
         let message = Arc::new(Message { id, arrived: 0, expires: 0, size: 1, long_lines: false, envelope, origin });
         Letter { message, body: Body::Inline("x".into()), seal: OnceCell::new(), _room: None }

@@ -39,6 +39,7 @@ mod sorting;
 mod strangers;
 mod terms;
 mod tls_reports;
+mod traced;
 mod worker;
 
 use std::sync::Arc;

@@ -60,6 +60,7 @@ pub(crate) fn outcome(
             Fate::Failed(Failed { unfinished: true, .. }) => judged.retry.max(worker.rules().doubt),
             _ => judged.retry,
         }),
+        trace: job.span.trace(),
     };
     match outcome {
         Outcome::Delivered => maillog::delivered(&event),

@@ -171,7 +171,8 @@ mod tests {
         for _ in 0..2 {
             let recipient = Recipient::new(Address::parse("lisa@x.example").unwrap());
             let envelope = Envelope::new(ReversePath::Null, vec![recipient]);
-            let origin = Origin { listener: "t".to_owned(), client: None, helo: "t".to_owned(), login: None };
+            let origin =
+                Origin { listener: "t".to_owned(), client: None, helo: "t".to_owned(), login: None, span: None };
             let accept = Accept { envelope, origin, lifetime: Duration::from_secs(60) };
             let mut incoming = queue.receive().unwrap();
             incoming.write(b"x").await.unwrap();

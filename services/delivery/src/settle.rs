@@ -15,6 +15,7 @@ use staffetta_mail::{QueueId, Status};
 use staffetta_queue::{Notice, Queue, Revocations, Settled, Settlement};
 use staffetta_smtp::client::Protocol;
 use staffetta_telemetry::maillog;
+use staffetta_telemetry::spans::Kind;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -140,7 +141,10 @@ impl Office {
     }
 
     async fn settle(&self, parcel: Parcel) {
-        let Parcel { job, fate } = parcel;
+        let Parcel { mut job, fate } = parcel;
+        if !matches!(fate, Parting::Plan(..)) {
+            job.span.discard();
+        }
         let delivered = match &fate {
             Parting::Plan(plan, _) => !plan.delivered.is_empty(),
             Parting::Release | Parting::Before => false,
@@ -150,7 +154,10 @@ impl Office {
         if job.is_stopped(&self.revocations) {
             settlement = settlement.held();
         }
-        match self.queue.settle(&job.held.lease, settlement).await {
+        let step = job.span.part("queue.settle", Kind::Client);
+        let settled = self.queue.settle(&job.held.lease, settlement).await;
+        drop(step);
+        match settled {
             Ok(Settled::Done { ended, notices }) => {
                 if gives_up {
                     let (qid, from) = (job.message.id, (&job.message.envelope.sender).into());

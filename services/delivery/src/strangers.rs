@@ -66,6 +66,7 @@ mod tests {
             client: client.map(|ip| ip.parse().unwrap()),
             helo: String::new(),
             login: login.map(str::to_owned),
+            span: None,
         }
     }
 

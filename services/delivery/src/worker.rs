@@ -36,6 +36,7 @@ use crate::slots::Slots;
 use crate::sorting::Sorting;
 use crate::terms::Current;
 use crate::tls_reports::TlsReports;
+use crate::traced;
 
 /// How long a job rests whose body is in a store that is away, half as long or half as long again.
 const STORE_REST: Duration = Duration::from_secs(30);
@@ -362,7 +363,7 @@ impl Worker {
 
     /// Every recipient has its result: decides and settles.
     pub(crate) fn finish(&self, task: Task, lane: &Lane) {
-        let Task { job, attempt } = task;
+        let Task { mut job, attempt } = task;
         let mut plan = match decide(attempt, job.envelope(), &self.rules(), Instant::now()) {
             Ok(plan) => plan,
             Err(error) => {
@@ -370,6 +371,7 @@ impl Worker {
                 return self.settler.release(job);
             }
         };
+        traced::outcome(&mut job, &plan);
         if let Some(rest) = plan.back_off {
             let Lease { id, destination, .. } = &job.held.lease;
             let work = Work { partition: id.partition(), destination: destination.clone() };

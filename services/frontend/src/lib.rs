@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use staffetta_config::{Config, Listener};
+use staffetta_telemetry::spans::Tracer;
 use staffetta_telemetry::{http, maillog};
 use staffetta_transport::listen;
 use staffetta_transport::live::Live;
@@ -50,6 +51,8 @@ use setup::Shared;
 
 pub use setup::{certificates, pairs};
 
+/// Begins our spans.
+pub(crate) const TRACER: Tracer = Tracer::of("frontend");
 /// How long sessions may go on after the listeners are closed.
 pub const HARD_STOP: Duration = Duration::from_secs(60);
 

@@ -91,5 +91,6 @@ fn refuse(door: &Door, tcp: &TcpStream, address: SocketAddr, reply: &Reply, reas
         proto: "SMTP",
         helo: None,
         sasl: None,
+        trace: None,
     });
 }

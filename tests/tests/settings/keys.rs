@@ -59,6 +59,7 @@ const DOVECOT: Test = ("services/auth/tests/backends/main.rs", "real_dovecot_pas
 const MUTUAL: Test = (AUTH, "mutual_tls_lets_in_who_has_a_certificate");
 const REPLICA: Test = ("tests/tests/loss/store.rs", "without_the_word_of_its_replica_nothing_is_accepted");
 const PLACES: Test = ("tests/tests/places.rs", "clients_that_end_in_every_way_leave_nothing_behind_in_the_frontend");
+const TRACED: Test = ("tests/tests/traces.rs", "a_message_is_one_trace_from_the_login_to_the_remote_reply");
 const LOG: Test = (FRONTEND, "the_log_has_the_format_and_the_level_of_the_file");
 const HIDDEN: Test = (FRONTEND, "the_log_names_nobody_if_the_file_says_so_and_a_message_can_be_followed_all_the_same");
 const SENDING: Test = (FRONTEND, "what_may_be_sent_is_said_by_the_file");
@@ -283,6 +284,9 @@ const KEYS: &[(&str, Test)] = &[
     ("log.level", LOG),
     ("log.addresses", HIDDEN),
     ("log.address_key", HIDDEN),
+    ("telemetry.otlp_endpoint", TRACED),
+    ("telemetry.otlp_ca", ("tests/tests/traces.rs", "a_collector_is_believed_by_its_certificate")),
+    ("telemetry.sample_ratio", ("tests/tests/traces.rs", "of_no_message_is_a_trace_taken_with_a_ratio_of_nothing")),
     ("log.syslog_name", (FRONTEND, "the_log_of_a_relay_that_is_called_postfix_is_one_of_postfix")),
 ];
 

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 use staffetta_config::{Config, Finding};
 use staffetta_policy::routing::Via;
+use staffetta_telemetry::spans;
 use staffetta_transport::dns::{DnsSettings, MailDomain, Resolver};
+use staffetta_transport::launch;
 use staffetta_transport::tls::Leaf;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -43,6 +45,17 @@ pub(super) async fn auth(config: &Config) -> Vec<String> {
         Err(_) => "no answer".to_owned(),
     };
     vec![format!("frontend.auth: nobody answers at {url}: {problem}")]
+}
+
+/// Does a collector take spans? Mail does without one.
+pub(super) async fn collector(config: &Config) -> Vec<String> {
+    let Some(settings) = launch::traces(config).ok().flatten() else { return Vec::new() };
+    let problem = match timeout(PATIENCE, spans::reach(&settings)).await {
+        Ok(outcome) => outcome.err(),
+        Err(_) => Some("no answer".to_owned()),
+    };
+    let line = |problem| format!("telemetry.otlp_endpoint: nobody takes spans at {}: {problem}", settings.endpoint);
+    problem.map(line).into_iter().collect()
 }
 
 /// The next hops that routes name, every one of a list, by the resolver that deliveries use.

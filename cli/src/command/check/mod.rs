@@ -37,7 +37,7 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let sound = |used: bool, table: &str| used && examined.is_sound(table);
     let dns = sound(frontend || delivery, "dns");
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
-    let (redis, store, sql, tokens, given, names, (), (), (), (), (), ()) = tokio::join!(
+    let (redis, store, sql, tokens, given, names, (), (), (), (), (), (), ()) = tokio::join!(
         try_if(examined.is_sound("redis"), try_redis(config)),
         try_if(sound(frontend || delivery, "spool"), try_store(config)),
         try_if(sound(auth, "auth"), try_accounts(config)),
@@ -51,6 +51,7 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
         warn_of_keys(config, dns && delivery),
         warn_of_accounts(config, sound(auth, "auth")),
         warn_if(dns && examined.is_sound("hostname"), around::hostname(config)),
+        warn_if(examined.is_sound("telemetry"), around::collector(config)),
         warn_if(sound(frontend, "frontend.auth"), around::auth(config)),
         warn_if(dns && sound(delivery, "delivery.route"), around::routes(config)),
     );

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context;
 use staffetta_auth::accounts::Accounts;
 use staffetta_config::{Config, Service};
-use staffetta_telemetry::Build;
+use staffetta_telemetry::{Build, spans};
 use staffetta_transport::live::Live;
 use staffetta_transport::{launch, shutdown};
 use tokio::task::JoinSet;
@@ -34,12 +34,14 @@ pub(super) async fn run(arguments: Up, build: Build) -> anyhow::Result<ExitCode>
         Some(path) => with_config(path, build, &stop).await?,
         None => with_home(&arguments, build, &stop).await?,
     }
+    spans::finish().await;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn with_config(path: &Path, build: Build, stop: &CancellationToken) -> anyhow::Result<()> {
     let config = Arc::new(Config::load(path)?);
     let _telemetry = launch::start_telemetry(&config, Service::All, build)?;
+    launch::start_traces(&config, build)?;
     launch::warn(&config, Service::All);
     let live = launch::keep(path, Service::All, config, stop)?;
     let cluster = Cluster::start(&live, stop.child_token());
@@ -51,6 +53,7 @@ async fn with_home(arguments: &Up, build: Build, stop: &CancellationToken) -> an
     let config = Arc::new(Config::load(&home.config_file())?);
     home.begin_queue(&config).await?;
     let _telemetry = launch::start_telemetry(&config, Service::All, build)?;
+    launch::start_traces(&config, build)?;
     launch::warn(&config, Service::All);
     let accounts = Accounts::open(&config.auth.sql).await.context("cannot make the accounts")?;
     let demo = if arguments.demo { Some(demo::Demo::prepare(&home, &accounts).await?) } else { None };

@@ -33,13 +33,13 @@ pub use fingerprint::Fingerprint;
 pub(crate) use name::{Any, DomainName, HostName, LogLevel, MailAddress, Query, ReplyPattern, SourcePool, SyslogName};
 pub use network::with_translated;
 pub(crate) use network::{DnsServer, Ip, Network, NetworkClasses, Socket};
-pub(crate) use number::{Flag, Number, Ratio};
+pub(crate) use number::{Flag, Number, Ratio, Share};
 pub(crate) use redis_url::RedisUrl;
 pub(crate) use route::{Domains, NamePattern, SenderPattern, Targets};
 pub(crate) use size::{DataRate, Size};
 pub use time::parse as parse_duration;
 pub(crate) use time::{Day, Limit, Time};
-pub(crate) use url::{AuthUrl, SpoolUrl, SqlUrl};
+pub(crate) use url::{AuthUrl, CollectorUrl, SpoolUrl, SqlUrl};
 pub(crate) use web::{KeyPlace, TokenAddress, WebAddress};
 pub use web::{KeySource, WebUrl};
 

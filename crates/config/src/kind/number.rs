@@ -50,6 +50,28 @@ impl Kind for Ratio {
     }
 }
 
+/// A part of all: none, all or something between.
+pub(crate) struct Share;
+
+impl Kind for Share {
+    type Value = f64;
+    const NOUN: &'static str = "a part of all";
+    const SHAPE: Shape = Shape::Float;
+
+    fn allowed() -> String {
+        "a number from 0 to 1, such as 0.05".into()
+    }
+
+    fn parse(text: &str) -> Result<f64, Wrong> {
+        let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        share.ok_or_else(|| Wrong::not::<Self>(text))
+    }
+
+    fn show(value: &f64) -> String {
+        Ratio::show(value)
+    }
+}
+
 /// Yes or no.
 pub(crate) struct Flag;
 

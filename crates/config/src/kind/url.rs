@@ -56,6 +56,22 @@ url!(
     ["http://", "https://"]
 );
 
+url!(
+    /// Where spans go.
+    CollectorUrl,
+    "the URL of a collector",
+    "\"http://host:4317\", \"https://host:4317\"",
+    ["http://", "https://"],
+    of_a_collector
+);
+
+/// gRPC has a path of its own, and keys belong into no URL.
+fn of_a_collector(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let part = ['/', '?', '#', '@'].into_iter().find(|part| rest.trim_end_matches('/').contains(*part))?;
+    Some(format!("has a {part:?}: OTLP over gRPC needs a host and a port"))
+}
+
 /// A path may have any of these characters.
 fn of_a_server(url: &str) -> Option<String> {
     if url.starts_with("sqlite:") { None } else { login::problem(url) }

@@ -10,6 +10,7 @@ mod oauth;
 mod redis;
 mod rpc;
 mod spool;
+mod telemetry;
 mod tls;
 
 pub use abuse::Abuse;
@@ -23,4 +24,5 @@ pub use redis::{Durability, Redis};
 pub use rpc::Rpc;
 pub(crate) use spool::DEFAULT_REDIS_LIMIT;
 pub use spool::Spool;
+pub use telemetry::Telemetry;
 pub use tls::{Sni, Tls};

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use staffetta_mail::{BodyType, Notify, Recipient, Return, ReversePath};
+use staffetta_mail::{BodyType, Notify, Recipient, Return, ReversePath, SpanContext};
 
 use super::*;
 
@@ -58,6 +58,7 @@ fn full() -> (Envelope, Origin) {
         client: Some("2001:db8::25".parse().unwrap()),
         helo: "laptop".into(),
         login: Some("anna".into()),
+        span: None,
     };
     (envelope, origin)
 }
@@ -65,7 +66,7 @@ fn full() -> (Envelope, Origin) {
 fn bare() -> (Envelope, Origin) {
     let envelope = Envelope::new(ReversePath::Null, vec![Recipient::new("postmaster".parse().unwrap())]);
     let client = Some("192.0.2.7".parse().unwrap());
-    (envelope, Origin { listener: "bounce".into(), client, helo: String::new(), login: None })
+    (envelope, Origin { listener: "bounce".into(), client, helo: String::new(), login: None, span: None })
 }
 
 fn draft<'a>((envelope, origin): &'a (Envelope, Origin), destinations: &'a [Destination]) -> Draft<'a> {
@@ -190,6 +191,18 @@ fn that_there_are_long_lines_may_be_overlooked() {
 }
 
 /// Only the jobs are others; a field of a newer program stays.
+#[test]
+fn the_trace_of_a_message_may_be_overlooked() {
+    let (mut bare, local) = (bare(), [Destination::new("localhost")]);
+    bare.1.span = SpanContext::new([7; 16], [9; 8]);
+    let draft = small(&bare, &local);
+    let written = draft.encode(2, STAMP).unwrap();
+    let field = format!("3218{}{}", "07".repeat(16), "09".repeat(8));
+    assert!(hex(&written).contains(&field), "{}", hex(&written));
+    same(&Parsed::read(&written, NEWEST).unwrap(), &written, &draft);
+    assert_eq!(Parsed::read(&draft.encode(1, STAMP).unwrap(), 1).unwrap().origin.span, None);
+}
+
 #[test]
 fn a_record_gets_other_jobs_in_its_own_version() {
     let (full, bare) = (full(), bare());

@@ -152,6 +152,7 @@ pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
             client: record.client,
             helo: record.helo.to_owned(),
             login: record.login.map(str::to_owned),
+            span: None,
         },
         size: record.size,
         long_lines: false,

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use staffetta_mail::{Address, BodyType, Envelope, Notify, Recipient, Return, ReversePath, Status};
+use staffetta_mail::{Address, BodyType, Envelope, Notify, Recipient, Return, ReversePath, SpanContext, Status};
 
 use super::fields::{
     Field, narrow, needed, optional, overlook, put, put_nested, put_number, put_numbers, take, take_field, take_number,
@@ -40,6 +40,8 @@ const LONG_LINES: u64 = optional(20);
 const OBJECTS: u64 = needed(21);
 /// Empty: it is there. Whoever does not know it asks for more than need be.
 const TLS_OPTIONAL: u64 = optional(22);
+/// Trace and span that it was accepted in; absent when it is not traced.
+const SPAN: u64 = optional(25);
 
 /// In a recipient.
 const ADDRESS: u64 = needed(1);
@@ -87,6 +89,9 @@ fn write_head(draft: &Draft<'_>, out: &mut Vec<u8>) {
     }
     put_text(out, HELO, Some(&origin.helo));
     put_text(out, LOGIN, origin.login.as_deref());
+    if let Some(span) = origin.span {
+        put(out, SPAN, &span.octets());
+    }
     put_numbers(out, SIZE, [draft.size]);
     put_numbers(out, ARRIVED, [draft.arrived]);
     put_numbers(out, LIFETIME, [draft.lifetime]);
@@ -173,7 +178,7 @@ pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
 fn empty(rest: usize) -> Parsed {
     Parsed {
         envelope: Envelope::new(ReversePath::Null, Vec::with_capacity(1)),
-        origin: Origin { listener: String::new(), client: None, helo: String::new(), login: None },
+        origin: Origin { listener: String::new(), client: None, helo: String::new(), login: None, span: None },
         size: 0,
         long_lines: false,
         arrived: 0,
@@ -205,6 +210,7 @@ fn read_field(field: &Field<'_>, parsed: &mut Parsed) -> Result<(), ReadError> {
         CLIENT => origin.client = read_ip(field.octets),
         HELO => origin.helo = field.text()?.to_owned(),
         LOGIN => origin.login = Some(field.text()?.to_owned()),
+        SPAN => origin.span = SpanContext::from_octets(field.octets),
         SIZE => parsed.size = field.number()?,
         ARRIVED => parsed.arrived = field.number()?,
         LIFETIME => parsed.lifetime = field.number()?,

@@ -58,7 +58,7 @@ pub(crate) fn accept(recipients: &[&str]) -> Accept {
             ReversePath::Null,
             recipients.iter().map(|text| Recipient::new(text.parse().unwrap())).collect(),
         ),
-        origin: Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None },
+        origin: Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None, span: None },
         lifetime: Duration::from_secs(3_600),
     }
 }

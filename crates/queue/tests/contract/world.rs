@@ -163,7 +163,13 @@ pub(crate) fn accept(recipients: &[&str]) -> Accept {
             ReversePath::Address("sender@example.org".parse().unwrap()),
             recipients.iter().map(|text| Recipient::new(text.parse().unwrap())).collect(),
         ),
-        origin: Origin { listener: "smtp".into(), client: None, helo: "client.example".into(), login: None },
+        origin: Origin {
+            listener: "smtp".into(),
+            client: None,
+            helo: "client.example".into(),
+            login: None,
+            span: None,
+        },
         lifetime: Duration::from_secs(3_600),
     }
 }

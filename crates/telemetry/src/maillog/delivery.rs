@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staffetta_mail::{QueueId, Status};
+use staffetta_mail::{QueueId, Status, TraceId};
 use staffetta_policy::classify::Endpoint;
 use staffetta_policy::diagnosis::Class;
 
@@ -103,6 +103,8 @@ pub struct Attempt<'a> {
     pub attempt: u32,
     /// When it is tried again; only for `deferred`.
     pub next: Option<Duration>,
+    /// The trace that it is part of, if it is traced.
+    pub trace: Option<TraceId>,
 }
 
 /// An attempt with the word that says how it ended.
@@ -151,6 +153,7 @@ impl<const S: usize> Event for Outcome<'_, S> {
         "response",
         "attempt",
         "next",
+        "trace_id",
     ];
 
     fn json(&self, json: &mut Json<'_>) {
@@ -182,6 +185,7 @@ impl<const S: usize> Event for Outcome<'_, S> {
         if let Some(next) = self.0.next {
             json.seconds("next", next);
         }
+        json.trace(self.0.trace);
     }
 
     fn classic(&self, classic: &mut Classic<'_>) {

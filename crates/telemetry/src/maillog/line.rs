@@ -6,6 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
+use staffetta_mail::TraceId;
+
 use super::number::{push_delay, push_number, push_seconds};
 use super::stamp::Stamp;
 use super::text::Text;
@@ -109,6 +111,14 @@ impl<'a> Json<'a> {
         push_display(self.out, format_args!("{value}"));
         self.out.push(b'"');
         self
+    }
+
+    /// The trace that the record belongs to, by the name that the data model of OpenTelemetry gives it.
+    pub(super) fn trace(&mut self, trace: Option<TraceId>) -> &mut Self {
+        match trace {
+            Some(trace) => self.display("trace_id", trace),
+            None => self,
+        }
     }
 
     /// A whole number.

@@ -137,6 +137,10 @@ const FIELDS: &[(&str, &str)] = &[
          showed none), `Trusted` or `Untrusted`.",
     ),
     ("to", "The recipient."),
+    (
+        "trace_id",
+        "The trace that this is part of, where messages are traced (`telemetry.otlp_endpoint`) and this one is.",
+    ),
 ];
 
 /// Fields of diagnostics that are not in the mail log and are in many.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use staffetta_mail::{QueueId, Status};
+use staffetta_mail::{QueueId, Status, TraceId};
 
 use super::line::{Classic, Event, Json};
 use super::text::Text;
@@ -231,6 +231,8 @@ pub struct Accepted<'a> {
     pub message_id: Option<Text<'a>>,
     /// It is held until an operator releases it.
     pub held: bool,
+    /// The trace that it is part of, if it is traced.
+    pub trace: Option<TraceId>,
 }
 
 impl Event for Accepted<'_> {
@@ -252,6 +254,7 @@ impl Event for Accepted<'_> {
         "nrcpt",
         "message_id",
         "queue",
+        "trace_id",
     ];
 
     fn json(&self, json: &mut Json<'_>) {
@@ -265,7 +268,8 @@ impl Event for Accepted<'_> {
             .number("size", self.size)
             .number("nrcpt", self.nrcpt as u64)
             .opt("message_id", self.message_id.map(Text::whole))
-            .opt("queue", self.held.then_some("hold"));
+            .opt("queue", self.held.then_some("hold"))
+            .trace(self.trace);
     }
 
     /// Three lines, as Postfix's smtpd, cleanup and qmgr write them.
@@ -304,6 +308,8 @@ pub struct Rejected<'a> {
     pub helo: Option<Text<'a>>,
     /// The login, if there was one.
     pub sasl: Option<Sasl<'a>>,
+    /// The trace that it is part of, if it is traced.
+    pub trace: Option<TraceId>,
 }
 
 impl Event for Rejected<'_> {
@@ -324,6 +330,7 @@ impl Event for Rejected<'_> {
         "helo",
         "sasl_method",
         "sasl_username",
+        "trace_id",
     ];
 
     fn json(&self, json: &mut Json<'_>) {
@@ -335,6 +342,7 @@ impl Event for Rejected<'_> {
         if let Some(sasl) = self.sasl {
             json.str("sasl_method", sasl.method).str("sasl_username", sasl.username.login());
         }
+        json.trace(self.trace);
     }
 
     fn classic(&self, classic: &mut Classic<'_>) {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use staffetta_mail::{QueueId, Status};
+use staffetta_mail::{QueueId, SpanContext, Status, TraceId};
 use staffetta_policy::classify::Endpoint;
 use staffetta_policy::conduct::{Crossing, Signal, Step};
 use staffetta_policy::diagnosis::Class;
@@ -33,6 +33,10 @@ pub(super) fn stranger() -> Client<'static> {
 
 fn john() -> Sasl<'static> {
     Sasl { method: "PLAIN", username: "john@example.org".into() }
+}
+
+fn trace() -> Option<TraceId> {
+    SpanContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").map(SpanContext::trace)
 }
 
 static ENDPOINT: Endpoint = Endpoint::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 25)), 25));
@@ -86,6 +90,7 @@ pub(super) fn accepted() -> Accepted<'static> {
         nrcpt: 2,
         message_id: Some("1@example.org".into()),
         held: false,
+        trace: trace(),
     }
 }
 
@@ -105,6 +110,7 @@ pub(super) fn rejected() -> Rejected<'static> {
         proto: "ESMTP",
         helo: Some("me".into()),
         sasl: Some(john()),
+        trace: trace(),
     }
 }
 
@@ -137,6 +143,7 @@ pub(super) fn delivered() -> Attempt<'static> {
         response: "250 2.0.0 Ok: queued as 12345".into(),
         attempt: 1,
         next: None,
+        trace: trace(),
     }
 }
 
@@ -154,6 +161,7 @@ pub(super) fn unreachable() -> Attempt<'static> {
         class: Some(Class::NoAnswerFromHost),
         response: "connect to mx.example.com[203.0.113.25]:25: Connection refused".into(),
         attempt: 3,
+        trace: None,
         ..delivered()
     }
 }
@@ -171,6 +179,7 @@ pub(super) fn bounced() -> Attempt<'static> {
         code: Some(550),
         class: Some(Class::BadMailbox),
         response: "host mx.example.com[203.0.113.25] said: 550 5.1.1 No such user (in reply to RCPT TO command)".into(),
+        trace: None,
         ..delivered()
     }
 }

@@ -40,7 +40,7 @@ fn golden<E: Event>(event: &E, json: &str, classic: &[&str]) {
 fn accepted_mail() {
     golden(
         &samples::accepted(),
-        r#""event":"accepted",POD,"qid":"05D21F2Y0N800001","listener":"submission","client_name":"client.example.org","client_ip":"192.0.2.7","client_port":50123,"helo":"client.example.org","proto":"ESMTPSA","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","sasl_method":"PLAIN","sasl_username":"john@example.org","from":"john@example.org","size":4711,"nrcpt":2,"message_id":"1@example.org""#,
+        r#""event":"accepted",POD,"qid":"05D21F2Y0N800001","listener":"submission","client_name":"client.example.org","client_ip":"192.0.2.7","client_port":50123,"helo":"client.example.org","proto":"ESMTPSA","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","sasl_method":"PLAIN","sasl_username":"john@example.org","from":"john@example.org","size":4711,"nrcpt":2,"message_id":"1@example.org","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736""#,
         &[
             "submission/smtpd[4242]: 05D21F2Y0N800001: client=client.example.org[192.0.2.7], sasl_method=PLAIN, sasl_username=john@example.org",
             "cleanup[4242]: 05D21F2Y0N800001: message-id=<1@example.org>",
@@ -59,6 +59,7 @@ fn accepted_mail_of_a_stranger_without_a_message_id() {
         sasl: None,
         from: "".into(),
         message_id: None,
+        trace: None,
         ..samples::accepted()
     };
     golden(
@@ -75,7 +76,9 @@ fn accepted_mail_of_a_stranger_without_a_message_id() {
 #[test]
 fn mail_that_is_held_says_so() {
     let held = samples::held();
-    assert!(written(&held, LogFormat::Json).ends_with("\"message_id\":\"1@example.org\",\"queue\":\"hold\"}\n"));
+    assert!(
+        written(&held, LogFormat::Json).contains("\"message_id\":\"1@example.org\",\"queue\":\"hold\",\"trace_id\":")
+    );
     assert!(written(&held, LogFormat::Postfix).ends_with(", size=4711, nrcpt=2 (queue hold)\n"));
 }
 
@@ -105,7 +108,7 @@ fn refused_mail() {
     let event = Rejected { client: stranger(), sasl: Some(sasl), ..samples::rejected() };
     golden(
         &event,
-        r#""event":"rejected",POD,"listener":"submission","client_ip":"198.51.100.9","client_port":4711,"stage":"RCPT","code":553,"dsn":"5.7.1","response":"553 5.7.1 <x@example.org>: Sender address rejected: not owned by user john@example.org","from":"x@example.org","to":"lisa@example.com","proto":"ESMTP","helo":"me","sasl_method":"LOGIN","sasl_username":"john@example.org""#,
+        r#""event":"rejected",POD,"listener":"submission","client_ip":"198.51.100.9","client_port":4711,"stage":"RCPT","code":553,"dsn":"5.7.1","response":"553 5.7.1 <x@example.org>: Sender address rejected: not owned by user john@example.org","from":"x@example.org","to":"lisa@example.com","proto":"ESMTP","helo":"me","sasl_method":"LOGIN","sasl_username":"john@example.org","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736""#,
         &[
             "submission/smtpd[4242]: NOQUEUE: reject: RCPT from unknown[198.51.100.9]: 553 5.7.1 <x@example.org>: Sender address rejected: not owned by user john@example.org; from=<x@example.org> to=<lisa@example.com> proto=ESMTP helo=<me>",
         ],
@@ -124,6 +127,7 @@ fn a_refused_client_cannot_write_log_lines_of_its_own() {
         proto: "SMTP",
         helo: Some((&b"a\"\\\n\x1b[31m\xff"[..]).into()),
         sasl: None,
+        trace: None,
     };
     golden(
         &event,
@@ -215,7 +219,7 @@ fn connections() {
 fn a_delivery() {
     golden(
         &Outcome::<DELIVERED>(&samples::delivered()),
-        r#""event":"delivered",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","relay":"mx.example.com","relay_ip":"203.0.113.25","relay_port":25,"protocol":"smtp","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","tls_trust":"Verified","tls_policy":"dane","dkim":"example.org/s2026","conn_use":2,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"2.0.0","status":"sent","code":250,"response":"250 2.0.0 Ok: queued as 12345","attempt":1"#,
+        r#""event":"delivered",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","relay":"mx.example.com","relay_ip":"203.0.113.25","relay_port":25,"protocol":"smtp","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","tls_trust":"Verified","tls_policy":"dane","dkim":"example.org/s2026","conn_use":2,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"2.0.0","status":"sent","code":250,"response":"250 2.0.0 Ok: queued as 12345","attempt":1,"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736""#,
         &[
             "smtp[4242]: 05D21F2Y0N800001: to=<lisa@example.com>, relay=mx.example.com[203.0.113.25]:25, conn_use=2, delay=1.4, delays=0.05/0/0.25/1.1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 12345)",
         ],

@@ -124,7 +124,7 @@ impl TlsReports {
             ..Envelope::new(ReversePath::Address(self.writer.from.clone()), vec![recipient])
         };
         let helo = self.writer.hostname.clone();
-        let origin = Origin { listener: "tls-report".to_owned(), client: None, helo, login: None };
+        let origin = Origin { listener: "tls-report".to_owned(), client: None, helo, login: None, span: None };
         let mut incoming = worker.queue.receive()?;
         incoming.write(&message).await?;
         let lifetime = worker.terms.load().lifetime;

@@ -128,8 +128,13 @@ async fn bring(world: &World, recipient: &str, from: &str, client: &str, login: 
     let sender = ReversePath::Address(Address::parse("tenant@a.test")?);
     let envelope = Envelope::new(sender, vec![Recipient::new(Address::parse(recipient)?)]);
     let client: Option<IpAddr> = Some(client.parse()?);
-    let origin =
-        Origin { listener: "test".to_owned(), client, helo: "test".to_owned(), login: login.map(str::to_owned) };
+    let origin = Origin {
+        listener: "test".to_owned(),
+        client,
+        helo: "test".to_owned(),
+        login: login.map(str::to_owned),
+        span: None,
+    };
     incoming.commit(Accept { envelope, origin, lifetime: crate::PATIENCE }, b"").await?;
     Ok(())
 }

@@ -56,7 +56,7 @@ async fn send(world: &World, sender: &str, change: impl FnOnce(&mut Envelope)) -
     let mut envelope = Envelope::new(ReversePath::Address(sender.parse()?), vec![to]);
     (envelope.smtputf8, envelope.envid) = (true, Some("one+20two".to_owned()));
     change(&mut envelope);
-    let origin = Origin { listener: "test".to_owned(), client: None, helo: "test".to_owned(), login: None };
+    let origin = Origin { listener: "test".to_owned(), client: None, helo: "test".to_owned(), login: None, span: None };
     incoming.commit(Accept { envelope, origin, lifetime: PATIENCE * 100 }, b"").await?;
     Ok(())
 }

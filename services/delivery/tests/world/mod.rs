@@ -185,7 +185,7 @@ impl World {
         let sender = ReversePath::Address(Address::parse("john@home.test")?);
         let mut envelope = Envelope::new(sender, vec![Recipient::new(Address::parse(recipient)?)]);
         change(&mut envelope);
-        let origin = Origin { listener: "test".to_owned(), client, helo: "test".to_owned(), login: None };
+        let origin = Origin { listener: "test".to_owned(), client, helo: "test".to_owned(), login: None, span: None };
         Ok(incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3600) }, b"").await?)
     }
 
@@ -215,7 +215,8 @@ impl World {
         let recipient = |text: &&str| Ok(Recipient { notify, ..Recipient::new(Address::parse(text)?) });
         let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(Address::parse(sender)?) };
         let envelope = Envelope::new(sender, recipients.iter().map(recipient).collect::<anyhow::Result<_>>()?);
-        let origin = Origin { listener: "test".to_owned(), client: None, helo: "test".to_owned(), login: None };
+        let origin =
+            Origin { listener: "test".to_owned(), client: None, helo: "test".to_owned(), login: None, span: None };
         Ok(incoming.commit(Accept { envelope, origin, lifetime }, prefix).await?)
     }
 

@@ -7,6 +7,7 @@ mod recipient;
 mod repeated;
 mod sasl;
 mod tls;
+mod traced;
 mod turns;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub(crate) use recipient::Located;
 pub(crate) use repeated::{Admitted, Repeated};
 pub(crate) use sasl::{Carried, Exchange, Progress, Who};
 use tls::ClientTls;
+use traced::{carry, traced};
 use turns::Turns;
 
 use crate::metrics::Rpc;
@@ -142,7 +144,8 @@ impl Auth {
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Option<T> {
         let late = |_| Err(Status::deadline_exceeded("no answer in time"));
-        let result = tokio::time::timeout(LOOKUP_DEADLINE, call).await.unwrap_or_else(late);
+        let call = async { tokio::time::timeout(LOOKUP_DEADLINE, call).await.unwrap_or_else(late) };
+        let result = traced(method, call).await;
         self.calls.count(method, result.as_ref().err());
         result
             .inspect_err(|status| tracing::warn!(method, error = %status, "the auth service could not say"))
@@ -154,5 +157,5 @@ impl Auth {
 fn timed<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(LOOKUP_DEADLINE);
-    request
+    carry(request)
 }

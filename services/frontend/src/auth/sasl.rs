@@ -17,6 +17,7 @@ use tonic::{Request, Status, Streaming};
 use super::Auth;
 use super::login::named;
 use super::repeated::{Admitted, Shown};
+use super::traced::{carry, traced};
 
 /// Longest wait for the service's next message.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
@@ -216,7 +217,7 @@ impl Auth {
             let _turn = self.turns.take(&who.ip).await;
             self.pool.log_in(|client| begin(client, start.clone())).await
         });
-        let result = result.await.map(|(step, asks, answers)| (step, Open { subject, asks, answers }));
+        let result = traced(METHOD, result).await.map(|(step, asks, answers)| (step, Open { subject, asks, answers }));
         self.relay(result, who)
     }
 
@@ -260,7 +261,7 @@ impl Auth {
             let _turn = self.turns.take(&client).await;
             self.pool.log_in(|client| complete(client, steps.clone())).await
         });
-        let result = result.await;
+        let result = traced(METHOD, result).await;
         self.calls.count(METHOD, result.as_ref().err());
         match result {
             Ok(step) => progress(step),
@@ -279,7 +280,7 @@ async fn complete(mut client: AuthServiceClient<Channel>, steps: Vec<Ask>) -> Re
     let requests = steps.into_iter().map(|step| AuthenticateRequest { step: Some(step) });
     let mut request = Request::new(tokio_stream::iter(requests.collect::<Vec<_>>()));
     request.set_timeout(STEP_DEADLINE);
-    let mut responses = client.authenticate(request).await?.into_inner();
+    let mut responses = client.authenticate(carry(request)).await?.into_inner();
     for _ in 1..said {
         match next(&mut responses).await? {
             // It was answered already.
@@ -295,7 +296,8 @@ async fn begin(mut client: AuthServiceClient<Channel>, start: Start) -> Result<(
     let (asks, asked) = mpsc::channel(1);
     let request = AuthenticateRequest { step: Some(Ask::Start(start)) };
     asks.try_send(request).map_err(|_| Status::internal("no room for a message"))?;
-    let mut answers = client.authenticate(ReceiverStream::new(asked)).await?.into_inner();
+    let request = Request::new(ReceiverStream::new(asked));
+    let mut answers = client.authenticate(carry(request)).await?.into_inner();
     Ok((next(&mut answers).await?, asks, answers))
 }
 

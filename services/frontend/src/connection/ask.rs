@@ -14,6 +14,7 @@ use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
 use staffetta_queue::{Destination, Filter};
 use staffetta_smtp::Reply;
 use staffetta_smtp::server::{Answer, Question};
+use staffetta_telemetry::spans;
 
 use tokio::time::{sleep, timeout};
 
@@ -57,6 +58,14 @@ impl Dialog<'_> {
             self.opened = None;
             return refusal;
         }
+        self.trace(&question);
+        match self.traced.span.context() {
+            None => self.answer_to(question, input).await,
+            context => Box::pin(spans::within(context, self.answer_to(question, input))).await,
+        }
+    }
+
+    async fn answer_to(&mut self, question: Question, input: &[u8]) -> Answer<Refused> {
         match question {
             Question::Sasl(step) => Box::pin(self.sasl(step)).await,
             Question::Mail(mail) => self.mail(mail.parameters.size).await,
@@ -247,6 +256,7 @@ impl Dialog<'_> {
         match Box::pin(self.door.shared.intake.commit(opened, &self.principal(), envelope, aliases)).await {
             Ok(stored) => {
                 self.messages += 1;
+                self.end_trace(&stored);
                 Answer::Stored(stored.id)
             }
             Err(not_queued) => message_refused(not_queued),

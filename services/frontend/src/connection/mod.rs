@@ -10,6 +10,7 @@ mod record;
 mod refused;
 mod sasl;
 mod standing;
+mod traced;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use crate::limits::Slot;
 use crate::stream::Stream;
 use refused::Refused;
 use standing::Standing;
+use traced::Traced;
 
 /// Room for input while commands are expected, and while content is.
 const COMMAND_ROOM: usize = 2 * 1024;
@@ -79,6 +81,8 @@ struct Dialog<'a> {
     messages: u64,
     /// Whether it may go on.
     standing: Standing,
+    /// The trace that it is in.
+    traced: Traced,
 }
 
 /// Talks to the client until one of both ends it.
@@ -172,6 +176,7 @@ impl<'a> Dialog<'a> {
             began: now,
             messages: 0,
             standing: Standing::default(),
+            traced: Traced::default(),
         }
     }
 

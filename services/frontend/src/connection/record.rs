@@ -37,6 +37,8 @@ impl Dialog<'_> {
             Grounds::Shell(refused) => (refused.label(), "", None),
         };
         metrics::rejection(refusal.activity.name(), refusal.reply.code(), reason).increment(1);
+        self.traced.span.note("staffetta.rejected", || reason);
+        self.traced.span.fail(reason);
         match attempt {
             Some(mechanism) => self.log_failed_login(&FailedLogin { mechanism: &mechanism, login, result }, refusal),
             None => self.log_refusal(refusal),
@@ -134,6 +136,7 @@ impl Dialog<'_> {
             proto: self.session.protocol(),
             helo: who.helo.map(Into::into),
             sasl: who.sasl(),
+            trace: self.traced.span.trace(),
         });
     }
 }

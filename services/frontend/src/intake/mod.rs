@@ -27,12 +27,14 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use staffetta_config::ClientShown;
 use staffetta_mail::trace::{self, Received};
-use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
+use staffetta_mail::{Address, Envelope, Recipient, ReversePath, SpanContext};
 use staffetta_policy::client::neighbourhood;
 use staffetta_policy::relay::{Finding, Rules};
-use staffetta_queue::{Accept, Budget, Conduct, EnqueueError, Health, Queue, Sending};
+use staffetta_queue::{Accept, Budget, Conduct, EnqueueError, Health, Origin, Queue, Sending};
 use staffetta_telemetry::maillog;
+use staffetta_telemetry::spans::{self, Kind};
 
+use crate::TRACER;
 use crate::metrics::IntakeMetrics;
 use crate::verify::Verifier;
 use opened::Completion;
@@ -248,8 +250,11 @@ impl Intake {
         let (from, nrcpt) = (envelope.sender.clone(), envelope.recipients.len());
         let (began, complete) = (opened.began(), Instant::now());
         let hold = login().is_some_and(|login| self.conduct.stance(login).hold);
-        let accept = Accept { envelope, origin: who.origin(), lifetime: self.terms.load().lifetime };
-        let stored = opened.commit(accept, hold).await.map_err(|error| not_queued(&error))?;
+        let mut span = TRACER.part_of(spans::current(), "queue.enqueue", Kind::Producer);
+        let origin = Origin { span: span.context(), ..who.origin() };
+        let accept = Accept { envelope, origin, lifetime: self.terms.load().lifetime };
+        let stored = opened.commit(accept, hold).await.map_err(|error| not_queued(&error));
+        let stored = stored.inspect_err(|why| span.fail(Cause::Queue(*why).label()))?;
         if let Some((login, sending)) = login().zip(sending) {
             self.conduct.sent(login, &sending);
         }
@@ -315,6 +320,7 @@ fn log(who: &Principal<'_>, stored: &Stored, from: &ReversePath, nrcpt: usize) {
         nrcpt,
         message_id: stored.message_id.as_deref().map(Into::into),
         held: stored.held,
+        trace: spans::current().map(SpanContext::trace),
     });
 }
 

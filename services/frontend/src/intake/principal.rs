@@ -96,6 +96,7 @@ impl<'a> Principal<'a> {
             client: Some(self.client.ip()),
             helo: self.helo.unwrap_or_default().to_owned(),
             login: self.login.map(|login| login.name.to_owned()),
+            span: None,
         }
     }
 
