@@ -69,6 +69,7 @@ async fn who_is_refused_for_good_is_suppressed_where_that_is_asked_for_until_it_
         let listed = listed().await?;
         ensure!(listed.lines().count() == 1 && listed.contains("gone@example.com"), "{listed}");
         ensure!(listed.contains(GONE), "the words of the server: {listed}");
+        ensure!(listed.contains("\"reason\":\"hard bounces: "), "nobody did that by hand: {listed}");
         let told = events(world, "administered");
         ensure!(told.len() == 1, "{told:?}");
         let seen = [&told[0]["kind"], &told[0]["name"], &told[0]["action"], &told[0]["by"]];

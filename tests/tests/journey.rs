@@ -54,7 +54,7 @@ async fn a_submission_is_relayed_to_the_mx_over_tls() -> anyhow::Result<()> {
 /// From the logs of all services, and from the queue for what waits still.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_become_of_a_message_is_told_word_by_word() -> anyhow::Result<()> {
-    let mut world = world().await?;
+    let mut world = world().await?.set("delivery.source_addresses", "[\"127.0.0.1\"]");
     let (com, org) = (world.hand("example.com").await?, world.hand("example.org").await?);
     let world = world.start().await?;
     let mut client = world.login("john@example.org", "summersun").await?;
@@ -98,6 +98,7 @@ async fn what_has_become_of_a_message_is_told_word_by_word() -> anyhow::Result<(
         ];
         let places: Vec<_> = told.iter().map(|words| text.find(words)).collect();
         assert!(found && places.iter().all(Option::is_some) && places.is_sorted(), "{what}: {places:?} {text}");
+        assert!(text.contains("] from 127.0.0.1: ") && text.contains("(policy-related)"), "{what}: {text}");
         assert!(text.contains("not in the queue") && text.contains("451 4.3.0 later"), "{what}: {text}");
         assert!(text.contains("in the queue:") && text.contains("waiting until"), "its report waits: {text}");
     }

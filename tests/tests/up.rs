@@ -127,6 +127,21 @@ async fn the_demonstration_runs_twice_and_cleans_up_after_itself() -> anyhow::Re
     until_gone(redis_pid(&said)?).await
 }
 
+/// All of them at once, before anything is started, with the way out.
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_that_are_taken_are_named_with_the_way_to_others() -> anyhow::Result<()> {
+    const ELSEWHERE: u16 = OFFSET + 3_000;
+    let folder = tempfile::tempdir()?;
+    let _taken = [2587, 9102].map(|port| std::net::TcpListener::bind(("127.0.0.1", port + ELSEWHERE)));
+    let log = folder.path().join("log");
+    let mut refused = up_with(&["--demo"], ELSEWHERE, &folder.path().join("data"), &log)?;
+    ensure!(refused.wait(SOON)? == Some(1));
+    let said = std::fs::read_to_string(&log)?;
+    let ports = format!("ports {}, {} are taken; `--port-offset 1000`", 2587 + ELSEWHERE, 9102 + ELSEWHERE);
+    ensure!(said.contains(&ports) && said.lines().count() == 1, "{said}");
+    Ok(())
+}
+
 /// Without a demonstration: there are no accounts yet, and it can be stopped at any time.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_cluster_comes_up_and_stops_when_told() -> anyhow::Result<()> {

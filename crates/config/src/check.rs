@@ -3,6 +3,7 @@
 mod destinations;
 mod routes;
 mod sources;
+mod unmeant;
 
 use std::collections::HashSet;
 
@@ -367,6 +368,7 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         }
     }
     warnings.extend(routes::unreachable(config));
+    warnings.extend(unmeant::warnings(config));
     warnings.extend(keys(config));
     warnings
 }

@@ -177,6 +177,39 @@ fn certificates_are_needed_unless_nothing_is_encrypted() {
 }
 
 #[test]
+fn what_a_delivery_is_most_likely_not_meant_to_do_is_told() {
+    let text = r#"
+hostname = "mail.test"
+[delivery]
+suppress_after = "2/30d"
+[[delivery.rule]]
+reply = '.*'
+action = "bounce"
+[[delivery.rule]]
+reply = '.*'
+[[delivery.source]]
+pool = "a"
+address = "192.0.2.1"
+[[delivery.source]]
+pool = "b"
+address = "192.0.2.1"
+[[delivery.route]]
+domain = "*"
+via = "smtp://relay.test"
+"#;
+    let warnings = Config::parse(text, "f.toml").unwrap().warnings();
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(warnings[0].starts_with("delivery.rule[0].reply matches every reply"), "{warnings:?}");
+    assert!(warnings[1].starts_with("delivery.source[1].address: 192.0.2.1 is in the pool a too"), "{warnings:?}");
+    assert!(warnings[2].starts_with("delivery.suppress_after has no effect"), "{warnings:?}");
+    let fine = text
+        .replace("smtp://relay.test", "mx")
+        .replace("\"b\"\naddress = \"192.0.2.1\"", "\"b\"\naddress = \"192.0.2.2\"")
+        .replace("action = \"bounce\"", "");
+    assert_eq!(Config::parse(&fine, "f.toml").unwrap().warnings(), Vec::<String>::new());
+}
+
+#[test]
 fn what_is_probably_not_meant_is_told() {
     let text = "hostname = \"mail.test\"\n[redis]\ndurability = \"none\"\n[auth]\nlisten = \"0.0.0.0:4250\"\n\
                 [frontend]\nrelay_domains = [\"example.org\", \"a.example.com\"]\n\

@@ -53,6 +53,7 @@ fn journey(number: u32) {
         orig_to: None,
         from: "john@example.org".into(),
         relay: Some(Relay { host: "mx.example.com".into(), endpoint: &Endpoint::Tcp(([203, 0, 113, 25], 25).into()) }),
+        source: None,
         protocol: "smtp",
         tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384"),
         tls_trust: Some("Verified"),

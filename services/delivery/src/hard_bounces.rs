@@ -94,7 +94,9 @@ impl Suppressor {
         let Ok(turn) = self.turns.clone().try_acquire_owned() else {
             return tracing::debug!("a hard bounce is not counted: too many at a time");
         };
-        let reason: String = failed.text.chars().filter(|c| !c.is_control()).collect();
+        // So that it is told apart from one that an operator has made.
+        let said = failed.text.chars().filter(|c| !c.is_control());
+        let reason: String = "hard bounces: ".chars().chain(said).collect();
         let reason = reason[..reason.floor_char_boundary(Block::MAX_REASON)].to_owned();
         let refusal = Refusal { target, who, reason };
         let (queue, suppressions, is_full) = (self.queue.clone(), self.suppressions.clone(), self.is_full.clone());

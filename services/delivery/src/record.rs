@@ -39,6 +39,7 @@ pub(crate) fn outcome(
         orig_to: recipient.alias.as_ref().map(Into::into),
         from: (&job.message.envelope.sender).into(),
         relay: connection.map(|c| Relay { host: c.peer.host.as_ref().into(), endpoint: &c.peer.endpoint }),
+        source: connection.and_then(|c| c.source),
         protocol: hop.protocol_name(),
         tls: connection.and_then(|c| c.tls.as_deref()),
         tls_trust: connection.filter(|c| c.tls.is_some()).map(|c| c.security.trust.as_str()),

@@ -1,12 +1,14 @@
 //! What stands around the services: names, servers, the life of certificates. None of it is a mistake of the file, and it
 //! may be there tomorrow: each line is a warning, which begins with the key that it is about.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use staffetta_config::{Config, Finding};
 use staffetta_policy::routing::Via;
+use staffetta_policy::source::day_of;
 use staffetta_telemetry::spans;
 use staffetta_transport::dns::{DnsSettings, MailDomain, Resolver};
 use staffetta_transport::launch;
@@ -113,6 +115,24 @@ fn resolver(config: &Config) -> Option<Resolver> {
     Resolver::new(&DnsSettings::from(&config.dns)).ok()
 }
 
+/// Pools of which no address sends today, for all are new and begin later.
+pub(super) fn pools(config: &Config) -> Vec<String> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    pools_on(day_of(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)), config)
+}
+
+fn pools_on(today: u32, config: &Config) -> Vec<String> {
+    let mut first: BTreeMap<&str, u32> = BTreeMap::new();
+    for source in &config.delivery.source {
+        let begins = source.warm_up.unwrap_or_default();
+        first.entry(&source.pool).and_modify(|first| *first = begins.min(*first)).or_insert(begins);
+    }
+    let later = first.into_iter().filter(|(_, first)| *first > today);
+    later
+        .map(|(pool, first)| format!("delivery.source: no address of the pool {pool} sends for {} days", first - today))
+        .collect()
+}
+
 /// What clients will say of the certificates. One that has expired is no warning any more.
 pub(super) fn certificates(config: &Config) -> (Vec<Finding>, Vec<String>) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -158,6 +178,17 @@ mod tests {
         std::fs::write(&secret, key.serialize_pem()).unwrap();
         let text = format!("hostname = \"mail.test\"\n[tls]\ncertificate = {chain:?}\nkey = {secret:?}\n");
         certificates(&Config::parse(&text, "t.toml").unwrap())
+    }
+
+    #[test]
+    fn a_pool_is_told_of_of_which_no_address_sends_yet() {
+        let source = |pool, more| format!("[[delivery.source]]\npool = \"{pool}\"\naddress = \"192.0.2.1\"\n{more}");
+        let later = "warm_up = \"1970-01-11\"\n";
+        let told = |rows: [String; 2]| pools_on(0, &Config::parse(&rows.concat(), "t.toml").unwrap());
+        let line = "delivery.source: no address of the pool a sends for 10 days";
+        assert_eq!(told([source("a", later), source("b", "")]), [line]);
+        let also = source("a", "").replace("192.0.2.1", "192.0.2.2");
+        assert_eq!(told([source("a", later), also]), Vec::<String>::new());
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let config = &examined.config;
     warn_each(&examined.warnings());
     warn_each(&examined.exposed());
+    warn_each(&around::pools(config));
     let meant = |one| service == Service::All || service == one;
     let (frontend, auth, delivery) = (meant(Service::Frontend), meant(Service::Auth), meant(Service::Delivery));
     let sound = |used: bool, table: &str| used && examined.is_sound(table);

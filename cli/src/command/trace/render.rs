@@ -55,11 +55,13 @@ fn told(event: &Value) -> String {
             with(", Message-ID ", "message_id", "")
         ),
         name @ ("delivered" | "deferred" | "bounced" | "expired") => format!(
-            "{name} <{}>{}{}: {}{}",
+            "{name} <{}>{}{}{}: {}{}{}",
             field("to"),
             with(" by ", "relay", ""),
             with("[", "relay_ip", "]"),
+            with(" from ", "source_ip", ""),
             field("response"),
+            with(" (", "class", ")"),
             with(" (next attempt in ", "next", " s)")
         ),
         "reported" => format!("its sender is told ({}): {}", field("kind"), field("report_qid")),

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +32,9 @@ const CALM: Duration = Duration::from_secs(60);
 /// The part of the machine's memory that Redis may use, one in so many; and its least, for a queue that is of any use.
 const REDIS_SHARE: usize = 4;
 const LEAST_REDIS: usize = 256 << 20;
+/// The usual ports, and that of the demonstration's sink.
+const PORTS: [u16; 7] = [2525, 2587, 2465, 4250, 9101, 9102, HIGHEST_PORT];
+const SINK: u16 = 2526;
 /// The highest of the usual ports.
 const HIGHEST_PORT: u16 = 9103;
 
@@ -48,6 +51,20 @@ impl Ports {
             bail!("--port-offset {offset} is too large; allowed: 0 to {}", u16::MAX - HIGHEST_PORT);
         }
         Ok(Self { offset })
+    }
+
+    /// Fails if some of them are taken, and names all of these.
+    fn look(self, demo: bool) -> anyhow::Result<()> {
+        let ports = PORTS.iter().chain(demo.then_some(&SINK));
+        let is_taken =
+            |address: &SocketAddr| TcpListener::bind(address).is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+        let taken: Vec<String> =
+            ports.map(|port| self.address(*port)).filter(is_taken).map(|address| address.port().to_string()).collect();
+        match taken.as_slice() {
+            [] => Ok(()),
+            [one] => bail!("port {one} is taken; `--port-offset 1000` moves all of them"),
+            several => bail!("ports {} are taken; `--port-offset 1000` moves all of them", several.join(", ")),
+        }
     }
 
     fn address(self, port: u16) -> SocketAddr {
@@ -89,6 +106,7 @@ impl Home {
         make_private(folder).with_context(|| format!("cannot make {} private", folder.display()))?;
         let folder = folder.canonicalize().with_context(|| format!("cannot open {}", folder.display()))?;
         let lock = take_lock(&folder)?;
+        ports.look(demo)?;
         let certificate = certificate::self_signed(&folder.join("tls"), &["mail.example.org", "localhost"])?;
         let is_new = !folder.join("redis").exists();
         let redis = start_redis(&folder.join("redis")).await?;
@@ -117,7 +135,7 @@ impl Home {
 
     /// Where the demo's sink listens.
     pub(super) fn sink_address(&self) -> SocketAddr {
-        self.ports.address(2526)
+        self.ports.address(SINK)
     }
 
     /// Looks after Redis: when it ends, by whatever hand, it is started again with its data. Resolves when that is of no use.

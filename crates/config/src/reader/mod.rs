@@ -77,7 +77,10 @@ impl Reader {
                 self.broken.extend(line..=line + below);
                 self.headless = true;
             }
-            self.problem(Place::Line(line), "", format!("this is not TOML: {}", error.message().trim()), None);
+            let has_escape = text.lines().nth(line - 1).is_some_and(has_escape);
+            let hint = if has_escape { "; a text with \\ in it goes into single quotes" } else { "" };
+            let what = format!("this is not TOML: {}{hint}", error.message().trim());
+            self.problem(Place::Line(line), "", what, None);
         }
         let config = Section::new(self, String::new(), Some(document.get_ref()), None).finish(T::read);
         self.report_unused_variables();
@@ -129,6 +132,12 @@ impl Reader {
             self.problem(place, "", what, None);
         }
     }
+}
+
+/// Has it a backslash in double quotes that TOML takes for the beginning of something else?
+fn has_escape(line: &str) -> bool {
+    let known = |rest: &str| rest.starts_with(['b', 't', 'n', 'f', 'r', 'e', '"', '\\', 'u', 'U', 'x']);
+    line.split_once('"').is_some_and(|(_, text)| text.replace("\\\\", "").split('\\').skip(1).any(|rest| !known(rest)))
 }
 
 fn is_header(line: &str) -> bool {

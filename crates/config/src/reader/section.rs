@@ -186,12 +186,12 @@ impl<'r, 't> Section<'r, 't> {
 
     fn report_unknown_keys(&mut self) {
         let Some(table) = self.table else { return };
-        for key in table.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
+        for (key, value) in table.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
             let meant = nearest(name, self.known.iter().copied()).map(|near| self.key(near));
             self.reader.meant.extend(meant);
             // A key in the wrong table is no slip of another: `trusted_networks` is not nearly `blocked_networks`.
-            let (what, allowed) = match (home_of(name), nearest(name, self.known.iter().copied())) {
+            let (what, allowed) = match (home_of(name, value.get_ref()), nearest(name, self.known.iter().copied())) {
                 (Some(home), _) => (format!("unknown key here, it belongs to [{home}]"), None),
                 (None, Some(near)) => (format!("unknown key, did you mean {near}?"), None),
                 (None, None) => ("unknown key".to_owned(), Some(self.known.join(", "))),
@@ -218,15 +218,17 @@ impl Found<'_> {
     }
 }
 
-/// The only table that has a key of this name.
-fn home_of(name: &str) -> Option<String> {
+/// The only table that has a key of this name, if the value can be meant for it: a list of `domains` is no threshold.
+fn home_of(name: &str, value: &DeValue<'_>) -> Option<String> {
     let entries = crate::Config::entries();
     let mut homes = entries.iter().filter_map(|entry| match entry {
-        Entry::Key(key) => key.path.rsplit_once('.').filter(|(_, last)| *last == name).map(|(home, _)| home),
+        Entry::Key(key) => key.path.rsplit_once('.').filter(|(_, last)| *last == name).map(|(home, _)| (home, key)),
         Entry::Table(_) => None,
     });
-    let home = homes.next().map(str::to_owned);
-    home.filter(|_| homes.next().is_none())
+    let (home, key) = homes.next()?;
+    let wants_number = key.default.as_ref().is_some_and(|default| default.parse::<f64>().is_ok());
+    let is_number = matches!(value, DeValue::Integer(_) | DeValue::Float(_));
+    (homes.next().is_none() && (is_number || !wants_number)).then(|| home.to_owned())
 }
 
 #[expect(clippy::expect_used, reason = "defaults are literals of this crate, and a test reads every one of them")]

@@ -1,5 +1,6 @@
 //! Events of the delivery worker: the outcome for each recipient, reports, and the end of a message.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use staffetta_mail::{QueueId, Status, TraceId};
@@ -77,6 +78,8 @@ pub struct Attempt<'a> {
     pub from: Text<'a>,
     /// The server; `None` when there was none to talk to.
     pub relay: Option<Relay<'a>>,
+    /// Our end of the connection, if the configuration has chosen it.
+    pub source: Option<IpAddr>,
     /// `smtp` or `lmtp`.
     pub protocol: &'static str,
     /// Protocol and cipher: `TLSv1.3 TLS_AES_256_GCM_SHA384`; `None` in clear.
@@ -133,6 +136,7 @@ impl<const S: usize> Event for Outcome<'_, S> {
         "relay",
         "relay_ip",
         "relay_port",
+        "source_ip",
         "protocol",
         "tls",
         "tls_trust",
@@ -161,6 +165,9 @@ impl<const S: usize> Event for Outcome<'_, S> {
         json.display("qid", self.0.qid).str("to", self.0.to).opt("orig_to", self.0.orig_to).str("from", self.0.from);
         if let Some(relay) = relay {
             relay.json(json);
+        }
+        if let Some(source) = self.0.source {
+            json.display("source_ip", source);
         }
         json.str("protocol", self.0.protocol)
             .opt("tls", self.0.tls)

@@ -122,6 +122,10 @@ const FIELDS: &[(&str, &str)] = &[
         "What is counted: `messages`, `recipients`, `domains`, `bounces`, `unknown_recipients`, `new_networks`.",
     ),
     ("size", "Octets of the message as queued, or of the report."),
+    (
+        "source_ip",
+        "The address of ours that the mail left from, if `delivery.source` or `delivery.source_addresses` has one.",
+    ),
     ("stage", "The command: `CONNECT`, `MAIL`, `RCPT`, `DATA`, `END-OF-MESSAGE`, …"),
     ("status", "`sent`, `deferred`, `bounced` or `expired`."),
     ("step", "What is done about it: `notify`, `slow`, `hold` or `block`."),

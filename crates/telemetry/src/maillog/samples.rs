@@ -125,6 +125,7 @@ pub(super) fn delivered() -> Attempt<'static> {
         orig_to: None,
         from: "john@example.org".into(),
         relay: Some(relay()),
+        source: Some(Ipv4Addr::new(192, 0, 2, 25).into()),
         protocol: "smtp",
         tls: Some(TLS),
         tls_trust: Some("Verified"),
@@ -151,6 +152,7 @@ pub(super) fn delivered() -> Attempt<'static> {
 pub(super) fn unreachable() -> Attempt<'static> {
     Attempt {
         relay: None,
+        source: None,
         tls: None,
         tls_trust: None,
         tls_policy: None,

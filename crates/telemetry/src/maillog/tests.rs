@@ -219,7 +219,7 @@ fn connections() {
 fn a_delivery() {
     golden(
         &Outcome::<DELIVERED>(&samples::delivered()),
-        r#""event":"delivered",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","relay":"mx.example.com","relay_ip":"203.0.113.25","relay_port":25,"protocol":"smtp","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","tls_trust":"Verified","tls_policy":"dane","dkim":"example.org/s2026","conn_use":2,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"2.0.0","status":"sent","code":250,"response":"250 2.0.0 Ok: queued as 12345","attempt":1,"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736""#,
+        r#""event":"delivered",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","relay":"mx.example.com","relay_ip":"203.0.113.25","relay_port":25,"source_ip":"192.0.2.25","protocol":"smtp","tls":"TLSv1.3 TLS_AES_256_GCM_SHA384","tls_trust":"Verified","tls_policy":"dane","dkim":"example.org/s2026","conn_use":2,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"2.0.0","status":"sent","code":250,"response":"250 2.0.0 Ok: queued as 12345","attempt":1,"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736""#,
         &[
             "smtp[4242]: 05D21F2Y0N800001: to=<lisa@example.com>, relay=mx.example.com[203.0.113.25]:25, conn_use=2, delay=1.4, delays=0.05/0/0.25/1.1, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 12345)",
         ],
@@ -230,7 +230,7 @@ fn a_delivery() {
 fn a_relay_behind_a_unix_socket_has_a_path_in_the_place_of_an_address() {
     let endpoint = Endpoint::Unix("/run/dovecot/lmtp".into());
     let relay = Some(Relay { host: "mail.example.org".into(), endpoint: &endpoint });
-    let event = Attempt { relay, protocol: "lmtp", ..samples::delivered() };
+    let event = Attempt { relay, source: None, protocol: "lmtp", ..samples::delivered() };
     let [json, classic] = [LogFormat::Json, LogFormat::Postfix].map(|it| written(&Outcome::<DELIVERED>(&event), it));
     let named = r#""relay":"mail.example.org","relay_socket":"/run/dovecot/lmtp","protocol":"lmtp""#;
     assert!(json.contains(named), "{json}");

@@ -1,0 +1,43 @@
+//! Of `[delivery]`: what is allowed, and does more or less than whoever wrote it most likely wants.
+
+use staffetta_policy::routing::{Pattern, Via};
+use staffetta_policy::shaping::pattern;
+
+use crate::{Action, Config};
+
+/// One line each.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    greedy_rules(config).chain(shared_addresses(config)).chain(blind_suppression(config)).collect()
+}
+
+/// Rules that give up on every deferral.
+fn greedy_rules(config: &Config) -> impl Iterator<Item = String> {
+    let rules = config.delivery.rule.iter().enumerate();
+    let greedy = rules.filter(|(_, rule)| {
+        let matches_all = |reply: &str| pattern(reply).is_ok_and(|reply| reply.is_match(""));
+        rule.action == Action::Bounce && matches_all(&rule.reply)
+    });
+    let what = "matches every reply, so nothing that is deferred there is tried again";
+    greedy.map(move |(index, _)| format!("delivery.rule[{index}].reply {what}"))
+}
+
+/// Addresses whose name at providers two pools share.
+fn shared_addresses(config: &Config) -> impl Iterator<Item = String> {
+    let sources = &config.delivery.source;
+    sources.iter().enumerate().filter_map(move |(index, source)| {
+        let other =
+            sources[..index].iter().find(|other| other.address == source.address && other.pool != source.pool)?;
+        let what = format!("{} is in the pool {} too", source.address, other.pool);
+        Some(format!("delivery.source[{index}].address: {what}: what one pool sends with it counts against the other"))
+    })
+}
+
+/// A server that takes mail for all domains says nothing certain of one recipient.
+fn blind_suppression(config: &Config) -> Option<String> {
+    let leads_all_away = config.delivery.route.iter().any(|route| {
+        let is_for_many = route.via.iter().all(|via| !matches!(via, Via::Mx));
+        route.domain == Pattern::Any && route.sender.is_none() && is_for_many
+    });
+    let what = "delivery.suppress_after has no effect on mail for \"*\", which goes to a server for many domains";
+    (config.delivery.suppress_after.is_some() && leads_all_away).then(|| what.to_owned())
+}
