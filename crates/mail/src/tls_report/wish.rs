@@ -38,7 +38,9 @@ fn destination(uri: &str) -> Option<Destination> {
         // What RFC 6068 lets follow is not for reports.
         let address = rest.split('?').next().and_then(decoded)?;
         let address: Address = address.parse().ok()?;
-        return address.domain_str().is_some().then_some(Destination::Mail(address));
+        // A report is a message in ASCII.
+        let is_usable = address.domain_str().is_some() && address.as_str().is_ascii();
+        return is_usable.then_some(Destination::Mail(address));
     }
     (scheme.eq_ignore_ascii_case("https") && rest.starts_with("//")).then(|| Destination::Web(format!("https:{rest}")))
 }
@@ -78,7 +80,12 @@ mod tests {
             ),
             (&["v=TLSRPTv1;rua=mailto:a%2Bb@c.d?subject=x"], vec![mail("a+b@c.d")]),
             (&["v=TLSRPTv1;rua=ftp://a.b,HTTPS://a.b/c"], vec![web("https://a.b/c")]),
-            (&["v=TLSRPTv1;rua=mailto:nobody,mailto:%zz@a.b,mailto:%e9@a.b,mailto:a%0d%0ab@c.d,mailto:"], vec![]),
+            (
+                &[
+                    "v=TLSRPTv1;rua=mailto:%c3%a9@a.b,mailto:nobody,mailto:%zz@a.b,mailto:%e9@a.b,mailto:a%0d%0ab@c.d,mailto:",
+                ],
+                vec![],
+            ),
             (&["v=TLSRPTv1;rua=mailto:a@b.c", "v=TLSRPTv1;rua=mailto:d@e.f"], vec![]),
             (&["v=TLSRPTv2;rua=mailto:a@b.c"], vec![]),
             (&["v=TLSRPTv1"], vec![]),

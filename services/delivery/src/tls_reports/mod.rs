@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use moka::future::Cache;
 use staffetta_config::Config;
 use staffetta_mail::tls_report::{Failure, Flaw, Kind, Outcome, Policy};
 use staffetta_policy::tls::{Label, Need, Pins, Security, Sts, Trust};
@@ -38,6 +39,9 @@ const LOOK: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Domains that are asked at a time.
 const AT_ONCE: usize = 16;
+/// Domains whose answer is remembered, and for how long; also that there was none.
+const ANSWERS: u64 = 50_000;
+const REMEMBERED: Duration = Duration::from_secs(600);
 /// Octets that a report has of a policy, and of a reason.
 const POLICY: usize = 1_024;
 const REASON: usize = 200;
@@ -67,6 +71,8 @@ enum Basis {
 /// All that makes reports; only where they are wanted.
 pub(crate) struct TlsReports {
     pub(crate) sessions: Sessions,
+    /// Whether a domain wants to hear of it.
+    wanted: Cache<Arc<str>, bool>,
     counts: TlsCounts,
     period: Duration,
     writer: Writer,
@@ -140,17 +146,25 @@ impl TlsReports {
     /// None: the configuration asks for no reports.
     pub(crate) fn new(config: &Config, queue: &Queue) -> Option<Self> {
         let (counts, period) = (queue.tls_counts(), config.delivery.tls_report.period);
-        Some(Self { sessions: Sessions::default(), counts, period, writer: Writer::new(config)? })
+        let wanted = Cache::builder().max_capacity(ANSWERS).time_to_live(REMEMBERED).build();
+        Some(Self { sessions: Sessions::default(), wanted, counts, period, writer: Writer::new(config)? })
     }
 
-    /// Hands on what was seen, and sends what is due, until `stop`.
+    /// Hands on what was seen, and sends what is due, until `stop`. Whoever is slow to take a report keeps no count waiting.
     pub(crate) async fn run(&self, worker: &Worker, stop: CancellationToken) {
-        let mut look = tokio::time::interval((self.period / 10).min(LOOK));
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(look.tick()).await.is_some() {
-            self.hand_on(worker).await;
-            stop.run_until_cancelled(self.send_all(worker)).await;
-        }
+        let pause = (self.period / 10).min(LOOK);
+        let hand_on = async {
+            while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+                self.hand_on(worker).await;
+            }
+        };
+        let send = stop.run_until_cancelled(async {
+            loop {
+                self.send_all(worker).await;
+                tokio::time::sleep(pause).await;
+            }
+        });
+        tokio::join!(hand_on, send);
     }
 
     /// Adds what this worker has seen to what the cluster has.
@@ -171,9 +185,12 @@ impl TlsReports {
         domain: Arc<str>,
         sessions: Vec<(Session, u64)>,
     ) {
-        // Most domains have no such record; the resolver remembers that.
-        let wishes = tokio::time::timeout(PATIENCE, worker.planner.who_wants_reports(&domain)).await;
-        if !matches!(wishes, Ok(Ok(wishes)) if !wishes.is_empty()) {
+        // Most domains have no such record.
+        let asked = async {
+            let wishes = tokio::time::timeout(PATIENCE, worker.planner.who_wants_reports(&domain)).await;
+            matches!(wishes, Ok(Ok(wishes)) if !wishes.is_empty())
+        };
+        if !self.wanted.get_with(domain.clone(), asked).await {
             return;
         }
         let finding = worker.planner.policy_of(&domain).await;
