@@ -3,6 +3,8 @@
 //! Domains whose mail hosts are the same are one destination. An entry of the configuration joins some more of them: all hosts of
 //! a provider, or some domains.
 
+pub use staffetta_smtp::client::Keyword;
+
 use crate::routing::Pattern;
 use crate::tls::Level;
 
@@ -22,6 +24,8 @@ pub struct Entry {
     pub concurrency: Option<u32>,
     /// Messages of one connection.
     pub messages: Option<u32>,
+    /// What its hosts offer and are not to be used for.
+    pub ignored: Vec<Keyword>,
 }
 
 impl Entry {

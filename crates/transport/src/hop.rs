@@ -13,7 +13,7 @@ use staffetta_config::{self as config, Config, Rate};
 use staffetta_mail::tls_report::Flaw;
 use staffetta_mail::{Address, ReversePath, address_literal};
 use staffetta_policy::classify::Failure;
-use staffetta_policy::destination;
+use staffetta_policy::destination::{self, Keyword};
 use staffetta_policy::mx::Candidate;
 use staffetta_policy::routing::{self, Defaults, Path, Via};
 use staffetta_policy::source::{Pool, Source, WarmUp};
@@ -116,8 +116,8 @@ pub struct NextHop {
     pub rate: Option<Rate>,
     /// Our name in EHLO.
     pub helo_name: Arc<str>,
-    /// Content goes by BDAT where the server offers CHUNKING.
-    chunking: bool,
+    /// What its servers may offer, and are not asked for.
+    ignored: Arc<[Keyword]>,
     /// Only shown over an encrypted connection.
     pub login: Option<Login>,
     /// Our addresses to come from; `None`: those of all, or what the system chooses.
@@ -211,7 +211,7 @@ impl NextHop {
         ServerProfile {
             helo_name: self.helo_name.to_string(),
             protocol: self.protocol,
-            chunking: self.chunking,
+            ignored: self.ignored.to_vec(),
             tls: security.starttls,
             verified: security.satisfies(Need::AuthenticatedTls),
             credentials: shown,
@@ -269,7 +269,8 @@ impl NextHop {
 /// The routes of the configuration, ready for questions.
 pub struct Router {
     hostname: Arc<str>,
-    chunking: bool,
+    /// Extensions that are used with nobody.
+    ignored: Arc<[Keyword]>,
     defaults: Defaults,
     routes: Vec<routing::Route>,
     /// Some of them are for some senders only.
@@ -293,7 +294,7 @@ impl Router {
         let delivery = &config.delivery;
         let defaults = Defaults { tls: delivery.tls, concurrency: delivery.destination_concurrency.max(1) };
         Self {
-            chunking: delivery.chunking,
+            ignored: (!delivery.chunking).then_some(Keyword::Chunking).into_iter().collect(),
             logins: delivery.route.iter().map(Login::of).collect(),
             rates: delivery.route.iter().map(|route| route.rate).collect(),
             rate: delivery.destination_rate,
@@ -309,7 +310,7 @@ impl Router {
         let fixed = |route: &routing::Route| route.via.iter().map(fixed).collect();
         Self {
             hostname: hostname.into(),
-            chunking: true,
+            ignored: Arc::default(),
             defaults,
             by_sender: routes.iter().any(|route| route.senders.is_some()),
             targets: routes.iter().map(fixed).collect(),
@@ -334,7 +335,7 @@ impl Router {
             concurrency: path.concurrency.max(1),
             rate: key.rate,
             helo_name: self.hostname.clone(),
-            chunking: self.chunking,
+            ignored: self.ignored.clone(),
             login: self.login_of(&path).cloned(),
             pool: key.pool.clone(),
             route: path.route,
@@ -378,6 +379,12 @@ impl Router {
             level: level.and_then(|entry| entry.tls).unwrap_or(hop.level),
             concurrency: places.and_then(|entry| entry.concurrency).unwrap_or(hop.concurrency),
             rate: said.and_then(|(_, rate)| *rate).filter(|_| !hop.by_route.rate).or(hop.rate),
+            ignored: hop
+                .ignored
+                .iter()
+                .chain(said.into_iter().flat_map(|(entry, _)| &entry.ignored))
+                .copied()
+                .collect(),
             site: Some(Arc::new(Site { name, hosts, messages: said.and_then(|(entry, _)| entry.messages), speaker })),
             ..hop.clone()
         }
@@ -494,6 +501,7 @@ fn destination(entry: &config::Destination) -> destination::Entry {
         tls: entry.tls,
         concurrency: entry.concurrency,
         messages: entry.messages_per_connection,
+        ignored: entry.ignore_extensions.clone(),
     }
 }
 

@@ -15,7 +15,7 @@ use staffetta_config::Timeouts;
 use staffetta_mail::tls_report::Flaw;
 use staffetta_policy::classify;
 use staffetta_policy::tls::{Need, Security};
-use staffetta_smtp::client::{Client, Credentials, Event, Failure, Stage, Tls};
+use staffetta_smtp::client::{Client, Credentials, Event, Failure, Keyword, Stage, Tls};
 use staffetta_telemetry::maillog::{self, Encrypted, Relay};
 use staffetta_transport::connect::{self, Fault, Stream, TlsClient, TlsSession};
 use staffetta_transport::fallback::Fallback;
@@ -163,7 +163,9 @@ impl Opener<'_> {
         }
         // What a program behind a socket cannot do is remembered nowhere.
         let ip = peer.endpoint.ip();
-        settings.chunking &= ip.is_some_and(|ip| !self.unchunked.applies(ip, Instant::now()));
+        if ip.is_none_or(|ip| self.unchunked.applies(ip, Instant::now())) {
+            settings.ignored.push(Keyword::Chunking);
+        }
         let session = Client::new(Arc::new(settings));
         let mut connection = Connection::new(stream, session, peer.clone(), security.clone());
         loop {

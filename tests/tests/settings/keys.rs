@@ -250,6 +250,7 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.destination.mx", PROVIDER),
     ("delivery.destination.concurrency", PROVIDER),
     ("delivery.destination.messages_per_connection", PROVIDER),
+    ("delivery.destination.ignore_extensions", (SITES, "what_a_host_offers_is_ignored_where_the_file_says_so")),
     ("delivery.destination.tls", (SITES, "the_table_of_its_hosts_says_how_much_encryption_a_domain_needs")),
     ("delivery.suppress_after", SUPPRESSED),
     ("delivery.suppress_for", (RELOADED, "who_is_refused_for_good_is_suppressed_as_the_file_says_now")),

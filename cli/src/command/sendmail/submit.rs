@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use staffetta_smtp::client::{
-    Client, Event, Failure, Outcome, Protocol, ServerProfile, Stage, Tls, TransactionId, Transfer,
+    Client, Event, Failure, Keyword, Outcome, Protocol, ServerProfile, Stage, Tls, TransactionId, Transfer,
 };
 use staffetta_transport::connect;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,7 +45,7 @@ pub(super) async fn submit(
 fn profile(hostname: &str) -> ServerProfile {
     ServerProfile {
         helo_name: hostname.to_owned(),
-        chunking: false,
+        ignored: vec![Keyword::Chunking],
         protocol: Protocol::Smtp,
         tls: Tls::Off,
         credentials: None,

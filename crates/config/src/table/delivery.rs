@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use staffetta_mail::Address;
+use staffetta_policy::destination::Keyword;
 use staffetta_policy::routing::{Pattern, Senders, Via};
 use staffetta_policy::tls::Level;
 
@@ -111,6 +112,25 @@ impl Choices for Level {
         &["Encryption if it works, without proof of who is there; else in clear (RFC 7435)."],
         &["Encryption or nothing, without proof of who is there."],
         &["Encryption with a certificate for the host name, or nothing."],
+    ];
+}
+
+impl Choices for Keyword {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("PIPELINING", Self::Pipelining),
+        ("SIZE", Self::Size),
+        ("8BITMIME", Self::EightBitMime),
+        ("DSN", Self::Dsn),
+        ("SMTPUTF8", Self::SmtpUtf8),
+        ("CHUNKING", Self::Chunking),
+    ];
+    const DOCS: &'static [&'static [&'static str]] = &[
+        &["Commands are sent one by one."],
+        &["Messages of any size are tried."],
+        &["What has octets above 127 is converted."],
+        &["The servers are not asked for reports."],
+        &["Mail that needs it is refused."],
+        &["Content goes by DATA."],
     ];
 }
 
@@ -222,6 +242,9 @@ settings! {
         value messages_per_connection: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
         /// Instead of `delivery.tls`.
         value tls: Option<Level> as Unset<Choice<Level>> = "",
+        /// Extensions of SMTP that its servers offer and that are not used with them, because they, or what stands in front of
+        /// them, cannot do what they offer.
+        value ignore_extensions: Vec<Keyword> as List<Choice<Keyword>> = "",
     }
 }
 

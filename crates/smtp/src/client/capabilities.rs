@@ -29,7 +29,38 @@ pub struct Capabilities {
     pub limits: Vec<(String, String)>,
 }
 
+/// What a server may offer and need not be taken at its word for. STARTTLS, AUTH and REQUIRETLS are asked of it in other ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Keyword {
+    /// Commands are sent one by one.
+    Pipelining,
+    /// Messages of any size are tried.
+    Size,
+    /// What has octets above 127 is converted.
+    EightBitMime,
+    /// It is not asked for reports.
+    Dsn,
+    /// Mail that needs it is refused.
+    SmtpUtf8,
+    /// Content goes by DATA.
+    Chunking,
+}
+
 impl Capabilities {
+    /// As if these had not been offered.
+    pub(super) fn ignore(&mut self, keywords: &[Keyword]) {
+        for keyword in keywords {
+            match keyword {
+                Keyword::Pipelining => self.pipelining = false,
+                Keyword::Size => self.size = None,
+                Keyword::EightBitMime => self.eight_bit_mime = false,
+                Keyword::Dsn => self.dsn = false,
+                Keyword::SmtpUtf8 => self.smtputf8 = false,
+                Keyword::Chunking => self.chunking = false,
+            }
+        }
+    }
+
     /// Reads the texts of the reply's lines, the greeting line first. Unknown keywords and bad parameters are ignored.
     pub(super) fn parse(lines: &[String]) -> Self {
         let mut found = Self::default();
@@ -105,6 +136,28 @@ mod tests {
 
     fn parse(text: &str) -> Capabilities {
         Capabilities::parse(&text.lines().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_is_ignored_was_never_offered() {
+        let all = "mx\nPIPELINING\nSIZE 1\n8BITMIME\nDSN\nSMTPUTF8\nCHUNKING";
+        let each = [
+            (Keyword::Pipelining, "PIPELINING\n"),
+            (Keyword::Size, "SIZE 1\n"),
+            (Keyword::EightBitMime, "8BITMIME\n"),
+            (Keyword::Dsn, "DSN\n"),
+            (Keyword::SmtpUtf8, "SMTPUTF8\n"),
+        ];
+        for (keyword, line) in each {
+            let mut found = parse(all);
+            found.ignore(&[keyword]);
+            assert_eq!(found, parse(&all.replace(line, "")), "{line}");
+        }
+        let mut found = parse(all);
+        found.ignore(&each.map(|(keyword, _)| keyword));
+        assert_eq!(found, parse("mx\nCHUNKING"));
+        found.ignore(&[Keyword::Chunking]);
+        assert_eq!(found, parse("mx"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ use std::sync::Arc;
 
 use staffetta_mail::{BodyType, Envelope, Recipient, RemoteReply, Return, ReversePath};
 
-pub use capabilities::Capabilities;
+pub use capabilities::{Capabilities, Keyword};
 pub use failure::{Failure, Stage};
 pub use framer::Framer;
 pub use session::Client;
@@ -91,8 +91,8 @@ pub struct ServerProfile {
     pub credentials: Option<Arc<Credentials>>,
     /// A handshake that succeeds has proved who the server is.
     pub verified: bool,
-    /// Content goes by BDAT where CHUNKING is offered.
-    pub chunking: bool,
+    /// What it need not offer, for it is not used.
+    pub ignored: Vec<Keyword>,
     /// A server that calls itself so in its answer to EHLO is ourselves: [`Failure::Loop`].
     pub own_name: Option<String>,
 }

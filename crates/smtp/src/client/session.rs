@@ -391,7 +391,7 @@ impl Client {
     }
 
     fn become_ready(&mut self) {
-        self.capabilities.chunking &= self.settings.chunking;
+        self.capabilities.ignore(&self.settings.ignored);
         self.pipeline.on_ready(&self.capabilities, self.encrypted && self.settings.verified);
         self.phase = Phase::SayReady;
     }

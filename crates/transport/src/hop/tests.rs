@@ -158,6 +158,7 @@ fn a_destination_is_its_entry_or_the_set_of_its_hosts_and_a_route_goes_before_it
         tls: Some(Level::Encrypt),
         concurrency: Some(3),
         messages: Some(50),
+        ..destination::Entry::default()
     };
     router.destinations = vec![(entry(Some("named.test"), None), None), (entry(None, Some("big.test")), rate(9))];
     router.rate = rate(1);

@@ -20,7 +20,7 @@ async fn connection() -> (Connection, TcpStream) {
     let endpoint = Endpoint::Tcp(address);
     let settings = ServerProfile {
         helo_name: "relay.test".to_owned(),
-        chunking: true,
+        ignored: Vec::new(),
         protocol: Protocol::Smtp,
         tls: Tls::Off,
         credentials: None,

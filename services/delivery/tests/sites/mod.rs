@@ -42,6 +42,33 @@ async fn domains_with_the_same_hosts_have_the_places_of_one() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_host_offers_is_ignored_where_the_file_says_so() -> anyhow::Result<()> {
+    const OFFERS: &[&str] = &["PIPELINING", "8BITMIME", "CHUNKING"];
+    let world = World::start().await?;
+    let server = Server::start(Script { extensions: OFFERS, ..Script::default() }).await?;
+    served(&world, &["told.test"], "mx.told.test", &server);
+    served(&world, &["other.test"], "mx.other.test", &server);
+    let ignoring =
+        "[[delivery.destination]]\nmx = \"mx.told.test\"\nignore_extensions = [\"CHUNKING\", \"8BITMIME\"]\n";
+    let worker = world.worker(&port(&server, ""), ignoring)?;
+    let content = "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\u{e9}\r\n".as_bytes();
+    for (count, (domain, verb, parameter, body)) in
+        [("told.test", "DATA", "", "=C3=A9"), ("other.test", "BDAT", " BODY=8BITMIME", "\u{e9}")]
+            .into_iter()
+            .enumerate()
+    {
+        world.send("john@home.test", &[&format!("a@{domain}")], content).await?;
+        let mail = &server.received(count + 1).await?[count];
+        assert!(mail.body.ends_with(&format!("{body}\r\n")), "{domain}: {}", mail.body);
+        let said = server.commands();
+        let with = |start: &str| said.iter().filter(|line| line.starts_with(start)).count();
+        assert_eq!(with(verb), 1, "{domain}: {said:?}");
+        assert_eq!(said.iter().filter(|line| line.contains(" BODY=")).count(), usize::from(!parameter.is_empty()));
+    }
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_place_gets_it_before_the_others_have_finished() -> anyhow::Result<()> {
     let world = World::start().await?;
     let server = Server::start(Script::default()).await?;

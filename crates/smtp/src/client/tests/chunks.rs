@@ -140,7 +140,7 @@ fn a_loss_is_ambiguous_once_the_last_chunk_is_out() {
 
 #[test]
 fn who_does_not_want_chunks_says_data() {
-    let unwanted = ServerProfile { chunking: false, ..settings() };
+    let unwanted = ServerProfile { ignored: vec![Keyword::Chunking], ..settings() };
     let mut d = Dialogue::with(unwanted, &["PIPELINING", "CHUNKING"], &[&["a@b.c"]]);
     d.next();
     assert!(d.sent().ends_with("DATA\r\n"));

@@ -24,7 +24,7 @@ fn settings() -> ServerProfile {
         tls: Tls::Off,
         credentials: None,
         verified: false,
-        chunking: true,
+        ignored: Vec::new(),
         own_name: Some("relay.example.org".to_owned()),
     }
 }
