@@ -247,15 +247,18 @@ async fn the_addresses_that_mail_leaves_from_are_told() -> anyhow::Result<()> {
                  hostname = \"out1.example.org\"\nweight = 3\nwarm_up = \"2999-01-01\"\n[[delivery.source]]\npool = \"pool-a\"\naddress = \"127.0.0.11\"\n";
     let desk = Desk::new("", table).await?;
     desk.dns.mx("a.example", 10, "mx.a.example").host("mx.a.example", [203, 0, 113, 5]);
+    let (code, _, err) = desk.run(&["queue", "init"]).await?;
+    ensure!(code == Some(0), "{err}");
     let (_, out, err) = desk.run(&["source", "suspend", "127.0.0.11"]).await?;
     ensure!(out.contains("is suspended"), "{out}{err}");
     let (_, out, err) = desk.resolve(&["a.example"]).await?;
-    let line = "  from pool-a, one of 127.0.0.10 as out1.example.org (new: 0 messages today), 127.0.0.11 (suspended)\n";
+    let line =
+        "  from pool-a, one of 127.0.0.10 as out1.example.org (new: 0 of 0 messages today), 127.0.0.11 (suspended)\n";
     ensure!(out.contains(line), "{out}{err}");
     let (_, told) = desk.json("a.example").await?;
     let expected = json!([
-        { "address": "127.0.0.10", "hostname": "out1.example.org", "weight": 3, "suspended": false, "allowed_today": 0 },
-        { "address": "127.0.0.11", "hostname": null, "weight": 1, "suspended": true, "allowed_today": null },
+        { "address": "127.0.0.10", "hostname": "out1.example.org", "weight": 3, "suspended": false, "allowed_today": 0, "spent_today": 0 },
+        { "address": "127.0.0.11", "hostname": null, "weight": 1, "suspended": true, "allowed_today": null, "spent_today": null },
     ]);
     ensure!(told["source"] == "pool-a" && told["addresses"] == expected, "{told}");
     Ok(())

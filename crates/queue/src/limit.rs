@@ -18,6 +18,9 @@ use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
 
+/// A part of a token that is none, as in the script.
+const ROUNDING: f64 = 0.002;
+
 /// The limit of one kind of event.
 #[derive(Clone)]
 pub struct Limiter {
@@ -56,6 +59,19 @@ impl Limiter {
         self.call(who, -f64::from(tokens)).await.map(drop)
     }
 
+    /// How many of `who`'s tokens are gone now, by the time of Redis as it is known here.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`]; nothing changes.
+    pub async fn used(&self, who: &str) -> Result<u32, Error> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.bucket(who));
+        let full = ask_one(PATIENCE, &self.shared, get).await?;
+        let full: f64 = value::str(&full).and_then(|full| full.parse().ok()).unwrap_or_default();
+        let left = (full - self.shared.home().clock.now() as f64).max(0.0);
+        Ok(((left / self.interval() - ROUNDING).ceil().max(0.0) as u32).min(self.rate.count))
+    }
+
     async fn call(&self, who: &str, tokens: f64) -> Result<Granted, Error> {
         read(&ask_one(PATIENCE, &self.shared, self.command(who, tokens)).await?)
     }
@@ -74,8 +90,12 @@ impl Limiter {
 
     /// How many ms it takes until a token is back, and how many tokens there are.
     pub(crate) fn measure(&self) -> (Arg<'static>, Arg<'static>) {
-        let interval = self.rate.per.as_secs_f64() * 1_000.0 / f64::from(self.rate.count);
-        (Arg::Real(interval), u64::from(self.rate.count).into())
+        (Arg::Real(self.interval()), u64::from(self.rate.count).into())
+    }
+
+    /// Milliseconds until a token is back.
+    fn interval(&self) -> f64 {
+        self.rate.per.as_secs_f64() * 1_000.0 / f64::from(self.rate.count)
     }
 }
 

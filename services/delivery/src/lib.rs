@@ -71,6 +71,7 @@ use lanes::Lanes;
 use letters::Letters;
 use metrics::Metrics;
 use origin::Spent;
+pub use origin::spent_on;
 use recent::Recent;
 use renew::Leases;
 use settle::{Office, Parcels, Settler};

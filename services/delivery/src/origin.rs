@@ -13,7 +13,7 @@ use rand::RngExt;
 use staffetta_config::Rate;
 use staffetta_policy::classify::Failure;
 use staffetta_policy::source::{Source, day_of};
-use staffetta_queue::Limiter;
+use staffetta_queue::{Limiter, Queue};
 use staffetta_transport::hop::NextHop;
 use staffetta_transport::itinerary::Candidate;
 
@@ -70,6 +70,22 @@ impl Spent {
     }
 }
 
+impl Allowance {
+    /// Of an address on a day; `None`: any number.
+    fn of(source: &Source, day: u32, queue: &Queue) -> Option<Self> {
+        let count = source.warm_up.as_ref()?.allowed_on(day)?;
+        let bucket = queue.limiter(SCOPE, Rate { count: count.max(1), per: REFILL });
+        Some(Self { address: source.address, bucket, who: format!("{} {day} {count}", source.address), count })
+    }
+}
+
+/// How many messages of what an address may send on a day are gone: they were sent, or a connection is about to. `None`: it may
+/// send any number, or Redis does not say.
+pub async fn spent_on(day: u32, source: &Source, queue: &Queue) -> Option<u32> {
+    let Allowance { bucket, who, .. } = Allowance::of(source, day, queue)?;
+    bucket.used(&who).await.ok()
+}
+
 impl Worker {
     /// One of our addresses of the right family, from the pool of the next hop, if it has one.
     ///
@@ -90,7 +106,7 @@ impl Worker {
                 return Err(Failure::NoSource { reason });
             };
             let (address, name) = (Some(source.address), source.hostname.clone());
-            let allowance = self.allowance(source);
+            let allowance = Allowance::of(source, day_of(self.queue.now()), &self.queue);
             if let Some(allowance) = &allowance
                 && !self.is_left_of(allowance).await
             {
@@ -99,17 +115,6 @@ impl Worker {
             }
             return Ok(Origin { address, name, allowance });
         }
-    }
-
-    /// `None`: any number.
-    fn allowance(&self, source: &Source) -> Option<Allowance> {
-        let day = day_of(self.queue.now());
-        let count = source.warm_up.as_ref()?.allowed_on(day)?;
-        let (bucket, who) = (
-            self.queue.limiter(SCOPE, Rate { count: count.max(1), per: REFILL }),
-            format!("{} {day} {count}", source.address),
-        );
-        Some(Allowance { address: source.address, bucket, who, count })
     }
 
     /// While Redis is away nothing is.

@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::future::join_all;
 use staffetta_config::{Config, Service};
+use staffetta_delivery::spent_on;
 use staffetta_mail::{Address, ReversePath};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::mx;
@@ -55,6 +57,8 @@ struct Origin {
     is_out: bool,
     /// How many messages it may send today, if it is new and the day is known.
     today: Option<u32>,
+    /// How many of these are gone.
+    spent: Option<u32>,
 }
 
 /// One address.
@@ -82,7 +86,7 @@ pub(super) async fn run(resolve: &Resolve) -> anyhow::Result<ExitCode> {
         complain(&format!("warning: MTA-STS policies that the cluster keeps are not looked at: {error}"));
     }
     let planner = staffetta_delivery::planner(&config, resolver, tls, &queue);
-    let report = report(&config, &planner, domain, resolve.sender.as_ref()).await;
+    let report = report(&config, &queue, &planner, domain, resolve.sender.as_ref()).await;
     if resolve.json {
         say(&render::json(&config, &report).to_string());
     } else {
@@ -97,7 +101,13 @@ fn domain(text: &str) -> Option<String> {
     address.parse::<Address>().ok()?.domain_key()
 }
 
-async fn report(config: &Config, planner: &Planner, domain: String, sender: Option<&ReversePath>) -> Report {
+async fn report(
+    config: &Config,
+    queue: &Queue,
+    planner: &Planner,
+    domain: String,
+    sender: Option<&ReversePath>,
+) -> Report {
     let router = Router::new(config);
     let hop = router.hop(&domain, sender);
     let hosts = match Router::asks_for_hosts(&hop) {
@@ -118,12 +128,17 @@ async fn report(config: &Config, planner: &Planner, domain: String, sender: Opti
     }
     let all = Suspended::look_if_possible(config).await;
     let suspended = all.as_ref().and_then(|all| all.among(&hop.names(&domain)));
-    let origin = |source: Source| Origin {
+    let day = all.as_ref().map(|all| day_of(all.now()));
+    let origin = async |source: Source| Origin {
         is_out: all.as_ref().is_some_and(|all| all.has_source(source.address)),
-        today: all.as_ref().and_then(|all| source.warm_up.as_ref()?.allowed_on(day_of(all.now()))),
+        today: day.and_then(|day| source.warm_up.as_ref()?.allowed_on(day)),
+        spent: match day {
+            Some(day) => spent_on(day, &source, queue).await,
+            None => None,
+        },
         source,
     };
-    let sources = sources(config, &hop).into_iter().map(origin).collect();
+    let sources = join_all(sources(config, &hop).into_iter().map(origin)).await;
     Report { domain, route, others, hop, surveys, suspended, sources, plan, ways }
 }
 

@@ -46,9 +46,10 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
 
 /// Which of our addresses it leaves from.
 fn sources(report: &Report) -> Option<String> {
-    let each = report.sources.iter().map(|Origin { source, is_out, today }| {
+    let each = report.sources.iter().map(|Origin { source, is_out, today, spent }| {
         let name = source.hostname.as_deref().map(|name| format!(" as {name}")).unwrap_or_default();
-        let new = today.map(|messages| format!(" (new: {messages} messages today)")).unwrap_or_default();
+        let spent = spent.map(|spent| format!("{spent} of ")).unwrap_or_default();
+        let new = today.map(|messages| format!(" (new: {spent}{messages} messages today)")).unwrap_or_default();
         format!("{}{name}{new}{}", source.address, if *is_out { " (suspended)" } else { "" })
     });
     let each: Vec<_> = each.collect();
@@ -275,8 +276,15 @@ fn route_in_json(route: &Route) -> Value {
     json!({ "domain": route.domain.to_string(), "sender": sender, "via": via })
 }
 
-fn source_in_json(Origin { source, is_out, today }: &Origin) -> Value {
-    json!({ "address": source.address.to_string(), "hostname": source.hostname.as_deref(), "weight": source.weight, "suspended": is_out, "allowed_today": today })
+fn source_in_json(Origin { source, is_out, today, spent }: &Origin) -> Value {
+    json!({
+        "address": source.address.to_string(),
+        "hostname": source.hostname.as_deref(),
+        "weight": source.weight,
+        "suspended": is_out,
+        "allowed_today": today,
+        "spent_today": spent,
+    })
 }
 
 fn way_in_json(report: &Report, way: &Way) -> Value {

@@ -36,6 +36,18 @@ async fn a_bucket_is_shared_by_all_pods_and_empty_after_the_last_token() {
     assert!((3_500_000..=3_600_000).contains(&ttl), "it goes away once it would be full: {ttl}");
 }
 
+#[tokio::test]
+async fn how_much_of_a_bucket_is_gone_can_be_seen() {
+    let world = world().await;
+    let limiter = world.queue.limiter("auth", Rate { count: 10, per: HOUR });
+    assert_eq!(limiter.used("x").await.unwrap(), 0);
+    for used in 1..=10 {
+        assert_eq!(take(&limiter, "x").await, 1);
+        assert_eq!(limiter.used("x").await.unwrap(), used);
+    }
+    assert_eq!(limiter.used("y").await.unwrap(), 0);
+}
+
 /// Who looks first and counts afterwards lets fifty through.
 #[tokio::test]
 async fn of_fifty_at_once_no_more_get_a_token_than_there_are() {

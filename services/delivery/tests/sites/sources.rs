@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use staffetta_delivery::spent_on;
+use staffetta_policy::source::{Source, WarmUp, day_of};
 use staffetta_queue::{Entry, Target};
 
 use super::shaping::suspend;
@@ -54,9 +56,21 @@ fn warmed_up() -> anyhow::Result<String> {
     Ok(POOLS.replace("hostname = \"out1.test\"", &new).replace("connection = 1\n", "connection = 3\n"))
 }
 
+/// What the address .11 has used of what it may send, today or on the day that has begun meanwhile.
+async fn spent(world: &World, today: u32) -> usize {
+    let warm_up = Some(WarmUp { begins: today - 1, days: [5, 23, 23].into() });
+    let source = Source { address: [127, 0, 0, 11].into(), hostname: None, weight: 1, warm_up };
+    let mut spent = 0;
+    for day in [today, today + 1] {
+        spent += spent_on(day, &source, &world.queue).await.unwrap_or_default() as usize;
+    }
+    spent
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_address_sends_no_more_than_it_may_today_and_others_send_the_rest() -> anyhow::Result<()> {
     let world = World::start().await?;
+    let today = day_of(world.queue.now());
     let server = Server::start(Script::default()).await?;
     served(&world, &["news.test"], "mx.shared.test", &server);
     for n in 0..60 {
@@ -75,6 +89,7 @@ async fn a_new_address_sends_no_more_than_it_may_today_and_others_send_the_rest(
     for worker in workers {
         worker.stop().await?;
     }
+    assert_eq!(spent(&world, today).await, from_new(), "each of them was taken from what it may send");
     // With that address alone the rest waits.
     suspend(&world, Target::source("127.0.0.12")?).await?;
     for n in 0..40 {
