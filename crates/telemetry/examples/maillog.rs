@@ -89,6 +89,7 @@ fn journey(number: u32) {
             proto: "ESMTP",
             helo: Some("client.example.org".into()),
             sasl: None,
+            trace: None,
         }),
         _ => maillog::delivered(&attempt),
     }
