@@ -17,7 +17,7 @@ settings! {
         /// Who signs the certificate of an `https://` collector, PEM, instead of the web's roots.
         value otlp_ca: Option<PathBuf> as Unset<FilePath> = "",
         /// Which part of all messages is traced, from 0 to 1. A frontend decides when a message begins; what follows for it in other services
-        /// is traced if it is. A message is seven spans at least, so busy relays take a small part.
+        /// is traced if it is. A message is five spans at least, so busy relays take a small part.
         value sample_ratio: f64 as Share = "1.0",
     }
 }
