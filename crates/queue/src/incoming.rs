@@ -2,7 +2,7 @@
 //!
 //! Small bodies wait in memory and travel inside the record. Larger ones are cut into chunks, each stored as soon as it is
 //! full with a time to live of two minutes; the enqueue script makes them permanent. Until then they are refreshed while
-//! the message is still coming, however slowly. Whatever happens before that, the chunks go away: deleted when the message
+//! the message is still coming, however slowly. They are packed where that pays ([`packing`]). Whatever happens before that, the chunks go away: deleted when the message
 //! is given up, by their time to live when the process dies.
 //!
 //! With a store ([`crate::spool`]), what grows beyond `spool.redis_limit` moves there while it comes in, and the same holds for
@@ -19,12 +19,13 @@ use tokio::task::AbortHandle;
 
 use crate::budget::Purse;
 use crate::error::Fault;
-use crate::format::{BodyRef, SAYS_PREFIX, SAYS_STORE};
+use crate::format::{SAYS_PREFIX, SAYS_STORE};
 use crate::node::may_enqueue;
+use crate::packing;
 use crate::record::{Content, Encoded};
 use crate::shared::Shared;
 use crate::spool::{PIECE, SMALL_PIECE, Spool, not_taken};
-use crate::{Accept, EnqueueError, Kept};
+use crate::{Accept, Chunks, Codec, EnqueueError, Kept};
 
 /// Octets of a chunk; the last one of a body may be shorter.
 pub(crate) const CHUNK: usize = 256 * 1024;
@@ -44,6 +45,8 @@ pub struct Incoming {
     buffer: Vec<u8>,
     /// Where its chunks go.
     kept: Kept,
+    /// What they are; `None`: the first one will say.
+    codec: Option<Codec>,
     chunks: u32,
     /// Those and one that may be on its way.
     sent: u32,
@@ -76,6 +79,7 @@ impl Incoming {
             id,
             buffer: Vec::new(),
             kept: Kept::InRedis,
+            codec: None,
             chunks: 0,
             sent: 0,
             size: 0,
@@ -164,15 +168,16 @@ impl Incoming {
         }
         let long_lines = self.lines.is_long();
         let mut content = Content { prefix, long_lines, ..Content::inline(&self.buffer) };
-        if self.kept == Kept::InStore {
-            content.body = BodyRef::Objects { count: self.chunks, size: self.size };
-        } else if self.chunks > 0 {
-            let mut size = self.size;
-            if version < SAYS_PREFIX && !prefix.is_empty() {
+        if self.chunks > 0 {
+            let codec = self.codec.unwrap_or_default();
+            let mut chunks = Chunks { count: self.chunks, size: self.size, kept: self.kept, codec };
+            let plain = self.kept == Kept::InRedis && codec == Codec::Plain;
+            if version < SAYS_PREFIX && plain && !prefix.is_empty() {
                 self.shared.put_in_front(self.id, prefix).await?;
-                (content.prefix, size) = (b"", size + prefix.len() as u64);
+                content.prefix = b"";
+                chunks.size += prefix.len() as u64;
             }
-            content.body = BodyRef::Chunks { count: self.chunks, size };
+            content.body = Some(chunks);
         }
         let mut record = Encoded::new(version, self.id, &accept, now, content).map_err(Fault::from)?;
         record.held_until = self.held.then(|| record.expires(accept.lifetime));
@@ -290,7 +295,8 @@ impl Incoming {
     }
 
     /// Gives the buffer back, if it is still there.
-    async fn store(&mut self, chunk: Vec<u8>) -> Result<Vec<u8>, EnqueueError> {
+    async fn store(&mut self, mut chunk: Vec<u8>) -> Result<Vec<u8>, EnqueueError> {
+        self.pack(&mut chunk).await?;
         if let (Kept::InStore, Some(spool)) = (self.kept, self.shared.spool.clone()) {
             self.pay_for_store(&spool, chunk.len())?;
             self.sent = self.chunks + 1;
@@ -308,6 +314,20 @@ impl Incoming {
         self.shared.store_chunk(self.id, self.chunks, &chunk).await?;
         self.chunks = self.sent;
         Ok(chunk)
+    }
+
+    /// The first chunk decides for all of them: what does not pay for it is not tried again. A chunk keeps this thread for less than a
+    /// millisecond.
+    async fn pack(&mut self, chunk: &mut Vec<u8>) -> Result<(), EnqueueError> {
+        match self.codec {
+            None => {
+                let packed = self.shared.packs().await && packing::pack_if_it_pays(chunk);
+                self.codec = Some(if packed { Codec::Zstd } else { Codec::Plain });
+                Ok(())
+            }
+            Some(Codec::Plain) => Ok(()),
+            Some(Codec::Zstd) => packing::pack(chunk).map_err(|error| EnqueueError::Unavailable(error.to_string())),
+        }
     }
 }
 

@@ -45,6 +45,7 @@ mod metrics;
 mod node;
 mod op;
 mod outage;
+mod packing;
 mod partition;
 mod partitions;
 mod policies;
@@ -83,7 +84,7 @@ pub use init::{Beginning, advice, begin, exists};
 pub use job::{Job, Lease, Offer, Settled, Settlement};
 pub use ledger::{Charge, Payer};
 pub use limit::{Granted, Limiter};
-pub use message::{Accept, Body, Chunks, Destination, Kept, Message, Notice, Origin, UnixMillis};
+pub use message::{Accept, Body, Chunks, Codec, Destination, Kept, Message, Notice, Origin, UnixMillis};
 pub use metrics::{
     describe_conduct_metrics, describe_logins_over_threshold, describe_metrics, describe_revocation_metrics,
     describe_worker_metrics,
@@ -95,7 +96,7 @@ pub use revocation::{
 };
 pub use settings::{Health, Settings};
 pub use spool::{StoreTrouble, compare_store, try_store};
-pub use staffetta_config::{Durability, Rate};
+pub use staffetta_config::{Compression, Durability, Rate};
 pub use tls::TlsFiles;
 pub use tls_counts::{TlsCounts, TlsPeriod};
 pub use tokens::{KeptToken, KeptTokens};

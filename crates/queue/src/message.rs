@@ -130,10 +130,12 @@ pub enum Body {
 pub struct Chunks {
     /// How many.
     pub count: u32,
-    /// Octets of all together.
+    /// Octets of all together, unpacked.
     pub size: u64,
     /// Where they lie.
     pub kept: Kept,
+    /// What they are made of.
+    pub codec: Codec,
 }
 
 /// Where the pieces of a body lie.
@@ -146,10 +148,20 @@ pub enum Kept {
     InStore,
 }
 
+/// What a piece of a body is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// The octets.
+    #[default]
+    Plain,
+    /// A frame of zstd that holds them.
+    Zstd,
+}
+
 impl Chunks {
-    /// So many in Redis.
+    /// So many in Redis, as they are.
     pub fn in_redis(count: u32, size: u64) -> Self {
-        Self { count, size, kept: Kept::InRedis }
+        Self { count, size, kept: Kept::InRedis, codec: Codec::Plain }
     }
 
     /// How many keys of Redis they are.

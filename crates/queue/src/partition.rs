@@ -20,7 +20,7 @@ const TOMBSTONE_SPAN: u64 = 60_000;
 pub(crate) const REGISTRY: &str = "{kq:cfg}";
 /// Where it is.
 pub(crate) static REGISTRY_SLOT: LazyLock<u16> = LazyLock::new(|| slot::of_key(REGISTRY.as_bytes()));
-/// Workers by the time of their last sign of life, `name newest-format` (ZSET).
+/// Workers by the time of their last sign of life, `name newest-format what-else-they-read…` (ZSET).
 pub(crate) const READERS: &str = "{kq:cfg}readers";
 
 /// The names of all keys of one partition.

@@ -11,17 +11,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::guess;
+use crate::incoming::CHUNK;
 use crate::inquiry::{PATIENCE, ask_one};
 use crate::op::note;
+use crate::packing::unpack;
 use crate::partition::REGISTRY;
 use crate::revocation;
 use crate::shared::Shared;
-use crate::spool::Spool;
+use crate::spool::{PIECE, Spool};
 use crate::value;
 use crate::{
-    Act, Body, Budget, Chunks, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter, Finding,
-    Guesses, HardBounces, Headcount, Health, Incoming, Job, Kept, KeptPolicies, KeptTokens, Lease, Limiter, Moved,
-    Offer, Page, Payer, Rate, Reckoning, Records, Settings, Settled, Settlement, Target, TlsCounts, UnixMillis,
+    Act, Body, Budget, Chunks, Codec, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter,
+    Finding, Guesses, HardBounces, Headcount, Health, Incoming, Job, Kept, KeptPolicies, KeptTokens, Lease, Limiter,
+    Moved, Offer, Page, Payer, Rate, Reckoning, Records, Settings, Settled, Settlement, Target, TlsCounts, UnixMillis,
     Verifications, Verified, Wakes,
 };
 
@@ -169,11 +171,16 @@ impl Queue {
     /// has begun is not given up for the time that a Redis takes to start.
     ///
     /// # Errors
-    /// Redis or the store stays away, or the chunk is not there.
+    /// Redis or the store stays away, or the chunk is not there or damaged.
     pub async fn chunk(&self, id: QueueId, chunks: &Chunks, index: u32) -> Result<Bytes, Error> {
-        match chunks.kept {
-            Kept::InRedis => self.shared.chunk(id, index).await,
-            Kept::InStore => self.shared.piece(id, index).await,
+        let (stored, largest) = match chunks.kept {
+            Kept::InRedis => (self.shared.chunk(id, index).await?, CHUNK),
+            Kept::InStore => (self.shared.piece(id, index).await?, PIECE),
+        };
+        match chunks.codec {
+            Codec::Plain => Ok(stored),
+            Codec::Zstd => unpack(&stored, largest)
+                .map_err(|what| Error::Damaged(id, format!("chunk {index} cannot be unpacked: {what}"))),
         }
     }
 

@@ -5,6 +5,9 @@
 //! format when the last old worker is gone, and a downgrade stops it a second after the first one is back. Workers of the
 //! time before there was this list say nothing: a queue of that time keeps its format until an operator raises the
 //! field `format` of the registry, see docs/operations.md.
+//!
+//! What a version has learned since its first day has a word behind its number. Programs that know of no words overlook those who
+//! say some, and lose nothing by it: whoever says one reads all that they can write.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,7 +16,7 @@ use redis::{Pipeline, Value};
 use tokio::sync::watch;
 
 use crate::error::Fault;
-use crate::format::OLDEST;
+use crate::format::{OLDEST, SAYS_PACKED};
 use crate::node::Node;
 use crate::partition::{READERS, REGISTRY, REGISTRY_SLOT};
 use crate::value;
@@ -26,6 +29,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 const SIGN_EVERY: u32 = 5;
 /// Who has said nothing for so long is gone, in milliseconds of Redis.
 pub(crate) const GONE: u64 = 30_000;
+/// Said by those who read pieces of bodies that are frames of zstd.
+const UNPACKS: &str = "zstd";
 
 /// What this process reads and may write.
 pub(crate) struct Formats {
@@ -33,6 +38,8 @@ pub(crate) struct Formats {
     pub(crate) reads: u8,
     /// The format it may write.
     writes: AtomicU8,
+    /// So does everybody who may read it: bodies may be packed.
+    all_unpack: AtomicBool,
     /// Its name in the list, and what it reads.
     member: String,
     /// It takes jobs, so it is in the list.
@@ -45,10 +52,14 @@ pub(crate) struct Formats {
 
 impl Formats {
     pub(crate) fn new(reads: u8) -> Self {
-        let member = format!("{:016x} {reads}", rand::random::<u64>());
+        let mut member = format!("{:016x} {reads}", rand::random::<u64>());
+        if reads >= SAYS_PACKED {
+            member = format!("{member} {UNPACKS}");
+        }
         Self {
             reads,
             writes: AtomicU8::new(OLDEST),
+            all_unpack: AtomicBool::new(false),
             member,
             listed: AtomicBool::new(false),
             workers: AtomicU32::new(1),
@@ -70,6 +81,11 @@ impl Formats {
     pub(crate) async fn looked(&self) {
         let mut looked = self.looked.subscribe();
         let _ = tokio::time::timeout(FIRST_LOOK, looked.wait_for(|looked| *looked)).await;
+    }
+
+    /// May bodies be packed? Not before somebody has looked.
+    pub(crate) fn all_unpack(&self) -> bool {
+        self.all_unpack.load(Ordering::Relaxed)
     }
 
     /// The format to write now.
@@ -121,10 +137,16 @@ impl Node {
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
         let (readers, ceiling) = (next()?, next()?);
         let ceiling = value::integer(&ceiling).and_then(|format| u8::try_from(format).ok()).unwrap_or(OLDEST);
-        let others = value::array(&readers).iter().filter_map(value::str).filter_map(reads_of);
+        let others = value::array(&readers).iter().filter_map(value::str).map(Reader::parse);
+        let others: Vec<Reader> = others.collect();
         let workers = u32::try_from(value::array(&readers).len()).unwrap_or(u32::MAX);
         self.formats.workers.store(workers.max(1), Ordering::Relaxed);
-        let may = others.fold(ceiling.min(self.formats.reads), u8::min).max(OLDEST);
+        let least = others.iter().filter_map(|other| other.reads).min().unwrap_or(u8::MAX);
+        let may = ceiling.min(self.formats.reads).min(least).max(OLDEST);
+        let all_unpack = may >= SAYS_PACKED && others.iter().all(|other| other.unpacks);
+        if self.formats.all_unpack.swap(all_unpack, Ordering::Relaxed) != all_unpack {
+            tracing::info!(all_unpack, "whether every worker reads packed bodies has changed");
+        }
         if self.formats.writes.swap(may, Ordering::Relaxed) != may {
             tracing::info!(format = may, "records are written in this format from now on");
         }
@@ -140,8 +162,17 @@ impl Node {
 }
 
 /// What a worker can read.
-fn reads_of(member: &str) -> Option<u8> {
-    member.split_once(' ')?.1.parse().ok()
+#[derive(Debug, PartialEq, Eq)]
+struct Reader {
+    reads: Option<u8>,
+    unpacks: bool,
+}
+
+impl Reader {
+    fn parse(member: &str) -> Self {
+        let mut words = member.split(' ').skip(1);
+        Self { reads: words.next().and_then(|number| number.parse().ok()), unpacks: words.any(|word| word == UNPACKS) }
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +180,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn words_behind_the_number_are_known_or_left_to_newer_programs() {
+        for (member, reads, unpacks) in [
+            ("00000000000000aa 1", Some(1), false),
+            ("00000000000000aa 2", Some(2), false),
+            ("00000000000000aa 2 zstd", Some(2), true),
+            ("00000000000000aa 3 other zstd more", Some(3), true),
+            ("00000000000000aa 2 zstd2", Some(2), false),
+            ("00000000000000aa x zstd", None, true),
+            ("zstd", None, false),
+        ] {
+            assert_eq!(Reader::parse(member), Reader { reads, unpacks }, "{member}");
+        }
+    }
+
+    #[test]
     fn the_oldest_format_is_written_until_somebody_has_looked() {
-        assert_eq!(Formats::new(u8::MAX).writes(), OLDEST);
+        let formats = Formats::new(u8::MAX);
+        assert_eq!((formats.writes(), formats.all_unpack()), (OLDEST, false));
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use staffetta_mail::{Envelope, QueueId};
 
-use crate::format::{BodyRef, Draft, HEADER, Parsed, ReadError, WriteError, with_jobs};
-use crate::{Accept, Body, Chunks, Destination, Kept, Message, UnixMillis};
+use crate::format::{Draft, HEADER, Parsed, ReadError, WriteError, with_jobs};
+use crate::{Accept, Body, Chunks, Destination, Message, UnixMillis};
 
 /// A record, read.
 #[derive(Clone, Debug)]
@@ -35,11 +35,12 @@ pub(crate) struct Encoded {
 }
 
 /// What a message consists of, and where that is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Content<'a> {
     /// Header octets in front of the body.
     pub(crate) prefix: &'a [u8],
-    pub(crate) body: BodyRef,
+    /// Where the body is, when it is not inline.
+    pub(crate) body: Option<Chunks>,
     /// The body, when it is inline.
     pub(crate) inline: &'a [u8],
     /// It has lines of more than 998 octets.
@@ -53,11 +54,7 @@ impl<'a> Content<'a> {
 
     /// Octets of prefix and body.
     fn size(&self) -> u64 {
-        let body = match &self.body {
-            BodyRef::Inline => self.inline.len() as u64,
-            BodyRef::Chunks { size, .. } | BodyRef::Objects { size, .. } => *size,
-        };
-        self.prefix.len() as u64 + body
+        self.prefix.len() as u64 + self.body.map_or(self.inline.len() as u64, |chunks| chunks.size)
     }
 }
 
@@ -84,7 +81,7 @@ impl Encoded {
             prefix: content.prefix,
             inline: content.inline,
         };
-        let chunks = chunks_of(&draft.body).unwrap_or_default();
+        let chunks = draft.body.unwrap_or_default();
         let bytes = draft.encode(version, rand::random())?;
         Ok(Self { id, arrived, destinations, chunks, bytes, held_until: None })
     }
@@ -106,7 +103,7 @@ impl Record {
         let parsed = Parsed::read(bytes, newest)?;
         let body = parsed.rest.checked_add(parsed.prefix).filter(|body| *body <= bytes.len());
         let body = body.ok_or(ReadError::Damaged("its prefix is cut short"))?;
-        let (prefix, body) = match chunks_of(&parsed.body) {
+        let (prefix, body) = match parsed.body {
             // What stands in front of the body is in front of it already.
             None => (Bytes::new(), Body::Inline(bytes.slice(parsed.rest..))),
             Some(chunks) => (bytes.slice(parsed.rest..body), Body::Chunks(chunks)),
@@ -175,15 +172,6 @@ impl Record {
     pub(crate) fn jobs(&self) -> u16 {
         u16::try_from(self.destinations.len()).unwrap_or(u16::MAX)
     }
-}
-
-fn chunks_of(body: &BodyRef) -> Option<Chunks> {
-    let (kept, count, size) = match *body {
-        BodyRef::Inline => return None,
-        BodyRef::Chunks { count, size } => (Kept::InRedis, count, size),
-        BodyRef::Objects { count, size } => (Kept::InStore, count, size),
-    };
-    Some(Chunks { count, size, kept })
 }
 
 /// Distributes the recipients over jobs: one for each destination, in order of first appearance.
@@ -279,14 +267,14 @@ mod tests {
             lifetime: 1,
             destinations: &destinations,
             assignment: &assignment,
-            body: BodyRef::Inline,
+            body: None,
             prefix: b"X: y\r\n",
             inline: b"\r\nbody",
         };
         let read = |draft: Draft<'_>| Record::decode(id, &draft.encode(2, [0; 8]).unwrap().into(), 2).unwrap();
         let inline = read(draft.clone());
         assert_eq!((inline.prefix, inline.body), (Bytes::new(), Body::Inline(Bytes::from_static(b"X: y\r\n\r\nbody"))));
-        let body = BodyRef::Chunks { count: 1, size: 7 };
+        let body = Some(Chunks::in_redis(1, 7));
         let chunks = read(Draft { body, inline: b"", ..draft });
         assert_eq!((&*chunks.prefix, chunks.body), (&b"X: y\r\n"[..], Body::Chunks(Chunks::in_redis(1, 7))));
     }
@@ -307,7 +295,7 @@ mod tests {
     #[test]
     fn damage_is_an_error_and_never_a_panic() {
         let id = QueueId::new(1, 2, 3);
-        let content = Content { body: BodyRef::Chunks { count: 2, size: 9 }, ..Content::default() };
+        let content = Content { body: Some(Chunks::in_redis(2, 9)), ..Content::default() };
         let encoded = Encoded::new(2, id, &accept(&["x@a.example", "y@b.example"]), 1_000, content).unwrap();
         for end in 0..encoded.bytes.len() {
             assert!(Record::decode(id, &Bytes::copy_from_slice(&encoded.bytes[..end]), 2).is_err(), "{end}");

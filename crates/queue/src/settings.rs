@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use staffetta_config::{Config, Durability};
+use staffetta_config::{Compression, Config, Durability};
 use staffetta_mail::QueueId;
 
 use crate::Error;
@@ -32,6 +32,8 @@ pub struct Settings {
     pub max_memory_ratio: f64,
     /// Bodies up to this many octets live in the record.
     pub inline_limit: u64,
+    /// How larger ones are written.
+    pub compression: Compression,
     /// Where bodies above `redis_limit` go; `None`: all stay in Redis.
     pub spool: Option<String>,
     /// Bodies above so many octets go to the store, if there is one.
@@ -68,6 +70,7 @@ impl From<&Config> for Settings {
             replicas: redis.replicas,
             max_memory_ratio: redis.max_memory_ratio,
             inline_limit: config.spool.inline_limit.0,
+            compression: config.spool.compression,
             spool: config.spool.url.clone(),
             redis_limit: config.spool.redis_limit.0,
             incoming_limit: config.spool.incoming_limit.0,

@@ -20,7 +20,7 @@ use crate::resting::Resting;
 use crate::shelf::Shelf;
 use crate::slot::Table;
 use crate::spool::Spool;
-use crate::{Error, Health, Settings, UnixMillis};
+use crate::{Compression, Error, Health, Settings, UnixMillis};
 
 /// How long the outcome of an enqueue is pursued. Well below the patience of clients, and below the minute after which the
 /// script refuses an old record.
@@ -198,6 +198,15 @@ impl Shared {
 
     pub(crate) fn formats(&self) -> &Formats {
         &self.ground.formats
+    }
+
+    /// May pieces of bodies be packed?
+    pub(crate) async fn packs(&self) -> bool {
+        if self.settings.compression == Compression::None {
+            return false;
+        }
+        self.formats().looked().await;
+        self.formats().all_unpack()
     }
 
     /// Where Redis is; for connections of one's own.

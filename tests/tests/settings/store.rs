@@ -1,6 +1,7 @@
 //! `[redis]` and `[spool]`.
 
-use staffetta_tests::{Reply, SOON, Service, Value, World, eventually, get};
+use staffetta_cli::sink::Scenario;
+use staffetta_tests::{Reply, SOON, Service, Value, World, eventually, get, next};
 
 use super::{MESSAGE, client};
 
@@ -115,6 +116,31 @@ async fn a_body_above_the_inline_limit_of_the_file_is_stored_beside_its_record()
         let text = format!("{MESSAGE}{}", "\r\nmore".repeat(5_000));
         assert_eq!(client(&world).await?.send("a@example.org", &["a@example.com"], &text).await?.code, 250);
         assert_eq!(world.store()?.keys("*}b:*")?.len(), chunks, "{limit}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_takes_less_of_redis_unless_the_file_says_otherwise_and_arrives_as_it_was() -> anyhow::Result<()> {
+    for (compression, packed) in [("zstd", true), ("none", false)] {
+        let world = World::new().await?.set("spool.compression", format!("{compression:?}"));
+        let mut world = world.start().await?;
+        let mut mx = world.mx("example.com", Scenario::default()).await?;
+        world.kill(Service::Delivery);
+        let body: String =
+            (0..4_000).map(|line| format!("This is line {line:>5} of a letter without end.\r\n")).collect();
+        let text = format!("{MESSAGE}\r\n{body}");
+        assert_eq!(client(&world).await?.send("a@example.org", &["a@example.com"], &text).await?.code, 250);
+        let mut store = world.store()?;
+        let mut octets = 0;
+        for key in store.keys("*}b:*")? {
+            let Value::Integer(length) = store.ask(&["STRLEN", &key])? else { anyhow::bail!("{key} is no string") };
+            octets += length;
+        }
+        assert_eq!((1..60_000).contains(&octets), packed, "{compression}: {octets} of {}", text.len());
+        world.spawn(Service::Delivery)?;
+        let received = String::from_utf8(next(&mut mx).await?.body.to_vec())?;
+        assert!(received.trim_end().ends_with(body.trim_end()), "{compression}: {} octets", received.len());
     }
     Ok(())
 }

@@ -23,6 +23,6 @@ pub use oauth::{OAuth, Signature};
 pub use redis::{Durability, Redis};
 pub use rpc::Rpc;
 pub(crate) use spool::DEFAULT_REDIS_LIMIT;
-pub use spool::Spool;
+pub use spool::{Compression, Spool};
 pub use telemetry::Telemetry;
 pub use tls::{Sni, Tls};

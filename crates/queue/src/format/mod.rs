@@ -19,7 +19,7 @@ mod v2;
 
 use staffetta_mail::{Envelope, Status};
 
-use crate::{Destination, Origin, UnixMillis};
+use crate::{Chunks, Destination, Origin, UnixMillis};
 
 /// The newest version: what this program writes when everybody can read it.
 pub(crate) const NEWEST: u8 = 2;
@@ -29,6 +29,8 @@ pub(crate) const OLDEST: u8 = 1;
 pub(crate) const SAYS_PREFIX: u8 = 2;
 /// The first version that has room for a body in the store.
 pub(crate) const SAYS_STORE: u8 = 2;
+/// The first version that has room for pieces that are frames of zstd.
+pub(crate) const SAYS_PACKED: u8 = 2;
 /// The first version that has room for demands on the next hop.
 const SAYS_DEMANDS: u8 = 2;
 /// Octets of version and stamp.
@@ -50,7 +52,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) destinations: &'a [Destination],
     /// The job of each recipient; empty when there is one job only.
     pub(crate) assignment: &'a [u16],
-    pub(crate) body: BodyRef,
+    /// Where the body is; `None`: behind the head.
+    pub(crate) body: Option<Chunks>,
     /// Header octets in front of a body that was stored before they were known.
     pub(crate) prefix: &'a [u8],
     /// The body itself, when it is inline.
@@ -68,27 +71,11 @@ pub(crate) struct Parsed {
     pub(crate) lifetime: u64,
     pub(crate) destinations: Vec<Destination>,
     pub(crate) assignment: Vec<u16>,
-    pub(crate) body: BodyRef,
+    pub(crate) body: Option<Chunks>,
     /// Octets of the prefix; it and then the inline body end the record.
     pub(crate) prefix: usize,
     /// Where the prefix begins.
     pub(crate) rest: usize,
-}
-
-/// Where the body is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum BodyRef {
-    /// Behind the head of the record.
-    #[default]
-    Inline,
-    /// In Redis, in so many pieces.
-    Chunks {
-        count: u32,
-        /// Octets of all together.
-        size: u64,
-    },
-    /// The same in the store of `spool.url`.
-    Objects { count: u32, size: u64 },
 }
 
 /// What attempts have left behind for a job. Stored behind one octet that scripts own: how often the job was reclaimed

@@ -5,6 +5,7 @@
 use staffetta_mail::{BodyType, Notify, Recipient, Return, ReversePath, SpanContext};
 
 use super::*;
+use crate::{Codec, Kept};
 
 const STAMP: [u8; 8] = *b"stampsta";
 
@@ -79,14 +80,14 @@ fn draft<'a>((envelope, origin): &'a (Envelope, Origin), destinations: &'a [Dest
         lifetime: 432_000_000,
         destinations,
         assignment: &[0, 1, 0],
-        body: BodyRef::Chunks { count: 3, size: 600_000 },
+        body: Some(Chunks::in_redis(3, 600_000)),
         prefix: b"",
         inline: b"",
     }
 }
 
 fn small<'a>(of: &'a (Envelope, Origin), destinations: &'a [Destination]) -> Draft<'a> {
-    let (size, lifetime, body) = (6, 60_000, BodyRef::Inline);
+    let (size, lifetime, body) = (6, 60_000, None);
     Draft { size, lifetime, assignment: &[], body, inline: b"body\r\n", ..draft(of, destinations) }
 }
 
@@ -117,7 +118,7 @@ fn every_version_of_a_record_has_its_octets() {
 fn what_the_older_version_cannot_say_is_not_written_for_its_readers() {
     let (full, ab) = (full(), ["a.example", "b.example"].map(Destination::new));
     let prefixed = Draft { prefix: b"DKIM-Signature: x\r\n", ..draft(&full, &ab) };
-    let body = BodyRef::Objects { count: 2, size: 600_000 };
+    let body = Some(Chunks { kept: Kept::InStore, ..Chunks::in_redis(2, 600_000) });
     for (golden, draft) in [(PREFIXED, &prefixed), (OBJECTS, &Draft { body, ..draft(&full, &ab) })] {
         assert_eq!(draft.encode(1, STAMP), Err(WriteError(1)));
         let written = draft.encode(2, STAMP).unwrap();
@@ -128,9 +129,31 @@ fn what_the_older_version_cannot_say_is_not_written_for_its_readers() {
         assert_eq!(Parsed::read(&written, 1), Err(ReadError::Version(2)));
     }
     // In front of an inline body it is a part of the body.
-    let inline = Draft { body: BodyRef::Inline, inline: b"body", ..prefixed };
+    let inline = Draft { body: None, inline: b"body", ..prefixed };
     let written = inline.encode(1, STAMP).unwrap();
     same(&Parsed::read(&written, 1).unwrap(), &written, &inline);
+}
+
+/// Whoever does not know the field would send frames to a next hop.
+#[test]
+fn that_pieces_are_packed_must_not_be_overlooked() {
+    let (full, ab) = (full(), ["a.example", "b.example"].map(Destination::new));
+    for (kept, golden) in [(Kept::InRedis, "1f0403c0cf242f00"), (Kept::InStore, "2b0403c0cf242f00")] {
+        let body = Some(Chunks { kept, codec: Codec::Zstd, ..Chunks::in_redis(3, 600_000) });
+        let draft = Draft { body, ..draft(&full, &ab) };
+        let written = draft.encode(2, STAMP).unwrap();
+        assert!(hex(&written).ends_with(golden), "{}", hex(&written));
+        same(&Parsed::read(&written, NEWEST).unwrap(), &written, &draft);
+        assert_eq!(draft.encode(1, STAMP), Err(WriteError(1)));
+        // The last number that this program does not know, and the same field in another place.
+        let [mut newer, mut first] = [written.clone(), written.clone()];
+        let at = newer.len() - 2;
+        newer[at] = 0x35;
+        assert_eq!(Parsed::read(&newer, NEWEST), Err(ReadError::Field(26)));
+        let head = HEADER + 2;
+        first[head..].rotate_right(2);
+        assert_eq!(Parsed::read(&first, NEWEST).unwrap().body, body);
+    }
 }
 
 /// Nobody must read such a record who would not do what it asks: not even in a queue that stays with the older format.

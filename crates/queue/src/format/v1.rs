@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use staffetta_mail as mail;
 
-use super::{BodyRef, Draft, HEADER, Parsed, ReadError};
-use crate::{Destination, Origin};
+use super::{Draft, HEADER, Parsed, ReadError};
+use crate::{Chunks, Codec, Destination, Kept, Origin};
 
 #[derive(Serialize, Deserialize)]
 struct Record<'a> {
@@ -62,13 +62,10 @@ struct State<'a> {
     status: Option<(u8, u16, u16)>,
 }
 
-/// Only bodies in Redis, and a prefix only where the body follows at once.
+/// Only bodies in Redis, as they are, and a prefix only where the body follows at once.
 pub(super) fn can_say(draft: &Draft<'_>) -> bool {
-    match draft.body {
-        BodyRef::Inline => true,
-        BodyRef::Chunks { .. } => draft.prefix.is_empty(),
-        BodyRef::Objects { .. } => false,
-    }
+    let plain = |chunks: Chunks| chunks.kept == Kept::InRedis && chunks.codec == Codec::Plain;
+    draft.body.is_none_or(|chunks| plain(chunks) && draft.prefix.is_empty())
 }
 
 pub(super) fn write_record(draft: &Draft<'_>, out: Vec<u8>) -> Vec<u8> {
@@ -97,10 +94,7 @@ pub(super) fn write_record(draft: &Draft<'_>, out: Vec<u8>) -> Vec<u8> {
         lifetime: draft.lifetime,
         destinations: draft.destinations.iter().map(Destination::as_str).collect(),
         assignment: draft.assignment.to_vec(),
-        chunks: match draft.body {
-            BodyRef::Chunks { count, .. } => count,
-            _ => 0,
-        },
+        chunks: draft.body.map_or(0, |chunks| chunks.count),
     };
     // Writing into a Vec cannot fail, and no type here refuses to be serialised.
     let mut out = postcard::to_extend(&record, out).unwrap_or_default();
@@ -160,10 +154,7 @@ pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
         lifetime: record.lifetime,
         destinations: record.destinations.into_iter().map(Destination::new).collect(),
         assignment: record.assignment,
-        body: match record.chunks {
-            0 => BodyRef::Inline,
-            count => BodyRef::Chunks { count, size: record.size },
-        },
+        body: (record.chunks > 0).then(|| Chunks::in_redis(record.chunks, record.size)),
         prefix: 0,
         rest: bytes.len() - body.len(),
     })

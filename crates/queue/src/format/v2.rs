@@ -9,8 +9,8 @@ use staffetta_mail::{Address, BodyType, Envelope, Notify, Recipient, Return, Rev
 use super::fields::{
     Field, narrow, needed, optional, overlook, put, put_nested, put_number, put_numbers, take, take_field, take_number,
 };
-use super::{BodyRef, Draft, HEADER, Parsed, ReadError, State};
-use crate::{Destination, Origin};
+use super::{Draft, HEADER, Parsed, ReadError, State};
+use crate::{Chunks, Codec, Destination, Kept, Origin};
 
 const SENDER: u64 = needed(1);
 const RECIPIENT: u64 = needed(2);
@@ -40,6 +40,8 @@ const LONG_LINES: u64 = optional(20);
 const OBJECTS: u64 = needed(21);
 /// Empty: it is there. Whoever does not know it asks for more than need be.
 const TLS_OPTIONAL: u64 = optional(22);
+/// Empty: each piece, in Redis or in the store, is a frame of zstd.
+const PACKED: u64 = needed(23);
 /// Trace and span that it was accepted in; absent when it is not traced.
 const SPAN: u64 = optional(25);
 
@@ -96,10 +98,11 @@ fn write_head(draft: &Draft<'_>, out: &mut Vec<u8>) {
     put_numbers(out, ARRIVED, [draft.arrived]);
     put_numbers(out, LIFETIME, [draft.lifetime]);
     write_jobs(draft.destinations, draft.assignment, out);
-    match &draft.body {
-        BodyRef::Inline => {}
-        BodyRef::Chunks { count, size } => put_numbers(out, CHUNKS, [u64::from(*count), *size]),
-        BodyRef::Objects { count, size } => put_numbers(out, OBJECTS, [u64::from(*count), *size]),
+    if let Some(Chunks { count, size, kept, codec }) = draft.body {
+        put_numbers(out, if kept == Kept::InRedis { CHUNKS } else { OBJECTS }, [count.into(), size]);
+        if codec == Codec::Zstd {
+            put(out, PACKED, &[]);
+        }
     }
     if !draft.prefix.is_empty() {
         put_numbers(out, PREFIX, [draft.prefix.len() as u64]);
@@ -168,8 +171,15 @@ pub(super) fn with_jobs(bytes: &[u8], destinations: &[Destination], assignment: 
 pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
     let (mut head, rest) = parts(bytes)?;
     let mut parsed = empty(bytes.len() - rest.len());
+    let mut packed = false;
     while !head.is_empty() {
-        read_field(&take_field(&mut head)?, &mut parsed)?;
+        match take_field(&mut head)? {
+            Field { key: PACKED, .. } => packed = true,
+            field => read_field(&field, &mut parsed)?,
+        }
+    }
+    if let Some(chunks) = parsed.body.as_mut().filter(|_| packed) {
+        chunks.codec = Codec::Zstd;
     }
     Ok(parsed)
 }
@@ -185,7 +195,7 @@ fn empty(rest: usize) -> Parsed {
         lifetime: 0,
         destinations: Vec::with_capacity(1),
         assignment: Vec::new(),
-        body: BodyRef::Inline,
+        body: None,
         prefix: 0,
         rest,
     }
@@ -217,8 +227,8 @@ fn read_field(field: &Field<'_>, parsed: &mut Parsed) -> Result<(), ReadError> {
         LONG_LINES => parsed.long_lines = true,
         DESTINATION => parsed.destinations.push(Destination::new(field.text()?)),
         ASSIGNMENT => parsed.assignment = field.numbers()?.into_iter().map(narrow).collect::<Result<_, _>>()?,
-        CHUNKS => parsed.body = read_pieces(field, |count, size| BodyRef::Chunks { count, size })?,
-        OBJECTS => parsed.body = read_pieces(field, |count, size| BodyRef::Objects { count, size })?,
+        CHUNKS => parsed.body = Some(read_pieces(field, Kept::InRedis)?),
+        OBJECTS => parsed.body = Some(read_pieces(field, Kept::InStore)?),
         PREFIX => parsed.prefix = narrow(field.number()?)?,
         SMTPUTF8 => envelope.smtputf8 = true,
         REQUIRE_TLS => envelope.require_tls = true,
@@ -251,9 +261,10 @@ fn read_ip(octets: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
-fn read_pieces(field: &Field<'_>, body: fn(u32, u64) -> BodyRef) -> Result<BodyRef, ReadError> {
+fn read_pieces(field: &Field<'_>, kept: Kept) -> Result<Chunks, ReadError> {
     let mut rest = field.octets;
-    Ok(body(narrow(take_number(&mut rest)?)?, take_number(&mut rest)?))
+    let (count, size) = (narrow(take_number(&mut rest)?)?, take_number(&mut rest)?);
+    Ok(Chunks { kept, ..Chunks::in_redis(count, size) })
 }
 
 fn address(text: &str) -> Result<Address, ReadError> {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::server::LocalServer;
 use crate::shared::{Process, Shared};
-use crate::{Accept, EnqueueError, Health, Incoming, Origin, Settings};
+use crate::{Accept, Compression, EnqueueError, Health, Incoming, Origin, Settings};
 
 pub(crate) struct Server {
     settings: Settings,
@@ -22,6 +22,12 @@ impl Server {
         let server = LocalServer::start(dir.path()).unwrap();
         let settings = settings(server.url());
         Self { settings, server, _dir: dir }
+    }
+
+    /// One more, which compresses bodies.
+    pub(crate) async fn open_packing(&self) -> Arc<Shared> {
+        let settings = Settings { compression: Compression::Zstd, ..self.settings.clone() };
+        open(&settings, Process::TODAY).await
     }
 
     /// One more process.
@@ -49,7 +55,8 @@ pub(crate) async fn open(settings: &Settings, process: Process) -> Arc<Shared> {
 }
 
 pub(crate) fn settings(url: String) -> Settings {
-    Settings { partitions: 2, lease: Duration::from_secs(60), ..Settings::at(url) }
+    let compression = Compression::None;
+    Settings { partitions: 2, lease: Duration::from_secs(60), compression, ..Settings::at(url) }
 }
 
 pub(crate) fn accept(recipients: &[&str]) -> Accept {

@@ -10,14 +10,14 @@ use staffetta_mail::QueueId;
 
 use super::unexpected;
 use crate::error::Fault;
-use crate::format::{BodyRef, State};
+use crate::format::State;
 use crate::incoming::CHUNK;
 use crate::partition::Partition;
 use crate::record::{Content, Encoded};
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
-use crate::{Error, Kept, Lease, Notice, Settled, Settlement};
+use crate::{Chunks, Error, Kept, Lease, Notice, Settled, Settlement};
 
 const PAUSE: Duration = Duration::from_millis(50);
 /// The age up to which a finished message needs a tombstone: the script refuses a record more than a minute old.
@@ -157,7 +157,7 @@ impl Shared {
                 self.store_report(id, count, chunk).await?;
                 count += 1;
             }
-            content = Content { body: BodyRef::Chunks { count, size }, ..Content::default() };
+            content = Content { body: Some(Chunks::in_redis(count, size)), ..Content::default() };
         }
         let node = self.node(partition);
         let version = self.formats().writes();

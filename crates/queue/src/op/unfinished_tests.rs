@@ -109,6 +109,21 @@ async fn a_message_that_is_given_up_leaves_redis_and_its_budget_at_once() {
 }
 
 #[tokio::test]
+async fn what_is_packed_is_charged_as_much_as_redis_has() {
+    let server = Server::start();
+    let shared = server.open_packing().await;
+    let budget = budget();
+    let mut incoming = incoming(&shared, &budget);
+    for _ in 0..10 {
+        incoming.write(&LARGE).await.unwrap();
+        assert!(incoming.held() as u64 <= budget.memory() && budget.memory() <= 256 * 1024, "{}", budget.memory());
+    }
+    assert!((1..20_000).contains(&budget.unfinished()), "{}", budget.unfinished());
+    drop(incoming);
+    until("the budget is not given back", async || budget.unfinished() == 0).await;
+}
+
+#[tokio::test]
 async fn while_redis_is_away_what_lies_there_stays_charged_but_not_for_ever() {
     let server = Server::start();
     let shared = server.open(HASTY).await;

@@ -40,7 +40,7 @@ impl Traces {
     /// All that may have to be deleted with the message.
     pub(crate) fn all_chunks(&self) -> Chunks {
         let kept = if self.chunks == 0 && self.store { Kept::InStore } else { Kept::InRedis };
-        Chunks { count: self.chunks, size: 0, kept }
+        Chunks { kept, ..Chunks::in_redis(self.chunks, 0) }
     }
 
     pub(crate) fn facts(&self, id: QueueId) -> Facts {

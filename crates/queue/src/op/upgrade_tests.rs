@@ -126,6 +126,51 @@ async fn what_is_written_is_what_every_worker_reads() {
     assert_eq!(new.home().formats.writes(), 1, "a queue from before there was a list");
 }
 
+/// A worker of yesterday reads version 2, and no frames.
+#[tokio::test]
+async fn bodies_are_packed_once_every_worker_reads_them() {
+    let server = Server::start();
+    let new = server.open_packing().await;
+    for (others, packed) in [
+        (&[][..], true),
+        (&["00000000000000aa 2"], false),
+        (&["00000000000000aa 2 zstd"], true),
+        (&["00000000000000aa 2 zstd", "00000000000000bb 2"], false),
+        (&["00000000000000aa 1"], false),
+    ] {
+        ask(&new, &["DEL", READERS]).await;
+        for other in others {
+            ask(&new, &["ZADD", READERS, &new.home().clock.now().to_string(), other]).await;
+        }
+        new.home().look_at_readers(false).await.unwrap();
+        let mut incoming = Incoming::new(new.clone(), None).unwrap();
+        incoming.write(&[b'b'; 100_000]).await.unwrap();
+        let id = incoming.commit(accept(&["a@x.example"]), b"").await.unwrap();
+        let octets = count(&ask(&new, &["STRLEN", &new.partition(id.partition()).chunk(id, 0)]).await);
+        assert_eq!(octets < 1_000, packed, "{others:?}: {octets}");
+    }
+    let old = server.open(OLD).await;
+    old.offer(0, 1).await.unwrap();
+    new.offer(0, 1).await.unwrap();
+    let members = ask(&new, &["ZRANGE", READERS, "0", "-1"]).await;
+    let says = |word: &str| value::array(&members).iter().filter_map(value::str).any(|member| member.ends_with(word));
+    assert!(says(" 1") && says(" 2 zstd"), "{members:?}");
+}
+
+/// An old worker came while the message did: it is refused, not handed to somebody who would send frames.
+#[tokio::test]
+async fn what_was_packed_for_others_is_not_queued_for_a_worker_that_came_meanwhile() {
+    let server = Server::start();
+    let new = server.open_packing().await;
+    let mut incoming = Incoming::new(new.clone(), None).unwrap();
+    incoming.write(&[b'b'; 300_000]).await.unwrap();
+    let old = server.open(OLD).await;
+    old.offer(0, 1).await.unwrap();
+    new.home().look_at_readers(false).await.unwrap();
+    assert!(incoming.commit(accept(&["a@x.example"]), b"X-Added: last\r\n").await.is_err());
+    assert_eq!(new.counts().await.unwrap().messages, 0);
+}
+
 /// Its first word would be too old after half a minute, and what it cannot read would be written.
 #[tokio::test]
 async fn a_worker_that_lives_says_so_again() {

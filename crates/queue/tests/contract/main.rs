@@ -20,6 +20,7 @@ mod keys;
 mod limit;
 mod loss;
 mod model;
+mod packed;
 mod policies;
 mod revocation;
 mod sentinel;

@@ -102,7 +102,7 @@ async fn what_outgrows_redis_lies_in_the_store_once_and_goes_with_its_last_job()
     assert_eq!((keys(&spooled.world, "*}b:*"), spooled.garbage()), (vec![], vec![]));
     for (domain, left) in [("x.example", 3), ("y.example", 0)] {
         let job = spooled.world.claim_one(domain).await;
-        let Body::Chunks(Chunks { count, size, kept }) = job.body else { panic!("{:?}", job.body) };
+        let Body::Chunks(Chunks { count, size, kept, .. }) = job.body else { panic!("{:?}", job.body) };
         assert_eq!((count, size, kept, job.message.size), (3, LARGE as u64, Kept::InStore, LARGE as u64 + 12));
         assert_eq!(body(&spooled.world.queue, &job).await, [b"X-First: 1\r\n", &*content].concat());
         let head = spooled.world.queue.head(id, &job.prefix, &job.body).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
 use staffetta_queue::server::{LocalServer, Options};
 use staffetta_queue::{
-    Accept, Destination, EnqueueError, Filter, Job, Notice, Origin, Queue, Settings, Settled, Settlement,
+    Accept, Compression, Destination, EnqueueError, Filter, Job, Notice, Origin, Queue, Settings, Settled, Settlement,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -18,9 +18,10 @@ pub(crate) struct World {
     _dir: TempDir,
 }
 
-/// The settings of nearly all tests.
+/// The settings of nearly all tests: what they put in takes as much of Redis as it is large.
 pub(crate) fn settings(url: String) -> Settings {
-    Settings { partitions: 4, lease: Duration::from_secs(60), ..Settings::at(url) }
+    let compression = Compression::None;
+    Settings { partitions: 4, lease: Duration::from_secs(60), compression, ..Settings::at(url) }
 }
 
 pub(crate) async fn world() -> World {

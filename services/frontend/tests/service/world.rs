@@ -83,6 +83,8 @@ hostname = "mail.test"
 [redis]
 url = "{url}"
 partitions = 2
+[spool]
+compression = "none"
 [tls]
 certificate = "{certificate}"
 key = "{key}"
