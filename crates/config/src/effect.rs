@@ -29,6 +29,7 @@ const AT_ONCE: &[&str] = &[
     "frontend.auth_failures_per_login",
     "frontend.messages_per_login",
     "frontend.recipients_per_login",
+    "frontend.queued_per_login",
     "frontend.proxy_from",
     "frontend.xclient_from",
     "frontend.bare_lf",

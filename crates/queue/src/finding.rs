@@ -13,7 +13,7 @@ pub struct Finding {
     pub id: Option<QueueId>,
     /// What.
     pub problem: Problem,
-    /// Of what: the destination of a delivery, the key of Redis; empty for a whole message.
+    /// Of what: the destination of a delivery, the key of Redis, the login and by how much; empty for a whole message.
     pub about: String,
     /// It was put right.
     pub mended: bool,
@@ -48,6 +48,8 @@ pub enum Problem {
     Leftover,
     /// The number of deliveries beyond the first of each message is wrong: metrics are.
     Miscounted,
+    /// How many messages a login has in the queue is counted wrongly: it is refused too early, or too late.
+    Misjudged,
 }
 
 impl Problem {
@@ -85,6 +87,7 @@ impl Problem {
             Self::Ghost => ("ghost", "a delivery of a message that does not exist", "it is gone"),
             Self::Leftover => ("leftover", "something of a message that does not exist", "it is gone"),
             Self::Miscounted => ("miscounted", "the number of deliveries in metrics is wrong", "it is right"),
+            Self::Misjudged => ("misjudged", "the number of messages of a login is wrong", "it is right"),
         }
     }
 }

@@ -19,13 +19,15 @@ use tokio::task::AbortHandle;
 
 use crate::budget::Purse;
 use crate::error::Fault;
-use crate::format::{SAYS_PREFIX, SAYS_STORE};
+use crate::format::{SAYS_COUNTED, SAYS_PREFIX, SAYS_STORE};
 use crate::node::may_enqueue;
 use crate::packing;
+use crate::readers::Word;
 use crate::record::{Content, Encoded};
+use crate::revocation::login_key;
 use crate::shared::Shared;
 use crate::spool::{PIECE, SMALL_PIECE, Spool, not_taken};
-use crate::{Accept, Chunks, Codec, EnqueueError, Kept};
+use crate::{Accept, Chunks, Codec, EnqueueError, Kept, Origin};
 
 /// Octets of a chunk; the last one of a body may be shorter.
 pub(crate) const CHUNK: usize = 256 * 1024;
@@ -59,6 +61,8 @@ pub struct Incoming {
     keeper: Option<Keeper>,
     /// Nothing of it is delivered before an operator says so.
     held: bool,
+    /// It counts for its login, as long as it is in the queue.
+    counts: bool,
     /// Set once the enqueue may have made the chunks part of a message.
     handed_over: bool,
 }
@@ -88,6 +92,7 @@ impl Incoming {
             purse: purse.map(Box::new),
             keeper: None,
             held: false,
+            counts: false,
             handed_over: false,
         })
     }
@@ -106,6 +111,11 @@ impl Incoming {
     /// moment on, so that no worker gets one of them.
     pub fn hold(&mut self) {
         self.held = true;
+    }
+
+    /// Once it is committed it counts for its login, until nothing is left of it ([`crate::Queue::depth`]).
+    pub fn count_for_login(&mut self) {
+        self.counts = true;
     }
 
     /// Appends; sends a chunk to Redis whenever one is full.
@@ -160,6 +170,8 @@ impl Incoming {
         if let (Kept::InStore, Some(spool)) = (self.kept, &self.shared.spool) {
             spool.seal(self.id, self.chunks).await.map_err(|fault| not_taken(&fault))?;
         }
+        // It may wait for the first look at what is written.
+        let counted_for = self.counted_for(&accept.origin).await;
         let node = self.shared.node(self.id.partition());
         let (version, now) = (self.shared.formats().writes(), node.clock.now());
         // What was declared is the client's word; whoever sends it on has to know what is there (RFC 6152 section 3).
@@ -167,7 +179,8 @@ impl Incoming {
             accept.envelope.body = BodyType::EightBitMime;
         }
         let long_lines = self.lines.is_long();
-        let mut content = Content { prefix, long_lines, ..Content::inline(&self.buffer) };
+        let counted_for = counted_for.as_deref().filter(|_| version >= SAYS_COUNTED);
+        let mut content = Content { prefix, long_lines, counted_for, ..Content::inline(&self.buffer) };
         if self.chunks > 0 {
             let codec = self.codec.unwrap_or_default();
             let mut chunks = Chunks { count: self.chunks, size: self.size, kept: self.kept, codec };
@@ -187,6 +200,12 @@ impl Incoming {
         // Redis has done nothing: what lies there is ours still.
         self.handed_over = !matches!(queued, Err(EnqueueError::Full));
         queued.map(|()| self.id)
+    }
+
+    /// The login for which it counts; none while a worker is there that would not give it back.
+    async fn counted_for(&self, origin: &Origin) -> Option<String> {
+        let login = origin.login.as_deref().filter(|_| self.counts)?;
+        self.shared.formats().all_say(Word::Depth).await.then(|| login_key(login))
     }
 
     /// Room for so many octets more. A buffer is as large as is paid for, so it grows in steps that are known.

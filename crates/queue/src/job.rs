@@ -61,8 +61,17 @@ pub struct Lease {
     /// The member of the `lease` ZSET: job, token, destination. Whoever knows it owns the job.
     pub(crate) member: Arc<str>,
     pub(crate) facts: Facts,
+    /// The login for which the message counts.
+    pub(crate) counted_for: Option<Arc<str>>,
     /// What a newer program has left in the state of the job; the next state keeps it.
     pub(crate) kept: Option<Arc<[u8]>>,
+}
+
+impl Lease {
+    /// Of whose message nothing is known yet.
+    pub(crate) fn new(id: QueueId, job: u16, destination: Destination, member: Arc<str>) -> Self {
+        Self { id, job, destination, member, facts: Facts::default(), counted_for: None, kept: None }
+    }
 }
 
 /// What a settlement must know of the message without reading it again.

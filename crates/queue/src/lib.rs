@@ -10,7 +10,7 @@
 //! | `s:<job>` `o:<id>` | what attempts left behind; open jobs of a message with several |
 //! | `w:<destination>` `lease` `held` | where a job is: exactly one of these |
 //! | `due` `qf` | which destination deserves a visit when; back-offs |
-//! | `ids` `n` `x:<minute>` `id` | all messages; jobs beyond the first; tombstones; identity |
+//! | `ids` `n` `who` `x:<minute>` `id` | all messages; jobs beyond the first; messages of logins; tombstones; identity |
 //! | `gc` | bodies of messages that are over, or that come in and lie in the store of `spool.url`, to be deleted |
 //!
 //! Beside the partitions there are the registry with what workers can read, `{kq:cfg}` and `{kq:cfg}readers`, and the

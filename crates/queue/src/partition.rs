@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use staffetta_mail::QueueId;
 
+use crate::script::Arg;
 use crate::slot::{self, SLOTS};
 
 /// Ranges that tags are chosen from: a power of two; more would make the tags longer.
@@ -45,6 +46,8 @@ pub(crate) struct Partition {
     pub(crate) back_off: String,
     /// Open jobs beyond the first of each message (STRING).
     pub(crate) extra: String,
+    /// How many messages are in the queue for each login that has an end of them (HASH).
+    pub(crate) logins: String,
     /// What remains of messages that are over, by the time at which it may be deleted (ZSET).
     pub(crate) garbage: String,
     /// What operators have done and no worker has written into the mail log yet (LIST).
@@ -69,6 +72,7 @@ impl Partition {
             ids: key("ids"),
             back_off: key("qf"),
             extra: key("n"),
+            logins: key("who"),
             garbage: key("gc"),
             acts: key("op"),
             identity: key("id"),
@@ -115,6 +119,11 @@ impl Partition {
     /// A piece of the body (STRING), with a TTL until the message is queued.
     pub(crate) fn chunk(&self, id: QueueId, index: u32) -> String {
         format!("{}b:{id}:{index}", self.tag)
+    }
+
+    /// What a script must know of a message that counts for this login.
+    pub(crate) fn counted<'a>(&self, login: Option<&'a str>) -> (Option<String>, Option<Arg<'a>>) {
+        (login.map(|_| self.logins.clone()), login.map(Arg::from))
     }
 
     /// What follows the hash tag in the name of a key of this partition.

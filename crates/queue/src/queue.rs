@@ -348,6 +348,15 @@ impl Queue {
         KeptTokens::new(self.shared.clone())
     }
 
+    /// How many messages of a login are in the queue, of those that were accepted to count for it
+    /// ([`Incoming::count_for_login`]).
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn depth(&self, login: &str) -> Result<u64, Error> {
+        self.shared.depth(login).await
+    }
+
     /// Numbers for the metrics.
     ///
     /// # Errors

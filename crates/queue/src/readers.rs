@@ -16,7 +16,7 @@ use redis::{Pipeline, Value};
 use tokio::sync::watch;
 
 use crate::error::Fault;
-use crate::format::{OLDEST, SAYS_PACKED};
+use crate::format::OLDEST;
 use crate::node::Node;
 use crate::partition::{READERS, REGISTRY, REGISTRY_SLOT};
 use crate::value;
@@ -29,8 +29,22 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 const SIGN_EVERY: u32 = 5;
 /// Who has said nothing for so long is gone, in milliseconds of Redis.
 pub(crate) const GONE: u64 = 30_000;
-/// Said by those who read pieces of bodies that are frames of zstd.
-const UNPACKS: &str = "zstd";
+
+/// What this version has learned since its first day.
+#[derive(Clone, Copy)]
+pub(crate) enum Word {
+    /// It reads pieces of bodies that are frames of zstd.
+    Zstd,
+    /// It knows for which login a message counts, and that it does no longer when it is over.
+    Depth,
+}
+
+impl Word {
+    /// As it is said.
+    const ALL: [&str; 2] = ["zstd", "depth"];
+    /// The format in whose records it is of use.
+    const SINCE: u8 = 2;
+}
 
 /// What this process reads and may write.
 pub(crate) struct Formats {
@@ -38,8 +52,8 @@ pub(crate) struct Formats {
     pub(crate) reads: u8,
     /// The format it may write.
     writes: AtomicU8,
-    /// So does everybody who may read it: bodies may be packed.
-    all_unpack: AtomicBool,
+    /// Of each word: every worker says it.
+    said: [AtomicBool; Word::ALL.len()],
     /// Its name in the list, and what it reads.
     member: String,
     /// It takes jobs, so it is in the list.
@@ -53,13 +67,13 @@ pub(crate) struct Formats {
 impl Formats {
     pub(crate) fn new(reads: u8) -> Self {
         let mut member = format!("{:016x} {reads}", rand::random::<u64>());
-        if reads >= SAYS_PACKED {
-            member = format!("{member} {UNPACKS}");
+        if reads >= Word::SINCE {
+            member = format!("{member} {}", Word::ALL.join(" "));
         }
         Self {
             reads,
             writes: AtomicU8::new(OLDEST),
-            all_unpack: AtomicBool::new(false),
+            said: Default::default(),
             member,
             listed: AtomicBool::new(false),
             workers: AtomicU32::new(1),
@@ -83,9 +97,10 @@ impl Formats {
         let _ = tokio::time::timeout(FIRST_LOOK, looked.wait_for(|looked| *looked)).await;
     }
 
-    /// May bodies be packed? Not before somebody has looked.
-    pub(crate) fn all_unpack(&self) -> bool {
-        self.all_unpack.load(Ordering::Relaxed)
+    /// Does every worker say this word? Waits for the first look.
+    pub(crate) async fn all_say(&self, word: Word) -> bool {
+        self.looked().await;
+        self.said[word as usize].load(Ordering::Relaxed)
     }
 
     /// The format to write now.
@@ -143,9 +158,11 @@ impl Node {
         self.formats.workers.store(workers.max(1), Ordering::Relaxed);
         let least = others.iter().filter_map(|other| other.reads).min().unwrap_or(u8::MAX);
         let may = ceiling.min(self.formats.reads).min(least).max(OLDEST);
-        let all_unpack = may >= SAYS_PACKED && others.iter().all(|other| other.unpacks);
-        if self.formats.all_unpack.swap(all_unpack, Ordering::Relaxed) != all_unpack {
-            tracing::info!(all_unpack, "whether every worker reads packed bodies has changed");
+        for (index, word) in Word::ALL.into_iter().enumerate() {
+            let all = may >= Word::SINCE && others.iter().all(|other| other.says[index]);
+            if self.formats.said[index].swap(all, Ordering::Relaxed) != all {
+                tracing::info!(word, all, "it has changed whether every worker says this word");
+            }
         }
         if self.formats.writes.swap(may, Ordering::Relaxed) != may {
             tracing::info!(format = may, "records are written in this format from now on");
@@ -165,13 +182,21 @@ impl Node {
 #[derive(Debug, PartialEq, Eq)]
 struct Reader {
     reads: Option<u8>,
-    unpacks: bool,
+    /// Which of the words.
+    says: [bool; Word::ALL.len()],
 }
 
 impl Reader {
     fn parse(member: &str) -> Self {
         let mut words = member.split(' ').skip(1);
-        Self { reads: words.next().and_then(|number| number.parse().ok()), unpacks: words.any(|word| word == UNPACKS) }
+        let reads = words.next().and_then(|number| number.parse().ok());
+        let mut says = [false; Word::ALL.len()];
+        for word in words {
+            for (says, known) in says.iter_mut().zip(Word::ALL) {
+                *says |= word == known;
+            }
+        }
+        Self { reads, says }
     }
 }
 
@@ -181,22 +206,22 @@ mod tests {
 
     #[test]
     fn words_behind_the_number_are_known_or_left_to_newer_programs() {
-        for (member, reads, unpacks) in [
-            ("00000000000000aa 1", Some(1), false),
-            ("00000000000000aa 2", Some(2), false),
-            ("00000000000000aa 2 zstd", Some(2), true),
-            ("00000000000000aa 3 other zstd more", Some(3), true),
-            ("00000000000000aa 2 zstd2", Some(2), false),
-            ("00000000000000aa x zstd", None, true),
-            ("zstd", None, false),
+        for (member, reads, says) in [
+            ("00000000000000aa 1", Some(1), [false, false]),
+            ("00000000000000aa 2", Some(2), [false, false]),
+            ("00000000000000aa 2 zstd", Some(2), [true, false]),
+            ("00000000000000aa 3 other depth zstd more", Some(3), [true, true]),
+            ("00000000000000aa 2 zstd2", Some(2), [false, false]),
+            ("00000000000000aa x depth", None, [false, true]),
+            ("zstd", None, [false, false]),
         ] {
-            assert_eq!(Reader::parse(member), Reader { reads, unpacks }, "{member}");
+            assert_eq!(Reader::parse(member), Reader { reads, says }, "{member}");
         }
     }
 
-    #[test]
-    fn the_oldest_format_is_written_until_somebody_has_looked() {
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_format_is_written_until_somebody_has_looked() {
         let formats = Formats::new(u8::MAX);
-        assert_eq!((formats.writes(), formats.all_unpack()), (OLDEST, false));
+        assert_eq!((formats.writes(), formats.all_say(Word::Zstd).await), (OLDEST, false));
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Record {
     /// Header octets in front of a body that is elsewhere.
     pub(crate) prefix: Bytes,
     pub(crate) body: Body,
+    /// The login for which it counts.
+    pub(crate) counted_for: Option<Arc<str>>,
     /// How long it was, as it lay in Redis.
     pub(crate) octets: usize,
 }
@@ -29,6 +31,7 @@ pub(crate) struct Encoded {
     pub(crate) arrived: UnixMillis,
     pub(crate) destinations: Vec<Destination>,
     pub(crate) chunks: Chunks,
+    pub(crate) counted_for: Option<String>,
     pub(crate) bytes: Vec<u8>,
     /// The end of its life, if its jobs are to be held.
     pub(crate) held_until: Option<UnixMillis>,
@@ -45,6 +48,8 @@ pub(crate) struct Content<'a> {
     pub(crate) inline: &'a [u8],
     /// It has lines of more than 998 octets.
     pub(crate) long_lines: bool,
+    /// The login for which it counts.
+    pub(crate) counted_for: Option<&'a str>,
 }
 
 impl<'a> Content<'a> {
@@ -75,6 +80,7 @@ impl Encoded {
             long_lines: content.long_lines,
             arrived,
             lifetime: u64::try_from(accept.lifetime.as_millis()).unwrap_or(u64::MAX),
+            counted_for: content.counted_for,
             destinations: &destinations,
             assignment: &assignment,
             body: content.body,
@@ -83,7 +89,8 @@ impl Encoded {
         };
         let chunks = draft.body.unwrap_or_default();
         let bytes = draft.encode(version, rand::random())?;
-        Ok(Self { id, arrived, destinations, chunks, bytes, held_until: None })
+        let counted_for = content.counted_for.map(str::to_owned);
+        Ok(Self { id, arrived, destinations, chunks, counted_for, bytes, held_until: None })
     }
 
     /// When a message that lives so long ends.
@@ -113,6 +120,7 @@ impl Record {
             assignment: parsed.assignment,
             prefix,
             body,
+            counted_for: parsed.counted_for.map(Into::into),
             octets: bytes.len(),
             message: Arc::new(Message {
                 id,
@@ -265,6 +273,7 @@ mod tests {
             long_lines: false,
             arrived: 1,
             lifetime: 1,
+            counted_for: None,
             destinations: &destinations,
             assignment: &assignment,
             body: None,

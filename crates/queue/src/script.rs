@@ -59,8 +59,8 @@ macro_rules! scripts {
 scripts! {
     /// Queues a message.
     Enqueue(" flags=allow-oom", "common_now.lua", "common_wait.lua", "enqueue.lua") {
-        keys: record tombstones ids due extra; key_groups: waiting open chunks held unfinished;
-        args: id arrived ends stamp wake; arg_groups: destinations until_held;
+        keys: record tombstones ids due extra; key_groups: waiting open chunks held unfinished counted;
+        args: id arrived ends stamp wake; arg_groups: destinations until_held login;
     }
     /// Destinations with work.
     Offer(" flags=allow-oom", "common_now.lua", "offer.lua") {
@@ -83,10 +83,10 @@ scripts! {
         args: term; arg_groups: members;
     }
     /// Ends a job.
-    Finish(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_wait.lua", "common_bury.lua", "common_discard.lua", "finish.lua") {
+    Finish(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_wait.lua", "common_bury.lua", "common_discard.lua", "common_uncount.lua", "finish.lua") {
         keys: lease ids tombstones record state due extra garbage;
-        key_groups: open body notice_records notice_waiting notice_chunks;
-        args: member id job chunks remember; arg_groups: notice_ids notice_octets notice_destinations;
+        key_groups: open body notice_records notice_waiting notice_chunks counted;
+        args: member id job chunks remember; arg_groups: notice_ids notice_octets notice_destinations login;
     }
     /// Puts a job back.
     Defer(" flags=allow-oom", "common_now.lua", "common_put.lua", "common_wait.lua", "defer.lua") {
@@ -104,9 +104,9 @@ scripts! {
         args: member; arg_groups: ;
     }
     /// Deletes a message.
-    Abort(" flags=allow-oom", "common_now.lua", "common_bury.lua", "common_discard.lua", "common_note.lua", "abort.lua") {
-        keys: record ids tombstones due held back_off extra garbage acts; key_groups: open states waiting;
-        args: id chunks mark act; arg_groups: destinations;
+    Abort(" flags=allow-oom", "common_now.lua", "common_bury.lua", "common_discard.lua", "common_note.lua", "common_uncount.lua", "abort.lua") {
+        keys: record ids tombstones due held back_off extra garbage acts; key_groups: open states waiting counted;
+        args: id chunks mark act; arg_groups: destinations login;
     }
     /// Takes garbage to be deleted.
     Reap(" flags=allow-oom", "common_now.lua", "reap.lua") {
@@ -227,6 +227,11 @@ scripts! {
     MendDestination(" flags=allow-oom", "mend_destination.lua") {
         keys: waiting due; key_groups: ;
         args: destination repair; arg_groups: ;
+    }
+    /// Puts right what is counted for a login.
+    Uncount(" flags=allow-oom", "common_uncount.lua", "uncount.lua") {
+        keys: counted; key_groups: ;
+        args: login messages; arg_groups: ;
     }
     /// Looks at what may be left of a message, and deletes it.
     Sweep(" flags=allow-oom", "sweep.lua") {

@@ -15,7 +15,7 @@ use crate::format::NEWEST;
 use crate::node::{Ground, Node};
 use crate::partition::{Partition, REGISTRY_SLOT};
 use crate::partitions::{Count, Partitions, Share};
-use crate::readers::Formats;
+use crate::readers::{Formats, Word};
 use crate::resting::Resting;
 use crate::shelf::Shelf;
 use crate::slot::Table;
@@ -202,11 +202,7 @@ impl Shared {
 
     /// May pieces of bodies be packed?
     pub(crate) async fn packs(&self) -> bool {
-        if self.settings.compression == Compression::None {
-            return false;
-        }
-        self.formats().looked().await;
-        self.formats().all_unpack()
+        self.settings.compression == Compression::Zstd && self.formats().all_say(Word::Zstd).await
     }
 
     /// Where Redis is; for connections of one's own.

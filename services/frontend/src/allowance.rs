@@ -1,5 +1,5 @@
-//! How much a login may send, counted over all pods: messages, at DATA, and recipients, at RCPT. What the auth service says
-//! of one account goes before what the configuration says of all.
+//! How much a login may send, counted over all pods: messages, at DATA, and recipients, at RCPT; and how many messages of it
+//! may wait, at MAIL. What the auth service says of one account goes before what the configuration says of all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,15 @@ use staffetta_proto::auth::v1::authenticate_response::{Allowance as Said, Limits
 use staffetta_queue::{Queue, Rate};
 
 use crate::advance::{Advance, Wish};
+use crate::depth::Depth;
 use crate::quota::Quota;
 
 /// What is counted for logins.
 pub(crate) struct Allowance {
     messages: Quota,
     recipients: Advance,
+    /// What may be in the queue at a time.
+    pub(crate) depth: Depth,
     standard: ArcSwap<Limits>,
 }
 
@@ -36,6 +39,7 @@ impl Allowance {
         Self {
             messages: Quota::new(queue, "message"),
             recipients: Advance::new(queue, "recipient"),
+            depth: Depth::new(queue, frontend.queued_per_login),
             standard: ArcSwap::from_pointee(Limits::of_all(frontend)),
         }
     }
@@ -43,6 +47,7 @@ impl Allowance {
     /// What holds for all from now on.
     pub(crate) fn change(&self, frontend: &Frontend) {
         self.standard.store(Arc::new(Limits::of_all(frontend)));
+        self.depth.change(frontend.queued_per_login);
     }
 
     /// What holds for an account of which this is told.

@@ -17,6 +17,7 @@ mod arrival;
 mod asked;
 mod auth;
 mod connection;
+mod depth;
 mod door;
 mod evidence;
 mod failures;

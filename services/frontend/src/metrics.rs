@@ -273,7 +273,7 @@ pub(crate) fn declare() {
         let _ = ListenerMetrics::new(OPEN, tls);
     }
     let _ = messages_accepted(OPEN);
-    for scope in ["auth", "login", "message", "recipient", "probe"] {
+    for scope in ["auth", "login", "message", "recipient", "queued", "probe"] {
         let _ = (rate_limited(scope), rate_limit_unavailable(scope));
     }
     let _ = rate_limit_unavailable("connection");
@@ -315,7 +315,8 @@ fn describe() {
     describe_counter!(
         "staffetta_rate_limited_total",
         "What cluster-wide limits refused, by scope (auth: logins of a client, login: logins as one user, message: \
-         messages of a login, recipient: recipients of a login, probe: questions about recipients)."
+         messages of a login, recipient: recipients of a login, queued: messages of a login that wait, probe: questions \
+         about recipients)."
     );
     describe_counter!(
         "staffetta_rate_limit_unavailable_total",

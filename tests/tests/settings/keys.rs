@@ -173,6 +173,7 @@ const KEYS: &[(&str, Test)] = &[
         ),
     ),
     ("frontend.messages_per_login", (SERVICE, "a_login_sends_no_more_than_it_may")),
+    ("frontend.queued_per_login", (SERVICE, "a_login_has_no_more_in_the_queue_than_it_may")),
     ("frontend.recipients_per_login", (ALLOWANCE, "a_login_names_no_more_recipients_than_it_may")),
     (
         "frontend.reverse_dns",
@@ -326,6 +327,7 @@ const AT_ONCE: &[(&str, Test)] = &[
     ("frontend.auth_failures_per_login", MANY),
     ("frontend.messages_per_login", MAY),
     ("frontend.recipients_per_login", MAY),
+    ("frontend.queued_per_login", MAY),
     ("frontend.proxy_from", RIGHTS),
     ("frontend.xclient_from", RIGHTS),
     ("frontend.bare_lf", TOLD),

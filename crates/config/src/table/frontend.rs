@@ -114,6 +114,11 @@ settings! {
         /// need, so that a recipient may be refused a little early where a login uses several pods. While Redis is away each
         /// pod counts by itself.
         value recipients_per_login: Option<Rate> as Maybe<Limit> = "",
+        /// How many messages of a login may be in the queue at a time, held ones too, over all pods; `""`: as many as it likes.
+        /// Above it MAIL is answered by `452 4.3.1`. What was accepted while there was no limit does not count, nor do reports to
+        /// the sender. Each pod asks Redis once a second at most, so what comes in through several pods at the same moment may
+        /// be beyond it by a little.
+        value queued_per_login: Option<u32> as Unset<Number<u32, 1, 1000000000>> = "",
         /// Looks up what clients are called, for the log and the Received field: `client.example.org[192.0.2.7]` instead of
         /// `unknown[192.0.2.7]`. A name counts when its addresses include the client's. A greeting waits for it for a second
         /// at most; nobody is let in or kept out for a name.

@@ -29,8 +29,8 @@ pub(crate) const OLDEST: u8 = 1;
 pub(crate) const SAYS_PREFIX: u8 = 2;
 /// The first version that has room for a body in the store.
 pub(crate) const SAYS_STORE: u8 = 2;
-/// The first version that has room for pieces that are frames of zstd.
-pub(crate) const SAYS_PACKED: u8 = 2;
+/// The first version that has room for the login for which a message counts.
+pub(crate) const SAYS_COUNTED: u8 = 2;
 /// The first version that has room for demands on the next hop.
 const SAYS_DEMANDS: u8 = 2;
 /// Octets of version and stamp.
@@ -48,6 +48,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) arrived: UnixMillis,
     /// After `arrived`.
     pub(crate) lifetime: u64,
+    /// The login for which it counts, as the scripts know it.
+    pub(crate) counted_for: Option<&'a str>,
     /// The destination of each job.
     pub(crate) destinations: &'a [Destination],
     /// The job of each recipient; empty when there is one job only.
@@ -69,6 +71,7 @@ pub(crate) struct Parsed {
     pub(crate) long_lines: bool,
     pub(crate) arrived: UnixMillis,
     pub(crate) lifetime: u64,
+    pub(crate) counted_for: Option<String>,
     pub(crate) destinations: Vec<Destination>,
     pub(crate) assignment: Vec<u16>,
     pub(crate) body: Option<Chunks>,

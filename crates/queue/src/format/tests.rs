@@ -78,6 +78,7 @@ fn draft<'a>((envelope, origin): &'a (Envelope, Origin), destinations: &'a [Dest
         long_lines: false,
         arrived: 1_790_000_000_000,
         lifetime: 432_000_000,
+        counted_for: None,
         destinations,
         assignment: &[0, 1, 0],
         body: Some(Chunks::in_redis(3, 600_000)),
@@ -96,6 +97,7 @@ fn same(parsed: &Parsed, bytes: &[u8], draft: &Draft<'_>) {
     assert_eq!((&parsed.envelope, &parsed.origin), (draft.envelope, draft.origin));
     assert_eq!((parsed.size, parsed.arrived, parsed.lifetime), (draft.size, draft.arrived, draft.lifetime));
     assert_eq!(parsed.long_lines, draft.long_lines);
+    assert_eq!(parsed.counted_for.as_deref(), draft.counted_for);
     assert_eq!((&*parsed.destinations, &*parsed.assignment), (draft.destinations, draft.assignment));
     assert_eq!(parsed.body, draft.body);
     assert_eq!(bytes[parsed.rest..], [draft.prefix, draft.inline].concat());
@@ -145,7 +147,7 @@ fn that_pieces_are_packed_must_not_be_overlooked() {
         assert!(hex(&written).ends_with(golden), "{}", hex(&written));
         same(&Parsed::read(&written, NEWEST).unwrap(), &written, &draft);
         assert_eq!(draft.encode(1, STAMP), Err(WriteError(1)));
-        // The last number that this program does not know, and the same field in another place.
+        // The first number that this program does not know, and the same field in another place.
         let [mut newer, mut first] = [written.clone(), written.clone()];
         let at = newer.len() - 2;
         newer[at] = 0x35;
@@ -200,6 +202,17 @@ fn the_alias_of_a_recipient_may_be_overlooked() {
     same(&Parsed::read(&written, NEWEST).unwrap(), &written, &draft);
     let older = draft.encode(1, STAMP).unwrap();
     assert_eq!(Parsed::read(&older, 1).unwrap().envelope, bare().0);
+}
+
+/// A reader of another time delivers it, and leaves the count as it is.
+#[test]
+fn for_whom_a_message_counts_may_be_overlooked() {
+    let (bare, local) = (bare(), ["localhost"].map(Destination::new));
+    let draft = Draft { counted_for: Some("a@b.c"), ..small(&bare, &local) };
+    let written = draft.encode(2, STAMP).unwrap();
+    assert!(hex(&written).contains(&format!("3005{}1b09", hex(b"a@b.c"))), "{}", hex(&written));
+    same(&Parsed::read(&written, NEWEST).unwrap(), &written, &draft);
+    assert_eq!(Parsed::read(&draft.encode(1, STAMP).unwrap(), 1).unwrap().counted_for, None);
 }
 
 /// A reader of another time sends them as they are, as everybody did then.

@@ -152,6 +152,7 @@ pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
         long_lines: false,
         arrived: record.arrived,
         lifetime: record.lifetime,
+        counted_for: None,
         destinations: record.destinations.into_iter().map(Destination::new).collect(),
         assignment: record.assignment,
         body: (record.chunks > 0).then(|| Chunks::in_redis(record.chunks, record.size)),

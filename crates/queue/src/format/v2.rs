@@ -42,6 +42,8 @@ const OBJECTS: u64 = needed(21);
 const TLS_OPTIONAL: u64 = optional(22);
 /// Empty: each piece, in Redis or in the store, is a frame of zstd.
 const PACKED: u64 = needed(23);
+/// Whoever does not know it leaves the count as it is: [`crate::readers`] sees to it that there is none.
+const COUNTED_FOR: u64 = optional(24);
 /// Trace and span that it was accepted in; absent when it is not traced.
 const SPAN: u64 = optional(25);
 
@@ -97,6 +99,7 @@ fn write_head(draft: &Draft<'_>, out: &mut Vec<u8>) {
     put_numbers(out, SIZE, [draft.size]);
     put_numbers(out, ARRIVED, [draft.arrived]);
     put_numbers(out, LIFETIME, [draft.lifetime]);
+    put_text(out, COUNTED_FOR, draft.counted_for);
     write_jobs(draft.destinations, draft.assignment, out);
     if let Some(Chunks { count, size, kept, codec }) = draft.body {
         put_numbers(out, if kept == Kept::InRedis { CHUNKS } else { OBJECTS }, [count.into(), size]);
@@ -193,6 +196,7 @@ fn empty(rest: usize) -> Parsed {
         long_lines: false,
         arrived: 0,
         lifetime: 0,
+        counted_for: None,
         destinations: Vec::with_capacity(1),
         assignment: Vec::new(),
         body: None,
@@ -224,6 +228,7 @@ fn read_field(field: &Field<'_>, parsed: &mut Parsed) -> Result<(), ReadError> {
         SIZE => parsed.size = field.number()?,
         ARRIVED => parsed.arrived = field.number()?,
         LIFETIME => parsed.lifetime = field.number()?,
+        COUNTED_FOR => parsed.counted_for = Some(field.text()?.to_owned()),
         LONG_LINES => parsed.long_lines = true,
         DESTINATION => parsed.destinations.push(Destination::new(field.text()?)),
         ASSIGNMENT => parsed.assignment = field.numbers()?.into_iter().map(narrow).collect::<Result<_, _>>()?,

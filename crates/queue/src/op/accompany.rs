@@ -9,7 +9,6 @@ use std::time::Instant;
 use staffetta_mail::QueueId;
 
 use super::claim::{Claimed, assemble};
-use crate::job::Facts;
 use crate::partition::Partition;
 use crate::record::Record;
 use crate::script::{self, Arg};
@@ -122,8 +121,7 @@ impl Shared {
         for (&(id, job), state) in claimed.names.iter().zip(states) {
             let Some(destination) = record.destinations.get(usize::from(job)) else { continue };
             let member: Arc<str> = format!("{id}.{job} {token} {destination}").into();
-            let lease =
-                Lease { id, job, destination: destination.clone(), member, facts: Facts::default(), kept: None };
+            let lease = Lease::new(id, job, destination.clone(), member);
             match assemble(&lease, record, value::into_bytes(state), claimed, self.reads) {
                 Ok(job) if is_same => jobs.push(job),
                 Ok(job) => self.put_off(&job.lease, std::time::Duration::ZERO).await?,

@@ -197,8 +197,7 @@ impl Shared {
         let mut jobs = Vec::with_capacity(names.len());
         for ((&(id, job), record), state) in names.iter().zip(records).zip(states) {
             let member: Arc<str> = format!("{id}.{job} {token} {destination}").into();
-            let facts = Facts::default();
-            let lease = Lease { id, job, destination: destination.clone(), member, facts, kept: None };
+            let lease = Lease::new(id, job, destination.clone(), member);
             let Some(record) = record else {
                 self.drop_ghost(lease).await;
                 continue;
@@ -295,7 +294,7 @@ pub(super) fn assemble(
     let recipients = state.map_or_else(|| record.recipients(lease.job), |state| state.remaining);
     let span = |from: UnixMillis, to: UnixMillis| Duration::from_millis(to.saturating_sub(from));
     Ok(Job {
-        lease: Lease { facts, kept, ..lease.clone() },
+        lease: Lease { facts, counted_for: record.counted_for.clone(), kept, ..lease.clone() },
         deadline: claimed.deadline,
         age: span(facts.arrived, claimed.at),
         left: span(claimed.at, facts.expires),

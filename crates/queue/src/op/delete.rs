@@ -5,6 +5,7 @@ use staffetta_mail::QueueId;
 
 use super::act::note;
 use super::unexpected;
+use crate::record::{Encoded, Record};
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
@@ -13,6 +14,39 @@ use crate::{Chunks, Deleted, Destination, Error, UnixMillis};
 /// What is noted of it.
 const DELETED: &str = "deleted";
 
+/// What there is of a message, all of which is to go.
+pub(crate) struct Whole<'a> {
+    id: QueueId,
+    arrived: UnixMillis,
+    destinations: &'a [Destination],
+    chunks: Chunks,
+    counted_for: Option<&'a str>,
+}
+
+impl<'a> From<&'a Encoded> for Whole<'a> {
+    fn from(record: &'a Encoded) -> Self {
+        Self {
+            id: record.id,
+            arrived: record.arrived,
+            destinations: &record.destinations,
+            chunks: record.chunks,
+            counted_for: record.counted_for.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a Record> for Whole<'a> {
+    fn from(record: &'a Record) -> Self {
+        Self {
+            id: record.message.id,
+            arrived: record.message.arrived,
+            destinations: &record.destinations,
+            chunks: record.chunks(),
+            counted_for: record.counted_for.as_deref(),
+        }
+    }
+}
+
 impl Shared {
     pub(crate) async fn delete(&self, id: QueueId) -> Result<Deleted, Error> {
         let call = match self.record(id).await? {
@@ -20,7 +54,7 @@ impl Shared {
             Some(Ok(record)) => {
                 let Some(entry) = self.entry(id).await? else { return Ok(Deleted::Missing) };
                 let act = Self::note_of(&entry, DELETED, None);
-                self.abort_call(id, record.message.arrived, &record.destinations, record.chunks(), true, &act)
+                self.abort_call(&(&record).into(), true, &act)
             }
             Some(Err(_)) => self.abort_unread_call(id).await?,
         };
@@ -86,24 +120,20 @@ impl Shared {
         let destinations: Vec<Destination> =
             (0..jobs).map(|job| places.get(&job).unwrap_or(&nowhere).clone()).collect();
         let act = note(id, DELETED, std::iter::empty());
-        Ok(self.abort_call(id, id.unix_millis(), &destinations, traces.all_chunks(), true, &act))
+        let (arrived, chunks) = (id.unix_millis(), traces.all_chunks());
+        let whole = Whole { id, arrived, destinations: &destinations, chunks, counted_for: None };
+        Ok(self.abort_call(&whole, true, &act))
     }
 
     /// `leased`: also if workers have it; it then ends with their attempts. `act`: what to note, if an operator does it.
-    pub(crate) fn abort_call(
-        &self,
-        id: QueueId,
-        arrived: UnixMillis,
-        destinations: &[Destination],
-        chunks: Chunks,
-        leased: bool,
-        act: &str,
-    ) -> Cmd {
+    pub(crate) fn abort_call(&self, message: &Whole<'_>, leased: bool, act: &str) -> Cmd {
+        let Whole { id, arrived, destinations, chunks, counted_for } = *message;
         let partition = self.partition(id.partition());
         let open = (destinations.len() > 1).then(|| partition.open_jobs(id));
         let states: Vec<String> = (0..).zip(destinations).map(|(job, _)| partition.state(id, job)).collect();
         let waiting: Vec<String> = destinations.iter().map(|name| partition.waiting(name.as_str())).collect();
         let destinations: Vec<Arg<'_>> = destinations.iter().map(|name| name.as_str().into()).collect();
+        let (counted, login) = partition.counted(counted_for);
         script::Abort {
             record: &partition.record(id),
             ids: &partition.ids,
@@ -117,11 +147,13 @@ impl Shared {
             open: open.as_slice(),
             states: &states,
             waiting: &waiting,
+            counted: counted.as_slice(),
             id: Arg::Id(id),
             chunks: (&*chunks.garbage()).into(),
             mark: leased.into(),
             act: act.into(),
             destinations: &destinations,
+            login: login.as_slice(),
         }
         .call()
     }

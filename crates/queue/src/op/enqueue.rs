@@ -119,6 +119,7 @@ impl Shared {
         let (held, until_held): (Vec<String>, Vec<Arg<'_>>) = held.into_iter().unzip();
         let unfinished = (record.chunks.kept == Kept::InStore).then(|| partition.garbage.clone());
         let destinations: Vec<Arg<'_>> = record.destinations.iter().map(|name| name.as_str().into()).collect();
+        let (counted, login) = partition.counted(record.counted_for.as_deref());
         let key = partition.record(id);
         let mut place = redis::Cmd::with_capacity(6, record.bytes.len() + 128);
         place.arg("SET").arg(&key).arg(&record.bytes).arg("NX").arg("PX").arg(self.life());
@@ -133,6 +134,7 @@ impl Shared {
             chunks: &chunks,
             held: &held,
             unfinished: unfinished.as_slice(),
+            counted: counted.as_slice(),
             id: Arg::Id(id),
             arrived: record.arrived.into(),
             ends: ends.into(),
@@ -140,6 +142,7 @@ impl Shared {
             wake: partition.wake.as_str().into(),
             destinations: &destinations,
             until_held: &until_held,
+            login: login.as_slice(),
         };
         [place, enqueue.call()]
     }
@@ -219,7 +222,7 @@ impl Shared {
     /// was done to it survives a failover.
     async fn withdraw(&self, record: &Encoded, leased: bool) -> Result<(Withdrawn, bool), Fault> {
         let mut pipeline = redis::Pipeline::new();
-        let call = self.abort_call(record.id, record.arrived, &record.destinations, record.chunks, leased, "");
+        let call = self.abort_call(&record.into(), leased, "");
         pipeline.add_command(call);
         let replicas = Replicas::needed(&self.settings);
         replicas.ask(&mut pipeline, REPLICAS_TIMEOUT);

@@ -9,6 +9,7 @@ mod claim;
 mod clock_tests;
 mod counts;
 mod delete;
+mod depth;
 mod enqueue;
 mod flush;
 mod hold;

@@ -119,7 +119,8 @@ impl Shared {
         };
         let facts =
             Facts { jobs: record.jobs(), chunks: record.chunks(), arrived: record.message.arrived, ..Facts::default() };
-        self.finish(&Lease { facts, ..lease.clone() }, &[]).await?;
+        let counted_for = record.counted_for;
+        self.finish(&Lease { facts, counted_for, ..lease.clone() }, &[]).await?;
         Ok(true)
     }
 }
@@ -129,5 +130,5 @@ pub(crate) fn parse_member(member: &str) -> Option<Lease> {
     let mut parts = member.splitn(3, ' ');
     let (id, job) = parse_job_name(parts.next()?)?;
     let destination = Destination::new(parts.nth(1)?);
-    Some(Lease { id, job, destination, member: member.into(), facts: Facts::default(), kept: None })
+    Some(Lease::new(id, job, destination, member.into()))
 }

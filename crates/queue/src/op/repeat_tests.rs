@@ -56,7 +56,7 @@ impl Inside {
     }
 
     async fn abort(&self, record: &Encoded) -> String {
-        let call = self.shared.abort_call(record.id, record.arrived, &record.destinations, record.chunks, true, "");
+        let call = self.shared.abort_call(&record.into(), true, "");
         value::str(&self.shared.home().admin.ask(call).await.unwrap()).unwrap().to_owned()
     }
 

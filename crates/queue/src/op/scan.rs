@@ -13,16 +13,31 @@ pub(crate) const PAGE: usize = 500;
 impl Node {
     /// Some members of a sorted set from this cursor on (`0` begins), and the next cursor, if there is one.
     pub(crate) async fn members(&self, set: &str, cursor: &str) -> Result<(Option<String>, Vec<String>), Error> {
+        let (next, pairs) = self.pairs("ZSCAN", set, cursor).await?;
+        Ok((next, pairs.into_iter().map(|(member, _)| member).collect()))
+    }
+
+    /// The same of a hash: fields with their values.
+    pub(crate) async fn fields(
+        &self,
+        hash: &str,
+        cursor: &str,
+    ) -> Result<(Option<String>, Vec<(String, String)>), Error> {
+        self.pairs("HSCAN", hash, cursor).await
+    }
+
+    async fn pairs(
+        &self,
+        scan: &str,
+        key: &str,
+        cursor: &str,
+    ) -> Result<(Option<String>, Vec<(String, String)>), Error> {
         let mut command = Cmd::new();
-        command.arg("ZSCAN").arg(set).arg(cursor).arg("COUNT").arg(PAGE);
-        let (next, mut members) = page(&self.admin.ask(command).await?);
-        // Each stands before its score.
-        let mut number = 0;
-        members.retain(|_| {
-            number += 1;
-            number % 2 == 1
-        });
-        Ok((next, members))
+        command.arg(scan).arg(key).arg(cursor).arg("COUNT").arg(PAGE);
+        let (next, words) = page(&self.admin.ask(command).await?);
+        let mut words = words.into_iter();
+        let pairs = std::iter::from_fn(|| Some((words.next()?, words.next()?)));
+        Ok((next, pairs.collect()))
     }
 
     /// The same of the keys of the queue.

@@ -173,6 +173,7 @@ impl Shared {
         let body = partition.chunks(id, 0..few);
         let keys = NoticeKeys::new(partition, notices);
         let args = NoticeArgs::new(notices);
+        let (counted, login) = partition.counted(lease.counted_for.as_deref());
         script::Finish {
             lease: &partition.lease,
             ids: &partition.ids,
@@ -187,6 +188,7 @@ impl Shared {
             notice_records: &keys.records,
             notice_waiting: &keys.waiting,
             notice_chunks: &keys.chunks,
+            counted: counted.as_slice(),
             member: (&*lease.member).into(),
             id: Arg::Id(id),
             job: u64::from(lease.job).into(),
@@ -195,6 +197,7 @@ impl Shared {
             notice_ids: &args.ids,
             notice_octets: &args.octets,
             notice_destinations: &args.destinations,
+            login: login.as_slice(),
         }
         .call()
     }

@@ -57,7 +57,7 @@ impl Shared {
         for (id, job) in strays.into_iter().filter(|name| !known.contains(name)) {
             let member = format!("{id}.{job} {token} {destination}").into();
             let facts = self.traces(id).await?.facts(id);
-            let lease = Lease { id, job, destination: destination.clone(), member, facts, kept: None };
+            let lease = Lease { facts, ..Lease::new(id, job, destination.clone(), member) };
             self.defer(&lease, Back::default(), &[]).await?;
             tracing::debug!(qid = %id, job, "gave back a job that was leased unheard");
         }

@@ -5,9 +5,11 @@
 //! its record is still the one that was read, which is the only one to judge, and puts right what is to be put right in the
 //! same step. So mail that moves meanwhile is never taken for a fault.
 
+mod counts;
 mod store;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use redis::{Cmd, Pipeline, Value};
 use staffetta_mail::QueueId;
@@ -24,8 +26,6 @@ use crate::shared::Shared;
 use crate::value::{self, count};
 use crate::{Destination, Error, Kept};
 
-/// A count may be wrong only because mail moves: it must be wrong by the same number so many times in a row.
-const RECOUNTS: usize = 3;
 /// Messages that Redis looks at without a pause.
 const GROUP: usize = 100;
 /// Looks at a message that is being changed.
@@ -39,6 +39,8 @@ pub(crate) struct Look<'a> {
     verified: Verified,
     /// A message was lost and is listed no longer.
     delisted: bool,
+    /// Messages of the partition under way that count for a login.
+    counted_for: BTreeMap<QueueId, Arc<str>>,
     /// Messages of the partition under way whose bodies are in the store, and of how many pieces.
     in_store: BTreeMap<QueueId, u32>,
 }
@@ -60,6 +62,8 @@ struct Walk {
     jobs: u64,
     /// Open deliveries beyond the first of each message.
     beyond: i64,
+    /// Messages that count for a login.
+    logins: BTreeMap<String, i64>,
     unreadable: u64,
 }
 
@@ -75,6 +79,7 @@ impl Shared {
             tell,
             verified: Verified::default(),
             delisted: false,
+            counted_for: BTreeMap::new(),
             in_store: BTreeMap::new(),
         };
         look.all_keys().await?;
@@ -190,35 +195,24 @@ impl Look<'_> {
         self.verified.messages += walk.messages;
         self.verified.jobs += walk.jobs;
         self.verified.unreadable += walk.unreadable;
-        let mut wrong = self.miscount(keys, &walk).await?;
-        for _ in 1..RECOUNTS {
-            if wrong == 0 {
-                return Ok(());
-            }
-            let walk = self.walk(keys).await?;
-            let again = self.miscount(keys, &walk).await?;
-            wrong = if again == wrong { wrong } else { 0 };
-        }
-        if wrong != 0 {
-            if self.repair {
-                let mut command = Cmd::new();
-                command.arg("DECRBY").arg(&keys.extra).arg(wrong);
-                self.shared.node(keys.number).admin.ask(command).await?;
-            }
-            self.found(keys.number, None, Problem::Miscounted, format!("{wrong:+}"));
-        }
-        Ok(())
+        self.recount(keys, walk).await
     }
 
     async fn walk(&mut self, keys: &Partition) -> Result<Walk, Error> {
         let (mut from, mut leases) = ("-".to_owned(), Leases::default());
         let mut walk = Walk { counted: self.counted(keys).await?, ..Walk::default() };
+        self.counted_for.clear();
         loop {
             let mut command = Cmd::new();
             command.arg("ZRANGEBYLEX").arg(&keys.ids).arg(&from).arg("+").arg("LIMIT").arg(0).arg(PAGE);
             let answer = self.shared.node(keys.number).admin.ask(command).await?;
             let names: Vec<&str> = value::array(&answer).iter().filter_map(value::str).collect();
-            let Some(last) = names.last() else { return Ok(walk) };
+            let Some(last) = names.last() else {
+                for login in std::mem::take(&mut self.counted_for).into_values() {
+                    *walk.logins.entry(login.to_string()).or_default() += 1;
+                }
+                return Ok(walk);
+            };
             from = format!("({last}");
             let ids: Vec<QueueId> = names.iter().filter_map(|id| id.parse().ok()).collect();
             self.leases(keys, &mut leases).await?;
@@ -233,23 +227,6 @@ impl Look<'_> {
                 }
             }
         }
-    }
-
-    /// What is counted: deliveries beyond the first, and messages.
-    async fn counted(&self, keys: &Partition) -> Result<(i64, u64), Error> {
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("GET").arg(&keys.extra);
-        pipeline.cmd("ZCARD").arg(&keys.ids);
-        let answers = self.shared.node(keys.number).ask_all(&pipeline).await?;
-        let beyond = answers.first().and_then(value::integer).unwrap_or(0);
-        Ok((beyond, answers.get(1).map_or(0, count)))
-    }
-
-    /// By how much more the counter says than there was; 0 where that is not known: mail came or went during the walk.
-    async fn miscount(&self, keys: &Partition, walk: &Walk) -> Result<i64, Error> {
-        let counted = self.counted(keys).await?;
-        let stood_still = counted == walk.counted && counted.1 == walk.messages && walk.unreadable == 0;
-        Ok(if stood_still { counted.0 - walk.beyond } else { 0 })
     }
 
     /// Looks at these messages, each at one moment; whatever seems to be out of place is looked at once more, and all leases
@@ -307,6 +284,9 @@ impl Look<'_> {
         for record in self.shared.records(ids).await? {
             match record {
                 Ok(record) => {
+                    if let Some(login) = &record.counted_for {
+                        self.counted_for.insert(record.message.id, login.clone());
+                    }
                     if record.chunks().kept == Kept::InStore {
                         self.in_store.insert(record.message.id, record.chunks().count);
                     }

@@ -1,7 +1,7 @@
 -- ABORT: deletes a message that nobody is delivering; forbids one that never arrived. With several jobs there is `open`.
 -- chunks: how many it has. mark: 1 marks the jobs that are leased, so that they end with the attempt that is under way,
 -- and deletes the others; 0 leaves all of them as they are when one is leased.
--- act: what to note of an operator.
+-- act: what to note of an operator. counted, login: if it counts for one.
 -- Answers DONE (it is over already), GONE (it never arrived, and never will), LEASED, REMOVED.
 if not redis.call('ZSCORE', ids, id) then
   -- A record that no enqueue has followed yet may be there.
@@ -50,5 +50,6 @@ redis.call('UNLINK', record)
 discard(garbage, id, chunks)
 redis.call('ZREM', ids, id)
 bury(tombstones, id)
+if counted[1] then uncount(counted[1], login[1], 1) end
 note(acts, '1', act)
 return 'REMOVED'

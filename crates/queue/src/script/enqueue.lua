@@ -2,6 +2,7 @@
 -- The record has been put in its place right before, with a life: what a script is given is hashed octet by octet. A full
 -- Redis refuses the record, never the script: nothing is left behind of what is refused.
 -- With several jobs there is `open`. With `held` its jobs do not wait but are held, until the end of their life in `until_held`.
+-- `counted`, if it counts for a login: how many messages each has in the queue.
 -- `unfinished`, if the body is in the store: the set that says that it is still there. From then on nobody clears it up.
 -- wake: the channel of workers, who are told if nothing was due: a hint, so that it may fail.
 -- stamp: how the record begins: equal for a repetition, different for everybody else.
@@ -41,5 +42,6 @@ if open[1] then
   for i = 1, #waiting do redis.call('SADD', open[1], i - 1) end
   redis.call('INCRBY', extra, #waiting - 1)
 end
+if counted[1] then redis.call('HINCRBY', counted[1], login[1], 1) end
 if idle then redis.pcall('PUBLISH', wake, '') end
 return 'OK'

@@ -1,6 +1,6 @@
 -- ACK: ends a leased job, and its message with the last one; queues notices in the same step.
 -- With several jobs there is `open`. body: the chunks of a body that has few; chunks: how many they are, where they are
--- more. remember: 1 or 0, does it need a tombstone.
+-- more. remember: 1 or 0, does it need a tombstone. counted, login: if it counts for one.
 -- notice_octets: the records.
 -- Answers LAST (the message has ended), OK, STALE (the lease is not ours), NOBODY (chunks of the notices are missing).
 local now
@@ -22,6 +22,7 @@ if last then
   discard(garbage, id, chunks)
   redis.call('ZREM', ids, id)
   if remember == '1' then bury(tombstones, id) end
+  if counted[1] then uncount(counted[1], login[1], 1) end
 else
   redis.call('UNLINK', state)
 end

@@ -84,6 +84,12 @@ async fn busy(world: &World) {
     let mut incoming = world.queue.receive().unwrap();
     incoming.write(&[b'b'; 300_000]).await.unwrap();
     incoming.commit(accept(&["e@z.example"]), b"").await.unwrap();
+    let mut incoming = world.queue.receive().unwrap();
+    incoming.count_for_login();
+    incoming.write(b"x").await.unwrap();
+    let mut counted = accept(&["f@z.example"]);
+    counted.origin.login = Some("john".to_owned());
+    incoming.commit(counted, b"").await.unwrap();
     let held = Filter { recipient: Some("e@z.example".into()), ..Filter::default() };
     assert_eq!(world.queue.hold(&held).await.unwrap().jobs, 1);
     let limiter = world.queue.limiter("auth", Rate { count: 3, per: Duration::from_secs(600) });

@@ -9,6 +9,7 @@ mod cluster;
 mod company;
 mod conduct;
 mod deliver;
+mod depth;
 mod faults;
 mod garbage;
 mod gate;

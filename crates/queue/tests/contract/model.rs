@@ -28,11 +28,12 @@ const SEEDS: [u8; 3] = [1, 2, 3];
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Which destinations, whether the body needs chunks, and whether it is held from the first moment on.
+    /// Which destinations, whether the body needs chunks, whether it is held from the first moment on, and for whom it counts.
     Put {
         destinations: u8,
         chunks: u32,
         held: bool,
+        login: Option<&'static str>,
     },
     Claim {
         destination: usize,
@@ -83,8 +84,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => prop::bool::weighted(0.2).prop_map(|held| How::Release { held }),
     ];
     let step = prop_oneof![
-        5 => (1..8_u8, prop_oneof![12 => Just(0), 1 => Just(2), 1 => Just(5)], prop::bool::weighted(0.1))
-            .prop_map(|(destinations, chunks, held)| Step::Put { destinations, chunks, held }),
+        5 => (
+            1..8_u8,
+            prop_oneof![12 => Just(0), 1 => Just(2), 1 => Just(5)],
+            prop::bool::weighted(0.1),
+            prop_oneof![Just(None), Just(Some("john")), Just(Some("lisa"))],
+        )
+            .prop_map(|(destinations, chunks, held, login)| Step::Put { destinations, chunks, held, login }),
         6 => (0..4_usize, 0..2_u16, 1..4_usize, any::<bool>()).prop_map(|(destination, partition, limit, company)| {
             Step::Claim { destination, partition, limit, company }
         }),
@@ -128,6 +134,8 @@ struct Model {
     /// Open jobs only; a message without is gone.
     messages: BTreeMap<QueueId, BTreeMap<u16, ModelJob>>,
     chunks: BTreeMap<QueueId, u32>,
+    /// For whom messages count.
+    logins: BTreeMap<QueueId, &'static str>,
     /// Messages that are over and whose chunks are still there.
     garbage: BTreeSet<QueueId>,
     all: Vec<QueueId>,
@@ -234,7 +242,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match step {
-            Step::Put { destinations, chunks, held } => self.put(*destinations, *chunks, *held).await,
+            Step::Put { destinations, chunks, held, login } => self.put(*destinations, *chunks, *held, *login).await,
             Step::Claim { destination, partition, limit, company } => {
                 let destination = DESTINATIONS.get(*destination).copied().unwrap_or(BOUNCES);
                 self.claim(*partition, destination, *limit, *company).await
@@ -258,7 +266,13 @@ impl Run<'_> {
         }
     }
 
-    async fn put(&mut self, destinations: u8, chunks: u32, held: bool) -> Result<(), TestCaseError> {
+    async fn put(
+        &mut self,
+        destinations: u8,
+        chunks: u32,
+        held: bool,
+        login: Option<&'static str>,
+    ) -> Result<(), TestCaseError> {
         let chosen: Vec<&str> =
             (0..3).filter(|bit| destinations & 1 << bit != 0).map(|bit| DESTINATIONS[bit]).collect();
         let recipients: Vec<String> = chosen.iter().map(|destination| format!("a@{destination}")).collect();
@@ -268,8 +282,14 @@ impl Run<'_> {
             incoming.hold();
         }
         incoming.write(&vec![b'b'; 10.max(chunks as usize * 256 * 1024)]).await.unwrap();
-        let id = incoming.commit(long_lived(&recipients), b"").await.unwrap();
+        let mut accept = long_lived(&recipients);
+        if let Some(login) = login {
+            incoming.count_for_login();
+            accept.origin.login = Some(login.to_owned());
+        }
+        let id = incoming.commit(accept, b"").await.unwrap();
         self.model.open(id, &chosen, chunks, held);
+        self.model.logins.extend(login.map(|login| (id, login)));
         Ok(())
     }
 
@@ -553,6 +573,7 @@ impl Run<'_> {
         let mut due: BTreeMap<(u16, String), u64> = BTreeMap::new();
         let mut heads: BTreeMap<(u16, String), u64> = BTreeMap::new();
         let mut extra = BTreeMap::from([(0, 0), (1, 0)]);
+        let mut counted = BTreeMap::new();
         for (server, key) in &keys {
             let redis = &mut servers[*server];
             let Some((tag, name)) = key.split_once('}') else { continue };
@@ -599,6 +620,10 @@ impl Run<'_> {
                     "gc" => found.extend(scored().into_iter().map(|(name, _)| format!("garbage {name}"))),
                     "ids" => found.extend(scored().into_iter().map(|(id, _)| format!("{id} is listed"))),
                     "n" => drop(extra.insert(partition, redis::cmd("GET").arg(key).query(redis).unwrap())),
+                    "who" => {
+                        let logins: BTreeMap<String, u64> = redis::cmd("HGETALL").arg(key).query(redis).unwrap();
+                        counted.extend(logins.into_iter().map(|(login, messages)| ((partition, login), messages)));
+                    }
                     "id" | "qf" | "hb" | "op" | "sus" => {}
                     _ => prop_assert!(false, "unknown key {key}"),
                 },
@@ -636,6 +661,11 @@ impl Run<'_> {
         found.retain(|text| !text.starts_with("leased ") && !open.contains(text));
         prop_assert_eq!(&found, &expected);
         prop_assert_eq!(extra, more, "jobs beyond the first");
+        let mut queued = BTreeMap::new();
+        for (id, login) in self.model.logins.iter().filter(|(id, _)| self.model.messages.contains_key(id)) {
+            *queued.entry((id.partition(), (*login).to_owned())).or_insert(0) += 1;
+        }
+        prop_assert_eq!(counted, queued, "messages of logins");
         self.check_schedule(&due, &heads)
     }
 

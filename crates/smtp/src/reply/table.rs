@@ -326,6 +326,11 @@ impl Reply {
         Self::new(450, Status::new(4, 7, 1), format!("Error: too much mail from {client}"))
     }
 
+    /// The login has as many messages in the queue as it may.
+    pub fn too_much_waits(login: &str) -> Self {
+        Self::new(452, Status::new(4, 3, 1), format!("Error: too much mail of {login} is waiting"))
+    }
+
     /// The login has named as many recipients as it may for now.
     pub fn too_many_recipients_of(login: &str) -> Self {
         Self::new(450, Status::new(4, 7, 1), format!("Error: too many recipients from {login}"))

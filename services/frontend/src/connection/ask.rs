@@ -88,6 +88,9 @@ impl Dialog<'_> {
         }
         self.began = Instant::now();
         (self.bill, self.aliases) = (Bill::default(), Aliases::default());
+        if let Some(refusal) = self.over_depth().await {
+            return refusal;
+        }
         match self.door.shared.intake.judge_sender(size) {
             Ok(()) => Answer::Proceed,
             Err(not_queued) => message_refused(not_queued),
@@ -229,6 +232,14 @@ impl Dialog<'_> {
         (!granted).then(|| Answer::Refuse(Reply::too_much_mail(login), Refused::TooMuchMail))
     }
 
+    /// Has the login as much in the queue as it may?
+    async fn over_depth(&self) -> Option<Answer<Refused>> {
+        let depth = &self.door.shared.allowance.depth;
+        let (login, limit) = self.session.login().zip(depth.limit())?;
+        let has_room = Box::pin(depth.has_room(login, limit)).await;
+        (!has_room).then(|| Answer::Refuse(Reply::too_much_waits(login), Refused::TooMuchWaits))
+    }
+
     /// Does the message name an author who is not the login?
     async fn misattributed(&self) -> Option<Answer<Refused>> {
         let (opened, login) = self.opened.as_ref().zip(self.session.login())?;
@@ -257,6 +268,9 @@ impl Dialog<'_> {
             Ok(stored) => {
                 self.messages += 1;
                 self.end_trace(&stored);
+                if let Some(login) = self.session.login() {
+                    self.door.shared.allowance.depth.queued(login);
+                }
                 Answer::Stored(stored.id)
             }
             Err(not_queued) => message_refused(not_queued),

@@ -26,6 +26,8 @@ pub(super) enum Refused {
     EtrnFailed,
     /// The login has sent as much as it may.
     TooMuchMail,
+    /// The login has as much in the queue as it may.
+    TooMuchWaits,
     /// The login has named as many recipients as it may.
     TooManyRecipients,
     /// An alias leads to more than the message may have beside the others.
@@ -76,6 +78,7 @@ impl Refused {
             Self::NoPlace => "connections",
             Self::EtrnFailed => "queue_unavailable",
             Self::TooMuchMail => "messages_per_login",
+            Self::TooMuchWaits => "queued_per_login",
             Self::TooManyRecipients => "recipients_per_login",
             Self::TooManyMembers => "too_many_recipients",
             Self::Dismissed(dismissal) => dismissal.label(),

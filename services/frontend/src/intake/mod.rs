@@ -78,6 +78,8 @@ pub(crate) struct Terms {
     pub(crate) shown: ClientShown,
     /// A login must own the addresses in From.
     pub(crate) match_authors: bool,
+    /// What is in the queue of a login is counted.
+    pub(crate) counts_queued: bool,
 }
 
 /// A message whose From field does not fit the login.
@@ -179,7 +181,10 @@ impl Intake {
         sender: &ReversePath,
         recipients: &[Recipient],
     ) -> Result<Opened, NotQueued> {
-        let incoming = self.queue.receive_for(&self.budget, who.payer()).map_err(|error| not_queued(&error))?;
+        let mut incoming = self.queue.receive_for(&self.budget, who.payer()).map_err(|error| not_queued(&error))?;
+        if self.terms.load().counts_queued {
+            incoming.count_for_login();
+        }
         let received = Received {
             client: self.shown(who),
             by: &self.hostname,

@@ -23,10 +23,18 @@ mod world;
 mod xclient;
 
 use client::Client;
-use world::World;
+use staffetta_queue::{Destination, Settlement};
+use world::{PATIENCE, World};
 
 /// The reference chapter's string: john@example.org, john@example.org, summersun.
 const AUTH: &str = "AUTH PLAIN am9obkBleGFtcGxlLm9yZwBqb2huQGV4YW1wbGUub3JnAHN1bW1lcnN1bg==";
+/// A message of john's.
+const MESSAGE: [(&str, &str); 4] = [
+    ("MAIL FROM:<john@example.org>", "250 "),
+    ("RCPT TO:<lisa@example.com>", "250 "),
+    ("DATA", "354 "),
+    ("Subject: x\r\n\r\nx\r\n.", "250 2.0.0 "),
+];
 const STRANGERS: &str = "trusted_networks = []\nrelay_domains_from_auth = true";
 
 #[tokio::test]
@@ -400,32 +408,58 @@ async fn many_good_logins_at_the_same_time_wait_for_each_other_and_do_not_count(
 }
 
 #[tokio::test]
+async fn a_login_has_no_more_in_the_queue_than_it_may() {
+    let world = World::start("queued_per_login = 2").await;
+    let (mail, over) = (MESSAGE[0].0, "452 4.3.1 Error: too much mail of john@example.org is waiting\r\n");
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    client.expect(&[(AUTH, "235 ")]).await;
+    client.expect(&MESSAGE).await;
+    let mut another = Client::encrypted(world.submission, &world.ca).await;
+    another.expect(&[(AUTH, "235 ")]).await;
+    another.expect(&MESSAGE).await;
+    client.expect(&[(mail, over)]).await;
+    another.expect(&[(mail, over), ("NOOP", "250 ")]).await;
+    // Nobody logged in: nothing to count by.
+    let mut trusted = Client::ready(world.relay).await;
+    trusted.expect(&MESSAGE).await;
+    // What is over has made room, and is noticed within a second or so.
+    let queue = world.queue().await;
+    let mut jobs = Vec::new();
+    for partition in 0..queue.partitions() {
+        jobs.extend(queue.claim(partition, &Destination::new("example.com"), 10).await.unwrap());
+    }
+    let own = jobs.iter().find(|job| job.message.origin.login.is_some()).unwrap();
+    queue.settle(&own.lease, Settlement::Finished { notices: Vec::new() }).await.unwrap();
+    let end = std::time::Instant::now() + PATIENCE;
+    while client.say(mail).await == over {
+        assert!(std::time::Instant::now() < end, "there is no room");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    client.expect(&MESSAGE[1..]).await;
+    client.expect(&[(mail, over)]).await;
+}
+
+#[tokio::test]
 async fn a_login_sends_no_more_than_it_may() {
     let mut world = World::start("messages_per_login = \"2/1h\"").await;
-    let send = [
-        ("MAIL FROM:<john@example.org>", "250 "),
-        ("RCPT TO:<lisa@example.com>", "250 "),
-        ("DATA", "354 "),
-        ("Subject: x\r\n\r\nx\r\n.", "250 2.0.0 "),
-    ];
     let over = "450 4.7.1 Error: too much mail from john@example.org\r\n";
     let mut client = Client::encrypted(world.submission, &world.ca).await;
     client.expect(&[(AUTH, "235 ")]).await;
-    client.expect(&send).await;
+    client.expect(&MESSAGE).await;
     let mut another = Client::encrypted(world.submission, &world.ca).await;
     another.expect(&[(AUTH, "235 ")]).await;
-    another.expect(&send).await;
+    another.expect(&MESSAGE).await;
     for client in [&mut client, &mut another] {
-        client.expect(&send[..2]).await;
+        client.expect(&MESSAGE[..2]).await;
         client.expect(&[("DATA", over), ("RSET", "250 ")]).await;
     }
     // Nobody logged in: nothing to count by.
     let mut trusted = Client::ready(world.relay).await;
-    trusted.expect(&send).await;
+    trusted.expect(&MESSAGE).await;
     world.redis.kill().unwrap();
     world.redis.restart().unwrap();
     world.until_ready().await;
-    client.expect(&send[..2]).await;
+    client.expect(&MESSAGE[..2]).await;
     client.expect(&[("DATA", over)]).await;
 }
 

@@ -199,6 +199,12 @@ async fn a_login_may_send_what_it_may_now() {
     .await;
     let content = ("Subject: x\r\n\r\nx\r\n.", "250 ");
     john.expect(&[OWN, RCPT, DATA, content, OWN, RCPT, ("DATA", "450 4.7.1 ")]).await;
+    change(&world, |config| {
+        (config.frontend.queued_per_login, config.frontend.messages_per_login) = (Some(1), None);
+    })
+    .await;
+    // What was accepted before does not count.
+    john.expect(&[("RSET", "250 "), OWN, RCPT, DATA, content, (OWN.0, "452 4.3.1 ")]).await;
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth;
 
 /// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
     pub(crate) relay: SocketAddr,

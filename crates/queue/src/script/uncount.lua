@@ -1,0 +1,3 @@
+-- UNCOUNT: puts right how many messages of a login are in the queue. messages: so many fewer.
+uncount(counted, login, messages)
+return 1
