@@ -89,6 +89,12 @@ impl Budget {
         self.unfinished.taken()
     }
 
+    /// The same in the store.
+    #[cfg(test)]
+    pub(crate) fn spooled(&self) -> u64 {
+        self.spooled.taken()
+    }
+
     pub(crate) fn purse(self: &Arc<Self>, payer: Payer) -> Purse {
         Purse {
             memory: self.memory.charge(payer),

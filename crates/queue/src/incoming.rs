@@ -1,9 +1,9 @@
 //! A message on its way in: takes the octets as they come and makes them durable.
 //!
-//! Small bodies wait in memory and travel inside the record. Larger ones are cut into chunks, each stored as soon as it is
-//! full with a time to live of two minutes; the enqueue script makes them permanent. Until then they are refreshed while
-//! the message is still coming, however slowly. They are packed where that pays ([`packing`]). Whatever happens before that, the chunks go away: deleted when the message
-//! is given up, by their time to live when the process dies.
+//! Small bodies wait in memory and travel inside the record. Larger ones are cut into chunks, each packed if that pays
+//! ([`packing`]) and stored as soon as it is full, with a time to live of two minutes; the enqueue script makes them
+//! permanent. Until then they are refreshed while the message is still coming, however slowly. Whatever happens before that,
+//! the chunks go away: deleted when the message is given up, by their time to live when the process dies.
 //!
 //! With a store ([`crate::spool`]), what grows beyond `spool.redis_limit` moves there while it comes in, and the same holds for
 //! its pieces.
@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use crate::budget::Purse;
 use crate::error::Fault;
 use crate::format::{SAYS_COUNTED, SAYS_PREFIX, SAYS_STORE};
+use crate::metrics;
 use crate::node::may_enqueue;
 use crate::packing;
 use crate::readers::Word;
@@ -282,7 +283,11 @@ impl Incoming {
 
     fn pay_for_store(&mut self, spool: &Spool, octets: usize) -> Result<(), EnqueueError> {
         let has_paid = self.purse.as_mut().is_none_or(|purse| purse.spool(octets, spool.incoming_limit));
-        if has_paid { Ok(()) } else { Err(EnqueueError::Full) }
+        if has_paid {
+            return Ok(());
+        }
+        metrics::store_refused().increment(1);
+        Err(EnqueueError::Full)
     }
 
     /// Stores a chunk from the front of the buffer.

@@ -6,6 +6,7 @@ use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 const AMBIGUOUS: &str = "staffetta_queue_enqueue_ambiguous_total";
 const STORE_UP: &str = "staffetta_store_up";
+const STORE_REFUSED: &str = "staffetta_store_incoming_refused_total";
 const UNREADABLE: &str = "staffetta_queue_unreadable_total";
 const CREATED: &str = "staffetta_queue_created_total";
 const WITHDRAW_FAILED: &str = "staffetta_queue_withdraw_failed_total";
@@ -21,6 +22,11 @@ const UNCOUNTED: &str = "staffetta_login_signals_lost_total";
 pub fn describe_metrics() {
     describe_counter!(AMBIGUOUS, "Enqueues whose result was not known at first and had to be found out.");
     describe_counter!(WITHDRAW_FAILED, "Refused messages that may be in the queue although they were withdrawn.");
+    describe_counter!(
+        STORE_REFUSED,
+        "Messages that were refused because those on their way in have as much of the store as `spool.incoming_limit` lets them."
+    );
+    store_refused().increment(0);
     ambiguous().increment(0);
     withdraw_failed().increment(0);
     describe_creation();
@@ -52,6 +58,11 @@ fn describe_store() {
 /// Can the store of large bodies be used?
 pub(crate) fn store_up() -> Gauge {
     gauge!(STORE_UP)
+}
+
+/// There was no room in the store for a message that came in.
+pub(crate) fn store_refused() -> Counter {
+    counter!(STORE_REFUSED)
 }
 
 /// A queue was made.

@@ -161,7 +161,7 @@ impl Node {
         for (index, word) in Word::ALL.into_iter().enumerate() {
             let all = may >= Word::SINCE && others.iter().all(|other| other.says[index]);
             if self.formats.said[index].swap(all, Ordering::Relaxed) != all {
-                tracing::info!(word, all, "it has changed whether every worker says this word");
+                tracing::info!(word, all, "what every worker can read has changed");
             }
         }
         if self.formats.writes.swap(may, Ordering::Relaxed) != may {

@@ -285,6 +285,7 @@ fn told(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -298,5 +299,25 @@ mod tests {
         let text = told(&Said("failed to put", Some(Box::new(cause))));
         assert_eq!(text, "failed to put: error for url (https://a.blob/c/p timed out");
         assert_eq!(told(&Said(Box::leak("\u{e9}".repeat(400).into_boxed_str()), None)).len(), TOLD);
+    }
+    const MOMENT: Duration = Duration::from_millis(200);
+
+    /// Calls that hang have all turns of their kind; those of the other kind go on.
+    #[tokio::test]
+    async fn a_directory_that_hangs_when_it_is_written_to_can_be_read_and_the_other_way_round() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("file://{}", folder.path().display()), []).unwrap();
+        store.put("q/a/0", "x".into()).await.unwrap();
+
+        let puts = store.0.puts.clone().acquire_many_owned(PUTS as u32).await.unwrap();
+        assert!(tokio::time::timeout(MOMENT, store.put("q/a/1", "y".into())).await.is_err());
+        assert_eq!((store.get("q/a/0").await.unwrap(), store.count("q", "a").await.unwrap()), ("x".into(), 1));
+        drop(puts);
+
+        let others = store.0.others.clone().acquire_many_owned(OTHERS as u32).await.unwrap();
+        assert!(tokio::time::timeout(MOMENT, store.get("q/a/0")).await.is_err());
+        store.put("q/a/1", "y".into()).await.unwrap();
+        drop(others);
+        store.remove_group("q", "a").await.unwrap();
     }
 }

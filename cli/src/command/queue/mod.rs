@@ -15,7 +15,9 @@ use anyhow::Context;
 pub(super) use render::found;
 use staffetta_config::{Config, Service};
 use staffetta_mail::QueueId;
-use staffetta_queue::{Beginning, Destination, Entry, Error, Filter, Page, Queue, Settings, Unreadable};
+use staffetta_queue::{
+    Beginning, Destination, Entry, Error, Filter, Page, Queue, Settings, StoreTrouble, Unreadable, compare_store,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::suspended::{Sites, Suspended};
@@ -24,6 +26,8 @@ use crate::terminal::{complain, say};
 
 /// How long an operator waits for Redis.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long he waits for the store, after he has seen what there is.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
 /// Messages fetched at a time.
 const PAGE: usize = 200;
 
@@ -48,7 +52,9 @@ pub(super) async fn run(command: arguments::Queue) -> anyhow::Result<ExitCode> {
         arguments::Queue::Init(init) => begin(&init).await,
         arguments::Queue::Summary(summary) => {
             let (config, queue) = open_with(&summary.file).await?;
-            shape::summary(&config, &queue, &summary).await
+            let code = shape::summary(&config, &queue, &summary).await?;
+            warn_of_store(&queue).await;
+            Ok(code)
         }
     }
 }
@@ -81,6 +87,18 @@ fn warn_of_parts(queue: &Queue) {
         format!("partitions {}", numbers.join(", "))
     };
     complain(&format!("warning: {which} of the queue cannot be reached, so mail may be missing here: {reason}"));
+}
+
+/// While the store is away large mail waits, which no list of it shows. Said at the end, for asking may take a moment.
+async fn warn_of_store(queue: &Queue) {
+    let trouble = match tokio::time::timeout(STORE_PATIENCE, compare_store(queue)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(StoreTrouble::Unfit(what) | StoreTrouble::Doubtful(what))) => what,
+        Err(_) => format!("no answer within {} s", STORE_PATIENCE.as_secs()),
+    };
+    complain(&format!(
+        "warning: the store of large bodies cannot be used from here, so large mail may have to wait: {trouble}"
+    ));
 }
 
 /// What to look at when the queue does not answer: mostly the wrong file, or a Redis that does not run.
@@ -168,6 +186,7 @@ async fn list_messages(list: &arguments::List) -> anyhow::Result<ExitCode> {
         0 => say("No message matches."),
         n => say(&format!("-- {} KiB in {n} messages.", octets.div_ceil(1024))),
     }
+    warn_of_store(&queue).await;
     Ok(ExitCode::SUCCESS)
 }
 

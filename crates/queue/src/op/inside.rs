@@ -30,6 +30,12 @@ impl Server {
         open(&settings, Process::TODAY).await
     }
 
+    /// One more, with a store.
+    pub(crate) async fn open_with_store(&self, folder: &std::path::Path) -> Arc<Shared> {
+        let spool = Some(format!("file://{}", folder.display()));
+        open(&Settings { spool, ..self.settings.clone() }, Process::TODAY).await
+    }
+
     /// One more process.
     pub(crate) async fn open(&self, process: Process) -> Arc<Shared> {
         open(&self.settings, process).await

@@ -138,6 +138,31 @@ async fn while_redis_is_away_what_lies_there_stays_charged_but_not_for_ever() {
     server.signal("-CONT");
 }
 
+/// Else a client could fill a store that deletes nothing, a message after the other.
+#[tokio::test]
+async fn what_cannot_be_deleted_from_the_store_stays_charged() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let shared = server.open_with_store(folder.path()).await;
+    let budget = budget();
+    let mut given_up = incoming(&shared, &budget);
+    given_up.write(&vec![b'x'; 1_200_000]).await.unwrap();
+    let charged = budget.spooled();
+    assert!(charged > 1_000_000, "{charged}");
+    // Something is in the way where its pieces were.
+    let under = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let (pieces, aside) = (under.join(given_up.id().to_string()), folder.path().join("aside"));
+    std::fs::rename(&pieces, &aside).unwrap();
+    std::fs::write(&pieces, "").unwrap();
+    drop(given_up);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(budget.spooled(), charged);
+    std::fs::remove_file(&pieces).unwrap();
+    std::fs::rename(&aside, &pieces).unwrap();
+    until("the budget is not given back", async || budget.spooled() == 0).await;
+    assert!(!pieces.exists());
+}
+
 #[tokio::test]
 async fn every_end_of_a_message_gives_its_budget_back() {
     let server = Server::start();

@@ -1,6 +1,7 @@
 //! What becomes of a body in the store: it comes in, is queued, and goes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{Cmd, Pipeline};
 use staffetta_mail::QueueId;
@@ -13,6 +14,8 @@ use crate::shared::Shared;
 
 /// Stands in the garbage set for a body that still comes in.
 pub(crate) const UNFINISHED: &str = "a";
+/// Before the store is asked again to delete what was given up.
+const AGAIN: Duration = Duration::from_secs(5);
 
 impl Shared {
     /// Before the first piece is written: if nothing follows, it is cleared up after the life of a chunk.
@@ -34,12 +37,16 @@ impl Shared {
     }
 
     /// A message was given up before anybody asked for it to be queued. Its entry stays: a piece may still be on its way, and
-    /// what cannot be deleted now is left to a reaper. What it has taken of the
-    /// budget is given back at the end.
-    pub(crate) async fn give_up_unfinished(self: Arc<Self>, id: QueueId, _charge: Option<Charge>) {
+    /// what cannot be deleted now is left to a reaper. What it has taken of the budget is given back when it is gone, whoever
+    /// has deleted it.
+    pub(crate) async fn give_up_unfinished(self: Arc<Self>, id: QueueId, charge: Option<Charge>) {
         let Some(spool) = &self.spool else { return };
-        if let Err(fault) = spool.remove(id).await {
+        while let Err(fault) = spool.remove(id).await {
             tracing::debug!(qid = %id, %fault, "a body that was given up is cleared up later");
+            let again = self.shutdown.run_until_cancelled(tokio::time::sleep(AGAIN));
+            if charge.is_none() || again.await.is_none() {
+                return;
+            }
         }
     }
 

@@ -17,6 +17,8 @@ use crate::readers::GONE;
 use crate::shared::Shared;
 use crate::{Error, value};
 
+/// Looks of a process that has just begun: others may have as well.
+const YOUNG: u32 = 10;
 /// Until the store is known, and while it cannot be used.
 const SOON: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(5);
@@ -33,9 +35,10 @@ impl Shared {
         let mut standing = spool.standing.subscribe();
         loop {
             self.home().admin.wait().await;
-            let pause = match self.look_at_store(&spool).await {
+            let is_young = looks < YOUNG;
+            let pause = match self.look_at_store(&spool, is_young).await {
                 Ok(()) => LATER,
-                Err(_) if looks < 10 => SOON,
+                Err(_) if is_young => SOON,
                 Err(_) => AGAIN,
             };
             looks = looks.saturating_add(1);
@@ -53,8 +56,8 @@ impl Shared {
         }
     }
 
-    /// Is it the queue's, and may it be used?
-    async fn look_at_store(&self, spool: &Spool) -> Result<(), Arc<str>> {
+    /// Is it the queue's, and may it be used? `is_young`: this process has just begun.
+    async fn look_at_store(&self, spool: &Spool, is_young: bool) -> Result<(), Arc<str>> {
         let looked = self.find_mark(spool).await;
         let mut unwritable = None;
         if let Ok(home) = &looked
@@ -66,15 +69,19 @@ impl Shared {
         }
         let trouble = match &looked {
             Ok(_) => None,
-            Err(Unfit::Away(reason) | Unfit::Foreign(reason)) => Some(Arc::<str>::from(reason.as_str())),
+            Err(Unfit::Away(reason) | Unfit::Foreign(reason) | Unfit::Unmarked(reason)) => {
+                Some(Arc::<str>::from(reason.as_str()))
+            }
         };
+        let early = is_young && matches!(looked, Err(Unfit::Unmarked(_)));
         let complaint = trouble.clone().or_else(|| unwritable.clone());
         spool.stand(|standing| {
             standing.trouble = trouble;
             standing.unwritable = unwritable;
+            standing.early = early;
             match looked {
                 Ok(home) => standing.home = Some(home),
-                Err(Unfit::Foreign(_)) => standing.home = None,
+                Err(Unfit::Foreign(_) | Unfit::Unmarked(_)) => standing.home = None,
                 Err(Unfit::Away(_)) => {}
             }
         });
@@ -91,14 +98,14 @@ impl Shared {
         let text = |value: Option<&Value>| value.and_then(value::str).map(str::to_owned);
         let fields = value::array(fields);
         let Some(under) = text(fields.first()) else {
-            return Err(Unfit::Away("there is no queue in Redis yet".to_owned()));
+            return Err(Unfit::Unmarked("there is no queue in Redis yet".to_owned()));
         };
         let expected = match text(fields.get(1)) {
             Some(expected) => expected,
-            None if !spool.founds => return Err(Unfit::Foreign(UNUSED.to_owned())),
+            None if !spool.founds => return Err(Unfit::Unmarked(UNUSED.to_owned())),
             None if !self.formats().is_listed() && value::count(workers) > 0 => {
                 let why = "no worker has used it yet: one of them begins, so that it is known that they see it";
-                return Err(Unfit::Foreign(why.to_owned()));
+                return Err(Unfit::Unmarked(why.to_owned()));
             }
             None => self.found_store(spool, &under).await?,
         };
@@ -130,6 +137,8 @@ enum Unfit {
     Away(String),
     /// It is not known to be the queue's.
     Foreign(String),
+    /// Nobody has said yet which store is the queue's.
+    Unmarked(String),
 }
 
 impl From<Fault> for Unfit {

@@ -61,6 +61,8 @@ struct Standing {
     home: Option<Home>,
     /// Why it cannot be used now.
     trouble: Option<Arc<str>>,
+    /// That is no wonder: others have begun as well, and are about to say which store it is.
+    early: bool,
     /// Why nothing can be written, at least: a full disk can be read.
     unwritable: Option<Arc<str>>,
 }
@@ -68,6 +70,11 @@ struct Standing {
 impl Standing {
     fn complaint(&self) -> Option<&Arc<str>> {
         self.trouble.as_ref().or(self.unwritable.as_ref())
+    }
+
+    /// What an operator must hear of.
+    fn alarm(&self) -> Option<&Arc<str>> {
+        self.complaint().filter(|_| !self.early)
     }
 }
 
@@ -208,7 +215,7 @@ impl Spool {
             let before = standing.clone();
             change(standing);
             let url = self.store.url();
-            match (before.complaint(), standing.complaint()) {
+            match (before.alarm(), standing.alarm()) {
                 (None, Some(reason)) => {
                     tracing::error!(url, %reason, "the store of large bodies cannot be used; large mail must wait");
                 }
@@ -225,6 +232,7 @@ impl Spool {
             });
             before.home != standing.home
                 || before.trouble != standing.trouble
+                || before.early != standing.early
                 || before.unwritable != standing.unwritable
         });
     }

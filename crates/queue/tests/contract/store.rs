@@ -362,6 +362,34 @@ async fn a_look_at_the_queue_sees_torn_bodies_and_those_without_a_message() {
     assert_eq!(look(true).await, [(Problem::Torn, Some(id), false)]);
 }
 
+/// As many as four rounds take in one look of a worker; the others in the next, once their term is over.
+#[tokio::test]
+async fn bodies_of_many_messages_go_at_a_known_pace() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Some(url(&folder));
+    let world = world_with(&[], |settings| {
+        (settings.spool, settings.partitions) = (spool, 1);
+        (settings.inline_limit, settings.redis_limit) = (100, 200);
+    })
+    .await;
+    let spooled = Spooled { world, folder };
+    for _ in 0..150 {
+        spooled.put(&["a@x.example"], &octets(300)).await;
+    }
+    assert_eq!(spooled.files().len(), 150);
+    for job in spooled.world.claim("x.example").await.into_iter().chain(spooled.world.claim("x.example").await) {
+        spooled.world.finish(&job).await;
+    }
+    spooled.world.keep_house().await;
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while spooled.files().len() > 150 - 4 * 32 {
+        assert!(std::time::Instant::now() < end, "{} are left", spooled.files().len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    spooled.reap().await;
+    assert_eq!((spooled.files().len(), spooled.world.remains()), (0, vec![]));
+}
+
 #[tokio::test]
 async fn reports_on_large_messages_stay_in_redis() {
     let spooled = Spooled::start().await;
