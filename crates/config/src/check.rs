@@ -403,8 +403,9 @@ fn tls_reports(config: &Config) -> Vec<String> {
     };
     let domain = from.domain_key().unwrap_or_default();
     let signs = |of: &str| of == domain || domain.strip_suffix(of).is_some_and(|above| above.ends_with('.'));
-    let unsigned =
-        format!("delivery.tls_report.from: no [[delivery.dkim]] signs for {domain}, and reports must be signed");
+    let unsigned = format!(
+        "delivery.tls_report.from: no [[delivery.dkim]] signs for {domain}, and unsigned reports are thrown away where they arrive"
+    );
     let is_signed = config.delivery.dkim.iter().any(|row| signs(&row.domain));
     (!is_signed).then_some(unsigned).into_iter().collect()
 }

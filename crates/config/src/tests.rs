@@ -183,10 +183,13 @@ hostname = "mail.test"
 [delivery]
 suppress_after = "2/30d"
 [[delivery.rule]]
-reply = '.*'
+reply = '^4'
 action = "bounce"
 [[delivery.rule]]
 reply = '.*'
+[[delivery.rule]]
+reply = '^$'
+action = "bounce"
 [[delivery.source]]
 pool = "a"
 address = "192.0.2.1"

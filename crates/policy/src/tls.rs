@@ -301,7 +301,7 @@ impl Security {
         match need {
             Need::Waived => true,
             Need::Nothing => !self.waived,
-            Need::AuthenticatedTls => self.starttls.is_required() && self.trust.proves(),
+            Need::AuthenticatedTls => !self.waived && self.starttls.is_required() && self.trust.proves(),
         }
     }
 

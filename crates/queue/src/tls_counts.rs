@@ -19,7 +19,7 @@ const PENDING: &str = "{T:}pending";
 /// Reports that may be pending.
 const MOST: u64 = 10_000;
 /// Outcomes that one report tells apart.
-const ROOM: u64 = 24;
+const ROOM: u64 = 16;
 /// Octets of the longest outcome that is kept.
 const LONGEST: usize = 2_048;
 
@@ -53,6 +53,9 @@ impl TlsCounts {
         let kept = || outcomes.iter().filter(|(outcome, _)| outcome.len() <= LONGEST);
         let texts: Vec<Arg<'_>> = kept().map(|(outcome, _)| outcome.as_str().into()).collect();
         let numbers: Vec<Arg<'_>> = kept().map(|(_, number)| (*number).into()).collect();
+        if texts.is_empty() {
+            return Ok(true);
+        }
         let (report, counts) = (period.name(), period.key());
         let length = Duration::from_millis(period.end.saturating_sub(period.start));
         let command = script::NoteSessions {
@@ -70,14 +73,21 @@ impl TlsCounts {
         Ok(value::count(&ask_one(PATIENCE, &self.shared, command.call()).await?) == 1)
     }
 
-    /// Takes one that is due; nobody else gets it before `lease` is over.
+    /// Takes one that is due; nobody else gets it before `lease` is over. What cannot be read goes.
     ///
     /// # Errors
     /// Redis is away or does not answer within a second.
     pub async fn claim(&self, lease: Duration) -> Result<Option<TlsPeriod>, Error> {
         let command = script::ClaimReport { pending: PENDING, lease: lease.into() };
         let name = ask_one(PATIENCE, &self.shared, command.call()).await?;
-        Ok(value::str(&name).and_then(TlsPeriod::from_name))
+        let Some(name) = value::str(&name) else { return Ok(None) };
+        let period = TlsPeriod::from_name(name);
+        if period.is_none() {
+            let mut command = Cmd::new();
+            command.arg("ZREM").arg(PENDING).arg(name);
+            ask_one(PATIENCE, &self.shared, command).await?;
+        }
+        Ok(period)
     }
 
     /// What was counted of it; empty if that is gone.

@@ -316,7 +316,7 @@ impl Carrier {
     fn is_about_need(&self, failure: &Failure) -> bool {
         let is_why = match failure {
             Failure::Session { failure, .. } => self.need.is_why(failure),
-            Failure::Unproven { .. } => self.need == Need::Nothing,
+            Failure::Unproven { .. } => self.need > Need::Waived,
             _ => false,
         };
         let needs_less = |task: &Task| Need::of(&task.job.message.envelope) < self.need;

@@ -124,6 +124,10 @@ impl Opener<'_> {
         let ip = peer.endpoint.ip();
         let security = asked(ip.is_some_and(|ip| self.fallback.applies(ip, Instant::now())))?;
         let result = self.open_with(login, peer, &security, started).await;
+        if result.is_ok() && security.is_fallback() {
+            let reason = "TLS failed with this host lately".to_owned();
+            self.note(peer, &security, Some(Fault { flaw: Flaw::ValidationFailure, reason }));
+        }
         let Err(classify::Failure::Session { failure, .. }) = &result else { return result };
         if !security.falls_back_after(failure) {
             return result;
@@ -230,7 +234,7 @@ impl Opener<'_> {
         let without = |flaw, reason: String| self.note(peer, security, Some(Fault { flaw, reason }));
         match result {
             Ok(connection) if connection.tls.is_none() && security.starttls == Tls::IfOffered => {
-                without(Flaw::StartTlsNotSupported, Failure::TlsNotOffered.to_string());
+                without(Flaw::StartTlsNotSupported, "STARTTLS is not offered".to_owned());
             }
             Err(classify::Failure::Session { failure: failure @ Failure::TlsNotOffered, .. }) => {
                 without(Flaw::StartTlsNotSupported, failure.to_string());

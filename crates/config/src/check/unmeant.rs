@@ -10,11 +10,15 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     greedy_rules(config).chain(shared_addresses(config)).chain(blind_suppression(config)).collect()
 }
 
+/// Deferrals that have nothing in common.
+const UNLIKE: [&str; 2] = ["450 4.2.0 <a@example.org>: busy", "421 try later"];
+
 /// Rules that give up on every deferral.
 fn greedy_rules(config: &Config) -> impl Iterator<Item = String> {
     let rules = config.delivery.rule.iter().enumerate();
     let greedy = rules.filter(|(_, rule)| {
-        let matches_all = |reply: &str| pattern(reply).is_ok_and(|reply| reply.is_match(""));
+        let matches_all =
+            |reply: &str| pattern(reply).is_ok_and(|reply| UNLIKE.iter().all(|text| reply.is_match(text)));
         rule.action == Action::Bounce && matches_all(&rule.reply)
     });
     let what = "matches every reply, so nothing that is deferred there is tried again";

@@ -1,5 +1,6 @@
 //! URLs, checked by scheme; what stands behind the scheme is the business of the library that opens it.
 
+use super::web::host_and_port;
 use super::{Kind, Wrong, login, quoted};
 
 /// Implements [`Kind`] for a URL with one of some beginnings.
@@ -68,8 +69,13 @@ url!(
 /// gRPC has a path of its own, and keys belong into no URL.
 fn of_a_collector(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
-    let part = ['/', '?', '#', '@'].into_iter().find(|part| rest.trim_end_matches('/').contains(*part))?;
-    Some(format!("has a {part:?}: OTLP over gRPC needs a host and a port"))
+    let authority = rest.trim_end_matches('/');
+    let wrong = match ['/', '?', '#', '@'].into_iter().find(|part| authority.contains(*part)) {
+        Some(part) => format!("has a {part:?}"),
+        None if host_and_port(authority, 4317).is_none() => "names no host, or no port that there is".to_owned(),
+        None => return None,
+    };
+    Some(format!("{wrong}: OTLP over gRPC needs a host and a port"))
 }
 
 /// A path may have any of these characters.

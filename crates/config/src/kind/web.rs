@@ -81,7 +81,8 @@ const fn default_port(encrypted: bool) -> u16 {
     if encrypted { 443 } else { 80 }
 }
 
-fn host_and_port(authority: &str, default: u16) -> Option<(&str, u16)> {
+/// Of what stands between the slashes and the path; an address of IPv6 has no brackets any more.
+pub(super) fn host_and_port(authority: &str, default: u16) -> Option<(&str, u16)> {
     let is_host = |host: &str| {
         !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
     };

@@ -127,9 +127,9 @@ impl Choices for Keyword {
     const DOCS: &'static [&'static [&'static str]] = &[
         &["Commands are sent one by one."],
         &["Messages of any size are tried."],
-        &["What has octets above 127 is converted."],
-        &["The servers are not asked for reports."],
-        &["Mail that needs it is refused."],
+        &["What has octets above 127 is converted (quoted-printable, base64)."],
+        &["The servers are not asked for reports; who wanted one of success is told that the mail was passed on."],
+        &["Mail that needs it bounces, as where it is not offered."],
         &["Content goes by DATA."],
     ];
 }

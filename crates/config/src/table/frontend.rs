@@ -114,7 +114,7 @@ settings! {
         /// need, so that a recipient may be refused a little early where a login uses several pods. While Redis is away each
         /// pod counts by itself.
         value recipients_per_login: Option<Rate> as Maybe<Limit> = "",
-        /// How many messages of a login may be in the queue at a time, held ones too, over all pods; `""`: as many as it likes.
+        /// How many messages of a login may be in the queue at a time, held ones too, over all pods; not set: as many as it likes. Mail without a login is not counted.
         /// Above it MAIL is answered by `452 4.3.1`. What was accepted while there was no limit does not count, nor do reports to
         /// the sender. Each pod asks Redis once a second at most, so what comes in through several pods at the same moment may
         /// be beyond it by a little.

@@ -191,9 +191,9 @@ impl Report<'_> {
             let new = || Entry { policy, summary: Summary::default(), failure_details: Vec::new() };
             let entry = policies.entry(policy).or_insert_with(new);
             match failure {
-                None => entry.summary.total_successful_session_count += count,
+                None => add(&mut entry.summary.total_successful_session_count, *count),
                 Some(failure) => {
-                    entry.summary.total_failure_session_count += count;
+                    add(&mut entry.summary.total_failure_session_count, *count);
                     entry.failure_details.push(Detail { failure, count: *count });
                 }
             }
@@ -214,6 +214,11 @@ impl Report<'_> {
         let (start, end) = self.period;
         format!("{}!{}!{}!{}.json.gz", self.submitter, self.domain, start.as_second(), end.as_second())
     }
+}
+
+/// What is read is believed, but never beyond the number.
+const fn add(sum: &mut u64, count: u64) {
+    *sum = sum.saturating_add(count);
 }
 
 #[cfg(test)]

@@ -11,8 +11,17 @@ pub enum Destination {
     Web(String),
 }
 
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mail(address) => write!(f, "mailto:{address}"),
+            Self::Web(url) => f.write_str(url),
+        }
+    }
+}
+
 /// Most that are looked at.
-const MOST: usize = 10;
+const MOST: usize = 3;
 
 /// Where a domain with these TXT records wants its reports, in its own order. None: it wants none, or nobody can say; what is of a
 /// kind that is not known is left out.

@@ -198,6 +198,8 @@ fn rfc8689_mail_that_needs_less_goes_where_other_mail_goes_and_not_the_other_way
     let waived = allowed(&Facts { need: Need::Waived, ..facts(&host, Level::May) });
     assert!(usual.satisfies(Need::Waived) && waived.satisfies(Need::Waived));
     assert!(!waived.satisfies(Need::Nothing), "nobody has asked what is published");
+    let strict = allowed(&Facts { need: Need::Waived, ..facts(&host, Level::Verify) });
+    assert!(!strict.satisfies(Need::AuthenticatedTls), "nor whether the host is one of those that are named");
     let operator = allowed(&Facts { need: Need::Waived, ..facts(&host, Level::None) });
     assert!(operator.satisfies(Need::Nothing), "nobody would have");
 }

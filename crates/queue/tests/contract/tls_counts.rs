@@ -50,16 +50,28 @@ async fn who_dies_with_a_claim_leaves_it_to_others() {
 }
 
 #[tokio::test]
+async fn an_entry_that_nobody_can_read_goes() {
+    let world = world().await;
+    let counts = world.queue.tls_counts();
+    redis::cmd("ZADD").arg("{T:}pending").arg(0).arg("what").exec(&mut world.redis()).unwrap();
+    counts.add(&day("a.test"), DAY, &outcomes([("good", 1)])).await.unwrap();
+    assert_eq!(counts.claim(HOUR).await.unwrap(), None);
+    assert_eq!(counts.claim(HOUR).await.unwrap(), Some(day("a.test")));
+}
+
+#[tokio::test]
 async fn what_is_counted_is_bounded() {
     let world = world().await;
     let counts = world.queue.tls_counts();
+    assert!(counts.add(&day("none.test"), DAY, &[("x".repeat(10_000), 1)]).await.unwrap());
+    assert_eq!(counts.claim(HOUR).await.unwrap(), None, "where nothing fits there is nothing to tell");
     let many: Vec<(String, u64)> = (0..100).map(|number| (format!("outcome {number}"), 1)).collect();
     let long = [("x".repeat(10_000), 1), ("short".to_owned(), 1)];
     assert!(counts.add(&day("a.test"), DAY, &long).await.unwrap());
     assert!(counts.add(&day("a.test"), DAY, &many).await.unwrap());
     assert!(counts.add(&day("a.test"), DAY, &outcomes([("short", 1)])).await.unwrap(), "one that is known has room");
     let kept = counts.read(&day("a.test")).await.unwrap();
-    assert_eq!(kept.len(), 24);
+    assert_eq!(kept.len(), 16);
     assert!(kept.contains(&("short".to_owned(), 2)));
     let mut redis = world.redis();
     let mut command = redis::cmd("ZADD");

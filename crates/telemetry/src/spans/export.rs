@@ -29,6 +29,8 @@ const LINGER: Duration = Duration::from_millis(200);
 /// How long a connection, and a call, may take.
 const CONNECT: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(10);
+/// How often a connection without an answer is asked whether it is there.
+const ALIVE: Duration = Duration::from_secs(20);
 /// Between tries to get rid of a batch.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 /// What the end of the process waits for.
@@ -96,8 +98,9 @@ pub async fn finish() {
 /// What it said instead, or why it was not reached.
 pub async fn reach(settings: &Settings) -> Result<(), String> {
     let channel = endpoint(settings).map_err(|error| chain(&error))?.connect().await.map_err(|error| chain(&error))?;
-    let call = TraceServiceClient::new(channel).export(ExportTraceServiceRequest::default()).await;
-    call.map(drop).map_err(|status| status.message().to_owned())
+    let mut client = TraceServiceClient::new(channel);
+    let call = tokio::time::timeout(CALL, client.export(ExportTraceServiceRequest::default())).await;
+    call.map_err(|_| "no answer in time".to_owned())?.map(drop).map_err(|status| status.message().to_owned())
 }
 
 /// Hands a span over, if there is room.
@@ -126,6 +129,7 @@ fn declare() -> [Counter; 4] {
 
 fn endpoint(settings: &Settings) -> Result<Endpoint, Error> {
     let endpoint = Endpoint::from_shared(settings.endpoint.clone())?.connect_timeout(CONNECT).timeout(CALL);
+    let endpoint = endpoint.http2_keep_alive_interval(ALIVE).keep_alive_timeout(CONNECT);
     if !settings.endpoint.starts_with("https:") {
         return Ok(endpoint);
     }
@@ -187,7 +191,9 @@ impl Exporter {
         let request = self.resource.request(batch);
         let mut pauses = PAUSES.iter();
         loop {
-            match self.client.export(request.clone()).await {
+            // The channel's own limit ends with the head of the answer.
+            let exported = tokio::time::timeout(CALL, self.client.export(request.clone())).await;
+            match exported.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
                 Ok(answer) => {
                     let partly = answer.into_inner().partial_success.unwrap_or_default();
                     let refused = u64::try_from(partly.rejected_spans).unwrap_or_default().min(count);
@@ -213,7 +219,10 @@ impl Exporter {
     /// Once, until it answers again.
     fn tell(&mut self, status: &Status) {
         if !std::mem::replace(&mut self.is_away, true) {
-            tracing::warn!(error = %status, "the collector of traces does not take spans; they are dropped meanwhile");
+            tracing::warn!(
+                error = status.message(),
+                "the collector of traces does not take spans; they are dropped meanwhile"
+            );
         }
     }
 }

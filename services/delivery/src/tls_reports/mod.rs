@@ -42,8 +42,8 @@ const AT_ONCE: usize = 16;
 /// Domains whose answer is remembered, and for how long; also that there was none.
 const ANSWERS: u64 = 50_000;
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// Octets that a report has of a policy, and of a reason.
-const POLICY: usize = 1_024;
+/// Octets that a report has of a policy: of its lines, and again of its hosts; and of a reason.
+const POLICY: usize = 512;
 const REASON: usize = 200;
 
 /// What connections have seen since the last look.
@@ -219,7 +219,7 @@ impl TlsReports {
         use std::hash::{DefaultHasher, Hash, Hasher};
 
         let mut hasher = DefaultHasher::new();
-        domain.hash(&mut hasher);
+        (domain, self.writer.domain()).hash(&mut hasher);
         let hour = millis(self.period) / 24;
         hour + hasher.finish() % (3 * hour).max(1)
     }
@@ -234,7 +234,8 @@ fn outcomes(session: &Session, finding: &Finding) -> impl Iterator<Item = String
     let policy = |kind| Policy { kind, lines: Vec::new(), domain: session.domain.to_string(), hosts: Vec::new() };
     let sts = || match &finding.policy {
         Some(found) => {
-            Policy { lines: cut(found.to_string().lines()), hosts: found.hosts.clone(), ..policy(Kind::Sts) }
+            let lines = cut(found.to_string().lines());
+            Policy { lines, hosts: cut(found.hosts.iter().map(String::as_str)), ..policy(Kind::Sts) }
         }
         None => policy(Kind::Sts),
     };

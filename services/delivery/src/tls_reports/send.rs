@@ -3,11 +3,12 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures_util::future::join_all;
 use jiff::Timestamp;
-use staffetta_config::{Config, WebUrl};
+use staffetta_config::{Config, Rate, WebUrl};
 use staffetta_mail::tls_report::{Destination, Letter, Outcome, Report, letter};
 use staffetta_mail::{Address, Envelope, Notify, Recipient, ReversePath};
 use staffetta_queue::{Accept, Origin, TlsPeriod};
@@ -19,6 +20,12 @@ use crate::worker::Worker;
 /// For a web server, in all, and for one of its addresses.
 const WEB: Duration = Duration::from_secs(15);
 const CONNECT: Duration = Duration::from_secs(5);
+/// Reports of one period to one address, or one web server.
+const ONE_ADDRESS: u32 = 1_000;
+/// For a report, whoever is to get it.
+const REPORT: Duration = Duration::from_secs(45);
+/// Reports of this worker that are sent at a time.
+const AT_ONCE: usize = 4;
 /// Periods after its end in which a report is tried.
 const TRIED: u64 = 2;
 
@@ -40,11 +47,21 @@ impl Writer {
         let organization = settings.organization.clone().unwrap_or_else(|| domain.clone());
         Some(Self { from, domain, organization, hostname: config.hostname.clone() })
     }
+
+    /// Of the address that they come from.
+    pub(super) fn domain(&self) -> &str {
+        &self.domain
+    }
 }
 
 impl TlsReports {
-    /// Sends all that are due. One that cannot be sent now is due again when its lease ends, and given up in the end.
+    /// Sends all that are due.
     pub(super) async fn send_all(&self, worker: &Worker) {
+        join_all((0..AT_ONCE).map(|_| self.send_one_by_one(worker))).await;
+    }
+
+    /// One that cannot be sent now is due again when its lease ends, and given up in the end.
+    async fn send_one_by_one(&self, worker: &Worker) {
         let lease = (self.period / 24).max(Duration::from_secs(1));
         loop {
             let period = match self.counts.claim(lease).await {
@@ -53,16 +70,19 @@ impl TlsReports {
                 Err(error) => return tracing::debug!(%error, "failed to look for TLS reports"),
             };
             let domain = &*period.domain;
-            let sent = self.send(worker, &period).await;
+            let sent = tokio::time::timeout(REPORT, self.send(worker, &period)).await;
+            let sent = sent.context("nobody took it in time").flatten();
             match sent {
                 Ok(true) => worker.metrics.tls_report(true),
                 Ok(false) => {}
                 Err(error) => {
                     worker.metrics.tls_report(false);
                     tracing::info!(domain, error = format!("{error:#}"), "failed to send a TLS report");
-                    if worker.queue.now() < period.end + TRIED * (period.end - period.start) {
+                    let length = period.end.saturating_sub(period.start);
+                    if worker.queue.now() < period.end.saturating_add(length.saturating_mul(TRIED)) {
                         continue;
                     }
+                    tracing::warn!(domain, "a TLS report is given up");
                 }
             }
             if let Err(error) = self.counts.forget(&period).await {
@@ -99,18 +119,30 @@ impl TlsReports {
         let mut last = None;
         for wish in wishes {
             let sent = match &wish {
+                _ if !self.may_have_one_more(worker, &wish).await => Err(anyhow!("its address has had too many")),
                 Destination::Mail(to) => self.mail(worker, &report, to, &file).await,
                 Destination::Web(url) => self.post(worker, url, &file).await,
             };
             match sent {
                 Ok(()) => {
-                    tracing::info!(domain = &*period.domain, to = ?wish, "a TLS report is sent");
+                    let what = if matches!(wish, Destination::Mail(_)) { "queued" } else { "posted" };
+                    tracing::info!(domain = &*period.domain, to = %wish, "a TLS report is {what}");
                     return Ok(true);
                 }
-                Err(error) => last = Some(error),
+                Err(error) => last = Some(error.context(wish.to_string())),
             }
         }
         last.map_or(Ok(false), Err)
+    }
+
+    /// Whoever has many domains, or names of domains, could aim them all at one address that never asked for it.
+    async fn may_have_one_more(&self, worker: &Worker, wish: &Destination) -> bool {
+        let who = match wish {
+            Destination::Mail(to) => to.to_string(),
+            Destination::Web(url) => WebUrl::https(url).map(|url| url.authority()).unwrap_or_default(),
+        };
+        let limiter = worker.queue.limiter("tls-report", Rate { count: ONE_ADDRESS, per: self.period });
+        limiter.acquire(&who, 1).await.is_ok_and(|answer| answer.tokens > 0)
     }
 
     /// Puts it into the queue, as mail of ours: signed for the domain of its author, and bounced to nobody.

@@ -49,7 +49,7 @@ async fn what_a_host_offers_is_ignored_where_the_file_says_so() -> anyhow::Resul
     served(&world, &["told.test"], "mx.told.test", &server);
     served(&world, &["other.test"], "mx.other.test", &server);
     let ignoring =
-        "[[delivery.destination]]\nmx = \"mx.told.test\"\nignore_extensions = [\"CHUNKING\", \"8BITMIME\"]\n";
+        "[[delivery.destination]]\nmx = [\"mx.told.test\"]\nignore_extensions = [\"CHUNKING\", \"8BITMIME\"]\n";
     let worker = world.worker(&port(&server, ""), ignoring)?;
     let content = "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\u{e9}\r\n".as_bytes();
     for (count, (domain, verb, parameter, body)) in

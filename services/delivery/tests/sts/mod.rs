@@ -127,25 +127,29 @@ async fn what_a_domain_says_on_its_web_server_is_obeyed() -> anyhow::Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rfc8689_mail_for_which_tls_is_optional_goes_where_other_mail_waits() -> anyhow::Result<()> {
-    let scene = Scene::new(&["clear.test", "other.test"]).await?;
+    let scene = Scene::new(&["clear.test", "other.test", "strict.test"]).await?;
     let clear = scene.server(42, Script::default()).await?;
     scene.world.dns.host("mx.clear.test", clear.ip());
     scene.announce("clear.test", "a1", "mode: enforce\nmx: mx.clear.test");
     scene.announce("other.test", "a1", "mode: enforce\nmx: mx.other.test");
-    for domain in ["clear.test", "other.test"] {
+    scene.announce("strict.test", "a1", "mode: enforce\nmx: mx.other.test");
+    for domain in ["clear.test", "other.test", "strict.test"] {
         scene.world.dns.mx(domain, 10, "mx.clear.test");
-        // One that needs what the policy asks for, and behind it in the same claim one that does not.
-        let usual = scene.world.send("john@home.test", &[&format!("a@{domain}")], BODY).await?;
+        // One that needs what the policy asks for, or more, and behind it in the same claim one that does not.
+        let strict = |envelope: &mut Envelope| envelope.require_tls = domain == "strict.test";
+        let first = scene.world.send_as(&format!("a@{domain}"), strict).await?;
         let optional = |envelope: &mut Envelope| envelope.tls_optional = true;
-        scene.world.send_beside_as(usual, &format!("b@{domain}"), optional).await?;
+        scene.world.send_beside_as(first, &format!("b@{domain}"), optional).await?;
     }
     let worker = scene.world.worker(&scene.settings(), "")?;
-    clear.received(2).await?;
-    let left = scene.world.until("at rest", |entries| waiting(entries).len() == 2).await?;
-    assert_eq!(recipients(&clear), ["b@clear.test", "b@other.test"]);
+    clear.received(3).await?;
+    let left = scene.world.until("at rest", |entries| waiting(entries).len() == 3).await?;
+    assert_eq!(recipients(&clear), ["b@clear.test", "b@other.test", "b@strict.test"]);
     let left = waiting(&left);
     assert!(left[0].starts_with("clear.test: TLS is required, but was not offered"), "{left:?}");
-    assert!(left[1].starts_with("other.test: the MTA-STS policy of other.test does not list"), "{left:?}");
+    for (found, domain) in left[1..].iter().zip(["other.test", "strict.test"]) {
+        assert!(found.starts_with(&format!("{domain}: the MTA-STS policy of {domain} does not list")), "{left:?}");
+    }
     worker.stop().await
 }
 
