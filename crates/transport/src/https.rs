@@ -26,7 +26,7 @@ use crate::dns::{DnsError, Resolver};
 const HEAD: usize = 16 * 1024;
 
 /// Most addresses of a server that are tried.
-const ADDRESSES: usize = 4;
+pub(crate) const ADDRESSES: usize = 4;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -128,7 +128,7 @@ impl Planner {
         web_server(&self.resolver, &self.blocked, host, port).await
     }
 
-    /// The policy that a domain has on its web server, where that matters.
+    /// The policy that a domain has on its web server; none where nobody asks for policies.
     pub async fn policy_of(&self, domain: &str) -> Finding {
         match &self.policies {
             Some(policies) => policies.of(domain).await,
@@ -206,10 +206,7 @@ impl Planner {
 
     /// The policy of a domain, where it matters.
     async fn policy(&self, (hop, need): (&NextHop, Need), target: &Target, domain: &str) -> Finding {
-        match &self.policies {
-            Some(policies) if hop.asks_what_is_published(target, need) => policies.of(domain).await,
-            _ => Finding::default(),
-        }
+        if hop.asks_what_is_published(target, need) { self.policy_of(domain).await } else { Finding::default() }
     }
 
     /// Can the hosts that an answer with this proof names have TLSA records that count?

@@ -11,14 +11,12 @@ use staffetta_config::WebUrl;
 use zeroize::Zeroizing;
 
 use crate::connect::TlsClient;
-use crate::https::{HttpsError, ask};
+use crate::https::{ADDRESSES, HttpsError, ask};
 
 /// For all of it: the client of a client waits, and gives up after ten seconds.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 /// For one address.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Most addresses that are tried.
-const ADDRESSES: usize = 4;
 /// Longest answer, in octets.
 pub const SIZE: usize = 256 * 1024;
 

@@ -107,27 +107,25 @@ fn words(error: &rustls::Error) -> String {
 
 /// What a verifier of ours says comes without the words around it.
 fn reason(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(error @ rustls::Error::InvalidCertificate(CertificateError::Other(_))) => words(error),
-        _ => super::reason(error),
-    }
+    by_rustls(error).map_or_else(|| super::reason(error), words)
+}
+
+/// What rustls says, if it was not the connection.
+fn by_rustls(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
 impl TlsError {
     /// For whoever has to mend it.
     pub fn fault(&self) -> Fault {
-        let inner = match self {
-            Self::Handshake(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
-            _ => None,
-        };
-        inner.map_or_else(|| Fault { flaw: Flaw::ValidationFailure, reason: self.to_string() }, Fault::of)
+        let said = if let Self::Handshake(error) = self { by_rustls(error) } else { None };
+        said.map_or_else(|| Fault { flaw: Flaw::ValidationFailure, reason: self.to_string() }, Fault::of)
     }
 
     /// True if the peer speaks TLS but its certificate is not good enough.
     pub fn is_certificate(&self) -> bool {
         let Self::Handshake(error) = self else { return matches!(self, Self::Name(_)) };
-        let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
-        matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+        matches!(by_rustls(error), Some(rustls::Error::InvalidCertificate(_)))
     }
 }
 

@@ -16,10 +16,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use futures_util::StreamExt;
 use moka::future::Cache;
 use staffetta_config::Config;
-use staffetta_mail::tls_report::{Failure, Flaw, Kind, Outcome, Policy};
+use staffetta_mail::tls_report::{Destination, Failure, Flaw, Kind, Outcome, Policy};
 use staffetta_policy::tls::{Label, Need, Pins, Security, Sts, Trust};
 use staffetta_queue::{Queue, TlsCounts, TlsPeriod};
 use staffetta_transport::connect::Fault;
@@ -186,10 +187,7 @@ impl TlsReports {
         sessions: Vec<(Session, u64)>,
     ) {
         // Most domains have no such record.
-        let asked = async {
-            let wishes = tokio::time::timeout(PATIENCE, worker.planner.who_wants_reports(&domain)).await;
-            matches!(wishes, Ok(Ok(wishes)) if !wishes.is_empty())
-        };
+        let asked = async { wishes(worker, &domain).await.is_ok_and(|wishes| !wishes.is_empty()) };
         if !self.wanted.get_with(domain.clone(), asked).await {
             return;
         }
@@ -223,6 +221,12 @@ impl TlsReports {
         let hour = millis(self.period) / 24;
         hour + hasher.finish() % (3 * hour).max(1)
     }
+}
+
+/// Who wants to hear of a domain.
+async fn wishes(worker: &Worker, domain: &str) -> anyhow::Result<Vec<Destination>> {
+    let answer = tokio::time::timeout(PATIENCE, worker.planner.who_wants_reports(domain)).await;
+    Ok(answer.context("the name servers do not answer")??)
 }
 
 fn millis(span: Duration) -> u64 {

@@ -14,7 +14,7 @@ use staffetta_mail::{Address, Envelope, Notify, Recipient, ReversePath};
 use staffetta_queue::{Accept, Origin, TlsPeriod};
 use staffetta_transport::https::post;
 
-use super::{PATIENCE, TlsReports};
+use super::{TlsReports, wishes};
 use crate::worker::Worker;
 
 /// For a web server, in all, and for one of its addresses.
@@ -93,8 +93,7 @@ impl TlsReports {
 
     /// False: nobody wants it any more, or there is nothing to tell.
     async fn send(&self, worker: &Worker, period: &TlsPeriod) -> anyhow::Result<bool> {
-        let wishes = tokio::time::timeout(PATIENCE, worker.planner.who_wants_reports(&period.domain)).await;
-        let wishes = wishes.context("the name servers do not answer")??;
+        let wishes = wishes(worker, &period.domain).await?;
         let counts = self.counts.read(period).await?;
         if wishes.is_empty() || counts.is_empty() {
             return Ok(false);

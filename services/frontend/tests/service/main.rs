@@ -407,16 +407,19 @@ async fn many_good_logins_at_the_same_time_wait_for_each_other_and_do_not_count(
     client.expect(&[(WRONG, "535 "), (WRONG, "535 "), (AUTH, "421 4.7.0 ")]).await;
 }
 
+/// A client that has logged in and sent a message.
+async fn after_a_message(world: &World) -> Client {
+    let mut client = Client::encrypted(world.submission, &world.ca).await;
+    client.expect(&[(AUTH, "235 ")]).await;
+    client.expect(&MESSAGE).await;
+    client
+}
+
 #[tokio::test]
 async fn a_login_has_no_more_in_the_queue_than_it_may() {
     let world = World::start("queued_per_login = 2").await;
     let (mail, over) = (MESSAGE[0].0, "452 4.3.1 Error: too much mail of john@example.org is waiting\r\n");
-    let mut client = Client::encrypted(world.submission, &world.ca).await;
-    client.expect(&[(AUTH, "235 ")]).await;
-    client.expect(&MESSAGE).await;
-    let mut another = Client::encrypted(world.submission, &world.ca).await;
-    another.expect(&[(AUTH, "235 ")]).await;
-    another.expect(&MESSAGE).await;
+    let (mut client, mut another) = (after_a_message(&world).await, after_a_message(&world).await);
     client.expect(&[(mail, over)]).await;
     another.expect(&[(mail, over), ("NOOP", "250 ")]).await;
     // Nobody logged in: nothing to count by.
@@ -443,12 +446,7 @@ async fn a_login_has_no_more_in_the_queue_than_it_may() {
 async fn a_login_sends_no_more_than_it_may() {
     let mut world = World::start("messages_per_login = \"2/1h\"").await;
     let over = "450 4.7.1 Error: too much mail from john@example.org\r\n";
-    let mut client = Client::encrypted(world.submission, &world.ca).await;
-    client.expect(&[(AUTH, "235 ")]).await;
-    client.expect(&MESSAGE).await;
-    let mut another = Client::encrypted(world.submission, &world.ca).await;
-    another.expect(&[(AUTH, "235 ")]).await;
-    another.expect(&MESSAGE).await;
+    let (mut client, mut another) = (after_a_message(&world).await, after_a_message(&world).await);
     for client in [&mut client, &mut another] {
         client.expect(&MESSAGE[..2]).await;
         client.expect(&[("DATA", over), ("RSET", "250 ")]).await;
