@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use staffetta_cli::sink::{Scenario, Sink, Stage};
 use staffetta_dkim::{Algorithm, Key};
 use staffetta_testkit::s3::{S3Server, files};
-use staffetta_tests::{Client, SOON, Service, World, eventually, next, program};
+use staffetta_tests::{Client, SOON, Service, World, eventually, get, next, program};
 
 /// Octets of the largest message that the default configuration takes are 40 MiB; this leaves room for header fields.
 const HUGE: usize = (40 << 20) - 4_096;
@@ -215,6 +215,44 @@ async fn redis_limit_says_what_is_too_large_for_redis() -> anyhow::Result<()> {
     assert!(!there.is_empty() && world.store()?.keys("*}b:*")?.is_empty(), "{there:?}");
     assert_eq!(send(&world, &["a@example.com"], &message(900_000)).await?, 250);
     assert_eq!((objects(&world)?, world.store()?.keys("*}b:*")?.len()), (there, 4));
+    Ok(())
+}
+
+/// A server that takes nothing for a while must not fill Redis.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_waits_moves_to_the_store_after_the_time_of_the_file() -> anyhow::Result<()> {
+    for (after, moves) in [("\"1s\"", true), ("\"\"", false)] {
+        let world = with_directory().await?.set("spool.redis_limit", "\"1MiB\"").set("spool.offload_after", after);
+        let world = world.set("delivery.retry_min", "\"10m\"").set("delivery.retry_max", "\"1h\"");
+        let mut world = world.start().await?;
+        let once = Scenario::default().reply(Stage::Recipient, "450 4.2.0 Later").times(1);
+        let mut busy = world.mx("busy.example", once).await?;
+        let mut mx = world.mx("example.com", Scenario::default()).await?;
+        let text = message(300_000);
+        assert_eq!(send(&world, &["a@busy.example", "b@example.com"], &text).await?, 250);
+        arrives(&mut mx, &text).await?;
+        if !moves {
+            // Nobody walks: there is no note of how far.
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            assert!(objects(&world)?.is_empty() && world.store()?.keys("*}off")?.is_empty());
+            continue;
+        }
+        eventually(SOON, || async {
+            ensure!(!objects(&world)?.is_empty() && world.store()?.keys("*}b:*")?.is_empty(), "it is in Redis");
+            Ok(())
+        })
+        .await?;
+        eventually(SOON, || async {
+            let page = get(world.http(Service::Delivery), "/metrics").await?.1;
+            ensure!(page.contains("staffetta_store_offloaded_total 1"), "not counted");
+            Ok(())
+        })
+        .await?;
+        world.staffetta(&["queue", "flush"])?;
+        arrives(&mut busy, &text).await?;
+        world.until_empty().await?;
+        until_gone(&world).await?;
+    }
     Ok(())
 }
 

@@ -324,6 +324,9 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     if config.spool.url.is_none() && config.spool.incoming_limit != default.spool.incoming_limit {
         warnings.push("spool.incoming_limit has no effect without spool.url".to_owned());
     }
+    if config.spool.url.is_none() && config.spool.offload_after != default.spool.offload_after {
+        warnings.push("spool.offload_after has no effect without spool.url".to_owned());
+    }
     if config.delivery.suppress_after.is_none() && config.delivery.suppress_for != default.delivery.suppress_for {
         warnings.push("delivery.suppress_for has no effect without delivery.suppress_after".to_owned());
     }

@@ -113,6 +113,11 @@ impl Memory {
         self.limit > 0 && self.used > self.limit + (self.limit / 10).max(OVERDRAFT)
     }
 
+    /// Is so much of what new mail may take in use that bodies should go elsewhere, if they can?
+    pub(crate) fn is_tight(self, ratio: f64) -> bool {
+        self.limit > 0 && self.used > self.mark(ratio) / 5 * 4
+    }
+
     /// Is new mail refused?
     pub(crate) fn is_full(self, ratio: f64) -> bool {
         self.limit > 0 && self.used > self.mark(ratio)

@@ -27,7 +27,7 @@ use crate::readers::Word;
 use crate::record::{Content, Encoded};
 use crate::revocation::login_key;
 use crate::shared::Shared;
-use crate::spool::{PIECE, SMALL_PIECE, Spool, not_taken};
+use crate::spool::{PIECE, Place, SMALL_PIECE, Spool, not_taken};
 use crate::{Accept, Chunks, Codec, EnqueueError, Kept, Origin};
 
 /// Octets of a chunk; the last one of a body may be shorter.
@@ -48,6 +48,8 @@ pub struct Incoming {
     buffer: Vec<u8>,
     /// Where its chunks go.
     kept: Kept,
+    /// Beyond so many octets to the store.
+    redis_limit: u64,
     /// What they are; `None`: the first one will say.
     codec: Option<Codec>,
     chunks: u32,
@@ -79,11 +81,13 @@ impl Incoming {
     pub(crate) fn new(shared: Arc<Shared>, purse: Option<Purse>) -> Result<Self, EnqueueError> {
         may_enqueue(shared.health())?;
         let id = shared.new_id();
+        let redis_limit = shared.redis_limit(id.partition());
         Ok(Self {
             shared,
             id,
             buffer: Vec::new(),
             kept: Kept::InRedis,
+            redis_limit,
             codec: None,
             chunks: 0,
             sent: 0,
@@ -169,7 +173,7 @@ impl Incoming {
             self.store(chunk).await?;
         }
         if let (Kept::InStore, Some(spool)) = (self.kept, &self.shared.spool) {
-            spool.seal(self.id, self.chunks).await.map_err(|fault| not_taken(&fault))?;
+            spool.seal(Place::of(self.id), self.chunks).await.map_err(|fault| not_taken(&fault))?;
         }
         // It may wait for the first look at what is written.
         let counted_for = self.counted_for(&accept.origin).await;
@@ -232,22 +236,22 @@ impl Incoming {
     /// At which length the buffer is stored.
     fn chunk_size(&self) -> usize {
         let many = self.purse.as_ref().is_some_and(|purse| purse.budget().memory() > MANY);
-        match self.kept {
-            Kept::InRedis if many => SMALL_CHUNK,
-            Kept::InRedis => CHUNK,
-            Kept::InStore if many => SMALL_PIECE,
-            Kept::InStore => PIECE,
+        match (self.kept.is_in_store(), many) {
+            (false, true) => SMALL_CHUNK,
+            (false, false) => CHUNK,
+            (true, true) => SMALL_PIECE,
+            (true, false) => PIECE,
         }
     }
 
     /// At most so many octets go in one.
     fn largest_chunk(&self) -> usize {
-        if self.kept == Kept::InStore { PIECE } else { CHUNK }
+        if self.kept.is_in_store() { PIECE } else { CHUNK }
     }
 
     /// Is it too large for Redis, with a store to go to?
     fn outgrows_redis(&self) -> bool {
-        self.kept == Kept::InRedis && self.shared.spool.as_ref().is_some_and(|spool| self.size > spool.limit)
+        self.kept == Kept::InRedis && self.size > self.redis_limit
     }
 
     /// From now on its chunks go to the store; those that there are go there, too.
@@ -258,8 +262,16 @@ impl Incoming {
             // There are workers that would not find it.
             return Ok(());
         }
-        spool.begin().await.map_err(|fault| not_taken(&fault))?;
-        self.shared.enter_unfinished(self.id).await?;
+        match spool.begin().await {
+            Ok(()) => {}
+            // It would spare Redis, and there is room for it.
+            Err(_) if self.size <= spool.limit => {
+                self.redis_limit = spool.limit;
+                return Ok(());
+            }
+            Err(fault) => return Err(not_taken(&fault)),
+        }
+        self.shared.enter_unfinished(Place::of(self.id)).await?;
         let (chunks, sent) = (std::mem::take(&mut self.chunks), std::mem::take(&mut self.sent));
         self.kept = Kept::InStore;
         self.keeper = Some(Keeper::of_store(self.shared.clone(), self.id));
@@ -268,7 +280,7 @@ impl Incoming {
             let chunk = chunk.map_err(|error| EnqueueError::Unavailable(error.to_string()))?;
             self.pay_for_store(&spool, chunk.len())?;
             self.sent = index + 1;
-            spool.put(self.id, index, chunk).await.map_err(|fault| not_taken(&fault))?;
+            spool.put(Place::of(self.id), index, chunk).await.map_err(|fault| not_taken(&fault))?;
             self.chunks = self.sent;
         }
         // They expire by themselves, if not now.
@@ -324,7 +336,7 @@ impl Incoming {
         if let (Kept::InStore, Some(spool)) = (self.kept, self.shared.spool.clone()) {
             self.pay_for_store(&spool, chunk.len())?;
             self.sent = self.chunks + 1;
-            spool.put(self.id, self.chunks, chunk.into()).await.map_err(|fault| not_taken(&fault))?;
+            spool.put(Place::of(self.id), self.chunks, chunk.into()).await.map_err(|fault| not_taken(&fault))?;
             self.chunks = self.sent;
             return Ok(Vec::new());
         }
@@ -364,10 +376,11 @@ impl Drop for Incoming {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (shared, id) = (self.shared.clone(), self.id);
         let (in_redis, in_store) = self.purse.take().map(|purse| purse.into_kept()).unzip();
-        match self.kept {
-            Kept::InRedis => runtime.spawn(shared.clear_up(id, self.sent, in_redis)),
-            Kept::InStore => runtime.spawn(shared.give_up_unfinished(id, in_store)),
-        };
+        if self.kept.is_in_store() {
+            runtime.spawn(shared.give_up_unfinished(id, in_store));
+        } else {
+            runtime.spawn(shared.clear_up(id, self.sent, in_redis));
+        }
     }
 }
 
@@ -392,7 +405,7 @@ impl Keeper {
         let task = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(shared.chunk_life / REFRESHES).await;
-                if let Err(fault) = shared.refresh_unfinished(id).await {
+                if let Err(fault) = shared.refresh_unfinished(Place::of(id)).await {
                     tracing::debug!(qid = %id, %fault, "the entry of a message that comes in could not be refreshed");
                 }
             }

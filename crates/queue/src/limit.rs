@@ -99,6 +99,16 @@ impl Limiter {
     }
 }
 
+impl Shared {
+    /// Is it time for what one process of all does, once in so long? Then it is this one's turn.
+    pub(crate) async fn has_turn(&self, scope: &str, who: &str, every: Duration) -> Result<bool, Error> {
+        let bucket = bucket(scope, who);
+        let interval = Arg::Real(every.as_secs_f64() * 1_000.0);
+        let call = script::Rate { bucket: &bucket, tokens: Arg::Real(1.0), interval, size: 1.into() }.call();
+        Ok(read(&ask_one(PATIENCE, self, call).await?)?.tokens > 0)
+    }
+}
+
 /// The key of a bucket.
 pub(crate) fn bucket(scope: &str, who: &str) -> String {
     format!("{{L:{scope}:{who}}}")

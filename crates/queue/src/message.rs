@@ -8,6 +8,8 @@ use bytes::Bytes;
 use staffetta_mail::report::Report;
 use staffetta_mail::{Address, Envelope, QueueId, Recipient, ReversePath, SpanContext};
 
+use crate::spool::{IN_STORE, Place};
+
 /// Milliseconds since the Unix epoch, by the clock of Redis.
 pub type UnixMillis = u64;
 
@@ -146,6 +148,8 @@ pub enum Kept {
     InRedis,
     /// In the store of `spool.url`.
     InStore,
+    /// In the store, where they were moved to while the message waited; each move has a number of its own.
+    Offloaded(u32),
 }
 
 /// What a piece of a body is.
@@ -158,6 +162,13 @@ pub enum Codec {
     Zstd,
 }
 
+impl Kept {
+    /// Does reading them need the store?
+    pub fn is_in_store(self) -> bool {
+        self != Self::InRedis
+    }
+}
+
 impl Chunks {
     /// So many in Redis, as they are.
     pub fn in_redis(count: u32, size: u64) -> Self {
@@ -166,17 +177,20 @@ impl Chunks {
 
     /// How many keys of Redis they are.
     pub(crate) fn keys(self) -> u32 {
-        if self.kept == Kept::InRedis { self.count } else { 0 }
+        if self.kept.is_in_store() { 0 } else { self.count }
+    }
+
+    /// Where those of this message are in the store, if they are there.
+    pub(crate) fn place(self, id: QueueId) -> Option<Place> {
+        match self.kept {
+            Kept::InRedis => None,
+            Kept::InStore => Some(Place::of(id)),
+            Kept::Offloaded(number) => Some(Place { id, offload: Some(number) }),
+        }
     }
 
     /// What the garbage set says of those that are left: how many keys, or that they are in the store.
-    pub(crate) fn garbage(self) -> String {
-        match self.kept {
-            Kept::InRedis => self.count.to_string(),
-            Kept::InStore => IN_STORE.to_owned(),
-        }
+    pub(crate) fn garbage(self, id: QueueId) -> String {
+        self.place(id).map_or_else(|| self.count.to_string(), |place| place.what(IN_STORE))
     }
 }
-
-/// Stands in the garbage set for a body in the store.
-pub(crate) const IN_STORE: &str = "o";

@@ -50,6 +50,8 @@ pub(crate) struct Partition {
     pub(crate) logins: String,
     /// What remains of messages that are over, by the time at which it may be deleted (ZSET).
     pub(crate) garbage: String,
+    /// Up to which message bodies were moved to the store (STRING).
+    pub(crate) offloaded: String,
     /// What operators have done and no worker has written into the mail log yet (LIST).
     pub(crate) acts: String,
     /// Identity, written once (STRING).
@@ -74,6 +76,7 @@ impl Partition {
             extra: key("n"),
             logins: key("who"),
             garbage: key("gc"),
+            offloaded: key("off"),
             acts: key("op"),
             identity: key("id"),
             wake: key("wake"),

@@ -22,8 +22,8 @@ use crate::spool::{PIECE, Spool};
 use crate::value;
 use crate::{
     Act, Body, Budget, Chunks, Codec, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter,
-    Finding, Guesses, HardBounces, Headcount, Health, Incoming, Job, Kept, KeptPolicies, KeptTokens, Lease, Limiter,
-    Moved, Offer, Page, Payer, Rate, Reckoning, Records, Settings, Settled, Settlement, Target, TlsCounts, UnixMillis,
+    Finding, Guesses, HardBounces, Headcount, Health, Incoming, Job, KeptPolicies, KeptTokens, Lease, Limiter, Moved,
+    Offer, Page, Payer, Rate, Reckoning, Records, Settings, Settled, Settlement, Target, TlsCounts, UnixMillis,
     Verifications, Verified, Wakes,
 };
 
@@ -173,9 +173,9 @@ impl Queue {
     /// # Errors
     /// Redis or the store stays away, or the chunk is not there or damaged.
     pub async fn chunk(&self, id: QueueId, chunks: &Chunks, index: u32) -> Result<Bytes, Error> {
-        let (stored, largest) = match chunks.kept {
-            Kept::InRedis => (self.shared.chunk(id, index).await?, CHUNK),
-            Kept::InStore => (self.shared.piece(id, index).await?, PIECE),
+        let (stored, largest) = match chunks.place(id) {
+            None => (self.shared.chunk(id, index).await?, CHUNK),
+            Some(place) => (self.shared.piece(place, index).await?, PIECE),
         };
         match chunks.codec {
             Codec::Plain => Ok(stored),
@@ -187,7 +187,7 @@ impl Queue {
     /// Why a body that lies here cannot be read now, as far as is known. Never blocks.
     pub fn cannot_read(&self, body: &Body) -> Option<Arc<str>> {
         match body {
-            Body::Chunks(Chunks { kept: Kept::InStore, .. }) => match &self.shared.spool {
+            Body::Chunks(chunks) if chunks.kept.is_in_store() => match &self.shared.spool {
                 Some(spool) => spool.trouble(),
                 None => Some("spool.url is not set here".into()),
             },
@@ -270,6 +270,15 @@ impl Queue {
     /// Redis is away.
     pub async fn reclaim(&self, partition: u16) -> Result<u64, Error> {
         self.shared.reclaim(partition).await
+    }
+
+    /// Moves bodies that have waited in Redis for `spool.offload_after` to the store, in this partition: how many. One worker at a
+    /// time does so, for ten seconds at most, and while a worker is there that would not find them nobody does.
+    ///
+    /// # Errors
+    /// Redis or the store is away; what was moved stays moved.
+    pub async fn offload(&self, partition: u16) -> Result<u64, Error> {
+        self.shared.offload(partition).await
     }
 
     /// A limit for the whole cluster; all that use the same `scope` share it and must agree on the rate.

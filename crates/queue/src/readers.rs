@@ -37,11 +37,13 @@ pub(crate) enum Word {
     Zstd,
     /// It knows for which login a message counts, and that it does no longer when it is over.
     Depth,
+    /// It finds bodies that were moved to the store while they waited.
+    Offload,
 }
 
 impl Word {
     /// As it is said.
-    const ALL: [&str; 2] = ["zstd", "depth"];
+    const ALL: [&str; 3] = ["zstd", "depth", "offload"];
     /// The format in whose records it is of use.
     const SINCE: u8 = 2;
 }
@@ -207,13 +209,13 @@ mod tests {
     #[test]
     fn words_behind_the_number_are_known_or_left_to_newer_programs() {
         for (member, reads, says) in [
-            ("00000000000000aa 1", Some(1), [false, false]),
-            ("00000000000000aa 2", Some(2), [false, false]),
-            ("00000000000000aa 2 zstd", Some(2), [true, false]),
-            ("00000000000000aa 3 other depth zstd more", Some(3), [true, true]),
-            ("00000000000000aa 2 zstd2", Some(2), [false, false]),
-            ("00000000000000aa x depth", None, [false, true]),
-            ("zstd", None, [false, false]),
+            ("00000000000000aa 1", Some(1), [false; 3]),
+            ("00000000000000aa 2", Some(2), [false; 3]),
+            ("00000000000000aa 2 zstd", Some(2), [true, false, false]),
+            ("00000000000000aa 3 offload other depth zstd more", Some(3), [true, true, true]),
+            ("00000000000000aa 2 zstd2", Some(2), [false; 3]),
+            ("00000000000000aa x depth", None, [false, true, false]),
+            ("zstd", None, [false; 3]),
         ] {
             assert_eq!(Reader::parse(member), Reader { reads, says }, "{member}");
         }

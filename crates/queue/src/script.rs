@@ -218,6 +218,11 @@ scripts! {
         keys: record open extra held waiting state new_state; key_groups: ;
         args: id job number was octets was_state state_octets new_state_octets; arg_groups: ;
     }
+    /// Says that the body of a message that waits is in the store.
+    Offload(" flags=allow-oom", "offload.lua") {
+        keys: record ids held open garbage; key_groups: waiting chunks;
+        args: id entry was octets; arg_groups: ;
+    }
     /// Looks at a message and puts it right.
     Mend(" flags=allow-oom", "common_now.lua", "common_wait.lua", "common_note.lua", "mend.lua") {
         keys: record ids lease held due acts open; key_groups: waiting chunks;

@@ -38,6 +38,8 @@ pub struct Settings {
     pub spool: Option<String>,
     /// Bodies above so many octets go to the store, if there is one.
     pub redis_limit: u64,
+    /// So long a body waits in Redis before it is moved to the store; `None`: for ever.
+    pub offload_after: Option<Duration>,
     /// Octets of messages on their way in that may lie in the store.
     pub incoming_limit: u64,
     /// May a store that no service has used yet become the one of the queue?
@@ -73,6 +75,7 @@ impl From<&Config> for Settings {
             compression: config.spool.compression,
             spool: config.spool.url.clone(),
             redis_limit: config.spool.redis_limit.0,
+            offload_after: config.spool.offload_after,
             incoming_limit: config.spool.incoming_limit.0,
             founds_store: true,
             lease: config.delivery.lease,

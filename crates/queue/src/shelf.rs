@@ -1,8 +1,8 @@
 //! Records of messages to many destinations, kept for a moment by whoever delivers them: their envelope is long, and each job
 //! would read all of it again.
 //!
-//! A record changes only when an operator means one recipient of several, and is longer then; whoever finds it here asks Redis
-//! how long it is now.
+//! A record changes only when an operator means one recipient of several, or when its body is moved to the store, and is longer
+//! then; whoever finds it here asks Redis how long it is now.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

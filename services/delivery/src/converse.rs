@@ -10,7 +10,7 @@ use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
 use staffetta_mail::{Envelope, QueueId};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
-use staffetta_queue::{Body, Chunks, Error, Kept};
+use staffetta_queue::{Body, Chunks, Error};
 use staffetta_smtp::client::{self, Event, Failure as SessionFailure, Outcome, Report, Stage, TransactionId};
 
 use crate::carrier::{Carrier, Claim};
@@ -337,7 +337,7 @@ impl Carrier {
                 None => break,
             };
             octets += chunk.len() as u64;
-            if index == chunks.count && chunks.kept == Kept::InStore && octets != chunks.size {
+            if index == chunks.count && chunks.kept.is_in_store() && octets != chunks.size {
                 return Err(Error::Damaged(message, format!("its pieces have {octets} octets of {}", chunks.size)));
             }
             outlet.append(&chunk, &mut connection.output);

@@ -22,6 +22,7 @@ mod lanes;
 mod leased;
 mod letters;
 mod metrics;
+mod offload;
 mod origin;
 mod poller;
 mod rate;
@@ -136,6 +137,9 @@ async fn work(worker: Arc<Worker>, parcels: Parcels, asked: Asked, live: &Live) 
     tasks.spawn(async move { keeper.leases.keep(keep).await });
     tasks.spawn(slots::keep(worker.queue.clone(), asked));
     tasks.spawn(reclaim::watch(worker.clone(), background.clone()));
+    if live.current().spool.url.is_some() {
+        tasks.spawn(offload::watch(worker.clone(), background.clone()));
+    }
     let (conduct, end) = (worker.conduct.clone(), background.clone());
     tasks.spawn(
         async move { end.run_until_cancelled(conduct.run(false, maillog::conspicuous)).await.unwrap_or_default() },

@@ -35,6 +35,7 @@ const JOBS: &str = "staffetta_queue_jobs";
 const OLDEST: &str = "staffetta_queue_oldest_message_age_seconds";
 const ROUND_TRIP: &str = "staffetta_redis_round_trip_seconds";
 const EXPIRED: &str = "staffetta_queue_lease_expired_total";
+const OFFLOADED: &str = "staffetta_store_offloaded_total";
 const BACKPRESSURE: &str = "staffetta_queue_backpressure";
 const MEMORY: &str = "staffetta_queue_memory_bytes";
 const MEMORY_LIMIT: &str = "staffetta_queue_memory_limit_bytes";
@@ -138,6 +139,7 @@ pub(crate) struct Metrics {
     /// Deliveries that may happen twice.
     pub(crate) duplicates: Counter,
     pub(crate) leases_expired: Counter,
+    pub(crate) offloaded: Counter,
     messages: Gauge,
     /// By state, as `states`.
     oldest: Vec<Gauge>,
@@ -182,6 +184,7 @@ impl Metrics {
             unread: zero(counter!(UNREAD)),
             duplicates: zero(counter!(DUPLICATES)),
             leases_expired: zero(counter!(EXPIRED)),
+            offloaded: zero(counter!(OFFLOADED)),
             messages: gauge!(MESSAGES),
             oldest: STATES.iter().map(|&state| gauge!(OLDEST, "state" => state)).collect(),
             round_trip: histogram!(ROUND_TRIP),
@@ -354,6 +357,10 @@ fn describe() {
         "Time of Redis to answer this pod a question that costs it nothing, asked every few seconds."
     );
     describe_counter!(EXPIRED, "Jobs taken back from workers whose lease had expired.");
+    describe_counter!(
+        OFFLOADED,
+        "Waiting messages whose body this pod has moved from Redis to the store of `spool.url`."
+    );
     describe_gauge!(BACKPRESSURE, "1 while the queue takes no new mail; use max.");
     describe_gauge!(MEMORY, Unit::Bytes, "Memory that Redis uses; use max.");
     describe_gauge!(MEMORY_LIMIT, Unit::Bytes, "Redis' maxmemory, 0 for none; use max.");

@@ -91,6 +91,7 @@ const KEYS: &[(&str, Test)] = &[
     ("spool.url", (SPOOL, "large_bodies_lie_in_the_directory_and_arrive_as_they_were")),
     ("spool.compression", (STORE, "a_body_takes_less_of_redis_unless_the_file_says_otherwise_and_arrives_as_it_was")),
     ("spool.redis_limit", (SPOOL, "redis_limit_says_what_is_too_large_for_redis")),
+    ("spool.offload_after", (SPOOL, "a_body_that_waits_moves_to_the_store_after_the_time_of_the_file")),
     ("spool.incoming_limit", (SPOOL, "messages_on_their_way_in_take_no_more_of_the_store_than_the_file_says")),
     ("spool.inline_limit", (STORE, "a_body_above_the_inline_limit_of_the_file_is_stored_beside_its_record")),
     ("tls.certificate", SNI),

@@ -1,7 +1,9 @@
 //! `[spool]`: bodies.
 
+use std::time::Duration;
+
 use crate::ByteSize;
-use crate::kind::{Choice, Maybe, Size, SpoolUrl};
+use crate::kind::{Choice, Maybe, Size, SpoolUrl, Time};
 use crate::settings::{choices, settings};
 
 /// The default of `redis_limit`, which no warning is worth.
@@ -23,6 +25,10 @@ settings! {
         value compression: Compression as Choice<Compression> = "zstd",
         /// Bodies above this size go to the store at `url` while they come in. Without a store they stay in Redis.
         value redis_limit: ByteSize as Size<0, 1073741824> = "256KiB",
+        /// How long a body above `inline_limit` stays in Redis while its message waits, before a worker moves it to the store at
+        /// `url`; `""`: for as long as the message is there. Where four fifths of what new mail may take of Redis' memory
+        /// (`redis.max_memory_ratio`) are in use it is two minutes at most, and new bodies above `inline_limit` go to the store at once.
+        value offload_after: Option<Duration> as Maybe<Time<0, 7776000000>> = "15m",
         /// How much of the store messages may take that are still on their way in, through one frontend: what a client has sent
         /// lies there before the message is accepted, and is deleted when it is not. All strangers together get three quarters of
         /// this, one of them an eighth, or room for a message of `frontend.size_limit`; above: `452 4.3.1`.

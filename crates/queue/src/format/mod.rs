@@ -3,7 +3,7 @@
 //! One file a version, with wire structs of its own and its golden octets; the newest two are read. A record begins with
 //! its version and an 8-octet stamp. The stamp is random for each attempt to accept a message: a repetition of the same
 //! enqueue carries the same one, a collision of ids does not. What follows is the version's; then the body, if it is small.
-//! A record is written once, and changed only where an operator splits a job; its key holds the id. A state is written by
+//! A record is written once, and changed only where an operator splits a job or its body is moved; its key holds the id. A state is written by
 //! deferrals.
 //!
 //! A new optional field is a new number in the newest version, never a change of what a number means. What a reader
@@ -160,6 +160,15 @@ pub(crate) fn with_jobs(
         Some(2) if newest >= 2 => v2::with_jobs(bytes, destinations, assignment),
         Some(&version) => Err(ReadError::Version(version)),
         None => Err(ReadError::Damaged("it is empty")),
+    }
+}
+
+/// The same record when the pieces of its body are in the store, where this move has brought them. `None`: its version has no
+/// words for it.
+pub(crate) fn with_offloaded_body(bytes: &[u8], newest: u8, number: u32) -> Result<Option<Vec<u8>>, ReadError> {
+    match bytes.first() {
+        Some(2) if newest >= 2 => v2::with_offloaded_body(bytes, number).map(Some),
+        _ => Ok(None),
     }
 }
 

@@ -158,6 +158,34 @@ fn that_pieces_are_packed_must_not_be_overlooked() {
     }
 }
 
+/// Whoever does not know the field would look for the body where it was put at first. The record is longer than it was: that is how
+/// workers see that theirs is of yesterday.
+#[test]
+fn where_a_body_was_moved_to_must_not_be_overlooked() {
+    let (full, ab) = (full(), ["a.example", "b.example"].map(Destination::new));
+    let of = |kept| {
+        let body = Some(Chunks { kept, codec: Codec::Zstd, ..Chunks::in_redis(3, 600_000) });
+        Draft { body, ..draft(&full, &ab) }
+    };
+    let was = of(Kept::InRedis).encode(2, STAMP).unwrap();
+    let moved = with_offloaded_body(&was, NEWEST, 0x0a0b_0c0d).unwrap().unwrap();
+    assert!(hex(&moved).ends_with("2b0403c0cf242f0037040a0b0c0d"), "{}", hex(&moved));
+    assert!(moved.len() > was.len() && moved[..HEADER] == was[..HEADER]);
+    same(&Parsed::read(&moved, NEWEST).unwrap(), &moved, &of(Kept::Offloaded(0x0a0b_0c0d)));
+    let written = of(Kept::Offloaded(0x0a0b_0c0d)).encode(2, STAMP).unwrap();
+    same(&Parsed::read(&written, NEWEST).unwrap(), &written, &of(Kept::Offloaded(0x0a0b_0c0d)));
+
+    let mut cut = moved.clone();
+    let at = cut.len() - 5;
+    // Two octets are no number of a move.
+    cut[at] = 2;
+    assert!(matches!(Parsed::read(&cut, NEWEST), Err(ReadError::Damaged(_))), "{:?}", Parsed::read(&cut, NEWEST));
+    let old = of(Kept::InRedis);
+    let old = Draft { body: Some(Chunks::in_redis(3, 600_000)), ..old }.encode(1, STAMP).unwrap();
+    assert_eq!(with_offloaded_body(&old, NEWEST, 1), Ok(None), "version 1 has no words for it");
+    assert_eq!(with_offloaded_body(b"", NEWEST, 1), Ok(None));
+}
+
 /// Nobody must read such a record who would not do what it asks: not even in a queue that stays with the older format.
 #[test]
 fn what_is_asked_of_the_next_hop_is_never_left_out() {

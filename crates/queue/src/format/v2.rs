@@ -44,6 +44,8 @@ const TLS_OPTIONAL: u64 = optional(22);
 const PACKED: u64 = needed(23);
 /// Whoever does not know it leaves the count as it is: [`crate::readers`] sees to it that there is none.
 const COUNTED_FOR: u64 = optional(24);
+/// The number of the move that has brought the body of `OBJECTS` to the store. Whoever does not know it looks elsewhere.
+const OFFLOADED: u64 = needed(27);
 /// Trace and span that it was accepted in; absent when it is not traced.
 const SPAN: u64 = optional(25);
 
@@ -102,7 +104,10 @@ fn write_head(draft: &Draft<'_>, out: &mut Vec<u8>) {
     put_text(out, COUNTED_FOR, draft.counted_for);
     write_jobs(draft.destinations, draft.assignment, out);
     if let Some(Chunks { count, size, kept, codec }) = draft.body {
-        put_numbers(out, if kept == Kept::InRedis { CHUNKS } else { OBJECTS }, [count.into(), size]);
+        put_numbers(out, if kept.is_in_store() { OBJECTS } else { CHUNKS }, [count.into(), size]);
+        if let Kept::Offloaded(number) = kept {
+            put(out, OFFLOADED, &number.to_be_bytes());
+        }
         if codec == Codec::Zstd {
             put(out, PACKED, &[]);
         }
@@ -157,15 +162,35 @@ fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8]), ReadError> {
 }
 
 pub(super) fn with_jobs(bytes: &[u8], destinations: &[Destination], assignment: &[u16]) -> Result<Vec<u8>, ReadError> {
-    let (mut old, rest) = parts(bytes)?;
-    let mut head = Vec::with_capacity(old.len() + 64 + 2 * assignment.len());
-    while !old.is_empty() {
-        let field = take_field(&mut old)?;
-        if !matches!(field.key, DESTINATION | ASSIGNMENT) {
+    with_head(bytes, |old, head| {
+        for field in old.iter().filter(|field| !matches!(field.key, DESTINATION | ASSIGNMENT)) {
             head.extend_from_slice(field.raw);
         }
+        write_jobs(destinations, assignment, head);
+    })
+}
+
+pub(super) fn with_offloaded_body(bytes: &[u8], number: u32) -> Result<Vec<u8>, ReadError> {
+    with_head(bytes, |old, head| {
+        for field in old {
+            match field.key {
+                CHUNKS => put(head, OBJECTS, field.octets),
+                _ => head.extend_from_slice(field.raw),
+            }
+        }
+        put(head, OFFLOADED, &number.to_be_bytes());
+    })
+}
+
+/// The same record with another head: what `write` makes of the fields of the old one.
+fn with_head(bytes: &[u8], write: impl FnOnce(&[Field<'_>], &mut Vec<u8>)) -> Result<Vec<u8>, ReadError> {
+    let (mut old, rest) = parts(bytes)?;
+    let mut head = Vec::with_capacity(2 * old.len() + 64);
+    let mut fields = Vec::new();
+    while !old.is_empty() {
+        fields.push(take_field(&mut old)?);
     }
-    write_jobs(destinations, assignment, &mut head);
+    write(&fields, &mut head);
     let mut out = bytes[..HEADER].to_vec();
     put_number(&mut out, head.len() as u64);
     Ok([out.as_slice(), &head, rest].concat())
@@ -174,15 +199,21 @@ pub(super) fn with_jobs(bytes: &[u8], destinations: &[Destination], assignment: 
 pub(super) fn read_record(bytes: &[u8]) -> Result<Parsed, ReadError> {
     let (mut head, rest) = parts(bytes)?;
     let mut parsed = empty(bytes.len() - rest.len());
-    let mut packed = false;
+    let (mut packed, mut offloaded) = (false, None);
     while !head.is_empty() {
         match take_field(&mut head)? {
             Field { key: PACKED, .. } => packed = true,
+            Field { key: OFFLOADED, octets, .. } => offloaded = Some(read_move(octets)?),
             field => read_field(&field, &mut parsed)?,
         }
     }
-    if let Some(chunks) = parsed.body.as_mut().filter(|_| packed) {
-        chunks.codec = Codec::Zstd;
+    if let Some(chunks) = &mut parsed.body {
+        if packed {
+            chunks.codec = Codec::Zstd;
+        }
+        if let Some(number) = offloaded {
+            chunks.kept = Kept::Offloaded(number);
+        }
     }
     Ok(parsed)
 }
@@ -264,6 +295,10 @@ fn read_recipient(mut octets: &[u8]) -> Result<Recipient, ReadError> {
 fn read_ip(octets: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
+fn read_move(octets: &[u8]) -> Result<u32, ReadError> {
+    octets.try_into().map(u32::from_be_bytes).map_err(|_| ReadError::Damaged("the number of a move has four octets"))
 }
 
 fn read_pieces(field: &Field<'_>, kept: Kept) -> Result<Chunks, ReadError> {

@@ -13,6 +13,7 @@ use super::MOVE;
 use crate::error::Fault;
 use crate::ledger::Charge;
 use crate::shared::Shared;
+use crate::spool::Place;
 use crate::{Error, script, value};
 
 /// Before Redis is asked again to delete chunks.
@@ -141,10 +142,12 @@ impl Shared {
     }
 
     /// One that is in the store.
-    pub(crate) async fn piece(&self, id: QueueId, index: u32) -> Result<Bytes, Error> {
+    pub(crate) async fn piece(&self, place: Place, index: u32) -> Result<Bytes, Error> {
         let spool = self.spool.as_ref().ok_or_else(|| Error::StoreAway("spool.url is not set here".to_owned()))?;
-        spool.get(id, index).await.map_err(|fault| match fault {
-            staffetta_store::Fault::Missing(_) => Error::Damaged(id, format!("piece {index} is missing in the store")),
+        spool.get(place, index).await.map_err(|fault| match fault {
+            staffetta_store::Fault::Missing(_) => {
+                Error::Damaged(place.id, format!("piece {index} is missing in the store"))
+            }
             staffetta_store::Fault::Away(reason) => Error::StoreAway(reason),
         })
     }

@@ -149,7 +149,7 @@ impl Shared {
             waiting: &waiting,
             counted: counted.as_slice(),
             id: Arg::Id(id),
-            chunks: (&*chunks.garbage()).into(),
+            chunks: (&*chunks.garbage(id)).into(),
             mark: leased.into(),
             act: act.into(),
             destinations: &destinations,

@@ -20,7 +20,7 @@ use crate::record::Encoded;
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
-use crate::{EnqueueError, Kept, UnixMillis};
+use crate::{EnqueueError, UnixMillis};
 
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long Redis may take to answer a withdrawal before the client is told.
@@ -117,7 +117,7 @@ impl Shared {
         let chunks = partition.chunks(id, 0..record.chunks.keys());
         let held = record.held_until.map(|until| (partition.held.clone(), Arg::from(until)));
         let (held, until_held): (Vec<String>, Vec<Arg<'_>>) = held.into_iter().unzip();
-        let unfinished = (record.chunks.kept == Kept::InStore).then(|| partition.garbage.clone());
+        let unfinished = record.chunks.kept.is_in_store().then(|| partition.garbage.clone());
         let destinations: Vec<Arg<'_>> = record.destinations.iter().map(|name| name.as_str().into()).collect();
         let (counted, login) = partition.counted(record.counted_for.as_deref());
         let key = partition.record(id);

@@ -12,10 +12,10 @@ use staffetta_mail::QueueId;
 
 use crate::Error;
 use crate::error::Fault;
-use crate::message::IN_STORE;
 use crate::partition::Partition;
 use crate::script;
 use crate::shared::Shared;
+use crate::spool::{IN_STORE, Place};
 use crate::value;
 
 /// Entries in one round.
@@ -33,7 +33,7 @@ enum Entry<'a> {
     /// So many keys, as the entry `name` says.
     Keys { name: &'a str, id: QueueId, count: u32 },
     /// It is in the store.
-    InStore { name: &'a str, id: QueueId },
+    InStore { name: &'a str, place: Place },
 }
 
 impl Shared {
@@ -64,15 +64,16 @@ impl Shared {
         let mut pipeline = Pipeline::new();
         let mut in_store = Vec::new();
         for (entry, alive) in due.iter().zip(alive) {
+            let is_needed = alive? != Value::Nil && self.is_body(entry).await?;
             match *entry {
-                _ if alive? != Value::Nil => {
+                _ if is_needed => {
                     // Whatever has made this entry: a body outlives it.
                     let id = entry.id();
                     tracing::error!(qid = %id, "the body of a message that is queued was among the garbage, and stays");
                 }
                 Entry::Keys { id, count, .. } => unlink(&mut pipeline, keys, id, count),
-                Entry::InStore { id, .. } => {
-                    in_store.push(id);
+                Entry::InStore { place, .. } => {
+                    in_store.push(place);
                     continue;
                 }
             }
@@ -84,6 +85,16 @@ impl Shared {
         }
         let answers = self.node(keys.number).bodies.send(&pipeline).await?;
         Ok(answers.into_iter().try_for_each(|answer| answer.map(drop))?)
+    }
+
+    /// Is it the body of its message, which is queued? What an attempt to move a body has left behind is not.
+    async fn is_body(&self, entry: &Entry<'_>) -> Result<bool, Error> {
+        let Entry::InStore { place: place @ Place { offload: Some(_), .. }, .. } = *entry else { return Ok(true) };
+        Ok(match self.record(place.id).await? {
+            Some(Ok(record)) => record.chunks().place(place.id) == Some(place),
+            Some(Err(_)) => true,
+            None => false,
+        })
     }
 
     /// Deletes chunks that no message will have, at once. Whatever was sent before on the same connection is done before.
@@ -106,15 +117,15 @@ impl<'a> Entry<'a> {
     fn parse(name: &'a str) -> Option<Self> {
         let (id, chunks) = name.split_once(' ')?;
         let id = id.parse().ok()?;
-        if chunks == IN_STORE {
-            return Some(Self::InStore { name, id });
+        if let Some(place) = Place::parse_entry(id, chunks, IN_STORE) {
+            return Some(Self::InStore { name, place });
         }
         Some(Self::Keys { name, id, count: chunks.parse().ok()? })
     }
 
     fn id(&self) -> QueueId {
         match *self {
-            Self::Keys { id, .. } | Self::InStore { id, .. } => id,
+            Self::Keys { id, .. } | Self::InStore { place: Place { id, .. }, .. } => id,
         }
     }
 
@@ -132,9 +143,11 @@ mod tests {
     #[test]
     fn only_the_body_of_a_message_is_understood() {
         let id = QueueId::new(3, 1_790_000_000_000, 77);
-        let [keys, store] = ["12", "o"].map(|what| format!("{id} {what}"));
+        let [keys, store, moved] = ["12", "o", "o-0000004d"].map(|what| format!("{id} {what}"));
         assert_eq!(Entry::parse(&keys), Some(Entry::Keys { name: &keys, id, count: 12 }));
-        assert_eq!(Entry::parse(&store), Some(Entry::InStore { name: &store, id }));
+        assert_eq!(Entry::parse(&store), Some(Entry::InStore { name: &store, place: Place::of(id) }));
+        let place = Place { id, offload: Some(77) };
+        assert_eq!(Entry::parse(&moved), Some(Entry::InStore { name: &moved, place }));
         for other in [
             "",
             "x 1",

@@ -169,7 +169,7 @@ impl Shared {
         let partition = self.partition(id.partition());
         let open = (facts.jobs > 1).then(|| partition.open_jobs(id));
         let few = facts.chunks.kept == Kept::InRedis && facts.chunks.count <= FEW;
-        let (few, more) = if few { (facts.chunks.count, "0".to_owned()) } else { (0, facts.chunks.garbage()) };
+        let (few, more) = if few { (facts.chunks.count, "0".to_owned()) } else { (0, facts.chunks.garbage(id)) };
         let body = partition.chunks(id, 0..few);
         let keys = NoticeKeys::new(partition, notices);
         let args = NoticeArgs::new(notices);

@@ -23,8 +23,9 @@ use crate::partition::{Partition, parse_job_name};
 use crate::record::Record;
 use crate::script;
 use crate::shared::Shared;
+use crate::spool::Place;
 use crate::value::{self, count};
-use crate::{Destination, Error, Kept};
+use crate::{Destination, Error};
 
 /// Messages that Redis looks at without a pause.
 const GROUP: usize = 100;
@@ -42,7 +43,7 @@ pub(crate) struct Look<'a> {
     /// Messages of the partition under way that count for a login.
     counted_for: BTreeMap<QueueId, Arc<str>>,
     /// Messages of the partition under way whose bodies are in the store, and of how many pieces.
-    in_store: BTreeMap<QueueId, u32>,
+    in_store: BTreeMap<QueueId, (Place, u32)>,
 }
 
 /// The leases of a partition, a moment ago: most messages need no look at all of them.
@@ -287,8 +288,8 @@ impl Look<'_> {
                     if let Some(login) = &record.counted_for {
                         self.counted_for.insert(record.message.id, login.clone());
                     }
-                    if record.chunks().kept == Kept::InStore {
-                        self.in_store.insert(record.message.id, record.chunks().count);
+                    if let Some(place) = record.chunks().place(record.message.id) {
+                        self.in_store.insert(record.message.id, (place, record.chunks().count));
                     }
                     read.insert(record.message.id, Ok(record));
                 }

@@ -8,31 +8,40 @@ use staffetta_mail::QueueId;
 
 use crate::error::Fault;
 use crate::ledger::Charge;
-use crate::message::IN_STORE;
 use crate::partition::Partition;
 use crate::shared::Shared;
+use crate::spool::{IN_STORE, Place, UNFINISHED};
 
-/// Stands in the garbage set for a body that still comes in.
-pub(crate) const UNFINISHED: &str = "a";
 /// Before the store is asked again to delete what was given up.
 const AGAIN: Duration = Duration::from_secs(5);
 
 impl Shared {
+    /// Octets of the largest body that stays in Redis: while memory is short, none of those that can go to the store.
+    pub(crate) fn redis_limit(&self, partition: u16) -> u64 {
+        let Some(spool) = &self.spool else { return u64::MAX };
+        let is_tight = self.node(partition).memory().is_tight(self.settings.max_memory_ratio);
+        if is_tight && spool.cannot_write().is_none() {
+            return self.settings.inline_limit.min(spool.limit);
+        }
+        spool.limit
+    }
+
     /// Before the first piece is written: if nothing follows, it is cleared up after the life of a chunk.
-    pub(crate) async fn enter_unfinished(&self, id: QueueId) -> Result<(), Fault> {
-        self.store(id, || self.unfinished(id, None)).await
+    pub(crate) async fn enter_unfinished(&self, place: Place) -> Result<(), Fault> {
+        self.store(place.id, || self.unfinished(place, None)).await
     }
 
     /// It still comes in. Not if it was given up meanwhile: then it is not queued any more.
-    pub(crate) async fn refresh_unfinished(&self, id: QueueId) -> Result<(), Fault> {
-        self.node(id.partition()).bodies.ask(self.unfinished(id, Some("XX"))).await.map(drop)
+    pub(crate) async fn refresh_unfinished(&self, place: Place) -> Result<(), Fault> {
+        self.node(place.id.partition()).bodies.ask(self.unfinished(place, Some("XX"))).await.map(drop)
     }
 
-    fn unfinished(&self, id: QueueId, condition: Option<&str>) -> Cmd {
-        let due = self.node(id.partition()).clock.now().saturating_add(self.life());
+    fn unfinished(&self, place: Place, condition: Option<&str>) -> Cmd {
+        let partition = place.id.partition();
+        let due = self.node(partition).clock.now().saturating_add(self.life());
         let mut command = Cmd::new();
-        command.arg("ZADD").arg(&self.partition(id.partition()).garbage).arg(condition).arg(due);
-        command.arg(format!("{id} {UNFINISHED}"));
+        command.arg("ZADD").arg(&self.partition(partition).garbage).arg(condition).arg(due);
+        command.arg(place.entry(UNFINISHED));
         command
     }
 
@@ -41,7 +50,7 @@ impl Shared {
     /// has deleted it.
     pub(crate) async fn give_up_unfinished(self: Arc<Self>, id: QueueId, charge: Option<Charge>) {
         let Some(spool) = &self.spool else { return };
-        while let Err(fault) = spool.remove(id).await {
+        while let Err(fault) = spool.remove(Place::of(id)).await {
             tracing::debug!(qid = %id, %fault, "a body that was given up is cleared up later");
             let again = self.shutdown.run_until_cancelled(tokio::time::sleep(AGAIN));
             if charge.is_none() || again.await.is_none() {
@@ -52,20 +61,20 @@ impl Shared {
 
     /// Deletes bodies that were found among the garbage, in the background: a slow store must not keep those waiting who
     /// reap. What is not done keeps its entry, which is due again when the term of this reaper has ended.
-    pub(crate) fn remove_from_store(self: &Arc<Self>, keys: &Partition, ids: Vec<QueueId>) {
-        let Some(spool) = self.spool.clone().filter(|_| !ids.is_empty()) else { return };
+    pub(crate) fn remove_from_store(self: &Arc<Self>, keys: &Partition, places: Vec<Place>) {
+        let Some(spool) = self.spool.clone().filter(|_| !places.is_empty()) else { return };
         let Ok(turn) = spool.reapers().try_acquire_owned() else { return };
         let (shared, number) = (self.clone(), keys.number);
         let shutdown = self.shutdown.clone();
         let removing = async move {
             let _turn = turn;
-            for id in ids {
-                if let Err(fault) = spool.remove(id).await {
-                    tracing::debug!(qid = %id, %fault, "a body in the store waits to be deleted");
+            for place in places {
+                if let Err(fault) = spool.remove(place).await {
+                    tracing::debug!(%place, %fault, "a body in the store waits to be deleted");
                     return;
                 }
                 let mut pipeline = Pipeline::new();
-                pipeline.cmd("ZREM").arg(&shared.partition(number).garbage).arg(format!("{id} {IN_STORE}"));
+                pipeline.cmd("ZREM").arg(&shared.partition(number).garbage).arg(place.entry(IN_STORE));
                 if shared.node(number).bodies.send(&pipeline).await.is_err() {
                     return;
                 }

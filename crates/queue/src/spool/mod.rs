@@ -13,6 +13,11 @@
 
 mod act;
 mod mark;
+mod offload;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod offload_tests;
+mod place;
 mod sweep;
 mod trial;
 
@@ -20,11 +25,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use staffetta_mail::QueueId;
 use staffetta_store::{Fault, Store};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{EnqueueError, Error, Settings};
+pub(crate) use place::{IN_STORE, Place, UNFINISHED};
 pub use trial::{StoreTrouble, compare_store, try_store};
 
 /// Octets of a piece; the last one of a body may be shorter.
@@ -140,10 +145,10 @@ impl Spool {
     }
 
     /// Keeps a piece; it is durable when this returns.
-    pub(crate) async fn put(&self, id: QueueId, index: u32, octets: Bytes) -> Result<(), Fault> {
+    pub(crate) async fn put(&self, place: Place, index: u32, octets: Bytes) -> Result<(), Fault> {
         let late = |_| Fault::Away("too many pieces of messages wait for the store".to_owned());
         let _turn = tokio::time::timeout(TURN, self.puts.acquire()).await.map_err(late)?;
-        let name = format!("{}/{id}/{index}", self.home().await?.under);
+        let name = format!("{}/{place}/{index}", self.home().await?.under);
         let put = self.store.put(&name, octets).await;
         let unwritable = match &put {
             Err(Fault::Away(reason)) => Some(Arc::from(reason.as_str())),
@@ -154,11 +159,11 @@ impl Spool {
     }
 
     /// All pieces of a message are there, in the store of the queue: it may have gone, and another one come, while they were written.
-    pub(crate) async fn seal(&self, id: QueueId, pieces: u32) -> Result<(), Fault> {
+    pub(crate) async fn seal(&self, place: Place, pieces: u32) -> Result<(), Fault> {
         let home = self.home().await?;
         let sealed = async {
             self.look_again(&home).await?;
-            match self.store.count(&home.under, &id.to_string()).await? {
+            match self.store.count(&home.under, &place.to_string()).await? {
                 found if found == u64::from(pieces) => Ok(()),
                 found => Err(Fault::Away(format!("of {pieces} pieces of a message it has {found}"))),
             }
@@ -168,9 +173,9 @@ impl Spool {
     }
 
     /// Reads a piece. One that is missing where it is not known whether the store is still ours may be somewhere else.
-    pub(crate) async fn get(&self, id: QueueId, index: u32) -> Result<Bytes, Fault> {
+    pub(crate) async fn get(&self, place: Place, index: u32) -> Result<Bytes, Fault> {
         let home = self.home().await?;
-        let found = match self.store.get(&format!("{}/{id}/{index}", home.under)).await {
+        let found = match self.store.get(&format!("{}/{place}/{index}", home.under)).await {
             Err(Fault::Missing(name)) => match self.look_again(&home).await {
                 Ok(()) => return Err(Fault::Missing(name)),
                 Err(fault) => Err(fault),
@@ -180,16 +185,16 @@ impl Spool {
         self.found(found)
     }
 
-    /// Deletes all pieces of a message.
-    pub(crate) async fn remove(&self, id: QueueId) -> Result<(), Fault> {
+    /// Deletes all pieces of a body.
+    pub(crate) async fn remove(&self, place: Place) -> Result<(), Fault> {
         let under = self.home().await?.under;
-        self.noted(self.store.remove_group(&under, &id.to_string()).await)
+        self.noted(self.store.remove_group(&under, &place.to_string()).await)
     }
 
-    /// How many pieces of a message there are.
-    pub(crate) async fn count(&self, id: QueueId) -> Result<u64, Fault> {
+    /// How many pieces of a body there are.
+    pub(crate) async fn count(&self, place: Place) -> Result<u64, Fault> {
         let under = self.home().await?.under;
-        self.noted(self.store.count(&under, &id.to_string()).await)
+        self.noted(self.store.count(&under, &place.to_string()).await)
     }
 
     /// The same of what was read: if it could be, the store is there.

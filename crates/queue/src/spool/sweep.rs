@@ -8,19 +8,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::TryStreamExt;
 use redis::Value;
-use staffetta_config::Rate;
-use staffetta_mail::QueueId;
 
-use super::Spool;
-use super::act::UNFINISHED;
-use crate::limit::{self, bucket};
-use crate::message::IN_STORE;
-use crate::script::{self, Arg};
+use super::{IN_STORE, Place, Spool, UNFINISHED};
 use crate::shared::{Requests, Shared};
 use crate::{Error, value};
 
 /// How often.
-const EVERY: Rate = Rate { count: 1, per: Duration::from_secs(3_600) };
+const EVERY: Duration = Duration::from_secs(3_600);
 /// What is younger is hardly worth a question: most of it has a message, or an entry.
 const AGE: Duration = Duration::from_secs(3_600);
 /// Bodies that Redis is asked about in one go.
@@ -32,13 +26,7 @@ impl Shared {
         if !self.formats().is_listed() {
             return Ok(());
         }
-        let told = |error: Error| error.to_string();
-        let bucket = bucket("sweep", "store");
-        let interval = EVERY.per.as_secs_f64() * 1_000.0;
-        let call =
-            script::Rate { bucket: &bucket, tokens: Arg::Real(1.0), interval: Arg::Real(interval), size: 1.into() };
-        let answer = crate::inquiry::ask_one(crate::inquiry::PATIENCE, self, call.call()).await.map_err(told)?;
-        if limit::read(&answer).map_err(told)?.tokens == 0 {
+        if !self.has_turn("sweep", "store", EVERY).await.map_err(|error| error.to_string())? {
             return Ok(());
         }
         let found = self.find_orphans(spool, AGE, true).await?;
@@ -50,18 +38,18 @@ impl Shared {
 
     /// Bodies older than this that belong to no message; with `enter` they are garbage from then on. At most some thousands, the
     /// rest the next time.
-    pub(crate) async fn find_orphans(&self, spool: &Spool, age: Duration, enter: bool) -> Result<Vec<QueueId>, String> {
+    pub(crate) async fn find_orphans(&self, spool: &Spool, age: Duration, enter: bool) -> Result<Vec<Place>, String> {
         let under = spool.home().await.map_err(|fault| fault.to_string())?.under;
         let limit = UNIX_EPOCH + Duration::from_millis(self.home().clock.now()).saturating_sub(age);
         let groups = spool.store.groups(&under).await.map_err(|fault| fault.to_string())?;
         let old = groups.try_filter_map(|group| {
-            let id = (group.written <= limit).then(|| group.name.parse::<QueueId>().ok()).flatten();
-            std::future::ready(Ok(id))
+            let place = (group.written <= limit).then(|| Place::parse(&group.name)).flatten();
+            std::future::ready(Ok(place))
         });
         let mut pages = std::pin::pin!(old.try_chunks(GROUP));
         let mut orphans = Vec::new();
-        while let Some(ids) = pages.try_next().await.map_err(|error| error.to_string())? {
-            orphans.extend(self.orphans(&ids, enter).await.map_err(|error| error.to_string())?);
+        while let Some(places) = pages.try_next().await.map_err(|error| error.to_string())? {
+            orphans.extend(self.orphans(&places, enter).await.map_err(|error| error.to_string())?);
             if orphans.len() >= MOST {
                 break;
             }
@@ -70,15 +58,16 @@ impl Shared {
     }
 
     /// Those of these that belong to no message, and do not come in.
-    async fn orphans(&self, ids: &[QueueId], enter: bool) -> Result<Vec<QueueId>, Error> {
-        let ids: Vec<QueueId> = ids.iter().copied().filter(|id| id.partition() < self.count.known()).collect();
+    async fn orphans(&self, places: &[Place], enter: bool) -> Result<Vec<Place>, Error> {
+        let is_known = |place: &Place| place.id.partition() < self.count.known();
+        let places: Vec<Place> = places.iter().copied().filter(is_known).collect();
         let mut requests = Requests::new(self);
-        for id in &ids {
-            let keys = self.partition(id.partition());
-            requests.to(keys.number).cmd("ZSCORE").arg(&keys.ids).arg(id.to_string());
-            requests.to(keys.number).cmd("EXISTS").arg(keys.record(*id));
+        for place in &places {
+            let keys = self.partition(place.id.partition());
+            requests.to(keys.number).cmd("ZSCORE").arg(&keys.ids).arg(place.id.to_string());
+            requests.to(keys.number).cmd("EXISTS").arg(keys.record(place.id));
             for kind in [UNFINISHED, IN_STORE] {
-                requests.to(keys.number).cmd("ZSCORE").arg(&keys.garbage).arg(format!("{id} {kind}"));
+                requests.to(keys.number).cmd("ZSCORE").arg(&keys.garbage).arg(place.entry(kind));
             }
         }
         let answers = self.ask_all(&requests).await?;
@@ -88,19 +77,14 @@ impl Shared {
             }
             _ => false,
         };
-        let found: Vec<QueueId> =
-            ids.iter().zip(answers.chunks(4)).filter(|(_, facts)| unknown(facts)).map(|(id, _)| *id).collect();
+        let each = places.into_iter().zip(answers.chunks(4));
+        let found: Vec<Place> = each.filter(|(_, facts)| unknown(facts)).map(|(place, _)| place).collect();
         if enter && !found.is_empty() {
             let mut requests = Requests::new(self);
-            for id in &found {
-                let keys = self.partition(id.partition());
-                requests
-                    .to(keys.number)
-                    .cmd("ZADD")
-                    .arg(&keys.garbage)
-                    .arg("NX")
-                    .arg(1)
-                    .arg(format!("{id} {IN_STORE}"));
+            for place in &found {
+                let keys = self.partition(place.id.partition());
+                let add = requests.to(keys.number).cmd("ZADD").arg(&keys.garbage);
+                add.arg("NX").arg(1).arg(place.entry(IN_STORE));
             }
             self.ask_all(&requests).await?;
         }

@@ -21,6 +21,7 @@ mod keys;
 mod limit;
 mod loss;
 mod model;
+mod offload;
 mod packed;
 mod policies;
 mod revocation;

@@ -6,6 +6,7 @@ use super::Look;
 use crate::Error;
 use crate::finding::Problem;
 use crate::partition::Partition;
+use crate::spool::Place;
 
 /// What was written in the store within this time may be about to get its message, or to lose it.
 const MOVING: Duration = Duration::from_secs(300);
@@ -19,8 +20,8 @@ impl Look<'_> {
         }
         let spool =
             self.shared.spool.as_ref().ok_or_else(|| Error::StoreAway("spool.url is not set here".to_owned()))?;
-        for (id, pieces) in in_store {
-            let found = spool.count(id).await.map_err(|fault| Error::StoreAway(fault.to_string()))?;
+        for (id, (place, pieces)) in in_store {
+            let found = spool.count(place).await.map_err(|fault| Error::StoreAway(fault.to_string()))?;
             // It may have ended meanwhile.
             if found < u64::from(pieces) && matches!(self.shared.record(id).await?, Some(Ok(_))) {
                 self.found(keys.number, Some(id), Problem::Torn, String::new());
@@ -33,7 +34,7 @@ impl Look<'_> {
     pub(super) async fn store(&mut self) -> Result<(), Error> {
         let Some(spool) = &self.shared.spool else { return Ok(()) };
         let orphans = self.shared.find_orphans(spool, MOVING, self.repair).await.map_err(Error::StoreAway)?;
-        for id in orphans {
+        for Place { id, .. } in orphans {
             self.found(id.partition(), Some(id), Problem::Leftover, "in the store".to_owned());
         }
         Ok(())
