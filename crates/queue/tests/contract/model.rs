@@ -5,6 +5,7 @@
 //! Time passes by moving all scores into the past, so the steps need no waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -65,6 +66,10 @@ enum Step {
         message: usize,
     },
     FlushAll,
+    /// Bodies of what waits go to the store, if there is one.
+    Offload {
+        partition: u16,
+    },
     /// An hour passes.
     Pass,
 }
@@ -102,6 +107,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_usize).prop_map(|destination| Step::FlushDestination { destination }),
         1 => any::<usize>().prop_map(|message| Step::FlushMessage { message }),
         1 => Just(Step::FlushAll),
+        2 => (0..2_u16).prop_map(|partition| Step::Offload { partition }),
         2 => Just(Step::Pass),
     ];
     prop::collection::vec(step, 1..60)
@@ -134,6 +140,8 @@ struct Model {
     /// Open jobs only; a message without is gone.
     messages: BTreeMap<QueueId, BTreeMap<u16, ModelJob>>,
     chunks: BTreeMap<QueueId, u32>,
+    /// Messages whose chunks are in the store.
+    offloaded: BTreeSet<QueueId>,
     /// For whom messages count.
     logins: BTreeMap<QueueId, &'static str>,
     /// Messages that are over and whose chunks are still there.
@@ -187,6 +195,11 @@ impl Model {
         self.messages.get(&id).and_then(|jobs| jobs.get(&number)).is_some_and(|job| job.suspect)
     }
 
+    /// How many chunks of a message Redis has.
+    fn chunks_of(&self, id: QueueId) -> u32 {
+        if self.offloaded.contains(&id) { 0 } else { self.chunks[&id] }
+    }
+
     /// The job that this lease owns.
     fn owned(&mut self, lease: &Lease) -> Option<&mut ModelJob> {
         self.job(lease.id, lease.job).filter(|job| matches!(&job.place, Place::Leased(owner, _) if owner == lease))
@@ -196,7 +209,7 @@ impl Model {
         if let Some(jobs) = self.messages.get_mut(&id) {
             jobs.remove(&number);
             // A settlement deletes a few chunks itself.
-            if jobs.is_empty() && self.chunks[&id] > 4 {
+            if jobs.is_empty() && self.chunks_of(id) > 4 {
                 self.garbage.insert(id);
             }
             self.messages.retain(|_, jobs| !jobs.is_empty());
@@ -205,7 +218,7 @@ impl Model {
 
     fn delete(&mut self, id: QueueId) {
         self.messages.remove(&id);
-        if self.chunks[&id] > 0 {
+        if self.chunks_of(id) > 0 {
             self.garbage.insert(id);
         }
     }
@@ -215,12 +228,14 @@ impl Model {
 struct Stage {
     settings: Settings,
     servers: Vec<redis::Client>,
+    /// The store, if there is one.
+    folder: Option<PathBuf>,
 }
 
 impl Stage {
     fn new(settings: &Settings, urls: &[String]) -> Self {
         let servers = urls.iter().map(|url| redis::Client::open(url.as_str()).unwrap()).collect();
-        Self { settings: settings.clone(), servers }
+        Self { settings: settings.clone(), servers, folder: None }
     }
 
     /// A connection to each.
@@ -258,6 +273,7 @@ impl Run<'_> {
                 None => Ok(()),
             },
             Step::FlushAll => self.flush(None, None).await,
+            Step::Offload { partition } => self.offload(*partition).await,
             Step::Pass => {
                 self.model.hour += 1;
                 self.shift();
@@ -524,6 +540,69 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What no worker has a job of moves, and nothing else.
+    async fn offload(&mut self, partition: u16) -> Result<(), TestCaseError> {
+        if self.stage.folder.is_none() {
+            return Ok(());
+        }
+        let here = self.model.messages.iter().filter(|(id, _)| id.partition() == partition);
+        let rests = |jobs: &BTreeMap<u16, ModelJob>| jobs.values().all(|job| !matches!(job.place, Place::Leased(..)));
+        let here = here.filter(|(id, jobs)| self.model.chunks_of(**id) > 0 && rests(jobs));
+        let expected: Vec<QueueId> = here.map(|(id, _)| *id).collect();
+        // At first it is not known yet that all workers would find them.
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        let moved = loop {
+            // A walk from the beginning, whoever's turn it is; and what is as old as the clock of Redis is not older.
+            self.forget_walks();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            let moved = self.queue.offload(partition).await.unwrap();
+            if moved > 0 || expected.is_empty() || std::time::Instant::now() > end {
+                break moved;
+            }
+        };
+        self.forget_walks();
+        prop_assert_eq!(moved, expected.len() as u64);
+        self.model.offloaded.extend(expected);
+        Ok(())
+    }
+
+    fn forget_walks(&self) {
+        let script = "for _, name in ipairs({'{L:offload:*', '*}off'}) do
+              for _, key in ipairs(redis.call('KEYS', name)) do redis.call('DEL', key) end
+            end";
+        self.stage.everywhere(redis::cmd("EVAL").arg(script).arg(0));
+    }
+
+    /// Once the garbage is gone the store has the bodies that are needed, and no others.
+    async fn check_store(&self) -> Result<(), TestCaseError> {
+        let Some(folder) = &self.stage.folder else { return Ok(()) };
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        let due = "local left = 0
+            for _, key in ipairs(redis.call('KEYS', '*}gc')) do
+              for _, name in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+                redis.call('ZADD', key, 1, name)
+                left = left + 1
+              end
+            end
+            return left";
+        let redis = &mut self.stage.redis()[0];
+        while redis::cmd("EVAL").arg(due).arg(0).query::<u64>(redis).unwrap() > 0 {
+            prop_assert!(std::time::Instant::now() < end, "garbage is left");
+            for partition in 0..2 {
+                self.queue.reclaim(partition).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let queue: String = redis::cmd("HGET").arg("{kq:cfg}").arg("id").query(redis).unwrap();
+        let groups = std::fs::read_dir(folder.join(queue)).unwrap().map(|group| group.unwrap().file_name());
+        let groups = groups.map(|name| name.into_string().unwrap()).filter(|name| !name.starts_with("mark-"));
+        let there: Vec<QueueId> = groups.map(|name| name.split_once('-').unwrap().0.parse().unwrap()).collect();
+        let needed = self.model.offloaded.iter().filter(|id| self.model.messages.contains_key(id));
+        prop_assert_eq!(there.len(), there.iter().collect::<BTreeSet<_>>().len(), "twice");
+        prop_assert_eq!(there.into_iter().collect::<BTreeSet<_>>(), needed.copied().collect::<BTreeSet<_>>());
+        Ok(())
+    }
+
     /// Moves every time in Redis an hour into the past.
     fn shift(&self) {
         let script = "
@@ -617,7 +696,12 @@ impl Run<'_> {
                     "due" => due.extend(scored().into_iter().map(|(name, at)| ((partition, name), at as u64))),
                     "lease" => found.extend(scored().into_iter().map(|(member, _)| format!("leased {member}"))),
                     "held" => found.extend(scored().into_iter().map(|(job, _)| format!("held {job}"))),
-                    "gc" => found.extend(scored().into_iter().map(|(name, _)| format!("garbage {name}"))),
+                    // What is in the store goes in its own time: see the end of a run.
+                    "gc" => {
+                        let names = scored().into_iter().map(|(name, _)| name);
+                        let in_redis = names.filter(|name| !name.contains('-'));
+                        found.extend(in_redis.map(|name| format!("garbage {name}")));
+                    }
                     "ids" => found.extend(scored().into_iter().map(|(id, _)| format!("{id} is listed"))),
                     "n" => drop(extra.insert(partition, redis::cmd("GET").arg(key).query(redis).unwrap())),
                     "who" => {
@@ -638,7 +722,7 @@ impl Run<'_> {
         for (id, jobs) in &self.model.messages {
             expected.insert(format!("{id} has a record"));
             expected.insert(format!("{id} is listed"));
-            expected.extend((0..self.model.chunks[id]).map(|index| format!("chunk {id}:{index} for ever true")));
+            expected.extend((0..self.model.chunks_of(*id)).map(|index| format!("chunk {id}:{index} for ever true")));
             *more.entry(id.partition()).or_insert(0) += jobs.len() as i64 - 1;
             for (number, job) in jobs {
                 expected.insert(match &job.place {
@@ -734,6 +818,26 @@ fn the_invariants_hold_under_random_steps() {
     }
 }
 
+/// The same where bodies of what waits move.
+#[test]
+fn the_invariants_hold_with_a_store() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let fast = [("appendonly", "no"), ("appendfsync", "no")];
+    let world = runtime.block_on(world_with(&fast, |settings| {
+        settings.durability = Durability::None;
+        settings.partitions = 2;
+    }));
+    let settings = Settings {
+        spool: Some(format!("file://{}", folder.path().display())),
+        redis_limit: u64::MAX,
+        offload_after: Some(Duration::ZERO),
+        ..world.settings.clone()
+    };
+    let stage = Stage { folder: Some(folder.path().to_owned()), ..Stage::new(&settings, &[world.server.url()]) };
+    run_seed(&runtime, &stage, 6);
+}
+
 /// The same on a node of a cluster, where every step must stay in one slot.
 #[test]
 fn the_invariants_hold_in_a_cluster() {
@@ -775,7 +879,8 @@ fn run_seed(runtime: &tokio::runtime::Runtime, stage: &Stage, seed: u8) {
                 checked.map_err(|error| TestCaseError::fail(format!("step {number}, {step:?}: {error}")))?;
             }
             run.verify().await?;
-            run.check()
+            run.check()?;
+            run.check_store().await
         });
         shutdown.cancel();
         result
