@@ -1,10 +1,11 @@
-//! Redis dies, stands still, has no memory, has no disk.
+//! Redis dies, stands still, has no memory, has no disk; and so does whoever moves bodies out of it.
 
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use staffetta_testkit::redis_server::RedisServer;
+use staffetta_testkit::s3::files;
 use staffetta_tests::{Disk, Service, World, eventually};
 use tokio::time::sleep;
 
@@ -68,6 +69,47 @@ async fn redis_is_full() -> anyhow::Result<()> {
         siege.goes_on().await?;
     }
     siege.lift().await
+}
+
+/// At every line of it, while what waits has nobody else, and while workers deliver what was moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_moves_bodies_to_the_store_dies() -> anyhow::Result<()> {
+    let world = World::new().await?;
+    let spool = world.folder().join("spool");
+    let world = world.set("spool.url", format!("\"file://{}\"", spool.display()));
+    let world = world.set("spool.inline_limit", "\"1B\"").set("spool.offload_after", "\"0s\"");
+    let mut siege = Siege::lay(world).await?;
+    for _ in 0..2 * rounds()? {
+        siege.kill(Service::Delivery).await?;
+        siege.goes_on().await?;
+        move_bodies(&siege.world).await?;
+        let moved = files(spool.clone())?;
+        anyhow::ensure!(moved.iter().any(|path| !path.to_string_lossy().contains("/mark-")), "{moved:?}");
+        siege.world.spawn(Service::Delivery)?;
+        move_bodies(&siege.world).await?;
+        siege.goes_on().await?;
+    }
+    siege.lift().await
+}
+
+/// By forty workers one after the other, none of which lives for longer than a moment.
+async fn move_bodies(world: &World) -> anyhow::Result<()> {
+    let queue = world.queue().await?;
+    for life in (0..40).map(|number| Duration::from_millis(number * 2)) {
+        // Whoever's turn it is.
+        let forget = "for _, key in ipairs(redis.call('KEYS', '*off*')) do redis.call('DEL', key) end";
+        world.store()?.ask(&["EVAL", forget, "0"])?;
+        let all = async {
+            for partition in 0..queue.partitions() {
+                queue.offload(partition).await?;
+            }
+            anyhow::Ok(())
+        };
+        if let Ok(moved) = tokio::time::timeout(life, all).await {
+            moved?;
+        }
+    }
+    Ok(())
 }
 
 /// A server that syncs its file before it answers ends when it cannot write.
