@@ -127,6 +127,7 @@ fn nothing_watched(world: World) -> World {
 async fn a_login_that_sends_too_much_is_told_of_then_slow_then_held() -> anyhow::Result<()> {
     let world = nothing_watched(World::new().await?).set("frontend.abuse.messages", "2");
     let world = world.set("frontend.abuse.slow", "2").set("frontend.abuse.hold", "3");
+    let world = world.set("frontend.queued_per_login", "100");
     let mut cluster = Cluster::start(world).await?;
     let mut mx = cluster.world.mx("example.com", Scenario::default()).await?;
     cluster.world.dns.mx("example.net", 10, "mx.example.net");
@@ -192,6 +193,8 @@ async fn a_login_that_sends_too_much_is_told_of_then_slow_then_held() -> anyhow:
     ensure!(text.contains(JOHN) && text.contains("messages:hold"), "{text}");
     let shown = cluster.world.staffetta(&["login", "show", "John@Example.ORG"])?;
     ensure!(shown.contains("notify slow hold") && shown.contains("not blocked"), "{shown}");
+    let messages = cluster.world.queue().await?.counts().await?.messages;
+    ensure!(shown.contains(&format!("{messages} of 100 messages in the queue")), "{shown}");
     let shown = &cluster.objects(&["login", "show", JOHN])?[0];
     ensure!(shown["thresholds"]["messages"] == 2 && shown["now"]["steps"][2]["step"] == "hold", "{shown}");
     ensure!(shown["last"]["messages"] == 0 && shown["blocked"].is_null(), "{shown}");

@@ -426,6 +426,19 @@ async fn cat_prints_what_is_stored() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_message_is_shown_with_where_it_came_from() -> anyhow::Result<()> {
+    let desk = Desk::new().await?;
+    let id = desk.put("john@example.org", Some("john@example.org"), &["a@x.example"], CONTENT).await?.to_string();
+    let shown = desk.says(&["show", &id])?;
+    ensure!(shown.contains("  came in at submission, login john@example.org; tried until 20"), "{shown}");
+    let unknown = desk.put("", None, &["a@x.example"], CONTENT).await?.to_string();
+    ensure!(desk.says(&["show", &unknown])?.contains("  came in at submission; tried until"));
+    ensure!(!desk.says(&["list"])?.contains("came in at"), "a list is short");
+    ensure!(desk.listed(&["--recipient", "@X.example"])?.len() == 2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn shape_and_summary_count_what_is_there() -> anyhow::Result<()> {
     let desk = Desk::new().await?;
     assert!(desk.says(&["summary"])?.contains("Oldest message         none"));

@@ -88,6 +88,11 @@ async fn a_message_is_one_trace_from_the_login_to_the_remote_reply() -> anyhow::
         let log = world.log(service);
         let line = log.lines().find(|line| line.contains(&format!("\"event\":\"{event}\"")) && line.contains(&qid));
         assert!(line.is_some_and(|line| line.contains(&format!("\"trace_id\":\"{}\"", root.trace))), "{log}");
+        if service == Service::Frontend {
+            let log = world.folder().join("staffetta-frontend.log");
+            let journey = world.staffetta(&["trace", &qid, "--log", &log.display().to_string()])?;
+            assert!(journey.contains(&format!(", trace {}", root.trace)), "{journey}");
+        }
         eventually(SOON, || async {
             let metrics = world.metrics(service).await?;
             let exported = metrics.sum("staffetta_spans_exported_total", &[]);

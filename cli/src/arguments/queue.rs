@@ -75,7 +75,7 @@ pub(crate) struct Selection {
     /// Only deliveries to this domain
     #[arg(long, value_name = "DOMAIN", value_parser = super::parse_name)]
     pub(crate) domain: Option<String>,
-    /// Only deliveries to this recipient
+    /// Only deliveries to this recipient; "@example.org" are all of a domain
     #[arg(long, value_name = "ADDRESS", value_parser = super::parse_name)]
     pub(crate) recipient: Option<String>,
     /// Only the message with this queue id

@@ -41,10 +41,13 @@ async fn list(top: &Top) -> anyhow::Result<()> {
 
 async fn print(show: &ShowLogin) -> anyhow::Result<()> {
     let config = show.file.load(Service::Delivery)?;
-    let records = queue(&config).await?.records();
+    let queue = queue(&config).await?;
+    let (records, waiting) = (queue.records(), queue.depth(&show.login).await?);
     let (now, last) = (records.login(Hour::Now, &show.login).await?, records.login(Hour::Last, &show.login).await?);
     let block = block(&config, &show.login).await?;
     let ladder = config.frontend.abuse.ladder();
+    // Without a limit nothing is counted.
+    let limit = config.frontend.queued_per_login;
     if show.json {
         let object = json!({
             "login": show.login,
@@ -52,6 +55,8 @@ async fn print(show: &ShowLogin) -> anyhow::Result<()> {
             "last": as_json(&last),
             "thresholds": counts(&ladder.thresholds),
             "blocked": block.as_ref().map(|(_, reason)| reason),
+            "queued": limit.map(|_| waiting),
+            "queued_limit": limit,
         });
         say(&object.to_string());
         return Ok(());
@@ -59,6 +64,9 @@ async fn print(show: &ShowLogin) -> anyhow::Result<()> {
     say(&printable(&show.login));
     say(&format!("{:<20} {:>10} {:>10} {:>10}  Steps", "", "This hour", "Last hour", "Threshold"));
     Signal::ALL.into_iter().for_each(|signal| say(&line(signal, &now, &last, &ladder)));
+    if let Some(limit) = limit {
+        say(&format!("{waiting} of {limit} messages in the queue"));
+    }
     let until = block.map_or_else(|| "not blocked".to_owned(), |(until, reason)| format!("blocked {until}: {reason}"));
     say(&printable(&until));
     Ok(())

@@ -321,11 +321,17 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
             .push("spool.redis_limit has no effect without spool.url: bodies of every size stay in Redis".to_owned());
     }
     let default = Config::default();
-    if config.spool.url.is_none() && config.spool.incoming_limit != default.spool.incoming_limit {
-        warnings.push("spool.incoming_limit has no effect without spool.url".to_owned());
+    let (spool, unset) = (&config.spool, &default.spool);
+    for (key, is_set) in [
+        ("incoming_limit", spool.incoming_limit != unset.incoming_limit),
+        ("offload_after", spool.offload_after != unset.offload_after),
+    ] {
+        if spool.url.is_none() && is_set {
+            warnings.push(format!("spool.{key} has no effect without spool.url"));
+        }
     }
-    if config.spool.url.is_none() && config.spool.offload_after != default.spool.offload_after {
-        warnings.push("spool.offload_after has no effect without spool.url".to_owned());
+    if config.telemetry.otlp_endpoint.is_none() && config.telemetry.sample_ratio != default.telemetry.sample_ratio {
+        warnings.push("telemetry.sample_ratio has no effect without telemetry.otlp_endpoint".to_owned());
     }
     if config.delivery.suppress_after.is_none() && config.delivery.suppress_for != default.delivery.suppress_for {
         warnings.push("delivery.suppress_for has no effect without delivery.suppress_after".to_owned());

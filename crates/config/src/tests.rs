@@ -236,7 +236,7 @@ fn what_has_no_effect_or_lets_everybody_in_is_told_to_whom_it_concerns() {
         r#"["0.0.0.0/0", "10.0.0.0/8", "8.0.0.0/7", "::/0", "2000::/15", "2001:db8::/32", "fc00::/7", "fe80::/10"]"#;
     let text = format!(
         "hostname = \"mail.test\"\n[redis]\ndurability = \"none\"\n[spool]\nredis_limit = \"1MiB\"\n\
-         incoming_limit = \"1GiB\"\noffload_after = \"1h\"\n[delivery]\nsuppress_for = \"1d\"\n[auth.dovecot]\nsocket = \"/run/dovecot/auth\"\n[frontend]\ntrusted_networks = {networks}\n"
+         incoming_limit = \"1GiB\"\noffload_after = \"1h\"\n[telemetry]\nsample_ratio = 0.5\n[delivery]\nsuppress_for = \"1d\"\n[auth.dovecot]\nsocket = \"/run/dovecot/auth\"\n[frontend]\ntrusted_networks = {networks}\n"
     );
     let config = Config::parse(&text, "f.toml").unwrap();
     let begin = |service| -> Vec<String> {
@@ -246,12 +246,13 @@ fn what_has_no_effect_or_lets_everybody_in_is_told_to_whom_it_concerns() {
     let (redis, spool) = ("redis.durability is \"none\": accepted", "spool.redis_limit has no effect");
     let wide =
         ["0.0.0.0/0", "8.0.0.0/7", "::/0", "2000::/15"].map(|it| format!("frontend.trusted_networks: all of {it}"));
-    assert_eq!(begin(Service::Auth), [redis, "[auth.dovecot] has no effect:"]);
+    let ratio = "telemetry.sample_ratio has no effect";
+    assert_eq!(begin(Service::Auth), [redis, ratio, "[auth.dovecot] has no effect:"]);
     let (incoming, dead) = ("spool.incoming_limit has no effect", "delivery.suppress_for has no effect");
     let offload = "spool.offload_after has no effect";
-    assert_eq!(begin(Service::Delivery), [redis, spool, incoming, offload, dead]);
+    assert_eq!(begin(Service::Delivery), [redis, spool, incoming, offload, ratio, dead]);
     let wide: Vec<&str> = wide.iter().map(String::as_str).collect();
-    assert_eq!(begin(Service::Frontend), [&[redis, spool, incoming, offload][..], &wide].concat());
+    assert_eq!(begin(Service::Frontend), [&[redis, spool, incoming, offload, ratio][..], &wide].concat());
     assert_eq!(config.warnings_for(Service::All), config.warnings());
 }
 

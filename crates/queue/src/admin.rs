@@ -46,7 +46,7 @@ impl Entry {
     /// The jobs that a selection means: by domain or recipient, it is never about the rest of a message.
     pub fn selected(&self, filter: &Filter) -> impl Iterator<Item = &JobState> {
         self.jobs.iter().filter(|job| {
-            let to = |wanted: &str| self.addresses(job).any(|address| same_address(address, wanted));
+            let to = |wanted: &str| self.addresses(job).any(|address| is_meant(address, wanted));
             filter.destination.as_ref().is_none_or(|wanted| *wanted == job.destination)
                 && filter.recipient.as_deref().is_none_or(to)
         })
@@ -57,10 +57,7 @@ impl Entry {
         let all = &self.message.envelope.recipients;
         job.recipients.iter().copied().filter(move |&index| {
             let address = all.get(index as usize).map(|recipient| recipient.address.as_str());
-            filter
-                .recipient
-                .as_deref()
-                .is_none_or(|wanted| address.is_some_and(|address| same_address(address, wanted)))
+            filter.recipient.as_deref().is_none_or(|wanted| address.is_some_and(|address| is_meant(address, wanted)))
         })
     }
 
@@ -85,11 +82,11 @@ pub fn same_address(address: &str, wanted: &str) -> bool {
     }
 }
 
-/// Is it this sender, or one of the domain that is meant?
-pub(crate) fn is_from(sender: &str, wanted: &str) -> bool {
+/// Is it this address, or one of the domain that is meant (`@example.org`)?
+pub(crate) fn is_meant(address: &str, wanted: &str) -> bool {
     match wanted.strip_prefix('@') {
-        Some(domain) => sender.rsplit_once('@').is_some_and(|(_, of)| same_domain(of, domain)),
-        None => same_address(sender, wanted),
+        Some(domain) => address.rsplit_once('@').is_some_and(|(_, of)| same_domain(of, domain)),
+        None => same_address(address, wanted),
     }
 }
 
@@ -167,7 +164,7 @@ pub struct Filter {
     pub destination: Option<Destination>,
     /// Only from this sender (the domain in any case, `""` is the null path), or from all of a domain: `@domain`.
     pub sender: Option<String>,
-    /// Only with this recipient, who has no final state yet (the domain in any case).
+    /// Only with this recipient, who has no final state yet (the domain in any case), or one of a domain: `@domain`.
     pub recipient: Option<String>,
     /// Only from this login, in any spelling ([`crate::login_key`]).
     pub login: Option<String>,
@@ -267,7 +264,7 @@ mod tests {
             ("A@example.org", "a@example.org", false),
             ("", "@example.org", false),
         ] {
-            assert_eq!(is_from(sender, wanted), expected, "{sender} {wanted}");
+            assert_eq!(is_meant(sender, wanted), expected, "{sender} {wanted}");
         }
     }
 }

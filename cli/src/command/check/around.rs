@@ -56,7 +56,11 @@ pub(super) async fn collector(config: &Config) -> Vec<String> {
         Ok(outcome) => outcome.err(),
         Err(_) => Some("no answer".to_owned()),
     };
-    let line = |problem| format!("telemetry.otlp_endpoint: nobody takes spans at {}: {problem}", settings.endpoint);
+    let endpoint = &settings.endpoint;
+    let over_http = endpoint.trim_end_matches('/').ends_with(":4318");
+    let hint =
+        if over_http { "; 4318 is where collectors take OTLP over HTTP, and over gRPC mostly at 4317" } else { "" };
+    let line = |problem| format!("telemetry.otlp_endpoint: nobody takes spans at {endpoint}: {problem}{hint}");
     problem.map(line).into_iter().collect()
 }
 

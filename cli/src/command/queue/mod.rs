@@ -196,7 +196,11 @@ async fn show_message(show: &arguments::Show) -> anyhow::Result<ExitCode> {
     let mut shown = None;
     let by_id = Filter { id: Some(show.id), ..Filter::default() };
     for_each(&queue, &by_id, async |found| {
-        shown = Some(render::found(&found, &why.of(&found).await, show.json));
+        let text = render::found(&found, &why.of(&found).await, show.json);
+        shown = Some(match found {
+            Found::Entry(entry) if !show.json => format!("{text}\n{}", render::origin(entry)),
+            _ => text,
+        });
     })
     .await?;
     say(&shown.with_context(|| format!("{}: no such message", show.id))?);

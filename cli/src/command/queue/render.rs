@@ -43,6 +43,15 @@ fn as_text(entry: &Entry, suspended: &HashMap<String, String>) -> String {
     text
 }
 
+/// Where it came from, and until when it is tried.
+pub(super) fn origin(entry: &Entry) -> String {
+    let (origin, until) = (&entry.message.origin, time(entry.message.expires));
+    let client = origin.client.map(|ip| format!(", client {ip}"));
+    let login = origin.login.as_ref().map(|login| format!(", login {login}"));
+    let (client, login) = (client.unwrap_or_default(), login.unwrap_or_default());
+    staffetta_telemetry::printable(&format!("  came in at {}{client}{login}; tried until {until}", origin.listener))
+}
+
 fn place(job: &JobState) -> String {
     let attempts = match job.attempts {
         0 => String::new(),

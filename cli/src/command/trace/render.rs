@@ -43,7 +43,7 @@ fn told(event: &Value) -> String {
     };
     match field("event").as_str() {
         "accepted" => format!(
-            "accepted from <{}> at {}, client {}[{}]{}{}: {} octets, {} recipients{}",
+            "accepted from <{}> at {}, client {}[{}]{}{}: {} octets, {} recipients{}{}",
             field("from"),
             field("listener"),
             field("client_name"),
@@ -52,7 +52,8 @@ fn told(event: &Value) -> String {
             with(", ", "tls", ""),
             field("size"),
             field("nrcpt"),
-            with(", Message-ID ", "message_id", "")
+            with(", Message-ID ", "message_id", ""),
+            with(", trace ", "trace_id", "")
         ),
         name @ ("delivered" | "deferred" | "bounced" | "expired") => format!(
             "{name} <{}>{}{}{}: {}{}{}",

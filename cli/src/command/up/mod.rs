@@ -150,7 +150,7 @@ impl Cluster {
         self.drain.cancel();
         while let Some(ended) = self.services.join_next().await {
             if let Ok((name, Err(error))) = ended {
-                tracing::error!(service = name, error = format!("{error:#}"), "failed to stop cleanly");
+                tracing::error!(service = name, error = format!("{error:#}"), "the service ended with an error");
             }
         }
     }

@@ -34,7 +34,7 @@ impl Kind for RedisUrl {
 fn is_known(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once(':') else { return false };
     match (scheme, rest.strip_prefix("//")) {
-        ("unix" | "redis+unix", _) => rest.starts_with('/') && !rest.trim_start_matches('/').is_empty(),
+        ("unix", _) => rest.starts_with('/') && !rest.trim_start_matches('/').is_empty(),
         ("redis" | "rediss", Some(rest)) => {
             let rest = rest.split_once(['?', '#']).map_or(rest, |(rest, _)| rest);
             let (host, database) = after_login(rest);
@@ -99,7 +99,6 @@ mod tests {
             "redis://:s%40c%2Fret@h:1/15?protocol=resp3",
             "unix:/run/redis.sock",
             "unix:///run/redis.sock?db=1",
-            "redis+unix:/run/redis.sock",
             "redis-sentinel://a:26379,b,[::1],[::2]:7/mymaster",
             "redis-sentinel://mail:s%2Fcret@a/mymaster/2",
             "rediss-sentinel://a,b:26379/mymaster",
@@ -116,6 +115,7 @@ mod tests {
             "",
             "redis://",
             "redis:h",
+            "redis+unix:/run/redis.sock",
             "http://h",
             "127.0.0.1:6379",
             "redis://a b",

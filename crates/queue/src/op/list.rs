@@ -10,7 +10,7 @@ use redis::{Cmd, Value};
 use staffetta_mail::QueueId;
 
 use super::reclaim::parse_member;
-use crate::admin::is_from;
+use crate::admin::is_meant;
 use crate::format::{ReadError, State};
 use crate::partition::{Partition, job_name, parse_job_name};
 use crate::record::Record;
@@ -353,7 +353,7 @@ fn same(wanted: &str) -> impl Fn(&str) -> bool {
 /// Does a message that is old enough match the rest?
 fn selected(entry: &Entry, filter: &Filter) -> bool {
     let message = &entry.message;
-    filter.sender.as_deref().is_none_or(|wanted| is_from(message.envelope.sender.as_str(), wanted))
+    filter.sender.as_deref().is_none_or(|wanted| is_meant(message.envelope.sender.as_str(), wanted))
         && filter.login.as_deref().is_none_or(|wanted| message.origin.login.as_deref().is_some_and(same(wanted)))
         && entry.selected(filter).next().is_some()
 }

@@ -140,6 +140,8 @@ async fn selections_go_by_recipient_and_login() {
     };
     let recipient = |text: &str| Filter { recipient: Some(text.into()), ..Filter::default() };
     assert_eq!(found(recipient("b@X.example")).await, [first]);
+    assert_eq!(found(recipient("@X.example")).await.len(), 2, "all of a domain");
+    assert_eq!(found(recipient("@example")).await, []);
     assert_eq!(found(recipient("B@x.example")).await, [], "a local part is its host's business");
     assert_eq!(found(recipient("c@x.example")).await, []);
     assert_eq!(found(Filter { login: Some("anna".into()), ..Filter::default() }).await, [second]);
