@@ -11,7 +11,7 @@ This page is made by `make docs` from what the services declare; change it there
 
 Every service has a page for Prometheus at `/metrics` of its HTTP port. Counters end in `_total` and exist from the start with 0, as far as their
 labels are known. The unit is at the end of a name: `_seconds`, `_bytes`; others count. No label is an address, a login, a queue
-id or a domain of a recipient. A gauge of something that nobody knows now, such as the queue while Redis does not answer, is not on
+id or, unless the configuration names it, a domain of a recipient. A gauge of something that nobody knows now, such as the queue while Redis does not answer, is not on
 the page. Figures of the whole queue are the same from every pod: take their `max`.
 
 Values of labels are listed where they are few and not a matter of configuration. What to do about them:

@@ -101,6 +101,29 @@ async fn who_is_refused_for_good_is_suppressed_where_that_is_asked_for_until_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deliveries_are_counted_by_the_few_providers_that_have_a_name() -> anyhow::Result<()> {
+    let table = "[[delivery.destination]]\nmx = [\"*.example.com\"]\n";
+    let mut world = World::new().await?.tables(table).start().await?;
+    let full = Scenario::default().reply(Stage::Recipient, "452 4.2.2 Mailbox is full").only("lisa@").times(1);
+    let _named = world.mx("example.com", full).await?;
+    let _nameless = world.mx("example.net", Scenario::default()).await?;
+    let recipients = ["lisa@example.com", "john@example.com", "lisa@example.net"];
+    client(&world).await?.send("john@example.org", &recipients, MESSAGE).await?;
+    world.until_empty().await?;
+    let metrics = world.metrics(Service::Delivery).await?;
+    for (provider, outcome, expected) in
+        [("*.example.com", "delivered", 2.0), ("*.example.com", "deferred", 1.0), ("other", "delivered", 1.0)]
+    {
+        let labels = [format!("provider=\"{provider}\""), format!("outcome=\"{outcome}\"")];
+        let seen = metrics.sum("staffetta_provider_deliveries_total", &labels.each_ref().map(String::as_str));
+        ensure!(seen == expected, "{provider} {outcome}: {seen}");
+    }
+    ensure!(metrics.sum("staffetta_provider_deliveries_total", &[]) == 4.0, "nowhere else");
+    ensure!(metrics.sum("staffetta_provider_duration_seconds_count", &["provider=\"*.example.com\""]) == 4.0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_rule_calls_final_is_reported_although_the_server_would_be_asked_again() -> anyhow::Result<()> {
     let rule = "[[delivery.rule]]\nreply = 'unverified address'\naction = \"bounce\"\n";
     let mut world = World::new().await?.tables(rule).start().await?;

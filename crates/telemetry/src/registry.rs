@@ -70,6 +70,7 @@ pub(crate) fn elsewhere(service: &str) -> Option<&'static str> {
 fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("staffetta_delivery_duration_seconds".into()), &DELIVERY_SECONDS)?
+        .set_buckets_for_metric(Matcher::Full("staffetta_provider_duration_seconds".into()), &DELIVERY_SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), &BYTES)
 }

@@ -5,6 +5,7 @@
 //! through MX. The rules are `staffetta_policy::routing`; here they meet the configuration.
 
 mod login;
+mod provider;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -149,6 +150,8 @@ pub struct Site {
     /// What rests when its hosts have said that it is too much: all hosts of its entry, or those that the domain has. Other
     /// servers of the domains that an entry names have said nothing.
     pub speaker: String,
+    /// What its deliveries are counted under: one of [`Router::providers`].
+    pub provider: String,
 }
 
 impl NextHop {
@@ -228,7 +231,7 @@ impl NextHop {
 
     /// What its messages are counted by: all that go to the same servers.
     pub fn account(&self) -> String {
-        self.site.as_ref().map_or_else(|| self.each(Target::account), |site| site.name.clone())
+        self.site.as_ref().map_or_else(|| provider::accounts(&self.key.targets), |site| site.name.clone())
     }
 
     /// What rests when its servers have said that it is too much.
@@ -385,7 +388,13 @@ impl Router {
                 .chain(said.into_iter().flat_map(|(entry, _)| &entry.ignored))
                 .copied()
                 .collect(),
-            site: Some(Arc::new(Site { name, hosts, messages: said.and_then(|(entry, _)| entry.messages), speaker })),
+            site: Some(Arc::new(Site {
+                provider: provider::name(hop, said.map(|(entry, _)| entry), &hosts),
+                messages: said.and_then(|(entry, _)| entry.messages),
+                name,
+                hosts,
+                speaker,
+            })),
             ..hop.clone()
         }
     }
@@ -405,7 +414,7 @@ impl Router {
 
     /// Does mail for several domains go there? Not where the recipient's own domain says where that is.
     pub fn is_for_many(hop: &NextHop) -> bool {
-        !hop.key.targets.iter().any(|target| matches!(target, Target::Domain(_) | Target::Literal(_)))
+        provider::are_for_many(&hop.key.targets)
     }
 
     /// Is there a route for some senders only?

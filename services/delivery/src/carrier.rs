@@ -51,6 +51,7 @@ const PULSE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
     let mut berth = Berth::new(worker.clone(), lane.clone());
     let hop = Arc::new(at_its_site(&worker, &lane.hop).await);
+    lane.provider.store(Arc::new(metrics::Provider::new(hop.provider())));
     let Some(company) = berth.join(&hop) else { return };
     let mut carrier = Carrier {
         berth,

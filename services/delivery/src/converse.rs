@@ -381,7 +381,7 @@ impl Carrier {
         let seen = Seen { peer: &peer, other_host, final_by: &final_by, rules: &terms.rules, now };
         talk.tasks(id).for_each(|task| traced::transaction(task, connection, use_of(id), &report));
         let ended = talk.on_report(id, report, &seen, |task, index, fate| {
-            record::outcome(worker, &lane.hop, task, index, fate, Some((connection, use_of(id))));
+            record::outcome(worker, lane, task, index, fate, Some((connection, use_of(id))));
         });
         for task in ended {
             worker.finish(task, lane);

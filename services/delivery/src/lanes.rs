@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use staffetta_dispatch::{Advice, Backoffs, Pool, Refused};
 use staffetta_queue::Destination;
 use staffetta_transport::hop::{HopKey, NextHop};
 use tokio::sync::Notify;
 
+use crate::metrics::Provider;
 use crate::worker::Worker;
 
 /// Between looks at whether somebody else needs the connection that is being set up.
@@ -25,6 +27,8 @@ pub(crate) type Work = staffetta_dispatch::Work<Destination>;
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) hop: NextHop,
+    /// Whose deliveries it makes, as far as its servers are known.
+    pub(crate) provider: ArcSwap<Provider>,
     /// An idle carrier is wanted.
     pub(crate) wake: Notify,
 }
@@ -94,7 +98,8 @@ impl Lanes {
             pool.put(key, work, || {
                 let hop = hop();
                 let limit = hop.concurrency;
-                (Arc::new(Lane { hop, wake: Notify::new() }), limit)
+                let provider = ArcSwap::from_pointee(Provider::new(hop.provider()));
+                (Arc::new(Lane { hop, provider, wake: Notify::new() }), limit)
             })
         });
         if let Some(lane) = woken {

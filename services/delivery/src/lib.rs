@@ -233,7 +233,9 @@ fn worker(
         Resolver::new(&DnsSettings::from(&config.dns)).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     let tls = TlsClient::new(delivery.ca.as_deref()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     let planner = planner(config, resolver, tls.clone(), &queue);
-    let terms = Terms::new(config).into_force();
+    let terms = Terms::new(config);
+    metrics::declare_providers(&terms.router);
+    let terms = terms.into_force();
     let carriers = TaskTracker::new();
     Ok(Worker {
         planner,

@@ -3,6 +3,8 @@
 //! Queue gauges are read from Redis by every pod and carry the same value in all: graph them with `max`, not `sum`. While
 //! Redis does not answer they are NaN, and not on the page: what was true a minute ago is no state of the queue.
 
+mod provider;
+
 use std::time::Duration;
 
 use metrics::{
@@ -12,8 +14,12 @@ use staffetta_policy::diagnosis::Class;
 use staffetta_policy::tls::Label;
 use staffetta_queue::Counts;
 use staffetta_smtp::client::Stage;
+use staffetta_telemetry::catalogue::OPEN;
 use staffetta_telemetry::{Readiness, Standing, maillog};
+use staffetta_transport::hop::Router;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use provider::Provider;
 
 const DELIVERIES: &str = "staffetta_deliveries_total";
 const ATTEMPTS: &str = "staffetta_delivery_attempts_total";
@@ -273,9 +279,15 @@ impl Metrics {
 /// Declares every family with its series, for the page about them.
 pub(crate) fn declare() {
     drop(Metrics::new());
+    drop(Provider::new(OPEN));
     drop(staffetta_transport::sts::declare_metrics());
     drop(staffetta_transport::token::declare_metrics());
     let _ = Readiness::new(CancellationToken::new()).needs("redis", || Standing::Up);
+}
+
+/// Starts the counters of every provider at zero.
+pub(crate) fn declare_providers(router: &Router) {
+    router.providers().iter().for_each(|name| drop(Provider::new(name)));
 }
 
 /// Seconds for a histogram.
@@ -315,6 +327,7 @@ fn grid(
 }
 
 fn describe() {
+    provider::describe();
     staffetta_queue::describe_worker_metrics();
     staffetta_queue::describe_conduct_metrics();
     staffetta_transport::dns::describe_metrics();

@@ -7,9 +7,9 @@ use staffetta_mail::{Address, RemoteReply, Status};
 use staffetta_policy::diagnosis::{Class, Trouble, diagnose};
 use staffetta_policy::shaping::without_addresses;
 use staffetta_telemetry::maillog::{self, Delays, Relay};
-use staffetta_transport::hop::NextHop;
 
 use crate::connection::Connection;
+use crate::lanes::Lane;
 use crate::leased::{Leased, Task};
 use crate::metrics::{Outcome, record};
 use crate::worker::Worker;
@@ -20,7 +20,7 @@ const NO_SUCH_USER: Status = Status::new(5, 1, 1);
 /// Writes the outcome of recipient `index`; with the connection, if there was one, and which message on it this was.
 pub(crate) fn outcome(
     worker: &Worker,
-    hop: &NextHop,
+    lane: &Lane,
     task: &Task,
     index: u32,
     fate: &Fate,
@@ -40,7 +40,7 @@ pub(crate) fn outcome(
         from: (&job.message.envelope.sender).into(),
         relay: connection.map(|c| Relay { host: c.peer.host.as_ref().into(), endpoint: &c.peer.endpoint }),
         source: connection.and_then(|c| c.source),
-        protocol: hop.protocol_name(),
+        protocol: lane.hop.protocol_name(),
         tls: connection.and_then(|c| c.tls.as_deref()),
         tls_trust: connection.filter(|c| c.tls.is_some()).map(|c| c.security.trust.as_str()),
         tls_policy: connection.map(|c| c.security.label.as_str()),
@@ -70,8 +70,9 @@ pub(crate) fn outcome(
         Outcome::Expired => maillog::expired(&event),
     }
     worker.metrics.delivery(outcome, class);
+    lane.provider.load().delivery(outcome, &delays);
     if let (Outcome::Bounced, Fate::Failed(failed), Some(class)) = (outcome, fate, class) {
-        worker.suppressor.bounced(&worker.terms.load(), hop, &job.message, (&recipient.address, failed, class));
+        worker.suppressor.bounced(&worker.terms.load(), &lane.hop, &job.message, (&recipient.address, failed, class));
     }
     if let (Outcome::Bounced, Some(login)) = (outcome, &job.message.origin.login) {
         worker.conduct.bounced(login, status == NO_SUCH_USER);

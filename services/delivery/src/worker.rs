@@ -264,7 +264,7 @@ impl Worker {
         let fate = Fate::of(&Failure::Suppressed, task.job.destination());
         task.attempt.judge(&self.rules(), Instant::now());
         for index in task.attempt.fail_those(&fate, is_meant) {
-            record::outcome(self, &lane.hop, task, index, &fate, None);
+            record::outcome(self, lane, task, index, &fate, None);
         }
     }
 
@@ -356,7 +356,7 @@ impl Worker {
     pub(crate) fn fail(&self, mut task: Task, lane: &Lane, fate: &Fate) {
         task.attempt.judge(&self.rules(), Instant::now());
         for index in task.attempt.fail_rest(fate) {
-            record::outcome(self, &lane.hop, &task, index, fate, None);
+            record::outcome(self, lane, &task, index, fate, None);
         }
         self.finish(task, lane);
     }

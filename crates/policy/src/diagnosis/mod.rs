@@ -93,8 +93,19 @@ pub fn diagnose(host: &str, stage: Stage, reply: &RemoteReply, text: &str) -> Cl
 /// of another, which the sender has chosen. Its code must say so, too, or it is a provider's, whose words are known.
 pub fn condemns_address(host: &str, reply: &RemoteReply, class: Class) -> bool {
     let is_dead = |class: Class| matches!(class, Class::BadMailbox | Class::InactiveMailbox);
-    let is_of_provider = || providers::PROVIDERS.iter().any(|(names, _)| names.iter().any(|name| is_below(host, name)));
+    let is_of_provider = || providers::PROVIDERS.iter().any(|(_, names, _)| is_of(host, names));
     is_dead(class) && (coded(reply).is_some_and(is_dead) || is_of_provider())
+}
+
+/// The providers whose words are known, by their names.
+pub fn providers() -> impl Iterator<Item = &'static str> {
+    providers::PROVIDERS.iter().map(|(name, ..)| *name)
+}
+
+/// The one of [`providers`] that all of these mail hosts belong to.
+pub fn provider_of(hosts: &[String]) -> Option<&'static str> {
+    let is_theirs = |names| !hosts.is_empty() && hosts.iter().all(|host| is_of(host, names));
+    providers::PROVIDERS.iter().find(|(_, names, _)| is_theirs(names)).map(|(name, ..)| *name)
 }
 
 /// By the enhanced code alone.
@@ -114,7 +125,7 @@ struct Row {
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| all().filter_map(Row::new).collect());
 
 fn all() -> impl Iterator<Item = (&'static [&'static str], &'static Words)> {
-    let of_providers = providers::PROVIDERS.iter().flat_map(|(hosts, words)| words.iter().map(|row| (*hosts, row)));
+    let of_providers = providers::PROVIDERS.iter().flat_map(|(_, hosts, words)| words.iter().map(|row| (*hosts, row)));
     of_providers.chain(words::WORDS.iter().map(|row| (&[][..], row)))
 }
 
@@ -126,13 +137,17 @@ impl Row {
     }
 
     fn is_for(&self, host: &str) -> bool {
-        self.hosts.is_empty() || self.hosts.iter().any(|name| is_below(host, name))
+        self.hosts.is_empty() || is_of(host, self.hosts)
     }
 }
 
 fn spoken(host: &str, text: &str) -> Option<Class> {
     let (host, text) = (host.trim_end_matches('.'), text.to_ascii_lowercase());
     ROWS.iter().find(|row| row.is_for(host) && row.words.is_match(text.as_bytes())).map(|row| row.class)
+}
+
+fn is_of(host: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| is_below(host, name))
 }
 
 fn is_below(host: &str, name: &str) -> bool {

@@ -9,9 +9,10 @@ const YAHOO: &[&str] = &["yahoodns.net"];
 const APPLE: &[&str] = &["icloud.com"];
 const COMCAST: &[&str] = &["comcast.net"];
 
-/// Below which names its mail hosts are, and its words.
-pub(super) const PROVIDERS: &[(&[&str], &[Words])] = &[
+/// Its name, below which names its mail hosts are, and its words.
+pub(super) const PROVIDERS: &[(&str, &[&str], &[Words])] = &[
     (
+        "google",
         GOOGLE,
         &[
             // From the list of SMTP errors of Google Workspace, and the requirements for senders.
@@ -27,6 +28,7 @@ pub(super) const PROVIDERS: &[(&[&str], &[Words])] = &[
         ],
     ),
     (
+        "microsoft",
         MICROSOFT,
         &[
             (C::Unauthenticated, r"5\.7\.(509|515)\b"),
@@ -39,6 +41,7 @@ pub(super) const PROVIDERS: &[(&[&str], &[Words])] = &[
         ],
     ),
     (
+        "yahoo",
         YAHOO,
         &[
             (C::BadReputation, r"\[(tss?0\d|bl\d\d|con\d\d)\]"),
@@ -50,6 +53,7 @@ pub(super) const PROVIDERS: &[(&[&str], &[Words])] = &[
         ],
     ),
     (
+        "apple",
         APPLE,
         &[
             (C::SpamRelated, r"\[cs01\]"),
@@ -57,5 +61,5 @@ pub(super) const PROVIDERS: &[(&[&str], &[Words])] = &[
             (C::BadReputation, r"message rejected due to local policy"),
         ],
     ),
-    (COMCAST, &[(C::RateLimited, r"\brl0000\d\d\b"), (C::BadReputation, r"\bbl0000\d\d\b|\bpt0\d\d\b")]),
+    ("comcast", COMCAST, &[(C::RateLimited, r"\brl0000\d\d\b"), (C::BadReputation, r"\bbl0000\d\d\b|\bpt0\d\d\b")]),
 ];

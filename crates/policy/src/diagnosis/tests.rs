@@ -115,6 +115,21 @@ fn a_provider_means_its_codes_only_at_its_own_hosts() {
 }
 
 #[test]
+fn mail_hosts_are_a_providers_if_all_of_them_are() {
+    for (hosts, provider) in [
+        (&["gmail-smtp-in.l.google.com", "alt1.aspmx.l.google.com"][..], Some("google")),
+        (&["example-com.mail.protection.outlook.com"], Some("microsoft")),
+        (&["mta5.am0.yahoodns.net", "mx.example.com"], None),
+        (&["google.com"], None),
+        (&[], None),
+    ] {
+        let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
+        assert_eq!(provider_of(&hosts), provider, "{hosts:?}");
+        assert!(provider.is_none_or(|name| providers().any(|known| known == name)));
+    }
+}
+
+#[test]
 fn what_strangers_have_chosen_decides_nothing() {
     let addresses = ["\"no such user\"@evil.test", "mailbox-disabled@example.com"];
     for said in [

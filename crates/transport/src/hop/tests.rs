@@ -197,6 +197,30 @@ fn a_destination_is_its_entry_or_the_set_of_its_hosts_and_a_route_goes_before_it
 }
 
 #[test]
+fn deliveries_are_counted_under_few_names_whatever_domains_there_are() {
+    let smart = Via::Smtp { host: "Smart.test".to_owned(), port: 26, implicit_tls: false };
+    let mut router = router(vec![to(Pattern::Exact("smart.test".to_owned()), smart)]);
+    let big = vec![Pattern::Subdomains("big.test".to_owned())];
+    router.destinations = vec![(destination::Entry { hosts: big, ..destination::Entry::default() }, None)];
+    let under = |domain: &str, hosts: &[&str]| {
+        let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
+        router.at_its_site(&router.hop(domain, None), hosts).provider().to_owned()
+    };
+    for (domain, hosts, name) in [
+        ("a.test", &["mx.big.test"][..], "*.big.test"),
+        ("b.test", &["aspmx.l.google.com", "alt1.aspmx.l.google.com"], "google"),
+        ("c.test", &["aspmx.l.google.com", "mx.c.test"], "other"),
+        ("d.test", &[], "other"),
+        ("[192.0.2.1]", &[], "other"),
+        ("smart.test", &[], "smart.test:26"),
+    ] {
+        assert_eq!(under(domain, hosts), name, "{domain}");
+        assert!(router.providers().contains(&name.to_owned()), "{name} is there from the start");
+    }
+    assert_eq!(router.hop("b.test", None).provider(), "other", "nobody has looked yet");
+}
+
+#[test]
 fn servers_go_by_their_destination_their_hosts_their_domain_and_all_that_is_above() {
     let smart = Via::Smtp { host: "Smart.test".to_owned(), port: 26, implicit_tls: false };
     let router = router(vec![to(Pattern::Exact("routed.test".to_owned()), smart)]);
