@@ -5,7 +5,7 @@
 
 Compares the rules of deploy/k8s/components/monitoring and the dashboards of deploy/grafana with the metrics that the
 program declares, and with the table of alarms in docs/operations.md. Writes OUT/rules.yaml, OUT/rules.test.yaml and, with
-what the dashboards ask for, OUT/dashboards.yaml for promtool. Prints what is wrong, a line each; exit code 1 if there is something.
+what dashboards and scalers ask for, OUT/dashboards.yaml for promtool. Prints what is wrong, a line each; exit code 1 if there is something.
 """
 
 import json
@@ -97,8 +97,13 @@ def anchors(page):
             yield f"docs/operations.md links to #{anchor}, which is not there"
 
 
-def dashboards(tree):
-    """Every expression: where, text."""
+def queries(tree):
+    """Every expression that is no alarm's, of dashboards, of what scales by figures, of the runbook's questions: where, text."""
+    scaler = yaml.safe_load((tree / "deploy/k8s/components/keda/scaledobject.yaml").read_text())
+    for trigger in scaler["spec"]["triggers"]:
+        yield f"the trigger {trigger['name']}", trigger["metadata"]["query"]
+    for question, text in re.findall(r"^\| ([^|]+\?) \| `((?:[^`|]|\\\|)+)`", (tree / "docs/operations.md").read_text(), re.M):
+        yield f"the question {question!r}", text.replace("\\|", "|")
     for path in sorted((tree / "deploy/grafana").glob("*.json")):
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets") or []:
@@ -118,8 +123,8 @@ def keys(tree):
 
 
 def as_rules(panels):
-    """Expressions of dashboards in a form that promtool reads."""
-    fill = {"$__rate_interval": "5m", "$namespace": ".*"}
+    """These expressions in a form that promtool reads."""
+    fill = {"$__rate_interval": "5m", "$namespace": ".*", "$provider": ".*"}
     for number, (_, text) in enumerate(panels):
         for variable, value in fill.items():
             text = text.replace(variable, value)
@@ -137,7 +142,7 @@ def main():
     spec = yaml.safe_load((folder / "rules.yaml").read_text())["spec"]
     (out / "rules.yaml").write_text(yaml.safe_dump(spec))
     shutil.copy(folder / "rules.test.yaml", out)
-    panels = list(dashboards(tree))
+    panels = list(queries(tree))
     (out / "dashboards.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": list(as_rules(panels))}]}))
     rules = [rule for group in spec["groups"] for rule in group["rules"]]
     problems = [one for rule in rules for one in expression(program, f"the alarm {rule['alert']}", rule["expr"])]

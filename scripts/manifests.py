@@ -17,6 +17,8 @@ import yaml
 
 PROGRAMS = "/usr/local/bin/"
 FOREIGN = {"redis:7.2-bookworm", "oliver006/redis_exporter:v1.62.0-alpine"}
+# Whose image is the operator's to choose.
+CHOSEN = {"unbound"}
 # A placeholder for whatever somebody has pushed, pinned by its digest.
 PINNED = re.compile(r"[\w./-]+/staffetta@sha256:[0-9a-f]{64}")
 # What each service reads of the configuration, besides what is not a path.
@@ -90,18 +92,22 @@ class Manifests:
             for one in pod.containers:
                 is_ours = one["command"][0].startswith(PROGRAMS)
                 good = one["image"] == wanted if wanted else PINNED.fullmatch(one["image"])
-                if not (good if is_ours else one["image"] in FOREIGN):
+                if not (good if is_ours else one["image"] in FOREIGN | CHOSEN):
                     self.say(pod.name, "container", one["name"], "runs the image", one["image"])
 
     def commands(self):
-        """The programs are those that the Dockerfile installs; what is said to them, they understand."""
-        dockerfile = (self.tree / "deploy/docker/Dockerfile").read_text()
-        installed = set(re.findall(r"target/release/([\w-]+)", dockerfile))
+        """The programs are those that the Dockerfile installs, for this user and these ports; what is said to them, they understand."""
+        installed, user, ports = dockerfile(self.tree)
         for pod in self.pods:
             for one in pod.containers:
                 program, *words = one["command"]
                 if not program.startswith(PROGRAMS):
                     continue
+                declared = {port["containerPort"] for port in one.get("ports") or []}
+                if not declared <= ports:
+                    self.say(pod.name, "has the ports", declared, "and the Dockerfile exposes", ports)
+                if pod.spec["securityContext"]["runAsUser"] != user:
+                    self.say(pod.name, "runs as another user than the", user, "of the Dockerfile")
                 if program.removeprefix(PROGRAMS) not in installed:
                     self.say(pod.name, "runs", program, "which the image does not have")
                 if one.get("args") and (one["args"][0] != "--config" or len(one["args"]) != 2):
@@ -110,12 +116,21 @@ class Manifests:
                     self.say(pod.name, "runs the command", words, "which is none")
 
     def understands(self, words):
-        """Of `staffetta`: a command, and one below it."""
+        """Of `staffetta`: a command, or one below it."""
         folder = self.tree / "cli/src/arguments"
-        first, second = (word.capitalize() for word in words)
-        command = re.search(rf"^    {first}\({first}\)", (folder.parent / "arguments.rs").read_text(), re.M)
+        first, *second = (word.capitalize() for word in words)
+        if not re.search(rf"^    {first}\({first}\)", (folder.parent / "arguments.rs").read_text(), re.M):
+            return False
         below = folder / f"{words[0]}.rs"
-        return bool(command and below.exists() and re.search(rf"^    {second}\(", below.read_text(), re.M))
+        return not second or below.exists() and bool(re.search(rf"^    {second[0]}\(", below.read_text(), re.M))
+
+    # Where it is.
+
+    def namespaces(self):
+        """A component that an overlay takes in brings no namespace along."""
+        for one in self.objects:
+            if one["kind"] != "Namespace" and one["metadata"].get("namespace") != "staffetta":
+                self.say(one["kind"], one["metadata"]["name"], "is in no namespace")
 
     # What it is given.
 
@@ -151,6 +166,10 @@ class Manifests:
 
     def mounts(self, documented):
         """Volumes are there; files that programs are told of lie in them."""
+        wanted = {volume["secret"]["secretName"] for pod in self.pods for volume in pod.volumes.values() if "secret" in volume}
+        for name, made in self.kind("ExternalSecret").items():
+            if made["spec"]["target"]["name"] not in wanted:
+                self.say("ExternalSecret", name, "makes what no pod mounts")
         for pod in self.pods:
             if pod.spec.get("serviceAccountName") not in self.kind("ServiceAccount"):
                 self.say(pod.name, "has no ServiceAccount")
@@ -168,7 +187,8 @@ class Manifests:
 
     def paths(self, pod, container):
         """Every file that a container is told of: arguments, environment, its tables of the configuration."""
-        yield from (one for one in container.get("args") or [] if one.startswith("/"))
+        words = container["command"][1:] + (container.get("args") or [])
+        yield from (one for one in words if one.startswith("/"))
         for one in container.get("env") or []:
             if str(one.get("value", "")).startswith("/"):
                 yield one["value"]
@@ -260,12 +280,13 @@ class Manifests:
                         self.say(pod.name, probe, "asks", get["path"], "which nobody serves")
 
     def scaling(self):
-        for name, scaler in self.kind("HorizontalPodAutoscaler").items():
-            target = self.kind("Deployment").get(scaler["spec"]["scaleTargetRef"]["name"])
-            if target is None:
-                self.say("HorizontalPodAutoscaler", name, "scales what is not there")
-            elif "replicas" in target["spec"]:
-                self.say("Deployment", name, "has a number of replicas beside its HorizontalPodAutoscaler")
+        for kind in ("HorizontalPodAutoscaler", "ScaledObject"):
+            for name, scaler in self.kind(kind).items():
+                target = self.kind("Deployment").get(scaler["spec"]["scaleTargetRef"]["name"])
+                if target is None:
+                    self.say(kind, name, "scales what is not there")
+                elif "replicas" in target["spec"]:
+                    self.say("Deployment", name, "has a number of replicas beside its", kind)
 
     def restricted(self):
         for pod in self.pods:
@@ -308,6 +329,24 @@ class Manifests:
             return int(found[-1]) if found else 0
 
 
+def dockerfile(tree):
+    """Its programs, user and ports."""
+    text = (tree / "deploy/docker/Dockerfile").read_text()
+    user, ports = (re.search(rf"^{word} (.+)$", text, re.M)[1] for word in ("USER", "EXPOSE"))
+    return set(re.findall(r"target/release/([\w-]+)", text)), int(user.partition(":")[0]), {int(port) for port in ports.split()}
+
+
+def two_images(tree):
+    """In what the image of the Dockerfile would be another than that of scripts/image, or than this version."""
+    text = (tree / "scripts/image").read_text()
+    programs = set(re.findall(r'"([\w-]+)"', re.search(r"^PROGRAMS = (.+)$", text, re.M)[1]))
+    if programs != dockerfile(tree)[0]:
+        yield f"scripts/image has the programs {programs}, and the Dockerfile others"
+    version = tomllib.loads((tree / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+    if f'org.opencontainers.image.version="{version}"' not in (tree / "deploy/docker/Dockerfile").read_text():
+        yield f"the label of the Dockerfile names another version than {version}"
+
+
 def strings(value):
     """Every path in a table."""
     if isinstance(value, str):
@@ -342,7 +381,7 @@ def documented(tree):
 
 
 def asked(manifests, path):
-    """What the README asks kubectl for, besides `apply`: `deploy/NAME`, `service/NAME` with ports, in a namespace."""
+    """What the README asks kubectl for, besides `apply`: `deploy/NAME`, `service/NAME` with ports, in a namespace; commands in pods."""
     kinds = {"deploy": "Deployment", "service": "Service", "statefulset": "StatefulSet", "cronjob": "CronJob"}
     for line in path.read_text().splitlines():
         for kind, name in re.findall(r"\b(deploy|service|statefulset|cronjob)/([\w-]+)", line):
@@ -355,25 +394,27 @@ def asked(manifests, path):
                 for port in re.findall(r"\b\d+:(\d+)\b", line):
                     if int(port) not in ports:
                         manifests.say("README.md asks for port", port, "which the Service does not have")
+        command = re.search(r" -- staffetta ((?:[a-z]+ ?)+)", line)
+        if command and not manifests.understands(command[1].split()):
+            manifests.say("README.md runs the command", command[1], "which is none")
 
 
 def main():
     options = dict(one[2:].partition("=")[::2] for one in sys.argv[1:] if one.startswith("--"))
     tree, *rendered = (pathlib.Path(one) for one in sys.argv[1:] if not one.startswith("--"))
     secrets = {} if "only-rendered-secrets" in options else documented(tree)
-    good = True
+    problems = list(two_images(tree))
     for path in rendered:
         manifests = Manifests(tree, path)
         manifests.images(options.get("image"))
         manifests.mounts(secrets)
-        for check in ("commands", "ports", "ways", "probes", "scaling", "restricted", "redis"):
+        for check in ("namespaces", "commands", "ports", "ways", "probes", "scaling", "restricted", "redis"):
             getattr(manifests, check)()
         if "asked" in options:
             asked(manifests, pathlib.Path(options["asked"]))
-        for problem in manifests.problems:
-            print(f"{path.stem}: {problem}", file=sys.stderr)
-        good = good and not manifests.problems
-    sys.exit(0 if good else 1)
+        problems += [f"{path.stem}: {problem}" for problem in manifests.problems]
+    print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")
+    sys.exit(1 if problems else 0)
 
 
 if __name__ == "__main__":
