@@ -19,10 +19,10 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// From a Redis round trip to the longest SMTP timeout but one.
 const SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
-/// The age of a message can reach its lifetime of days.
-const DELIVERY_SECONDS: [f64; 18] = [
-    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 28800.0, 86400.0,
-    432000.0,
+/// The age of a message can reach its lifetime of days; of what has waited once or twice one wants to know how many minutes.
+const DELIVERY_SECONDS: [f64; 22] = [
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0,
+    7200.0, 28800.0, 86400.0, 432000.0,
 ];
 const BYTES: [f64; 11] = [1e3, 5e3, 1e4, 5e4, 1e5, 5e5, 1e6, 5e6, 1e7, 5e7, 1e8];
 
