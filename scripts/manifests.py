@@ -21,11 +21,13 @@ FOREIGN = {"redis:7.2-bookworm", "oliver006/redis_exporter:v1.62.0-alpine"}
 CHOSEN = {"unbound"}
 # A placeholder for whatever somebody has pushed, pinned by its digest.
 PINNED = re.compile(r"[\w./-]+/staffetta@sha256:[0-9a-f]{64}")
-# What each service reads of the configuration, besides what is not a path.
+# What each program reads of the configuration, besides what is not a path.
 TABLES = {
     "staffetta-frontend": ["redis", "tls", "rpc", "frontend", "dns"],
     "staffetta-auth": ["redis", "rpc", "auth"],
     "staffetta-delivery": ["redis", "delivery", "dns"],
+    "staffetta queue": ["redis"],
+    "staffetta user": ["rpc", "auth"],
 }
 # Who has to reach whom, at which port, through the network policies.
 WAYS = [("frontend", "auth", "grpc")] + [(who, "redis", "redis") for who in ("frontend", "auth", "delivery", "queue-init")]
@@ -194,7 +196,7 @@ class Manifests:
                 yield one["value"]
             if "secretKeyRef" in (one.get("valueFrom") or {}):
                 self.say(pod.name, "has the secret", one["name"], "in its environment")
-        config, program = self.config(pod), container["command"][0].removeprefix(PROGRAMS)
+        config, program = self.config(pod), " ".join(container["command"][:2]).removeprefix(PROGRAMS)
         for table in TABLES.get(program, []):
             yield from strings(config.get(table, {}))
 
@@ -256,6 +258,14 @@ class Manifests:
                     self.say("no NetworkPolicy lets", source, "out to", target)
                 if not self.opened("ingress", "from", other, one, port):
                     self.say("no NetworkPolicy lets", source, "in to", target)
+        for pod in self.pods:
+            if "accounts" in pod.volumes and not self.leaves(pod, 5432):
+                self.say("no NetworkPolicy lets", pod.name, "out to a database")
+
+    def leaves(self, pod, port):
+        """For wherever that is."""
+        policies = [one["spec"] for one in self.kind("NetworkPolicy").values() if matches(one["spec"]["podSelector"], pod.labels)]
+        return any({"port": port} in rule.get("ports", []) for one in policies for rule in one.get("egress") or [])
 
     def opened(self, direction, peers, pod, other, port):
         for policy in self.kind("NetworkPolicy").values():
