@@ -3,11 +3,12 @@
     alarms.py TREE OUT
     alarms.py TREE     prints what deploy/prometheus/rules.yml holds
 
-Compares the rules of deploy/k8s/components/monitoring and the dashboards of deploy/grafana with the metrics that the
+Compares the rules of deploy/k8s/components/monitoring and the dashboard with the metrics that the
 program declares, and with the table of alarms in docs/operations.md. Writes OUT/rules.yaml, OUT/rules.test.yaml and, with
-what dashboards and scalers ask for, OUT/dashboards.yaml for promtool. Prints what is wrong, a line each; exit code 1 if there is something.
+what dashboards, scalers and the runbook's questions ask for, OUT/queries.yaml for promtool. Prints what is wrong, a line each; exit code 1 if there is something.
 """
 
+import html
 import json
 import pathlib
 import re
@@ -104,10 +105,25 @@ def queries(tree):
         yield f"the trigger {trigger['name']}", trigger["metadata"]["query"]
     for question, text in re.findall(r"^\| ([^|]+\?) \| `((?:[^`|]|\\\|)+)`", (tree / "docs/operations.md").read_text(), re.M):
         yield f"the question {question!r}", text.replace("\\|", "|")
-    for path in sorted((tree / "deploy/grafana").glob("*.json")):
+    for path in sorted((tree / "deploy/k8s/components/grafana").glob("*.json")):
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets") or []:
                 yield f"{path.name}, {panel['title']},", target["expr"]
+
+
+def pictures(tree):
+    """What the dashboard has and docs/pictures does not show."""
+    page, name, shown = (tree / "docs/operations.md").read_text(), "", ""
+    for panel in json.loads((tree / "deploy/k8s/components/grafana/staffetta.json").read_text())["panels"]:
+        title = panel["title"]
+        if panel["type"] == "row":
+            name = re.sub(r"\W+", "-", title.lower()) + ".svg"
+            picture = tree / "docs/pictures" / name
+            shown = picture.read_text() if picture.exists() else ""
+            if f"(pictures/{name})" not in page:
+                yield f"docs/operations.md does not show pictures/{name}"
+        elif f">{html.escape(title)}<" not in shown:
+            yield f"docs/pictures/{name} does not show {title!r}: scripts/pictures draws it"
 
 
 def keys(tree):
@@ -122,13 +138,13 @@ def keys(tree):
                 yield f"{page} names {key}, which is no key"
 
 
-def as_rules(panels):
+def as_rules(expressions):
     """These expressions in a form that promtool reads."""
     fill = {"$__rate_interval": "5m", "$namespace": ".*", "$provider": ".*"}
-    for number, (_, text) in enumerate(panels):
+    for number, (_, text) in enumerate(expressions):
         for variable, value in fill.items():
             text = text.replace(variable, value)
-        yield {"record": f"panel:{number}", "expr": text}
+        yield {"record": f"query:{number}", "expr": text}
 
 
 def main():
@@ -142,13 +158,13 @@ def main():
     spec = yaml.safe_load((folder / "rules.yaml").read_text())["spec"]
     (out / "rules.yaml").write_text(yaml.safe_dump(spec))
     shutil.copy(folder / "rules.test.yaml", out)
-    panels = list(queries(tree))
-    (out / "dashboards.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": list(as_rules(panels))}]}))
+    others = list(queries(tree))
+    (out / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": list(as_rules(others))}]}))
     rules = [rule for group in spec["groups"] for rule in group["rules"]]
     problems = [one for rule in rules for one in expression(program, f"the alarm {rule['alert']}", rule["expr"])]
-    problems += [one for where, text in panels for one in expression(program, where, text)]
+    problems += [one for where, text in others for one in expression(program, where, text)]
     page = (tree / "docs/operations.md").read_text()
-    problems += [*compare(rules, page), *anchors(page), *keys(tree)]
+    problems += [*compare(rules, page), *anchors(page), *keys(tree), *pictures(tree)]
     for path in [tree / "README.md", *sorted((tree / "docs").glob("*.md"))]:
         for name in NAME.findall(path.read_text()):
             if not program.metric(name) and name not in program.crates:
