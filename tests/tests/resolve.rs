@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
+use staffetta_config::Rate;
+use staffetta_queue::Curb;
 use staffetta_queue::server::LocalServer;
 use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::tokens::Provider;
@@ -236,8 +238,38 @@ async fn a_destination_is_told_with_its_limits_and_whether_it_rests() -> anyhow:
     ensure!(code == Some(0) && out == "destination *.big.example is resumed\n", "{code:?} {out}");
     let (code, _, err) = desk.run(&["destination", "resume", "*.big.example"]).await?;
     ensure!(code == Some(1) && err.contains("destination *.big.example is not suspended"), "{code:?} {err}");
+    ensure!(err.contains("and gets no less than usual"), "{err}");
     let (code, _, err) = desk.run(&["destination", "suspend", "*"]).await?;
     ensure!(code == Some(2) && err.contains("is no destination; allowed: a domain such as"), "{code:?} {err}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_servers_get_less_of_is_told_until_it_is_ended() -> anyhow::Result<()> {
+    let desk = Desk::new("", "").await?;
+    desk.dns.mx("a.example", 10, "mx.a.example").host("mx.a.example", [203, 0, 113, 5]);
+    let (queue, hour) = (queue_of(&desk.config).await?, Duration::from_secs(3_600));
+    let minute = Rate { count: 10, per: Duration::from_secs(60) };
+    ensure!(queue.curb("mx.a.example", Curb::Connections(2), hour, "421 too many").await?);
+    ensure!(queue.curb("mx.a.example", Curb::Rate(minute), hour, "450 too fast").await?);
+    for (begin, end) in [("slow", ": 10/1m, 450 too fast"), ("fewer", ": 2 connections, 421 too many")] {
+        let (_, out, _) = desk.resolve(&["a.example"]).await?;
+        ensure!(
+            out.contains(&format!("  its servers have asked for less, {begin}: since ")) && out.contains(end),
+            "{out}"
+        );
+        let (_, out, _) = desk.run(&["destination", "list"]).await?;
+        ensure!(out.contains(&format!("{begin} mx.a.example  since ")) && out.contains(end), "{out}");
+    }
+    let (_, told) = desk.json("a.example").await?;
+    ensure!(told["curbs"][0]["connections"] == 2 && told["curbs"][1]["rate"] == "10/1m", "{told}");
+    ensure!(told["suspended"].is_null(), "{told}");
+    let (code, out, _) = desk.run(&["destination", "resume", "MX.a.example"]).await?;
+    ensure!(code == Some(0) && out == "destination mx.a.example is resumed\n", "{code:?} {out}");
+    let (_, out, _) = desk.run(&["destination", "list"]).await?;
+    ensure!(out == "No destination is suspended, or gets less.\n", "{out}");
+    let (_, told) = desk.json("a.example").await?;
+    ensure!(told["curbs"] == json!([]), "{told}");
     Ok(())
 }
 

@@ -10,9 +10,9 @@ use super::block::{Blocks, Named, Terms};
 pub(crate) enum Destination {
     /// Send no mail to some servers for a while; what is for them waits
     Suspend(Suspend),
-    /// Send mail to servers again, within a minute
+    /// Send mail to servers again, within a minute, as fast and over as many connections as usual
     Resume(Resume),
-    /// List the destinations that are suspended, by operators and by rules
+    /// List the destinations that are suspended, slow or have fewer connections, by operators and by rules
     List(Blocks),
 }
 

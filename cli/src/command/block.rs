@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use staffetta_config::{Config, Service};
-use staffetta_queue::{Announcer, Block as Held, Filter, Queue, Settings, Target, UnixMillis};
+use staffetta_queue::{Announcer, Block as Held, Curb, Filter, Queue, Settings, Target, UnixMillis};
 use staffetta_telemetry::printable;
 use tokio_util::sync::CancellationToken;
 
@@ -86,14 +86,7 @@ pub(super) async fn listed(blocks: &Blocks, meant: impl Fn(&Target) -> bool, non
     all.retain(|(target, _)| meant(target));
     for (target, block) in &all {
         if blocks.json {
-            say(&json!({
-                "kind": target.kind(),
-                "name": target.name(),
-                "reason": block.reason,
-                "since": time(block.since),
-                "until": block.until.map(time),
-            })
-            .to_string());
+            say(&object(target, block).to_string());
         } else {
             say(&printable(&format!("{target}  {}", terms(block, now))));
         }
@@ -102,6 +95,24 @@ pub(super) async fn listed(blocks: &Blocks, meant: impl Fn(&Target) -> bool, non
         say(none);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One of them, in JSON.
+pub(super) fn object(target: &Target, block: &Held) -> Value {
+    let (rate, connections) = match block.curb {
+        Some(Curb::Rate(rate)) => (Some(rate.to_string()), None),
+        Some(Curb::Connections(count)) => (None, Some(count)),
+        None => (None, None),
+    };
+    json!({
+        "kind": target.kind(),
+        "name": target.name(),
+        "reason": block.reason,
+        "since": time(block.since),
+        "until": block.until.map(time),
+        "rate": rate,
+        "connections": connections,
+    })
 }
 
 pub(super) async fn queue(config: &Config) -> anyhow::Result<Queue> {
@@ -133,11 +144,16 @@ pub(super) async fn of_login(config: &Config, login: &str) -> anyhow::Result<Opt
     Ok(found.map(|(_, block)| terms(&block, now)))
 }
 
-/// Until when, and why.
+/// Until when, what is left, and why.
 pub(super) fn terms(block: &Held, now: UnixMillis) -> String {
+    let curb = match block.curb {
+        Some(Curb::Rate(rate)) => format!("{rate}, "),
+        Some(Curb::Connections(count)) => format!("{}, ", counted(count.into(), "connection", "connections")),
+        None => String::new(),
+    };
     let until = block.until.map_or_else(|| "until it is taken back".to_owned(), |until| left(until, now));
     let reason = if block.reason.is_empty() { "-" } else { &block.reason };
-    format!("since {}, {until}: {reason}", time(block.since))
+    format!("since {}, {until}: {curb}{reason}", time(block.since))
 }
 
 fn of(login: &str) -> Filter {

@@ -17,16 +17,26 @@ const GROUP: usize = 100;
 struct Words {
     /// Done, and done in the mail log.
     done: &'static str,
+    /// The same, where it might have been done in other ways.
+    is_done: &'static str,
     /// Undone, as said here and in the mail log.
     undone: (&'static str, &'static str),
     /// Ends some of them.
     undo: &'static str,
 }
 
-const SUPPRESSION: Words =
-    Words { done: "suppressed", undone: ("suppressed no longer", "unsuppressed"), undo: "staffetta suppress remove" };
-const SUSPENSION: Words =
-    Words { done: "suspended", undone: ("resumed", "resumed"), undo: "staffetta destination resume" };
+const SUPPRESSION: Words = Words {
+    done: "suppressed",
+    is_done: "suppressed",
+    undone: ("suppressed no longer", "unsuppressed"),
+    undo: "staffetta suppress remove",
+};
+const SUSPENSION: Words = Words {
+    done: "suspended",
+    is_done: "suspended, and gets no less than usual",
+    undone: ("resumed", "resumed"),
+    undo: "staffetta destination resume",
+};
 
 pub(super) async fn run(suppress: Suppress) -> anyhow::Result<ExitCode> {
     match suppress {
@@ -43,7 +53,9 @@ pub(super) async fn destination(destination: Destination) -> anyhow::Result<Exit
         Destination::Suspend(suspend) => begin(&suspend.names, &suspend.terms, &SUSPENSION).await,
         Destination::Resume(resume) => end(&resume.names, &resume.named, &SUSPENSION).await,
         Destination::List(list) => {
-            listed(&list, |target| matches!(target, Target::Destination(_)), "No destination is suspended.").await
+            let is_meant =
+                |target: &Target| matches!(target, Target::Destination(_) | Target::Slow(_) | Target::Fewer(_));
+            listed(&list, is_meant, "No destination is suspended, or gets less.").await
         }
     }
 }
@@ -99,7 +111,7 @@ async fn end(targets: &[Target], named: &Named, words: &Words) -> anyhow::Result
             done.push(target.clone());
             report(target, words.undone.0, named.json, "", None);
         } else {
-            complain(&format!("{target} is not {}", words.done));
+            complain(&format!("{target} is not {}", words.is_done));
         }
     }
     note(&config, &done, words.undone.1, "").await;

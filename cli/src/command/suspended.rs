@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use staffetta_config::Config;
 use staffetta_mail::ReversePath;
 use staffetta_queue::{Block, Target, UnixMillis};
@@ -11,7 +12,7 @@ use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::hop::Router;
 use staffetta_transport::itinerary::Planner;
 
-use super::block::{announcer, terms};
+use super::block::{announcer, object, terms};
 use crate::terminal::{complain, counted};
 
 /// How long name servers are asked, in all, which destinations belong to the same servers.
@@ -20,11 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What is known of them.
 pub(super) struct Suspended {
     destinations: Vec<(Target, Block)>,
+    /// Those that only get less.
+    curbed: Vec<(Target, Block)>,
     sources: Vec<IpAddr>,
     now: UnixMillis,
     /// By domain, and by sender where that matters.
     known: HashMap<(String, Option<ReversePath>), Option<String>>,
     left: Duration,
+}
+
+/// One thing that some servers get less of, for people and for programs.
+pub(super) struct Curbed {
+    pub(super) text: String,
+    pub(super) json: Value,
 }
 
 /// Who is asked where mail for a domain goes.
@@ -51,14 +60,17 @@ impl Sites {
 
 impl Suspended {
     pub(super) async fn look(config: &Config) -> anyhow::Result<Self> {
-        let (mut all, now) = announcer(config).await?.blocks().await?;
-        let sources = all.iter().filter_map(|(target, _)| match target {
-            Target::Source(address) => Some(*address),
-            _ => None,
-        });
-        let sources = sources.collect();
-        all.retain(|(target, _)| matches!(target, Target::Destination(_)));
-        Ok(Self { destinations: all, sources, now, known: HashMap::new(), left: PATIENCE })
+        let (all, now) = announcer(config).await?.blocks().await?;
+        let (mut destinations, mut curbed, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+        for (target, block) in all {
+            match target {
+                Target::Destination(_) => destinations.push((target, block)),
+                Target::Slow(_) | Target::Fewer(_) => curbed.push((target, block)),
+                Target::Source(address) => sources.push(address),
+                Target::Login(_) | Target::Client(_) | Target::Domain(_) | Target::Recipient(_) => {}
+            }
+        }
+        Ok(Self { destinations, curbed, sources, now, known: HashMap::new(), left: PATIENCE })
     }
 
     /// The same for a list of mail, which is worth showing without it.
@@ -95,6 +107,16 @@ impl Suspended {
     /// Is it one of our addresses that are suspended?
     pub(super) fn has_source(&self, address: IpAddr) -> bool {
         self.sources.contains(&address)
+    }
+
+    /// What servers get less of that go by this name.
+    pub(super) fn curbs_of(&self, name: &str) -> Vec<Curbed> {
+        let ours = self.curbed.iter().filter(|(target, _)| target.name().eq_ignore_ascii_case(name));
+        let told = |(target, block): &(Target, Block)| Curbed {
+            text: format!("{}: {}", target.kind(), terms(block, self.now)),
+            json: object(target, block),
+        };
+        ours.map(told).collect()
     }
 
     /// How the servers with these names are suspended, if they are.

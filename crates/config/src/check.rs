@@ -2,6 +2,7 @@
 
 mod destinations;
 mod routes;
+mod rules;
 mod sources;
 mod unmeant;
 
@@ -40,6 +41,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     delivery(config, &mut check);
     routes::check(config, &mut check);
     destinations::check(config, &mut check);
+    rules::check(config, &mut check);
     sources::check(config, &mut check);
     dkim(config, &mut check);
     hidden_addresses(config, &mut check);

@@ -182,6 +182,7 @@ fn what_a_delivery_is_most_likely_not_meant_to_do_is_told() {
 hostname = "mail.test"
 [delivery]
 suppress_after = "2/30d"
+destination_rate = "60/1m"
 [[delivery.rule]]
 reply = '^4'
 action = "bounce"
@@ -190,6 +191,14 @@ reply = '.*'
 [[delivery.rule]]
 reply = '^$'
 action = "bounce"
+[[delivery.rule]]
+reply = 'too many'
+action = "fewer"
+connections = 20
+[[delivery.rule]]
+reply = 'too fast'
+action = "slow"
+rate = "1/1s"
 [[delivery.source]]
 pool = "a"
 address = "192.0.2.1"
@@ -201,14 +210,21 @@ domain = "*"
 via = "smtp://relay.test"
 "#;
     let warnings = Config::parse(text, "f.toml").unwrap().warnings();
-    assert_eq!(warnings.len(), 3, "{warnings:?}");
-    assert!(warnings[0].starts_with("delivery.rule[0].reply matches every reply"), "{warnings:?}");
-    assert!(warnings[1].starts_with("delivery.source[1].address: 192.0.2.1 is in the pool a too"), "{warnings:?}");
-    assert!(warnings[2].starts_with("delivery.suppress_after has no effect"), "{warnings:?}");
+    let expected = [
+        "delivery.rule[0].reply matches every reply, so nothing",
+        "delivery.rule[3].connections has no effect: no destination has more",
+        "delivery.rule[4].rate has no effect: no destination has more",
+        "delivery.source[1].address: 192.0.2.1 is in the pool a too",
+        "delivery.suppress_after has no effect",
+    ];
+    assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+    assert!(warnings.iter().zip(expected).all(|(warning, start)| warning.starts_with(start)), "{warnings:?}");
     let fine = text
         .replace("smtp://relay.test", "mx")
         .replace("\"b\"\naddress = \"192.0.2.1\"", "\"b\"\naddress = \"192.0.2.2\"")
-        .replace("action = \"bounce\"", "");
+        .replace("action = \"bounce\"", "")
+        .replace("connections = 20", "connections = 19")
+        .replace("1/1s", "59/1m");
     assert_eq!(Config::parse(&fine, "f.toml").unwrap().warnings(), Vec::<String>::new());
 }
 

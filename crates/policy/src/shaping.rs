@@ -1,5 +1,5 @@
-//! Rules about what servers say: after how many replies of a kind a destination gets no mail for a while, and which of them are
-//! final although the server calls them temporary.
+//! Rules about what servers say: after how many replies of a kind a destination gets no mail for a while, or less of it, and
+//! which of them are final although the server calls them temporary.
 //!
 //! A large provider that finds a sender too fast, or not to its liking, says so in words of its own, and takes each further
 //! attempt as one more reason. The rules are asked in order, the configured ones before those of this program; the first
@@ -28,6 +28,15 @@ const LOOKED_AT: usize = 1_000;
 pub enum Measure {
     /// The destination rests.
     Suspend,
+    /// It gets so many messages in this time at most.
+    Slow {
+        /// So many.
+        messages: u32,
+        /// In this time.
+        per: Duration,
+    },
+    /// It gets so many connections at most.
+    Fewer(u32),
     /// Whoever the reply was about is given up.
     Bounce,
 }
@@ -47,8 +56,8 @@ pub struct Rule {
     pub times: u32,
     /// Within this time.
     pub within: Duration,
-    /// How long the destination rests.
-    pub rest: Duration,
+    /// How long that lasts.
+    pub lasts: Duration,
     /// Only for hosts that were looked up.
     by_mx: bool,
 }
@@ -74,23 +83,23 @@ impl Rule {
     pub fn new(name: String, (domains, hosts): (Vec<Pattern>, Vec<Pattern>), reply: Regex) -> Self {
         let scope = Entry { domains, hosts, ..Entry::default() };
         let measure = Measure::Suspend;
-        Self { name, scope, reply, measure, times: 1, within: Duration::ZERO, rest: Duration::ZERO, by_mx: false }
+        Self { name, scope, reply, measure, times: 1, within: Duration::ZERO, lasts: Duration::ZERO, by_mx: false }
     }
 
     fn by_mx(self) -> Self {
         Self { by_mx: true, ..self }
     }
 
-    /// The same, which makes a reply final.
+    /// The same, which does this. It suspends otherwise.
     #[must_use]
-    pub fn bouncing(self) -> Self {
-        Self { measure: Measure::Bounce, ..self }
+    pub fn doing(self, measure: Measure) -> Self {
+        Self { measure, ..self }
     }
 
-    /// The same, which fires after so many replies within this time, and lets a destination rest for so long.
+    /// The same, which fires after so many replies within this time, for so long.
     #[must_use]
-    pub fn after(self, times: u32, within: Duration, rest: Duration) -> Self {
-        Self { times: times.max(1), within, rest, ..self }
+    pub fn after(self, times: u32, within: Duration, lasts: Duration) -> Self {
+        Self { times: times.max(1), within, lasts, ..self }
     }
 
     fn is_for(&self, domain: &str, hosts: &[String]) -> bool {
@@ -103,7 +112,7 @@ impl Rule {
 }
 
 impl Rules {
-    /// The rules of the configuration; behind them those of this program, if they are wanted, with this rest.
+    /// The rules of the configuration; behind them those of this program, if they are wanted, which last so long.
     pub fn new(mut configured: Vec<Rule>, known: Option<Duration>) -> Self {
         configured.extend(known.into_iter().flat_map(known::rules));
         Self(configured)
@@ -221,7 +230,7 @@ mod tests {
             ("mx1a1.comcast.net", "421 4.1.0 192.0.2.1 Throttled - RL000003"),
         ] {
             let rule = rules.find("example.com", &[host.to_owned()], reply);
-            assert!(rule.is_some_and(|rule| rule.times > 1 && rule.rest == REST), "{host}: {reply}");
+            assert!(rule.is_some_and(|rule| rule.times > 1 && rule.lasts == REST), "{host}: {reply}");
         }
         for (host, reply) in [
             ("mta5.am0.yahoodns.net", "554 delivery error: This user doesn't have a yahoo.com account"),
@@ -235,8 +244,38 @@ mod tests {
             ("mx.small.example", "451 4.7.1 Greylisted, try again in 300 seconds"),
             ("mx.small.example", "421 4.7.0 too many connections"),
             ("mx.small.example", "451 4.7.500 whatever"),
+            ("mx.small.example", "421 trop de connexions"),
+            ("mx00.gmx.net", "550 5.7.1 too many connections"),
         ] {
             assert_eq!(found(&rules, host, reply), None, "{host}: {reply}");
+        }
+    }
+
+    #[test]
+    fn who_says_that_connections_or_messages_are_too_many_gets_fewer_and_whoever_complains_rests() {
+        let rules = Rules::new(Vec::new(), Some(REST));
+        let does = |host: &str, reply: &str| {
+            rules.find("example.com", &[host.to_owned()], reply).map(|rule| match rule.measure {
+                Measure::Fewer(_) => "fewer",
+                Measure::Slow { .. } => "slow",
+                Measure::Suspend => "suspend",
+                Measure::Bounce => "bounce",
+            })
+        };
+        for (host, reply, expected) in [
+            ("mx00.gmx.net", "421 gmx.net Service closing transmission channel. Too many connections", "fewer"),
+            ("163mx01.mxmail.netease.com", "421 Too many connections", "fewer"),
+            ("smtp-in.orange.fr", "421 mwinf5c01 ME Trop de connexions, veuillez verifier", "fewer"),
+            ("a.olc.protection.outlook.com", "421 RP-002 The IP has exceeded the connection limit allowed.", "fewer"),
+            ("a.olc.protection.outlook.com", "421 RP-001 The IP has exceeded the rate limit allowed.", "slow"),
+            ("a.mail.protection.outlook.com", "451 4.7.500 Server busy. Please try again later", "slow"),
+            ("a.olc.protection.outlook.com", "421 RP-003 unusual", "suspend"),
+            ("mx1a1.comcast.net", "421 4.1.0 192.0.2.1 Throttled - RL000001", "slow"),
+            ("mx01.mail.icloud.com", "421 4.7.0 too many messages from your host", "slow"),
+            ("mx01.mail.icloud.com", "421 4.7.0 too many errors from your host", "suspend"),
+            ("mta5.am0.yahoodns.net", "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", "suspend"),
+        ] {
+            assert_eq!(does(host, reply), Some(expected), "{host}: {reply}");
         }
     }
 

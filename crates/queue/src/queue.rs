@@ -21,7 +21,7 @@ use crate::shared::Shared;
 use crate::spool::{PIECE, Spool};
 use crate::value;
 use crate::{
-    Act, Body, Budget, Chunks, Codec, Conduct, Counts, Deleted, Destination, EnqueueError, Entry, Error, Filter,
+    Act, Body, Budget, Chunks, Codec, Conduct, Counts, Curb, Deleted, Destination, EnqueueError, Entry, Error, Filter,
     Finding, Guesses, HardBounces, Headcount, Health, Incoming, Job, KeptPolicies, KeptTokens, Lease, Limiter, Moved,
     Offer, Page, Payer, Rate, Reckoning, Records, Settings, Settled, Settlement, Target, TlsCounts, UnixMillis,
     Verifications, Verified, Wakes,
@@ -294,6 +294,17 @@ impl Queue {
     pub async fn block(&self, target: &Target, life: Duration, reason: &str) -> Result<bool, Error> {
         let answer = ask_one(PATIENCE, &self.shared, revocation::block(target, Some(life), reason, true)).await?;
         Ok(value::count(&answer) == 1)
+    }
+
+    /// The servers that go by this name get so little for so long, from now on. False: there are too many blocks, or that is no
+    /// name.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    pub async fn curb(&self, servers: &str, curb: Curb, life: Duration, reason: &str) -> Result<bool, Error> {
+        let Ok(target) = Target::curbed(servers, curb) else { return Ok(false) };
+        let block = revocation::block(&target, Some(life), &format!("{curb} {reason}"), false);
+        Ok(value::count(&ask_one(PATIENCE, &self.shared, block).await?) == 1)
     }
 
     /// A recipient's own server has refused it for good: counts it, and suppresses the recipient if it was often enough.

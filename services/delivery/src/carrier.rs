@@ -52,7 +52,8 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
     let mut berth = Berth::new(worker.clone(), lane.clone());
     let hop = Arc::new(at_its_site(&worker, &lane.hop).await);
     lane.provider.store(Arc::new(metrics::Provider::new(hop.provider())));
-    let Some(company) = berth.join(&hop) else { return };
+    let room = worker.room_at(&hop);
+    let Some(company) = berth.join(&hop, room) else { return };
     let mut carrier = Carrier {
         berth,
         company,
@@ -62,6 +63,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         jobs: VecDeque::new(),
         claim: None,
         candidates: VecDeque::new(),
+        room,
         turn: None,
         displaced: false,
         need: Need::Nothing,
@@ -72,7 +74,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         batch_began: Instant::now(),
         pulse: pulse(),
     };
-    let Some(_slot) = carrier.worker.slots.take(carrier.hop.places(), carrier.hop.concurrency).await else {
+    let Some(_slot) = carrier.worker.slots.take(carrier.hop.places(), room).await else {
         return carrier.berth.crowded().await;
     };
     while carrier.stock().await {
@@ -80,7 +82,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
             carrier.converse(connection).await;
             carrier.berth.hung_up();
         }
-        if carrier.displaced || carrier.turn_is_over() {
+        if carrier.turn_is_over() {
             return carrier.give_up().await;
         }
     }
@@ -105,9 +107,11 @@ pub(crate) struct Carrier {
     berth: Berth,
     /// Those who share these limits.
     pub(crate) company: Company,
+    /// How many of them there may be, itself included, as it was when it began.
+    room: u32,
     /// Start of its turn: its first connection.
     turn: Option<Instant>,
-    /// It has given its connection up before it could be used.
+    /// It gives its connection up, for others or because there are too many.
     displaced: bool,
     /// What the connection, or the search for one, is for.
     need: Need,
@@ -177,19 +181,22 @@ impl Carrier {
         self.release_all();
     }
 
-    /// Has it had its share while another lane waits for a connection?
+    /// Has it had its share while another lane waits for a connection, or must it end anyway?
     pub(crate) fn turn_is_over(&self) -> bool {
-        (self.worker.lanes.are_starving() || self.company.is_awaited())
-            && (self.carried >= TURN_MESSAGES || self.turn.is_some_and(|since| since.elapsed() >= TURN))
+        let others_wait = self.worker.lanes.are_starving() || self.company.is_awaited();
+        let was_long = || self.carried >= TURN_MESSAGES || self.turn.is_some_and(|since| since.elapsed() >= TURN);
+        self.displaced || (others_wait && was_long())
     }
 
     /// What operators and servers have said since the jobs in stock were claimed: recipients to whom no mail is to be sent get
-    /// none, destinations that rest are left alone, and from an address that was taken out nothing more is sent.
+    /// none, destinations that rest are left alone, and from an address that was taken out nothing more is sent. Where there may be
+    /// fewer connections now, all end, and as many come back.
     pub(crate) fn heed(&mut self, from: Option<IpAddr>) {
         let version = self.worker.revocations.version() + self.worker.shaping.version();
         if std::mem::replace(&mut self.heard, version) == version {
             return;
         }
+        self.displaced |= self.worker.room_at(&self.hop) < self.room;
         let is_out = from.is_some_and(|address| self.worker.revocations.is_source_suspended(address));
         for mut task in std::mem::take(&mut self.jobs) {
             if is_out || self.worker.suspension(&self.hop, task.job.destination()).is_some() {
@@ -249,7 +256,7 @@ impl Carrier {
     async fn connect(&mut self) -> Option<Connection> {
         self.release_resting();
         self.heed(None);
-        if self.jobs.is_empty() {
+        if self.jobs.is_empty() || self.displaced {
             return None;
         }
         let need = self.jobs.front().map_or(Need::Nothing, |task| Need::of(&task.job.message.envelope));

@@ -238,10 +238,10 @@ impl Berth {
         Self { worker, lane, live: false, left: false, group: None }
     }
 
-    /// Takes a place at the servers of this next hop. `None`: others of this pod have all of them; the lane waits.
-    pub(crate) fn join(&mut self, hop: &NextHop) -> Option<Company> {
+    /// Takes one of so many places at the servers of this next hop. `None`: others of this pod have all of them; the lane waits.
+    pub(crate) fn join(&mut self, hop: &NextHop, places: u32) -> Option<Company> {
         let group: Arc<str> = hop.places().into();
-        let company = self.worker.lanes.with(|pool| pool.join(&self.lane.hop.key, &group, hop.concurrency))?;
+        let company = self.worker.lanes.with(|pool| pool.join(&self.lane.hop.key, &group, places))?;
         self.group = Some(group);
         Some(company)
     }

@@ -32,6 +32,7 @@ const BOUNCES: &str = "staffetta_bounces_sent_total";
 const THROTTLED: &str = "staffetta_delivery_throttled_total";
 const SUPPRESSIONS: &str = "staffetta_delivery_suppressions_total";
 const SUSPENSIONS: &str = "staffetta_delivery_suspensions_total";
+const CURBS: &str = "staffetta_delivery_curbs_total";
 const TLS_REPORTS: &str = "staffetta_tls_reports_total";
 const SIGNED: &str = "staffetta_dkim_signed_total";
 const DUPLICATES: &str = "staffetta_possible_duplicates_total";
@@ -138,6 +139,9 @@ pub(crate) struct Metrics {
     pub(crate) suppressions: Counter,
     /// Destinations that rest because of what their servers said.
     pub(crate) suspensions: Counter,
+    /// Those that get fewer messages, or connections, because of that.
+    pub(crate) slow: Counter,
+    pub(crate) fewer: Counter,
     /// Claims that had to wait for a rate.
     pub(crate) throttled: Counter,
     /// Jobs that went back because the store of their bodies was away.
@@ -187,6 +191,8 @@ impl Metrics {
             throttled: zero(counter!(THROTTLED)),
             suppressions: zero(counter!(SUPPRESSIONS)),
             suspensions: zero(counter!(SUSPENSIONS)),
+            slow: zero(counter!(CURBS, "kind" => "slow")),
+            fewer: zero(counter!(CURBS, "kind" => "fewer")),
             unread: zero(counter!(UNREAD)),
             duplicates: zero(counter!(DUPLICATES)),
             leases_expired: zero(counter!(EXPIRED)),
@@ -344,6 +350,10 @@ fn describe() {
         "Recipients this pod has suppressed because their own servers have refused them for good (delivery.suppress_after)."
     );
     describe_counter!(SUSPENSIONS, "Times this pod has suspended a destination because of what its servers said.");
+    describe_counter!(
+        CURBS,
+        "Times this pod has made a destination slow, or given it fewer connections, because of what its servers said."
+    );
     describe_counter!(THROTTLED, "Times a destination had to wait because its rate was used up.");
     describe_counter!(REUSE, "Messages sent over a connection that had carried one before.");
     describe_counter!(TLS_POLICY, "Connections by TLS level and what came of it.");

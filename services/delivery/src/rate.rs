@@ -1,4 +1,5 @@
-//! How many messages a destination may have at present: `destination_rate`, and `rate` of a route.
+//! How many messages a destination may have at present: `destination_rate`, `rate` of a route, and less if its servers have
+//! said that it is too much.
 //!
 //! Tokens are taken before jobs are claimed, so that a job that must wait stays in the queue, free for any worker.
 //! Without a token its queue rests, for all workers, until there are some. A token is spent by an attempt, also by one
@@ -6,6 +7,7 @@
 
 use std::time::Duration;
 
+use staffetta_queue::Limiter;
 use staffetta_transport::hop::NextHop;
 
 use crate::lanes::Work;
@@ -34,9 +36,8 @@ impl Worker {
 
     /// The same, with the time until there are some if there are none; `None`: nobody knows.
     pub(crate) async fn granted(&self, hop: &NextHop, work: &Work, wanted: usize) -> Option<(usize, Duration)> {
-        let Some(rate) = hop.rate else { return Some((wanted, Duration::ZERO)) };
-        let limiter = self.queue.limiter(SCOPE, rate);
-        let granted = limiter.acquire(&hop.account(), u32::try_from(wanted).unwrap_or(u32::MAX)).await;
+        let Some((limiter, account)) = self.pace(hop) else { return Some((wanted, Duration::ZERO)) };
+        let granted = limiter.acquire(&account, u32::try_from(wanted).unwrap_or(u32::MAX)).await;
         let granted = granted.inspect_err(
             |error| tracing::debug!(destination = work.destination.as_str(), %error, "failed to ask for a rate"),
         );
@@ -49,10 +50,19 @@ impl Worker {
 
     /// So many tokens were taken for jobs that are not there.
     pub(crate) async fn not_sent(&self, hop: &NextHop, jobs: usize) {
-        let Some(rate) = hop.rate.filter(|_| jobs > 0) else { return };
-        let limiter = self.queue.limiter(SCOPE, rate);
-        if let Err(error) = limiter.give_back(&hop.account(), u32::try_from(jobs).unwrap_or(u32::MAX)).await {
+        let Some((limiter, account)) = self.pace(hop).filter(|_| jobs > 0) else { return };
+        if let Err(error) = limiter.give_back(&account, u32::try_from(jobs).unwrap_or(u32::MAX)).await {
             tracing::debug!(hop = hop.name(), %error, "tokens of a rate are lost");
         }
+    }
+
+    /// How fast mail may go there now, and by what it is counted; `None`: at any rate.
+    fn pace(&self, hop: &NextHop) -> Option<(Limiter, String)> {
+        let slower = self.curbs(hop).rate.filter(|slow| hop.rate.is_none_or(|usual| slow.is_lower_than(&usual)));
+        let (rate, account) = match slower {
+            Some(slow) => (slow, hop.speaker()),
+            None => (hop.rate?, hop.account()),
+        };
+        Some((self.queue.limiter(SCOPE, rate), account))
     }
 }

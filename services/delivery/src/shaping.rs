@@ -1,8 +1,10 @@
-//! Destinations that get no mail for a while: by an operator's word, or because their servers have said that it is too much.
+//! Destinations that get no mail for a while, or less of it: by an operator's word, or because their servers have said that it
+//! is too much.
 //!
 //! What is said stands beside the blocks in Redis, so that every worker knows within a second, and operators see it and end
 //! it (`staffetta destination`). Mail waits where it is: its queue rests, a minute at a time, so that the end of it is
-//! noticed; at each look what has become too old goes back to its sender.
+//! noticed; at each look what has become too old goes back to its sender. What is only curbed goes on: at the lower rate
+//! ([`Worker::pace`]), over fewer connections ([`Worker::room_at`]).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +16,7 @@ use staffetta_dispatch::{Fate, Handle};
 use staffetta_mail::{Address, Envelope, RemoteReply};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::shaping::{Measure, Rule, Rules, pattern, without_addresses};
-use staffetta_queue::{Suspension, Target};
+use staffetta_queue::{Curb, Curbs, Suspension, Target};
 use staffetta_smtp::client::{Failure as SessionFailure, Stage};
 use staffetta_telemetry::maillog::{self, Barred};
 use staffetta_transport::hop::NextHop;
@@ -30,7 +32,9 @@ const SUSPENSIONS: &str = "suspensions";
 const LOOK: Duration = Duration::from_secs(60);
 /// One of those who find at the same time that it is too much tells it.
 const ONCE: Rate = Rate { count: 1, per: Duration::from_secs(5) };
-/// How long a destination rests by the known rules, in waits between attempts.
+/// A curb is made longer once in this time at most.
+const AGAIN: Duration = Duration::from_secs(60);
+/// How long the known rules last, in waits between attempts.
 const WAITS: u32 = 6;
 /// How long it rests in this pod after each reply that a rule is for: until then everybody knows if it was one too many.
 const BREATH: Duration = Duration::from_secs(1);
@@ -82,10 +86,17 @@ pub(crate) fn rules(delivery: &Delivery) -> Rules {
         let names = (rule.domain.clone(), rule.mx.clone());
         let name = format!("delivery.rule[{index}]");
         let new = Rule::new(name, names, reply);
-        Some(match rule.action {
-            Action::Suspend => new.after(rule.times.count, rule.times.per, rule.suspend),
-            Action::Bounce => new.bouncing(),
-        })
+        // Neither is absent, or the configuration was refused.
+        let (measure, lasts) = match rule.action {
+            Action::Suspend => (Measure::Suspend, rule.suspend),
+            Action::Slow => {
+                let Rate { count: messages, per } = rule.rate?;
+                (Measure::Slow { messages, per }, rule.r#for)
+            }
+            Action::Fewer => (Measure::Fewer(rule.connections?), rule.r#for),
+            Action::Bounce => (Measure::Bounce, Duration::ZERO),
+        };
+        Some(new.doing(measure).after(rule.times.count, rule.times.per, lasts))
     };
     let configured = delivery.rule.iter().enumerate().filter_map(one).collect();
     Rules::new(configured, delivery.known_rules.then(|| delivery.retry_min * WAITS))
@@ -125,6 +136,15 @@ pub(crate) fn final_by(
     (rule.measure == Measure::Bounce).then(|| rule.name.clone())
 }
 
+/// What a rule leaves to a destination; `None`: it has another effect.
+fn curb(measure: Measure) -> Option<Curb> {
+    match measure {
+        Measure::Slow { messages, per } => Some(Curb::Rate(Rate { count: messages, per })),
+        Measure::Fewer(connections) => Some(Curb::Connections(connections)),
+        Measure::Suspend | Measure::Bounce => None,
+    }
+}
+
 fn until_the_next_look(suspension: &Suspension) -> Duration {
     suspension.left.map_or(LOOK, |left| left.min(LOOK))
 }
@@ -139,6 +159,16 @@ impl Worker {
         }
         let left = self.shaping.breath(hop, Instant::now())?;
         Some(Suspension { left: Some(left), reason: String::new() })
+    }
+
+    /// What these servers have asked for.
+    pub(crate) fn curbs(&self, hop: &NextHop) -> Curbs {
+        self.revocations.curbs(&hop.speaker().to_ascii_lowercase())
+    }
+
+    /// Most connections to these servers at present.
+    pub(crate) fn room_at(&self, hop: &NextHop) -> u32 {
+        self.curbs(hop).connections.map_or(hop.concurrency, |fewer| fewer.min(hop.concurrency))
     }
 
     /// Instead of a claim: the work rests, and what is too old to wait for the end of it goes back.
@@ -189,7 +219,9 @@ impl Worker {
             return;
         }
         let rule = rule.clone();
-        self.shaping.breathe(hop.speaker(), Instant::now());
+        if rule.measure == Measure::Suspend {
+            self.shaping.breathe(hop.speaker(), Instant::now());
+        }
         let (worker, hop) = (self.clone(), hop.clone());
         self.carriers.spawn(async move {
             if let Err(error) = worker.count_reply(&hop, &rule, &text).await {
@@ -208,15 +240,39 @@ impl Worker {
                 return Ok(());
             }
         }
-        if self.queue.limiter(SUSPENSIONS, ONCE).acquire(&who, 1).await?.tokens == 0 {
+        let curb = curb(rule.measure);
+        let once = curb.map_or(ONCE, |_| Rate { count: 1, per: AGAIN.min(rule.lasts / 2) });
+        if self.queue.limiter(SUSPENSIONS, once).acquire(&who, 1).await?.tokens == 0 {
             return Ok(());
         }
-        let Ok(target) = Target::destination(&site) else { return Ok(()) };
         let reason: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
-        if self.queue.block(&target, rule.rest, &reason).await? {
+        match curb {
+            Some(curb) => self.curb(hop, curb, rule, &reason).await,
+            None => self.suspend(&site, rule, &reason).await,
+        }
+    }
+
+    async fn suspend(&self, site: &str, rule: &Rule, reason: &str) -> Result<(), staffetta_queue::Error> {
+        let Ok(target) = Target::destination(site) else { return Ok(()) };
+        if self.queue.block(&target, rule.lasts, reason).await? {
             self.metrics.suspensions.increment(1);
             let (kind, name) = (target.kind(), target.name());
-            maillog::barred(&Barred { kind, name: &name, verb: "suspended", by: &rule.name, reason: &reason });
+            maillog::barred(&Barred { kind, name: &name, verb: "suspended", by: &rule.name, reason });
+        }
+        Ok(())
+    }
+
+    /// What holds already is only made longer, which is no news.
+    async fn curb(&self, hop: &NextHop, curb: Curb, rule: &Rule, reason: &str) -> Result<(), staffetta_queue::Error> {
+        let (site, before) = (hop.speaker(), self.curbs(hop));
+        let (kind, count, was) = match curb {
+            Curb::Rate(_) => ("slow", &self.metrics.slow, before.rate.map(Curb::Rate)),
+            Curb::Connections(_) => ("fewer", &self.metrics.fewer, before.connections.map(Curb::Connections)),
+        };
+        if self.queue.curb(&site, curb, rule.lasts, reason).await? && was != Some(curb) {
+            count.increment(1);
+            let reason = format!("{curb}: {reason}");
+            maillog::barred(&Barred { kind, name: &site, verb: "curbed", by: &rule.name, reason: &reason });
         }
         Ok(())
     }

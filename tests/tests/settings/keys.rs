@@ -35,6 +35,8 @@ const SUPPRESSED: Test =
     (REFUSED, "who_is_refused_for_good_is_suppressed_where_that_is_asked_for_until_it_is_taken_back");
 const SHAPING: &str = "services/delivery/tests/sites/shaping.rs";
 const RULE: Test = (SHAPING, "a_rule_of_the_file_says_what_is_too_much_and_for_how_long");
+const FEWER: Test = (SHAPING, "servers_that_find_connections_too_many_get_fewer_for_a_while");
+const SLOW_SERVERS: Test = (SHAPING, "servers_that_find_messages_too_many_get_them_slowly_until_an_operator_ends_it");
 const POOL: Test = (
     "services/delivery/tests/sites/sources.rs",
     "connections_come_from_the_addresses_of_the_pool_and_give_their_names",
@@ -263,6 +265,9 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.rule.mx", RULE),
     ("delivery.rule.times", RULE),
     ("delivery.rule.suspend", RULE),
+    ("delivery.rule.rate", SLOW_SERVERS),
+    ("delivery.rule.connections", FEWER),
+    ("delivery.rule.for", FEWER),
     (
         "delivery.rule.domain",
         ("crates/policy/src/shaping.rs", "a_rule_may_be_for_domains_and_a_pattern_has_its_limits"),

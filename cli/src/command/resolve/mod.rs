@@ -24,7 +24,7 @@ use staffetta_transport::hop::{NextHop, Router};
 use staffetta_transport::itinerary::{Candidate, Planner, Survey};
 use tokio_util::sync::CancellationToken;
 
-use super::suspended::Suspended;
+use super::suspended::{Curbed, Suspended};
 use crate::arguments::Resolve;
 use crate::terminal::{complain, say};
 
@@ -43,6 +43,8 @@ struct Report {
     surveys: Vec<Survey>,
     /// Why it gets no mail for a while, if it does not.
     suspended: Option<String>,
+    /// What it gets less of for a while.
+    curbs: Vec<Curbed>,
     /// Our addresses that it may come from; none: what the system chooses.
     sources: Vec<Origin>,
     /// All of them together.
@@ -128,6 +130,7 @@ async fn report(
     }
     let all = Suspended::look_if_possible(config).await;
     let suspended = all.as_ref().and_then(|all| all.among(&hop.names(&domain)));
+    let curbs = all.as_ref().map(|all| all.curbs_of(&hop.speaker())).unwrap_or_default();
     let day = all.as_ref().map(|all| day_of(all.now()));
     let origin = async |source: Source| Origin {
         is_out: all.as_ref().is_some_and(|all| all.has_source(source.address)),
@@ -139,7 +142,7 @@ async fn report(
         source,
     };
     let sources = join_all(sources(config, &hop).into_iter().map(origin)).await;
-    Report { domain, route, others, hop, surveys, suspended, sources, plan, ways }
+    Report { domain, route, others, hop, surveys, suspended, curbs, sources, plan, ways }
 }
 
 /// Those of the pool; without one those of `delivery.source_addresses`.

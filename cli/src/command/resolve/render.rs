@@ -26,6 +26,9 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
     }
     lines.push(format!("  TLS level {}{}", level(report.hop.level), login(report)));
     lines.push(format!("  limits of {}: {}", report.hop.account(), limits(report)));
+    lines.extend(
+        report.curbs.iter().map(|curb| printable(&format!("  its servers have asked for less, {}", curb.text))),
+    );
     lines.extend(sources(report));
     if let Some(suspended) = &report.suspended {
         lines.push(printable(&format!("  suspended, its mail waits: {suspended}")));
@@ -251,6 +254,7 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
             "rate": report.hop.rate.map(|rate| rate.to_string()),
             "messages_per_connection": messages(report),
         },
+        "curbs": report.curbs.iter().map(|curb| &curb.json).collect::<Vec<_>>(),
         "suspended": report.suspended,
         "source": report.hop.pool.as_ref().map(|pool| &*pool.name),
         "addresses": report.sources.iter().map(source_in_json).collect::<Vec<_>>(),

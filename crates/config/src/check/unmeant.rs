@@ -3,11 +3,12 @@
 use staffetta_policy::routing::{Pattern, Via};
 use staffetta_policy::shaping::pattern;
 
-use crate::{Action, Config};
+use crate::{Action, Config, Rate};
 
 /// One line each.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    greedy_rules(config).chain(shared_addresses(config)).chain(blind_suppression(config)).collect()
+    let rules = greedy_rules(config).chain(idle_rules(config));
+    rules.chain(shared_addresses(config)).chain(blind_suppression(config)).collect()
 }
 
 /// Deferrals that have nothing in common.
@@ -23,6 +24,25 @@ fn greedy_rules(config: &Config) -> impl Iterator<Item = String> {
     });
     let what = "matches every reply, so nothing that is deferred there is tried again";
     greedy.map(move |(index, _)| format!("delivery.rule[{index}].reply {what}"))
+}
+
+/// Rules that leave as much as there is without them.
+fn idle_rules(config: &Config) -> impl Iterator<Item = String> {
+    let (delivery, destinations, routes) = (&config.delivery, &config.delivery.destination, &config.delivery.route);
+    let places = destinations.iter().map(|entry| entry.concurrency).chain(routes.iter().map(|route| route.concurrency));
+    let places = places.flatten().fold(delivery.destination_concurrency, u32::max);
+    let rates = destinations.iter().map(|entry| entry.rate).chain(routes.iter().map(|route| route.rate)).flatten();
+    let rates: Vec<_> = rates.chain(delivery.destination_rate).collect();
+    delivery.rule.iter().enumerate().filter_map(move |(index, rule)| {
+        let lowers_rate =
+            |rate: Rate| delivery.destination_rate.is_none() || rates.iter().any(|usual| rate.is_lower_than(usual));
+        let (name, lowers) = match rule.action {
+            Action::Slow => ("rate", lowers_rate(rule.rate?)),
+            Action::Fewer => ("connections", rule.connections? < places),
+            Action::Suspend | Action::Bounce => return None,
+        };
+        (!lowers).then(|| format!("delivery.rule[{index}].{name} has no effect: no destination has more"))
+    })
 }
 
 /// Addresses whose name at providers two pools share.

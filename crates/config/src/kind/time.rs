@@ -89,6 +89,11 @@ impl Rate {
     pub fn parse(text: &str) -> Option<Self> {
         Limit::parse(text).ok()
     }
+
+    /// Are these fewer in the same time?
+    pub fn is_lower_than(&self, other: &Self) -> bool {
+        u128::from(self.count) * other.per.as_nanos() < u128::from(other.count) * self.per.as_nanos()
+    }
 }
 
 impl std::fmt::Display for Rate {

@@ -93,7 +93,8 @@ settings! {
         /// For how long.
         value suppress_for: Duration as Time<1000, 31536000000> = "90d",
         /// Whether the rules of this program are used, behind those of the file: what large providers say when they want less
-        /// mail. After three such replies in ten minutes a destination rests for six times `retry_min`.
+        /// mail. After three such replies in ten minutes a destination has two connections, or gets ten messages a minute,
+        /// or rests, as is fit, for six times `retry_min`.
         value known_rules: bool as Flag = "true",
         /// `[[delivery.rule]]`
         list rule: Vec<Rule> = "[]",
@@ -253,15 +254,20 @@ choices! {
     pub enum Action {
         /// The destination gets no mail for a while, after so many replies.
         Suspend = "suspend",
+        /// The destination gets no more messages than `rate` for a while, after so many replies. What has to wait stays due.
+        Slow = "slow",
+        /// The destination gets no more than `connections` at a time for a while, after so many replies. Those that are open beyond it
+        /// end after the message that they have.
+        Fewer = "fewer",
         /// Whoever the reply is about, a recipient or all of the message, is given up at once although it is `4xx`, and reported to
-        /// the sender. What a server says before a message is offered to it is about none. `times` and `suspend` do not matter.
+        /// the sender. What a server says before a message is offered to it is about none. `times` does not matter.
         Bounce = "bounce",
     }
 }
 
 settings! {
-    /// What is done because of what servers say. The first rule for a reply counts. What is
-    /// suspended so is shown and ended by `staffetta destination`; its mail waits where it is, and no attempt is counted.
+    /// What is done because of what servers say. The first rule for a reply counts. What is suspended, slow or has fewer
+    /// connections by it is shown and ended by `staffetta destination`; its mail waits where it is, and no attempt is counted.
     pub struct Rule {
         /// What the reply has in it: a regular expression, in whatever case. Replies are `421 4.7.0 text`, on one line.
         need reply: String as ReplyPattern = "try again",
@@ -273,8 +279,14 @@ settings! {
         value action: Action as Choice<Action> = "suspend",
         /// After so many replies from one destination, over the cluster.
         value times: Rate as Limit = "3/10m",
-        /// How long it rests.
+        /// With `action = "suspend"`: how long it rests.
         value suspend: Duration as Time<1000, 604800000> = "30m",
+        /// With `action = "slow"`: most messages to it, over the cluster.
+        value rate: Option<Rate> as Unset<Limit> = "",
+        /// With `action = "fewer"`: most connections to it, over the cluster.
+        value connections: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
+        /// With `"slow"` and `"fewer"`: for how long. Further replies make it longer.
+        value r#for: Duration as Time<1000, 604800000> = "30m",
     }
 }
 

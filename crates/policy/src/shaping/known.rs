@@ -1,29 +1,42 @@
-//! What large providers are known to say when they want less mail, or none for now.
+//! What large providers are known to say when they want fewer connections, less mail, or none for now. A server of which nothing
+//! is known and that has enough connections is no case for a rule: its window shrinks to what it takes (`staffetta_dispatch::Pool`).
 
 use std::time::Duration;
 
-use super::{Rule, pattern};
+use super::{Measure, Rule, pattern};
 use crate::routing::Pattern;
 
 /// After so many of them.
 const TIMES: u32 = 3;
 const WITHIN: Duration = Duration::from_secs(600);
 
-/// What it is about, below which names its hosts are (without any: the words cannot be mistaken), and the words.
-const KNOWN: &[(&str, &[&str], &str)] = &[
-    ("Yahoo: complaints or volume", &[], r"^4\d\d[- ](\d\.\d+\.\d+ )?\[TSS?\d\d\]"),
-    ("Gmail: unusual rate", &[], r"^4\d\d[- ]4\.7\.28\b"),
-    ("Gmail: reputation", &["google.com", "googlemail.com"], r"^4\d\d.*(reputation|unsolicited mail)"),
-    ("Microsoft: rate or reputation", &["outlook.com", "mx.microsoft"], r"^4\d\d[- ](4\.7\.[56]\d\d\b|RP-00\d)"),
-    ("Apple: rate", &["icloud.com"], r"^4\d\d.*(too many (messages|errors)|\[(CS|HM)\d+\])"),
-    ("Comcast: rate", &["comcast.net"], r"^4\d\d.*\bRL0000\d\d\b"),
-];
+/// What whoever finds connections, or messages, too many gets of them.
+const FEWER: Measure = Measure::Fewer(2);
+const SLOW: Measure = Measure::Slow { messages: 10, per: Duration::from_secs(60) };
 
-pub(super) fn rules(rest: Duration) -> impl Iterator<Item = Rule> {
-    KNOWN.iter().filter_map(move |(name, hosts, words)| {
+/// What it is about, below which names its hosts are (without any: the words cannot be mistaken), the words, and what is done.
+const KNOWN: &[(&str, &[&str], &str, Measure)] = &[
+    ("GMX: connections", &["gmx.net", "web.de"], r"^4\d\d.*too many connections", FEWER),
+    ("Microsoft: connections", MICROSOFT, r"^4\d\d.*(\bRP-002\b|\bIB007\b|maximum number of connections)", FEWER),
+    ("NetEase: connections", &["netease.com"], r"^4\d\d.*too many connections", FEWER),
+    ("Orange: connections", &["orange.fr", "wanadoo.fr"], r"^4\d\d.*trop de connexions", FEWER),
+    ("Yahoo: complaints or volume", &[], r"^4\d\d[- ](\d\.\d+\.\d+ )?\[TSS?\d\d\]", Measure::Suspend),
+    ("Gmail: unusual rate", &[], r"^4\d\d[- ]4\.7\.28\b", Measure::Suspend),
+    ("Gmail: reputation", GOOGLE, r"^4\d\d.*(reputation|unsolicited mail)", Measure::Suspend),
+    ("Microsoft: rate", MICROSOFT, r"^4\d\d[- ](4\.7\.500|RP-001)\b", SLOW),
+    ("Microsoft: rate or reputation", MICROSOFT, r"^4\d\d[- ](4\.7\.[56]\d\d\b|RP-00\d)", Measure::Suspend),
+    ("Apple: rate", &["icloud.com"], r"^4\d\d.*too many messages", SLOW),
+    ("Apple: reputation", &["icloud.com"], r"^4\d\d.*(too many errors|\[(CS|HM)\d+\])", Measure::Suspend),
+    ("Comcast: rate", &["comcast.net"], r"^4\d\d.*\bRL0000\d\d\b", SLOW),
+];
+const GOOGLE: &[&str] = &["google.com", "googlemail.com"];
+const MICROSOFT: &[&str] = &["outlook.com", "mx.microsoft"];
+
+pub(super) fn rules(lasts: Duration) -> impl Iterator<Item = Rule> {
+    KNOWN.iter().filter_map(move |(name, hosts, words, measure)| {
         let hosts = hosts.iter().map(|host| Pattern::Subdomains((*host).to_owned())).collect();
         let rule = Rule::new((*name).to_owned(), (Vec::new(), hosts), pattern(words).ok()?);
-        Some(rule.after(TIMES, WITHIN, rest).by_mx())
+        Some(rule.doing(*measure).after(TIMES, WITHIN, lasts).by_mx())
     })
 }
 

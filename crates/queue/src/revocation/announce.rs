@@ -93,11 +93,19 @@ impl Announcer {
         Ok(value::count(&self.call(block(target, life, reason, false)).await?) == 1)
     }
 
-    /// Ends a block. False: there was none.
+    /// Ends a block; of a destination also what it gets less of. False: there was none.
     ///
     /// # Errors
     /// As [`Self::revoke`].
     pub async fn unblock(&self, target: &Target) -> Result<bool, Error> {
+        let mut was = false;
+        for target in target.with_curbs() {
+            was |= self.unblock_one(&target).await?;
+        }
+        Ok(was)
+    }
+
+    async fn unblock_one(&self, target: &Target) -> Result<bool, Error> {
         let target = target.to_string();
         let command = script::Unblock {
             journal: JOURNAL,

@@ -255,9 +255,8 @@ pub(super) async fn each_block(live: &Live, mut visit: impl FnMut(Target, Block)
         let page = live.ask(command).await?;
         let [next, fields] = value::array(&page) else { return Err(Fault::Unknown(format!("{page:?}"))) };
         for pair in value::array(fields).chunks_exact(2) {
-            let target = value::str(&pair[0]).and_then(Target::parse);
-            let block = value::str(&pair[1]).and_then(Block::parse);
-            if let Some((target, block)) = target.zip(block) {
+            let Some(target) = value::str(&pair[0]).and_then(Target::parse) else { continue };
+            if let Some(block) = value::str(&pair[1]).and_then(|text| Block::parse(&target, text)) {
                 visit(target, block);
             }
         }
@@ -295,11 +294,10 @@ fn field<'a>(fields: &'a [Value], name: &str) -> Option<&'a str> {
 /// What an entry says, and its label.
 fn change(fields: &[Value]) -> (&'static str, Change) {
     let target = field(fields, "of").and_then(Target::parse);
-    let block = field(fields, "block").and_then(Block::parse);
     match (field(fields, "what"), target) {
         (Some(REVOKE), Some(Target::Login(login))) => (REVOKE, Change::Revoked(login)),
         (Some(HOLD), Some(Target::Login(login))) => (HOLD, Change::Held(login)),
-        (Some("block"), Some(target)) => match block {
+        (Some("block"), Some(target)) => match field(fields, "block").and_then(|text| Block::parse(&target, text)) {
             Some(block) => ("block", Change::Blocked(target, block)),
             None => ("unknown", Change::Unknown),
         },

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use staffetta_mail::Address;
 
-use super::block::{Block, Suspension};
+use super::block::{Block, Curb, Curbs, Suspension};
 use super::target::{Target, login_key, recipient_key};
 use crate::UnixMillis;
 use crate::clock::Clock;
@@ -70,6 +70,8 @@ pub(super) struct Known {
     has_recipients: AtomicBool,
     /// Is any destination suspended?
     has_destinations: AtomicBool,
+    /// Has any destination asked for less?
+    has_curbs: AtomicBool,
     clock: Clock,
 }
 
@@ -93,6 +95,8 @@ pub(super) struct Blocks {
     domains: HashMap<Box<str>, Block>,
     recipients: HashMap<Box<str>, Block>,
     destinations: HashMap<Box<str>, Block>,
+    slow: HashMap<Box<str>, Block>,
+    fewer: HashMap<Box<str>, Block>,
     sources: HashMap<IpAddr, Block>,
     clients: HashMap<IpNet, Block>,
     /// How many networks of clients have a prefix of this length, by whether they are IPv4.
@@ -110,6 +114,7 @@ impl Known {
             has_domains: AtomicBool::new(false),
             has_recipients: AtomicBool::new(false),
             has_destinations: AtomicBool::new(false),
+            has_curbs: AtomicBool::new(false),
             clock: Clock::new(wall),
         }
     }
@@ -173,6 +178,7 @@ impl Known {
         self.has_domains.store(!state.blocks.domains.is_empty(), Ordering::Release);
         self.has_recipients.store(!state.blocks.recipients.is_empty(), Ordering::Release);
         self.has_destinations.store(!state.blocks.destinations.is_empty(), Ordering::Release);
+        self.has_curbs.store(!state.blocks.slow.is_empty() || !state.blocks.fewer.is_empty(), Ordering::Release);
         self.version.store(state.version, Ordering::Release);
     }
 
@@ -239,6 +245,25 @@ impl Known {
         Some(Suspension { left, reason: last.reason.clone() })
     }
 
+    /// What servers have asked for that go by this name.
+    pub(super) fn curbs(&self, name: &str) -> Curbs {
+        if !self.has_curbs.load(Ordering::Acquire) {
+            return Curbs::default();
+        }
+        let blocks = &self.read().blocks;
+        let of = |blocks: &HashMap<Box<str>, Block>| blocks.get(name).filter(|block| self.holds(Some(block)))?.curb;
+        Curbs {
+            rate: match of(&blocks.slow) {
+                Some(Curb::Rate(rate)) => Some(rate),
+                _ => None,
+            },
+            connections: match of(&blocks.fewer) {
+                Some(Curb::Connections(count)) => Some(count),
+                _ => None,
+            },
+        }
+    }
+
     pub(super) fn is_client_blocked(&self, client: IpAddr) -> bool {
         let blocks = &self.read().blocks;
         let client = client.to_canonical();
@@ -248,14 +273,17 @@ impl Known {
     }
 
     /// How many blocks of each kind there are.
-    pub(super) fn counts(&self) -> [(&'static str, usize); 6] {
-        let Blocks { logins, clients, domains, recipients, destinations, sources, .. } = &self.read().blocks;
+    pub(super) fn counts(&self) -> [(&'static str, usize); 8] {
+        let Blocks { logins, clients, domains, recipients, destinations, slow, fewer, sources, .. } =
+            &self.read().blocks;
         [
             ("login", logins.len()),
             ("client", clients.len()),
             ("domain", domains.len()),
             ("recipient", recipients.len()),
             ("destination", destinations.len()),
+            ("slow", slow.len()),
+            ("fewer", fewer.len()),
             ("source", sources.len()),
         ]
     }
@@ -281,6 +309,8 @@ impl Blocks {
             Target::Domain(domain) => drop(self.domains.insert(domain.into(), block)),
             Target::Recipient(recipient) => drop(self.recipients.insert(recipient.into(), block)),
             Target::Destination(name) => drop(self.destinations.insert(name.into(), block)),
+            Target::Slow(name) => drop(self.slow.insert(name.into(), block)),
+            Target::Fewer(name) => drop(self.fewer.insert(name.into(), block)),
             Target::Source(address) => drop(self.sources.insert(address, block)),
             Target::Client(network) => {
                 if self.clients.insert(network, block).is_none() {
@@ -296,6 +326,8 @@ impl Blocks {
             Target::Domain(domain) => drop(self.domains.remove(domain.as_str())),
             Target::Recipient(recipient) => drop(self.recipients.remove(recipient.as_str())),
             Target::Destination(name) => drop(self.destinations.remove(name.as_str())),
+            Target::Slow(name) => drop(self.slow.remove(name.as_str())),
+            Target::Fewer(name) => drop(self.fewer.remove(name.as_str())),
             Target::Source(address) => drop(self.sources.remove(address)),
             Target::Client(network) => {
                 if self.clients.remove(network).is_some() {
@@ -315,6 +347,8 @@ impl Blocks {
             forget(&mut self.domains, now),
             forget(&mut self.recipients, now),
             forget(&mut self.destinations, now),
+            forget(&mut self.slow, now),
+            forget(&mut self.fewer, now),
             forget(&mut self.sources, now),
             forget(&mut self.clients, now),
         ];
@@ -337,6 +371,8 @@ fn length(network: &IpNet) -> (bool, u8) {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use staffetta_config::Rate;
+
     use super::*;
 
     fn begun() -> Known {
@@ -351,7 +387,32 @@ mod tests {
     }
 
     fn block(target: Target, until: u64) -> Change {
-        Change::Blocked(target, Block { since: 0, until: (until > 0).then_some(until), reason: String::new() })
+        Change::Blocked(
+            target,
+            Block { since: 0, until: (until > 0).then_some(until), curb: None, reason: String::new() },
+        )
+    }
+
+    #[test]
+    fn servers_get_as_little_as_they_have_asked_for_until_that_is_over() {
+        let known = begun();
+        let minute = Rate { count: 10, per: Duration::from_secs(60) };
+        let curb = |curb: Curb, until| {
+            let block = Block { since: 1_000, until: Some(until), curb: Some(curb), reason: String::new() };
+            known.apply(Position::default(), Change::Blocked(Target::curbed("mx.a.test", curb).unwrap(), block));
+        };
+        assert_eq!(known.curbs("mx.a.test"), Curbs::default());
+        curb(Curb::Connections(2), 9_000);
+        curb(Curb::Rate(minute), 5_000);
+        assert_eq!(known.curbs("mx.a.test"), Curbs { rate: Some(minute), connections: Some(2) });
+        assert_eq!(known.curbs("mx.b.test"), Curbs::default());
+        assert!(!known.has_suspensions(), "it gets mail");
+        known.tick(5_000);
+        assert_eq!(known.curbs("mx.a.test"), Curbs { rate: None, connections: Some(2) });
+        for target in Target::destination("mx.a.test").unwrap().with_curbs() {
+            known.apply(Position::default(), Change::Unblocked(target));
+        }
+        assert_eq!(known.curbs("mx.a.test"), Curbs::default());
     }
 
     #[test]
@@ -363,7 +424,7 @@ mod tests {
             known.suspension(names.iter().copied()).map(|found| (found.left.map(rounded), found.reason))
         };
         let suspend = |name: &str, until, reason: &str| {
-            let block = Block { since: 1_000, until, reason: reason.to_owned() };
+            let block = Block { since: 1_000, until, curb: None, reason: reason.to_owned() };
             known.apply(Position::default(), Change::Blocked(Target::destination(name).unwrap(), block));
         };
         assert!(!known.has_suspensions());

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use announce::Announcer;
 pub(crate) use announce::block;
-pub use block::{Block, Suspension};
+pub use block::{Block, Curb, Curbs, Suspension};
 pub(crate) use hard_bounce::hard_bounce;
 pub use hard_bounce::{HardBounces, Reckoning};
 pub use known::Position;
@@ -172,6 +172,11 @@ impl Revocations {
     /// Do servers that go by these names, as [`Target::destination`] spells them, get no mail for a while?
     pub fn suspension<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Option<Suspension> {
         self.known.suspension(names)
+    }
+
+    /// How little have servers asked for that go by this name, in lower case?
+    pub fn curbs(&self, name: &str) -> Curbs {
+        self.known.curbs(name)
     }
 
     /// Is nothing to be sent from this address of ours?

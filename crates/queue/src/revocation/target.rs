@@ -1,11 +1,13 @@
 //! Whom a block is about, a suppression or a suspension, in the one spelling under which everybody finds it.
 
-use std::fmt;
 use std::net::IpAddr;
+use std::{fmt, iter};
 
 use ipnet::IpNet;
 use staffetta_mail::Address;
 use unicode_normalization::UnicodeNormalization as _;
+
+use super::block::Curb;
 
 /// Longest login that can be named, in octets.
 const MAX_LOGIN: usize = 512;
@@ -15,7 +17,7 @@ const MIN_PREFIX: (u8, u8) = (8, 16);
 /// Longest name of a destination, in octets.
 const MAX_DESTINATION: usize = 300;
 
-/// A login, the clients of a network, or a domain; a recipient that gets no mail; servers that get none for a while.
+/// A login, the clients of a network, or a domain; a recipient that gets no mail; servers that get none for a while, or less.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// As [`login_key`] spells it.
@@ -29,6 +31,10 @@ pub enum Target {
     /// A recipients' domain, a mail host, `*.` and a domain for all hosts below it, or what some servers go by together; in
     /// lower case and A-labels.
     Destination(String),
+    /// The same, of servers that get messages at a lower rate.
+    Slow(String),
+    /// The same, of servers that get fewer connections.
+    Fewer(String),
     /// An address of ours from which nothing is sent for a while.
     Source(IpAddr),
 }
@@ -103,6 +109,19 @@ pub(super) fn recipient_key(address: &Address) -> Option<String> {
     let needs_quotes = local.is_empty() || Address::parse(&format!("{local}@{domain}")).is_err();
     let local = if needs_quotes { format!("\"{}\"", local.replace('\\', "\\\\").replace('"', "\\\"")) } else { local };
     Some(format!("{local}@{domain}"))
+}
+
+/// The spelling by which servers are found.
+fn destination_key(text: &str) -> Result<String, TargetError> {
+    let wrong = || TargetError::Destination(text.to_owned());
+    let name = text.trim().trim_end_matches('.');
+    let name = match name.is_ascii() {
+        true => name.to_ascii_lowercase(),
+        false => domain_key(name).ok_or_else(wrong)?,
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._*,:[]/ ".contains(&b);
+    let good = !matches!(&*name, "" | "*") && name.len() <= MAX_DESTINATION && name.bytes().all(plain);
+    if good { Ok(name) } else { Err(wrong()) }
 }
 
 /// A local part without quotes and backslashes.
@@ -183,15 +202,18 @@ impl Target {
     /// # Errors
     /// It is none of them.
     pub fn destination(text: &str) -> Result<Self, TargetError> {
-        let wrong = || TargetError::Destination(text.to_owned());
-        let name = text.trim().trim_end_matches('.');
-        let name = match name.is_ascii() {
-            true => name.to_ascii_lowercase(),
-            false => domain_key(name).ok_or_else(wrong)?,
-        };
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._*,:[]/ ".contains(&b);
-        let good = !matches!(&*name, "" | "*") && name.len() <= MAX_DESTINATION && name.bytes().all(plain);
-        if good { Ok(Self::Destination(name)) } else { Err(wrong()) }
+        destination_key(text).map(Self::Destination)
+    }
+
+    /// The same servers, which are to get less.
+    ///
+    /// # Errors
+    /// As [`Self::destination`].
+    pub fn curbed(text: &str, curb: Curb) -> Result<Self, TargetError> {
+        destination_key(text).map(match curb {
+            Curb::Rate(_) => Self::Slow,
+            Curb::Connections(_) => Self::Fewer,
+        })
     }
 
     /// An address of ours.
@@ -203,7 +225,16 @@ impl Target {
         Ok(Self::Source(address.to_canonical()))
     }
 
-    /// `login`, `client`, `domain`, `recipient`, `destination` or `source`.
+    /// This, and all that may hold for the same servers besides.
+    pub(super) fn with_curbs(&self) -> Vec<Self> {
+        let curbs = match self {
+            Self::Destination(name) => vec![Self::Slow(name.clone()), Self::Fewer(name.clone())],
+            _ => Vec::new(),
+        };
+        iter::once(self.clone()).chain(curbs).collect()
+    }
+
+    /// `login`, `client`, `domain`, `recipient`, `destination`, `slow`, `fewer` or `source`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Login(_) => "login",
@@ -211,6 +242,8 @@ impl Target {
             Self::Domain(_) => "domain",
             Self::Recipient(_) => "recipient",
             Self::Destination(_) => "destination",
+            Self::Slow(_) => "slow",
+            Self::Fewer(_) => "fewer",
             Self::Source(_) => "source",
         }
     }
@@ -218,7 +251,8 @@ impl Target {
     /// The name without its kind.
     pub fn name(&self) -> String {
         match self {
-            Self::Login(name) | Self::Domain(name) | Self::Recipient(name) | Self::Destination(name) => name.clone(),
+            Self::Login(name) | Self::Domain(name) | Self::Recipient(name) => name.clone(),
+            Self::Destination(name) | Self::Slow(name) | Self::Fewer(name) => name.clone(),
             Self::Source(address) => address.to_string(),
             Self::Client(network) if network.prefix_len() == network.max_prefix_len() => network.addr().to_string(),
             Self::Client(network) => network.to_string(),
@@ -234,6 +268,8 @@ impl Target {
             "domain" => Self::domain(name).ok(),
             "recipient" => Self::recipient(name).ok(),
             "destination" => Self::destination(name).ok(),
+            "slow" => destination_key(name).ok().map(Self::Slow),
+            "fewer" => destination_key(name).ok().map(Self::Fewer),
             "source" => Self::source(name).ok(),
             _ => None,
         }
@@ -249,6 +285,10 @@ impl fmt::Display for Target {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::time::Duration;
+
+    use staffetta_config::Rate;
+
     use super::*;
 
     #[test]
@@ -286,6 +326,8 @@ mod tests {
             Target::destination("mx1.b\u{fc}cher.example").unwrap(),
             Target::destination("mx1.a.test,mx2.a.test and 12 more").unwrap(),
             Target::destination("smart.test:26").unwrap(),
+            Target::curbed("MX.a.test", Curb::Connections(2)).unwrap(),
+            Target::curbed("*.a.test", Curb::Rate(Rate { count: 1, per: Duration::from_secs(1) })).unwrap(),
             Target::source("192.0.2.1").unwrap(),
             Target::source("2001:DB8::1").unwrap(),
         ] {

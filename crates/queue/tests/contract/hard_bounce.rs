@@ -36,7 +36,7 @@ async fn the_last_of_so_many_suppresses_once_and_all_pods_hear_of_it() {
     assert_eq!(bounce(&world, "gone@example.com", 3).await, Reckoning::Counted, "one that was on its way");
     let all = suppressed(&world).await;
     assert_eq!((all.len(), &all[0].0), (1, &recipient("gone@example.com")));
-    let Block { since, until, reason } = &all[0].1;
+    let Block { since, until, reason, .. } = &all[0].1;
     assert_eq!(reason, "550 5.1.1 no such user");
     assert_eq!(until.unwrap() - since, DAY.as_millis() as u64);
     let told: u64 = redis::cmd("XLEN").arg("{R}log").query(&mut world.redis()).unwrap();

@@ -32,12 +32,12 @@ impl Event for Crossing {
 /// An operator has blocked a login, the clients of a network or a domain, or ended that.
 #[derive(Clone, Copy, Debug)]
 pub struct Barred<'a> {
-    /// `login`, `client`, `domain` or `recipient`.
+    /// `login`, `client`, `domain`, `recipient`, `destination`, `slow`, `fewer` or `source`.
     pub kind: &'static str,
     /// Whom.
     pub name: &'a str,
     /// What was done: `blocked` or `unblocked`, `suppressed` or `unsuppressed`,
-    /// `suspended` or `resumed`.
+    /// `suspended`, `curbed` or `resumed`.
     pub verb: &'a str,
     /// Who did it.
     pub by: &'a str,
@@ -48,7 +48,7 @@ pub struct Barred<'a> {
 impl Event for Barred<'_> {
     const NAME: &'static str = "administered";
     const ABOUT: &'static str = "An operator blocked a login, the clients of a network or a domain, suppressed a recipient, suspended a destination, \
-         or ended that; or a rule suspended a destination, or suppressed a recipient.";
+         or ended that; or a rule suspended or curbed a destination, or suppressed a recipient.";
     const FIELDS: &'static [&'static str] = &["kind", "name", "action", "by", "reason"];
 
     fn json(&self, json: &mut Json<'_>) {

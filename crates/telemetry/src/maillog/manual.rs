@@ -48,7 +48,7 @@ const FIELDS: &[(&str, &str)] = &[
     (
         "action",
         "What was done: `deleted`, `bounced` or found `lost`; `held`, `released` or `flushed`; `blocked` or `unblocked`; \
-         `suppressed` or `unsuppressed`, `suspended` or `resumed`.",
+         `suppressed` or `unsuppressed`, `suspended`, `curbed` or `resumed`.",
     ),
     ("attempt", "How many attempts there were for this recipient, this one included."),
     ("by", "Who did it: user and machine."),
@@ -85,7 +85,7 @@ const FIELDS: &[(&str, &str)] = &[
     (
         "kind",
         "Of a report: `failure`, `delay` or `success`. Of a block: `login`, `client`, `domain`; `recipient` of a \
-         suppression, `destination` or `source` of a suspension.",
+         suppression, `destination` or `source` of a suspension; `slow` or `fewer` of what a destination gets less of.",
     ),
     ("listener", "Name of the listener, `frontend.listener.name`."),
     ("login", "The login, in the spelling of blocks."),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staffetta_queue::{Announcer, Settings, Target};
+use staffetta_queue::{Announcer, Curb, Entry, Settings, Target};
 
 use super::{port, served};
 use crate::world::mx::{Script, Server};
@@ -145,5 +145,90 @@ async fn what_the_last_of_many_recipients_is_called_is_no_word_of_the_server() -
     world.send("john@home.test", &["good@a.test"], BODY).await?;
     server.received(1).await?;
     assert!(suspended(&world).await?.is_empty());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_find_connections_too_many_get_fewer_for_a_while() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(refusing("421 4.3.2 too many connections for you", 3)).await?;
+    served(&world, &["a.test", "b.test"], "mx.shared.test", &server);
+    let send = async |count: usize| {
+        for n in 0..count {
+            world.send("john@home.test", &[&format!("r{n}@{}.test", ["a", "b"][n % 2])], BODY).await?;
+        }
+        anyhow::Ok(())
+    };
+    let rule = "[[delivery.rule]]\nreply = 'too many connections'\ntimes = \"3/1m\"\n\
+                action = \"fewer\"\nconnections = 1\nfor = \"1h\"\n";
+    let settings = "destination_concurrency = 6\nretry_min = \"1s\"\nretry_max = \"1s\"";
+    let worker = world.worker(&port(&server, settings), rule)?;
+    // None of those that are open is ever without work.
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while suspended(&world).await?.is_empty() || server.living() > 1 {
+        send(20).await?;
+        anyhow::ensure!(tokio::time::Instant::now() < end, "{} connections", server.living());
+    }
+    let said = "421 4.3.2 too many connections for you".to_owned();
+    assert_eq!(suspended(&world).await?, [("fewer mx.shared.test".to_owned(), said)]);
+    assert!(server.peak() > 1, "there were more");
+    server.forget_peak();
+    send(100).await?;
+    world.drained().await?;
+    assert_eq!(server.peak(), 1);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_open_end_where_there_may_be_fewer_now() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    served(&world, &["a.test"], "mx.shared.test", &server);
+    let worker = world.worker(&port(&server, "destination_concurrency = 4"), "")?;
+    let end = tokio::time::Instant::now() + PATIENCE;
+    let (mut crowded, hour) = (false, Duration::from_secs(3_600));
+    while !crowded || server.living() > 1 {
+        if !crowded && server.living() > 2 {
+            crowded = world.queue.curb("mx.shared.test", Curb::Connections(1), hour, "too many").await?;
+        }
+        // None of those that are open is ever without work.
+        for n in 0..20 {
+            world.send("john@home.test", &[&format!("r{n}@a.test")], BODY).await?;
+        }
+        anyhow::ensure!(tokio::time::Instant::now() < end, "{} connections, {crowded}", server.living());
+    }
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_find_messages_too_many_get_them_slowly_until_an_operator_ends_it() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(refusing("450 4.7.1 slow down", 2)).await?;
+    served(&world, &["a.test"], "mx.shared.test", &server);
+    world.send("john@home.test", &["first@a.test"], BODY).await?;
+    world.send("john@home.test", &["second@a.test"], BODY).await?;
+    let rule = "[[delivery.rule]]\nreply = 'slow down'\ntimes = \"2/1m\"\naction = \"slow\"\nrate = \"2/1h\"\n";
+    let settings = port(&server, "retry_min = \"1h\"\nretry_max = \"1h\"");
+    let worker = world.worker(&settings, rule)?;
+    world.until("deferred", |entries| waiting(entries).len() == 2).await?;
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while suspended(&world).await?.is_empty() {
+        anyhow::ensure!(tokio::time::Instant::now() < end, "it is not slow");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let said = "450 4.7.1 slow down".to_owned();
+    assert_eq!(suspended(&world).await?, [("slow mx.shared.test".to_owned(), said)]);
+    // One that begins now knows it as well.
+    worker.stop().await?;
+    let worker = world.worker(&settings, rule)?;
+    for n in 0..6 {
+        world.send("john@home.test", &[&format!("r{n}@a.test")], BODY).await?;
+    }
+    server.received(2).await?;
+    let untouched = |entries: &[Entry]| entries.iter().filter(|entry| entry.jobs[0].attempts == 0).count();
+    assert_eq!((server.mails().len(), untouched(&world.entries().await?)), (2, 4), "the others wait, unattempted");
+    let announcer = Announcer::connect(&Settings::at(world.redis.url())).await?;
+    assert!(announcer.unblock(&Target::destination("mx.shared.test")?).await?);
+    server.received(6).await?;
     worker.stop().await
 }

@@ -183,6 +183,17 @@ impl Server {
         lock(&self.state).peak
     }
 
+    /// Connections that there are now.
+    pub(crate) fn living(&self) -> usize {
+        lock(&self.state).living
+    }
+
+    /// From now on the peak is that of what comes.
+    pub(crate) fn forget_peak(&self) {
+        let mut state = lock(&self.state);
+        state.peak = state.living;
+    }
+
     /// Waits until there have been so many connections at a time.
     pub(crate) async fn crowd(&self, count: usize) -> anyhow::Result<()> {
         self.until("connections", || self.peak() >= count).await
