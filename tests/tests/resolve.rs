@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use serde_json::{Value, json};
 use staffetta_config::Rate;
-use staffetta_queue::Curb;
 use staffetta_queue::server::LocalServer;
+use staffetta_queue::{Curb, Target};
 use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::tokens::Provider;
 use staffetta_tests::{program, queue_of};
@@ -266,6 +266,18 @@ async fn what_servers_get_less_of_is_told_until_it_is_ended() -> anyhow::Result<
     ensure!(told["suspended"].is_null(), "{told}");
     let (code, out, _) = desk.run(&["destination", "resume", "MX.a.example"]).await?;
     ensure!(code == Some(0) && out == "destination mx.a.example is resumed\n", "{code:?} {out}");
+    ensure!(queue.block(&Target::Unpipelined([203, 0, 113, 5].into()), hour, "timed out").await?);
+    let (_, out, _) = desk.resolve(&["a.example"]).await?;
+    ensure!(
+        out.contains("or if it fails (opportunistic); commands one by one, since ") && out.contains(": timed out"),
+        "{out}"
+    );
+    let (_, told) = desk.json("a.example").await?;
+    ensure!(told["attempts"][0]["lock_step"].as_str().is_some_and(|why| why.ends_with(": timed out")), "{told}");
+    let (_, out, _) = desk.run(&["destination", "list"]).await?;
+    ensure!(out.starts_with("unpipelined 203.0.113.5  since "), "{out}");
+    let (code, _, err) = desk.run(&["destination", "resume", "203.0.113.5"]).await?;
+    ensure!(code == Some(0), "{err}");
     let (_, out, _) = desk.run(&["destination", "list"]).await?;
     ensure!(out == "No destination is suspended, or gets less.\n", "{out}");
     let (_, told) = desk.json("a.example").await?;

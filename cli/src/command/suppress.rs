@@ -53,8 +53,9 @@ pub(super) async fn destination(destination: Destination) -> anyhow::Result<Exit
         Destination::Suspend(suspend) => begin(&suspend.names, &suspend.terms, &SUSPENSION).await,
         Destination::Resume(resume) => end(&resume.names, &resume.named, &SUSPENSION).await,
         Destination::List(list) => {
-            let is_meant =
-                |target: &Target| matches!(target, Target::Destination(_) | Target::Slow(_) | Target::Fewer(_));
+            let is_meant = |target: &Target| {
+                matches!(target, Target::Destination(_) | Target::Slow(_) | Target::Fewer(_) | Target::Unpipelined(_))
+            };
             listed(&list, is_meant, "No destination is suspended, or gets less.").await
         }
     }

@@ -24,6 +24,8 @@ pub(super) struct Suspended {
     /// Those that only get less.
     curbed: Vec<(Target, Block)>,
     sources: Vec<IpAddr>,
+    /// Hosts that get commands one by one.
+    unpipelined: Vec<(IpAddr, Block)>,
     now: UnixMillis,
     /// By domain, and by sender where that matters.
     known: HashMap<(String, Option<ReversePath>), Option<String>>,
@@ -61,16 +63,18 @@ impl Sites {
 impl Suspended {
     pub(super) async fn look(config: &Config) -> anyhow::Result<Self> {
         let (all, now) = announcer(config).await?.blocks().await?;
-        let (mut destinations, mut curbed, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut destinations, mut curbed) = (Vec::new(), Vec::new());
+        let (mut sources, mut unpipelined) = (Vec::new(), Vec::new());
         for (target, block) in all {
             match target {
                 Target::Destination(_) => destinations.push((target, block)),
                 Target::Slow(_) | Target::Fewer(_) => curbed.push((target, block)),
                 Target::Source(address) => sources.push(address),
+                Target::Unpipelined(address) => unpipelined.push((address, block)),
                 Target::Login(_) | Target::Client(_) | Target::Domain(_) | Target::Recipient(_) => {}
             }
         }
-        Ok(Self { destinations, curbed, sources, now, known: HashMap::new(), left: PATIENCE })
+        Ok(Self { destinations, curbed, sources, unpipelined, now, known: HashMap::new(), left: PATIENCE })
     }
 
     /// The same for a list of mail, which is worth showing without it.
@@ -107,6 +111,12 @@ impl Suspended {
     /// Is it one of our addresses that are suspended?
     pub(super) fn has_source(&self, address: IpAddr) -> bool {
         self.sources.contains(&address)
+    }
+
+    /// Why, and for how long yet, this host gets commands one by one, if it does.
+    pub(super) fn lock_step_of(&self, host: IpAddr) -> Option<String> {
+        let (_, block) = self.unpipelined.iter().find(|(address, _)| *address == host.to_canonical())?;
+        Some(terms(block, self.now))
     }
 
     /// What servers get less of that go by this name.

@@ -93,14 +93,15 @@ pub fn describe_revocation_metrics() {
     describe_gauge!(
         BLOCKS,
         "Logins, networks of clients and domains that are blocked, recipients that are suppressed, destinations and addresses of \
-         ours that are suspended, destinations that are slow or have fewer connections, as this pod knows, by kind."
+         ours that are suspended, destinations that are slow or have fewer connections, hosts that get commands one by one, as \
+         this pod knows, by kind."
     );
     for what in ["revoke", "hold", "block", "unblock", "unknown"] {
         revocation(what).increment(0);
     }
     revocation_gaps().increment(0);
     revocations_current().set(0.0);
-    for kind in ["login", "client", "domain", "recipient", "destination", "slow", "fewer", "source"] {
+    for kind in ["login", "client", "domain", "recipient", "destination", "slow", "fewer", "unpipelined", "source"] {
         blocks(kind).set(0.0);
     }
 }

@@ -15,6 +15,7 @@ use staffetta_config::Timeouts;
 use staffetta_mail::tls_report::Flaw;
 use staffetta_policy::classify;
 use staffetta_policy::tls::{Need, Security};
+use staffetta_queue::Revocations;
 use staffetta_smtp::client::{Client, Credentials, Event, Failure, Keyword, Stage, Tls};
 use staffetta_telemetry::maillog::{self, Encrypted, Relay};
 use staffetta_transport::connect::{self, Fault, Stream, TlsClient, TlsSession};
@@ -45,6 +46,8 @@ pub(crate) struct Opener<'a> {
     pub(crate) fallback: &'a Fallback,
     /// Who did not know BDAT lately.
     pub(crate) unchunked: &'a Fallback,
+    /// What the cluster knows of hosts.
+    pub(crate) revocations: &'a Revocations,
     /// The most that a message at hand demands.
     pub(crate) need: Need,
     /// For reports on TLS, if there are any.
@@ -169,6 +172,9 @@ impl Opener<'_> {
         let ip = peer.endpoint.ip();
         if ip.is_none_or(|ip| self.unchunked.applies(ip, Instant::now())) {
             settings.ignored.push(Keyword::Chunking);
+        }
+        if ip.is_some_and(|ip| self.revocations.is_unpipelined(ip)) {
+            settings.ignored.push(Keyword::Pipelining);
         }
         let session = Client::new(Arc::new(settings));
         let mut connection = Connection::new(stream, session, peer.clone(), security.clone());

@@ -10,7 +10,7 @@ use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
 use staffetta_mail::{Envelope, QueueId};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
-use staffetta_queue::{Body, Chunks, Error};
+use staffetta_queue::{Body, Chunks, Error, Target};
 use staffetta_smtp::client::{self, Event, Failure as SessionFailure, Outcome, Report, Stage, TransactionId};
 
 use crate::carrier::{Carrier, Claim};
@@ -36,6 +36,9 @@ const OWED: usize = 16;
 const STALLED: Duration = Duration::from_secs(5);
 /// And after so long also the one whose commands it has got. That costs the connection, once the server comes to them.
 const HANGING: Duration = Duration::from_secs(15);
+
+/// How long a host gets commands one by one that has not answered some which came together.
+const LOCK_STEP: Duration = Duration::from_secs(86_400);
 
 type Talk = Conversation<Leased>;
 
@@ -71,15 +74,28 @@ impl Carrier {
         };
         self.worker.metrics.connections.decrement(1.0);
         let (portion, carried) = (connection.portion.take(), talk.submitted());
-        if failure == Some(SessionFailure::NoBdat)
-            && let Some(ip) = connection.peer.endpoint.ip()
-        {
-            tracing::info!(relay = %connection.peer.peer(), "BDAT is not known there: for a while mail goes by DATA");
-            self.worker.unchunked.remember(ip, Instant::now());
-        }
+        self.learn(&connection, failure.as_ref());
         self.recover(&connection, talk, failure);
         connection.close().await;
         self.worker.has_carried(portion, carried).await;
+    }
+
+    /// What the end of the connection says of what its host cannot do.
+    fn learn(&self, connection: &Connection, failure: Option<&SessionFailure>) {
+        let (Some(ip), Some(failure)) = (connection.peer.endpoint.ip(), failure) else { return };
+        if *failure == SessionFailure::NoBdat {
+            tracing::info!(relay = %connection.peer.peer(), "BDAT is not known there: for a while mail goes by DATA");
+            self.worker.unchunked.remember(ip, Instant::now());
+        }
+        if connection.session.capabilities().pipelining && is_stall(failure) {
+            tracing::info!(relay = %connection.peer.peer(), "commands that came together are not answered there");
+            let (worker, reason) = (self.worker.clone(), failure.to_string());
+            self.worker.carriers.spawn(async move {
+                if let Err(error) = worker.queue.block(&Target::Unpipelined(ip), LOCK_STEP, &reason).await {
+                    tracing::debug!(%ip, %error, "a host that stalls is not remembered");
+                }
+            });
+        }
     }
 
     /// Keeps the session a message ahead.
@@ -420,6 +436,11 @@ impl Carrier {
             }
         }
     }
+}
+
+/// No answer to a command that came together with others.
+fn is_stall(failure: &SessionFailure) -> bool {
+    matches!(failure, SessionFailure::TimedOut { stage: Stage::Mail | Stage::Rcpt | Stage::Data })
 }
 
 /// Which message of its connection a transaction was, from 1.

@@ -68,6 +68,8 @@ struct Way {
     candidate: Candidate,
     /// What would be asked there; or why it would be passed by.
     security: Result<Security, Failure>,
+    /// Why it gets commands one by one, if it does.
+    lock_step: Option<String>,
 }
 
 pub(super) async fn run(resolve: &Resolve) -> anyhow::Result<ExitCode> {
@@ -120,15 +122,16 @@ async fn report(
     let others = sender.is_none() && router.depends_on_sender(&domain);
     let surveys = planner.survey(&hop, Need::Nothing).await;
     let plan = mx::one_after_the_other(surveys.iter().map(|survey| survey.plan.clone()));
+    let all = Suspended::look_if_possible(config).await;
     let mut ways = Vec::new();
     for candidate in plan.iter().flatten() {
         let security = match planner.published(&hop, candidate, Need::Nothing).await {
             Ok(published) => hop.security(candidate, &published, Need::Nothing, false),
             Err(failure) => Err(failure),
         };
-        ways.push(Way { candidate: candidate.clone(), security });
+        let lock_step = all.as_ref().zip(candidate.endpoint.ip()).and_then(|(all, ip)| all.lock_step_of(ip));
+        ways.push(Way { candidate: candidate.clone(), security, lock_step });
     }
-    let all = Suspended::look_if_possible(config).await;
     let suspended = all.as_ref().and_then(|all| all.among(&hop.names(&domain)));
     let curbs = all.as_ref().map(|all| all.curbs_of(&hop.speaker())).unwrap_or_default();
     let day = all.as_ref().map(|all| day_of(all.now()));

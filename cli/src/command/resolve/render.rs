@@ -96,7 +96,8 @@ fn numbered(report: &Report, number: usize, way: &Way) -> String {
         Ok(security) => format!("{} ({})", demand(security, way), security.label),
         Err(failure) => format!("not used now: {}", reason(report, failure)),
     };
-    format!("{number:>6}. {peer}  {asked}")
+    let lock_step = way.lock_step.as_ref().map(|why| format!("; commands one by one, {why}")).unwrap_or_default();
+    printable(&format!("{number:>6}. {peer}  {asked}{lock_step}"))
 }
 
 /// What the host must do.
@@ -314,6 +315,7 @@ fn way_in_json(report: &Report, way: &Way) -> Value {
             Endpoint::Unix(path) => Some(&**path),
             Endpoint::Tcp(_) => None,
         },
+        "lock_step": way.lock_step,
         "policy": security.map(|security| security.label.as_str()),
         "starttls": starttls,
         "certificate": trust,

@@ -23,8 +23,24 @@ pub(super) const LENGTH: u64 = 10_000;
 /// Blocks that hold at a time.
 pub(super) const ROOM: u64 = 100_000;
 
-/// What blocks somebody; `yields`: unless a block holds already.
-pub(crate) fn block(target: &Target, life: Option<Duration>, reason: &str, yields: bool) -> Cmd {
+/// Who blocks somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// An operator, whose word replaces what was said.
+    Operator,
+    /// A program, because of what servers do or say. Strangers run those, so it may take half of the room.
+    Program {
+        /// Not if a block holds already.
+        yields: bool,
+    },
+}
+
+/// What blocks somebody.
+pub(crate) fn block(target: &Target, life: Option<Duration>, reason: &str, by: By) -> Cmd {
+    let (yields, room) = match by {
+        By::Operator => (false, ROOM),
+        By::Program { yields } => (yields, ROOM / 2),
+    };
     let target = target.to_string();
     let command = script::Block {
         journal: JOURNAL,
@@ -34,7 +50,7 @@ pub(crate) fn block(target: &Target, life: Option<Duration>, reason: &str, yield
         life: life.unwrap_or_default().into(),
         reason: reason.into(),
         yields: u64::from(yields).into(),
-        room: ROOM.into(),
+        room: room.into(),
         length: LENGTH.into(),
     };
     command.call()
@@ -90,16 +106,16 @@ impl Announcer {
     /// # Errors
     /// As [`Self::revoke`].
     pub async fn block(&self, target: &Target, life: Option<Duration>, reason: &str) -> Result<bool, Error> {
-        Ok(value::count(&self.call(block(target, life, reason, false)).await?) == 1)
+        Ok(value::count(&self.call(block(target, life, reason, By::Operator)).await?) == 1)
     }
 
-    /// Ends a block; of a destination also what it gets less of. False: there was none.
+    /// Ends a block; of a destination also what it gets less of, of a host that it gets commands one by one. False: there was none.
     ///
     /// # Errors
     /// As [`Self::revoke`].
     pub async fn unblock(&self, target: &Target) -> Result<bool, Error> {
         let mut was = false;
-        for target in target.with_curbs() {
+        for target in target.with_others() {
             was |= self.unblock_one(&target).await?;
         }
         Ok(was)

@@ -72,6 +72,8 @@ pub(super) struct Known {
     has_destinations: AtomicBool,
     /// Has any destination asked for less?
     has_curbs: AtomicBool,
+    /// Is there a host that gets commands one by one?
+    has_unpipelined: AtomicBool,
     clock: Clock,
 }
 
@@ -97,6 +99,7 @@ pub(super) struct Blocks {
     destinations: HashMap<Box<str>, Block>,
     slow: HashMap<Box<str>, Block>,
     fewer: HashMap<Box<str>, Block>,
+    unpipelined: HashMap<IpAddr, Block>,
     sources: HashMap<IpAddr, Block>,
     clients: HashMap<IpNet, Block>,
     /// How many networks of clients have a prefix of this length, by whether they are IPv4.
@@ -115,6 +118,7 @@ impl Known {
             has_recipients: AtomicBool::new(false),
             has_destinations: AtomicBool::new(false),
             has_curbs: AtomicBool::new(false),
+            has_unpipelined: AtomicBool::new(false),
             clock: Clock::new(wall),
         }
     }
@@ -179,6 +183,7 @@ impl Known {
         self.has_recipients.store(!state.blocks.recipients.is_empty(), Ordering::Release);
         self.has_destinations.store(!state.blocks.destinations.is_empty(), Ordering::Release);
         self.has_curbs.store(!state.blocks.slow.is_empty() || !state.blocks.fewer.is_empty(), Ordering::Release);
+        self.has_unpipelined.store(!state.blocks.unpipelined.is_empty(), Ordering::Release);
         self.version.store(state.version, Ordering::Release);
     }
 
@@ -264,6 +269,11 @@ impl Known {
         }
     }
 
+    pub(super) fn is_unpipelined(&self, host: IpAddr) -> bool {
+        self.has_unpipelined.load(Ordering::Acquire)
+            && self.holds(self.read().blocks.unpipelined.get(&host.to_canonical()))
+    }
+
     pub(super) fn is_client_blocked(&self, client: IpAddr) -> bool {
         let blocks = &self.read().blocks;
         let client = client.to_canonical();
@@ -273,9 +283,10 @@ impl Known {
     }
 
     /// How many blocks of each kind there are.
-    pub(super) fn counts(&self) -> [(&'static str, usize); 8] {
-        let Blocks { logins, clients, domains, recipients, destinations, slow, fewer, sources, .. } =
-            &self.read().blocks;
+    pub(super) fn counts(&self) -> [(&'static str, usize); 9] {
+        let blocks = &self.read().blocks;
+        let Blocks { logins, clients, domains, recipients, destinations, slow, fewer, unpipelined, sources, .. } =
+            blocks;
         [
             ("login", logins.len()),
             ("client", clients.len()),
@@ -284,6 +295,7 @@ impl Known {
             ("destination", destinations.len()),
             ("slow", slow.len()),
             ("fewer", fewer.len()),
+            ("unpipelined", unpipelined.len()),
             ("source", sources.len()),
         ]
     }
@@ -311,6 +323,7 @@ impl Blocks {
             Target::Destination(name) => drop(self.destinations.insert(name.into(), block)),
             Target::Slow(name) => drop(self.slow.insert(name.into(), block)),
             Target::Fewer(name) => drop(self.fewer.insert(name.into(), block)),
+            Target::Unpipelined(address) => drop(self.unpipelined.insert(address, block)),
             Target::Source(address) => drop(self.sources.insert(address, block)),
             Target::Client(network) => {
                 if self.clients.insert(network, block).is_none() {
@@ -328,6 +341,7 @@ impl Blocks {
             Target::Destination(name) => drop(self.destinations.remove(name.as_str())),
             Target::Slow(name) => drop(self.slow.remove(name.as_str())),
             Target::Fewer(name) => drop(self.fewer.remove(name.as_str())),
+            Target::Unpipelined(address) => drop(self.unpipelined.remove(address)),
             Target::Source(address) => drop(self.sources.remove(address)),
             Target::Client(network) => {
                 if self.clients.remove(network).is_some() {
@@ -349,6 +363,7 @@ impl Blocks {
             forget(&mut self.destinations, now),
             forget(&mut self.slow, now),
             forget(&mut self.fewer, now),
+            forget(&mut self.unpipelined, now),
             forget(&mut self.sources, now),
             forget(&mut self.clients, now),
         ];
@@ -409,10 +424,26 @@ mod tests {
         assert!(!known.has_suspensions(), "it gets mail");
         known.tick(5_000);
         assert_eq!(known.curbs("mx.a.test"), Curbs { rate: None, connections: Some(2) });
-        for target in Target::destination("mx.a.test").unwrap().with_curbs() {
+        for target in Target::destination("mx.a.test").unwrap().with_others() {
             known.apply(Position::default(), Change::Unblocked(target));
         }
         assert_eq!(known.curbs("mx.a.test"), Curbs::default());
+    }
+
+    #[test]
+    fn a_host_is_spoken_to_in_lock_step_until_that_is_over_or_ended() {
+        let known = begun();
+        let [host, other]: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let mapped = "::ffff:192.0.2.1".parse().unwrap();
+        known.apply(at(1), block(Target::Unpipelined(host), 5_000));
+        known.apply(at(2), block(Target::Unpipelined(other), 9_000));
+        assert!(known.is_unpipelined(host) && known.is_unpipelined(mapped) && known.is_unpipelined(other));
+        known.tick(5_000);
+        assert!(!known.is_unpipelined(host) && known.is_unpipelined(other));
+        for target in Target::destination("2001:db8::1").unwrap().with_others() {
+            known.apply(at(3), Change::Unblocked(target));
+        }
+        assert!(!known.is_unpipelined(other));
     }
 
     #[test]

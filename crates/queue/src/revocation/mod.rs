@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use announce::Announcer;
-pub(crate) use announce::block;
+pub(crate) use announce::{By, block};
 pub use block::{Block, Curb, Curbs, Suspension};
 pub(crate) use hard_bounce::hard_bounce;
 pub use hard_bounce::{HardBounces, Reckoning};
@@ -177,6 +177,11 @@ impl Revocations {
     /// How little have servers asked for that go by this name, in lower case?
     pub fn curbs(&self, name: &str) -> Curbs {
         self.known.curbs(name)
+    }
+
+    /// Is this host to get commands one by one?
+    pub fn is_unpipelined(&self, host: IpAddr) -> bool {
+        self.known.is_unpipelined(host)
     }
 
     /// Is nothing to be sent from this address of ours?

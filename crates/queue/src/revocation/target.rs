@@ -1,7 +1,7 @@
 //! Whom a block is about, a suppression or a suspension, in the one spelling under which everybody finds it.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::{fmt, iter};
 
 use ipnet::IpNet;
 use staffetta_mail::Address;
@@ -35,6 +35,8 @@ pub enum Target {
     Slow(String),
     /// The same, of servers that get fewer connections.
     Fewer(String),
+    /// The address of a host that has not answered commands which came together: it gets them one by one for a while.
+    Unpipelined(IpAddr),
     /// An address of ours from which nothing is sent for a while.
     Source(IpAddr),
 }
@@ -226,15 +228,14 @@ impl Target {
     }
 
     /// This, and all that may hold for the same servers besides.
-    pub(super) fn with_curbs(&self) -> Vec<Self> {
-        let curbs = match self {
-            Self::Destination(name) => vec![Self::Slow(name.clone()), Self::Fewer(name.clone())],
-            _ => Vec::new(),
-        };
-        iter::once(self.clone()).chain(curbs).collect()
+    pub(super) fn with_others(&self) -> Vec<Self> {
+        let Self::Destination(name) = self else { return vec![self.clone()] };
+        let host = name.parse::<IpAddr>().ok().map(|address| Self::Unpipelined(address.to_canonical()));
+        let curbs = [self.clone(), Self::Slow(name.clone()), Self::Fewer(name.clone())];
+        curbs.into_iter().chain(host).collect()
     }
 
-    /// `login`, `client`, `domain`, `recipient`, `destination`, `slow`, `fewer` or `source`.
+    /// `login`, `client`, `domain`, `recipient`, `destination`, `slow`, `fewer`, `unpipelined` or `source`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Login(_) => "login",
@@ -244,6 +245,7 @@ impl Target {
             Self::Destination(_) => "destination",
             Self::Slow(_) => "slow",
             Self::Fewer(_) => "fewer",
+            Self::Unpipelined(_) => "unpipelined",
             Self::Source(_) => "source",
         }
     }
@@ -253,7 +255,7 @@ impl Target {
         match self {
             Self::Login(name) | Self::Domain(name) | Self::Recipient(name) => name.clone(),
             Self::Destination(name) | Self::Slow(name) | Self::Fewer(name) => name.clone(),
-            Self::Source(address) => address.to_string(),
+            Self::Source(address) | Self::Unpipelined(address) => address.to_string(),
             Self::Client(network) if network.prefix_len() == network.max_prefix_len() => network.addr().to_string(),
             Self::Client(network) => network.to_string(),
         }
@@ -270,6 +272,7 @@ impl Target {
             "destination" => Self::destination(name).ok(),
             "slow" => destination_key(name).ok().map(Self::Slow),
             "fewer" => destination_key(name).ok().map(Self::Fewer),
+            "unpipelined" => name.parse().ok().map(Self::Unpipelined),
             "source" => Self::source(name).ok(),
             _ => None,
         }
@@ -328,6 +331,7 @@ mod tests {
             Target::destination("smart.test:26").unwrap(),
             Target::curbed("MX.a.test", Curb::Connections(2)).unwrap(),
             Target::curbed("*.a.test", Curb::Rate(Rate { count: 1, per: Duration::from_secs(1) })).unwrap(),
+            Target::Unpipelined("2001:db8::1".parse().unwrap()),
             Target::source("192.0.2.1").unwrap(),
             Target::source("2001:DB8::1").unwrap(),
         ] {

@@ -161,3 +161,39 @@ async fn the_table_of_its_hosts_says_how_much_encryption_a_domain_needs() -> any
     server.received(2).await?;
     worker.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_stalls_at_commands_that_come_together_gets_them_one_by_one_from_every_worker() -> anyhow::Result<()>
+{
+    let world = World::start().await?;
+    let server = Server::start(Script { stalls: true, ..Script::default() }).await?;
+    served(&world, &["a.test", "b.test"], "mx.shared.test", &server);
+    let settings = port(&server, "retry_min = \"1s\"\nretry_max = \"1s\"\ntimeouts = { rcpt = \"1s\" }");
+    let worker = world.worker(&settings, "")?;
+    world.send("john@home.test", &["first@a.test"], BODY).await?;
+    server.received(1).await?;
+    assert_eq!(server.connections(), 2, "the first stalls, and the next does not");
+    worker.stop().await?;
+    let why = "conversation timed out while sending RCPT TO";
+    let known = shaping::suspended(&world).await?;
+    assert_eq!(known, [(format!("unpipelined {}", server.ip()), why.to_owned())]);
+    let worker = world.worker(&settings, "")?;
+    world.send("john@home.test", &["second@b.test"], BODY).await?;
+    server.received(2).await?;
+    assert_eq!(server.connections(), 3);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_slow_to_answer_a_single_command_is_not_to_blame_for_pipelining() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { greeting: Some(""), ..Script::default() }).await?;
+    served(&world, &["a.test"], "mx.shared.test", &server);
+    let settings = "retry_min = \"1h\"\nretry_max = \"1h\"\ntimeouts = { greeting = \"1s\" }";
+    let worker = world.worker(&port(&server, settings), "")?;
+    world.send("john@home.test", &["first@a.test"], BODY).await?;
+    world.until("deferred", |entries| waiting(entries).len() == 1).await?;
+    worker.stop().await?;
+    assert!(shaping::suspended(&world).await?.is_empty());
+    Ok(())
+}

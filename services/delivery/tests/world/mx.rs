@@ -44,6 +44,8 @@ pub(crate) struct Script {
     pub(crate) dots: Vec<&'static str>,
     /// Only LMTP: one answer a recipient.
     pub(crate) lmtp: bool,
+    /// Say nothing any more to an RCPT behind which there is another command already.
+    pub(crate) stalls: bool,
     /// After `220` to STARTTLS, send what is no TLS.
     pub(crate) broken_tls: bool,
     /// STARTTLS leads to TLS with this certificate, made by [`acceptor`].
@@ -271,6 +273,9 @@ async fn converse(mut stream: Wire, script: Script, state: Arc<Mutex<State>>, nu
         let command = line.trim_end().to_owned();
         lock(&state).commands.push(command.clone());
         let verb = command.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+        if script.stalls && verb == "RCPT" && !stream.buffer().is_empty() {
+            std::future::pending().await
+        }
         begun += usize::from(verb == "MAIL");
         if script.ration.is_some_and(|ration| begun > ration) {
             let _ = say(&mut stream, "421 4.7.0 enough").await;
