@@ -7,8 +7,9 @@ use std::process::{Command, Output};
 use anyhow::{Context, bail, ensure};
 use staffetta_cli::sink::Scenario;
 use staffetta_testkit::certs::Leaf;
+use staffetta_testkit::dovecot::Dovecot;
 use staffetta_testkit::ports::Port;
-use staffetta_tests::{Client, Postfix, SOON, World, eventually, next};
+use staffetta_tests::{Client, Postfix, SOON, Service, World, eventually, next};
 
 async fn world() -> anyhow::Result<World> {
     World::new().await?.user("john@example.org", "summersun").await
@@ -107,6 +108,68 @@ async fn postfix_as_the_mx_takes_mail_over_starttls() -> anyhow::Result<()> {
     for message in &held {
         assert!(message.contains("using TLSv1.3") && message.contains("\n.leading dot"), "{message}");
     }
+    Ok(())
+}
+
+/// A failed login does not make the next one wait.
+const NO_PENALTY: &str = "service anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postfix_as_the_smart_host_takes_a_login_without_seeing_the_password_if_it_can() -> anyhow::Result<()> {
+    // Of a hash there is no SCRAM; Dovecot offers it all the same.
+    let hashed = "{SHA256}XD3JqG8hnaiYvapXzkcbfAOhuVxX1S9GVOt3fBh1omA=";
+    for (mechanisms, password, method) in [
+        ("scram-sha-256", "{PLAIN}summersun", "SCRAM-SHA-256"),
+        ("plain scram-sha-256", "{PLAIN}summersun", "SCRAM-SHA-256"),
+        ("plain scram-sha-256", hashed, "PLAIN"),
+    ] {
+        let port = Port::reserve()?;
+        let route = format!(
+            "[[delivery.route]]\ndomain = \"example.com\"\nvia = \"smtp://127.0.0.1:{}\"\n\
+             username = \"john@example.org\"\npassword = \"summersun\"\n",
+            port.number()
+        );
+        let world = World::new().await?.tables(&route).start().await?;
+        let leaf = world.certificate("smart.example.net")?;
+        let dovecot = Dovecot::start(mechanisms, &[&format!("john@example.org:{password}")], NO_PENALTY)?;
+        let rules = format!(
+            "myhostname = smart.example.net\nmydestination = example.com\nlocal_recipient_maps =\n\
+             mynetworks = 127.0.0.254/32\nsmtpd_tls_auth_only = yes\nsmtpd_sasl_auth_enable = yes\n\
+             smtpd_sasl_type = dovecot\nsmtpd_sasl_path = {}\n\
+             smtpd_recipient_restrictions = permit_sasl_authenticated, reject\n",
+            dovecot.socket().display()
+        );
+        let postfix = Postfix::start(&[(&port, String::new())], &leaf, &rules)?;
+        let mut client = Client::connect_from("127.0.0.9", world.smtp()).await?;
+        client.expect("EHLO client.test", 250).await?;
+        client.send("john@example.org", &["lisa@example.com"], "Subject: x\r\n\r\nx").await?;
+        world.until_empty().await.with_context(|| postfix.log())?;
+        let log = postfix.log();
+        ensure!(log.contains(&format!("sasl_method={method}, sasl_username=john@example.org")), "{log}");
+        ensure!(postfix.held()?.len() == 1, "{log}");
+    }
+    Ok(())
+}
+
+/// Our own frontend offers SCRAM with channel binding as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_at_a_relay_of_ours_is_tied_to_its_connection() -> anyhow::Result<()> {
+    let smart = World::new().await?.set("auth.mechanisms", "[\"SCRAM-SHA-256-PLUS\", \"SCRAM-SHA-256\", \"PLAIN\"]");
+    let mut smart = smart.scram_user("john@example.org", "summersun").await?.start().await?;
+    let mut mx = smart.mx("example.com", Scenario::default()).await?;
+    let route = format!(
+        "[[delivery.route]]\ndomain = \"example.com\"\nvia = \"smtp://{}\"\n\
+         username = \"john@example.org\"\npassword = \"summersun\"\n",
+        smart.submission()
+    );
+    let world = World::new().await?.tables(&route).start().await?;
+    let mut client = Client::connect_from("127.0.0.9", world.smtp()).await?;
+    client.expect("EHLO client.test", 250).await?;
+    client.send("john@example.org", &["lisa@example.com"], "Subject: x\r\n\r\nx").await?;
+    world.until_empty().await?;
+    next(&mut mx).await?;
+    let log = smart.log(Service::Frontend);
+    ensure!(log.contains("\"sasl_method\":\"SCRAM-SHA-256-PLUS\""), "{log}");
     Ok(())
 }
 

@@ -218,6 +218,7 @@ impl NextHop {
             tls: security.starttls,
             verified: security.satisfies(Need::AuthenticatedTls),
             credentials: shown,
+            nonce: format!("{:032x}", rand::random::<u128>()),
             own_name: self.target(candidate).may_be_us().then(|| self.helo_name.to_string()),
         }
     }

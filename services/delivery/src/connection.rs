@@ -22,6 +22,7 @@ use staffetta_transport::connect::{self, Fault, Stream, TlsClient, TlsSession};
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::{Login, NextHop};
 use staffetta_transport::itinerary::{Candidate, Planner};
+use staffetta_transport::tls::exporter;
 use staffetta_transport::token::{TokenError, Tokens};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
@@ -218,6 +219,9 @@ impl Opener<'_> {
                     tls: &tls,
                     trust: connection.security.trust.as_str(),
                 });
+                if let Some(exporter) = exporter(stream.get_ref().1) {
+                    connection.session.bind_to(exporter);
+                }
                 connection.stream = Stream::Tls(Box::new(stream));
                 connection.tls = Some(tls);
                 connection.session.on_tls_started();

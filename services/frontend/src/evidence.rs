@@ -3,15 +3,11 @@
 
 use std::sync::Arc;
 
-use rustls::{ProtocolVersion, ServerConnection};
+use rustls::ServerConnection;
 use staffetta_config::{Config, Fingerprint};
-use staffetta_transport::tls::{Certificates, Clients, Identity, TlsError};
+use staffetta_transport::tls::{Certificates, Clients, Identity, TlsError, exporter};
 
 use crate::metrics;
-
-/// RFC 9266 section 4.2: the label of the exporter; it has no context.
-const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";
-const EXPORTER_LENGTH: usize = 32;
 
 /// What certificates of clients are compared with.
 #[derive(Debug)]
@@ -88,12 +84,4 @@ impl Examiner {
 /// Does this mechanism bind a login to the channel?
 pub(crate) fn binds(mechanism: &str) -> bool {
     mechanism.ends_with("-PLUS")
-}
-
-/// Only since TLS 1.3 can no two connections have the same.
-fn exporter(connection: &ServerConnection) -> Option<Vec<u8>> {
-    if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
-        return None;
-    }
-    connection.export_keying_material(vec![0; EXPORTER_LENGTH], EXPORTER, None).ok()
 }

@@ -50,6 +50,7 @@ fn profile(hostname: &str) -> ServerProfile {
         tls: Tls::Off,
         credentials: None,
         verified: false,
+        nonce: String::new(),
         // The relay has our name: it is the one of this host.
         own_name: None,
     }

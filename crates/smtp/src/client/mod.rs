@@ -34,7 +34,7 @@
 //! Credentials are only ever sent over an encrypted connection; having some makes TLS mandatory.
 //!
 //! RFCs: 5321, 2033 (LMTP), 1870 (SIZE), 2034, 2920, 3030 (CHUNKING), 3207 (STARTTLS), 3461 (DSN), 4954 (AUTH), 6152,
-//! 6531 (SMTPUTF8), 7628 (OAUTHBEARER), 8689 (REQUIRETLS), 9422 (LIMITS).
+//! 5802 and 7677 (SCRAM-SHA-256), 6531 (SMTPUTF8), 7628 (OAUTHBEARER), 8689 (REQUIRETLS), 9266 (tls-exporter), 9422 (LIMITS).
 
 mod capabilities;
 mod command;
@@ -43,6 +43,7 @@ mod framer;
 mod pipeline;
 mod reply;
 mod sasl;
+mod scram;
 mod session;
 mod stuffer;
 #[cfg(test)]
@@ -93,6 +94,8 @@ pub struct ServerProfile {
     pub verified: bool,
     /// What it need not offer, for it is not used.
     pub ignored: Vec<Keyword>,
+    /// Chance for SCRAM: printable characters, of each connection its own.
+    pub nonce: String,
     /// A server that calls itself so in its answer to EHLO is ourselves: [`Failure::Loop`].
     pub own_name: Option<String>,
 }
@@ -138,7 +141,7 @@ pub struct Credentials {
 /// What proves an identity; never printed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Secret {
-    /// For PLAIN and LOGIN.
+    /// For SCRAM-SHA-256, PLAIN and LOGIN.
     Password(String),
     /// A bearer token (RFC 6750), for OAUTHBEARER and XOAUTH2.
     Token(String),

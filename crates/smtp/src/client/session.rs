@@ -15,7 +15,7 @@ use staffetta_mail::RemoteReply;
 
 use super::pipeline::Pipeline;
 use super::reply::Reader;
-use super::sasl::{Exchange, Step};
+use super::sasl::{Exchange, Start, Step};
 use super::{Capabilities, Event, Failure, Framer, Protocol, ServerProfile, Stage, Tls, TransactionId, Transfer};
 
 #[derive(Debug)]
@@ -65,6 +65,8 @@ pub struct Client {
     loss: Option<Loss>,
     /// See [`Client::answers`].
     answers: u64,
+    /// What both ends of the TLS connection know it by.
+    exporter: Option<Vec<u8>>,
 }
 
 impl Client {
@@ -83,6 +85,7 @@ impl Client {
             quit: false,
             loss: None,
             answers: 0,
+            exporter: None,
         }
     }
 
@@ -140,6 +143,12 @@ impl Client {
         self.encrypted = true;
         // RFC 3207 section 4.2: what was learned before is discarded.
         self.capabilities = Capabilities::default();
+    }
+
+    /// What both ends of the TLS connection know it by (RFC 9266: `tls-exporter`), where that says what it should. To be told once
+    /// the handshake has succeeded; a login is tied to it, if the server can do that.
+    pub fn bind_to(&mut self, exporter: Vec<u8>) {
+        self.exporter = Some(exporter);
     }
 
     /// The handshake failed; the connection is of no use any more.
@@ -314,6 +323,14 @@ impl Client {
                 Step::Continue => {}
                 Step::Done => self.become_ready(),
                 Step::Refused => self.refuse(reply, output),
+                Step::OtherMechanism => match self.login().and_then(|start| Exchange::without_scram(start, output)) {
+                    Some(exchange) => self.phase = Phase::Auth(exchange),
+                    None => self.refuse(reply, output),
+                },
+                Step::Unproven => {
+                    let what = "it has not proved that it knows the password";
+                    self.fail(Failure::Malformed { stage: Stage::Auth, what }, output);
+                }
             },
             Phase::Ready => {
                 if let Err(failure) = self.pipeline.on_reply(reply, output) {
@@ -383,11 +400,21 @@ impl Client {
     }
 
     fn authenticate(&mut self, output: &mut BytesMut) {
-        let Some(credentials) = &self.settings.credentials else { return self.become_ready() };
-        match Exchange::start(&self.capabilities.mechanisms, credentials, output) {
+        let Some(start) = self.login() else { return self.become_ready() };
+        match Exchange::start(start, output) {
             Some(exchange) => self.phase = Phase::Auth(exchange),
             None => self.fail(Failure::NoMechanism, output),
         }
+    }
+
+    /// What there is to log in with; `None`: that is not done.
+    fn login(&self) -> Option<Start<'_>> {
+        Some(Start {
+            mechanisms: &self.capabilities.mechanisms,
+            credentials: self.settings.credentials.as_deref()?,
+            nonce: &self.settings.nonce,
+            exporter: self.exporter.as_deref(),
+        })
     }
 
     fn become_ready(&mut self) {

@@ -11,6 +11,7 @@
 //!
 //! The provider is aws-lc-rs, TLS 1.2 and 1.3 (RFC 8996), no ALPN, tickets on for resumption.
 
+mod binding;
 mod clients;
 mod digest;
 mod pair;
@@ -19,6 +20,7 @@ mod store;
 
 use std::sync::Arc;
 
+pub use binding::exporter;
 pub use clients::{Clients, Identity, Unproven};
 pub use pair::{Leaf, Pair, TlsError};
 pub use rpc::{RpcContents, RpcError, RpcFiles};

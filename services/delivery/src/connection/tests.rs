@@ -25,6 +25,7 @@ async fn connection() -> (Connection, TcpStream) {
         tls: Tls::Off,
         credentials: None,
         verified: false,
+        nonce: String::new(),
         own_name: None,
     };
     let peer = Candidate { host: "mx.test".into(), endpoint, proof: Proof::Insecure, sts: Sts::Off, way: 0 };

@@ -18,6 +18,7 @@ use staffetta_transport::dns::Resolver;
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::{Login, NextHop};
 use staffetta_transport::itinerary::Planner;
+use staffetta_transport::tls::exporter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Demands;
@@ -128,6 +129,9 @@ impl Prober {
         let Stream::Plain(tcp) = wire.stream else { return Err(no_handshake(peer, &"it is no TCP connection")) };
         match self.tls.handshake(&security.trust, &peer.host, tcp, HANDSHAKE).await {
             Ok((stream, ..)) => {
+                if let Some(exporter) = exporter(stream.get_ref().1) {
+                    wire.session.bind_to(exporter);
+                }
                 wire.stream = Stream::Tls(Box::new(stream));
                 wire.session.on_tls_started();
                 Ok(wire)

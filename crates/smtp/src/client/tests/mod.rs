@@ -24,6 +24,7 @@ fn settings() -> ServerProfile {
         tls: Tls::Off,
         credentials: None,
         verified: false,
+        nonce: "rOprNGfwEbeRWgbNEkqO".to_owned(),
         ignored: Vec::new(),
         own_name: Some("relay.example.org".to_owned()),
     }

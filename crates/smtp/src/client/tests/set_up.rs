@@ -133,6 +133,34 @@ fn credentials_make_tls_mandatory() {
     }
 }
 
+/// Up to AUTH at a server in TLS that offers these.
+fn asked_to_log_in(mechanisms: &str) -> Dialogue {
+    let mut d = Dialogue::new(with_login(Tls::Implicit));
+    d.session.on_tls_started();
+    d.on("220 mx\r\n");
+    d.sent();
+    d.on(&ehlo(&[mechanisms]));
+    d
+}
+
+#[test]
+fn who_refuses_scram_is_shown_the_password_and_whoever_does_not_prove_itself_is_left() {
+    let mut d = asked_to_log_in("AUTH SCRAM-SHA-256 PLAIN");
+    assert!(d.sent().starts_with("AUTH SCRAM-SHA-256 "));
+    d.on("535 5.7.8 not for you\r\n");
+    assert_eq!(d.sent(), "AUTH PLAIN AGpvaG4Ac3VtbWVyc3Vu\r\n");
+    assert_eq!(d.on("235 ok\r\n"), Event::Ready);
+
+    let mut d = asked_to_log_in("AUTH SCRAM-SHA-256");
+    assert_eq!(d.on("535 5.7.8 no\r\n"), closed(Stage::Auth, "535 5.7.8 no"));
+
+    let mut d = asked_to_log_in("AUTH SCRAM-SHA-256 PLAIN");
+    d.sent();
+    let what = "it has not proved that it knows the password";
+    assert_eq!(d.on("235 ok\r\n"), Event::Closed(Some(Failure::Malformed { stage: Stage::Auth, what })));
+    assert_eq!(d.sent(), "");
+}
+
 #[test]
 fn rfc4954_auth_happens_once_encrypted() {
     for (mechanisms, say, expected) in [
