@@ -210,16 +210,21 @@ async fn what_a_host_has_published_is_told_as_a_delivery_would_obey_it() -> anyh
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_is_told_with_its_limits_and_whether_it_rests() -> anyhow::Result<()> {
     let table = "[[delivery.destination]]\nmx = [\"*.big.example\"]\nconcurrency = 5\nrate = \"100/1m\"\n\
-                 messages_per_connection = 50\ntls = \"encrypt\"\n";
+                 messages_per_connection = 50\ntls = \"encrypt\"\nignore_extensions = [\"CHUNKING\", \"SMTPUTF8\"]\n";
     let desk = Desk::new("", table).await?;
     desk.dns.mx("a.example", 10, "mx1.big.example").mx("b.example", 10, "mx.b.example");
     desk.dns.host("mx1.big.example", [203, 0, 113, 5]).host("mx.b.example", [203, 0, 113, 6]);
     let (code, out, err) = desk.resolve(&["a.example"]).await?;
     ensure!(code == Some(0), "{code:?} {out}{err}");
-    ensure!(out.contains("limits of *.big.example: 5 connections, 50 messages each, 100/1m"), "{out}");
+    ensure!(
+        out.contains("limits of *.big.example: 5 connections, 50 messages each, 100/1m; not used: CHUNKING, SMTPUTF8"),
+        "{out}"
+    );
     ensure!(out.contains("TLS level encrypt") && !out.contains("suspended"), "{out}");
     let (_, told) = desk.json("b.example").await?;
-    let usual = json!({ "name": "mx.b.example", "concurrency": 20, "rate": null, "messages_per_connection": null });
+    let usual = json!({
+        "name": "mx.b.example", "concurrency": 20, "rate": null, "messages_per_connection": null, "ignore_extensions": [],
+    });
     ensure!(told["destination"] == usual && told["suspended"].is_null(), "{told}");
 
     let (code, out, _) =
@@ -241,6 +246,26 @@ async fn a_destination_is_told_with_its_limits_and_whether_it_rests() -> anyhow:
     ensure!(err.contains("and gets no less than usual"), "{err}");
     let (code, _, err) = desk.run(&["destination", "suspend", "*"]).await?;
     ensure!(code == Some(2) && err.contains("is no destination; allowed: a domain such as"), "{code:?} {err}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_reports_on_tls_is_told_and_whether_any_are_sent() -> anyhow::Result<()> {
+    let tells = |from: &str| format!("[delivery.tls_report]\n{from}\n");
+    for (from, end) in [("", "; none are sent without delivery.tls_report.from"), ("from = \"tls@home.example\"", "")] {
+        let desk = Desk::new("", &tells(from)).await?;
+        for domain in ["a.example", "b.example"] {
+            desk.dns.mx(domain, 10, "mx.a.example");
+        }
+        desk.dns.host("mx.a.example", [203, 0, 113, 5]);
+        desk.dns.txt("_smtp._tls.a.example", "v=TLSRPTv1; rua=mailto:tls@a.example");
+        let (_, out, err) = desk.resolve(&["a.example"]).await?;
+        ensure!(out.contains(&format!("TLSRPT: mailto:tls@a.example would have reports{end}\n")), "{out}{err}");
+        let (_, out, _) = desk.resolve(&["b.example"]).await?;
+        ensure!(out.contains("TLSRPT: nobody wants reports\n"), "{out}");
+        let (_, told) = desk.json("a.example").await?;
+        ensure!(told["tls_reports"] == json!(["mailto:tls@a.example"]), "{told}");
+    }
     Ok(())
 }
 

@@ -285,8 +285,11 @@ fn session(peer: &Peer, failure: &client::Failure, domain: &str) -> Consequence 
             Consequence::bounce(Status::new(5, 3, 4), text)
         }
         // Another host may do; if none does, none ever will.
-        F::NoSmtpUtf8 => {
-            let text = format!("SMTPUTF8 is required, but was not offered by host {peer}");
+        F::NoSmtpUtf8 { ignored } => {
+            let text = match ignored {
+                true => format!("SMTPUTF8 is required, but is ignored by configuration at host {peer}"),
+                false => format!("SMTPUTF8 is required, but was not offered by host {peer}"),
+            };
             Consequence::next_host(Status::new(5, 6, 7), text)
         }
         F::NoRequireTls => {

@@ -163,6 +163,11 @@ impl NextHop {
         }
     }
 
+    /// What its servers may offer, and are not asked for.
+    pub fn ignored(&self) -> &[Keyword] {
+        &self.ignored
+    }
+
     /// What led to a candidate.
     pub fn target(&self, candidate: &Candidate) -> &Target {
         self.key.targets.get(candidate.way).unwrap_or(&self.key.targets[0])

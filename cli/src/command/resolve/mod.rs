@@ -12,6 +12,7 @@ use anyhow::Context;
 use futures_util::future::join_all;
 use staffetta_config::{Config, Service};
 use staffetta_delivery::spent_on;
+use staffetta_mail::tls_report::Destination;
 use staffetta_mail::{Address, ReversePath};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::mx;
@@ -19,8 +20,8 @@ use staffetta_policy::source::{Pool, Source, day_of};
 use staffetta_policy::tls::{Need, Security};
 use staffetta_queue::{Queue, Settings};
 use staffetta_transport::connect::TlsClient;
-use staffetta_transport::dns::{DnsSettings, Resolver};
-use staffetta_transport::hop::{NextHop, Router};
+use staffetta_transport::dns::{DnsError, DnsSettings, Resolver};
+use staffetta_transport::hop::{NextHop, Router, Target};
 use staffetta_transport::itinerary::{Candidate, Planner, Survey};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,8 @@ struct Report {
     sources: Vec<Origin>,
     /// All of them together.
     plan: Result<Vec<Candidate>, Failure>,
+    /// Who wants to hear of the TLS of its mail; `None`: nobody is asked, where it does not go to the domain's own hosts.
+    wishes: Option<Result<Vec<Destination>, DnsError>>,
     /// Whom a delivery would connect to, in this order.
     ways: Vec<Way>,
 }
@@ -144,8 +147,12 @@ async fn report(
         },
         source,
     };
+    let wishes = match &hop.key.targets[..] {
+        [Target::Domain(domain)] => Some(planner.who_wants_reports(domain).await),
+        _ => None,
+    };
     let sources = join_all(sources(config, &hop).into_iter().map(origin)).await;
-    Report { domain, route, others, hop, surveys, suspended, curbs, sources, plan, ways }
+    Report { domain, route, others, hop, surveys, suspended, curbs, sources, plan, wishes, ways }
 }
 
 /// Those of the pool; without one those of `delivery.source_addresses`.

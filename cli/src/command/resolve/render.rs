@@ -34,6 +34,7 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
         lines.push(printable(&format!("  suspended, its mail waits: {suspended}")));
     }
     report.surveys.iter().for_each(|survey| lines.extend(found(config, report, survey)));
+    lines.extend(wishes(config, report).map(|wishes| printable(&format!("TLSRPT: {wishes}"))));
     match &report.plan {
         Ok(_) => {
             lines.push("A delivery would try, in this order:".to_owned());
@@ -154,7 +155,31 @@ fn limits(report: &Report) -> String {
     let hop = &report.hop;
     let rate = hop.rate.map_or_else(|| "no rate".to_owned(), |rate| rate.to_string());
     let each = messages(report).map(|messages| format!(", {messages} messages each")).unwrap_or_default();
-    format!("{} connections{each}, {rate}", hop.concurrency)
+    let ignored = ignored(report);
+    let unused = if ignored.is_empty() { String::new() } else { format!("; not used: {}", ignored.join(", ")) };
+    format!("{} connections{each}, {rate}{unused}", hop.concurrency)
+}
+
+/// What its servers may offer and is not used, by configuration.
+fn ignored(report: &Report) -> Vec<&'static str> {
+    report.hop.ignored().iter().map(|keyword| keyword.as_str()).collect()
+}
+
+/// Who is told of the TLS of its mail.
+fn wishes(config: &Config, report: &Report) -> Option<String> {
+    Some(match report.wishes.as_ref()? {
+        Err(error) => format!("nobody can say who wants reports: {error}"),
+        Ok(wishes) if wishes.is_empty() => "nobody wants reports".to_owned(),
+        Ok(wishes) => {
+            let names: Vec<_> = wishes.iter().map(ToString::to_string).collect();
+            let sent = if config.delivery.tls_report.from.is_some() {
+                ""
+            } else {
+                "; none are sent without delivery.tls_report.from"
+            };
+            format!("{} would have reports{sent}", names.join(", "))
+        }
+    })
 }
 
 fn messages(report: &Report) -> Option<u32> {
@@ -254,6 +279,7 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
             "concurrency": report.hop.concurrency,
             "rate": report.hop.rate.map(|rate| rate.to_string()),
             "messages_per_connection": messages(report),
+            "ignore_extensions": ignored(report),
         },
         "curbs": report.curbs.iter().map(|curb| &curb.json).collect::<Vec<_>>(),
         "suspended": report.suspended,
@@ -266,6 +292,9 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
         "proven": by_mx.is_some_and(|survey| survey.proof == Proof::Secure),
         "mta_sts": sts,
         "mta_sts_problem": finding.problem,
+        "tls_reports": report.wishes.as_ref().and_then(|wishes| {
+            Some(wishes.as_ref().ok()?.iter().map(ToString::to_string).collect::<Vec<_>>())
+        }),
         "hosts": stops.collect::<Vec<_>>(),
         "attempts": ways.collect::<Vec<_>>(),
         "status": verdict.as_ref().map(|verdict| verdict.status.to_string()),

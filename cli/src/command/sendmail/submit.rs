@@ -154,7 +154,7 @@ fn refusal(of: &str, failure: &Failure) -> Refusal {
             }
             _ => Sysexit::Unavailable,
         },
-        Failure::TooLarge { .. } | Failure::NoSmtpUtf8 => Sysexit::Unavailable,
+        Failure::TooLarge { .. } | Failure::NoSmtpUtf8 { .. } => Sysexit::Unavailable,
         _ => Sysexit::TempFail,
     };
     Refusal(code, format!("{of}: {failure}"))

@@ -130,7 +130,7 @@ impl Choices for Keyword {
         &["Messages of any size are tried."],
         &["What has octets above 127 is converted (quoted-printable, base64)."],
         &["The servers are not asked for reports; who wanted one of success is told that the mail was passed on."],
-        &["Mail that needs it bounces, as where it is not offered."],
+        &["Mail that needs it bounces, and is told why."],
         &["Content goes by DATA."],
     ];
 }
@@ -180,7 +180,8 @@ settings! {
         /// Instead of `delivery.tls`.
         value tls: Option<Level> as Unset<Choice<Level>> = "",
         /// Logs in there, which is done only over an encrypted connection; together with `password`, or with `token_url` where
-        /// the server wants a token instead of a password (OAUTHBEARER, RFC 7628, or XOAUTH2, whichever it offers).
+        /// the server wants a token instead of a password (OAUTHBEARER, RFC 7628, or XOAUTH2, whichever it offers). Of a password
+        /// nothing is shown to a server that offers SCRAM-SHA-256, unless it refuses that; then it goes by PLAIN or LOGIN.
         value username: Option<String> as Unset<Any> = "",
         /// The password for `username`.
         hidden password or password_file: Option<SecretString> as Any = "",

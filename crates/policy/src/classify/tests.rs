@@ -184,7 +184,16 @@ fn within_a_transaction() {
             "host {mx} said: 554 no (in reply to end of DATA command)",
         ),
         (said(Stage::Reset, 502, None), "NextHost/Defer 4.0.0", "host {mx} said: 502 no (in reply to RSET command)"),
-        (with(F::NoSmtpUtf8), "NextHost/Bounce 5.6.7", "SMTPUTF8 is required, but was not offered by host {mx}"),
+        (
+            with(F::NoSmtpUtf8 { ignored: false }),
+            "NextHost/Bounce 5.6.7",
+            "SMTPUTF8 is required, but was not offered by host {mx}",
+        ),
+        (
+            with(F::NoSmtpUtf8 { ignored: true }),
+            "NextHost/Bounce 5.6.7",
+            "SMTPUTF8 is required, but is ignored by configuration at host {mx}",
+        ),
         (
             with(F::NoRequireTls),
             "NextHost/Bounce 5.7.30",

@@ -63,7 +63,7 @@ impl Trouble {
             F::Reply { stage, .. } => return Self::Answered(*stage),
             F::TimedOut { stage: Stage::Greeting } => Class::NoAnswerFromHost,
             F::Lost { .. } | F::TimedOut { .. } => Class::BadConnection,
-            F::Malformed { .. } | F::NoSmtpUtf8 | F::NoEightBitMime(_) | F::NoBdat => Class::ProtocolErrors,
+            F::Malformed { .. } | F::NoSmtpUtf8 { .. } | F::NoEightBitMime(_) | F::NoBdat => Class::ProtocolErrors,
             F::TlsNotOffered | F::TlsHandshake(_) | F::TlsInjection | F::NoRequireTls => Class::TlsRelated,
             F::NoMechanism => Class::LoginRelated,
             F::TooLarge { .. } => Class::TooLarge,

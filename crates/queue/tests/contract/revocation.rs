@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use staffetta_queue::{Announcer, Revocations, Settings, Target};
+use staffetta_config::Rate;
+use staffetta_queue::{Announcer, Block, Curb, Curbs, Revocations, Settings, Target};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, settings, world, world_with};
@@ -198,6 +199,53 @@ async fn blocks_are_listed_end_and_are_taken_back() {
 /// Fast servers: durability is not what is looked at.
 async fn quick_world() -> World {
     world_with(&[("appendonly", "no")], |settings| settings.durability = staffetta_queue::Durability::None).await
+}
+
+/// What servers get less of, and how they are spoken to, is known to all pods, made longer, and ended with the suspension.
+#[tokio::test]
+async fn what_servers_cannot_take_is_known_to_every_pod_until_it_is_over_or_ended() {
+    let world = world().await;
+    let (announcer, hour) = (announcer(&world).await, Duration::from_secs(3_600));
+    let minute = Rate { count: 10, per: Duration::from_secs(60) };
+    let early = pod(&world).await;
+    assert!(world.queue.curb("mx.a.test", Curb::Connections(2), hour, "421 too many").await.unwrap());
+    assert!(world.queue.curb("mx.a.test", Curb::Rate(minute), hour, "450 too fast").await.unwrap());
+    let host = [192, 0, 2, 1].into();
+    assert!(world.queue.block(&Target::Unpipelined(host), hour, "timed out").await.unwrap());
+    let late = pod(&world).await;
+    let all = Curbs { rate: Some(minute), connections: Some(2) };
+    for pod in [&early, &late] {
+        until("all is known", || pod.curbs("mx.a.test") == all && pod.is_unpipelined(host)).await;
+        assert!(!pod.has_suspensions());
+    }
+    // Another one replaces it, however little is left of that.
+    assert!(world.queue.curb("mx.a.test", Curb::Connections(3), 2 * hour, "421 too many").await.unwrap());
+    until("it is news", || early.curbs("mx.a.test").connections == Some(3)).await;
+    let of_fewer = |(target, block): (Target, Block)| {
+        matches!(target, Target::Fewer(_)).then(|| (block.until.unwrap() - block.since, block.curb, block.reason))
+    };
+    let listed = announcer.blocks().await.unwrap().0.into_iter().find_map(of_fewer).unwrap();
+    assert_eq!(listed, (7_200_000, Some(Curb::Connections(3)), "421 too many".to_owned()));
+    assert!(announcer.unblock(&Target::destination("mx.a.test").unwrap()).await.unwrap());
+    assert!(announcer.unblock(&Target::destination("192.0.2.1").unwrap()).await.unwrap());
+    assert!(!announcer.unblock(&Target::destination("mx.a.test").unwrap()).await.unwrap());
+    until("all is over", || early.curbs("mx.a.test") == Curbs::default() && !early.is_unpipelined(host)).await;
+}
+
+/// Whoever runs mail servers can have them say anything.
+#[tokio::test]
+async fn programs_leave_half_of_the_room_to_operators() {
+    let (world, hour) = (quick_world().await, Duration::from_secs(3_600));
+    let mut pipe = redis::pipe();
+    for number in 0..50_000 {
+        pipe.hset("{R}blocks", format!("fewer mx.d{number}.test"), "1 0 1 many").ignore();
+    }
+    pipe.exec(&mut world.redis()).unwrap();
+    let target = Target::destination("mx.a.test").unwrap();
+    assert!(!world.queue.block(&target, hour, "").await.unwrap());
+    assert!(!world.queue.curb("mx.a.test", Curb::Connections(1), hour, "").await.unwrap());
+    assert!(world.queue.curb("mx.d1.test", Curb::Connections(1), hour, "").await.unwrap(), "it is there");
+    assert!(announcer(&world).await.block(&target, None, "").await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

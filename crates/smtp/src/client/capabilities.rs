@@ -27,6 +27,8 @@ pub struct Capabilities {
     pub mechanisms: Vec<String>,
     /// LIMITS (RFC 9422): `NAME=value` as the server wrote it, name in upper case.
     pub limits: Vec<(String, String)>,
+    /// What it offers besides, and is not used with it.
+    pub ignored: Vec<Keyword>,
 }
 
 /// What a server may offer and need not be taken at its word for. STARTTLS, AUTH and REQUIRETLS are asked of it in other ways.
@@ -46,17 +48,34 @@ pub enum Keyword {
     Chunking,
 }
 
+impl Keyword {
+    /// As servers write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pipelining => "PIPELINING",
+            Self::Size => "SIZE",
+            Self::EightBitMime => "8BITMIME",
+            Self::Dsn => "DSN",
+            Self::SmtpUtf8 => "SMTPUTF8",
+            Self::Chunking => "CHUNKING",
+        }
+    }
+}
+
 impl Capabilities {
     /// As if these had not been offered.
     pub(super) fn ignore(&mut self, keywords: &[Keyword]) {
-        for keyword in keywords {
-            match keyword {
-                Keyword::Pipelining => self.pipelining = false,
-                Keyword::Size => self.size = None,
-                Keyword::EightBitMime => self.eight_bit_mime = false,
-                Keyword::Dsn => self.dsn = false,
-                Keyword::SmtpUtf8 => self.smtputf8 = false,
-                Keyword::Chunking => self.chunking = false,
+        for &keyword in keywords {
+            let was_offered = match keyword {
+                Keyword::Pipelining => std::mem::take(&mut self.pipelining),
+                Keyword::Size => self.size.take().is_some(),
+                Keyword::EightBitMime => std::mem::take(&mut self.eight_bit_mime),
+                Keyword::Dsn => std::mem::take(&mut self.dsn),
+                Keyword::SmtpUtf8 => std::mem::take(&mut self.smtputf8),
+                Keyword::Chunking => std::mem::take(&mut self.chunking),
+            };
+            if was_offered {
+                self.ignored.push(keyword);
             }
         }
     }

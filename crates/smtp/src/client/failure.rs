@@ -125,8 +125,11 @@ pub enum Failure {
         limit: u64,
     },
     /// The message needs SMTPUTF8 (RFC 6531 section 3.6) and the server does not offer it; nothing was sent.
-    #[error("SMTPUTF8 is required, but was not offered")]
-    NoSmtpUtf8,
+    #[error("SMTPUTF8 is required, but {}", if *.ignored { "is not used" } else { "was not offered" })]
+    NoSmtpUtf8 {
+        /// It does offer it, and must not be taken at its word.
+        ignored: bool,
+    },
     /// The message demands REQUIRETLS (RFC 8689 section 4.2.1): TLS with a server that has proved who it is and offers the
     /// extension. Nothing was sent.
     #[error("REQUIRETLS is required, but was not offered over verified TLS")]
@@ -154,7 +157,9 @@ impl Failure {
             Self::TlsHandshake(_) | Self::TlsInjection => Stage::StartTls,
             Self::NoMechanism => Stage::Auth,
             Self::NoBdat => Stage::Transfer,
-            Self::TooLarge { .. } | Self::NoSmtpUtf8 | Self::NoRequireTls | Self::NoEightBitMime(_) => Stage::Mail,
+            Self::TooLarge { .. } | Self::NoSmtpUtf8 { .. } | Self::NoRequireTls | Self::NoEightBitMime(_) => {
+                Stage::Mail
+            }
         }
     }
 

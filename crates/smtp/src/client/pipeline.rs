@@ -17,7 +17,7 @@ use bytes::BytesMut;
 use staffetta_mail::RemoteReply;
 
 use super::transaction::{Due, Expected, Open};
-use super::{Capabilities, Failure, Outcome, Protocol, Report, Stage, TransactionId, Transfer, command};
+use super::{Capabilities, Failure, Keyword, Outcome, Protocol, Report, Stage, TransactionId, Transfer, command};
 
 /// Most replies on their way at a time. Bounds what both sides must buffer (RFC 2920 section 3.1: a client that only
 /// writes and a server that only answers would block each other).
@@ -196,7 +196,9 @@ impl Pipeline {
     fn objection(&self, message: &Transfer, server: &Capabilities) -> Option<Failure> {
         match server.size_limit() {
             _ if message.require_tls && !(self.verified && server.requiretls) => Some(Failure::NoRequireTls),
-            _ if message.smtputf8 && !server.smtputf8 => Some(Failure::NoSmtpUtf8),
+            _ if message.smtputf8 && !server.smtputf8 => {
+                Some(Failure::NoSmtpUtf8 { ignored: server.ignored.contains(&Keyword::SmtpUtf8) })
+            }
             Some(limit) if message.size > limit => Some(Failure::TooLarge { size: message.size, limit }),
             _ => None,
         }

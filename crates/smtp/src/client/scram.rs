@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 const LENGTH: usize = 32;
 /// What RFC 7677 section 4 asks for at least. For less, whoever listens would guess the password from our proof.
 const LEAST_ITERATIONS: u32 = 4_096;
-/// The work is ours, and the others on this thread wait for it: some ten milliseconds.
+/// The work is ours, and the others on this thread wait for it: some thirty milliseconds.
 const MOST_ITERATIONS: u32 = 200_000;
 
 type Key = [u8; LENGTH];

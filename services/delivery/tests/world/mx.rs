@@ -274,7 +274,7 @@ async fn converse(mut stream: Wire, script: Script, state: Arc<Mutex<State>>, nu
         lock(&state).commands.push(command.clone());
         let verb = command.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
         if script.stalls && verb == "RCPT" && !stream.buffer().is_empty() {
-            std::future::pending().await
+            return std::future::pending().await;
         }
         begun += usize::from(verb == "MAIL");
         if script.ration.is_some_and(|ration| begun > ration) {

@@ -207,7 +207,7 @@ fn judged(failure: &Failure, hop: &str) -> Found {
     let verdict = classify(failure, hop);
     let for_good = verdict.finally() == Action::Bounce;
     match failure {
-        Failure::Session { failure: SessionFailure::NoSmtpUtf8 | SessionFailure::NoRequireTls, .. } => {
+        Failure::Session { failure: SessionFailure::NoSmtpUtf8 { .. } | SessionFailure::NoRequireTls, .. } => {
             Found::Recipient(Verification::Undeliverable(verdict.text))
         }
         Failure::Session { failure, .. } if failure.stage() == Stage::Rcpt => {

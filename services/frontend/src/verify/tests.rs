@@ -303,7 +303,7 @@ fn only_what_a_delivery_would_return_at_once_is_refused() {
         (said(Stage::Rcpt, 450), "unknown"),
         (said(Stage::Rcpt, 421), "unknown"),
         (session(SessionFailure::Lost { stage: Stage::Rcpt }), "unknown"),
-        (session(SessionFailure::NoSmtpUtf8), "no"),
+        (session(SessionFailure::NoSmtpUtf8 { ignored: false }), "no"),
         (session(SessionFailure::NoRequireTls), "no"),
         (said(Stage::Mail, 550), "server takes"),
         (said(Stage::Helo, 550), "server takes"),

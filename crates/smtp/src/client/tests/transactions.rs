@@ -125,6 +125,15 @@ fn after_a_refusal_of_what_was_withdrawn_the_session_goes_on() {
 }
 
 #[test]
+fn an_extension_that_is_ignored_is_not_called_absent() {
+    let unwanted = ServerProfile { ignored: vec![Keyword::SmtpUtf8, Keyword::Dsn], ..settings() };
+    let mut d = Dialogue::with(unwanted, &["PIPELINING", "SMTPUTF8"], &[]);
+    assert_eq!(d.session.capabilities().ignored, [Keyword::SmtpUtf8], "DSN is not offered");
+    d.session.submit(TransactionId(1), Transfer { smtputf8: true, ..message(&["u@b.c"]) });
+    assert_eq!(Dialogue::done(d.next()), (1, vec!["SMTPUTF8 is required, but is not used".to_owned()]));
+}
+
+#[test]
 fn rfc6531_3_6_a_server_without_smtputf8_is_not_given_what_needs_it() {
     for (extensions, sent) in
         [(&["PIPELINING"][..], ""), (&["PIPELINING", "SMTPUTF8"], "MAIL FROM:<s@example.org> SMTPUTF8")]
