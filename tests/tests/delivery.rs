@@ -186,6 +186,26 @@ async fn a_route_sends_a_domain_to_its_next_hop() -> anyhow::Result<()> {
     world.until_empty().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_of_which_delivery_policies_were_waived() -> anyhow::Result<()> {
+    let mut world = World::new().await?.start().await?;
+    let mut mx = world.mx("example.com", Scenario::default()).await?;
+    let mut client = client(&world).await?;
+    client.send("john@example.org", &["usual@example.com"], MESSAGE).await?;
+    client.send("john@example.org", &["waived@example.com"], &format!("TLS-Required: No\r\n{MESSAGE}")).await?;
+    for _ in 0..2 {
+        next(&mut mx).await?;
+    }
+    world.until_empty().await?;
+    let log = world.log(Service::Delivery);
+    for (recipient, is_waived) in [("usual@example.com", false), ("waived@example.com", true)] {
+        let line = log.lines().find(|line| line.contains("\"delivered\"") && line.contains(recipient));
+        let line = line.unwrap_or_default();
+        anyhow::ensure!(!line.is_empty() && line.contains("\"tls_waived\":\"dane mta-sts\"") == is_waived, "{log}");
+    }
+    Ok(())
+}
+
 /// The tool has no log that anybody keeps: a worker writes what operators did.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_operator_takes_out_of_the_queue_is_in_the_mail_log_of_a_worker() -> anyhow::Result<()> {

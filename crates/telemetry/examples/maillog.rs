@@ -58,6 +58,7 @@ fn journey(number: u32) {
         tls: Some("TLSv1.3 TLS_AES_256_GCM_SHA384"),
         tls_trust: Some("Verified"),
         tls_policy: Some("dane"),
+        tls_waived: None,
         dkim: Some("example.org/s2026"),
         conn_use: 2,
         delays: Delays { connection: Duration::from_millis(250), ..Delays::default() },

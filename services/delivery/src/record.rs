@@ -44,6 +44,7 @@ pub(crate) fn outcome(
         tls: connection.and_then(|c| c.tls.as_deref()),
         tls_trust: connection.filter(|c| c.tls.is_some()).map(|c| c.security.trust.as_str()),
         tls_policy: connection.map(|c| c.security.label.as_str()),
+        tls_waived: connection.filter(|c| c.security.waived).map(|_| "dane mta-sts"),
         dkim: job
             .seal()
             .get()

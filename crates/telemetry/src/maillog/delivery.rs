@@ -88,6 +88,8 @@ pub struct Attempt<'a> {
     pub tls_trust: Option<&'static str>,
     /// By whose word the connection is as it is: `opportunistic`, `dane` and so on; `None` without one.
     pub tls_policy: Option<&'static str>,
+    /// What was not asked for because the message does not want it (RFC 8689 section 5); `None`: it has no such wish.
+    pub tls_waived: Option<&'static str>,
     /// Domain and selector of each DKIM signature that it was delivered with: `example.org/s2026`; `None` without one.
     pub dkim: Option<&'a str>,
     /// Which message on its connection this was, from 1.
@@ -141,6 +143,7 @@ impl<const S: usize> Event for Outcome<'_, S> {
         "tls",
         "tls_trust",
         "tls_policy",
+        "tls_waived",
         "dkim",
         "conn_use",
         "delay",
@@ -173,6 +176,7 @@ impl<const S: usize> Event for Outcome<'_, S> {
             .opt("tls", self.0.tls)
             .opt("tls_trust", self.0.tls_trust)
             .opt("tls_policy", self.0.tls_policy)
+            .opt("tls_waived", self.0.tls_waived)
             .opt("dkim", self.0.dkim)
             .number("conn_use", u64::from(self.0.conn_use));
         json.seconds("delay", delays.total())

@@ -140,6 +140,11 @@ const FIELDS: &[(&str, &str)] = &[
         "What is known of the peer's certificate. Of a server: `Verified` or `Untrusted`; of a client: `Anonymous` (it \
          showed none), `Trusted` or `Untrusted`.",
     ),
+    (
+        "tls_waived",
+        "`dane mta-sts`: which policies of the destination were not asked for, because the message does not want that \
+         (`TLS-Required: No`).",
+    ),
     ("to", "The recipient."),
     (
         "trace_id",

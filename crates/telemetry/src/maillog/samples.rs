@@ -130,6 +130,7 @@ pub(super) fn delivered() -> Attempt<'static> {
         tls: Some(TLS),
         tls_trust: Some("Verified"),
         tls_policy: Some("dane"),
+        tls_waived: None,
         dkim: Some("example.org/s2026"),
         conn_use: 2,
         delays: Delays {

@@ -227,6 +227,13 @@ fn a_delivery() {
 }
 
 #[test]
+fn what_a_message_did_not_want_asked_for_is_told() {
+    let event = Attempt { tls_policy: Some("opportunistic"), tls_waived: Some("dane mta-sts"), ..samples::delivered() };
+    let json = written(&Outcome::<DELIVERED>(&event), LogFormat::Json);
+    assert!(json.contains(r#""tls_policy":"opportunistic","tls_waived":"dane mta-sts","dkim""#), "{json}");
+}
+
+#[test]
 fn a_relay_behind_a_unix_socket_has_a_path_in_the_place_of_an_address() {
     let endpoint = Endpoint::Unix("/run/dovecot/lmtp".into());
     let relay = Some(Relay { host: "mail.example.org".into(), endpoint: &endpoint });
