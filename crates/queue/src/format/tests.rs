@@ -175,7 +175,7 @@ fn where_a_body_was_moved_to_must_not_be_overlooked() {
     let written = of(Kept::Offloaded(0x0a0b_0c0d)).encode(2, STAMP).unwrap();
     same(&Parsed::read(&written, NEWEST).unwrap(), &written, &of(Kept::Offloaded(0x0a0b_0c0d)));
 
-    let mut cut = moved.clone();
+    let mut cut = moved;
     let at = cut.len() - 5;
     // Two octets are no number of a move.
     cut[at] = 2;

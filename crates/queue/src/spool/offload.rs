@@ -204,5 +204,6 @@ impl Shared {
 }
 
 fn away(fault: Fault) -> Error {
-    Error::StoreAway(fault.to_string())
+    let (Fault::Away(reason) | Fault::Missing(reason)) = fault;
+    Error::StoreAway(reason)
 }

@@ -10,7 +10,7 @@ use crate::op::inside::{Server, accept};
 use crate::shared::Shared;
 use crate::{Body, Destination, Incoming, Job, value};
 
-const BODY: [u8; 20_000] = [b'x'; 20_000];
+static BODY: [u8; 20_000] = [b'x'; 20_000];
 
 struct Scene {
     shared: Arc<Shared>,
