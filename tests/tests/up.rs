@@ -208,6 +208,13 @@ async fn with_a_configuration_metrics_are_one_page_and_auth_outlives_the_fronten
         world.until_ready(service).await?;
     }
     one_page_of_metrics(&world).await?;
+    // A second one says why not, and takes nothing.
+    let log_of_second = world.folder().join("second.log");
+    let mut second = Running::start(program("staffetta")?, &arguments, &log_of_second)?;
+    ensure!(second.wait(SOON)? == Some(1));
+    let said = std::fs::read_to_string(&log_of_second)?;
+    ensure!(said.contains("somebody listens there already: auth.listen 127."), "{said}");
+    ensure!(said.contains(&format!("submission {}", world.submission())) && said.lines().count() == 1, "{said}");
     cluster.signal(Signal::TERM)?;
     eventually(SOON, || async {
         let (code, text) = get(world.http(Service::Frontend), "/readyz").await?;

@@ -199,6 +199,7 @@ connections = 20
 reply = 'too fast'
 action = "slow"
 rate = "1/1s"
+suspend = "1h"
 [[delivery.source]]
 pool = "a"
 address = "192.0.2.1"
@@ -214,6 +215,7 @@ via = "smtp://relay.test"
         "delivery.rule[0].reply matches every reply, so nothing",
         "delivery.rule[3].connections has no effect: no destination has more",
         "delivery.rule[4].rate has no effect: no destination has more",
+        "delivery.rule[4].suspend has no effect with action = \"slow\": `for` says how long",
         "delivery.source[1].address: 192.0.2.1 is in the pool a too",
         "delivery.suppress_after has no effect",
     ];
@@ -224,6 +226,7 @@ via = "smtp://relay.test"
         .replace("\"b\"\naddress = \"192.0.2.1\"", "\"b\"\naddress = \"192.0.2.2\"")
         .replace("action = \"bounce\"", "")
         .replace("connections = 20", "connections = 19")
+        .replace("suspend = \"1h\"", "for = \"1h\"")
         .replace("1/1s", "59/1m");
     assert_eq!(Config::parse(&fine, "f.toml").unwrap().warnings(), Vec::<String>::new());
 }

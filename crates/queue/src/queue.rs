@@ -504,6 +504,10 @@ impl Queue {
         self.shared.spool.as_deref()
     }
 
+    pub(crate) async fn has_store(&self) -> Result<bool, staffetta_store::Fault> {
+        self.shared.has_store().await
+    }
+
     /// What the clock of Redis says, by which every time in the queue is meant.
     pub fn now(&self) -> UnixMillis {
         self.shared.home().clock.now()

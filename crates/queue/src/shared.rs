@@ -120,9 +120,16 @@ impl Shared {
             shutdown: shutdown.clone(),
         });
         shared.begin_node(0);
-        if let Some(spool) = shared.spool.clone() {
-            let (watching, end) = (shared.clone().watch_store(spool), shutdown.clone());
-            tokio::spawn(async move { end.run_until_cancelled(watching).await });
+        let end = shutdown.clone();
+        match shared.spool.clone() {
+            Some(spool) => {
+                let watching = shared.clone().watch_store(spool);
+                tokio::spawn(async move { end.run_until_cancelled(watching).await });
+            }
+            None => {
+                let missing = shared.clone().miss_store();
+                tokio::spawn(async move { end.run_until_cancelled(missing).await });
+            }
         }
         if let Some(cluster) = cluster {
             let following = shared.clone().follow(cluster);

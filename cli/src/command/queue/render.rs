@@ -60,7 +60,7 @@ fn place(job: &JobState) -> String {
     };
     match job.place {
         Place::Waiting(at) if job.rests => {
-            format!("waiting until {}, when its destination, which rests, is looked at again{attempts}", time(at))
+            format!("waiting until {}, when its destination is looked at again{attempts}", time(at))
         }
         Place::Waiting(at) => format!("waiting until {}{attempts}", time(at)),
         Place::Leased(until) => format!("being delivered, leased until {}{attempts}", time(until)),

@@ -56,10 +56,8 @@ impl Ports {
     /// Fails if some of them are taken, and names all of these.
     fn look(self, demo: bool) -> anyhow::Result<()> {
         let ports = PORTS.iter().chain(demo.then_some(&SINK));
-        let is_taken =
-            |address: &SocketAddr| TcpListener::bind(address).is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
-        let taken: Vec<String> =
-            ports.map(|port| self.address(*port)).filter(is_taken).map(|address| address.port().to_string()).collect();
+        let addresses = ports.map(|port| self.address(*port)).filter(|address| is_taken(*address));
+        let taken: Vec<String> = addresses.map(|address| address.port().to_string()).collect();
         match taken.as_slice() {
             [] => Ok(()),
             [one] => bail!("port {one} is taken; `--port-offset 1000` moves all of them"),
@@ -70,6 +68,11 @@ impl Ports {
     fn address(self, port: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], port + self.offset))
     }
+}
+
+/// Does somebody listen there?
+pub(super) fn is_taken(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
 /// Also where an earlier version, or somebody else, made the directory for all to read.

@@ -40,12 +40,27 @@ pub(super) async fn run(arguments: Up, build: Build) -> anyhow::Result<ExitCode>
 
 async fn with_config(path: &Path, build: Build, stop: &CancellationToken) -> anyhow::Result<()> {
     let config = Arc::new(Config::load(path)?);
+    look_for_taken(&config)?;
     let _telemetry = launch::start_telemetry(&config, Service::All, build)?;
     launch::start_traces(&config, build)?;
     launch::warn(&config, Service::All);
     let live = launch::keep(path, Service::All, config, stop)?;
     let cluster = Cluster::start(&live, stop.child_token());
     cluster.run(stop, std::future::pending()).await
+}
+
+/// Fails if somebody listens already where a service is about to, and names all of these: before anything is accepted.
+fn look_for_taken(config: &Config) -> anyhow::Result<()> {
+    let (auth, frontend, delivery) = (&config.auth, &config.frontend, &config.delivery);
+    let named = [("auth.listen", auth.listen), ("auth.http", auth.http), ("frontend.http", frontend.http)];
+    let listeners = frontend.listener.iter().map(|listener| (listener.name.as_str(), listener.bind));
+    let all = named.into_iter().chain([("delivery.http", delivery.http)]).chain(listeners);
+    let taken: Vec<String> = all
+        .filter(|(_, address)| home::is_taken(*address))
+        .map(|(name, address)| format!("{name} {address}"))
+        .collect();
+    anyhow::ensure!(taken.is_empty(), "somebody listens there already: {}", taken.join(", "));
+    Ok(())
 }
 
 async fn with_home(arguments: &Up, build: Build, stop: &CancellationToken) -> anyhow::Result<()> {

@@ -3,11 +3,12 @@
 use staffetta_policy::routing::{Pattern, Via};
 use staffetta_policy::shaping::pattern;
 
+use crate::table::DEFAULT_REST;
 use crate::{Action, Config, Rate};
 
 /// One line each.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let rules = greedy_rules(config).chain(idle_rules(config));
+    let rules = greedy_rules(config).chain(idle_rules(config)).chain(other_times(config));
     rules.chain(shared_addresses(config)).chain(blind_suppression(config)).collect()
 }
 
@@ -42,6 +43,22 @@ fn idle_rules(config: &Config) -> impl Iterator<Item = String> {
             Action::Suspend | Action::Bounce => return None,
         };
         (!lowers).then(|| format!("delivery.rule[{index}].{name} has no effect: no destination has more"))
+    })
+}
+
+/// Times of rules that are those of another action.
+fn other_times(config: &Config) -> impl Iterator<Item = String> {
+    config.delivery.rule.iter().enumerate().filter_map(|(index, rule)| {
+        let (suspends, lasts) = (rule.suspend != DEFAULT_REST, rule.r#for != DEFAULT_REST);
+        let action = rule.action;
+        let (name, is_given, instead) = match action {
+            Action::Suspend => ("for", lasts, ": `suspend` says how long"),
+            Action::Slow | Action::Fewer => ("suspend", suspends, ": `for` says how long"),
+            Action::Bounce if suspends => ("suspend", true, ""),
+            Action::Bounce => ("for", lasts, ""),
+        };
+        let what = format!("delivery.rule[{index}].{name} has no effect with action = \"{action}\"{instead}");
+        is_given.then_some(what)
     })
 }
 

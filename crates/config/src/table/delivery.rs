@@ -18,6 +18,9 @@ use crate::kind::{
 use crate::settings::{choices, settings};
 use crate::{Rate, WebUrl};
 
+/// The default of what rules say of time, which no warning is worth.
+pub(crate) const DEFAULT_REST: Duration = Duration::from_secs(30 * 60);
+
 settings! {
     /// The delivery worker: when, where and how mail leaves.
     pub struct Delivery {
@@ -245,7 +248,7 @@ settings! {
         /// Instead of `delivery.tls`.
         value tls: Option<Level> as Unset<Choice<Level>> = "",
         /// Extensions of SMTP that its servers offer and that are not used with them, because they, or what stands in front of
-        /// them, cannot do what they offer.
+        /// them, cannot do what they offer. As with all of this table, servers that a route names are not meant.
         value ignore_extensions: Vec<Keyword> as List<Choice<Keyword>> = "",
     }
 }
@@ -272,7 +275,8 @@ settings! {
     pub struct Rule {
         /// What the reply has in it: a regular expression, in whatever case. Replies are `421 4.7.0 text`, on one line.
         need reply: String as ReplyPattern = "try again",
-        /// For these recipients' domains; without `domain` and `mx` for all.
+        /// For these recipients' domains; without `domain` and `mx` for all. That says whose replies count. What gets less, or nothing, is
+        /// the destination: all domains with the same MX hosts, or all mail that a route takes to the same server.
         value domain: Vec<Pattern> as List<NamePattern> = "",
         /// For all domains whose MX hosts are all among these.
         value mx: Vec<Pattern> as List<NamePattern> = "",

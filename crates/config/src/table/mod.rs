@@ -15,6 +15,7 @@ mod tls;
 
 pub use abuse::Abuse;
 pub use auth::{Auth, Backend, Dovecot, Mechanism, Schema, Sql};
+pub(crate) use delivery::DEFAULT_REST;
 pub use delivery::{Action, Delivery, Destination, Dkim, Route, Rule, Source, Timeouts, TlsReport};
 pub use dns::{Dns, Dnssec};
 pub use frontend::{BareLf, ClientShown, Frontend, Listener, ListenerKind, ListenerTls, SenderLogin};

@@ -27,6 +27,8 @@ const LATER: Duration = Duration::from_secs(60);
 /// Field of the registry, and how the name of the object begins.
 const FIELD: &str = "store";
 const MARK: &str = "mark";
+/// What is wrong where there is none.
+pub(super) const NONE_HERE: &str = "the queue has large bodies in a store, and spool.url is not set here";
 
 impl Shared {
     /// Looks as long as the process lives.
@@ -54,6 +56,26 @@ impl Shared {
             };
             let _ = tokio::time::timeout(pause, trouble).await;
         }
+    }
+
+    /// For a process without a store: says so, once, if the queue has one.
+    pub(crate) async fn miss_store(self: Arc<Self>) {
+        loop {
+            self.home().admin.wait().await;
+            if self.has_store().await.unwrap_or_default() {
+                tracing::error!("{NONE_HERE}; mail whose body is there has to wait for a process that has it");
+                return;
+            }
+            tokio::time::sleep(LATER).await;
+        }
+    }
+
+    /// Do others keep bodies in a store?
+    pub(crate) async fn has_store(&self) -> Result<bool, Fault> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("HEXISTS").arg(REGISTRY).arg(FIELD);
+        let told = |error: Error| Fault::Away(error.to_string());
+        Ok(self.home().ask_all(&pipeline).await.map_err(told)?.first().is_some_and(|found| value::count(found) == 1))
     }
 
     /// Is it the queue's, and may it be used? `is_young`: this process has just begun.

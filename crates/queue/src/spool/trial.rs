@@ -4,7 +4,7 @@ use std::path::Path;
 
 use staffetta_store::Store;
 
-use super::mark::UNUSED;
+use super::mark::{NONE_HERE, UNUSED};
 use crate::{Queue, Settings};
 
 /// What is wrong with a store, or may be.
@@ -39,7 +39,13 @@ pub async fn try_store(settings: &Settings) -> Result<(), StoreTrouble> {
 /// # Errors
 /// Why not, as far as can be told.
 pub async fn compare_store(queue: &Queue) -> Result<(), StoreTrouble> {
-    let Some(spool) = queue.spool() else { return Ok(()) };
+    let Some(spool) = queue.spool() else {
+        return match queue.has_store().await {
+            Ok(true) => Err(StoreTrouble::Unfit(NONE_HERE.to_owned())),
+            // A Redis that does not answer is no trouble of a store.
+            Ok(false) | Err(_) => Ok(()),
+        };
+    };
     match spool.home().await {
         Err(_) if spool.trouble().as_deref() == Some(UNUSED) => Ok(()),
         Err(fault) => Err(StoreTrouble::Unfit(fault.to_string())),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use staffetta_mail::QueueId;
-use staffetta_queue::{Body, Chunks, Deleted, Error, Finding, Job, Kept, Problem, Queue, Settings};
+use staffetta_queue::{Body, Chunks, Deleted, Error, Finding, Job, Kept, Problem, Queue, Settings, compare_store};
 use staffetta_testkit::s3::files;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -304,6 +304,8 @@ async fn a_pod_with_a_directory_of_its_own_neither_writes_nor_loses_anything() {
     let job = claim(&bare, "x.example").await.remove(0);
     assert!(bare.cannot_read(&job.body).is_some());
     assert!(matches!(bare.chunk(id, &chunks, 0).await, Err(Error::StoreAway(_))));
+    let missing = compare_store(&bare).await.unwrap_err();
+    assert!(format!("{missing:?}").contains("spool.url is not set here"), "{missing:?}");
     shutdown.cancel();
 }
 
