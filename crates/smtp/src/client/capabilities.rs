@@ -170,12 +170,15 @@ mod tests {
         for (keyword, line) in each {
             let mut found = parse(all);
             found.ignore(&[keyword]);
+            assert_eq!(std::mem::take(&mut found.ignored), [keyword]);
             assert_eq!(found, parse(&all.replace(line, "")), "{line}");
         }
-        let mut found = parse(all);
+        let mut found = parse("mx\nPIPELINING\nCHUNKING");
         found.ignore(&each.map(|(keyword, _)| keyword));
+        assert_eq!(std::mem::take(&mut found.ignored), [Keyword::Pipelining], "what it offers");
         assert_eq!(found, parse("mx\nCHUNKING"));
         found.ignore(&[Keyword::Chunking]);
+        assert_eq!(std::mem::take(&mut found.ignored), [Keyword::Chunking]);
         assert_eq!(found, parse("mx"));
     }
 

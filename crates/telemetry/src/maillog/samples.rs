@@ -176,6 +176,9 @@ pub(super) fn deferred() -> Attempt<'static> {
 pub(super) fn bounced() -> Attempt<'static> {
     Attempt {
         orig_to: Some("friends@example.org".into()),
+        tls_trust: Some("Untrusted"),
+        tls_policy: Some("opportunistic"),
+        tls_waived: Some("dane mta-sts"),
         dkim: None,
         conn_use: 1,
         dsn: Status::new(5, 1, 1),

@@ -227,13 +227,6 @@ fn a_delivery() {
 }
 
 #[test]
-fn what_a_message_did_not_want_asked_for_is_told() {
-    let event = Attempt { tls_policy: Some("opportunistic"), tls_waived: Some("dane mta-sts"), ..samples::delivered() };
-    let json = written(&Outcome::<DELIVERED>(&event), LogFormat::Json);
-    assert!(json.contains(r#""tls_policy":"opportunistic","tls_waived":"dane mta-sts","dkim""#), "{json}");
-}
-
-#[test]
 fn a_relay_behind_a_unix_socket_has_a_path_in_the_place_of_an_address() {
     let endpoint = Endpoint::Unix("/run/dovecot/lmtp".into());
     let relay = Some(Relay { host: "mail.example.org".into(), endpoint: &endpoint });
@@ -250,6 +243,12 @@ fn whoever_stands_behind_an_alias_is_logged_with_it() {
     let [json, classic] = [LogFormat::Json, LogFormat::Postfix].map(|it| written(&Outcome::<BOUNCED>(&event), it));
     assert!(json.contains(r#""to":"lisa@example.com","orig_to":"friends@example.org","from":"#), "{json}");
     assert!(classic.contains(": to=<lisa@example.com>, orig_to=<friends@example.org>, relay=mx."), "{classic}");
+}
+
+#[test]
+fn what_a_message_did_not_want_asked_for_is_told() {
+    let json = written(&Outcome::<BOUNCED>(&samples::bounced()), LogFormat::Json);
+    assert!(json.contains(r#""tls_policy":"opportunistic","tls_waived":"dane mta-sts","conn_use""#), "{json}");
 }
 
 #[test]
