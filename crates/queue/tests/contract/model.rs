@@ -574,8 +574,8 @@ impl Run<'_> {
     }
 
     /// Once the garbage is gone the store has the bodies that are needed, and no others.
-    async fn check_store(&self) -> Result<(), TestCaseError> {
-        let Some(folder) = &self.stage.folder else { return Ok(()) };
+    async fn check_store(&mut self) -> Result<(), TestCaseError> {
+        let Some(folder) = self.stage.folder.clone() else { return Ok(()) };
         let end = std::time::Instant::now() + Duration::from_secs(20);
         let due = "local left = 0
             for _, key in ipairs(redis.call('KEYS', '*}gc')) do
@@ -589,7 +589,7 @@ impl Run<'_> {
         while redis::cmd("EVAL").arg(due).arg(0).query::<u64>(redis).unwrap() > 0 {
             prop_assert!(std::time::Instant::now() < end, "garbage is left");
             for partition in 0..2 {
-                self.queue.reclaim(partition).await.unwrap();
+                self.reclaim(partition).await?;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
