@@ -275,20 +275,27 @@ impl Incoming {
         let (chunks, sent) = (std::mem::take(&mut self.chunks), std::mem::take(&mut self.sent));
         self.kept = Kept::InStore;
         self.keeper = Some(Keeper::of_store(self.shared.clone(), self.id));
-        for index in 0..chunks {
-            let chunk = self.shared.chunk(self.id, index).await;
-            let chunk = chunk.map_err(|error| EnqueueError::Unavailable(error.to_string()))?;
-            self.pay_for_store(&spool, chunk.len())?;
-            self.sent = index + 1;
-            spool.put(Place::of(self.id), index, chunk).await.map_err(|fault| not_taken(&fault))?;
-            self.chunks = self.sent;
-        }
-        // They expire by themselves, if not now.
+        let copied = self.copy_to_store(&spool, chunks).await;
+        // Also if the message is given up. They expire by themselves, if not now.
         if sent > 0 {
             let _ = self.shared.discard(self.id, sent).await;
         }
+        copied?;
         if let Some(purse) = &mut self.purse {
             purse.take_back();
+        }
+        Ok(())
+    }
+
+    /// Those that are in Redis.
+    async fn copy_to_store(&mut self, spool: &Spool, chunks: u32) -> Result<(), EnqueueError> {
+        for index in 0..chunks {
+            let chunk = self.shared.chunk(self.id, index).await;
+            let chunk = chunk.map_err(|error| EnqueueError::Unavailable(error.to_string()))?;
+            self.pay_for_store(spool, chunk.len())?;
+            self.sent = index + 1;
+            spool.put(Place::of(self.id), index, chunk).await.map_err(|fault| not_taken(&fault))?;
+            self.chunks = self.sent;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::inquiry::{PATIENCE, ask_one};
 use crate::op::note;
 use crate::packing::unpack;
 use crate::partition::REGISTRY;
-use crate::revocation::{self, By};
+use crate::revocation::{self, By, Held};
 use crate::shared::Shared;
 use crate::spool::{PIECE, Spool};
 use crate::value;
@@ -292,18 +292,18 @@ impl Queue {
     /// # Errors
     /// Redis is away or does not answer within a second; all may be told or not. To tell it twice is no harm.
     pub async fn block(&self, target: &Target, life: Duration, reason: &str) -> Result<bool, Error> {
-        let block = revocation::block(target, Some(life), reason, By::Program { yields: true });
+        let block = revocation::block(target, Some(life), reason, By::Program(Held::Stays));
         Ok(value::count(&ask_one(PATIENCE, &self.shared, block).await?) == 1)
     }
 
-    /// The servers that go by this name get so little for so long, from now on. False: there are too many blocks, or that is no
+    /// The servers that go by this name get so little for so long, from now on; or for longer, where that was said already. False: there are too many blocks, or that is no
     /// name.
     ///
     /// # Errors
     /// As [`Self::block`].
     pub async fn curb(&self, servers: &str, curb: Curb, life: Duration, reason: &str) -> Result<bool, Error> {
         let Ok(target) = Target::curbed(servers, curb) else { return Ok(false) };
-        let block = revocation::block(&target, Some(life), &format!("{curb} {reason}"), By::Program { yields: false });
+        let block = revocation::block(&target, Some(life), &format!("{curb} {reason}"), By::Program(Held::Lasts));
         Ok(value::count(&ask_one(PATIENCE, &self.shared, block).await?) == 1)
     }
 

@@ -106,7 +106,7 @@ scripts! {
     /// Deletes a message.
     Abort(" flags=allow-oom", "common_now.lua", "common_bury.lua", "common_discard.lua", "common_note.lua", "common_uncount.lua", "abort.lua") {
         keys: record ids tombstones due held back_off extra garbage acts; key_groups: open states waiting counted;
-        args: id chunks mark act; arg_groups: destinations login;
+        args: id chunks octets mark act; arg_groups: destinations login;
     }
     /// Takes garbage to be deleted.
     Reap(" flags=allow-oom", "common_now.lua", "reap.lua") {
@@ -217,6 +217,11 @@ scripts! {
     Split(" flags=allow-oom", "split.lua") {
         keys: record open extra held waiting state new_state; key_groups: ;
         args: id job number was octets was_state state_octets new_state_octets; arg_groups: ;
+    }
+    /// Enters a body on its way to the store, also where new mail would be refused: what leaves Redis needs no room there.
+    Unfinished(" flags=allow-oom", "unfinished.lua") {
+        keys: garbage; key_groups: ;
+        args: entry due again; arg_groups: ;
     }
     /// Says that the body of a message that waits is in the store.
     Offload(" flags=allow-oom", "offload.lua") {

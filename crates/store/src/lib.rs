@@ -189,14 +189,14 @@ impl Store {
         self.within(&self.0.others, GROUP_DEADLINE, count).await
     }
 
-    /// Puts an object, reads it and deletes it: may all of that be done?
+    /// Puts an object of so many octets, reads it and deletes it: may all of that be done?
     ///
     /// # Errors
     /// What may not.
-    pub async fn try_out(&self, under: &str, chance: &str) -> Result<(), Fault> {
+    pub async fn try_out(&self, under: &str, chance: &str, octets: usize) -> Result<(), Fault> {
         let name = format!("{under}/{chance}/0");
         let failed = |verb: &str, fault: Fault| Fault::Away(format!("failed to {verb} an object: {fault}"));
-        self.put(&name, Bytes::from_static(b"a trial")).await.map_err(|fault| failed("write", fault))?;
+        self.put(&name, vec![b't'; octets].into()).await.map_err(|fault| failed("write", fault))?;
         let read = self.get(&name).await.map_err(|fault| failed("read", fault));
         let removed = self.remove_group(under, chance).await.map_err(|fault| failed("delete", fault));
         read.and(removed)

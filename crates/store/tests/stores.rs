@@ -47,7 +47,7 @@ async fn keeps_what_it_is_given(store: &Store) {
     assert!(matches!(store.get("q/a/3").await, Err(Fault::Missing(_))));
     assert_eq!(groups(store, "q").await, ["ab"], "a name that begins alike is another");
     assert_eq!(store.get("other/c/0").await.unwrap(), octets(9));
-    store.try_out("trials", "x").await.unwrap();
+    store.try_out("trials", "x", 7).await.unwrap();
     assert_eq!(groups(store, "trials").await, [""; 0]);
 }
 
@@ -80,10 +80,10 @@ async fn a_directory_that_cannot_be_written_says_so_and_is_tried_again() {
     let path = folder.path().join("spool");
     std::fs::write(&path, "in the way").unwrap();
     let store = Store::open(&format!("file://{}", path.display()), []).unwrap();
-    let fault = store.try_out("t", "x").await.unwrap_err().to_string();
+    let fault = store.try_out("t", "x", 7).await.unwrap_err().to_string();
     assert!(fault.starts_with("failed to write an object: ") && fault.contains("spool"), "{fault}");
     std::fs::remove_file(&path).unwrap();
-    store.try_out("t", "x").await.unwrap();
+    store.try_out("t", "x", 7).await.unwrap();
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn s3_that_is_away_or_does_not_know_us_says_so_and_nothing_secret() {
     let mut wrong = server.environment();
     wrong.retain(|(name, _)| name != "AWS_SECRET_ACCESS_KEY");
     wrong.push(("AWS_SECRET_ACCESS_KEY".into(), "guessed".into()));
-    let fault = Store::open("s3://mail", wrong).unwrap().try_out("t", "x").await.unwrap_err().to_string();
+    let fault = Store::open("s3://mail", wrong).unwrap().try_out("t", "x", 7).await.unwrap_err().to_string();
     assert!(fault.contains("SignatureDoesNotMatch") && !fault.contains("guessed"), "{fault}");
 
     let store = Store::open("s3://mail", server.environment()).unwrap();

@@ -399,6 +399,7 @@ impl Carrier {
             metrics: &worker.metrics,
             fallback: &worker.fallback,
             unchunked: &worker.unchunked,
+            unscrammed: &worker.unscrammed,
             revocations: &worker.revocations,
             need: self.need,
             sessions: worker.tls_reports.as_ref().map(|reports| &reports.sessions),

@@ -47,6 +47,8 @@ pub(crate) struct Opener<'a> {
     pub(crate) fallback: &'a Fallback,
     /// Who did not know BDAT lately.
     pub(crate) unchunked: &'a Fallback,
+    /// Who would not have SCRAM lately.
+    pub(crate) unscrammed: &'a Fallback,
     /// What the cluster knows of hosts.
     pub(crate) revocations: &'a Revocations,
     /// The most that a message at hand demands.
@@ -177,6 +179,9 @@ impl Opener<'_> {
         if ip.is_some_and(|ip| self.revocations.is_unpipelined(ip)) {
             settings.ignored.push(Keyword::Pipelining);
         }
+        if ip.is_some_and(|ip| self.unscrammed.applies(ip, Instant::now())) {
+            settings.nonce.clear();
+        }
         let session = Client::new(Arc::new(settings));
         let mut connection = Connection::new(stream, session, peer.clone(), security.clone());
         loop {
@@ -191,6 +196,10 @@ impl Opener<'_> {
                 }
                 Event::SendBody(_) | Event::Done(..) | Event::Idle => {}
             }
+        }
+        if let Some(ip) = ip.filter(|_| connection.session.has_refused_scram()) {
+            tracing::info!(relay = %peer.peer(), "SCRAM is offered there, and not for this account: for a while the login goes without");
+            self.unscrammed.remember(ip, Instant::now());
         }
         connection.setup = started.elapsed();
         connection.source = self.origin.address;

@@ -10,7 +10,7 @@ use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
 use staffetta_mail::{Envelope, QueueId};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
-use staffetta_queue::{Body, Chunks, Error, Target};
+use staffetta_queue::{Body, Chunks, Error};
 use staffetta_smtp::client::{self, Event, Failure as SessionFailure, Outcome, Report, Stage, TransactionId};
 
 use crate::carrier::{Carrier, Claim};
@@ -36,9 +36,6 @@ const OWED: usize = 16;
 const STALLED: Duration = Duration::from_secs(5);
 /// And after so long also the one whose commands it has got. That costs the connection, once the server comes to them.
 const HANGING: Duration = Duration::from_secs(15);
-
-/// How long a host gets commands one by one that has not answered some which came together.
-const LOCK_STEP: Duration = Duration::from_secs(86_400);
 
 type Talk = Conversation<Leased>;
 
@@ -91,7 +88,7 @@ impl Carrier {
             tracing::info!(relay = %connection.peer.peer(), "commands that came together are not answered there");
             let (worker, reason) = (self.worker.clone(), failure.to_string());
             self.worker.carriers.spawn(async move {
-                if let Err(error) = worker.queue.block(&Target::Unpipelined(ip), LOCK_STEP, &reason).await {
+                if let Err(error) = worker.note_stall(ip, &reason).await {
                     tracing::debug!(%ip, %error, "a host that stalls is not remembered");
                 }
             });

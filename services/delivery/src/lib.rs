@@ -255,6 +255,7 @@ fn worker(
         recent: Recent::default(),
         fallback: Fallback::default(),
         unchunked: Fallback::default(),
+        unscrammed: Fallback::default(),
         tls_reports: TlsReports::new(config, &queue),
         settler,
         slots,

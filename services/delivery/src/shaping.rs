@@ -7,6 +7,7 @@
 //! ([`Worker::pace`]), over fewer connections ([`Worker::room_at`]).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +39,10 @@ const AGAIN: Duration = Duration::from_secs(60);
 const WAITS: u32 = 6;
 /// How long it rests in this pod after each reply that a rule is for: until then everybody knows if it was one too many.
 const BREATH: Duration = Duration::from_secs(1);
+/// How long a host gets commands one by one that has not answered some which came together.
+const LOCK_STEP: Duration = Duration::from_secs(86_400);
+/// So many hosts are remembered for that, at most: they are strangers', and each has a place among what holds for all.
+const STALLS: Rate = Rate { count: 1_000, per: LOCK_STEP };
 /// Destinations of which that is remembered.
 const REMEMBERED: usize = 1_000;
 
@@ -262,13 +267,24 @@ impl Worker {
         Ok(())
     }
 
-    /// What holds already is only made longer, which is no news.
+    /// A host has not answered commands that came together: everybody speaks to it in lock step for a while.
+    pub(crate) async fn note_stall(&self, host: IpAddr, reason: &str) -> Result<(), staffetta_queue::Error> {
+        if self.queue.limiter("stalls", STALLS).acquire("hosts", 1).await?.tokens > 0 {
+            self.queue.block(&Target::Unpipelined(host), LOCK_STEP, reason).await?;
+        }
+        Ok(())
+    }
+
+    /// What holds already is only made longer, which is no news, or stricter.
     async fn curb(&self, hop: &NextHop, curb: Curb, rule: &Rule, reason: &str) -> Result<(), staffetta_queue::Error> {
         let (site, before) = (hop.speaker(), self.curbs(hop));
         let (kind, count, was) = match curb {
             Curb::Rate(_) => ("slow", &self.metrics.slow, before.rate.map(Curb::Rate)),
             Curb::Connections(_) => ("fewer", &self.metrics.fewer, before.connections.map(Curb::Connections)),
         };
+        if was.is_some_and(|was| was.is_stricter_than(curb)) {
+            return Ok(());
+        }
         if self.queue.curb(&site, curb, rule.lasts, reason).await? && was != Some(curb) {
             count.increment(1);
             let reason = format!("{curb}: {reason}");

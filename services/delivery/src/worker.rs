@@ -79,6 +79,8 @@ pub(crate) struct Worker {
     pub(crate) fallback: Fallback,
     /// Who did not know BDAT lately, though CHUNKING was offered.
     pub(crate) unchunked: Fallback,
+    /// Who offered SCRAM lately and let us in by another mechanism.
+    pub(crate) unscrammed: Fallback,
     /// What other domains are told of the TLS of their mail, if they are.
     pub(crate) tls_reports: Option<TlsReports>,
     pub(crate) settler: Settler,

@@ -5,12 +5,15 @@ use staffetta_mail::QueueId;
 
 use super::act::note;
 use super::unexpected;
+use crate::error::Fault;
 use crate::record::{Encoded, Record};
 use crate::script::{self, Arg};
 use crate::shared::Shared;
 use crate::value;
 use crate::{Chunks, Deleted, Destination, Error, UnixMillis};
 
+/// How often a message is read again that was changed meanwhile.
+const TRIES: u32 = 10;
 /// What is noted of it.
 const DELETED: &str = "deleted";
 
@@ -21,6 +24,8 @@ pub(crate) struct Whole<'a> {
     destinations: &'a [Destination],
     chunks: Chunks,
     counted_for: Option<&'a str>,
+    /// How long the record was that says so; 0: it is ours, and nobody can have changed it.
+    octets: u64,
 }
 
 impl<'a> From<&'a Encoded> for Whole<'a> {
@@ -31,6 +36,7 @@ impl<'a> From<&'a Encoded> for Whole<'a> {
             destinations: &record.destinations,
             chunks: record.chunks,
             counted_for: record.counted_for.as_deref(),
+            octets: 0,
         }
     }
 }
@@ -43,16 +49,28 @@ impl<'a> From<&'a Record> for Whole<'a> {
             destinations: &record.destinations,
             chunks: record.chunks(),
             counted_for: record.counted_for.as_deref(),
+            octets: record.octets as u64,
         }
     }
 }
 
 impl Shared {
     pub(crate) async fn delete(&self, id: QueueId) -> Result<Deleted, Error> {
+        // Its record may change once for each recipient that an operator means, and when its body is moved.
+        for _ in 0..TRIES {
+            if let Some(deleted) = self.delete_as_it_is(id).await? {
+                return Ok(deleted);
+            }
+        }
+        Err(Fault::Refused("the message changes all the time".to_owned()).into())
+    }
+
+    /// `None`: it was changed meanwhile, and nothing was done.
+    async fn delete_as_it_is(&self, id: QueueId) -> Result<Option<Deleted>, Error> {
         let call = match self.record(id).await? {
-            None => return Ok(Deleted::Missing),
+            None => return Ok(Some(Deleted::Missing)),
             Some(Ok(record)) => {
-                let Some(entry) = self.entry(id).await? else { return Ok(Deleted::Missing) };
+                let Some(entry) = self.entry(id).await? else { return Ok(Some(Deleted::Missing)) };
                 let act = Self::note_of(&entry, DELETED, None);
                 self.abort_call(&(&record).into(), true, &act)
             }
@@ -60,9 +78,10 @@ impl Shared {
         };
         let answer = self.node(id.partition()).admin.ask(call).await?;
         match value::str(&answer) {
-            Some("REMOVED") => Ok(Deleted::Removed),
-            Some("LEASED") => Ok(Deleted::Leased),
-            Some("DONE" | "GONE") => Ok(Deleted::Missing),
+            Some("REMOVED") => Ok(Some(Deleted::Removed)),
+            Some("LEASED") => Ok(Some(Deleted::Leased)),
+            Some("DONE" | "GONE") => Ok(Some(Deleted::Missing)),
+            Some("CHANGED") => Ok(None),
             _ => Err(unexpected("abort", &answer).into()),
         }
     }
@@ -121,13 +140,13 @@ impl Shared {
             (0..jobs).map(|job| places.get(&job).unwrap_or(&nowhere).clone()).collect();
         let act = note(id, DELETED, std::iter::empty());
         let (arrived, chunks) = (id.unix_millis(), traces.all_chunks());
-        let whole = Whole { id, arrived, destinations: &destinations, chunks, counted_for: None };
+        let whole = Whole { id, arrived, destinations: &destinations, chunks, counted_for: None, octets: 0 };
         Ok(self.abort_call(&whole, true, &act))
     }
 
     /// `leased`: also if workers have it; it then ends with their attempts. `act`: what to note, if an operator does it.
     pub(crate) fn abort_call(&self, message: &Whole<'_>, leased: bool, act: &str) -> Cmd {
-        let Whole { id, arrived, destinations, chunks, counted_for } = *message;
+        let Whole { id, arrived, destinations, chunks, counted_for, octets } = *message;
         let partition = self.partition(id.partition());
         let open = (destinations.len() > 1).then(|| partition.open_jobs(id));
         let states: Vec<String> = (0..).zip(destinations).map(|(job, _)| partition.state(id, job)).collect();
@@ -150,6 +169,7 @@ impl Shared {
             counted: counted.as_slice(),
             id: Arg::Id(id),
             chunks: (&*chunks.garbage(id)).into(),
+            octets: octets.into(),
             mark: leased.into(),
             act: act.into(),
             destinations: &destinations,

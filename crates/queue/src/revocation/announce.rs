@@ -29,17 +29,23 @@ pub(crate) enum By {
     /// An operator, whose word replaces what was said.
     Operator,
     /// A program, because of what servers do or say. Strangers run those, so it may take half of the room.
-    Program {
-        /// Not if a block holds already.
-        yields: bool,
-    },
+    Program(Held),
+}
+
+/// What a program does about a block that holds already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Leaves it as it is.
+    Stays = 1,
+    /// Puts its own in its place, which ends no earlier.
+    Lasts = 2,
 }
 
 /// What blocks somebody.
 pub(crate) fn block(target: &Target, life: Option<Duration>, reason: &str, by: By) -> Cmd {
     let (yields, room) = match by {
-        By::Operator => (false, ROOM),
-        By::Program { yields } => (yields, ROOM / 2),
+        By::Operator => (0, ROOM),
+        By::Program(held) => (held as u64, ROOM / 2),
     };
     let target = target.to_string();
     let command = script::Block {
@@ -49,7 +55,7 @@ pub(crate) fn block(target: &Target, life: Option<Duration>, reason: &str, by: B
         target: (&*target).into(),
         life: life.unwrap_or_default().into(),
         reason: reason.into(),
-        yields: u64::from(yields).into(),
+        yields: yields.into(),
         room: room.into(),
         length: LENGTH.into(),
     };

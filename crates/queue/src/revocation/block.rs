@@ -32,6 +32,15 @@ pub enum Curb {
 }
 
 impl Curb {
+    /// Is it of the same kind, and leaves less?
+    pub fn is_stricter_than(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Rate(rate), Self::Rate(other)) => rate.is_lower_than(&other),
+            (Self::Connections(count), Self::Connections(other)) => count < other,
+            _ => false,
+        }
+    }
+
     /// What [`fmt::Display`] has written about this target; `None`: nothing is said of it.
     fn parse(target: &Target, text: &str) -> Option<Self> {
         match target {

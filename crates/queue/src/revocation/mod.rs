@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use announce::Announcer;
-pub(crate) use announce::{By, block};
+pub(crate) use announce::{By, Held, block};
 pub use block::{Block, Curb, Curbs, Suspension};
 pub(crate) use hard_bounce::hard_bounce;
 pub use hard_bounce::{HardBounces, Reckoning};

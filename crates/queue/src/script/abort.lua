@@ -1,8 +1,9 @@
 -- ABORT: deletes a message that nobody is delivering; forbids one that never arrived. With several jobs there is `open`.
--- chunks: how many it has. mark: 1 marks the jobs that are leased, so that they end with the attempt that is under way,
+-- chunks: how many it has. octets: how long the record was that says so; 0: it does not matter. mark: 1 marks the jobs that are leased, so that they end with the attempt that is under way,
 -- and deletes the others; 0 leaves all of them as they are when one is leased.
 -- act: what to note of an operator. counted, login: if it counts for one.
--- Answers DONE (it is over already), GONE (it never arrived, and never will), LEASED, REMOVED.
+-- Answers DONE (it is over already), GONE (it never arrived, and never will), CHANGED (the record is not what was read any
+-- more), LEASED, REMOVED.
 if not redis.call('ZSCORE', ids, id) then
   -- A record that no enqueue has followed yet may be there.
   redis.call('UNLINK', record)
@@ -11,6 +12,7 @@ if not redis.call('ZSCORE', ids, id) then
   discard(garbage, id, chunks)
   return 'GONE'
 end
+if octets ~= '0' and redis.call('STRLEN', record) ~= tonumber(octets) then return 'CHANGED' end
 local free, leased = {}, {}
 for i, queue in ipairs(waiting) do
   local job = id .. '.' .. (i - 1)

@@ -9,6 +9,7 @@ use staffetta_mail::QueueId;
 use crate::error::Fault;
 use crate::ledger::Charge;
 use crate::partition::Partition;
+use crate::script;
 use crate::shared::Shared;
 use crate::spool::{IN_STORE, Place, UNFINISHED};
 
@@ -28,21 +29,19 @@ impl Shared {
 
     /// Before the first piece is written: if nothing follows, it is cleared up after the life of a chunk.
     pub(crate) async fn enter_unfinished(&self, place: Place) -> Result<(), Fault> {
-        self.store(place.id, || self.unfinished(place, None)).await
+        self.store(place.id, || self.unfinished(place, false)).await
     }
 
     /// It still comes in. Not if it was given up meanwhile: then it is not queued any more.
     pub(crate) async fn refresh_unfinished(&self, place: Place) -> Result<(), Fault> {
-        self.node(place.id.partition()).bodies.ask(self.unfinished(place, Some("XX"))).await.map(drop)
+        self.node(place.id.partition()).bodies.ask(self.unfinished(place, true)).await.map(drop)
     }
 
-    fn unfinished(&self, place: Place, condition: Option<&str>) -> Cmd {
+    fn unfinished(&self, place: Place, again: bool) -> Cmd {
         let partition = place.id.partition();
         let due = self.node(partition).clock.now().saturating_add(self.life());
-        let mut command = Cmd::new();
-        command.arg("ZADD").arg(&self.partition(partition).garbage).arg(condition).arg(due);
-        command.arg(place.entry(UNFINISHED));
-        command
+        let (garbage, entry) = (&self.partition(partition).garbage, place.entry(UNFINISHED));
+        script::Unfinished { garbage, entry: (&*entry).into(), due: due.into(), again: again.into() }.call()
     }
 
     /// A message was given up before anybody asked for it to be queued. Its entry stays: a piece may still be on its way, and

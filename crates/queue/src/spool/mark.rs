@@ -11,7 +11,7 @@ use std::time::Duration;
 use redis::{Pipeline, Value};
 use staffetta_store::Fault;
 
-use super::{Home, Spool};
+use super::{Home, PIECE, Spool};
 use crate::partition::{READERS, REGISTRY};
 use crate::readers::GONE;
 use crate::shared::Shared;
@@ -86,7 +86,8 @@ impl Shared {
             && spool.cannot_write().is_some()
         {
             let chance = format!("trial-{:016x}", rand::random::<u64>());
-            let tried = spool.store.try_out(&home.under, &chance).await;
+            // As large as what could not be written: a disk that is full has room for a word.
+            let tried = spool.store.try_out(&home.under, &chance, PIECE).await;
             unwritable = tried.err().map(|fault| Arc::<str>::from(fault.to_string()));
         }
         let trouble = match &looked {

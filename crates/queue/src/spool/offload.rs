@@ -93,12 +93,12 @@ impl Shared {
                     moved += u64::from(self.replace_chunks(&copied).await?);
                 }
                 if Instant::now() >= end {
-                    self.note_offloaded_to(keys, id, cursor.is_none()).await?;
+                    self.note_offloaded_to(keys, id, cursor.is_none()).await;
                     return Ok(moved);
                 }
             }
             let Some(&id) = ids.last() else { break };
-            self.note_offloaded_to(keys, id, cursor.is_none()).await?;
+            self.note_offloaded_to(keys, id, cursor.is_none()).await;
             cursor = Some(id);
         }
         Ok(moved)
@@ -111,8 +111,8 @@ impl Shared {
         Ok(value::str(&cursor).and_then(|id| id.parse().ok()))
     }
 
-    /// The end of its life is that of the first note.
-    async fn note_offloaded_to(&self, keys: &Partition, id: QueueId, is_first: bool) -> Result<(), Error> {
+    /// The end of its life is that of the first note. Where Redis has no room for it the next walk begins anew.
+    async fn note_offloaded_to(&self, keys: &Partition, id: QueueId, is_first: bool) {
         let mut command = Cmd::new();
         command.arg("SET").arg(&keys.offloaded).arg(id.to_string());
         if is_first {
@@ -120,7 +120,9 @@ impl Shared {
         } else {
             command.arg("XX").arg("KEEPTTL");
         }
-        Ok(self.node(keys.number).admin.ask(command).await.map(drop)?)
+        if let Err(fault) = self.node(keys.number).admin.ask(command).await {
+            tracing::debug!(%fault, "how far bodies were moved is not noted");
+        }
     }
 
     /// Those of these whose bodies are in chunks, in Redis.
@@ -142,14 +144,24 @@ impl Shared {
         let Some(was) = self.record_octets(id).await? else { return Ok(None) };
         let place = Place::fresh(id);
         let Ok(Some((record, octets))) = self.rewritten(id, &was, place) else { return Ok(None) };
-        let count = record.chunks().count;
         self.enter_unfinished(place).await?;
-        let mut entered = Instant::now();
+        match self.copy_pieces(spool, place, record.chunks().count).await {
+            Ok(true) => Ok(Some(Copied { place, record, was, octets })),
+            outcome => {
+                // The entry would do it in a while; a store that is full shall have its room back now.
+                let _ = spool.remove(place).await;
+                outcome.map(|_| None)
+            }
+        }
+    }
+
+    /// False: the message is delivered meanwhile.
+    async fn copy_pieces(&self, spool: &Spool, place: Place, count: u32) -> Result<bool, Error> {
+        let (id, mut entered) = (place.id, Instant::now());
         for index in 0..count {
             let chunk = match self.chunk(id, index).await {
                 Ok(chunk) => chunk,
-                // It is delivered meanwhile.
-                Err(Error::Damaged(..)) => return Ok(None),
+                Err(Error::Damaged(..)) => return Ok(false),
                 Err(error) => return Err(error),
             };
             spool.put(place, index, chunk).await.map_err(away)?;
@@ -159,7 +171,7 @@ impl Shared {
             }
         }
         spool.seal(place, count).await.map_err(away)?;
-        Ok(Some(Copied { place, record, was, octets }))
+        Ok(true)
     }
 
     /// From now on it is the body: false if its message was not as it was read, or not left alone, or if it took too long.

@@ -8,7 +8,7 @@ use staffetta_mail::QueueId;
 use super::Spool;
 use crate::op::inside::{Server, accept};
 use crate::shared::Shared;
-use crate::{Body, Destination, Incoming, Job, value};
+use crate::{Body, Deleted, Destination, Incoming, Job, value};
 
 static BODY: [u8; 20_000] = [b'x'; 20_000];
 
@@ -114,6 +114,20 @@ async fn what_is_left_of_one_attempt_is_cleared_up_without_harm_to_another() {
     scene.shared.home().admin.ask(command).await.unwrap();
     scene.reap().await;
     assert_eq!(scene.body(&job).await, BODY.as_slice());
+}
+
+/// By an operator who has seen it before.
+#[tokio::test]
+async fn a_message_that_is_deleted_while_its_body_moves_leaves_nothing() {
+    let scene = Scene::start().await;
+    let seen = scene.shared.record(scene.id).await.unwrap().unwrap().unwrap();
+    let copied = scene.shared.copy_to_store(&scene.spool, scene.id).await.unwrap().unwrap();
+    assert!(scene.shared.replace_chunks(&copied).await.unwrap());
+    let late = scene.shared.abort_call(&(&seen).into(), true, "");
+    assert_eq!(value::str(&scene.shared.home().admin.ask(late).await.unwrap()), Some("CHANGED"));
+    assert_eq!(scene.shared.delete(scene.id).await.unwrap(), Deleted::Removed);
+    scene.reap().await;
+    assert_eq!(scene.files(), 0);
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ pub async fn try_store(settings: &Settings) -> Result<(), StoreTrouble> {
         return Err(StoreTrouble::Doubtful(what));
     }
     let name = format!("trial-{:016x}", rand::random::<u64>());
-    store.try_out("", &name).await.map_err(|fault| unfit(&fault))
+    store.try_out("", &name, 7).await.map_err(|fault| unfit(&fault))
 }
 
 /// Is it the one that the queue uses? `queue` was opened with the same settings, [only to look](Settings::only_looking).

@@ -234,6 +234,17 @@ async fn only_what_has_waited_long_enough_moves_or_everything_while_memory_is_sh
     assert!(aging.keys(&format!("*}}b:{noted}:0")).len() == 1);
 }
 
+/// That is when it is needed most.
+#[tokio::test]
+async fn bodies_leave_a_redis_that_has_no_room_at_all() {
+    let aging = Aging::at_once().await;
+    for _ in 0..3 {
+        aging.world.put(&["a@x.example"], &text(BODY)).await;
+    }
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1mb").exec(&mut aging.world.redis()).unwrap();
+    assert_eq!((aging.walk().await, aging.keys("*}b:*").len()), (3, 0));
+}
+
 #[tokio::test]
 async fn nothing_moves_while_a_worker_is_there_that_would_not_find_it() {
     let aging = Aging::at_once().await;

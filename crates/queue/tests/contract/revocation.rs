@@ -226,6 +226,11 @@ async fn what_servers_cannot_take_is_known_to_every_pod_until_it_is_over_or_ende
     };
     let listed = announcer.blocks().await.unwrap().0.into_iter().find_map(of_fewer).unwrap();
     assert_eq!(listed, (7_200_000, Some(Curb::Connections(3)), "421 too many".to_owned()));
+    // It ends no earlier for that.
+    let minute = Duration::from_secs(60);
+    assert!(world.queue.curb("mx.a.test", Curb::Connections(1), minute, "421 far too many").await.unwrap());
+    let (left, curb, _) = announcer.blocks().await.unwrap().0.into_iter().find_map(of_fewer).unwrap();
+    assert!(left > 7_000_000 && curb == Some(Curb::Connections(1)), "{left} {curb:?}");
     assert!(announcer.unblock(&Target::destination("mx.a.test").unwrap()).await.unwrap());
     assert!(announcer.unblock(&Target::destination("192.0.2.1").unwrap()).await.unwrap());
     assert!(!announcer.unblock(&Target::destination("mx.a.test").unwrap()).await.unwrap());

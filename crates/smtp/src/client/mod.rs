@@ -94,7 +94,7 @@ pub struct ServerProfile {
     pub verified: bool,
     /// What it need not offer, for it is not used.
     pub ignored: Vec<Keyword>,
-    /// Chance for SCRAM: printable characters, of each connection its own.
+    /// Chance for SCRAM: printable characters, of each connection its own. Empty: it is not used.
     pub nonce: String,
     /// A server that calls itself so in its answer to EHLO is ourselves: [`Failure::Loop`].
     pub own_name: Option<String>,

@@ -96,6 +96,8 @@ impl Exchange {
                 // The server says no to that, and is asked in another way.
                 Answer::Unfit => ("*".to_owned(), Step::Continue),
                 Answer::Impostor => ("*".to_owned(), Step::Unproven),
+                // It would go on like this for ever.
+                Answer::Ended => return Step::Refused,
             },
             (500..600, Self::Scram(scram)) if !scram.is_proven() => return Step::OtherMechanism,
             _ => return Step::Refused,
@@ -121,8 +123,10 @@ impl Start<'_> {
     fn scram(&self, password: &str, output: &mut BytesMut) -> Option<Exchange> {
         let plus = self.is_offered("SCRAM-SHA-256-PLUS");
         let (mechanism, binding) = match self.exporter {
-            Some(exporter) if plus => ("SCRAM-SHA-256-PLUS", Binding::Exporter(exporter.to_vec())),
-            _ if !self.is_offered("SCRAM-SHA-256") => return None,
+            Some(exporter) if plus && !self.nonce.is_empty() => {
+                ("SCRAM-SHA-256-PLUS", Binding::Exporter(exporter.to_vec()))
+            }
+            _ if self.nonce.is_empty() || !self.is_offered("SCRAM-SHA-256") => return None,
             Some(_) => ("SCRAM-SHA-256", Binding::NotOffered),
             None => ("SCRAM-SHA-256", Binding::Unable),
         };
@@ -258,6 +262,7 @@ mod tests {
         assert_eq!(tries(&[(334, FIRST), (535, "")]).1, [Step::Continue, Step::OtherMechanism]);
         let (_, steps, said) = tries(&[(334, "r=other,s=AAAA,i=4096"), (501, "")]);
         assert_eq!((steps, &*said), (vec![Step::Continue, Step::OtherMechanism], "*\r\n"));
+        assert_eq!(tries(&[(334, "AAAA"), (334, "AAAA")]).1, [Step::Continue, Step::Refused], "for ever");
         assert_eq!(tries(&[(454, "")]).1, [Step::Refused], "later");
         assert_eq!(tries(&[(334, FIRST), (334, LAST), (535, "")]).1[2], Step::Refused, "it knows the password");
     }

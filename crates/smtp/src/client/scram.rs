@@ -82,6 +82,8 @@ pub(super) enum Answer {
     Unfit,
     /// Nothing: the server does not know the password.
     Impostor,
+    /// Nothing: it was told already that this exchange is over.
+    Ended,
 }
 
 impl Scram {
@@ -108,7 +110,8 @@ impl Scram {
                 (Turn::Proven, Answer::Response(String::new()))
             }
             Turn::Last(_) => (Turn::Over, Answer::Impostor),
-            Turn::Proven | Turn::Over => (Turn::Over, Answer::Unfit),
+            Turn::Proven => (Turn::Over, Answer::Unfit),
+            Turn::Over => (Turn::Over, Answer::Ended),
         };
         self.turn = turn;
         answer
@@ -198,6 +201,7 @@ mod tests {
         assert_eq!(response(scram.respond(LAST)).as_deref(), Some(""));
         assert!(scram.is_proven());
         assert_eq!(scram.respond(FIRST), Answer::Unfit, "it is over");
+        assert_eq!(scram.respond(FIRST), Answer::Ended);
     }
 
     #[test]
@@ -206,7 +210,7 @@ mod tests {
             let mut scram = pencil(Binding::Unable);
             response(scram.respond(FIRST)).unwrap();
             assert_eq!(scram.respond(last), Answer::Impostor, "{last}");
-            assert_eq!(scram.respond(LAST), Answer::Unfit, "there is no second try");
+            assert_eq!(scram.respond(LAST), Answer::Ended, "there is no second try");
             assert!(!scram.is_proven());
         }
     }
@@ -225,7 +229,7 @@ mod tests {
         ] {
             let mut scram = pencil(Binding::Unable);
             assert_eq!(scram.respond(challenge), Answer::Unfit, "{challenge}");
-            assert_eq!(scram.respond(FIRST), Answer::Unfit, "{challenge}: it is over");
+            assert_eq!(scram.respond(FIRST), Answer::Ended, "{challenge}: it is over");
         }
         let more = format!("{FIRST},x=to-be-overlooked");
         assert!(response(pencil(Binding::Unable).respond(&more)).is_some());

@@ -67,6 +67,8 @@ pub struct Client {
     answers: u64,
     /// What both ends of the TLS connection know it by.
     exporter: Option<Vec<u8>>,
+    /// See [`Client::has_refused_scram`].
+    refused_scram: bool,
 }
 
 impl Client {
@@ -86,7 +88,13 @@ impl Client {
             loss: None,
             answers: 0,
             exporter: None,
+            refused_scram: false,
         }
+    }
+
+    /// The server offers SCRAM, and would not have it for this account; the login went on in another way.
+    pub fn has_refused_scram(&self) -> bool {
+        self.refused_scram
     }
 
     /// Queues a message. It begins as soon as the session is ready and the ones before allow.
@@ -324,7 +332,10 @@ impl Client {
                 Step::Done => self.become_ready(),
                 Step::Refused => self.refuse(reply, output),
                 Step::OtherMechanism => match self.login().and_then(|start| Exchange::without_scram(start, output)) {
-                    Some(exchange) => self.phase = Phase::Auth(exchange),
+                    Some(exchange) => {
+                        self.refused_scram = true;
+                        self.phase = Phase::Auth(exchange);
+                    }
                     None => self.refuse(reply, output),
                 },
                 Step::Unproven => {
