@@ -154,7 +154,7 @@ async fn bodies_are_packed_once_every_worker_reads_them() {
     new.offer(0, 1).await.unwrap();
     let members = ask(&new, &["ZRANGE", READERS, "0", "-1"]).await;
     let says = |word: &str| value::array(&members).iter().filter_map(value::str).any(|member| member.ends_with(word));
-    assert!(says(" 1") && says(" 2 zstd depth"), "{members:?}");
+    assert!(says(" 1") && says(" 2 zstd depth offload"), "{members:?}");
 }
 
 /// An old worker came while the message did: it is refused, not handed to somebody who would send frames.
