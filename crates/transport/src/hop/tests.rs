@@ -199,7 +199,9 @@ fn a_destination_is_its_entry_or_the_set_of_its_hosts_and_a_route_goes_before_it
 #[test]
 fn deliveries_are_counted_under_few_names_whatever_domains_there_are() {
     let smart = Via::Smtp { host: "Smart.test".to_owned(), port: 26, implicit_tls: false };
-    let mut router = router(vec![to(Pattern::Exact("smart.test".to_owned()), smart)]);
+    let near = Via::Smtp { host: "192.0.2.7".to_owned(), port: 26, implicit_tls: false };
+    let exact = |name: &str| Pattern::Exact(name.to_owned());
+    let mut router = router(vec![to(exact("smart.test"), smart), to(exact("near.test"), near)]);
     let big = vec![Pattern::Subdomains("big.test".to_owned())];
     router.destinations = vec![(destination::Entry { hosts: big, ..destination::Entry::default() }, None)];
     let under = |domain: &str, hosts: &[&str]| {
@@ -213,6 +215,7 @@ fn deliveries_are_counted_under_few_names_whatever_domains_there_are() {
         ("d.test", &[], "other"),
         ("[192.0.2.1]", &[], "other"),
         ("smart.test", &[], "smart.test:26"),
+        ("near.test", &[], "route"),
     ] {
         assert_eq!(under(domain, hosts), name, "{domain}");
         assert!(router.providers().contains(&name.to_owned()), "{name} is there from the start");

@@ -43,7 +43,7 @@ pub(super) fn describe() {
     describe_counter!(
         DELIVERIES,
         "Attempts by outcome, counted per recipient, at a provider: an entry of `[[delivery.destination]]`, the servers of a \
-         route, one that is known (`google`, `microsoft`, `yahoo`, `apple`, `comcast`), or `other`."
+         route (`route` where it has addresses instead of names), one that is known (`google`, `microsoft`, `yahoo`, `apple`, `comcast`), or `other`."
     );
     describe_histogram!(
         DURATION,
