@@ -42,12 +42,15 @@ async fn list(top: &Top) -> anyhow::Result<()> {
 async fn print(show: &ShowLogin) -> anyhow::Result<()> {
     let config = show.file.load(Service::Delivery)?;
     let queue = queue(&config).await?;
-    let (records, waiting) = (queue.records(), queue.depth(&show.login).await?);
+    let records = queue.records();
     let (now, last) = (records.login(Hour::Now, &show.login).await?, records.login(Hour::Last, &show.login).await?);
     let block = block(&config, &show.login).await?;
     let ladder = config.frontend.abuse.ladder();
     // Without a limit nothing is counted.
-    let limit = config.frontend.queued_per_login;
+    let waiting = match config.frontend.queued_per_login {
+        Some(limit) => Some((queue.depth(&show.login).await?, limit)),
+        None => None,
+    };
     if show.json {
         let object = json!({
             "login": show.login,
@@ -55,8 +58,8 @@ async fn print(show: &ShowLogin) -> anyhow::Result<()> {
             "last": as_json(&last),
             "thresholds": counts(&ladder.thresholds),
             "blocked": block.as_ref().map(|(_, reason)| reason),
-            "queued": limit.map(|_| waiting),
-            "queued_limit": limit,
+            "queued": waiting.map(|(count, _)| count),
+            "queued_limit": waiting.map(|(_, limit)| limit),
         });
         say(&object.to_string());
         return Ok(());
@@ -64,8 +67,8 @@ async fn print(show: &ShowLogin) -> anyhow::Result<()> {
     say(&printable(&show.login));
     say(&format!("{:<20} {:>10} {:>10} {:>10}  Steps", "", "This hour", "Last hour", "Threshold"));
     Signal::ALL.into_iter().for_each(|signal| say(&line(signal, &now, &last, &ladder)));
-    if let Some(limit) = limit {
-        say(&format!("{waiting} of {limit} messages in the queue"));
+    if let Some((count, limit)) = waiting {
+        say(&format!("{count} of {limit} messages in the queue"));
     }
     let until = block.map_or_else(|| "not blocked".to_owned(), |(until, reason)| format!("blocked {until}: {reason}"));
     say(&printable(&until));

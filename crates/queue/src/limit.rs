@@ -69,7 +69,7 @@ impl Limiter {
         let full = ask_one(PATIENCE, &self.shared, get).await?;
         let full: f64 = value::str(&full).and_then(|full| full.parse().ok()).unwrap_or_default();
         let left = (full - self.shared.home().clock.now() as f64).max(0.0);
-        Ok(((left / self.interval() - ROUNDING).ceil().max(0.0) as u32).min(self.rate.count))
+        Ok(((left / interval(self.rate) - ROUNDING).ceil().max(0.0) as u32).min(self.rate.count))
     }
 
     async fn call(&self, who: &str, tokens: f64) -> Result<Granted, Error> {
@@ -78,9 +78,7 @@ impl Limiter {
 
     /// What takes tokens; below 0: what gives them back.
     pub(crate) fn command(&self, who: &str, tokens: f64) -> Cmd {
-        let bucket = self.bucket(who);
-        let (interval, size) = self.measure();
-        script::Rate { bucket: &bucket, tokens: Arg::Real(tokens), interval, size }.call()
+        take(self.scope, who, self.rate, tokens)
     }
 
     /// The key of `who`'s bucket.
@@ -90,23 +88,31 @@ impl Limiter {
 
     /// How many ms it takes until a token is back, and how many tokens there are.
     pub(crate) fn measure(&self) -> (Arg<'static>, Arg<'static>) {
-        (Arg::Real(self.interval()), u64::from(self.rate.count).into())
-    }
-
-    /// Milliseconds until a token is back.
-    fn interval(&self) -> f64 {
-        self.rate.per.as_secs_f64() * 1_000.0 / f64::from(self.rate.count)
+        measure(self.rate)
     }
 }
 
 impl Shared {
     /// Is it time for what one process of all does, once in so long? Then it is this one's turn.
     pub(crate) async fn has_turn(&self, scope: &str, who: &str, every: Duration) -> Result<bool, Error> {
-        let bucket = bucket(scope, who);
-        let interval = Arg::Real(every.as_secs_f64() * 1_000.0);
-        let call = script::Rate { bucket: &bucket, tokens: Arg::Real(1.0), interval, size: 1.into() }.call();
-        Ok(read(&ask_one(PATIENCE, self, call).await?)?.tokens > 0)
+        let once = Rate { count: 1, per: every };
+        Ok(read(&ask_one(PATIENCE, self, take(scope, who, once, 1.0)).await?)?.tokens > 0)
     }
+}
+
+/// What takes tokens; below 0: what gives them back.
+fn take(scope: &str, who: &str, rate: Rate, tokens: f64) -> Cmd {
+    let (interval, size) = measure(rate);
+    script::Rate { bucket: &bucket(scope, who), tokens: Arg::Real(tokens), interval, size }.call()
+}
+
+fn measure(rate: Rate) -> (Arg<'static>, Arg<'static>) {
+    (Arg::Real(interval(rate)), u64::from(rate.count).into())
+}
+
+/// Milliseconds until a token is back.
+fn interval(rate: Rate) -> f64 {
+    rate.per.as_secs_f64() * 1_000.0 / f64::from(rate.count)
 }
 
 /// The key of a bucket.

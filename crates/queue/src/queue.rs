@@ -18,7 +18,7 @@ use crate::packing::unpack;
 use crate::partition::REGISTRY;
 use crate::revocation::{self, By, Held};
 use crate::shared::Shared;
-use crate::spool::{PIECE, Spool};
+use crate::spool::{PIECE, Spool, UNSET};
 use crate::value;
 use crate::{
     Act, Body, Budget, Chunks, Codec, Conduct, Counts, Curb, Deleted, Destination, EnqueueError, Entry, Error, Filter,
@@ -189,7 +189,7 @@ impl Queue {
         match body {
             Body::Chunks(chunks) if chunks.kept.is_in_store() => match &self.shared.spool {
                 Some(spool) => spool.trouble(),
-                None => Some("spool.url is not set here".into()),
+                None => Some(UNSET.into()),
             },
             _ => None,
         }
@@ -296,8 +296,8 @@ impl Queue {
         Ok(value::count(&ask_one(PATIENCE, &self.shared, block).await?) == 1)
     }
 
-    /// The servers that go by this name get so little for so long, from now on; or for longer, where that was said already. False: there are too many blocks, or that is no
-    /// name.
+    /// The servers that go by this name get so little for so long, from now on; or for longer, where that was said already. False:
+    /// there are too many blocks, or that is no name.
     ///
     /// # Errors
     /// As [`Self::block`].

@@ -50,14 +50,13 @@ fn idle_rules(config: &Config) -> impl Iterator<Item = String> {
 fn other_times(config: &Config) -> impl Iterator<Item = String> {
     config.delivery.rule.iter().enumerate().filter_map(|(index, rule)| {
         let (suspends, lasts) = (rule.suspend != DEFAULT_REST, rule.r#for != DEFAULT_REST);
-        let action = rule.action;
-        let (name, is_given, instead) = match action {
+        let (name, is_given, instead) = match rule.action {
             Action::Suspend => ("for", lasts, ": `suspend` says how long"),
             Action::Slow | Action::Fewer => ("suspend", suspends, ": `for` says how long"),
             Action::Bounce if suspends => ("suspend", true, ""),
             Action::Bounce => ("for", lasts, ""),
         };
-        let what = format!("delivery.rule[{index}].{name} has no effect with action = \"{action}\"{instead}");
+        let what = format!("delivery.rule[{index}].{name} has no effect with action = \"{}\"{instead}", rule.action);
         is_given.then_some(what)
     })
 }

@@ -3,8 +3,8 @@
 //! One file a version, with wire structs of its own and its golden octets; the newest two are read. A record begins with
 //! its version and an 8-octet stamp. The stamp is random for each attempt to accept a message: a repetition of the same
 //! enqueue carries the same one, a collision of ids does not. What follows is the version's; then the body, if it is small.
-//! A record is written once, and changed only where an operator splits a job or its body is moved; its key holds the id. A state is written by
-//! deferrals.
+//! A record is written once, and changed only where an operator splits a job or its body is moved; its key holds the id. A
+//! state is written by deferrals.
 //!
 //! A new optional field is a new number in the newest version, never a change of what a number means. What a reader
 //! must not overlook gets a needed number: a program that does not know it leaves the record to a newer one. Only what

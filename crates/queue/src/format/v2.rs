@@ -44,10 +44,10 @@ const TLS_OPTIONAL: u64 = optional(22);
 const PACKED: u64 = needed(23);
 /// Whoever does not know it leaves the count as it is: [`crate::readers`] sees to it that there is none.
 const COUNTED_FOR: u64 = optional(24);
-/// The number of the move that has brought the body of `OBJECTS` to the store. Whoever does not know it looks elsewhere.
-const OFFLOADED: u64 = needed(27);
 /// Trace and span that it was accepted in; absent when it is not traced.
 const SPAN: u64 = optional(25);
+/// The number of the move that has brought the body of `OBJECTS` to the store. Whoever does not know it looks elsewhere.
+const OFFLOADED: u64 = needed(27);
 
 /// In a recipient.
 const ADDRESS: u64 = needed(1);

@@ -143,8 +143,7 @@ impl Shared {
 
     /// One that is in the store.
     pub(crate) async fn piece(&self, place: Place, index: u32) -> Result<Bytes, Error> {
-        let spool = self.spool.as_ref().ok_or_else(|| Error::StoreAway("spool.url is not set here".to_owned()))?;
-        spool.get(place, index).await.map_err(|fault| match fault {
+        self.store_here()?.get(place, index).await.map_err(|fault| match fault {
             staffetta_store::Fault::Missing(_) => {
                 Error::Damaged(place.id, format!("piece {index} is missing in the store"))
             }

@@ -24,7 +24,7 @@ pub(crate) struct Whole<'a> {
     destinations: &'a [Destination],
     chunks: Chunks,
     counted_for: Option<&'a str>,
-    /// How long the record was that says so; 0: it is ours, and nobody can have changed it.
+    /// How long the record was that says so; 0: it does not matter.
     octets: u64,
 }
 

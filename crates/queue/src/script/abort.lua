@@ -1,6 +1,7 @@
 -- ABORT: deletes a message that nobody is delivering; forbids one that never arrived. With several jobs there is `open`.
--- chunks: how many it has. octets: how long the record was that says so; 0: it does not matter. mark: 1 marks the jobs that are leased, so that they end with the attempt that is under way,
--- and deletes the others; 0 leaves all of them as they are when one is leased.
+-- chunks: how many it has. octets: how long the record was that says so; 0: it does not matter.
+-- mark: 1 marks the jobs that are leased, so that they end with the attempt that is under way, and deletes the others; 0 leaves all
+-- of them as they are when one is leased.
 -- act: what to note of an operator. counted, login: if it counts for one.
 -- Answers DONE (it is over already), GONE (it never arrived, and never will), CHANGED (the record is not what was read any
 -- more), LEASED, REMOVED.

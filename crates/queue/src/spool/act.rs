@@ -6,17 +6,23 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline};
 use staffetta_mail::QueueId;
 
+use crate::Error;
 use crate::error::Fault;
 use crate::ledger::Charge;
 use crate::partition::Partition;
 use crate::script;
 use crate::shared::Shared;
-use crate::spool::{IN_STORE, Place, UNFINISHED};
+use crate::spool::{IN_STORE, Place, Spool, UNFINISHED, UNSET};
 
 /// Before the store is asked again to delete what was given up.
 const AGAIN: Duration = Duration::from_secs(5);
 
 impl Shared {
+    /// The store, for what lies there.
+    pub(crate) fn store_here(&self) -> Result<&Spool, Error> {
+        self.spool.as_deref().ok_or_else(|| Error::StoreAway(UNSET.to_owned()))
+    }
+
     /// Octets of the largest body that stays in Redis: while memory is short, none of those that can go to the store.
     pub(crate) fn redis_limit(&self, partition: u16) -> u64 {
         let Some(spool) = &self.spool else { return u64::MAX };
@@ -83,7 +89,7 @@ impl Shared {
     }
 }
 
-impl super::Spool {
+impl Spool {
     fn reapers(&self) -> Arc<tokio::sync::Semaphore> {
         self.reapers.clone()
     }

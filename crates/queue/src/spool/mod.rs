@@ -45,6 +45,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// How long a piece waits for its turn.
 const TURN: Duration = Duration::from_secs(20);
 
+/// Why a process without one cannot have what lies there.
+pub(crate) const UNSET: &str = "spool.url is not set here";
+
 /// The store, as this process knows it.
 pub(crate) struct Spool {
     store: Store,

@@ -7,10 +7,9 @@ use staffetta_mail::QueueId;
 use staffetta_queue::{
     Body, Codec, Compression, Deleted, Destination, Filter, Finding, Job, Kept, Problem, Settlement,
 };
-use staffetta_testkit::s3::files;
 use tempfile::TempDir;
 
-use crate::world::{World, accept, world_with};
+use crate::world::{World, accept, bodies, text, world_with};
 
 /// Of two pieces.
 const BODY: usize = 400_000;
@@ -18,13 +17,6 @@ const BODY: usize = 400_000;
 struct Aging {
     world: World,
     folder: TempDir,
-}
-
-/// Lines of text, no two alike.
-fn text(size: usize) -> Vec<u8> {
-    let mut text: Vec<u8> = (0_u64..).take(size / 40 + 1).flat_map(|n| format!("{n:0>37} \r\n").into_bytes()).collect();
-    text.truncate(size);
-    text
 }
 
 impl Aging {
@@ -57,13 +49,9 @@ impl Aging {
     }
 
     fn delete(&self, pattern: &str) {
-        for key in self.keys(pattern) {
+        for key in self.world.keys(pattern) {
             redis::cmd("DEL").arg(key).exec(&mut self.world.redis()).unwrap();
         }
-    }
-
-    fn keys(&self, pattern: &str) -> Vec<String> {
-        redis::cmd("KEYS").arg(pattern).query(&mut self.world.redis()).unwrap()
     }
 
     /// Octets of memory.
@@ -72,36 +60,13 @@ impl Aging {
         memory.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().parse().unwrap()
     }
 
-    /// Files of bodies.
     fn files(&self) -> Vec<PathBuf> {
-        let mut files = files(self.folder.path().join("spool")).unwrap();
-        files.retain(|path| !path.to_string_lossy().contains("/mark-"));
-        files
-    }
-
-    /// Makes all garbage due, and reaps until nothing is left.
-    async fn reap(&self) {
-        let garbage = || -> Vec<(String, Vec<String>)> {
-            let list =
-                |key: &String| redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query(&mut self.world.redis()).unwrap();
-            self.keys("*}gc").into_iter().map(|key| (key.clone(), list(&key))).collect()
-        };
-        let end = std::time::Instant::now() + Duration::from_secs(20);
-        while !garbage().is_empty() {
-            assert!(std::time::Instant::now() < end, "{:?}", garbage());
-            for (key, names) in garbage() {
-                for name in names {
-                    redis::cmd("ZADD").arg(&key).arg("XX").arg(1).arg(name).exec(&mut self.world.redis()).unwrap();
-                }
-            }
-            self.world.keep_house().await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        bodies(&self.folder)
     }
 
     /// Nothing of anything.
     async fn is_empty(&self) {
-        self.reap().await;
+        self.world.reap().await;
         self.delete("{L:*");
         self.delete("*}off");
         assert_eq!((self.files(), self.world.remains()), (vec![], vec![]));
@@ -137,10 +102,10 @@ async fn a_body_that_has_waited_lies_in_the_store_and_is_what_it_was() {
         incoming.write(&content).await.unwrap();
         let id = incoming.commit(accept(&["a@x.example", "b@y.example"]), b"X-First: 1\r\n").await.unwrap();
         aging.world.put(&["a@small.example"], b"small").await;
-        assert_eq!((aging.keys("*}b:*").len(), aging.files().len()), (2, 0));
+        assert_eq!((aging.world.keys("*}b:*").len(), aging.files().len()), (2, 0));
 
         assert_eq!(aging.walk().await, 1);
-        assert_eq!((aging.keys("*}b:*").len(), aging.files().len()), (0, 2));
+        assert_eq!((aging.world.keys("*}b:*").len(), aging.files().len()), (0, 2));
         assert_eq!(aging.findings().await, []);
         assert_eq!(aging.walk().await, 0, "it is there");
         for (domain, left) in [("x.example", 2), ("y.example", 0)] {
@@ -152,7 +117,7 @@ async fn a_body_that_has_waited_lies_in_the_store_and_is_what_it_was() {
             let head = aging.world.queue.head(id, &job.prefix, &job.body).await.unwrap();
             assert!(head.starts_with(b"X-First: 1\r\n") && head.len() > 100_000);
             aging.world.finish(&job).await;
-            aging.reap().await;
+            aging.world.reap().await;
             assert_eq!(aging.files().len(), left, "{domain}");
         }
         let job = aging.world.claim_one("small.example").await;
@@ -169,8 +134,8 @@ async fn who_has_a_job_of_it_reads_to_the_end_where_it_began() {
     let job = aging.world.claim_one("x.example").await;
     assert_eq!((aging.walk().await, aging.files().len()), (0, 2), "a copy was in vain");
     assert_eq!(aging.read(&job).await, text(BODY));
-    aging.reap().await;
-    assert_eq!((aging.files().len(), aging.keys("*}b:*").len()), (0, 2));
+    aging.world.reap().await;
+    assert_eq!((aging.files().len(), aging.world.keys("*}b:*").len()), (0, 2));
     // It waits again, the other is held.
     aging.world.defer(&job, Duration::from_secs(600)).await;
     let y = Filter { destination: Some(Destination::new("y.example")), ..Filter::default() };
@@ -215,7 +180,7 @@ async fn only_what_has_waited_long_enough_moves_or_everything_while_memory_is_sh
     while aging.used() < 23 << 20 {
         aging.world.put(&["a@x.example"], &text(BODY)).await;
     }
-    let before = aging.keys("*}b:*").len();
+    let before = aging.world.keys("*}b:*").len();
     // The next look at its memory is within a second or so.
     let end = std::time::Instant::now() + Duration::from_secs(20);
     while aging.files().is_empty() {
@@ -224,14 +189,14 @@ async fn only_what_has_waited_long_enough_moves_or_everything_while_memory_is_sh
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // What is as large as it was before memory was short goes elsewhere now; what fits into a record does not.
-    let (chunks, bodies) = (aging.keys("*}b:*").len(), aging.files().len());
+    let (chunks, bodies) = (aging.world.keys("*}b:*").len(), aging.files().len());
     aging.world.put(&["b@y.example"], &text(20_000)).await;
     aging.world.put(&["b@y.example"], &text(1_000)).await;
-    assert_eq!((aging.keys("*}b:*").len(), aging.files().len()), (chunks, bodies + 1));
+    assert_eq!((aging.world.keys("*}b:*").len(), aging.files().len()), (chunks, bodies + 1));
     assert!(chunks >= before);
     // Two minutes old at least.
     assert_eq!(aging.walk().await, 0);
-    assert!(aging.keys(&format!("*}}b:{noted}:0")).len() == 1);
+    assert!(aging.world.keys(&format!("*}}b:{noted}:0")).len() == 1);
 }
 
 /// That is when it is needed most.
@@ -242,7 +207,7 @@ async fn bodies_leave_a_redis_that_has_no_room_at_all() {
         aging.world.put(&["a@x.example"], &text(BODY)).await;
     }
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1mb").exec(&mut aging.world.redis()).unwrap();
-    assert_eq!((aging.walk().await, aging.keys("*}b:*").len()), (3, 0));
+    assert_eq!((aging.walk().await, aging.world.keys("*}b:*").len()), (3, 0));
 }
 
 #[tokio::test]
@@ -279,7 +244,7 @@ async fn one_worker_walks_at_a_time_and_goes_on_where_another_has_ended() {
     aging.delete("{L:offload:*");
     tokio::time::sleep(Duration::from_millis(3)).await;
     assert_eq!(other.offload(0).await.unwrap(), 1);
-    let ttl: i64 = redis::cmd("TTL").arg(&aging.keys("*}off")[0]).query(&mut aging.world.redis()).unwrap();
+    let ttl: i64 = redis::cmd("TTL").arg(&aging.world.keys("*}off")[0]).query(&mut aging.world.redis()).unwrap();
     assert!((3_500..=3_600).contains(&ttl), "{ttl}");
 }
 
@@ -293,7 +258,7 @@ async fn a_store_that_is_away_keeps_what_waits_in_redis() {
     aging.delete("{L:offload:*");
     tokio::time::sleep(Duration::from_millis(3)).await;
     assert!(aging.world.queue.offload(0).await.is_err(), "a directory without the mark is no store");
-    assert_eq!(aging.keys("*}off"), Vec::<String>::new(), "nobody has passed it by");
+    assert_eq!(aging.world.keys("*}off"), Vec::<String>::new(), "nobody has passed it by");
     let job = aging.world.claim_one("x.example").await;
     assert_eq!(aging.read(&job).await, text(BODY));
     aging.world.finish(&job).await;
@@ -306,7 +271,7 @@ async fn what_operators_do_goes_on_as_before() {
     let gone = aging.world.put(&["a@x.example"], &text(BODY)).await;
     assert_eq!((aging.walk().await, aging.files().len()), (2, 4));
     assert_eq!(aging.world.queue.delete(gone).await.unwrap(), Deleted::Removed);
-    aging.reap().await;
+    aging.world.reap().await;
     assert_eq!(aging.files().len(), 2);
     // One recipient of two becomes a delivery of its own.
     let b = Filter { recipient: Some("b@x.example".to_owned()), ..Filter::default() };

@@ -3,17 +3,10 @@
 use staffetta_mail::QueueId;
 use staffetta_queue::{Body, Chunks, Codec, Compression, Error, Job, Kept};
 
-use crate::world::{World, accept, world_with};
+use crate::world::{World, accept, text, world_with};
 
 async fn packing() -> World {
     world_with(&[], |settings| settings.compression = Compression::Zstd).await
-}
-
-/// Lines of text, no two alike.
-fn text(size: usize) -> Vec<u8> {
-    let mut text: Vec<u8> = (0_u64..).take(size / 40 + 1).flat_map(|n| format!("{n:0>37} \r\n").into_bytes()).collect();
-    text.truncate(size);
-    text
 }
 
 /// Octets without any order.

@@ -9,7 +9,7 @@ use staffetta_testkit::s3::files;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{World, accept, claim, notice, put, world_with};
+use crate::world::{World, accept, bodies, claim, notice, put, world_with};
 
 /// Of three pieces.
 const LARGE: usize = 1_200_000;
@@ -31,44 +31,12 @@ impl Spooled {
         Self { world, folder }
     }
 
-    /// Files of bodies, marks left out.
     fn files(&self) -> Vec<PathBuf> {
-        let mut files = files(self.folder.path().join("spool")).unwrap();
-        files.retain(|path| !path.to_string_lossy().contains("/mark-"));
-        files
+        bodies(&self.folder)
     }
 
     async fn put(&self, recipients: &[&str], body: &[u8]) -> QueueId {
         self.world.put(recipients, body).await
-    }
-
-    /// What waits to be deleted, with when.
-    fn garbage(&self) -> Vec<(String, f64)> {
-        let keys: Vec<String> = redis::cmd("KEYS").arg("*}gc").query(&mut self.world.redis()).unwrap();
-        let each = keys.iter().flat_map(|key| {
-            let all: Vec<(String, f64)> =
-                redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").query(&mut self.world.redis()).unwrap();
-            all
-        });
-        each.collect()
-    }
-
-    /// Makes what is in the garbage sets due, and reaps until nothing is left.
-    async fn reap(&self) {
-        let end = std::time::Instant::now() + Duration::from_secs(20);
-        while !self.garbage().is_empty() {
-            assert!(std::time::Instant::now() < end, "{:?}", self.garbage());
-            let keys: Vec<String> = redis::cmd("KEYS").arg("*}gc").query(&mut self.world.redis()).unwrap();
-            for key in keys {
-                let names: Vec<String> =
-                    redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).query(&mut self.world.redis()).unwrap();
-                for name in names {
-                    redis::cmd("ZADD").arg(&key).arg("XX").arg(1).arg(name).exec(&mut self.world.redis()).unwrap();
-                }
-            }
-            self.world.keep_house().await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 }
 
@@ -85,10 +53,6 @@ async fn body(queue: &Queue, job: &Job) -> Vec<u8> {
     octets
 }
 
-fn keys(world: &World, pattern: &str) -> Vec<String> {
-    redis::cmd("KEYS").arg(pattern).query(&mut world.redis()).unwrap()
-}
-
 #[tokio::test]
 async fn what_outgrows_redis_lies_in_the_store_once_and_goes_with_its_last_job() {
     let spooled = Spooled::start().await;
@@ -99,7 +63,7 @@ async fn what_outgrows_redis_lies_in_the_store_once_and_goes_with_its_last_job()
     }
     let id = incoming.commit(accept(&["a@x.example", "b@y.example"]), b"X-First: 1\r\n").await.unwrap();
     assert_eq!(spooled.files().len(), 3, "{:?}", spooled.files());
-    assert_eq!((keys(&spooled.world, "*}b:*"), spooled.garbage()), (vec![], vec![]));
+    assert_eq!((spooled.world.keys("*}b:*"), spooled.world.garbage()), (vec![], vec![]));
     for (domain, left) in [("x.example", 3), ("y.example", 0)] {
         let job = spooled.world.claim_one(domain).await;
         let Body::Chunks(Chunks { count, size, kept, .. }) = job.body else { panic!("{:?}", job.body) };
@@ -108,7 +72,7 @@ async fn what_outgrows_redis_lies_in_the_store_once_and_goes_with_its_last_job()
         let head = spooled.world.queue.head(id, &job.prefix, &job.body).await.unwrap();
         assert!(head.starts_with(b"X-First: 1\r\n") && head.len() > 100_000);
         spooled.world.finish(&job).await;
-        spooled.reap().await;
+        spooled.world.reap().await;
         assert_eq!(spooled.files().len(), left, "{domain}");
     }
     assert_eq!(spooled.world.remains(), Vec::<String>::new());
@@ -121,14 +85,14 @@ async fn the_limit_decides_and_what_was_in_redis_moves() {
     let world = world_with(&[], |settings| (settings.spool, settings.redis_limit) = (spool, 600_000)).await;
     let spooled = Spooled { world, folder };
     spooled.put(&["a@small.example"], &octets(600_000)).await;
-    assert_eq!((spooled.files().len(), keys(&spooled.world, "*}b:*").len()), (0, 3));
+    assert_eq!((spooled.files().len(), spooled.world.keys("*}b:*").len()), (0, 3));
     let content = octets(600_001);
     let mut incoming = spooled.world.queue.receive().unwrap();
     for piece in content.chunks(100_000) {
         incoming.write(piece).await.unwrap();
     }
     let id = incoming.commit(accept(&["a@large.example"]), b"").await.unwrap();
-    assert_eq!(keys(&spooled.world, &format!("*}}b:{id}:*")), Vec::<String>::new(), "they are not there twice");
+    assert_eq!(spooled.world.keys(&format!("*}}b:{id}:*")), Vec::<String>::new(), "they are not there twice");
     let job = spooled.world.claim_one("large.example").await;
     assert_eq!(body(&spooled.world.queue, &job).await, content);
 }
@@ -140,7 +104,7 @@ async fn what_is_given_up_or_deleted_leaves_nothing() {
     incoming.write(&octets(LARGE)).await.unwrap();
     assert_eq!(spooled.files().len(), 2);
     let id = incoming.id();
-    let [(entry, due)] = &spooled.garbage()[..] else { panic!("{:?}", spooled.garbage()) };
+    let [(entry, due)] = &spooled.world.garbage()[..] else { panic!("{:?}", spooled.world.garbage()) };
     let now: (f64, f64) = redis::cmd("TIME").query(&mut spooled.world.redis()).unwrap();
     let left = due / 1_000.0 - now.0;
     assert!(*entry == format!("{id} a") && (100.0..=121.0).contains(&left), "{entry} {left}");
@@ -148,7 +112,7 @@ async fn what_is_given_up_or_deleted_leaves_nothing() {
     while !spooled.files().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    spooled.reap().await;
+    spooled.world.reap().await;
     // Refused at its end.
     let mut incoming = spooled.world.queue.receive().unwrap();
     incoming.write(&octets(LARGE)).await.unwrap();
@@ -158,7 +122,7 @@ async fn what_is_given_up_or_deleted_leaves_nothing() {
     }
     let id = spooled.put(&["a@x.example"], &octets(LARGE)).await;
     assert_eq!(spooled.world.queue.delete(id).await.unwrap(), Deleted::Removed);
-    spooled.reap().await;
+    spooled.world.reap().await;
     assert_eq!((spooled.files(), spooled.world.remains()), (vec![], vec![]));
 }
 
@@ -168,7 +132,7 @@ async fn who_dies_leaves_an_entry_and_a_message_that_was_given_up_is_never_queue
     let mut incoming = spooled.world.queue.receive().unwrap();
     incoming.write(&octets(LARGE)).await.unwrap();
     let id = incoming.id();
-    spooled.reap().await;
+    spooled.world.reap().await;
     assert_eq!(spooled.files(), Vec::<PathBuf>::new());
     incoming.write(&octets(LARGE)).await.unwrap();
     let refused = incoming.commit(accept(&["a@x.example"]), b"").await;
@@ -180,11 +144,11 @@ async fn who_dies_leaves_an_entry_and_a_message_that_was_given_up_is_never_queue
 async fn the_body_of_a_queued_message_stays_whatever_stands_in_the_set() {
     let spooled = Spooled::start().await;
     let id = spooled.put(&["a@x.example"], &octets(LARGE)).await;
-    let gc = keys(&spooled.world, "*}id").into_iter().find(|key| key.starts_with(&format!("{{kq:{}.", id.partition())));
+    let gc = spooled.world.keys("*}id").into_iter().find(|key| key.starts_with(&format!("{{kq:{}.", id.partition())));
     let gc = gc.unwrap().replace("}id", "}gc");
     for kind in ["a", "o"] {
         redis::cmd("ZADD").arg(&gc).arg(1).arg(format!("{id} {kind}")).exec(&mut spooled.world.redis()).unwrap();
-        spooled.reap().await;
+        spooled.world.reap().await;
     }
     assert_eq!(spooled.files().len(), 3);
     spooled.world.claim_one("x.example").await;
@@ -293,8 +257,8 @@ async fn a_pod_with_a_directory_of_its_own_neither_writes_nor_loses_anything() {
     for partition in 0..other.partitions() {
         other.reclaim(partition).await.unwrap();
     }
-    assert_eq!((spooled.garbage().len(), spooled.files().len()), (1, 3));
-    spooled.reap().await;
+    assert_eq!((spooled.world.garbage().len(), spooled.files().len()), (1, 3));
+    spooled.world.reap().await;
     assert_eq!(spooled.files(), Vec::<PathBuf>::new());
     // Without a store at all.
     let id = spooled.put(&["a@x.example"], &octets(LARGE)).await;
@@ -358,7 +322,7 @@ async fn a_look_at_the_queue_sees_torn_bodies_and_those_without_a_message() {
     std::fs::File::open(&folder).unwrap().set_modified(old).unwrap();
     assert_eq!(look(false).await, [(Problem::Leftover, Some(orphan), false)]);
     assert_eq!(look(true).await, [(Problem::Leftover, Some(orphan), true)]);
-    spooled.reap().await;
+    spooled.world.reap().await;
     assert!(!folder.exists());
     std::fs::remove_file(&files[1]).unwrap();
     assert_eq!(look(true).await, [(Problem::Torn, Some(id), false)]);
@@ -388,7 +352,7 @@ async fn bodies_of_many_messages_go_at_a_known_pace() {
         assert!(std::time::Instant::now() < end, "{} are left", spooled.files().len());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    spooled.reap().await;
+    spooled.world.reap().await;
     assert_eq!((spooled.files().len(), spooled.world.remains()), (0, vec![]));
 }
 
@@ -402,6 +366,6 @@ async fn reports_on_large_messages_stay_in_redis() {
     assert!(spooled.world.queue.settle(&job.lease, settlement).await.unwrap().is_done());
     let report = spooled.world.claim_one("example.org").await;
     assert_eq!(report.body, Body::Chunks(Chunks::in_redis(2, 300_000)));
-    spooled.reap().await;
+    spooled.world.reap().await;
     assert_eq!(spooled.files(), Vec::<PathBuf>::new());
 }

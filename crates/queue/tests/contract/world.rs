@@ -1,5 +1,6 @@
 //! A queue on a server of its own, and short words for what tests do with it.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use staffetta_mail::{Envelope, QueueId, Recipient, ReversePath, Status};
@@ -7,6 +8,7 @@ use staffetta_queue::server::{LocalServer, Options};
 use staffetta_queue::{
     Accept, Compression, Destination, EnqueueError, Filter, Job, Notice, Origin, Queue, Settings, Settled, Settlement,
 };
+use staffetta_testkit::s3::files;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +54,20 @@ fn take_all_slots(server: &LocalServer) {
         assert!(Instant::now() < end, "the cluster does not come up");
         std::thread::yield_now();
     }
+}
+
+/// Files of bodies in the store `spool` below a folder, marks left out.
+pub(crate) fn bodies(folder: &TempDir) -> Vec<PathBuf> {
+    let mut files = files(folder.path().join("spool")).unwrap();
+    files.retain(|path| !path.to_string_lossy().contains("/mark-"));
+    files
+}
+
+/// Lines of text, no two alike.
+pub(crate) fn text(size: usize) -> Vec<u8> {
+    let mut text: Vec<u8> = (0_u64..).take(size / 40 + 1).flat_map(|n| format!("{n:0>37} \r\n").into_bytes()).collect();
+    text.truncate(size);
+    text
 }
 
 pub(crate) fn free_port() -> u16 {
@@ -121,6 +137,35 @@ impl World {
     pub(crate) async fn keep_house(&self) {
         for partition in 0..self.queue.partitions() {
             self.queue.reclaim(partition).await.unwrap();
+        }
+    }
+
+    pub(crate) fn keys(&self, pattern: &str) -> Vec<String> {
+        redis::cmd("KEYS").arg(pattern).query(&mut self.redis()).unwrap()
+    }
+
+    /// What waits to be deleted, with when.
+    pub(crate) fn garbage(&self) -> Vec<(String, f64)> {
+        let entries = |key: &String| -> Vec<(String, f64)> {
+            redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").query(&mut self.redis()).unwrap()
+        };
+        self.keys("*}gc").iter().flat_map(entries).collect()
+    }
+
+    /// Makes what is in the garbage sets due, and reaps until nothing is left.
+    pub(crate) async fn reap(&self) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !self.garbage().is_empty() {
+            assert!(Instant::now() < end, "{:?}", self.garbage());
+            for key in self.keys("*}gc") {
+                let names: Vec<String> =
+                    redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).query(&mut self.redis()).unwrap();
+                for name in names {
+                    redis::cmd("ZADD").arg(&key).arg("XX").arg(1).arg(name).exec(&mut self.redis()).unwrap();
+                }
+            }
+            self.keep_house().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -121,12 +121,13 @@ impl Start<'_> {
 
     /// The password stays here. Tied to the connection where both ends can.
     fn scram(&self, password: &str, output: &mut BytesMut) -> Option<Exchange> {
+        if self.nonce.is_empty() {
+            return None;
+        }
         let plus = self.is_offered("SCRAM-SHA-256-PLUS");
         let (mechanism, binding) = match self.exporter {
-            Some(exporter) if plus && !self.nonce.is_empty() => {
-                ("SCRAM-SHA-256-PLUS", Binding::Exporter(exporter.to_vec()))
-            }
-            _ if self.nonce.is_empty() || !self.is_offered("SCRAM-SHA-256") => return None,
+            Some(exporter) if plus => ("SCRAM-SHA-256-PLUS", Binding::Exporter(exporter.to_vec())),
+            _ if !self.is_offered("SCRAM-SHA-256") => return None,
             Some(_) => ("SCRAM-SHA-256", Binding::NotOffered),
             None => ("SCRAM-SHA-256", Binding::Unable),
         };

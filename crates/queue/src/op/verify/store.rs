@@ -18,8 +18,7 @@ impl Look<'_> {
         if in_store.is_empty() {
             return Ok(());
         }
-        let spool =
-            self.shared.spool.as_ref().ok_or_else(|| Error::StoreAway("spool.url is not set here".to_owned()))?;
+        let spool = self.shared.store_here()?;
         for (id, (place, pieces)) in in_store {
             let found = spool.count(place).await.map_err(|fault| Error::StoreAway(fault.to_string()))?;
             // It may have ended meanwhile.
