@@ -1,4 +1,4 @@
-//! Aliases, from `staffetta user alias` to the mailboxes behind them.
+//! Aliases, from `staffetta user alias` to the mailboxes behind them; and senders that become others.
 
 use std::process::Command;
 
@@ -137,5 +137,26 @@ async fn without_the_accounts_nobody_knows_an_alias_and_nothing_is_refused_for_g
     });
     taken.await?;
     assert_eq!(next(&mut ours).await?.recipients, ["lisa@example.org"]);
+    world.until_empty().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_a_machines_mail_is_told_to_whom_its_sender_became() -> anyhow::Result<()> {
+    let world = World::new().await?.tables(
+        "[[frontend.canonical]]\nsender = \"*@web1.lan\"\nbecomes = \"ops@example.org\"\n\
+         [[delivery.route]]\nsender = \"*@web1.lan\"\nvia = \"smtp://127.0.0.1:1\"\n",
+    );
+    let mut world = world.start().await?;
+    let refuses = "[[rule]]\nstage = \"recipient\"\nreply = \"550 5.1.1 no\"";
+    let _elsewhere = world.mx("example.com", Scenario::parse(refuses).map_err(anyhow::Error::msg)?).await?;
+    let mut ours = world.mx("example.org", Scenario::default()).await?;
+    let mut machine = Client::connect_from("127.0.0.9", world.smtp()).await?;
+    machine.expect("EHLO web1", 250).await?;
+    let message = "From: Cron <root@web1.lan>\r\nSubject: x\r\n\r\nx";
+    assert_eq!(machine.send("root@web1.lan", &["nobody@example.com"], message).await?.code, 250);
+    let report = next(&mut ours).await?;
+    assert_eq!((report.sender.as_str(), report.recipients.as_slice()), ("", &["ops@example.org".to_owned()][..]));
+    let report = String::from_utf8(report.body.to_vec())?;
+    ensure!(report.contains("\r\nFrom: Cron <ops@example.org>\r\n"), "{report}");
     world.until_empty().await
 }

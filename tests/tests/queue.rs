@@ -527,10 +527,11 @@ impl Desk {
     }
 }
 
-/// Whatever shows mail that waits for servers that are suspended says so.
+/// Whatever shows mail that waits for servers that are suspended, or get less, says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn mail_for_what_is_suspended_says_why_it_waits() -> anyhow::Result<()> {
-    let mut world = World::new().await?.start().await?;
+async fn mail_for_what_is_suspended_or_slow_says_why_it_waits() -> anyhow::Result<()> {
+    let slow = "[[delivery.rule]]\nreply = 'later'\ntimes = \"1/1m\"\naction = \"slow\"\nrate = \"1/1h\"\n";
+    let mut world = World::new().await?.tables(slow).start().await?;
     let mx = world.mx("example.com", Scenario::default()).await?;
     let other = world.mx("example.net", Scenario::default().reply(Stage::Recipient, "451 4.7.1 later")).await?;
     let config = world.config_file();
@@ -553,16 +554,22 @@ async fn mail_for_what_is_suspended_says_why_it_waits() -> anyhow::Result<()> {
         ensure!(said.contains("(suspended: mx1.example.com, since "), "{said}");
         ensure!(said.contains(", for 2 h more: busy)") || said.contains(", for 1 h 59 min more: busy)"), "{said}");
         ensure!(said.matches("suspended").count() == 1, "{said}");
+        ensure!(said.matches("(its servers have asked for less, slow: since ").count() == 1, "{said}");
         Ok(())
     })
     .await?;
     let (_, said, _) = run(&["queue", "list", "--json"])?;
     let entry: Value = serde_json::from_str(&said)?;
     for job in entry["jobs"].as_array().context("no jobs")? {
-        ensure!(job["suspended"].is_string() == (job["destination"] == "example.com"), "{job}");
+        let is_suspended = job["destination"] == "example.com";
+        ensure!(job["suspended"].is_string() == is_suspended, "{job}");
+        ensure!(job["curbs"].as_array().map(Vec::len) == Some(usize::from(!is_suspended)), "{job}");
     }
+    let (_, said, _) = run(&["queue", "summary"])?;
+    ensure!(said.contains("Destinations with less 1\n"), "{said}");
     let (_, said, _) = run(&["queue", "summary", "--json"])?;
-    ensure!(serde_json::from_str::<Value>(&said)?["suspended_destinations"] == 1, "{said}");
+    let counts: Value = serde_json::from_str(&said)?;
+    ensure!(counts["suspended_destinations"] == 1 && counts["curbed_destinations"] == 1, "{said}");
     let (_, _, said) = run(&["queue", "flush"])?;
     ensure!(
         said.contains("1 destination is suspended, and its mail stays: see `staffetta destination list`"),

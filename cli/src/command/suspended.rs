@@ -1,6 +1,6 @@
 //! Which destinations get no mail for a while, and which of our addresses send none, for commands that tell what becomes of mail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use staffetta_config::Config;
 use staffetta_mail::ReversePath;
 use staffetta_queue::{Block, Target, UnixMillis};
 use staffetta_transport::dns::{DnsSettings, Resolver};
-use staffetta_transport::hop::Router;
+use staffetta_transport::hop::{NextHop, Router};
 use staffetta_transport::itinerary::Planner;
 
 use super::block::{announcer, object, terms};
@@ -28,11 +28,21 @@ pub(super) struct Suspended {
     unpipelined: Vec<(IpAddr, Block)>,
     now: UnixMillis,
     /// By domain, and by sender where that matters.
-    known: HashMap<(String, Option<ReversePath>), Option<String>>,
+    known: HashMap<(String, Option<ReversePath>), Standing>,
     left: Duration,
 }
 
+/// How a destination stands.
+#[derive(Clone, Default)]
+pub(super) struct Standing {
+    /// How it is suspended, if it is.
+    pub(super) suspended: Option<String>,
+    /// What it gets less of.
+    pub(super) curbs: Vec<Curbed>,
+}
+
 /// One thing that some servers get less of, for people and for programs.
+#[derive(Clone)]
 pub(super) struct Curbed {
     pub(super) text: String,
     pub(super) json: Value,
@@ -50,13 +60,14 @@ impl Sites {
         Ok(Self { router: Router::new(config), planner: Planner::new(config, resolver) })
     }
 
-    async fn names(&self, domain: &str, sender: Option<&ReversePath>) -> Vec<String> {
+    /// Where mail for a domain goes.
+    async fn hop(&self, domain: &str, sender: Option<&ReversePath>) -> NextHop {
         let hop = self.router.hop(domain, sender);
         let hosts = match Router::asks_for_hosts(&hop) {
             Some(domain) => self.planner.mail_hosts(domain).await,
             None => Vec::new(),
         };
-        self.router.at_its_site(&hop, hosts).names(domain)
+        self.router.at_its_site(&hop, hosts)
     }
 }
 
@@ -99,8 +110,14 @@ impl Suspended {
         (count > 0).then(|| format!("{line}: see `staffetta destination list`"))
     }
 
+    /// How many destinations get nothing.
     pub(super) fn count(&self) -> usize {
         self.destinations.len()
+    }
+
+    /// How many get less: one that gets less of two things is one.
+    pub(super) fn count_curbed(&self) -> usize {
+        self.curbed.iter().map(|(target, _)| target.name()).collect::<HashSet<_>>().len()
     }
 
     /// When that was so, in ms since 1970.
@@ -136,21 +153,21 @@ impl Suspended {
         Some(format!("{}, {}", target.name(), terms(block, self.now)))
     }
 
-    /// How those are suspended that mail of this sender for this domain goes to.
-    pub(super) async fn of(&mut self, sites: &Sites, domain: &str, sender: &ReversePath) -> Option<String> {
-        if self.destinations.is_empty() {
-            return None;
-        }
+    /// How those stand that mail of this sender for this domain goes to.
+    pub(super) async fn of(&mut self, sites: &Sites, domain: &str, sender: &ReversePath) -> Standing {
         let sender = sites.router.depends_on_sender(domain).then_some(sender);
         let key = (domain.to_owned(), sender.cloned());
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
         let began = Instant::now();
-        let names = tokio::time::timeout(self.left, sites.names(domain, sender)).await;
+        let hop = tokio::time::timeout(self.left, sites.hop(domain, sender)).await;
         self.left = self.left.saturating_sub(began.elapsed());
-        let found = self.among(&names.unwrap_or_else(|_| vec![domain.to_owned()]));
-        self.known.insert(key, found.clone());
-        found
+        let standing = match hop {
+            Ok(hop) => Standing { suspended: self.among(&hop.names(domain)), curbs: self.curbs_of(&hop.speaker()) },
+            Err(_) => Standing { suspended: self.among(&[domain.to_owned()]), curbs: self.curbs_of(domain) },
+        };
+        self.known.insert(key, standing.clone());
+        standing
     }
 }

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use staffetta_dkim::Algorithm;
 use staffetta_policy::conduct::Step;
-use staffetta_policy::routing::Via;
+use staffetta_policy::routing::{Senders, Via};
 use staffetta_policy::tls::Level;
 
 use crate::files::{dkim_key, open_to_all};
@@ -44,6 +44,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     rules::check(config, &mut check);
     sources::check(config, &mut check);
     dkim(config, &mut check);
+    canonical(config, &mut check);
     hidden_addresses(config, &mut check);
     traces(config, &mut check);
 }
@@ -283,6 +284,28 @@ fn dkim(config: &Config, check: &mut Check<'_>) {
     }
 }
 
+/// The null sender is nobody's address.
+fn canonical(config: &Config, check: &mut Check<'_>) {
+    for (index, row) in config.frontend.canonical.iter().enumerate() {
+        if row.sender == Senders::Null {
+            let key = format!("frontend.canonical[{index}].sender");
+            check.refuse(
+                &key,
+                "is \"<>\": reports keep their null sender",
+                "addresses, such as \"*@web1.example.org\"",
+            );
+        }
+    }
+}
+
+/// Entries that no sender comes to, since each counts once.
+fn idle_canonical(config: &Config) -> impl Iterator<Item = String> {
+    let rows = &config.frontend.canonical;
+    let covered = |index: usize| rows[..index].iter().any(|earlier| earlier.sender.cover(&rows[index].sender));
+    let idle = (0..rows.len()).filter(move |&index| covered(index));
+    idle.map(|index| format!("frontend.canonical[{index}]: an earlier entry matches the same senders"))
+}
+
 /// Without a key everybody could try addresses out; with one that nobody else has, nobody could follow a message.
 fn hidden_addresses(config: &Config, check: &mut Check<'_>) {
     match (config.log.addresses, &config.log.address_key) {
@@ -379,6 +402,7 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         }
     }
     warnings.extend(routes::unreachable(config));
+    warnings.extend(idle_canonical(config));
     warnings.extend(unmeant::warnings(config));
     warnings.extend(keys(config));
     warnings

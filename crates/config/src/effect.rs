@@ -20,6 +20,7 @@ const AT_ONCE: &[&str] = &[
     "frontend.reject_unknown_recipient_domain",
     "frontend.sender_must_match_login",
     "frontend.header_from_must_match_login",
+    "frontend.canonical",
     "frontend.received_client",
     "frontend.enable_vrfy",
     "frontend.etrn_networks",

@@ -31,8 +31,8 @@ pub use files::open_to_all;
 pub use kind::{DovecotAddress, Fingerprint, KeySource, WebUrl, parse_duration, with_translated};
 pub use problem::Errors;
 pub use table::{
-    Abuse, Action, Addresses, Auth, Backend, BareLf, ClientShown, Compression, Delivery, Destination, Dkim, Dns,
-    Dnssec, Dovecot, Durability, Frontend, Listener, ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth,
+    Abuse, Action, Addresses, Auth, Backend, BareLf, Canonical, ClientShown, Compression, Delivery, Destination, Dkim,
+    Dns, Dnssec, Dovecot, Durability, Frontend, Listener, ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth,
     Redis, Route, Rpc, Rule, Schema, SenderLogin, Signature, Sni, Source, Spool, Sql, Telemetry, Timeouts, Tls,
     TlsReport,
 };

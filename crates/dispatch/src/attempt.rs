@@ -132,6 +132,12 @@ impl Attempt {
         self.judgement = Some(Judgement { expired: false, ..judged });
     }
 
+    /// What it waits for may be over before the schedule tries again: it is looked at by then.
+    pub fn look_again(&mut self, rules: &Rules, now: Instant, wait: Duration) {
+        let judged = self.judge(rules, now);
+        self.judgement = Some(Judgement { retry: judged.retry.min(wait), ..judged });
+    }
+
     /// Is there a recipient that no transaction carries?
     pub fn has_waiting(&self) -> bool {
         self.table.iter().any(|(_, state)| *state == State::Waiting)

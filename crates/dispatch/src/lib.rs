@@ -31,7 +31,7 @@ pub use conversation::{Conversation, Course, Ended, Limits, Next, Seen};
 pub use fate::{Failed, Fate};
 pub use group::Company;
 pub use pigeonholes::{Pigeonholes, Put};
-pub use plan::{Incomplete, Plan, decide};
+pub use plan::{Incomplete, Plan, decide, owes_delay_notice};
 pub use pool::{Pool, Refused};
 pub use ring::Work;
 

@@ -83,6 +83,11 @@ pub fn decide(
     Ok(plan)
 }
 
+/// If everybody who waits were deferred now, would the sender be told of it?
+pub fn owes_delay_notice(attempt: &mut Attempt, envelope: &Envelope, rules: &Rules, now: std::time::Instant) -> bool {
+    attempt.judge(rules, now).late && attempt.waiting().any(|index| wants(envelope, index, Recipient::wants_delay))
+}
+
 /// A settlement carries two reports: a delay notice waits for the next attempt if success and failure are reported.
 fn two_reports(plan: &mut Plan) {
     if !plan.relayed.is_empty() && !plan.failed.is_empty() {

@@ -1,6 +1,8 @@
 //! The mailboxes of a From field (RFC 5322 section 3.4), read strictly: for whoever decides by them, what cannot be
 //! understood names nobody, rather than somebody else than the reader sees.
 
+use std::ops::Range;
+
 use crate::Address;
 
 /// Deeper comments are not followed.
@@ -22,30 +24,52 @@ pub fn recipients(value: &str, domain: &str) -> Option<Vec<Address>> {
     Some(found)
 }
 
+/// The value with other addresses where `change` has another for one; everything around them stays. `None` if nothing
+/// changes, or if anything is not understood.
+pub fn replace(value: &str, mut change: impl FnMut(&Address) -> Option<Address>) -> Option<String> {
+    let mut found = Vec::new();
+    each(value, |mailbox| mailbox.place_into(&mut found))?;
+    let (mut replaced, mut rest, mut changes) = (String::with_capacity(value.len()), 0, false);
+    for (place, address) in found {
+        let Some(address) = change(&address) else { continue };
+        replaced.push_str(&value[rest..place.start]);
+        replaced.push_str(address.as_str());
+        (rest, changes) = (place.end, true);
+    }
+    replaced.push_str(&value[rest..]);
+    changes.then_some(replaced)
+}
+
 /// Shows each mailbox of a list to `take`.
 fn each(value: &str, mut take: impl FnMut(&mut Mailbox) -> Option<()>) -> Option<()> {
     let mut mailbox = Mailbox::default();
     let mut rest = value.chars();
-    while let Some(character) = rest.next() {
+    let place = |rest: &std::str::Chars<'_>| value.len() - rest.as_str().len();
+    loop {
+        let start = place(&rest);
+        let Some(character) = rest.next() else { break };
         match character {
-            '"' if !mailbox.is_over() => mailbox.text().push_str(&quoted(&mut rest)?),
+            '"' if !mailbox.is_over() => {
+                let text = quoted(&mut rest)?;
+                mailbox.text().push(&text, start..place(&rest));
+            }
             '(' => comment(&mut rest)?,
             ',' | ';' if !mailbox.open => take(&mut mailbox)?,
             // A group: what stands in front is its name.
             ':' if !mailbox.open && mailbox.angle.is_none() && !mailbox.names_another => {
                 (mailbox.plain, mailbox.gap, mailbox.words) = Default::default();
             }
-            '<' if mailbox.angle.is_none() => (mailbox.angle, mailbox.open) = (Some(String::new()), true),
+            '<' if mailbox.angle.is_none() => (mailbox.angle, mailbox.open) = (Some(Text::default()), true),
             '>' if mailbox.open => mailbox.open = false,
             '<' | '>' | '\\' => return None,
-            blank if blank.is_ascii_whitespace() => mailbox.gap |= !mailbox.plain.is_empty(),
+            blank if blank.is_ascii_whitespace() => mailbox.gap |= !mailbox.plain.text.is_empty(),
             control if control.is_control() => return None,
             // Readers disagree about what stands behind an address.
             _ if mailbox.is_over() => return None,
             other => {
                 mailbox.names_another |= other == '@' && !mailbox.open;
                 mailbox.words |= mailbox.gap && !mailbox.open;
-                mailbox.text().push(other);
+                mailbox.text().push(other.encode_utf8(&mut [0; 4]), start..place(&rest));
             }
         }
     }
@@ -56,8 +80,8 @@ fn each(value: &str, mut take: impl FnMut(&mut Mailbox) -> Option<()>) -> Option
 #[derive(Default)]
 struct Mailbox {
     /// Outside of angle brackets: the address, if there are none, or a display name.
-    plain: String,
-    angle: Option<String>,
+    plain: Text,
+    angle: Option<Text>,
     /// The angle bracket is not closed.
     open: bool,
     /// An `@` stands outside of brackets and quotes: some readers show that as the address, whatever else there is.
@@ -67,13 +91,34 @@ struct Mailbox {
     words: bool,
 }
 
+/// What is written somewhere, without blanks and comments.
+#[derive(Default)]
+struct Text {
+    text: String,
+    /// Octets of the value, from the first character to the last.
+    place: Range<usize>,
+}
+
+impl Text {
+    fn push(&mut self, text: &str, place: Range<usize>) {
+        let start = if self.text.is_empty() { place.start } else { self.place.start };
+        self.text.push_str(text);
+        self.place = start..place.end;
+    }
+
+    /// The address that it is; it has a domain.
+    fn address(&self) -> Option<Address> {
+        Address::parse(&self.text).ok().filter(|address| address.domain_str().is_some())
+    }
+}
+
 impl Mailbox {
     /// Its angle brackets are closed.
     fn is_over(&self) -> bool {
         self.angle.is_some() && !self.open
     }
 
-    fn text(&mut self) -> &mut String {
+    fn text(&mut self) -> &mut Text {
         if self.open { self.angle.get_or_insert_default() } else { &mut self.plain }
     }
 
@@ -82,10 +127,22 @@ impl Mailbox {
         if open {
             return None;
         }
-        let beside = (names_another || angle.is_none()).then_some(plain).filter(|plain| !plain.is_empty());
+        let beside = (names_another || angle.is_none()).then_some(plain).filter(|plain| !plain.text.is_empty());
         for text in angle.into_iter().chain(beside) {
-            found.push(Address::parse(&text).ok().filter(|address| address.domain_str().is_some())?);
+            found.push(text.address()?);
         }
+        Some(())
+    }
+
+    /// The address and where it stands; not where another stands beside it.
+    fn place_into(&mut self, found: &mut Vec<(Range<usize>, Address)>) -> Option<()> {
+        let Self { plain, angle, open, names_another, .. } = std::mem::take(self);
+        if open || angle.is_some() && names_another {
+            return None;
+        }
+        // Of a group may be nothing left, or between commas.
+        let Some(text) = angle.or(Some(plain).filter(|text| !text.text.is_empty())) else { return Some(()) };
+        found.push((text.place.clone(), text.address()?));
         Some(())
     }
 }
@@ -97,9 +154,8 @@ impl Mailbox {
         if open || angle.is_none() && words {
             return None;
         }
-        let Some(text) = angle.or(Some(plain)).filter(|text| !text.is_empty()) else { return Some(()) };
-        let whole = Address::parse(&text).ok().filter(|address| address.domain_str().is_some());
-        found.push(whole.or_else(|| Address::parse(&format!("{text}@{domain}")).ok())?);
+        let Some(text) = angle.or(Some(plain)).filter(|text| !text.text.is_empty()) else { return Some(()) };
+        found.push(text.address().or_else(|| Address::parse(&format!("{}@{domain}", text.text)).ok())?);
         Some(())
     }
 }
@@ -236,11 +292,43 @@ mod tests {
         }
     }
 
+    #[test]
+    fn one_is_replaced_where_it_stands() {
+        let change = |address: &Address| {
+            let known = ["root@web1.test", "a\u{e9}@web1.test", "\"x y\"@web1.test"].contains(&address.as_str());
+            known.then(|| Address::parse("ops@example.org").unwrap())
+        };
+        for (value, replaced) in [
+            (" root@web1.test\r\n", Some(" ops@example.org\r\n")),
+            (" root (the boss)\r\n\t@web1.test\r\n", Some(" ops@example.org\r\n")),
+            (" (cron) root@web1.test (Cron)\r\n", Some(" (cron) ops@example.org (Cron)\r\n")),
+            (" \"root@web1.test\" <root@web1.test>", Some(" \"root@web1.test\" <ops@example.org>")),
+            (
+                " R\u{fc}t < a\u{e9}@web1.test >, \"x y\"@web1.test;",
+                Some(" R\u{fc}t < ops@example.org >, ops@example.org;"),
+            ),
+            ("T: john@example.org, root@web1.test;", Some("T: john@example.org, ops@example.org;")),
+            ("john@example.org", None),
+            ("root", None),
+            ("undisclosed:;", None),
+            ("root@web1.test, root", None),
+            ("<>, root@web1.test", None),
+            ("root@web1.test <john@example.org>", None),
+            ("<root@web1.test", None),
+            ("", None),
+        ] {
+            assert_eq!(replace(value, change).as_deref(), replaced, "{value}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn no_value_is_too_odd(value in "[a@.<>()\"\\\\,;: \r\n\u{e9}]{0,40}") {
             for address in addresses(&value).unwrap_or_default() {
                 proptest::prop_assert!(address.domain_str().is_some());
+            }
+            if let Some(same) = replace(&value, |address| Some(address.clone())) {
+                proptest::prop_assert_eq!(addresses(&same), addresses(&value));
             }
         }
     }

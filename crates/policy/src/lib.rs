@@ -1,6 +1,7 @@
 //! Decisions as pure functions: relay rules, retry schedule, what a failure means and what it is of, routing, MX order and addresses, TLS
 //! policy, which servers are one destination and when it rests, who is one client and who a stranger, how logins behave, what credentials are remembered by.
 
+pub mod canonical;
 pub mod classify;
 pub mod client;
 pub mod conduct;

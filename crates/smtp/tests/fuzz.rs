@@ -166,7 +166,7 @@ struct Scanned {
 fn scan(mut header: HeaderScan, input: &[u8], step: usize) -> Scanned {
     let (mut octets, mut end) = (Vec::new(), None);
     let mut take = |part, piece: &[u8]| match part {
-        Part::Held(held) => octets.extend_from_slice(&held),
+        Part::Held(held) | Part::Field(held) => octets.extend_from_slice(&held),
         Part::Chunk(range) => octets.extend_from_slice(&piece[range]),
         Part::End { blank_follows } => {
             assert_eq!(end, None, "a header section has one end");
@@ -191,6 +191,8 @@ fn a_header_section_is_read_the_same_however_it_is_split() {
         let whole = scan(HeaderScan::new(), input, all);
         for step in [1, 7, 130] {
             assert_eq!(scan(HeaderScan::new(), input, step), whole, "in pieces of {step}");
+            let collecting = HeaderScan::new().collecting(&["From", "Subject", "Received"]);
+            assert_eq!(scan(collecting, input, step), whole, "in pieces of {step}, some fields as a whole");
         }
         // A line of a mailbox file becomes a field; nothing else changes.
         let (mut rest, mut from) = (&whole.octets[..], input);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use staffetta_config::{Action, Delivery, Rate};
-use staffetta_dispatch::{Fate, Handle};
+use staffetta_dispatch::{Fate, Handle, owes_delay_notice};
 use staffetta_mail::{Address, Envelope, RemoteReply};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::shaping::{Measure, Rule, Rules, pattern, without_addresses};
@@ -176,20 +176,21 @@ impl Worker {
         self.curbs(hop).connections.map_or(hop.concurrency, |fewer| fewer.min(hop.concurrency))
     }
 
-    /// Instead of a claim: the work rests, and what is too old to wait for the end of it goes back.
+    /// Instead of a claim: the work rests, what is too old to wait for the end of it goes back, and whose sender is to hear
+    /// of the delay has him told.
     pub(crate) async fn sit_out(&self, lane: &Lane, work: &Work, suspension: Suspension) -> Claimed {
         let Some((tasks, _)) = self.lease(work, 1).await else { return Claimed::default() };
-        let mut gave_up = false;
+        let mut settled = false;
         for task in tasks {
-            match self.unless_too_old(task, lane, &suspension) {
+            match self.unless_late(task, lane, &suspension) {
                 Some(task) => self.settler.release(task.job),
-                None => gave_up = true,
+                None => settled = true,
             }
         }
-        if !gave_up {
+        if !settled {
             self.park(work, until_the_next_look(&suspension)).await;
         }
-        Claimed { tasks: Vec::new(), full: gave_up }
+        Claimed { tasks: Vec::new(), full: settled }
     }
 
     /// The same, of jobs that were claimed already: with each, how long it is to wait in the queue.
@@ -199,15 +200,21 @@ impl Worker {
         lane: &Lane,
         suspension: &Suspension,
     ) -> Vec<(Task, Duration)> {
-        let left = tasks.into_iter().filter_map(|task| self.unless_too_old(task, lane, suspension));
+        let left = tasks.into_iter().filter_map(|task| self.unless_late(task, lane, suspension));
         left.map(|task| (task, until_the_next_look(suspension))).collect()
     }
 
-    /// `None`: it was, and is settled.
-    fn unless_too_old(&self, mut task: Task, lane: &Lane, suspension: &Suspension) -> Option<Task> {
-        if !task.attempt.judge(&self.rules(), Instant::now()).expired {
+    /// `None`: it was, or its sender hears of the delay, and it is settled.
+    fn unless_late(&self, mut task: Task, lane: &Lane, suspension: &Suspension) -> Option<Task> {
+        let (rules, now) = (self.rules(), Instant::now());
+        let Task { job, attempt } = &mut task;
+        // What is over soon needs no word: the attempt behind it has the better one.
+        let lasts = suspension.left.is_none_or(|left| left >= LOOK);
+        let is_told = lasts && owes_delay_notice(attempt, job.envelope(), &rules, now);
+        if !attempt.judge(&rules, now).expired && !is_told {
             return Some(task);
         }
+        attempt.look_again(&rules, now, until_the_next_look(suspension));
         let failure = Failure::Suspended { reason: suspension.reason.clone() };
         let fate = Fate::of(&failure, task.job.destination());
         self.fail(task, lane, &fate);

@@ -362,6 +362,7 @@ fn terms(config: &Config, queue: &Queue, resolver: &Resolver) -> anyhow::Result<
         shown: config.frontend.received_client,
         match_authors: config.frontend.header_from_must_match_login,
         counts_queued: config.frontend.queued_per_login.is_some(),
+        canonical: Arc::new(config.frontend.canonical_senders()),
     })
 }
 

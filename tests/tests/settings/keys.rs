@@ -33,6 +33,10 @@ const PROVIDER: Test = (SITES, "the_hosts_of_a_provider_are_treated_as_its_table
 const REFUSED: &str = "tests/tests/bounces.rs";
 const SUPPRESSED: Test =
     (REFUSED, "who_is_refused_for_good_is_suppressed_where_that_is_asked_for_until_it_is_taken_back");
+const CANONICAL: Test = (
+    "services/frontend/tests/service/canonical.rs",
+    "machines_and_logins_of_ours_send_as_whom_they_become_and_strangers_as_they_are",
+);
 const SHAPING: &str = "services/delivery/tests/sites/shaping.rs";
 const RULE: Test = (SHAPING, "a_rule_of_the_file_says_what_is_too_much_and_for_how_long");
 const FEWER: Test = (SHAPING, "servers_that_find_connections_too_many_get_fewer_for_a_while");
@@ -175,6 +179,8 @@ const KEYS: &[(&str, Test)] = &[
             "the_client_that_is_named_counts_for_policy_limits_log_and_trace",
         ),
     ),
+    ("frontend.canonical.sender", CANONICAL),
+    ("frontend.canonical.becomes", CANONICAL),
     ("frontend.messages_per_login", (SERVICE, "a_login_sends_no_more_than_it_may")),
     ("frontend.queued_per_login", (SERVICE, "a_login_has_no_more_in_the_queue_than_it_may")),
     ("frontend.recipients_per_login", (ALLOWANCE, "a_login_names_no_more_recipients_than_it_may")),
@@ -324,6 +330,7 @@ const AT_ONCE: &[(&str, Test)] = &[
     ("frontend.reject_unknown_recipient_domain", RULES),
     ("frontend.sender_must_match_login", RULES),
     ("frontend.header_from_must_match_login", RULES),
+    ("frontend.canonical", RULES),
     ("frontend.received_client", RULES),
     ("frontend.enable_vrfy", TOLD),
     ("frontend.etrn_networks", RIGHTS),

@@ -16,11 +16,12 @@ pub(super) use render::found;
 use staffetta_config::{Config, Service};
 use staffetta_mail::QueueId;
 use staffetta_queue::{
-    Beginning, Destination, Entry, Error, Filter, Page, Queue, Settings, StoreTrouble, Unreadable, compare_store,
+    Beginning, Destination, Entry, Error, Filter, JobState, Page, Place, Queue, Settings, StoreTrouble, Unreadable,
+    compare_store,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::suspended::{Sites, Suspended};
+use super::suspended::{Sites, Standing, Suspended};
 use crate::arguments::{self, ConfigFile, Selection};
 use crate::terminal::{complain, say};
 
@@ -207,26 +208,27 @@ async fn show_message(show: &arguments::Show) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why destinations rest, as far as that can be known here.
+/// Why mail waits for destinations, as far as that can be known here.
 pub(super) struct Why {
     all: Option<(Suspended, Sites)>,
 }
 
 impl Why {
     pub(super) async fn look(config: &Config) -> Self {
-        let suspended = Suspended::look_if_possible(config).await.filter(|all| all.count() > 0);
-        Self { all: suspended.zip(Sites::new(config).ok()) }
+        let all = Suspended::look_if_possible(config).await.filter(|all| all.count() + all.count_curbed() > 0);
+        Self { all: all.zip(Sites::new(config).ok()) }
     }
 
     /// By destination.
-    pub(super) async fn of(&mut self, found: &Found<'_>) -> HashMap<String, String> {
+    pub(super) async fn of(&mut self, found: &Found<'_>) -> HashMap<String, Standing> {
         let (Some((suspended, sites)), Found::Entry(entry)) = (&mut self.all, found) else { return HashMap::new() };
         let mut why = HashMap::new();
-        for job in entry.jobs.iter().filter(|job| job.rests) {
+        let now = suspended.now();
+        let waits = |job: &&JobState| job.rests || matches!(job.place, Place::Waiting(at) if at <= now);
+        for job in entry.jobs.iter().filter(waits) {
             let domain = job.destination.as_str();
-            if let Some(terms) = suspended.of(sites, domain, &entry.message.envelope.sender).await {
-                why.insert(domain.to_owned(), terms);
-            }
+            let standing = suspended.of(sites, domain, &entry.message.envelope.sender).await;
+            why.insert(domain.to_owned(), standing);
         }
         why
     }

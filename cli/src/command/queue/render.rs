@@ -7,12 +7,13 @@ use serde_json::json;
 use staffetta_queue::{Entry, JobState, Place, Unreadable};
 
 use super::Found;
+use crate::command::suspended::Standing;
 
-/// `suspended`: how destinations are, by their names.
-pub(in crate::command) fn found(found: &Found<'_>, suspended: &HashMap<String, String>, json: bool) -> String {
+/// `standing`: how destinations stand for which mail waits, by their names.
+pub(in crate::command) fn found(found: &Found<'_>, standing: &HashMap<String, Standing>, json: bool) -> String {
     match (found, json) {
-        (Found::Entry(entry), true) => as_json(entry, suspended).to_string(),
-        (Found::Entry(entry), false) => staffetta_telemetry::printable(&as_text(entry, suspended)),
+        (Found::Entry(entry), true) => as_json(entry, standing).to_string(),
+        (Found::Entry(entry), false) => staffetta_telemetry::printable(&as_text(entry, standing)),
         (Found::Unreadable(message), true) => unreadable_as_json(message).to_string(),
         (Found::Unreadable(message), false) => format!(
             "{:<16} {:>9} {:<20} unreadable: {}",
@@ -24,14 +25,18 @@ pub(in crate::command) fn found(found: &Found<'_>, suspended: &HashMap<String, S
     }
 }
 
-fn as_text(entry: &Entry, suspended: &HashMap<String, String>) -> String {
+fn as_text(entry: &Entry, standing: &HashMap<String, Standing>) -> String {
     let message = &entry.message;
     let sender = if message.envelope.sender.is_null() { "MAILER-DAEMON" } else { message.envelope.sender.as_str() };
     let mut text = format!("{:<16} {:>9} {:<20} {sender}", message.id, message.size, time(message.arrived));
     for job in &entry.jobs {
         text.push_str(&format!("\n  {}: {}", job.destination.as_str(), place(job)));
-        if let Some(terms) = suspended.get(job.destination.as_str()) {
+        let standing = standing.get(job.destination.as_str());
+        if let Some(terms) = standing.and_then(|standing| standing.suspended.as_ref()) {
             text.push_str(&format!("\n    (suspended: {terms})"));
+        }
+        for curb in standing.iter().flat_map(|standing| &standing.curbs) {
+            text.push_str(&format!("\n    (its servers have asked for less, {})", curb.text));
         }
         if let Some(reason) = &job.reason {
             text.push_str(&format!("\n    ({reason})"));
@@ -70,12 +75,13 @@ fn place(job: &JobState) -> String {
 }
 
 /// One stable object a message; times are RFC 3339.
-fn as_json(entry: &Entry, suspended: &HashMap<String, String>) -> serde_json::Value {
+fn as_json(entry: &Entry, standing: &HashMap<String, Standing>) -> serde_json::Value {
     let message = &entry.message;
     let jobs: Vec<_> = entry
         .jobs
         .iter()
         .map(|job| {
+            let standing = standing.get(job.destination.as_str()).cloned().unwrap_or_default();
             let mut value = BTreeMap::from([
                 ("destination", json!(job.destination.as_str())),
                 ("recipients", json!(entry.addresses(job).collect::<Vec<_>>())),
@@ -83,7 +89,8 @@ fn as_json(entry: &Entry, suspended: &HashMap<String, String>) -> serde_json::Va
                 ("reason", json!(job.reason)),
                 ("poison", json!(job.poison)),
                 ("destination_rests", json!(job.rests)),
-                ("suspended", json!(suspended.get(job.destination.as_str()))),
+                ("suspended", json!(standing.suspended)),
+                ("curbs", standing.curbs.into_iter().map(|curb| curb.json).collect()),
             ]);
             let (state, at) = match job.place {
                 Place::Waiting(at) => ("waiting", Some(at)),

@@ -93,7 +93,8 @@ pub(super) async fn summary(config: &Config, queue: &Queue, summary: &Summary) -
             "partitions": queue.partitions(),
             "partitions_away": away,
             "created": created,
-            "suspended_destinations": suspended.map(|all| all.count()),
+            "suspended_destinations": suspended.as_ref().map(Suspended::count),
+            "curbed_destinations": suspended.as_ref().map(Suspended::count_curbed),
         });
         say(&value.to_string());
         return Ok(ExitCode::SUCCESS);
@@ -104,8 +105,10 @@ pub(super) async fn summary(config: &Config, queue: &Queue, summary: &Summary) -
     line("Deliveries for later", counts.scheduled.to_string());
     line("Being delivered", counts.leased.to_string());
     line("Held", counts.held.to_string());
-    let suspended = suspended.map_or_else(|| "unknown".to_owned(), |all| all.count().to_string());
-    line("Suspended destinations", suspended);
+    let told =
+        |count: fn(&Suspended) -> usize| suspended.as_ref().map_or("unknown".to_owned(), |all| count(all).to_string());
+    line("Suspended destinations", told(Suspended::count));
+    line("Destinations with less", told(Suspended::count_curbed));
     let oldest = oldest.map(|(arrived, age)| format!("arrived {}, {} ago", time(arrived), span(age)));
     line("Oldest message", oldest.unwrap_or_else(|| "none".to_owned()));
     let limit = if limit == 0 { "no limit".to_owned() } else { format!("of {} MiB", limit >> 20) };

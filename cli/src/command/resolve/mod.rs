@@ -39,6 +39,8 @@ struct Report {
     route: Option<usize>,
     /// Mail of some senders goes another way, and nobody has said whose this is.
     others: bool,
+    /// Whom the sender became when the message came in, if he did.
+    canonical: Option<ReversePath>,
     hop: NextHop,
     /// One for each way that a delivery would look at, in their order.
     surveys: Vec<Survey>,
@@ -115,6 +117,10 @@ async fn report(
     domain: String,
     sender: Option<&ReversePath>,
 ) -> Report {
+    let canonical =
+        sender.and_then(ReversePath::address).and_then(|sender| config.frontend.canonical_senders().of(sender));
+    let canonical = canonical.map(ReversePath::Address);
+    let sender = canonical.as_ref().or(sender);
     let router = Router::new(config);
     let hop = router.hop(&domain, sender);
     let hosts = match Router::asks_for_hosts(&hop) {
@@ -152,7 +158,7 @@ async fn report(
         _ => None,
     };
     let sources = join_all(sources(config, &hop).into_iter().map(origin)).await;
-    Report { domain, route, others, hop, surveys, suspended, curbs, sources, plan, wishes, ways }
+    Report { domain, route, others, canonical, hop, surveys, suspended, curbs, sources, plan, wishes, ways }
 }
 
 /// Those of the pool; without one those of `delivery.source_addresses`.

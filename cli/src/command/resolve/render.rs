@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use staffetta_config::{Config, Dnssec, Route};
+use staffetta_mail::ReversePath;
 use staffetta_policy::classify::{Endpoint, Failure, classify};
 use staffetta_policy::mx::Proof;
 use staffetta_policy::routing::Via;
@@ -21,6 +22,9 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
         format!("{}: by {protocol} {}", report.domain, targets.join("; else ")),
         format!("  {}", route(config, report)),
     ];
+    if let Some(sender) = &report.canonical {
+        lines.push(format!("  of <{}>, whom frontend.canonical makes of the sender", sender.as_str()));
+    }
     if report.others {
         lines.push("  mail of some senders goes another way: --sender tells which".to_owned());
     }
@@ -273,6 +277,7 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
         "protocol": report.hop.protocol_name(),
         "route": chosen(config, report).map(route_in_json),
         "depends_on_sender": report.others,
+        "canonical_sender": report.canonical.as_ref().map(ReversePath::as_str),
         "tls": level(report.hop.level),
         "destination": {
             "name": report.hop.account(),

@@ -3,6 +3,7 @@
 //! A kind is a type without values that reads the type that the program uses. A default is written like the value of
 //! an environment variable, so that there is one text form beside TOML's.
 
+mod canonical;
 mod choice;
 mod dovecot;
 mod file;
@@ -24,6 +25,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
 
+pub(crate) use canonical::NewSender;
 pub(crate) use choice::{Choice, Choices, FlagOr};
 pub use dovecot::DovecotAddress;
 pub(crate) use dovecot::DovecotSocket;

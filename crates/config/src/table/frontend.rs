@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use staffetta_mail::Address;
+use staffetta_policy::canonical::{self, Becomes};
+use staffetta_policy::routing::Senders;
 
 use super::Abuse;
 use crate::kind::{
     Any, AuthUrl, CertificateFingerprint, Choice, DataRate, DomainName, Flag, FlagOr, Limit, List, MailAddress, Maybe,
-    Network, Number, Size, Socket, Time, Unset,
+    Network, NewSender, Number, SenderPattern, Size, Socket, Time, Unset,
 };
 use crate::settings::{choices, settings};
 use crate::{ByteSize, Fingerprint, Rate};
@@ -138,12 +140,35 @@ settings! {
         value drain_delay: Duration as Time<0, 3600000> = "10s",
         /// `[frontend.abuse]`
         table abuse: Abuse,
+        /// `[[frontend.canonical]]`
+        list canonical: Vec<Canonical> = "[]",
         /// `[[frontend.listener]]`
         list listener: Vec<Listener> = r#"[
             { name = "smtp", bind = "0.0.0.0:25", kind = "relay" },
             { name = "submission", bind = "0.0.0.0:587", kind = "submission" },
             { name = "submissions", bind = "0.0.0.0:465", kind = "submission", tls = "implicit" },
         ]"#,
+    }
+}
+
+settings! {
+    /// Sender addresses that become others, where those of machines (`root@web1.lan`) are nothing to which the world could
+    /// answer (Postfix: `sender_canonical_maps`). It holds for mail of logins and of trusted clients: in the envelope, so that
+    /// reports go to the new address, and in From, Sender, Reply-To and their `Resent-` kin. The first that matches
+    /// counts. What the client said is what `sender_must_match_login` and its kin judge, and the new address is what routes and
+    /// DKIM go by.
+    pub struct Canonical {
+        /// Which addresses. Reports keep their null sender, so `"<>"` is refused here.
+        need sender: Senders as SenderPattern = "*@*",
+        /// What they become: an address, or a domain in place of theirs, `"*@example.org"`.
+        need becomes: Becomes as NewSender = "postmaster@example.org",
+    }
+}
+
+impl Frontend {
+    /// Whose addresses become others.
+    pub fn canonical_senders(&self) -> canonical::Canonical {
+        canonical::Canonical::new(self.canonical.iter().map(|row| (row.sender.clone(), row.becomes.clone())))
     }
 }
 

@@ -18,7 +18,7 @@ pub use auth::{Auth, Backend, Dovecot, Mechanism, Schema, Sql};
 pub(crate) use delivery::DEFAULT_REST;
 pub use delivery::{Action, Delivery, Destination, Dkim, Route, Rule, Source, Timeouts, TlsReport};
 pub use dns::{Dns, Dnssec};
-pub use frontend::{BareLf, ClientShown, Frontend, Listener, ListenerKind, ListenerTls, SenderLogin};
+pub use frontend::{BareLf, Canonical, ClientShown, Frontend, Listener, ListenerKind, ListenerTls, SenderLogin};
 pub use log::{Addresses, Log, LogFormat};
 pub use oauth::{OAuth, Signature};
 pub use redis::{Durability, Redis};

@@ -12,6 +12,8 @@ const MAX_MESSAGE_ID: usize = 1024;
 const MAX_TLS_REQUIRED: usize = 128;
 /// How much of all From fields together is kept, where they are.
 const MAX_FROM: usize = 16 * 1024;
+/// A longer field is not shown as a whole.
+const MAX_WHOLE: usize = 16 * 1024;
 
 /// Watches a header section stream by.
 ///
@@ -40,8 +42,10 @@ pub struct HeaderScan {
     capturing: Option<Kept>,
     /// Names of fields that are left out.
     dropped: &'static [&'static str],
-    /// The line at hand belongs to one of them.
-    dropping: bool,
+    /// Names of fields that are shown as a whole.
+    whole: &'static [&'static str],
+    /// Of the field to which the line at hand belongs.
+    fate: Fate,
     /// A line that is no field, and not the blank one, ended the header section.
     ends_oddly: bool,
 }
@@ -65,6 +69,17 @@ enum Kept {
     TlsRequired,
 }
 
+/// What becomes of a field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Fate {
+    /// It goes on as it comes.
+    #[default]
+    Stays,
+    Dropped,
+    /// It is shown when it is over; what there is of it.
+    Collected(Vec<u8>),
+}
+
 /// What a line of a mailbox file gets in front, to be a field.
 const MAILBOX_LINE: &[u8] = b"X-Mailbox-Line: ";
 
@@ -75,6 +90,8 @@ pub enum Part {
     Held(Vec<u8>),
     /// This range of the chunk.
     Chunk(Range<usize>),
+    /// A whole field, with its name and line ends, for whoever may change it.
+    Field(Vec<u8>),
     /// The header section ends here: the place for fields that are missing.
     End {
         /// False if no blank line follows: whoever adds fields here must add one.
@@ -116,6 +133,12 @@ impl HeaderScan {
     /// The same, and fields of these names are left out, with all their lines.
     pub fn dropping(names: &'static [&'static str]) -> Self {
         Self { dropped: names, ..Self::default() }
+    }
+
+    /// The same, and fields of these names come as [`Part::Field`], unless they are longer than 16 KiB.
+    #[must_use]
+    pub fn collecting(self, names: &'static [&'static str]) -> Self {
+        Self { whole: names, ..self }
     }
 
     /// The same, and [`Self::authors`] can be asked.
@@ -204,16 +227,19 @@ impl HeaderScan {
             Line::Undecided => self.held = probe,
             line @ (Line::Blank | Line::Other) => {
                 let held = std::mem::take(&mut self.held);
+                parts.extend(self.close());
                 parts.push(self.leave(line));
                 parts.extend([Part::Held(held), Part::Chunk(0..chunk.len())]);
             }
             line => {
                 let held = std::mem::take(&mut self.held);
-                self.enter_line(line, &probe);
+                parts.extend(self.enter_line(line, &probe));
                 parts.extend(mark(line));
                 self.capture(&held);
-                if !self.dropping {
-                    parts.push(Part::Held(held));
+                match &mut self.fate {
+                    Fate::Stays => parts.push(Part::Held(held)),
+                    Fate::Dropped => {}
+                    Fate::Collected(field) => field.extend_from_slice(&held),
                 }
                 self.scan(chunk, parts);
             }
@@ -225,6 +251,7 @@ impl HeaderScan {
         let mut parts = Vec::new();
         if std::mem::replace(&mut self.place, Place::Body) != Place::Body {
             let held = std::mem::take(&mut self.held);
+            parts.extend(self.close());
             parts.push(Part::End { blank_follows: false });
             parts.extend((!held.is_empty()).then_some(Part::Held(held)));
         }
@@ -232,41 +259,69 @@ impl HeaderScan {
     }
 
     fn scan(&mut self, chunk: &[u8], parts: &mut Vec<Part>) {
-        // What stands before `at` and is not in `parts` yet begins at `kept`, unless it is dropped.
+        // What stands before `at` and is not in `parts` yet begins at `kept`, if it stays.
         let (mut at, mut kept) = (0, 0);
         while at < chunk.len() {
             if self.place == Place::InLine {
                 let end = memchr::memchr(b'\n', &chunk[at..]).map(|n| at + n + 1);
-                self.capture(&chunk[at..end.unwrap_or(chunk.len())]);
+                let line = at..end.unwrap_or(chunk.len());
                 self.place = if end.is_some() { Place::LineStart } else { Place::InLine };
-                at = end.unwrap_or(chunk.len());
+                self.capture(&chunk[line.clone()]);
+                at = line.end;
+                if let Some(long) = self.collect(&chunk[line]) {
+                    parts.push(Part::Held(long));
+                    kept = at;
+                }
                 continue;
             }
-            let dropped = self.dropping;
+            let stays = self.fate == Fate::Stays;
             match self.classify(&chunk[at..]) {
                 Line::Undecided => {
                     self.held = chunk[at..].to_vec();
                     break;
                 }
                 line @ (Line::Blank | Line::Other) => {
-                    parts.extend(range(kept..at).filter(|_| !dropped));
+                    parts.extend(range(kept..at).filter(|_| stays));
+                    parts.extend(self.close());
                     parts.push(self.leave(line));
                     parts.extend(range(at..chunk.len()));
                     return;
                 }
                 line => {
-                    self.enter_line(line, &chunk[at..]);
+                    let before = self.enter_line(line, &chunk[at..]);
                     let mark = mark(line);
                     // Fields of one fate stay together: most messages are one part.
-                    if mark.is_some() || self.dropping != dropped {
-                        parts.extend(range(kept..at).filter(|_| !dropped));
+                    if mark.is_some() || before.is_some() || stays != (self.fate == Fate::Stays) {
+                        parts.extend(range(kept..at).filter(|_| stays));
                         kept = at;
                     }
+                    parts.extend(before);
                     parts.extend(mark);
                 }
             }
         }
-        parts.extend(range(kept..at).filter(|_| !self.dropping));
+        parts.extend(range(kept..at).filter(|_| self.fate == Fate::Stays));
+    }
+
+    /// Notes a piece of a field that is collected. Back comes what there is of it, once it is too long for that; the rest
+    /// stays where it is.
+    fn collect(&mut self, line: &[u8]) -> Option<Vec<u8>> {
+        let Fate::Collected(field) = &mut self.fate else { return None };
+        field.extend_from_slice(line);
+        if field.len() <= MAX_WHOLE {
+            return None;
+        }
+        let long = std::mem::take(field);
+        self.fate = Fate::Stays;
+        Some(long)
+    }
+
+    /// A field that is collected is over.
+    fn close(&mut self) -> Option<Part> {
+        match std::mem::take(&mut self.fate) {
+            Fate::Collected(field) => Some(Part::Field(field)),
+            Fate::Stays | Fate::Dropped => None,
+        }
     }
 
     fn classify(&self, start: &[u8]) -> Line {
@@ -290,14 +345,20 @@ impl HeaderScan {
         Part::End { blank_follows: line == Line::Blank }
     }
 
-    /// Notes which field begins.
-    fn enter_line(&mut self, line: Line, start: &[u8]) {
+    /// Notes which field begins; back comes the one before, if it was collected.
+    fn enter_line(&mut self, line: Line, start: &[u8]) -> Option<Part> {
         self.place = Place::InLine;
-        let Line::Field(length) = line else { return };
+        let Line::Field(length) = line else { return None };
+        let before = self.close();
         self.any = true;
         let name = &start[..length];
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        self.dropping = self.dropped.iter().any(|dropped| is(dropped));
+        let among = |names: &[&str]| names.iter().any(|known| is(known));
+        self.fate = match () {
+            () if among(self.dropped) => Fate::Dropped,
+            () if among(self.whole) => Fate::Collected(Vec::new()),
+            () => Fate::Stays,
+        };
         self.received += u32::from(is("Received"));
         self.has_date |= is("Date");
         self.has_from |= is("From");
@@ -312,6 +373,7 @@ impl HeaderScan {
             from.fields.push(Vec::new());
             self.capturing = Some(Kept::From);
         }
+        before
     }
 
     fn capture(&mut self, bytes: &[u8]) {
@@ -379,6 +441,7 @@ mod tests {
             for part in parts {
                 let bytes = match part {
                     Part::Held(bytes) => bytes,
+                    Part::Field(field) => [b"{", &field[..], b"}"].concat(),
                     Part::Chunk(range) => chunk[range].to_vec(),
                     Part::End { blank_follows } => {
                         assert_eq!(end.replace(blank_follows), None, "the end comes once");
@@ -476,6 +539,43 @@ mod tests {
                 let text = format!("{}|{}", String::from_utf8_lossy(&header), String::from_utf8_lossy(&body));
                 assert_eq!(text, expected, "{message:?} in pieces of {size}");
             }
+        }
+    }
+
+    #[test]
+    fn some_fields_come_as_a_whole_however_they_arrive() {
+        const WHOLE: &[&str] = &["From", "Sender"];
+        for (message, expected) in [
+            (
+                "From: a\r\n b\r\nTo: c\r\nsender : d\r\n\r\nFrom: e\r\n",
+                "{From: a\r\n b\r\n}To: c\r\n{sender : d\r\n}|\r\nFrom: e\r\n",
+            ),
+            (
+                "To: c\r\nFrom: a\r\nFrom: b\r\nBcc: c\r\nTo: d\r\n\r\n",
+                "To: c\r\n{From: a\r\n}{From: b\r\n}To: d\r\n|\r\n",
+            ),
+            ("Bcc: c\r\nFrom: a\r\nBcc: c\r\nX", "{From: a\r\n}|X"),
+            ("From: a\r\n\tb", "{From: a\r\n\tb}|"),
+            ("From: a\r\nno field\r\nFrom: b\r\n", "{From: a\r\n}|no field\r\nFrom: b\r\n"),
+        ] {
+            for size in 1..=message.len() {
+                let mut scan = HeaderScan::dropping(&["Bcc"]).collecting(WHOLE);
+                let (header, body, _) = split(&mut scan, message.as_bytes().chunks(size));
+                let text = format!("{}|{}", String::from_utf8_lossy(&header), String::from_utf8_lossy(&body));
+                assert_eq!(text, expected, "{message:?} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_too_long_to_be_shown_as_a_whole_goes_on_as_it_comes() {
+        let long = format!("From: a,\r\n{}", " b,\r\n".repeat(MAX_WHOLE / 4));
+        let message = format!("To: c\r\n{long}Sender: d\r\n\r\nbody");
+        for size in [1, 7, 4096, message.len()] {
+            let mut scan = HeaderScan::new().collecting(&["From", "Sender"]);
+            let (header, body, _) = split(&mut scan, message.as_bytes().chunks(size));
+            assert_eq!(String::from_utf8(header).unwrap(), format!("To: c\r\n{long}{{Sender: d\r\n}}"), "{size}");
+            assert_eq!(body, b"\r\nbody");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use staffetta_queue::{Announcer, Curb, Entry, Settings, Target};
+use staffetta_queue::{Announcer, Curb, Entry, Place, Settings, Target};
 
 use super::{port, served};
 use crate::world::mx::{Script, Server};
@@ -89,6 +89,29 @@ async fn who_does_not_want_the_known_rules_goes_on() -> anyhow::Result<()> {
     let worker = world.worker(&port(&server, "known_rules = false"), "")?;
     server.received(10).await?;
     assert!(suspended(&world).await?.is_empty());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_mail_is_late_while_its_destination_rests_hears_of_it_once() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (server, sender) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
+    served(&world, &["a.test"], "mx.shared.test", &server);
+    suspend(&world, Target::destination("mx.shared.test")?).await?;
+    world.send("john@home.test", &["late@a.test"], BODY).await?;
+    world.send("", &["late@a.test"], BODY).await?;
+    let settings = "delay_warning = \"1ms\"\nretry_min = \"1h\"\nretry_max = \"1h\"";
+    let worker = world.worker(&port(&server, settings), &home(&sender))?;
+    let report = sender.received(1).await?.remove(0).body;
+    assert!(report.contains("Action: delayed") && report.contains("they have asked us to"), "{report}");
+    world.at_rest(2).await?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let soon = (now + Duration::from_secs(61)).as_millis();
+    for entry in world.entries().await? {
+        let Place::Waiting(until) = entry.jobs[0].place else { panic!("{entry:?}") };
+        assert!(u128::from(until) <= soon, "it waits for the end, and no longer: {entry:?}");
+    }
+    assert_eq!((server.connections(), sender.connections()), (0, 1));
     worker.stop().await
 }
 

@@ -28,6 +28,7 @@ use jiff::Timestamp;
 use staffetta_config::ClientShown;
 use staffetta_mail::trace::{self, Received};
 use staffetta_mail::{Address, Envelope, Recipient, ReversePath, SpanContext};
+use staffetta_policy::canonical::Canonical;
 use staffetta_policy::client::neighbourhood;
 use staffetta_policy::relay::{Finding, Rules};
 use staffetta_queue::{Accept, Budget, Conduct, EnqueueError, Health, Origin, Queue, Sending};
@@ -80,6 +81,8 @@ pub(crate) struct Terms {
     pub(crate) match_authors: bool,
     /// What is in the queue of a login is counted.
     pub(crate) counts_queued: bool,
+    /// Whose addresses become others.
+    pub(crate) canonical: Arc<Canonical>,
 }
 
 /// A message whose From field does not fit the login.
@@ -197,12 +200,12 @@ impl Intake {
             },
             when: Timestamp::now(),
         };
-        let completion = who.is_own().then(|| Completion {
-            hostname: self.hostname.clone(),
-            author: sender.address().map(|address| address.as_str().to_owned()),
-        });
-        let authors = self.terms.load().match_authors && who.login.is_some();
-        Opened::start(incoming, &received, completion, authors).await.map_err(|error| not_queued(&error))
+        let completion =
+            who.is_own().then(|| Completion { hostname: self.hostname.clone(), author: sender.address().cloned() });
+        let terms = self.terms.load();
+        let (authors, canonical) = (terms.match_authors && who.login.is_some(), Arc::clone(&terms.canonical));
+        drop(terms);
+        Opened::start(incoming, &received, completion, authors, canonical).await.map_err(|error| not_queued(&error))
     }
 
     /// What the trace field says of the client. Whoever did not log in is always named: who is to blame for a message
@@ -251,6 +254,9 @@ impl Intake {
         if !aliases.is_empty() {
             aliases.expand(&mut envelope);
             merge(&mut envelope);
+        }
+        if let Some(sender) = envelope.sender.address().and_then(|sender| opened.becomes(sender)) {
+            envelope.sender = ReversePath::Address(sender);
         }
         let (from, nrcpt) = (envelope.sender.clone(), envelope.recipients.len());
         let (began, complete) = (opened.began(), Instant::now());

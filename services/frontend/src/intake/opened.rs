@@ -2,11 +2,13 @@
 //! of the header section, everything else as it came. Nothing is collected here; the queue holds one chunk at most.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use staffetta_mail::trace::{HeaderScan, Part, Received, date};
-use staffetta_mail::{Address, QueueId};
+use staffetta_mail::{Address, QueueId, mailbox};
+use staffetta_policy::canonical::Canonical;
 use staffetta_queue::{Accept, EnqueueError, Incoming};
 
 /// A message whose content comes in.
@@ -17,8 +19,10 @@ pub(crate) struct Opened {
     header: HeaderScan,
     arrived: Timestamp,
     began: Instant,
-    /// If fields that are missing are to be added (RFC 6409 section 8).
+    /// If it is one of ours: fields that are missing are to be added (RFC 6409 section 8).
     completion: Option<Completion>,
+    /// Who becomes whom in it.
+    canonical: Arc<Canonical>,
     /// Whoever sends it must own the addresses in From.
     authors: bool,
     /// The Message-ID that was added.
@@ -29,12 +33,15 @@ pub(crate) struct Opened {
 /// final delivery or a mailbox file may say.
 const DROPPED: &[&str] = &["Bcc", "Resent-Bcc", "Return-Path", "Content-Length"];
 
+/// Fields whose addresses become others as the sender does.
+const OF_SENDERS: &[&str] = &["From", "Sender", "Reply-To", "Resent-From", "Resent-Sender", "Resent-Reply-To"];
+
 /// With what a message of ours is completed.
 pub(super) struct Completion {
     /// Our name.
     pub(super) hostname: String,
     /// The sender of the envelope; `None` if it is null.
-    pub(super) author: Option<String>,
+    pub(super) author: Option<Address>,
 }
 
 /// A message that is durable now.
@@ -50,15 +57,21 @@ pub(crate) struct Stored {
 }
 
 impl Opened {
-    /// Starts with the trace field (RFC 5321 section 4.4). `authors`: [`Self::authors`] will be asked.
+    /// Starts with the trace field (RFC 5321 section 4.4). `authors`: [`Self::authors`] will be asked. `canonical`: who
+    /// becomes whom, in a message of ours.
     pub(super) async fn start(
         mut incoming: Incoming,
         received: &Received<'_>,
         completion: Option<Completion>,
         authors: bool,
+        canonical: Arc<Canonical>,
     ) -> Result<Self, EnqueueError> {
         let id = incoming.id();
-        let header = if completion.is_some() { HeaderScan::dropping(DROPPED) } else { HeaderScan::new() };
+        let header = match &completion {
+            None => HeaderScan::new(),
+            Some(_) if canonical.is_empty() => HeaderScan::dropping(DROPPED),
+            Some(_) => HeaderScan::dropping(DROPPED).collecting(OF_SENDERS),
+        };
         incoming.write(received.field().as_bytes()).await?;
         Ok(Self {
             incoming: Ok(incoming),
@@ -67,6 +80,7 @@ impl Opened {
             arrived: received.when,
             began: Instant::now(),
             completion,
+            canonical,
             authors,
             added: None,
         })
@@ -97,6 +111,7 @@ impl Opened {
             let put = match part {
                 Part::Held(held) => self.put(&held).await,
                 Part::Chunk(range) => self.put(&content[range]).await,
+                Part::Field(field) => self.put(&self.of_sender(field)).await,
                 Part::End { blank_follows } => self.complete(blank_follows).await,
             };
             if put.is_break() {
@@ -112,6 +127,7 @@ impl Opened {
             let _ = match part {
                 Part::Held(held) => self.put(&held).await,
                 Part::Chunk(_) => ControlFlow::Continue(()),
+                Part::Field(field) => self.put(&self.of_sender(field)).await,
                 Part::End { blank_follows } => self.complete(blank_follows).await,
             };
         }
@@ -124,6 +140,21 @@ impl Opened {
         let id = incoming.commit(accept, b"").await?;
         let own = || self.header.message_id().map(|text| text.trim_matches(['<', '>', ' ']).to_owned());
         Ok(Stored { id, size, message_id: self.added.or_else(own), held: hold })
+    }
+
+    /// Whom a sender of the message becomes; `None` if it stays, as all do in messages of others.
+    pub(super) fn becomes(&self, sender: &Address) -> Option<Address> {
+        self.completion.as_ref().and_then(|_| self.canonical.of(sender))
+    }
+
+    /// A field that names senders, as it goes on: one that cannot be understood as it is.
+    fn of_sender(&self, field: Vec<u8>) -> Vec<u8> {
+        let changed =
+            std::str::from_utf8(&field).ok().and_then(|field| field.split_once(':')).and_then(|(name, value)| {
+                let value = mailbox::replace(value, |address| self.becomes(address))?;
+                Some(format!("{name}:{value}").into_bytes())
+            });
+        changed.unwrap_or(field)
     }
 
     async fn put(&mut self, octets: &[u8]) -> ControlFlow<()> {
@@ -144,7 +175,7 @@ impl Opened {
         let mut fields = String::new();
         if !self.header.has_from() {
             fields = match author {
-                Some(author) => format!("From: {author}\r\n"),
+                Some(author) => format!("From: {}\r\n", self.becomes(author).as_ref().unwrap_or(author)),
                 None => format!("From: MAILER-DAEMON@{hostname} (Mail Delivery System)\r\n"),
             };
         }

@@ -6,6 +6,7 @@ mod aliases;
 mod allowance;
 mod auth;
 mod author;
+mod canonical;
 mod client;
 mod content;
 mod crowd;

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use staffetta_config::{BareLf, ByteSize, ClientShown, Config, Rate, SenderLogin};
+use staffetta_config::{BareLf, ByteSize, Canonical, ClientShown, Config, Rate, SenderLogin};
+use staffetta_policy::canonical::Becomes;
+use staffetta_policy::routing::Senders;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
@@ -107,6 +109,8 @@ async fn recipients_and_senders_are_judged_by_the_rules_of_now() {
         frontend.postmaster = Some("admin@example.com".parse().unwrap());
         (frontend.sender_must_match_login, frontend.reject_unknown_recipient_domain) = (SenderLogin::Off, false);
         (frontend.header_from_must_match_login, frontend.received_client) = (true, ClientShown::None);
+        let [sender, becomes] = ["john@example.org", "ops@example.org"].map(|text| text.parse().unwrap());
+        frontend.canonical = vec![Canonical { sender: Senders::Address(sender), becomes: Becomes::Address(becomes) }];
     })
     .await;
     // Also in a session that is open: it is the recipient that is new.
@@ -114,8 +118,9 @@ async fn recipients_and_senders_are_judged_by_the_rules_of_now() {
     john.expect(&[MAIL, ("RCPT TO:<x@nx.test>", "250 "), DATA, ("From: <ceo@bank.test>\r\n\r\nx\r\n.", "553 5.7.1 ")])
         .await;
     john.expect(&[OWN, RCPT, DATA, ("From: <john@example.org>\r\n\r\nx\r\n.", "250 ")]).await;
-    let (_, body) = world.only_message().await;
+    let (message, body) = world.only_message().await;
     assert!(body.starts_with(b"Received: by mail.test"), "{}", String::from_utf8_lossy(&body));
+    assert_eq!(message.envelope.sender.as_str(), "ops@example.org");
 }
 
 /// A server that knows nobody.

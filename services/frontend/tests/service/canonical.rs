@@ -1,0 +1,74 @@
+//! Senders that become others.
+
+use staffetta_mail::ReversePath;
+
+use crate::AUTH;
+use crate::client::Client;
+use crate::world::World;
+
+const MAPPED: &str = "trusted_networks = [\"127.0.0.9\"]\nrelay_domains = [\"example.com\"]\nverify_recipients = false\n\
+    sender_must_match_login = false\n\
+    [[frontend.canonical]]\nsender = \"root@web1.lan\"\nbecomes = \"ops@example.org\"\n\
+    [[frontend.canonical]]\nsender = \"*@*.lan\"\nbecomes = \"*@example.org\"";
+
+const HEADER: &str = "From: Cron <root@web1.lan>\r\nTo: root@web1.lan\r\nSender: www@web2.lan (app)\r\nX-From: root@web1.lan\r\n\
+    Reply-To:\r\n www@web2.lan,\r\n john@example.org\r\nDate: x\r\nMessage-ID: <x@web1.lan>\r\n";
+const BECAME: &str = "From: Cron <ops@example.org>\r\nTo: root@web1.lan\r\nSender: www@example.org (app)\r\nX-From: root@web1.lan\r\n\
+    Reply-To:\r\n www@example.org,\r\n john@example.org\r\nDate: x\r\nMessage-ID: <x@web1.lan>\r\n";
+
+/// Brings a message of `sender`; what the queue has of it: its sender, and what stands behind our trace field.
+async fn bring(client: &mut Client, world: &World, sender: &str, header: &str) -> (ReversePath, String) {
+    let mail = format!("MAIL FROM:<{sender}>");
+    let content = format!("{header}\r\nFrom: <root@web1.lan>\r\n.");
+    client.expect(&[(&mail, "250 "), ("RCPT TO:<b@example.com>", "250 "), ("DATA", "354 "), (&content, "250 ")]).await;
+    let (message, body) = world.only_message().await;
+    let body = String::from_utf8(body).unwrap();
+    let is_next = |line: &&str| !line.starts_with(['R', '\t', ' ']);
+    let own = body.split_inclusive("\r\n").skip_while(|line| !is_next(line)).collect();
+    (message.envelope.sender.clone(), own)
+}
+
+fn sender(text: &str) -> ReversePath {
+    ReversePath::Address(text.parse().unwrap())
+}
+
+#[tokio::test]
+async fn machines_and_logins_of_ours_send_as_whom_they_become_and_strangers_as_they_are() {
+    let world = World::start(MAPPED).await;
+    let body = "\r\nFrom: <root@web1.lan>\r\n";
+    let mut machine = Client::from("127.0.0.9", world.relay).await;
+    let mut john = Client::encrypted(world.submission, &world.ca).await;
+    john.expect(&[(AUTH, "235 ")]).await;
+    for own in [&mut machine, &mut john] {
+        let came = bring(own, &world, "ROOT@web1.lan", HEADER).await;
+        assert_eq!(came, (sender("ops@example.org"), format!("{BECAME}{body}")));
+    }
+    let came = bring(&mut machine, &world, "www@web2.lan", "Date: x\r\nMessage-ID: <x>\r\n").await;
+    assert_eq!(
+        came,
+        (sender("www@example.org"), format!("Date: x\r\nMessage-ID: <x>\r\nFrom: www@example.org\r\n{body}"))
+    );
+    let report = "From: <>, root@web1.lan\r\nDate: x\r\nMessage-ID: <x>\r\n";
+    let came = bring(&mut machine, &world, "", report).await;
+    assert_eq!(came, (ReversePath::Null, format!("{report}{body}")), "what is not understood stays");
+
+    let mut stranger = Client::ready(world.relay).await;
+    let came = bring(&mut stranger, &world, "root@web1.lan", HEADER).await;
+    assert_eq!(came, (sender("root@web1.lan"), format!("{HEADER}{body}")));
+}
+
+#[tokio::test]
+async fn what_the_client_said_is_what_must_belong_to_the_login() {
+    let world = World::start(
+        "header_from_must_match_login = true\n[[frontend.canonical]]\nsender = \"john@example.org\"\nbecomes = \"ceo@bank.test\"",
+    )
+    .await;
+    let mut john = Client::encrypted(world.submission, &world.ca).await;
+    john.expect(&[(AUTH, "235 "), ("MAIL FROM:<ceo@bank.test>", "250 "), ("RCPT TO:<b@example.com>", "553 5.7.1 ")])
+        .await;
+    john.expect(&[("RSET", "250 ")]).await;
+    let own = "From: <john@example.org>\r\nDate: x\r\nMessage-ID: <x>\r\n";
+    let (from, content) = bring(&mut john, &world, "john@example.org", own).await;
+    assert_eq!(from, sender("ceo@bank.test"));
+    assert!(content.starts_with("From: <ceo@bank.test>\r\n"), "{content}");
+}
