@@ -134,7 +134,7 @@ async fn postfix_as_the_smart_host_takes_a_login_without_seeing_the_password_if_
         let dovecot = Dovecot::start(mechanisms, &[&format!("john@example.org:{password}")], NO_PENALTY)?;
         let rules = format!(
             "myhostname = smart.example.net\nmydestination = example.com\nlocal_recipient_maps =\n\
-             mynetworks = 127.0.0.254/32\nsmtpd_tls_auth_only = yes\nsmtpd_sasl_auth_enable = yes\n\
+             mynetworks = 127.0.0.254/32\nsmtpd_tls_auth_only = yes\nsmtpd_sasl_auth_enable = yes\nsmtpd_timeout = 1s\n\
              smtpd_sasl_type = dovecot\nsmtpd_sasl_path = {}\n\
              smtpd_recipient_restrictions = permit_sasl_authenticated, reject\n",
             dovecot.socket().display()
@@ -142,11 +142,21 @@ async fn postfix_as_the_smart_host_takes_a_login_without_seeing_the_password_if_
         let postfix = Postfix::start(&[(&port, String::new())], &leaf, &rules)?;
         let mut client = Client::connect_from("127.0.0.9", world.smtp()).await?;
         client.expect("EHLO client.test", 250).await?;
-        client.send("john@example.org", &["lisa@example.com"], "Subject: x\r\n\r\nx").await?;
-        world.until_empty().await.with_context(|| postfix.log())?;
+        for count in [1, 2] {
+            client.send("john@example.org", &["lisa@example.com"], "Subject: x\r\n\r\nx").await?;
+            world.until_empty().await.with_context(|| postfix.log())?;
+            eventually(SOON, || async {
+                ensure!(postfix.log().matches("disconnect from localhost").count() == count, "{}", postfix.log());
+                Ok(())
+            })
+            .await?;
+        }
         let log = postfix.log();
-        ensure!(log.contains(&format!("sasl_method={method}, sasl_username=john@example.org")), "{log}");
-        ensure!(postfix.held()?.len() == 1, "{log}");
+        let used = log.matches(&format!("sasl_method={method}, sasl_username=john@example.org")).count();
+        // The second time it is known whose password is no use to SCRAM.
+        let refused = log.matches("SASL SCRAM-SHA-256 authentication failed").count();
+        ensure!((used, refused) == (2, usize::from(method == "PLAIN")), "{log}");
+        ensure!(postfix.held()?.len() == 2, "{log}");
     }
     Ok(())
 }
@@ -170,6 +180,27 @@ async fn a_login_at_a_relay_of_ours_is_tied_to_its_connection() -> anyhow::Resul
     next(&mut mx).await?;
     let log = smart.log(Service::Frontend);
     ensure!(log.contains("\"sasl_method\":\"SCRAM-SHA-256-PLUS\""), "{log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_logs_in_where_routes_do() -> anyhow::Result<()> {
+    let smart = World::new().await?.user("john@example.org", "summersun").await?.start().await?;
+    for (password, refused) in [("summersun", false), ("wintermoon", true)] {
+        let route = format!(
+            "[[delivery.route]]\ndomain = \"example.com\"\nvia = \"smtp://{}\"\n\
+             username = \"john@example.org\"\npassword = \"{password}\"\n",
+            smart.submission()
+        );
+        let world = World::new().await?.user("lisa@example.org", "x").await?.tables(&route).start().await?;
+        let mut check = Command::new(staffetta_tests::program("staffetta")?);
+        check.args(["check", "--config"]).arg(world.config_file());
+        let output = run(check).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success() != refused, "{said}");
+        let wrong = "delivery.route[0].username: 127.0.0.1[127.0.0.1]: server said: 535 5.7.8 ";
+        ensure!(said.contains(wrong) == refused && !said.contains(password), "{said}");
+    }
     Ok(())
 }
 

@@ -338,8 +338,10 @@ async fn the_addresses_that_mail_leaves_from_are_told() -> anyhow::Result<()> {
 async fn a_login_is_told_without_its_secret_and_a_token_tried() -> anyhow::Result<()> {
     let provider = Provider::start_in_clear(([127, 0, 0, 1], 0).into()).await?;
     let smart = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let place = smart.local_addr()?;
+    // Who hangs up has refused nobody.
+    tokio::spawn(async move { while smart.accept().await.is_ok() {} });
     let route = |domain: &str, login: &str| {
-        let place = smart.local_addr().map(|address| address.to_string()).unwrap_or_default();
         format!("[[delivery.route]]\ndomain = \"{domain}\"\nvia = \"smtp://{place}\"\nusername = \"john\"\n{login}\n")
     };
     let token = format!(

@@ -248,6 +248,7 @@ async fn a_body_that_waits_moves_to_the_store_after_the_time_of_the_file() -> an
             Ok(())
         })
         .await?;
+        ensure!(world.staffetta(&["queue", "list", "--json"])?.contains("\"body_in\":\"store\""), "nobody is told");
         world.staffetta(&["queue", "flush"])?;
         arrives(&mut busy, &text).await?;
         world.until_empty().await?;

@@ -210,7 +210,12 @@ pub fn depends_on_sender(routes: &[Route], domain: &str) -> bool {
 
 /// The path for recipients in `domain`; without a sender that of all who are not named in a route.
 pub fn route(routes: &[Route], defaults: &Defaults, domain: &str, sender: Option<&ReversePath>) -> Path {
-    let Some((index, route)) = routes.iter().enumerate().find(|(_, route)| route.is_for(domain, sender)) else {
+    path_by(routes, defaults, routes.iter().position(|route| route.is_for(domain, sender)))
+}
+
+/// The path by the route at this index.
+pub fn path_by(routes: &[Route], defaults: &Defaults, index: Option<usize>) -> Path {
+    let Some((index, route)) = index.and_then(|index| Some((index, routes.get(index)?))) else {
         return Path { route: None, tls: defaults.tls, credentials: None, concurrency: defaults.concurrency };
     };
     Path {

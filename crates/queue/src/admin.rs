@@ -40,6 +40,8 @@ pub struct Entry {
     pub message: Arc<Message>,
     /// Its open jobs.
     pub jobs: Vec<JobState>,
+    /// Its body lies in the store of `spool.url`, not in Redis.
+    pub is_in_store: bool,
 }
 
 impl Entry {

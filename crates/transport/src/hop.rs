@@ -336,8 +336,20 @@ impl Router {
     /// The next hop of a domain, or of an address literal in its brackets, for mail of this sender; without one, for that of
     /// all who are not named in a route.
     pub fn hop(&self, domain: &str, sender: Option<&ReversePath>) -> NextHop {
-        let path = self.path(domain, sender);
-        let key = self.key_of(&path, domain);
+        self.hop_by(&self.path(domain, sender), domain)
+    }
+
+    /// The next hops at which a login is shown, each with the index of its route. Where a route leaves the servers to the domain
+    /// of a recipient, that has no name.
+    pub fn hops_with_login(&self) -> impl Iterator<Item = (usize, NextHop)> {
+        (0..self.routes.len()).filter(|&index| self.routes[index].login).map(|index| {
+            let path = routing::path_by(&self.routes, &self.defaults, Some(index));
+            (index, self.hop_by(&path, ""))
+        })
+    }
+
+    fn hop_by(&self, path: &Path, domain: &str) -> NextHop {
+        let key = self.key_of(path, domain);
         NextHop {
             protocol: if key.lmtp { Protocol::Lmtp } else { Protocol::Smtp },
             level: path.tls,
@@ -345,7 +357,7 @@ impl Router {
             rate: key.rate,
             helo_name: self.hostname.clone(),
             ignored: self.ignored.clone(),
-            login: self.login_of(&path).cloned(),
+            login: self.login_of(path).cloned(),
             pool: key.pool.clone(),
             route: path.route,
             by_route: self.by_route(path.route),

@@ -41,6 +41,7 @@ mod strangers;
 mod terms;
 mod tls_reports;
 mod traced;
+mod trial;
 mod worker;
 
 use std::sync::Arc;
@@ -58,7 +59,7 @@ use staffetta_transport::itinerary::Planner;
 use staffetta_transport::live::Live;
 use staffetta_transport::shutdown::Hangup;
 use staffetta_transport::sts::Policies;
-use staffetta_transport::token::{Account, Tokens};
+use staffetta_transport::token::Tokens;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -84,6 +85,7 @@ use sorting::Sorting;
 use strangers::Strangers;
 use terms::Terms;
 use tls_reports::TlsReports;
+pub use trial::Trial;
 use worker::{ROOM, Worker};
 
 /// How long Redis may take to hear that what is cut off counts against nobody.
@@ -281,25 +283,6 @@ pub fn planner(config: &Config, resolver: Resolver, tls: TlsClient, queue: &Queu
     let blocked = staffetta_config::with_translated(&delivery.blocked_networks);
     let shelf = Box::new(InRedis(queue.policies()));
     planner.obeying(Policies::new(resolver, tls, delivery.mta_sts_port, blocked, shelf))
-}
-
-/// Asks for a token for each route that logs in with one, as a delivery would: the index of the route, and why it gets none.
-/// What is granted is kept, as ever.
-///
-/// # Errors
-/// The CA bundle is unreadable.
-pub async fn check_tokens(config: &Config, queue: &Queue) -> anyhow::Result<Vec<(usize, String)>> {
-    let tls = TlsClient::new(config.delivery.ca.as_deref()).map_err(|error| anyhow::anyhow!("failed to {error}"))?;
-    let tokens = Tokens::new(tls, Box::new(InRedis(queue.tokens())));
-    let mut problems = Vec::new();
-    for (index, route) in config.delivery.route.iter().enumerate() {
-        if let Some(account) = Account::of(route)
-            && let Err(error) = tokens.try_now(&account).await
-        {
-            problems.push((index, error.to_string()));
-        }
-    }
-    Ok(problems)
 }
 
 /// `/readyz`: may mail be delivered now? What is queued leaves a full queue, too.

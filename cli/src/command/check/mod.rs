@@ -44,8 +44,8 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
         try_if(sound(auth, "auth"), try_accounts(config)),
         try_if(sound(auth, "auth"), try_tokens(config)),
         async {
-            let sound = sound(delivery, "delivery") && examined.is_sound("redis");
-            if sound { try_token_urls(config).await } else { Vec::new() }
+            let sound = dns && sound(delivery, "delivery") && examined.is_sound("redis");
+            if sound { try_logins(config).await } else { Vec::new() }
         },
         try_if(dns, try_dns(config)),
         warn_of_redis(config, examined.is_sound("redis")),
@@ -160,26 +160,32 @@ async fn try_tokens(config: &Config) -> Option<Finding> {
     Some(Finding::new(problem.key, problem.problem, allowed))
 }
 
-/// A token for each route that logs in with one. What is granted is kept for the workers: a refresh token may be good once.
-async fn try_token_urls(config: &Config) -> Vec<Finding> {
-    if config.delivery.route.iter().all(|route| route.token_url.is_none()) {
+/// What routes log in with: a token for each that needs one, and then all are shown to their servers. What is granted is kept for the
+/// workers: a refresh token may be good once.
+async fn try_logins(config: &Config) -> Vec<Finding> {
+    if config.delivery.route.iter().all(|route| route.username.is_none()) {
         return Vec::new();
     }
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
-    // What is wrong with Redis, or with the bundle, is named by others.
+    // What is wrong with Redis, with the bundle, or with name servers, is named by others.
     let Ok(queue) = Queue::open(Settings::from(config).only_looking(), stop) else { return Vec::new() };
+    let Ok(trial) = staffetta_delivery::Trial::new(config, &queue) else { return Vec::new() };
     // A token that is kept nowhere may have cost the refresh token that it was got with.
     let can_keep = queue.ready(PATIENCE).await.is_ok();
     if !can_keep && config.delivery.route.iter().any(|route| route.refresh_token.is_some()) {
         return Vec::new();
     }
-    let problems = staffetta_delivery::check_tokens(config, &queue).await.unwrap_or_default();
-    let finding = |(index, why)| {
-        let allowed = "an endpoint that gives tokens for client_id, client_secret or refresh_token, and scope";
-        Finding::new(format!("delivery.route[{index}].token_url"), why, allowed)
+    let findings = |problems: Vec<(usize, String)>, key: &str, allowed| -> Vec<Finding> {
+        let finding = |(index, why)| Finding::new(format!("delivery.route[{index}].{key}"), why, allowed);
+        problems.into_iter().map(finding).collect()
     };
-    problems.into_iter().map(finding).collect()
+    let denied = trial.tokens().await;
+    if !denied.is_empty() {
+        let allowed = "an endpoint that gives tokens for client_id, client_secret or refresh_token, and scope";
+        return findings(denied, "token_url", allowed);
+    }
+    findings(trial.logins().await, "username", "what its server lets in")
 }
 
 /// Any answer will do, also that the name does not exist.

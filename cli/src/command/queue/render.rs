@@ -48,13 +48,15 @@ fn as_text(entry: &Entry, standing: &HashMap<String, Standing>) -> String {
     text
 }
 
-/// Where it came from, and until when it is tried.
+/// Where it came from, where it lies, and until when it is tried.
 pub(super) fn origin(entry: &Entry) -> String {
     let (origin, until) = (&entry.message.origin, time(entry.message.expires));
     let client = origin.client.map(|ip| format!(", client {ip}"));
     let login = origin.login.as_ref().map(|login| format!(", login {login}"));
     let (client, login) = (client.unwrap_or_default(), login.unwrap_or_default());
-    staffetta_telemetry::printable(&format!("  came in at {}{client}{login}; tried until {until}", origin.listener))
+    let place = if entry.is_in_store { "; its body lies in the store" } else { "" };
+    let text = format!("  came in at {}{client}{login}{place}; tried until {until}", origin.listener);
+    staffetta_telemetry::printable(&text)
 }
 
 fn place(job: &JobState) -> String {
@@ -111,6 +113,7 @@ fn as_json(entry: &Entry, standing: &HashMap<String, Standing>) -> serde_json::V
         "listener": message.origin.listener,
         "client": message.origin.client.map(|ip| ip.to_string()),
         "login": message.origin.login,
+        "body_in": if entry.is_in_store { "store" } else { "redis" },
         "jobs": jobs,
     })
 }

@@ -17,7 +17,7 @@ use crate::record::Record;
 use crate::revocation::login_key;
 use crate::shared::{Requests, Shared};
 use crate::value::{self, count};
-use crate::{Entry, Error, Filter, Health, JobState, Page, Place, UnixMillis, Unreadable};
+use crate::{Body, Entry, Error, Filter, Health, JobState, Kept, Page, Place, UnixMillis, Unreadable};
 
 /// Messages looked at in one call; a page may stay short when few of them match.
 const BUDGET: usize = 10_000;
@@ -342,7 +342,8 @@ fn read_entry(
             recipients: state.map_or_else(|| record.recipients(number), |state| state.remaining),
         });
     }
-    Entry { message: record.message.clone(), jobs }
+    let is_in_store = matches!(record.body, Body::Chunks(chunks) if chunks.kept != Kept::InRedis);
+    Entry { message: record.message.clone(), jobs, is_in_store }
 }
 
 /// Is it this login, in any spelling?

@@ -5,6 +5,9 @@ mod shaping;
 mod sources;
 
 use std::collections::HashMap;
+use std::time::Duration;
+
+use staffetta_queue::Rate;
 
 use crate::BODY;
 use crate::world::mx::{Script, Server};
@@ -182,6 +185,22 @@ async fn a_host_that_stalls_at_commands_that_come_together_gets_them_one_by_one_
     server.received(2).await?;
     assert_eq!(server.connections(), 3);
     worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_than_a_thousand_hosts_a_day_are_remembered_for_their_stalls() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { stalls: true, ..Script::default() }).await?;
+    served(&world, &["a.test"], "mx.shared.test", &server);
+    let a_day = Rate { count: 1_000, per: Duration::from_secs(86_400) };
+    assert_eq!(world.queue.limiter("stalls", a_day).acquire("hosts", 1_000).await?.tokens, 1_000);
+    let settings = "retry_min = \"1h\"\nretry_max = \"1h\"\ntimeouts = { rcpt = \"1s\" }";
+    let worker = world.worker(&port(&server, settings), "")?;
+    world.send("john@home.test", &["first@a.test"], BODY).await?;
+    world.until("deferred", |entries| waiting(entries).len() == 1).await?;
+    worker.stop().await?;
+    assert!(shaping::suspended(&world).await?.is_empty());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -203,6 +203,27 @@ async fn servers_that_find_connections_too_many_get_fewer_for_a_while() -> anyho
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rule_makes_what_holds_already_stricter_and_never_looser() -> anyhow::Result<()> {
+    let hour = Duration::from_secs(3_600);
+    for (held, why) in [(2, "451 4.7.0 slow down"), (1, "too many")] {
+        let world = World::start().await?;
+        let server = Server::start(refusing("451 4.7.0 slow down", 1)).await?;
+        served(&world, &["a.test"], "mx.shared.test", &server);
+        world.queue.curb("mx.shared.test", Curb::Connections(held), hour, "too many").await?;
+        let rule = format!(
+            "[[delivery.rule]]\nreply = 'slow down'\ntimes = \"1/1m\"\naction = \"fewer\"\nconnections = {}\nfor = \"1h\"\n",
+            3 - held
+        );
+        let worker = world.worker(&port(&server, "retry_min = \"1s\"\nretry_max = \"1s\""), &rule)?;
+        world.send("john@home.test", &["r@a.test"], BODY).await?;
+        server.received(1).await?;
+        worker.stop().await?;
+        assert_eq!(suspended(&world).await?, [("fewer mx.shared.test".to_owned(), why.to_owned())]);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_open_end_where_there_may_be_fewer_now() -> anyhow::Result<()> {
     let world = World::start().await?;
     let server = Server::start(Script::default()).await?;
