@@ -1,31 +1,34 @@
 //! A private Exim in a scratch folder.
 
 use std::fs;
-use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use staffetta_testkit::child::Running;
+use staffetta_testkit::certs::Leaf;
 use staffetta_testkit::ports::Port;
 use tempfile::TempDir;
 
-use crate::SOON;
+use crate::peer::{Daemon, Kept, Peer, Power, unpacked};
 
-/// It takes mail for anybody and delivers none: what it takes is kept in its queue.
+/// It takes mail for anybody but nobody@example.com and delivers none: what it takes is kept in its queue.
 const USUAL: &str = "\
 exim_user = nobody
 exim_group = nogroup
 never_users =
 keep_environment =
 primary_hostname = mx.example.com
+message_size_limit = 50M
 chunking_advertise_hosts = *
-tls_advertise_hosts =
+dsn_advertise_hosts = *
 queue_only
-acl_smtp_rcpt = accept
+acl_smtp_rcpt = recipient
 acl_smtp_data = accept
 begin acl
+recipient:
+  deny recipients = nobody@example.com
+       message = unknown here
+  accept
 accept:
   accept
 begin routers
@@ -43,8 +46,8 @@ const STRANGER: &str = "Debian-exim:x:65533:65533::/nonexistent:/bin/false\n";
 
 /// An Exim; it ends with it.
 pub struct Exim {
+    daemon: Daemon,
     folder: TempDir,
-    _daemon: Running,
 }
 
 impl Exim {
@@ -52,12 +55,14 @@ impl Exim {
     ///
     /// # Errors
     /// With its log, if it does not start.
-    pub fn start(port: &Port, rules: &str) -> anyhow::Result<Self> {
+    pub fn start(port: &Port, leaf: &Leaf, rules: &str) -> anyhow::Result<Self> {
+        let program = unpacked("exim/usr/sbin/exim4", "test")?;
         let folder = tempfile::Builder::new().prefix("staffetta-exim").tempdir()?;
         let root = folder.path();
         let main = format!(
             "spool_directory = {0}/spool\nlog_file_path = {0}/%slog\npid_file_path = {0}/pid\n\
-             local_interfaces = 127.0.0.1.{1}\n{rules}{USUAL}",
+             tls_certificate = {0}/certificate\ntls_privatekey = {0}/key\nlocal_interfaces = 127.0.0.1.{1}\n\
+             {rules}{USUAL}",
             root.display(),
             port.number(),
         );
@@ -66,54 +71,85 @@ impl Exim {
         for (file, line) in [("passwd", STRANGER), ("group", "Debian-exim:x:65533:\n")] {
             fs::write(root.join(file), fs::read_to_string(format!("/etc/{file}"))? + line)?;
         }
+        fs::copy(&leaf.certificate, root.join("certificate"))?;
+        fs::copy(&leaf.key, root.join("key"))?;
         // The configuration stays root's, or it is not read.
-        let chown = Command::new("chown").arg("nobody:nogroup").arg(root).arg(root.join("spool")).status()?;
+        let ours = ["", "spool", "certificate", "key"].map(|name| root.join(name));
+        let chown = Command::new("chown").arg("nobody:nogroup").args(ours).status()?;
         ensure!(chown.success(), "chown failed");
         let script = format!(
-            "mount --bind {0}/passwd /etc/passwd && mount --bind {0}/group /etc/group && exec {1} -C {0}/exim.conf -bdf",
+            "mount --bind {0}/passwd /etc/passwd\nmount --bind {0}/group /etc/group\n{1} -C {0}/exim.conf -bdf",
             root.display(),
-            program()?.display(),
+            program.display(),
         );
-        let log = root.join("daemon.log");
-        let daemon = Running::start("unshare", &["--mount", "sh", "-c", &script], &log)?;
-        let exim = Self { folder, _daemon: daemon };
-        let end = Instant::now() + SOON;
-        while TcpStream::connect(port.address()).is_err() {
-            ensure!(Instant::now() < end, "Exim does not listen: {}", exim.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(exim)
+        let daemon = Daemon::start(&script, root.join("daemon.log"), &[port]).with_context(|| logged(root))?;
+        Ok(Self { folder, daemon })
     }
 
-    /// What it has logged.
-    pub fn log(&self) -> String {
-        let read = |file| fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
-        ["daemon.log", "mainlog", "paniclog"].map(read).concat()
-    }
-
-    /// The bodies in its queue, with line ends of Unix.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    pub fn bodies(&self) -> anyhow::Result<Vec<String>> {
-        let mut bodies = Vec::new();
+    /// The files with header and envelope of each message that it has taken.
+    fn heads(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut heads = Vec::new();
         for file in fs::read_dir(self.folder.path().join("spool/input"))? {
             let path = file?.path();
-            if path.to_string_lossy().ends_with("-D") {
-                // The first line is the name of the file.
-                let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
-                bodies.push(text.split_once('\n').context("no first line")?.1.to_owned());
+            if path.to_string_lossy().ends_with("-H") {
+                heads.push(path);
             }
         }
-        Ok(bodies)
+        Ok(heads)
     }
 }
 
-/// Where `scripts/setup test` has unpacked it.
-fn program() -> anyhow::Result<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).filter(|text| !text.is_empty()).map(PathBuf::from);
-    let caches = || folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
-    let cache = folder("STAFFETTA_CACHE").or_else(|| Some(caches()?.join("staffetta")));
-    let program = cache.map(|cache| cache.join("exim/usr/sbin/exim4")).filter(|path| path.exists());
-    program.context("no Exim: `scripts/setup test` unpacks it")
+impl Peer for Exim {
+    fn kept(&self) -> anyhow::Result<Vec<Kept>> {
+        self.heads()?.iter().map(|head| read(head)).collect()
+    }
+
+    fn envelopes(&self) -> anyhow::Result<String> {
+        self.heads()?.iter().map(|head| Ok(String::from_utf8_lossy(&fs::read(head)?).into_owned())).collect()
+    }
+
+    fn log(&self) -> String {
+        logged(self.folder.path()) + &self.daemon.log()
+    }
+
+    fn power(&mut self) -> &mut dyn Power {
+        &mut self.daemon
+    }
+}
+
+fn logged(folder: &Path) -> String {
+    ["mainlog", "paniclog"].map(|file| fs::read_to_string(folder.join(file)).unwrap_or_default()).concat()
+}
+
+/// A message of its queue ("Format of spool files" in Exim's specification).
+fn read(head: &Path) -> anyhow::Result<Kept> {
+    let text = fs::read_to_string(head)?;
+    let (envelope, header) = text.split_once("\n\n").context("no header")?;
+    // The recipients come last, each with what was said of it behind a space, and before them their number.
+    let (_, recipients) = envelope.split_once("\nXX\n").context("no recipients")?;
+    let recipients = recipients.lines().skip(1).filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+    let mut content = fields(header)?.into_bytes();
+    content.push(b'\n');
+    let name = head.to_string_lossy();
+    let data = fs::read(format!("{}-D", name.strip_suffix("-H").context("no head")?))?;
+    // The first line is the name of the file.
+    let first = data.iter().position(|octet| *octet == b'\n').context("no first line")?;
+    content.extend_from_slice(data.get(first + 1..).unwrap_or_default());
+    Ok(Kept { recipients, content })
+}
+
+/// The header: before each field are its length, a letter and spaces, and one of those that are removed is `*`.
+fn fields(mut text: &str) -> anyhow::Result<String> {
+    let mut fields = String::new();
+    while !text.is_empty() {
+        let digits = text.find(|letter: char| !letter.is_ascii_digit()).context("no letter")?;
+        let (length, rest) = text.split_at(digits);
+        let (letter, rest) = rest.split_at_checked(2).context("no field")?;
+        let (field, rest) = rest.split_at_checked(length.parse()?).context("a short field")?;
+        if !letter.starts_with('*') {
+            fields.push_str(field);
+        }
+        text = rest;
+    }
+    Ok(fields)
 }

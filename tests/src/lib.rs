@@ -15,6 +15,7 @@ mod exim;
 mod hand;
 mod http;
 mod load;
+mod peer;
 mod postfix;
 mod preload;
 mod redis;
@@ -28,6 +29,7 @@ pub use exim::Exim;
 pub use hand::{Content, Hand, Visit};
 pub use http::{Metrics, get};
 pub use load::{Arrivals, Load, Told, Verdict};
+pub use peer::{Kept, Peer, Power};
 pub use postfix::Postfix;
 pub use redis::{Redis, Value};
 pub use world::{Service, World, program, queue_of};
@@ -37,19 +39,19 @@ use std::time::Duration;
 /// Longest time that a test waits for something that should happen soon.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// Asks again and again until the answer is yes.
+/// Asks again and again until there is an answer.
 ///
 /// # Errors
-/// The last "no" when `limit` is over.
-pub async fn eventually<F, Fut>(limit: Duration, mut question: F) -> anyhow::Result<()>
+/// The last one when `limit` is over.
+pub async fn eventually<F, Fut, T>(limit: Duration, mut question: F) -> anyhow::Result<T>
 where
     F: FnMut() -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
+    Fut: Future<Output = anyhow::Result<T>>,
 {
     let end = tokio::time::Instant::now() + limit;
     loop {
         match question().await {
-            Ok(()) => return Ok(()),
+            Ok(answer) => return Ok(answer),
             Err(error) if tokio::time::Instant::now() > end => return Err(error),
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }

@@ -1,17 +1,15 @@
 //! A private Postfix in a scratch folder.
 
 use std::fs;
-use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use staffetta_testkit::certs::Leaf;
-use staffetta_testkit::child::Running;
 use staffetta_testkit::ports::Port;
 use tempfile::TempDir;
 
-use crate::SOON;
+use crate::peer::{Daemon, Kept, Peer, Power};
 
 /// What `master` runs beside the listeners.
 const SERVICES: &str = "\
@@ -45,8 +43,8 @@ smtpd_end_of_data_restrictions = check_client_access static:HOLD
 
 /// A Postfix; it ends with it.
 pub struct Postfix {
+    daemon: Daemon,
     folder: TempDir,
-    _master: Running,
 }
 
 impl Postfix {
@@ -78,23 +76,10 @@ impl Postfix {
         fs::write(root.join("master.cf"), master)?;
         let check = Command::new("postfix").arg("-c").arg(root).arg("check").output()?;
         ensure!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
-        let master = Running::start(
-            "/usr/lib/postfix/sbin/master",
-            &["-c".as_ref(), root.as_os_str(), "-d".as_ref()],
-            &root.join("master.log"),
-        )?;
-        let postfix = Self { folder, _master: master };
-        let end = Instant::now() + SOON;
-        while !listeners.iter().all(|(port, _)| TcpStream::connect(port.address()).is_ok()) {
-            ensure!(Instant::now() < end, "Postfix does not listen: {}", postfix.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(postfix)
-    }
-
-    /// What it has logged.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        let ports: Vec<&Port> = listeners.iter().map(|(port, _)| *port).collect();
+        let script = format!("/usr/lib/postfix/sbin/master -c {} -d", root.display());
+        let daemon = Daemon::start(&script, root.join("master.log"), &ports).with_context(|| logged(root))?;
+        Ok(Self { folder, daemon })
     }
 
     /// The queue files on hold, as postcat shows them.
@@ -102,12 +87,50 @@ impl Postfix {
     /// # Errors
     /// If they cannot be read.
     pub fn held(&self) -> anyhow::Result<Vec<String>> {
-        let mut messages = Vec::new();
-        for file in fs::read_dir(self.folder.path().join("queue/hold"))? {
-            let path = file?.path();
-            let shown = Command::new("postcat").arg("-c").arg(self.folder.path()).arg(&path).output()?;
-            messages.push(String::from_utf8_lossy(&shown.stdout).into_owned());
-        }
-        Ok(messages)
+        self.files()?.iter().map(|file| self.text("-ebh", file)).collect()
     }
+
+    fn files(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let files = fs::read_dir(self.folder.path().join("queue/hold"))?;
+        files.map(|file| Ok(file?.path())).collect()
+    }
+
+    /// What postcat shows of a file with these options.
+    fn postcat(&self, options: &str, file: &Path) -> anyhow::Result<Vec<u8>> {
+        let shown = Command::new("postcat").arg("-c").arg(self.folder.path()).arg(options).arg(file).output()?;
+        ensure!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+        Ok(shown.stdout)
+    }
+
+    fn text(&self, options: &str, file: &Path) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&self.postcat(options, file)?).into_owned())
+    }
+}
+
+impl Peer for Postfix {
+    fn kept(&self) -> anyhow::Result<Vec<Kept>> {
+        let read = |file: &PathBuf| {
+            let envelope = self.text("-e", file)?;
+            let recipients = envelope.lines().filter_map(|line| line.strip_prefix("recipient: "));
+            let recipients = recipients.map(str::to_owned).collect();
+            Ok(Kept { recipients, content: self.postcat("-bh", file)? })
+        };
+        self.files()?.iter().map(read).collect()
+    }
+
+    fn envelopes(&self) -> anyhow::Result<String> {
+        self.files()?.iter().map(|file| self.text("-e", file)).collect()
+    }
+
+    fn log(&self) -> String {
+        logged(self.folder.path()) + &self.daemon.log()
+    }
+
+    fn power(&mut self) -> &mut dyn Power {
+        &mut self.daemon
+    }
+}
+
+fn logged(folder: &Path) -> String {
+    fs::read_to_string(folder.join("log")).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use staffetta_testkit::ports::Port;
-use staffetta_tests::{Client, Exim, Postfix, SOON, Service, World, eventually};
+use staffetta_tests::{Client, Exim, Kept, Peer, Postfix, SOON, Service, World, eventually};
 
 /// A world whose mail for example.com goes to this port.
 async fn world(port: &Port) -> anyhow::Result<World> {
@@ -79,13 +79,16 @@ async fn postfix_takes_chunks_and_has_every_octet() -> anyhow::Result<()> {
 async fn exim_takes_chunks_and_has_every_octet() -> anyhow::Result<()> {
     let (port, bodies) = (Port::reserve()?, bodies());
     let mut world = world(&port).await?;
-    let exim = Exim::start(&port, "message_size_limit = 50M\n")?;
+    let leaf = world.certificate("mx.example.com")?;
+    let exim = Exim::start(&port, &leaf, "")?;
     send(&mut world, &bodies).await?;
-    let (mut kept, mut sent) =
-        (exim.bodies()?, bodies.iter().map(|body| body.replace("\r\n", "\n")).collect::<Vec<_>>());
+    let kept = exim.kept()?;
+    let mut kept: Vec<&[u8]> = kept.iter().map(Kept::body).collect();
+    let sent: Vec<String> = bodies.iter().map(|body| body.replace("\r\n", "\n")).collect();
+    let mut sent: Vec<&[u8]> = sent.iter().map(String::as_bytes).collect();
     kept.sort();
     sent.sort();
-    ensure!(kept == sent, "{:?}: {}", kept.iter().map(String::len).collect::<Vec<_>>(), exim.log());
+    ensure!(kept == sent, "{:?}: {}", kept.iter().map(|body| body.len()).collect::<Vec<_>>(), exim.log());
     // Exim's letter for a message that came so.
     let log = exim.log();
     let came: Vec<&str> = log.lines().filter(|line| line.contains(" <= ")).collect();

@@ -9,7 +9,7 @@ use staffetta_cli::sink::Scenario;
 use staffetta_testkit::certs::Leaf;
 use staffetta_testkit::dovecot::Dovecot;
 use staffetta_testkit::ports::Port;
-use staffetta_tests::{Client, Postfix, SOON, Service, World, eventually, next};
+use staffetta_tests::{Client, Peer, Postfix, SOON, Service, World, eventually, next};
 
 async fn world() -> anyhow::Result<World> {
     World::new().await?.user("john@example.org", "summersun").await

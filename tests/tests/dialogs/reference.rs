@@ -5,7 +5,7 @@ use std::path::Path;
 use staffetta_testkit::certs::Leaf;
 use staffetta_testkit::dovecot::Dovecot;
 use staffetta_testkit::ports::Port;
-use staffetta_tests::Postfix;
+use staffetta_tests::{Peer, Postfix};
 
 use crate::wire::{self, Place};
 use crate::{RECIPIENT_LIMIT, SIZE_LIMIT};
