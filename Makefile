@@ -39,6 +39,13 @@ test: ## every test, with real peers, and the Kubernetes manifests
 	  cargo test --workspace --lib --bins --tests --no-fail-fast -- $(ARGS); \
 	fi
 
+.PHONY: test-peers
+test-peers: ## mail delivered to Postfix, Exim, OpenSMTPD, Haraka and Dovecot, and read from the store of each. As root; ARGS=exim
+	scripts/setup test
+	scripts/setup peers
+	cargo build --workspace --bins --test matrix
+	cargo test --workspace --test matrix -- --ignored $(ARGS)
+
 .PHONY: test-k8s
 test-k8s: ## deploy/k8s in pods that podman really runs: messages, restarts under load, changed Secrets. As root; ARGS=rolling
 	scripts/setup k8s

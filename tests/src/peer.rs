@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -63,6 +63,20 @@ impl Kept {
         let end = self.content.windows(2).position(|pair| pair == b"\n\n");
         end.and_then(|end| self.content.get(end + 2..)).unwrap_or_default()
     }
+}
+
+/// The messages that have come to maildirs, each named by the local part of its owner at example.com.
+pub(crate) fn maildirs(folder: &Path) -> anyhow::Result<Vec<Kept>> {
+    let mut kept = Vec::new();
+    for maildir in fs::read_dir(folder)? {
+        let maildir = maildir?;
+        let recipient = format!("{}@example.com", maildir.file_name().to_string_lossy());
+        // It is made with the first message.
+        for file in fs::read_dir(maildir.path().join("new")).into_iter().flatten() {
+            kept.push(Kept { recipients: vec![recipient.clone()], content: fs::read(file?.path())? });
+        }
+    }
+    Ok(kept)
 }
 
 /// Where `scripts/setup` has unpacked something.
