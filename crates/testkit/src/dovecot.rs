@@ -103,9 +103,10 @@ impl Dovecot {
     /// Kills it and all its processes at once, as a power cut would.
     pub fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
-            let children = children(running.pid());
+            // It starts no other meanwhile, and none of them learns of its end.
+            let _ = running.signal(Signal::STOP);
+            signal(&children(running.pid()), Signal::KILL);
             running.kill();
-            signal(&children, Signal::KILL);
         }
     }
 
