@@ -192,6 +192,7 @@ fn comment(rest: &mut std::str::Chars<'_>) -> Option<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
