@@ -20,6 +20,7 @@ rewrite unix - - n - - trivial-rewrite
 bounce unix - - n - 0 bounce
 defer unix - - n - 0 bounce
 local unix - n n - - local
+smtp unix - - n - - smtp
 flush unix n - n 1000? 0 flush
 anvil unix - - n - 1 anvil
 tlsmgr unix - - n 1000? 1 tlsmgr

@@ -5,6 +5,7 @@ mod routes;
 mod rules;
 mod sources;
 mod unmeant;
+mod verp;
 
 use std::collections::HashSet;
 
@@ -45,6 +46,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     sources::check(config, &mut check);
     dkim(config, &mut check);
     canonical(config, &mut check);
+    verp::check(config, &mut check);
     hidden_addresses(config, &mut check);
     traces(config, &mut check);
 }

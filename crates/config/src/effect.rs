@@ -57,6 +57,7 @@ const AT_ONCE: &[&str] = &[
     "delivery.suppress_for",
     "delivery.known_rules",
     "delivery.rule",
+    "verp",
     "log.level",
 ];
 

@@ -34,7 +34,7 @@ pub use table::{
     Abuse, Action, Addresses, Auth, Backend, BareLf, Canonical, ClientShown, Compression, Delivery, Destination, Dkim,
     Dns, Dnssec, Dovecot, Durability, Frontend, Listener, ListenerKind, ListenerTls, Log, LogFormat, Mechanism, OAuth,
     Redis, Route, Rpc, Rule, Schema, SenderLogin, Signature, Sni, Source, Spool, Sql, Telemetry, Timeouts, Tls,
-    TlsReport,
+    TlsReport, Verp,
 };
 
 use kind::HostName;
@@ -64,6 +64,8 @@ settings! {
         table dns: Dns,
         /// `[delivery]`
         table delivery: Delivery,
+        /// `[[verp]]`
+        list verp: Vec<Verp> = "[]",
         /// `[log]`
         table log: Log,
         /// `[telemetry]`

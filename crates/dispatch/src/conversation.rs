@@ -4,7 +4,8 @@
 //! takes what came of each, and [`Conversation::end`] says what happens to the jobs that the connection leaves behind.
 //!
 //! Jobs of one message that are in stock together [travel](Handle::travels_with) in one transaction, as far as its recipients
-//! go. Nothing else is common to them: each has its own attempt, and comes to its own end.
+//! go. Nothing else is common to them: each has its own attempt, and comes to its own end. Where each recipient has a sender of
+//! his own (VERP), each has a transaction of his own.
 //!
 //! A server that ends the session before it has said anything about a message (`421`, or a lost connection, before
 //! `354`) has not failed that message: on a connection that has served, the job goes back into stock, uncounted. A fresh
@@ -13,7 +14,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use staffetta_mail::Envelope;
+use staffetta_mail::{Envelope, ReversePath};
 use staffetta_policy::classify::{Action, Failure, Peer, classify, too_many_recipients};
 use staffetta_policy::tls::{Need, Security};
 use staffetta_smtp::client::{self, Outcome, Report, Stage, TransactionId, Transfer};
@@ -139,9 +140,11 @@ impl<J: Handle> Conversation<J> {
             return self.disown(number).map_or(Next::Nothing, Next::Disown);
         }
         let id = TransactionId(u64::from(self.submitted));
-        let mut recipients = task.attempt.take(id, limits.recipients, now);
+        let one_by_one = task.job.verp().is_some();
+        let most = if one_by_one { 1 } else { limits.recipients };
+        let mut recipients = task.attempt.take(id, most, now);
         let mut parts = vec![(*number, recipients.len())];
-        if !task.attempt.has_waiting() {
+        if !one_by_one && !task.attempt.has_waiting() {
             let room = limits.recipients.saturating_sub(recipients.len());
             let others = Self::companions(task, stock, room, ours);
             for mut other in others {
@@ -152,8 +155,7 @@ impl<J: Handle> Conversation<J> {
                 self.next_task += 1;
             }
         }
-        let job = &self.tasks[at].1.job;
-        let transaction = Transfer::new(job.envelope(), &recipients, job.size());
+        let transaction = transfer(&self.tasks[at].1.job, &recipients);
         self.open.push_back(Flight { id, parts });
         self.submitted += 1;
         Next::Submit(id, transaction)
@@ -318,6 +320,17 @@ impl Flight {
     fn carries(&self, number: u64) -> bool {
         self.parts.iter().any(|(of, _)| *of == number)
     }
+}
+
+/// What these recipients get: from the sender, or from the one that is theirs.
+fn transfer<J: Handle>(job: &J, recipients: &[u32]) -> Transfer {
+    let mut transfer = Transfer::new(job.envelope(), recipients, job.size());
+    if let (Some(verp), Some(sender), [only]) = (job.verp(), job.envelope().sender.address(), &transfer.recipients[..])
+        && let Some(own) = verp.sender_for(sender, &only.address)
+    {
+        transfer.sender = ReversePath::Address(own);
+    }
+    transfer
 }
 
 /// What its outcomes are to the recipients of a job; `None`: nothing was said. Those who have a fate now, by their place in the

@@ -6,6 +6,7 @@ use staffetta_mail::{Recipient, RemoteReply, Status};
 use staffetta_policy::classify::Endpoint;
 use staffetta_policy::schedule::Schedule;
 use staffetta_policy::tls::{Label, Trust};
+use staffetta_policy::verp::Signer;
 use staffetta_smtp::client::{Failure as F, Tls};
 
 use super::*;
@@ -42,7 +43,7 @@ impl World {
             jitter: 0.5,
         };
         let job = |number| Task {
-            job: Job(number, envelope("a@b.c", recipients)),
+            job: Job(number, envelope("a@b.c", recipients), None),
             attempt: Attempt::new(facts, 0..recipients as u32),
         };
         let schedule = Schedule { min: minutes(5), max: minutes(67), lifetime: minutes(7200) };
@@ -114,6 +115,28 @@ fn a_job_with_many_recipients_goes_out_in_several_transactions_and_ends_once() {
     assert!(world.report(sizes[0].0, vec![ok(); 100]).is_none());
     let task = world.report(sizes[2].0, vec![ok(); 50]).unwrap();
     assert!(task.attempt.is_done());
+}
+
+#[test]
+fn where_recipients_have_senders_of_their_own_each_has_a_transaction_and_no_company() {
+    let mut world = World::new(2, 3);
+    for (number, task) in (100..).zip(&mut world.stock) {
+        (task.job.0, task.job.2) = (number, Some(Signer::new(b"one key of many")));
+    }
+    let long = format!("{}@x.test", "r".repeat(60)).parse().unwrap();
+    world.stock[0].job.1.recipients[1].address = long;
+    let mut senders = Vec::new();
+    while let Next::Submit(id, transfer) =
+        world.talk.next(&mut world.stock, &world.security, LIMITS, |_| true, world.now)
+    {
+        assert_eq!(transfer.recipients.len(), 1);
+        senders.push(transfer.sender.as_str().to_owned());
+        assert_eq!(world.report(id, vec![ok()]).is_some(), senders.len() % 3 == 0);
+    }
+    assert_eq!((senders.len(), world.stock.len()), (6, 0));
+    assert!(senders[0].starts_with("a+") && senders[0].ends_with("-r0=x.test@b.c"), "{senders:?}");
+    assert_eq!(senders[1], "a@b.c", "too long: it leaves as it is, and alone");
+    assert_eq!(senders[5], senders[2]);
 }
 
 #[test]
@@ -251,7 +274,7 @@ fn what_the_session_takes_back_is_free_unless_a_part_of_it_is_under_way() {
 fn a_job_whose_lease_has_passed_is_neither_sent_nor_kept() {
     let mut world = World::new(2, 1);
     let next = world.talk.next(&mut world.stock, &in_clear(), LIMITS, |job| job.0 != 0, world.now);
-    assert!(matches!(next, Next::Disown(Task { job: Job(0, _), .. })));
+    assert!(matches!(next, Next::Disown(Task { job: Job(0, ..), .. })));
     assert!(world.submit(LIMITS).is_some(), "the next one is sent");
     assert_eq!(numbers(&world.talk.end(None, false).stock), [1]);
 }

@@ -36,6 +36,7 @@ pub use pool::{Pool, Refused};
 pub use ring::Work;
 
 use staffetta_mail::Envelope;
+use staffetta_policy::verp::Signer;
 
 /// What the core must know of a job.
 pub trait Handle {
@@ -45,6 +46,8 @@ pub trait Handle {
     fn size(&self) -> u64;
     /// The destination as texts name it: the recipients' domain.
     fn destination(&self) -> &str;
+    /// Who makes a sender of its own for each recipient, if the sender of this message wants that.
+    fn verp(&self) -> Option<&Signer>;
     /// Is the other a job of the same message, and may the two share a transaction?
     fn travels_with(&self, other: &Self) -> bool;
 }

@@ -1,6 +1,7 @@
 //! Envelopes and jobs for tests.
 
 use staffetta_mail::{Address, Envelope, Recipient, ReversePath};
+use staffetta_policy::verp::Signer;
 
 use crate::Handle;
 
@@ -13,9 +14,9 @@ pub(crate) fn envelope(sender: &str, recipients: usize) -> Envelope {
     )
 }
 
-/// A job with a number. From 100 on, those of one hundred are of one message.
+/// A job with a number, and perhaps with a sender for each recipient. From 100 on, those of one hundred are of one message.
 #[derive(Debug)]
-pub(crate) struct Job(pub(crate) u32, pub(crate) Envelope);
+pub(crate) struct Job(pub(crate) u32, pub(crate) Envelope, pub(crate) Option<Signer>);
 
 impl Handle for Job {
     fn envelope(&self) -> &Envelope {
@@ -28,6 +29,10 @@ impl Handle for Job {
 
     fn destination(&self) -> &'static str {
         "x.test"
+    }
+
+    fn verp(&self) -> Option<&Signer> {
+        self.2.as_ref()
     }
 
     fn travels_with(&self, other: &Self) -> bool {

@@ -6,6 +6,7 @@
 //! - [`Address`], [`ReversePath`]: RFC 5321 section 4.1.2, kept byte for byte.
 //! - [`Envelope`], [`Recipient`]: what MAIL and RCPT said, with the DSN parameters of RFC 3461.
 //! - [`convert`]: a message for a server that takes neither 8 bit nor long lines (RFC 6152, RFC 2045).
+//! - [`feedback`]: what others report of mail (RFC 3464), read while it streams by.
 //! - [`mailbox`]: whom a From field names (RFC 5322 section 3.4).
 //! - [`QueueId`]: names a message for its whole life.
 //! - [`Status`], [`RemoteReply`]: what a server answered (RFC 3463, RFC 5321 section 4.2).
@@ -17,6 +18,7 @@
 mod address;
 pub mod convert;
 mod envelope;
+pub mod feedback;
 pub mod mailbox;
 mod queue_id;
 pub mod report;

@@ -1,5 +1,5 @@
 //! Credentials that were right, remembered without being kept: by an HMAC-SHA-256 (RFC 2104) under a secret that a process
-//! makes at its start. Whoever reads the memory of a cache learns neither logins nor passwords from its keys.
+//! makes at its start; and what addresses are signed with (`verp.rs`). Whoever reads the memory of a cache learns neither logins nor passwords from its keys.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;

@@ -65,6 +65,7 @@ mod shared;
 mod shelf;
 mod slot;
 mod spool;
+mod suppressor;
 mod tls;
 mod tls_counts;
 mod tokens;
@@ -98,6 +99,7 @@ pub use revocation::{
 pub use settings::{Health, Settings};
 pub use spool::{StoreTrouble, compare_store, try_store};
 pub use staffetta_config::{Compression, Durability, Rate};
+pub use suppressor::{HardBounce, Suppressor};
 pub use tls::TlsFiles;
 pub use tls_counts::{TlsCounts, TlsPeriod};
 pub use tokens::{KeptToken, KeptTokens};

@@ -1,7 +1,8 @@
 //! Jobs of one message that go to the same server, claimed together so that they travel in one transaction: a message for fifty
 //! domains through a smart host crosses the wire once.
 //!
-//! Whose server is the recipient's own has no company, and neither has mail that is sorted by sender; nothing is asked for them.
+//! Whose server is the recipient's own has no company, and neither has mail that is sorted by sender, or whose recipients have
+//! senders of their own; nothing is asked for them.
 //! Each job keeps its own lease and comes to its own end; how they share a transaction is for `staffetta_dispatch::Conversation`.
 
 use std::time::Instant;
@@ -25,8 +26,10 @@ impl Worker {
         if !Router::is_for_many(hop) {
             return Vec::new();
         }
+        let terms = self.terms.load_full();
+        let has_others = |job: &&Job| job.message.envelope.recipients.len() > job.recipients.len();
         let heads =
-            jobs.iter().filter(|job| job.silences == 0 && job.message.envelope.recipients.len() > job.recipients.len());
+            jobs.iter().filter(|job| job.silences == 0 && terms.verp(&job.message).is_none()).filter(has_others);
         let claimed = join_all(heads.map(|job| self.company_of(lane, hop, job))).await;
         claimed.into_iter().flatten().collect()
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use staffetta_dispatch::{Attempt, Facts, Handle};
 use staffetta_mail::Envelope;
+use staffetta_policy::verp::Signer;
 use staffetta_queue::{Body, Job, Message, Revocations, UnixMillis};
 use staffetta_telemetry::spans::Span;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
@@ -31,6 +32,8 @@ pub(crate) struct Leased {
     /// Held while it is the only one of those that went silent in an attempt.
     pub(crate) alone: Option<OwnedSemaphorePermit>,
     pub(crate) message: Arc<Message>,
+    /// Who makes a sender of its own for each recipient.
+    pub(crate) verp: Option<Signer>,
     /// Header octets in front of a body in chunks.
     pub(crate) prefix: Bytes,
     pub(crate) body: Body,
@@ -76,6 +79,7 @@ impl Leased {
                 silences: job.silences,
                 alone: None,
                 message,
+                verp: None,
                 prefix: job.prefix,
                 body,
                 letter,
@@ -116,6 +120,10 @@ impl Handle for Leased {
 
     fn destination(&self) -> &str {
         self.held.lease.destination.as_str()
+    }
+
+    fn verp(&self) -> Option<&Signer> {
+        self.verp.as_ref()
     }
 
     /// Whatever may have made workers go silent takes nothing else with it.

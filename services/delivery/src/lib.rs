@@ -50,7 +50,7 @@ use std::time::Duration;
 use anyhow::Context;
 use staffetta_config::Config;
 use staffetta_policy::diagnosis;
-use staffetta_queue::{Health, Queue, Revocations};
+use staffetta_queue::{Health, Queue, Revocations, Suppressor};
 use staffetta_telemetry::{Readiness, Standing, maillog};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
@@ -67,7 +67,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use bounce::Reporter;
-use hard_bounces::Suppressor;
 use keys::Keys;
 use lanes::Lanes;
 use letters::Letters;
@@ -249,7 +248,7 @@ fn worker(
         inline_limit: config.spool.inline_limit.0,
         signing: Signing::new(keys, terms.clone(), &metrics),
         terms,
-        suppressor: Suppressor::new(queue.clone(), metrics.suppressions.clone(), carriers.clone()),
+        suppressor: Suppressor::new(queue.clone(), metrics.suppressions.clone(), maillog::suppressed, carriers.clone()),
         metrics,
         conduct: queue.conduct(config.frontend.abuse.ladder(), config.frontend.abuse.block_for),
         revocations,

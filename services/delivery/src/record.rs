@@ -9,6 +9,7 @@ use staffetta_policy::shaping::without_addresses;
 use staffetta_telemetry::maillog::{self, Delays, Relay};
 
 use crate::connection::Connection;
+use crate::hard_bounces;
 use crate::lanes::Lane;
 use crate::leased::{Leased, Task};
 use crate::metrics::{Outcome, record};
@@ -73,7 +74,8 @@ pub(crate) fn outcome(
     worker.metrics.delivery(outcome, class);
     lane.provider.load().delivery(outcome, &delays);
     if let (Outcome::Bounced, Fate::Failed(failed), Some(class)) = (outcome, fate, class) {
-        worker.suppressor.bounced(&worker.terms.load(), &lane.hop, &job.message, (&recipient.address, failed, class));
+        let news = (&recipient.address, failed, class);
+        hard_bounces::bounced(&worker.suppressor, &worker.terms.load(), &lane.hop, &job.message, news);
     }
     if let (Outcome::Bounced, Some(login)) = (outcome, &job.message.origin.login) {
         worker.conduct.bounced(login, status == NO_SUCH_USER);

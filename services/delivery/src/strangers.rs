@@ -36,7 +36,7 @@ impl Strangers {
 
     /// The client, if the message came from somebody who neither logged in nor is in a trusted network.
     pub(crate) fn client(&self, origin: &Origin) -> Option<IpAddr> {
-        client::stranger(origin.client, origin.login.as_deref(), &self.terms.load().trusted_networks)
+        self.terms.load().stranger(origin)
     }
 
     /// May a report go to `sender` now? Not while Redis cannot be asked: it would be one that nobody waits for.

@@ -1,6 +1,7 @@
 //! What the configuration says of attempts and reports. It is one value, which is swapped as a whole when another
 //! configuration comes into force; an attempt that is under way goes on by what it asks for next.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use ipnet::IpNet;
 use staffetta_config::{Config, Timeouts};
 use staffetta_dispatch::Rules;
 use staffetta_policy::schedule::Schedule;
-use staffetta_policy::shaping;
-use staffetta_queue::HardBounces;
+use staffetta_policy::verp::{Signer, Verp};
+use staffetta_policy::{client, shaping};
+use staffetta_queue::{HardBounces, Message, Origin};
 use staffetta_transport::hop::Router;
 
-use crate::hard_bounces;
 use crate::shaping::rules;
 
 /// How many times `timeouts.final` nothing is sent again after a final dot that was not answered in time.
@@ -38,6 +39,8 @@ pub(crate) struct Terms {
     pub(crate) lifetime: Duration,
     /// Whose mail is as good as our own.
     pub(crate) trusted_networks: Vec<IpNet>,
+    /// Who writes to each recipient as somebody else.
+    verp: Verp,
 }
 
 impl Terms {
@@ -55,10 +58,22 @@ impl Terms {
                 doubt: delivery.timeouts.r#final.mul_f64(DOUBT),
             },
             shaping: rules(delivery),
-            hard_bounces: hard_bounces::rule(delivery),
+            hard_bounces: HardBounces::of(config),
             lifetime: delivery.lifetime,
             trusted_networks: config.frontend.trusted_networks.clone(),
+            verp: config.verp(),
         }
+    }
+
+    /// Is it a stranger's message? The client then.
+    pub(crate) fn stranger(&self, origin: &Origin) -> Option<IpAddr> {
+        client::stranger(origin.client, origin.login.as_deref(), &self.trusted_networks)
+    }
+
+    /// Who makes a sender of its own for each recipient of this message. A stranger may name any sender.
+    pub(crate) fn verp(&self, message: &Message) -> Option<&Signer> {
+        let signer = self.verp.signer(&message.envelope.sender)?;
+        self.stranger(&message.origin).is_none().then_some(signer)
     }
 
     /// In force from now on, until others are.

@@ -9,7 +9,7 @@ use staffetta_dispatch::{Advice, Fate, Handle, Rules, decide};
 use staffetta_mail::Envelope;
 use staffetta_policy::classify::Failure;
 use staffetta_policy::source::Pool;
-use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations, Wakes};
+use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations, Suppressor, Wakes};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::fallback::Fallback;
 use staffetta_transport::hop::NextHop;
@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carrier;
-use crate::hard_bounces::Suppressor;
 use crate::lanes::{Lane, Lanes, Work};
 use crate::leased::{Leased, Task};
 use crate::letters::{Letter, Letters};
@@ -217,6 +216,7 @@ impl Worker {
         each: u32,
     ) -> Vec<Task> {
         let mut tasks = Vec::with_capacity(jobs.len());
+        let terms = self.terms.load_full();
         for mut job in jobs {
             if self.waits_for_store(&job).await {
                 continue;
@@ -231,6 +231,7 @@ impl Worker {
             }
             let mut task = Leased::task(job, held, since, letter, share);
             task.job.alone = alone;
+            task.job.verp = terms.verp(&task.job.message).cloned();
             if !task.attempt.has_waiting() {
                 self.settler.finished_before(task);
             } else {

@@ -14,6 +14,7 @@ mod sites;
 mod sts;
 mod tls_reports;
 mod tokens;
+mod verp;
 mod world;
 
 use std::time::Duration;

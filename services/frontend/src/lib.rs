@@ -122,6 +122,7 @@ pub async fn run(config: impl Into<Live>, shutdown: CancellationToken) -> anyhow
         sessions.wait().await;
     }
     shared.allowance.end().await;
+    shared.intake.end().await;
     // What the last second has brought.
     shared.conduct.flush(&maillog::conspicuous).await;
     tracing::info!("drained");

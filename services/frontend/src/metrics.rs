@@ -9,6 +9,7 @@ use metrics::{
 use std::time::Duration;
 
 use crate::stream::Broken;
+use staffetta_policy::diagnosis::Class;
 use staffetta_policy::relay::Objection;
 use staffetta_smtp::server::Activity;
 use staffetta_telemetry::catalogue::OPEN;
@@ -264,6 +265,17 @@ impl Rpc {
     }
 }
 
+/// Reports that came in, of somebody who did not get a message.
+pub(crate) fn remote_bounces(class: Class, proven: bool) -> Counter {
+    let proof = if proven { "verp" } else { "none" };
+    counter!("staffetta_remote_bounces_total", "class" => class.as_str(), "proof" => proof)
+}
+
+/// Recipients who are suppressed by them.
+pub(crate) fn report_suppressions() -> Counter {
+    counter!("staffetta_report_suppressions_total")
+}
+
 /// Declares every family with its series, for the page about them.
 pub(crate) fn declare() {
     drop(Metrics::new(&[OPEN.to_owned()]));
@@ -273,6 +285,10 @@ pub(crate) fn declare() {
         let _ = ListenerMetrics::new(OPEN, tls);
     }
     let _ = messages_accepted(OPEN);
+    let _ = report_suppressions();
+    for class in Class::ALL {
+        let _ = (remote_bounces(class, true), remote_bounces(class, false));
+    }
     for scope in ["auth", "login", "message", "recipient", "queued", "probe"] {
         let _ = (rate_limited(scope), rate_limit_unavailable(scope));
     }
@@ -332,6 +348,14 @@ fn describe() {
         "Recipients of relay_domains whom strangers named, by where the answer came from."
     );
     describe_counter!("staffetta_messages_accepted_total", "Messages answered with 250 after their content.");
+    describe_counter!(
+        "staffetta_remote_bounces_total",
+        "Reports that came in, of recipients behind other systems whom mail did not reach, by class, and by proof: whether the report came to the recipient's own address."
+    );
+    describe_counter!(
+        "staffetta_report_suppressions_total",
+        "Recipients who get no mail for a while because of such reports."
+    );
     describe_counter!("staffetta_recipients_accepted_total", "Recipients of accepted messages.");
     describe_counter!("staffetta_messages_held_total", "Accepted messages that are held: frontend.abuse.hold.");
     describe_counter!("staffetta_smtp_slowed_total", "MAIL commands that were answered late: frontend.abuse.slow.");

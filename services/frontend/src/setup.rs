@@ -12,7 +12,7 @@ use staffetta_config::{Config, Frontend, Listener, ListenerKind, ListenerTls};
 use staffetta_policy::conduct::Signal;
 use staffetta_policy::relay::{self, Postmaster, Rules};
 use staffetta_policy::routing::Pattern;
-use staffetta_queue::{Conduct, Queue, Revocations};
+use staffetta_queue::{Conduct, HardBounces, Queue, Revocations};
 use staffetta_smtp::server::{BareLf, Kind, Settings};
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::tls::{Certificates, Pair};
@@ -363,6 +363,8 @@ fn terms(config: &Config, queue: &Queue, resolver: &Resolver) -> anyhow::Result<
         match_authors: config.frontend.header_from_must_match_login,
         counts_queued: config.frontend.queued_per_login.is_some(),
         canonical: Arc::new(config.frontend.canonical_senders()),
+        verp: config.verp(),
+        hard_bounces: HardBounces::of(config),
     })
 }
 

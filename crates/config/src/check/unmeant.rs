@@ -79,5 +79,6 @@ fn blind_suppression(config: &Config) -> Option<String> {
         route.domain == Pattern::Any && route.sender.is_none() && is_for_many
     });
     let what = "delivery.suppress_after has no effect on mail for \"*\", which goes to a server for many domains";
-    (config.delivery.suppress_after.is_some() && leads_all_away).then(|| what.to_owned())
+    let is_blind = config.delivery.suppress_after.is_some() && config.verp.is_empty();
+    (is_blind && leads_all_away).then(|| what.to_owned())
 }

@@ -88,7 +88,7 @@ settings! {
         list destination: Vec<Destination> = "[]",
         /// After so many hard bounces a recipient gets no mail for a while: `"1/1d"` at the first, `"2/30d"` at the second
         /// within thirty days. A hard bounce is a `5xx` to RCPT, by a mail host of the recipient's own domain, that says that the mailbox
-        /// does not exist or is out of use. Never counted: what is said of spam, of our address or of a rule, what a
+        /// does not exist or is out of use; or a report that says so and comes to an address of `[[verp]]`. Never counted: what is said of spam, of our address or of a rule, what a
         /// route's server says, bounces of reports, and mail of strangers. Who is suppressed so is in `staffetta suppress list`
         /// with the words of the server, and his mail is reported to its senders. Of one login, or one client without, 5,000 hard bounces
         /// count in the time of `suppress_for`, and nobody is added while there are 50,000 suppressions and blocks.

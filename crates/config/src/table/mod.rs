@@ -12,6 +12,7 @@ mod rpc;
 mod spool;
 mod telemetry;
 mod tls;
+mod verp;
 
 pub use abuse::Abuse;
 pub use auth::{Auth, Backend, Dovecot, Mechanism, Schema, Sql};
@@ -27,3 +28,4 @@ pub(crate) use spool::DEFAULT_REDIS_LIMIT;
 pub use spool::{Compression, Spool};
 pub use telemetry::Telemetry;
 pub use tls::{Sni, Tls};
+pub use verp::Verp;

@@ -7,17 +7,17 @@ const MAX_BOUNDARY: usize = 70;
 
 /// What a header section says of the body behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entity {
-    pub(super) kind: Kind,
+pub(crate) struct Entity {
+    pub(crate) kind: Kind,
     /// The encoding that it names is `8bit` or `binary`.
-    pub(super) says_eight_bit: bool,
-    pub(super) has_type: bool,
-    pub(super) has_version: bool,
+    pub(crate) says_eight_bit: bool,
+    pub(crate) has_type: bool,
+    pub(crate) has_version: bool,
 }
 
 /// What a body is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Octets as they are meant.
     Text,
     /// An encoding stands between the octets and what they mean, or a type that must not get one.
@@ -32,14 +32,14 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Not made of parts that are looked at?
-    pub(super) const fn is_simple(&self) -> bool {
+    pub(crate) const fn is_simple(&self) -> bool {
         matches!(self, Self::Text | Self::Encoded | Self::Signed)
     }
 }
 
 impl Entity {
     /// Reads a section, blank line or not. `digest`: what names no type is a message.
-    pub(super) fn read(section: &[u8], digest: bool) -> Self {
+    pub(crate) fn read(section: &[u8], digest: bool) -> Self {
         let (mut media, mut encoding, mut has_version) = (None, None, false);
         for field in fields(section) {
             if let Some(value) = value(field, b"Content-Type") {
@@ -136,7 +136,7 @@ fn unquoted(value: &[u8]) -> Vec<u8> {
 }
 
 /// The fields of a section, each with its continuation lines; the blank line is none.
-pub(super) fn fields(section: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn fields(section: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = section;
     std::iter::from_fn(move || {
         let mut end = 0;
@@ -154,7 +154,7 @@ pub(super) fn fields(section: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// What stands behind the colon of a field, if it has this name.
-pub(super) fn value<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn value<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (found, rest) = field.split_at_checked(name.len())?;
     if !found.eq_ignore_ascii_case(name) {
         return None;

@@ -11,12 +11,12 @@
 //! never touched: its long lines go out, its octets above 127 are a reason to give up. So are those in header fields, in front
 //! of, between and behind parts, and in parts that say they are encoded.
 
-mod entity;
+pub(crate) mod entity;
 mod fold;
 mod quoted;
 #[cfg(test)]
 mod tests;
-mod walk;
+pub(crate) mod walk;
 mod write;
 
 use std::sync::Arc;

@@ -17,7 +17,7 @@ const MAX_SECTIONS: usize = 10_000;
 const MAX_DELIMITER: usize = 512;
 
 /// Who is told.
-pub(super) trait Visitor {
+pub(crate) trait Visitor {
     /// A header section, with the blank line at its end if there is one.
     fn header(&mut self, section: &[u8], entity: &Entity);
     /// A piece of the body of what had the last header section, which is not made of parts.
@@ -28,7 +28,7 @@ pub(super) trait Visitor {
 
 /// See the module. After [`Self::is_lost`] it says nothing more.
 #[derive(Debug)]
-pub(super) struct Walker {
+pub(crate) struct Walker {
     /// The boundaries that may come, the innermost last, and whether parts there are messages.
     levels: Vec<(Vec<u8>, bool)>,
     /// The section that comes in; `None` in a body.
@@ -64,12 +64,12 @@ impl Default for Walker {
 
 impl Walker {
     /// Is the message more than is looked at?
-    pub(super) fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         self.lost
     }
 
     /// The next octets.
-    pub(super) fn update(&mut self, mut piece: &[u8], visitor: &mut impl Visitor) {
+    pub(crate) fn update(&mut self, mut piece: &[u8], visitor: &mut impl Visitor) {
         while !piece.is_empty() && !self.lost {
             let end = memchr(b'\n', piece).map(|at| at + 1);
             let (part, rest) = piece.split_at(end.unwrap_or(piece.len()));
@@ -86,7 +86,7 @@ impl Walker {
     }
 
     /// The message has ended.
-    pub(super) fn finish(&mut self, visitor: &mut impl Visitor) {
+    pub(crate) fn finish(&mut self, visitor: &mut impl Visitor) {
         let line = std::mem::take(&mut self.line);
         if !line.is_empty() {
             self.line(&line, visitor);

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use redis::Cmd;
-use staffetta_config::Rate;
+use staffetta_config::{Config, Rate};
 
 use super::announce::{LENGTH, ROOM};
 use super::target::Target;
@@ -26,6 +26,14 @@ pub struct HardBounces {
     pub after: Rate,
     /// For so long.
     pub life: Duration,
+}
+
+impl HardBounces {
+    /// As the configuration has it; `None`: nobody is suppressed by them.
+    pub fn of(config: &Config) -> Option<Self> {
+        let life = config.delivery.suppress_for;
+        config.delivery.suppress_after.map(|after| Self { after, life })
+    }
 }
 
 /// What came of one.

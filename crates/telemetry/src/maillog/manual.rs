@@ -95,6 +95,11 @@ const FIELDS: &[(&str, &str)] = &[
     ("next", "Seconds until the next attempt."),
     ("nrcpt", "How many recipients the message has, those in the place of an alias counted."),
     ("orig_to", "What the client named, if that was an alias that led to `to`."),
+    (
+        "proof",
+        "Of a report that came in: `verp`, it came to the address that is this recipient's alone (`[[verp]]`); `none`, anybody \
+         may have written it, and nothing comes of it.",
+    ),
     ("proto", "`SMTP`, `ESMTP`; of accepted mail with `S` for TLS and `A` for a login behind it (RFC 3848)."),
     ("protocol", "`smtp` or `lmtp`."),
     ("qid", "The queue id: in the reply to the sender, in the Received field, in each record about the message."),
@@ -229,6 +234,7 @@ fn entries() -> Vec<Entry> {
         entry(delivery, &s::given_up()),
         entry(delivery, &s::reported()),
         entry(delivery, &s::removed()),
+        entry(frontend, &s::remote_bounce()),
         entry(delivery, &s::administered()),
         entry(delivery, &s::moved()),
         entry(delivery, &s::barred()),

@@ -18,6 +18,7 @@ mod line;
 mod manual;
 mod number;
 mod reception;
+mod returned;
 mod samples;
 mod sink;
 mod stamp;
@@ -41,6 +42,7 @@ pub use delivery::{Administered, Attempt, Delays, GivenUp, Moved, Relay, Removed
 pub(crate) use line::Json;
 pub use manual::reference;
 pub use reception::{Accepted, Client, Connected, Disconnected, Login, LoginFailed, Lost, Rejected, Sasl};
+pub use returned::RemoteBounce;
 pub(crate) use stamp::Stamp;
 pub(crate) use text::is_dangerous;
 pub use text::{MAX_TEXT, Text};
@@ -156,6 +158,16 @@ pub fn moved(event: &Moved<'_>) {
 
 /// An operator has blocked somebody, or wants a recipient to get no mail, or has ended that.
 pub fn barred(event: &Barred<'_>) {
+    emit(event);
+}
+
+/// Hard bounces have suppressed a recipient.
+pub fn suppressed(recipient: &str, reason: &str) {
+    emit(&Barred { kind: "recipient", name: recipient, verb: "suppressed", by: "delivery.suppress_after", reason });
+}
+
+/// Another system reports that somebody did not get a message.
+pub fn remote_bounce(event: &RemoteBounce<'_>) {
     emit(event);
 }
 

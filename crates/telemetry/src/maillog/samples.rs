@@ -10,7 +10,7 @@ use staffetta_policy::diagnosis::Class;
 
 use super::{
     Accepted, Administered, Attempt, Barred, Client, Connected, Delays, Disconnected, Encrypted, GivenUp, Login,
-    LoginFailed, Lost, Moved, Rejected, Relay, Removed, Report, Reported, Sasl, Secured,
+    LoginFailed, Lost, Moved, Rejected, Relay, RemoteBounce, Removed, Report, Reported, Sasl, Secured,
 };
 
 /// When it all happens, in milliseconds since the epoch.
@@ -196,6 +196,18 @@ pub(super) fn given_up() -> GivenUp<'static> {
 
 pub(super) fn reported() -> Reported {
     Reported { qid: qid(1), report: qid(2), kind: Report::Failure, size: 2345 }
+}
+
+pub(super) fn remote_bounce() -> RemoteBounce<'static> {
+    RemoteBounce {
+        qid: qid(3),
+        to: "lisa@example.com".into(),
+        from: "news@example.org".into(),
+        proven: true,
+        dsn: Status::new(5, 1, 1),
+        class: Class::BadMailbox,
+        response: "550 5.1.1 No such user".into(),
+    }
 }
 
 pub(super) fn removed() -> Removed {

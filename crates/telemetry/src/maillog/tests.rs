@@ -277,6 +277,17 @@ fn failures() {
 }
 
 #[test]
+fn what_others_report() {
+    golden(
+        &samples::remote_bounce(),
+        r#""event":"remote_bounce",POD,"qid":"05D21F2Y0N800003","to":"lisa@example.com","from":"news@example.org","proof":"verp","dsn":"5.1.1","class":"bad-mailbox","category":"bad-mailbox","scope":"recipient","response":"550 5.1.1 No such user""#,
+        &[
+            "bounce[4242]: 05D21F2Y0N800003: returned: to=<lisa@example.com>, from=<news@example.org>, proof=verp, dsn=5.1.1, class=bad-mailbox (550 5.1.1 No such user)",
+        ],
+    );
+}
+
+#[test]
 fn the_end_of_a_message() {
     golden(
         &samples::reported(),

@@ -17,15 +17,18 @@ pub(crate) struct Aliases(Vec<(Address, Vec<Recipient>)>);
 
 /// The recipients in the place of one that is an alias.
 pub(super) fn members(named: &Recipient, destinations: &[Address]) -> Vec<Recipient> {
-    let orcpt =
-        named.orcpt.clone().or_else(|| Some(xtext::orcpt(&named.address)).filter(|text| text.len() <= MAX_ORCPT));
-    let member = |address: &Address| Recipient {
+    destinations.iter().map(|address| member(named, address)).collect()
+}
+
+/// One of them.
+pub(super) fn member(named: &Recipient, address: &Address) -> Recipient {
+    let own = || Some(xtext::orcpt(&named.address)).filter(|text| text.len() <= MAX_ORCPT);
+    Recipient {
         address: address.clone(),
         notify: named.notify,
-        orcpt: orcpt.clone(),
+        orcpt: named.orcpt.clone().or_else(own),
         alias: Some(named.address.clone()),
-    };
-    destinations.iter().map(member).collect()
+    }
 }
 
 impl Aliases {

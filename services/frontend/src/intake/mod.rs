@@ -16,6 +16,7 @@ mod cause;
 mod judge;
 mod opened;
 mod principal;
+mod returns;
 #[cfg(test)]
 mod tests;
 
@@ -30,15 +31,17 @@ use staffetta_mail::trace::{self, Received};
 use staffetta_mail::{Address, Envelope, Recipient, ReversePath, SpanContext};
 use staffetta_policy::canonical::Canonical;
 use staffetta_policy::client::neighbourhood;
-use staffetta_policy::relay::{Finding, Rules};
-use staffetta_queue::{Accept, Budget, Conduct, EnqueueError, Health, Origin, Queue, Sending};
+use staffetta_policy::relay::{Finding, Listener, Rules};
+use staffetta_policy::verp::Verp;
+use staffetta_queue::{Accept, Budget, Conduct, EnqueueError, HardBounces, Health, Origin, Queue, Sending};
 use staffetta_telemetry::maillog;
 use staffetta_telemetry::spans::{self, Kind};
 
 use crate::TRACER;
 use crate::metrics::IntakeMetrics;
 use crate::verify::Verifier;
-use opened::Completion;
+use opened::{Completion, Manner};
+use returns::{Report, Returns};
 
 pub(crate) use aliases::Aliases;
 pub(crate) use bill::Bill;
@@ -63,6 +66,7 @@ pub(crate) struct Intake {
     conduct: Arc<Conduct>,
     budget: Arc<Budget>,
     metrics: IntakeMetrics,
+    returns: Returns,
 }
 
 /// What holds for all messages, as the configuration has it.
@@ -83,6 +87,10 @@ pub(crate) struct Terms {
     pub(crate) counts_queued: bool,
     /// Whose addresses become others.
     pub(crate) canonical: Arc<Canonical>,
+    /// Who writes to each recipient as somebody else, and gets what comes back.
+    pub(crate) verp: Verp,
+    /// When a recipient who is refused for good gets no mail any more.
+    pub(crate) hard_bounces: Option<HardBounces>,
 }
 
 /// A message whose From field does not fit the login.
@@ -107,6 +115,7 @@ impl Intake {
         let memory = staffetta_transport::memory_limit().map_or(FALLBACK, |memory| memory as u64 / SHARE);
         Self {
             hostname,
+            returns: Returns::new(queue.clone()),
             queue,
             directory,
             conduct,
@@ -143,8 +152,10 @@ impl Intake {
         sender: &ReversePath,
         recipient: &Address,
     ) -> Result<Option<Arc<[Address]>>, Denied> {
-        let request = who.request(sender, recipient);
         let terms = self.terms.load_full();
+        let returned = terms.verp.read(recipient);
+        let recipient = returned.as_ref().map_or(recipient, |returned| &returned.sender);
+        let request = who.request(sender, recipient);
         judge::judge(&self.directory, &terms, memory, &request, who).await
     }
 
@@ -164,7 +175,7 @@ impl Intake {
         destinations: &[Address],
         (named, limit): (usize, usize),
     ) -> Result<bool, NotQueued> {
-        let alias = self.postmaster(&recipient.address).unwrap_or_else(|| recipient.address.clone());
+        let alias = self.settled(recipient).map_or_else(|| recipient.address.clone(), |settled| settled.address);
         if aliases.has(&alias) {
             return Ok(true);
         }
@@ -202,10 +213,19 @@ impl Intake {
         };
         let completion =
             who.is_own().then(|| Completion { hostname: self.hostname.clone(), author: sender.address().cloned() });
+        let manner = self.manner(who, sender, recipients);
+        Opened::start(incoming, &received, completion, manner).await.map_err(|error| not_queued(&error))
+    }
+
+    /// What is looked at, and changed, in a message.
+    fn manner(&self, who: &Principal<'_>, sender: &ReversePath, recipients: &[Recipient]) -> Manner {
         let terms = self.terms.load();
-        let (authors, canonical) = (terms.match_authors && who.login.is_some(), Arc::clone(&terms.canonical));
-        drop(terms);
-        Opened::start(incoming, &received, completion, authors, canonical).await.map_err(|error| not_queued(&error))
+        let comes_back = || recipients.iter().any(|recipient| terms.verp.read(&recipient.address).is_some());
+        Manner {
+            canonical: Arc::clone(&terms.canonical),
+            authors: terms.match_authors && who.login.is_some(),
+            reports: who.source.kind == Listener::Relay && (sender.is_null() || comes_back()),
+        }
     }
 
     /// What the trace field says of the client. Whoever did not log in is always named: who is to blame for a message
@@ -242,12 +262,13 @@ impl Intake {
     /// Makes the message durable, counts and logs it. The only place from which a 250 for a message comes.
     pub(crate) async fn commit(
         &self,
-        opened: Opened,
+        mut opened: Opened,
         who: &Principal<'_>,
         mut envelope: Envelope,
         aliases: Aliases,
     ) -> Result<Stored, NotQueued> {
         let login = || who.login.map(|login| login.name);
+        let report = self.report(&mut opened, &envelope);
         self.settle_recipients(&mut envelope);
         // By what the login has named: that others have put many behind one name is not its doing.
         let sending = login().map(|_| Sending::of(&envelope));
@@ -271,7 +292,24 @@ impl Intake {
         }
         self.count(who, &stored, nrcpt, complete - began, complete.elapsed());
         log(who, &stored, &from, nrcpt);
+        if let Some(report) = report {
+            self.returns.came(self.terms.load().hard_bounces, &report);
+        }
         Ok(stored)
+    }
+
+    /// What it says of other messages, if it is a report.
+    fn report(&self, opened: &mut Opened, envelope: &Envelope) -> Option<Report> {
+        let failures = opened.failures();
+        let (first, terms) = (envelope.recipients.first()?, self.terms.load());
+        let returned = || envelope.recipients.iter().filter_map(|named| terms.verp.read(&named.address)).collect();
+        let is_report = !failures.is_empty();
+        is_report.then(|| Report { qid: opened.id(), to: first.address.clone(), returned: returned(), failures })
+    }
+
+    /// Waits for what is told of reports; nothing comes in any more.
+    pub(crate) async fn end(&self) {
+        self.returns.end().await;
     }
 
     fn count(&self, who: &Principal<'_>, stored: &Stored, nrcpt: usize, content: Duration, commit: Duration) {
@@ -282,14 +320,24 @@ impl Intake {
         }
     }
 
-    /// Puts the postmaster's own address in (RFC 5321 section 4.5.1), and makes one of those who are named twice.
+    /// Puts those in who are meant, and makes one of those who are named twice.
     fn settle_recipients(&self, envelope: &mut Envelope) {
         for recipient in &mut envelope.recipients {
-            if let Some(address) = self.postmaster(&recipient.address) {
-                recipient.address = address;
+            if let Some(settled) = self.settled(recipient) {
+                *recipient = settled;
             }
         }
         merge(envelope);
+    }
+
+    /// Who is meant by a name that is not his own: the postmaster's (RFC 5321 section 4.5.1), or what a sender is called for one
+    /// recipient.
+    fn settled(&self, named: &Recipient) -> Option<Recipient> {
+        if let Some(address) = self.postmaster(&named.address) {
+            return Some(Recipient { address, ..named.clone() });
+        }
+        let sender = self.terms.load().verp.read(&named.address)?.sender;
+        Some(aliases::member(named, self.postmaster(&sender).as_ref().unwrap_or(&sender)))
     }
 
     /// Where the mail of this host's postmaster goes; `None` for anybody else.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use staffetta_mail::feedback::{Failure, Reader};
 use staffetta_mail::trace::{HeaderScan, Part, Received, date};
 use staffetta_mail::{Address, QueueId, mailbox};
 use staffetta_policy::canonical::Canonical;
@@ -21,10 +22,9 @@ pub(crate) struct Opened {
     began: Instant,
     /// If it is one of ours: fields that are missing are to be added (RFC 6409 section 8).
     completion: Option<Completion>,
-    /// Who becomes whom in it.
-    canonical: Arc<Canonical>,
-    /// Whoever sends it must own the addresses in From.
-    authors: bool,
+    manner: Manner,
+    /// Reads it, if it may be a report. Boxed: most are none.
+    reader: Option<Box<Reader>>,
     /// The Message-ID that was added.
     added: Option<String>,
 }
@@ -35,6 +35,16 @@ const DROPPED: &[&str] = &["Bcc", "Resent-Bcc", "Return-Path", "Content-Length"]
 
 /// Fields whose addresses become others as the sender does.
 const OF_SENDERS: &[&str] = &["From", "Sender", "Reply-To", "Resent-From", "Resent-Sender", "Resent-Reply-To"];
+
+/// What is looked at, and changed, in a message.
+pub(super) struct Manner {
+    /// Who becomes whom in a message of ours.
+    pub(super) canonical: Arc<Canonical>,
+    /// Whoever sends it must own the addresses in From: [`Opened::authors`] will be asked.
+    pub(super) authors: bool,
+    /// It may be a report: [`Opened::failures`] will be asked.
+    pub(super) reports: bool,
+}
 
 /// With what a message of ours is completed.
 pub(super) struct Completion {
@@ -57,31 +67,29 @@ pub(crate) struct Stored {
 }
 
 impl Opened {
-    /// Starts with the trace field (RFC 5321 section 4.4). `authors`: [`Self::authors`] will be asked. `canonical`: who
-    /// becomes whom, in a message of ours.
+    /// Starts with the trace field (RFC 5321 section 4.4).
     pub(super) async fn start(
         mut incoming: Incoming,
         received: &Received<'_>,
         completion: Option<Completion>,
-        authors: bool,
-        canonical: Arc<Canonical>,
+        manner: Manner,
     ) -> Result<Self, EnqueueError> {
         let id = incoming.id();
         let header = match &completion {
             None => HeaderScan::new(),
-            Some(_) if canonical.is_empty() => HeaderScan::dropping(DROPPED),
+            Some(_) if manner.canonical.is_empty() => HeaderScan::dropping(DROPPED),
             Some(_) => HeaderScan::dropping(DROPPED).collecting(OF_SENDERS),
         };
         incoming.write(received.field().as_bytes()).await?;
         Ok(Self {
             incoming: Ok(incoming),
             id,
-            header: if authors { header.keeping_authors() } else { header },
+            header: if manner.authors { header.keeping_authors() } else { header },
             arrived: received.when,
             began: Instant::now(),
             completion,
-            canonical,
-            authors,
+            reader: manner.reports.then(Box::default),
+            manner,
             added: None,
         })
     }
@@ -93,7 +101,7 @@ impl Opened {
 
     /// Must what it says in From be judged?
     pub(crate) fn judges_authors(&self) -> bool {
-        self.authors
+        self.manner.authors
     }
 
     /// Whom its From fields name; see [`HeaderScan::authors`].
@@ -101,8 +109,21 @@ impl Opened {
         self.header.authors()
     }
 
+    /// Its name in the queue.
+    pub(super) fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// Who did not get another message, by its word, if it is a report; to be asked once.
+    pub(super) fn failures(&mut self) -> Vec<Failure> {
+        self.reader.take().map_or_else(Vec::new, |reader| reader.failures())
+    }
+
     /// Takes more content. A failure shows when the message is committed.
     pub(crate) async fn write(&mut self, content: &[u8]) {
+        if let Some(reader) = &mut self.reader {
+            reader.feed(content);
+        }
         if self.header.is_over() {
             let _ = self.put(content).await;
             return;
@@ -144,7 +165,7 @@ impl Opened {
 
     /// Whom a sender of the message becomes; `None` if it stays, as all do in messages of others.
     pub(super) fn becomes(&self, sender: &Address) -> Option<Address> {
-        self.completion.as_ref().and_then(|_| self.canonical.of(sender))
+        self.completion.as_ref().and_then(|_| self.manner.canonical.of(sender))
     }
 
     /// A field that names senders, as it goes on: one that cannot be understood as it is.

@@ -20,6 +20,7 @@ mod slow;
 mod tls;
 mod trust;
 mod unfinished;
+mod verp;
 mod world;
 mod xclient;
 

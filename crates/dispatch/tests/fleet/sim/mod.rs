@@ -17,6 +17,7 @@ use staffetta_mail::{Address, Envelope, Recipient, RemoteReply, ReversePath};
 use staffetta_policy::classify::{Failure, Peer};
 use staffetta_policy::schedule::Schedule;
 use staffetta_policy::tls::{Label, Security, Trust};
+use staffetta_policy::verp::Signer;
 use staffetta_smtp::client::{self, Outcome, Report, Stage, TransactionId};
 
 pub(crate) const fn seconds(n: u64) -> Duration {
@@ -87,6 +88,10 @@ impl Handle for Job {
 
     fn destination(&self) -> &str {
         &self.destination
+    }
+
+    fn verp(&self) -> Option<&Signer> {
+        None
     }
 
     /// So many that were sent one after the other are of one message.

@@ -1,0 +1,97 @@
+//! What comes back later: bounces of other systems, by the address that each recipient's mail leaves with.
+
+use anyhow::ensure;
+use serde_json::Value;
+use staffetta_cli::sink::{Scenario, Sink};
+use staffetta_testkit::ports::Port;
+use staffetta_tests::{Client, Postfix, SOON, Service, World, eventually, next};
+
+const MESSAGE: &str = "From: News <news@example.org>\r\nSubject: news\r\n\r\nHello";
+const VERP: &str = "[[verp]]\nsender = \"news@example.org\"\nkey = \"a key that nobody knows\"\n";
+
+/// A world for mail of news@example.org and for what comes back to him, and where that ends.
+async fn world(more: &str) -> anyhow::Result<(World, Sink)> {
+    let world = World::new().await?.set("delivery.suppress_after", "\"2/1d\"").tables(VERP).tables(more);
+    let mut world = world.set("frontend.relay_domains", "[\"example.org\"]").start().await?;
+    let home = world.mx("example.org", Scenario::default()).await?;
+    Ok((world, home))
+}
+
+/// Trusted, and so no stranger.
+async fn client(world: &World) -> anyhow::Result<Client> {
+    let mut client = Client::connect_from("127.0.0.9", world.smtp()).await?;
+    client.expect("EHLO client.test", 250).await?;
+    Ok(client)
+}
+
+/// What the frontend has logged of reports: to whom, from whom, and whether that is proven.
+fn bounces(world: &World) -> Vec<[String; 4]> {
+    let log = world.log(Service::Frontend);
+    let all = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let all = all.filter(|record| record["event"] == "remote_bounce");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    all.map(|record| ["to", "from", "proof", "class"].map(|field| text(&record[field]))).collect()
+}
+
+/// Postfix takes mail for everybody and finds out later that nobody is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bounce_that_postfix_sends_later_counts_for_the_recipient_it_is_about() -> anyhow::Result<()> {
+    let port = Port::reserve()?;
+    let route = format!("[[delivery.route]]\ndomain = \"example.com\"\nvia = \"smtp://127.0.0.1:{}\"\n", port.number());
+    let (world, mut home) = world(&route).await?;
+    let rules = format!(
+        "myhostname = mx.example.com\nmydestination = example.com\nlocal_recipient_maps =\n\
+         smtpd_end_of_data_restrictions =\nrelayhost = [127.0.0.1]:{}\n",
+        world.smtp().port()
+    );
+    let postfix = Postfix::start(&[(&port, String::new())], &world.certificate("mx.example.com")?, &rules)?;
+    for round in 1..=2 {
+        let listed = world.staffetta(&["suppress", "list"])?;
+        ensure!(listed.contains("No recipient is suppressed."), "round {round}: {listed}");
+        client(&world).await?.send("news@example.org", &["gone@example.com"], MESSAGE).await?;
+        let report = next(&mut home).await?;
+        ensure!(report.sender.is_empty() && report.recipients == ["news@example.org"], "{report}\n{}", postfix.log());
+    }
+    eventually(SOON, async || {
+        let listed = world.staffetta(&["suppress", "list", "--json"])?;
+        ensure!(listed.lines().count() == 1 && listed.contains("gone@example.com"), "{listed}{:?}", bounces(&world));
+        ensure!(listed.contains("hard bounces: 550 5.1.1 unknown user"), "{listed}");
+        Ok(())
+    })
+    .await?;
+    let expected = ["gone@example.com", "news@example.org", "verp", "bad-mailbox"].map(str::to_owned);
+    eventually(SOON, async || {
+        ensure!(bounces(&world) == [expected.clone(), expected.clone()], "{:?}", bounces(&world));
+        ensure!(world.log(Service::Frontend).contains("\"by\":\"delivery.suppress_after\""));
+        Ok(())
+    })
+    .await?;
+    let metrics = world.metrics(Service::Frontend).await?;
+    ensure!(metrics.sum("staffetta_remote_bounces_total", &["class=\"bad-mailbox\"", "proof=\"verp\""]) == 2.0);
+    ensure!(metrics.sum("staffetta_report_suppressions_total", &[]) == 1.0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_to_an_address_that_is_made_up_is_logged_and_not_believed() -> anyhow::Result<()> {
+    let (world, mut home) = world("").await?;
+    let report = "Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\
+                  Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\n\
+                  Final-Recipient: rfc822; lisa@example.com\r\nAction: failed\r\nStatus: 5.1.1\r\n--b--";
+    let mut stranger = Client::connect(world.smtp()).await?;
+    stranger.expect("EHLO stranger.test", 250).await?;
+    for address in ["news+aaaaaaaaaa-lisa=example.com@example.org", "news@example.org"] {
+        for _ in 0..2 {
+            stranger.send("", &[address], report).await?;
+            ensure!(next(&mut home).await?.recipients == [address]);
+        }
+    }
+    eventually(SOON, async || {
+        let told = bounces(&world);
+        ensure!(told.len() == 4 && told.iter().all(|it| it[0] == "lisa@example.com" && it[2] == "none"), "{told:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(world.staffetta(&["suppress", "list"])?.contains("No recipient is suppressed."));
+    Ok(())
+}
