@@ -1,4 +1,4 @@
-//! What comes back later: bounces of other systems, by the address that each recipient's mail leaves with.
+//! What comes back later: bounces of other systems and complaints, by the address that each recipient's mail leaves with.
 
 use anyhow::ensure;
 use serde_json::Value;
@@ -24,13 +24,16 @@ async fn client(world: &World) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-/// What the frontend has logged of reports: to whom, from whom, and whether that is proven.
-fn bounces(world: &World) -> Vec<[String; 4]> {
+/// What the frontend has logged of reports: these fields of its records.
+fn told<const N: usize>(world: &World, event: &str, fields: [&str; N]) -> Vec<[String; N]> {
     let log = world.log(Service::Frontend);
     let all = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let all = all.filter(|record| record["event"] == "remote_bounce");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    all.map(|record| ["to", "from", "proof", "class"].map(|field| text(&record[field]))).collect()
+    all.filter(|record| record["event"] == event).map(|record| fields.map(|field| text(&record[field]))).collect()
+}
+
+fn bounces(world: &World) -> Vec<[String; 4]> {
+    told(world, "remote_bounce", ["to", "from", "proof", "class"])
 }
 
 /// Postfix takes mail for everybody and finds out later that nobody is there.
@@ -87,11 +90,61 @@ async fn a_report_to_an_address_that_is_made_up_is_logged_and_not_believed() -> 
         }
     }
     eventually(SOON, async || {
-        let told = bounces(&world);
-        ensure!(told.len() == 4 && told.iter().all(|it| it[0] == "lisa@example.com" && it[2] == "none"), "{told:?}");
+        let all = bounces(&world);
+        ensure!(all.len() == 4 && all.iter().all(|it| it[0] == "lisa@example.com" && it[2] == "none"), "{all:?}");
         Ok(())
     })
     .await?;
     ensure!(world.staffetta(&["suppress", "list"])?.contains("No recipient is suppressed."));
+    Ok(())
+}
+
+/// What a provider sends: who complains is not in it, but for the sender of his mail.
+fn complaint(sender: &str) -> String {
+    format!(
+        "Content-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n--b\r\n\r\nabuse\r\n--b\r\n\
+         Content-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nUser-Agent: Provider/1.0\r\nVersion: 1\r\n\
+         Original-Mail-From: <{sender}>\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: <1@example.org>\r\n\
+         \r\nnews\r\n--b--"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_complains_is_known_by_the_address_that_the_mail_left_from() -> anyhow::Result<()> {
+    let world = World::new().await?.tables(VERP).set("delivery.suppress_complaints", "true");
+    let world = world.set("frontend.complaints", "[\"fbl@example.org\"]");
+    let mut world = world.set("frontend.relay_domains", "[\"example.org\"]").start().await?;
+    let mut home = world.mx("example.org", Scenario::default()).await?;
+    let mut mx = world.mx("example.com", Scenario::default()).await?;
+    client(&world).await?.send("news@example.org", &["lisa@example.com"], MESSAGE).await?;
+    let sender = next(&mut mx).await?.sender;
+    let forged = sender.replace("lisa", "john");
+    let mut provider = Client::connect(world.smtp()).await?;
+    provider.expect("EHLO provider.test", 250).await?;
+    for (to, sender) in [("fbl@example.org", &forged), ("other@example.org", &sender), ("FBL@example.org", &sender)] {
+        let listed = world.staffetta(&["suppress", "list"])?;
+        ensure!(listed.contains("No recipient is suppressed."), "{to}: {listed}");
+        provider.send("feedback@provider.test", &[to], &complaint(sender)).await?;
+        ensure!(next(&mut home).await?.recipients == [to], "it goes on as ever");
+    }
+    eventually(SOON, async || {
+        let fields = ["to", "from", "proof", "feedback", "user_agent", "message_id"];
+        let all = told(&world, "complaint", fields);
+        let rest = ["abuse", "Provider/1.0", "1@example.org"];
+        let made_up = ["", &*forged, "none"];
+        let known = ["lisa@example.com", "news@example.org", "verp"];
+        ensure!(all.len() == 2 && all.iter().all(|it| it[3..] == rest), "{all:?}");
+        ensure!(all[0][..3] == made_up && all[1][..3] == known, "{all:?}");
+        let listed = world.staffetta(&["suppress", "list", "--json"])?;
+        ensure!(listed.lines().count() == 1 && listed.contains("lisa@example.com"), "{listed}");
+        ensure!(listed.contains("complaint: abuse Provider/1.0"), "{listed}");
+        ensure!(world.log(Service::Frontend).contains("\"by\":\"delivery.suppress_complaints\""));
+        Ok(())
+    })
+    .await?;
+    let metrics = world.metrics(Service::Frontend).await?;
+    ensure!(metrics.sum("staffetta_complaints_total", &["type=\"abuse\"", "proof=\"verp\""]) == 1.0);
+    ensure!(metrics.sum("staffetta_complaints_total", &["type=\"abuse\"", "proof=\"none\""]) == 1.0);
+    ensure!(metrics.sum("staffetta_report_suppressions_total", &[]) == 1.0);
     Ok(())
 }

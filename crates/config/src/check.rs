@@ -360,7 +360,9 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     if config.telemetry.otlp_endpoint.is_none() && config.telemetry.sample_ratio != default.telemetry.sample_ratio {
         warnings.push("telemetry.sample_ratio has no effect without telemetry.otlp_endpoint".to_owned());
     }
-    if config.delivery.suppress_after.is_none() && config.delivery.suppress_for != default.delivery.suppress_for {
+    warnings.extend(verp::idle(config));
+    let suppresses = config.delivery.suppress_after.is_some() || config.delivery.suppress_complaints;
+    if !suppresses && config.delivery.suppress_for != default.delivery.suppress_for {
         warnings.push("delivery.suppress_for has no effect without delivery.suppress_after".to_owned());
     }
     warnings.extend(tls_reports(config));

@@ -232,6 +232,26 @@ via = "smtp://relay.test"
 }
 
 #[test]
+fn what_reports_cannot_do_is_told() {
+    let base =
+        "hostname = \"mail.test\"\n[[delivery.route]]\ndomain = \"*\"\nvia = \"smtp://relay.test\"\n[delivery]\n";
+    let verp = "[[verp]]\nsender = \"*@*\"\nkey = \"0123456789abcdef\"\n";
+    let (after, complain) = ("suppress_after = \"2/30d\"\n", "suppress_complaints = true\nsuppress_for = \"1d\"\n");
+    let fbl = "[frontend]\ncomplaints = [\"fbl@example.org\"]\n";
+    for (keys, begin) in [
+        ([after, "", ""], &["delivery.suppress_after has no effect on mail for \"*\""][..]),
+        ([after, "", verp], &[]),
+        (["", complain, verp], &["delivery.suppress_complaints has no effect without frontend.complaints"]),
+        ([complain, fbl, ""], &["delivery.suppress_complaints has no effect without [[verp]]"]),
+        ([complain, fbl, verp], &[]),
+    ] {
+        let warnings = Config::parse(&(base.to_owned() + &keys.concat()), "f.toml").unwrap().warnings();
+        assert_eq!(warnings.len(), begin.len(), "{keys:?}: {warnings:?}");
+        assert!(warnings.iter().zip(begin).all(|(warning, begin)| warning.starts_with(begin)), "{warnings:?}");
+    }
+}
+
+#[test]
 fn what_is_probably_not_meant_is_told() {
     let text = "hostname = \"mail.test\"\n[redis]\ndurability = \"none\"\n[auth]\nlisten = \"0.0.0.0:4250\"\n\
                 [frontend]\nrelay_domains = [\"example.org\", \"a.example.com\"]\n\

@@ -99,7 +99,7 @@ pub use revocation::{
 pub use settings::{Health, Settings};
 pub use spool::{StoreTrouble, compare_store, try_store};
 pub use staffetta_config::{Compression, Durability, Rate};
-pub use suppressor::{HardBounce, Suppressor};
+pub use suppressor::{Grievance, Suppressor};
 pub use tls::TlsFiles;
 pub use tls_counts::{TlsCounts, TlsPeriod};
 pub use tokens::{KeptToken, KeptTokens};

@@ -1,4 +1,4 @@
-//! Tells Redis of recipients who were refused for good, beside whatever else is done with the news: nothing waits for it.
+//! Tells Redis of recipients who are not to get any more mail, beside whatever else is done with the news: nothing waits for it.
 //!
 //! What may be told, and by whom it was found out, is for the callers (docs/decisions/025, 034). What is lost of it while Redis
 //! is away, or because more come than can be told, is found out again by the next message.
@@ -15,7 +15,7 @@ use crate::{Block, Error, HardBounces, Queue, Reckoning, Target};
 
 /// Told at a time.
 const AT_ONCE: usize = 64;
-/// Hard bounces of one sender that count in the time for which they suppress.
+/// Such news of one sender's mail that count in the time for which they suppress.
 const OF_ONE: u32 = 5_000;
 /// The name of that limit in Redis.
 const SCOPE: &str = "hard_bounces";
@@ -24,8 +24,8 @@ const SCOPE: &str = "hard_bounces";
 pub struct Suppressor {
     queue: Queue,
     suppressions: Counter,
-    /// Hears who is suppressed, and why.
-    log: fn(&str, &str),
+    /// Hears who is suppressed, by which key of the configuration, and why.
+    log: fn(&str, &str, &str),
     /// What is told; a drain waits for it.
     telling: TaskTracker,
     turns: Arc<Semaphore>,
@@ -33,45 +33,59 @@ pub struct Suppressor {
     is_full: Arc<AtomicBool>,
 }
 
-/// One hard bounce.
+/// Why a recipient should get no more mail.
 #[derive(Debug)]
-pub struct HardBounce {
-    /// Who was refused.
+pub struct Grievance {
+    /// Whom it is about.
     pub target: Target,
     /// Whose mail it was.
     pub who: String,
-    /// Why.
-    pub words: String,
+    /// The key of the configuration that wants it.
+    pub by: &'static str,
+    /// Why: so that it is told apart from what an operator has said.
+    pub reason: String,
+}
+
+impl Grievance {
+    /// His server has refused him for good, with these words.
+    pub fn refused(target: Target, who: String, words: &str) -> Self {
+        Self { target, who, by: "delivery.suppress_after", reason: format!("hard bounces: {words}") }
+    }
+
+    /// He wants no such mail, by this report.
+    pub fn complains(target: Target, who: String, report: &str) -> Self {
+        Self { target, who, by: "delivery.suppress_complaints", reason: format!("complaint: {report}") }
+    }
 }
 
 impl Suppressor {
-    /// Counts who is suppressed, and tells `log` of him and of the reason.
-    pub fn new(queue: Queue, suppressions: Counter, log: fn(&str, &str), telling: TaskTracker) -> Self {
+    /// Counts who is suppressed, and tells `log` of him, of the key and of the reason.
+    pub fn new(queue: Queue, suppressions: Counter, log: fn(&str, &str, &str), telling: TaskTracker) -> Self {
         let turns = Arc::new(Semaphore::new(AT_ONCE));
         Self { queue, suppressions, log, telling, turns, is_full: Arc::default() }
     }
 
     /// Counts it, and suppresses the recipient if it was often enough.
-    pub fn refused(&self, rule: HardBounces, bounce: HardBounce) {
+    pub fn tell(&self, rule: HardBounces, grievance: Grievance) {
         let Ok(turn) = self.turns.clone().try_acquire_owned() else {
-            return tracing::debug!("a hard bounce is not counted: too many at a time");
+            return tracing::debug!("a reason to suppress somebody is not counted: too many at a time");
         };
         let (queue, suppressions, is_full) = (self.queue.clone(), self.suppressions.clone(), self.is_full.clone());
         let log = self.log;
         self.telling.spawn(async move {
-            let reason = bounce.reason();
-            match count(&queue, rule, &bounce, &reason).await {
+            let reason = grievance.shown();
+            match count(&queue, rule, &grievance, &reason).await {
                 Ok(Reckoning::Counted) => {}
                 Ok(Reckoning::Suppressed) => {
                     is_full.store(false, Ordering::Relaxed);
                     suppressions.increment(1);
-                    log(&bounce.target.name(), &reason);
+                    log(&grievance.target.name(), grievance.by, &reason);
                 }
                 Ok(Reckoning::Full) if is_full.swap(true, Ordering::Relaxed) => {}
                 Ok(Reckoning::Full) => {
-                    tracing::warn!("hard bounces suppress nobody for now: there are too many suppressions and blocks");
+                    tracing::warn!("nobody is suppressed by rules for now: there are too many suppressions and blocks");
                 }
-                Err(error) => tracing::debug!(%error, "failed to count a hard bounce"),
+                Err(error) => tracing::debug!(%error, "failed to count a reason to suppress somebody"),
             }
             drop(turn);
         });
@@ -79,19 +93,17 @@ impl Suppressor {
 }
 
 /// Nothing is counted of those who have more than their share.
-async fn count(queue: &Queue, rule: HardBounces, bounce: &HardBounce, reason: &str) -> Result<Reckoning, Error> {
+async fn count(queue: &Queue, rule: HardBounces, grievance: &Grievance, reason: &str) -> Result<Reckoning, Error> {
     let share = Rate { count: OF_ONE, per: rule.life };
-    if queue.limiter(SCOPE, share).acquire(&bounce.who, 1).await?.tokens == 0 {
+    if queue.limiter(SCOPE, share).acquire(&grievance.who, 1).await?.tokens == 0 {
         return Ok(Reckoning::Counted);
     }
-    queue.hard_bounce(&bounce.target, rule, reason).await
+    queue.hard_bounce(&grievance.target, rule, reason).await
 }
 
-impl HardBounce {
-    /// So that it is told apart from a suppression that an operator has made.
-    fn reason(&self) -> String {
-        let said = self.words.chars().filter(|c| !c.is_control());
-        let mut reason: String = "hard bounces: ".chars().chain(said).collect();
+impl Grievance {
+    fn shown(&self) -> String {
+        let mut reason: String = self.reason.chars().filter(|c| !c.is_control()).collect();
         reason.truncate(reason.floor_char_boundary(Block::MAX_REASON));
         reason
     }

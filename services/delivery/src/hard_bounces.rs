@@ -8,7 +8,7 @@ use staffetta_dispatch::Failed;
 use staffetta_mail::Address;
 use staffetta_policy::client;
 use staffetta_policy::diagnosis::{Class, condemns_address};
-use staffetta_queue::{HardBounce, Message, Suppressor, Target, login_key};
+use staffetta_queue::{Grievance, Message, Suppressor, Target, login_key};
 use staffetta_transport::hop::{NextHop, Router};
 
 use crate::terms::Terms;
@@ -43,5 +43,5 @@ pub(crate) fn bounced(
 ) {
     let Some(rule) = terms.hard_bounces.filter(|_| counts(hop, failed, class)) else { return };
     let (Some(who), Ok(target)) = (who(message, terms), Target::recipient(recipient.as_str())) else { return };
-    suppressor.refused(rule, HardBounce { target, who, words: failed.text.clone() });
+    suppressor.tell(rule, Grievance::refused(target, who, &failed.text));
 }

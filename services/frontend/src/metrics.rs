@@ -9,6 +9,7 @@ use metrics::{
 use std::time::Duration;
 
 use crate::stream::Broken;
+use staffetta_mail::feedback::ComplaintKind;
 use staffetta_policy::diagnosis::Class;
 use staffetta_policy::relay::Objection;
 use staffetta_smtp::server::Activity;
@@ -265,10 +266,18 @@ impl Rpc {
     }
 }
 
+/// Complaints about mail.
+pub(crate) fn complaints(kind: ComplaintKind, proven: bool) -> Counter {
+    counter!("staffetta_complaints_total", "type" => kind.as_str(), "proof" => proof(proven))
+}
+
+const fn proof(proven: bool) -> &'static str {
+    if proven { "verp" } else { "none" }
+}
+
 /// Reports that came in, of somebody who did not get a message.
 pub(crate) fn remote_bounces(class: Class, proven: bool) -> Counter {
-    let proof = if proven { "verp" } else { "none" };
-    counter!("staffetta_remote_bounces_total", "class" => class.as_str(), "proof" => proof)
+    counter!("staffetta_remote_bounces_total", "class" => class.as_str(), "proof" => proof(proven))
 }
 
 /// Recipients who are suppressed by them.
@@ -286,6 +295,9 @@ pub(crate) fn declare() {
     }
     let _ = messages_accepted(OPEN);
     let _ = report_suppressions();
+    for kind in ComplaintKind::ALL {
+        let _ = (complaints(kind, true), complaints(kind, false));
+    }
     for class in Class::ALL {
         let _ = (remote_bounces(class, true), remote_bounces(class, false));
     }
@@ -348,6 +360,10 @@ fn describe() {
         "Recipients of relay_domains whom strangers named, by where the answer came from."
     );
     describe_counter!("staffetta_messages_accepted_total", "Messages answered with 250 after their content.");
+    describe_counter!(
+        "staffetta_complaints_total",
+        "Complaints that came in to frontend.complaints, by type, and by proof: whether the mail left from the recipient's own address."
+    );
     describe_counter!(
         "staffetta_remote_bounces_total",
         "Reports that came in, of recipients behind other systems whom mail did not reach, by class, and by proof: whether the report came to the recipient's own address."

@@ -12,7 +12,7 @@ use staffetta_config::{Config, Frontend, Listener, ListenerKind, ListenerTls};
 use staffetta_policy::conduct::Signal;
 use staffetta_policy::relay::{self, Postmaster, Rules};
 use staffetta_policy::routing::Pattern;
-use staffetta_queue::{Conduct, HardBounces, Queue, Revocations};
+use staffetta_queue::{Conduct, Queue, Revocations};
 use staffetta_smtp::server::{BareLf, Kind, Settings};
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::tls::{Certificates, Pair};
@@ -22,7 +22,7 @@ use crate::allowance::Allowance;
 use crate::auth::Auth;
 use crate::evidence::Examiner;
 use crate::failures::Failures;
-use crate::intake::{Directory, Intake, Terms};
+use crate::intake::{Directory, Intake, Terms, Wishes};
 use crate::limits::{Cluster, Limits};
 use crate::metrics::Metrics;
 use crate::names::Names;
@@ -364,7 +364,7 @@ fn terms(config: &Config, queue: &Queue, resolver: &Resolver) -> anyhow::Result<
         counts_queued: config.frontend.queued_per_login.is_some(),
         canonical: Arc::new(config.frontend.canonical_senders()),
         verp: config.verp(),
-        hard_bounces: HardBounces::of(config),
+        wishes: Wishes::new(config),
     })
 }
 

@@ -41,6 +41,8 @@ const VERP: Test = (
     "services/delivery/tests/verp/mod.rs",
     "each_recipient_has_a_transaction_of_his_own_and_our_reports_go_to_the_sender",
 );
+const RETURNED: &str = "services/frontend/tests/service/verp.rs";
+const COMPLAINTS: Test = ("tests/tests/verp.rs", "who_complains_is_known_by_the_address_that_the_mail_left_from");
 const SHAPING: &str = "services/delivery/tests/sites/shaping.rs";
 const RULE: Test = (SHAPING, "a_rule_of_the_file_says_what_is_too_much_and_for_how_long");
 const FEWER: Test = (SHAPING, "servers_that_find_connections_too_many_get_fewer_for_a_while");
@@ -299,6 +301,8 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.dkim.domain", DKIM),
     ("delivery.dkim.selector", DKIM),
     ("delivery.dkim.key", DKIM),
+    ("frontend.complaints", COMPLAINTS),
+    ("delivery.suppress_complaints", COMPLAINTS),
     ("verp.sender", VERP),
     ("verp.key", VERP),
     ("log.format", LOG),
@@ -373,6 +377,8 @@ const AT_ONCE: &[(&str, Test)] = &[
     ("delivery.suppress_for", (RELOADED, "who_is_refused_for_good_is_suppressed_as_the_file_says_now")),
     ("delivery.known_rules", (RELOADED, "what_is_too_much_for_servers_is_what_the_rules_of_now_say")),
     ("delivery.rule", (RELOADED, "what_is_too_much_for_servers_is_what_the_rules_of_now_say")),
+    ("frontend.complaints", (RETURNED, "complaints_are_heard_and_suppress_as_the_file_says_now")),
+    ("delivery.suppress_complaints", (RETURNED, "complaints_are_heard_and_suppress_as_the_file_says_now")),
     ("verp", ("services/delivery/tests/verp/mod.rs", "mail_leaves_as_the_tables_of_now_say")),
     ("log.level", ("tests/tests/reload.rs", "services_take_over_what_they_may_and_refuse_what_is_wrong_as_a_whole")),
 ];

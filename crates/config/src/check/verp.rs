@@ -6,6 +6,16 @@ use staffetta_policy::routing::Senders;
 use super::{Check, SHORTEST_KEY};
 use crate::Config;
 
+/// What is to be done about complaints, and cannot be.
+pub(super) fn idle(config: &Config) -> Option<String> {
+    let missing = match config.delivery.suppress_complaints {
+        true if config.frontend.complaints.is_empty() => "frontend.complaints",
+        true if config.verp.is_empty() => "[[verp]]",
+        _ => return None,
+    };
+    Some(format!("delivery.suppress_complaints has no effect without {missing}"))
+}
+
 /// Notes what is wrong with one table.
 pub(super) fn check(config: &Config, check: &mut Check<'_>) {
     for (index, row) in config.verp.iter().enumerate() {

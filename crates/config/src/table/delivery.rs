@@ -93,6 +93,10 @@ settings! {
         /// with the words of the server, and his mail is reported to its senders. Of one login, or one client without, 5,000 hard bounces
         /// count in the time of `suppress_for`, and nobody is added while there are 50,000 suppressions and blocks.
         value suppress_after: Option<Rate> as Maybe<Limit> = "",
+        /// Whether a recipient who complains about mail (`abuse`, `opt-out`) gets none any more, for the time of `suppress_for`: only
+        /// where the complaint names the address of `[[verp]]` that the mail left from. Frontends do it, for
+        /// `frontend.complaints`.
+        value suppress_complaints: bool as Flag = "false",
         /// For how long.
         value suppress_for: Duration as Time<1000, 31536000000> = "90d",
         /// Whether the rules of this program are used, behind those of the file: what large providers say when they want less

@@ -45,6 +45,10 @@ settings! {
         /// when a server is asked too much, it is `450 4.1.1`. `false` takes mail for everybody there, and what cannot
         /// be delivered goes back to whoever is named as its sender.
         value verify_recipients: bool as Flag = "true",
+        /// Addresses to which providers send complaints about mail (feedback loops, RFC 5965), such as `"fbl@example.org"`. Each is in the
+        /// mail log (`complaint`) and counted, and goes on to the address as ever. Of mail that left from an address of `[[verp]]`,
+        /// it is known who complains, also if the provider does not say it.
+        value complaints: Vec<Address> as List<MailAddress> = "",
         /// Where mail for `<postmaster>` and for `postmaster` at `hostname` goes (RFC 5321 section 4.5.1). `""`: it is refused
         /// with `550 5.1.1`, unless a `[[delivery.route]]` names `hostname`.
         value postmaster: Option<Address> as Maybe<MailAddress> = "",

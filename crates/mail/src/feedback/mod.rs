@@ -1,19 +1,33 @@
-//! What other systems report of mail: delivery status notifications (RFC 3464), read while they stream by.
+//! What other systems report of mail: delivery status notifications (RFC 3464) and complaints (RFC 5965), read while they stream
+//! by.
 //!
 //! A [`Reader`] is shown a message in any pieces and keeps no more of it than the fields that it looks for. It looks at the
 //! first 64 KiB. Nobody vouches for what it finds: anybody can write a report about any mail.
 
+mod complaint;
 mod status;
 
 use crate::convert::entity::{self, Entity};
 use crate::convert::walk::{Visitor, Walker};
 
+pub use complaint::{Complaint, ComplaintKind};
 pub use status::Failure;
 
 /// Octets of a message that are looked at.
 const LOOKED_AT: usize = 64 * 1024;
-/// Octets of the fields in which a report says what happened.
+/// Octets of the fields in which a report says what happened, and of the header of the message that it is about.
 const MAX_FIELDS: usize = 16 * 1024;
+/// Octets of a text.
+const MAX_TEXT: usize = 1024;
+
+/// What a message reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Feedback {
+    /// Who did not get a message; somebody.
+    Failures(Vec<Failure>),
+    /// What somebody says of a message that he got.
+    Complaint(Complaint),
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -27,8 +41,12 @@ pub struct Reader {
 #[derive(Debug, Default)]
 struct Found {
     place: Place,
-    /// The body of the part with the fields.
+    /// It is a complaint.
+    complains: bool,
+    /// The body of the part with the fields: of the first, for there may be reports in the message that it is about.
     fields: Vec<u8>,
+    /// The header of the message that it is about.
+    original: Vec<u8>,
 }
 
 /// Of which header section the octets are that come.
@@ -39,6 +57,10 @@ enum Place {
     Message,
     /// Of a part that says what happened.
     Fields,
+    /// Of a part that is the header of the message it is about.
+    Header,
+    /// Of a part in which that message is; its header comes next.
+    Around,
     /// Of any other part of a report.
     Part,
     /// It is no report.
@@ -60,34 +82,80 @@ impl Reader {
         }
     }
 
-    /// Who did not get a message, by its word; nobody, if it is no such report.
-    pub fn failures(mut self) -> Vec<Failure> {
+    /// What it reports, if it is a report.
+    pub fn finish(mut self) -> Option<Feedback> {
         self.walker.finish(&mut self.found);
-        status::failures(&self.found.fields)
+        let Found { complains, fields, original, .. } = self.found;
+        if complains {
+            return complaint::complaint(&fields, &original).map(Feedback::Complaint);
+        }
+        let failures = status::failures(&fields);
+        (!failures.is_empty()).then_some(Feedback::Failures(failures))
+    }
+}
+
+impl Found {
+    /// What the message's own header says of it.
+    fn begin(&mut self, media: &Media) -> Place {
+        self.complains = media.has("report-type=feedback-report");
+        let is_report = self.complains || media.has("report-type=delivery-status");
+        if is_report && media.is("multipart/report") { Place::Part } else { Place::Elsewhere }
+    }
+
+    /// What the header of a part says of it.
+    fn part(&self, media: &Media) -> Place {
+        // RFC 6533 section 4 has the second.
+        let of_fields: &[&str] = match self.complains {
+            true => &["message/feedback-report"],
+            false => &["message/delivery-status", "message/global-delivery-status"],
+        };
+        if self.fields.is_empty() && of_fields.iter().any(|name| media.is(name)) {
+            Place::Fields
+        } else if self.original.is_empty() && media.is("message/rfc822") {
+            Place::Around
+        } else if self.original.is_empty() && media.is("text/rfc822-headers") {
+            Place::Header
+        } else {
+            Place::Part
+        }
     }
 }
 
 impl Visitor for Found {
     fn header(&mut self, section: &[u8], _: &Entity) {
-        let media = Media::of(section);
         self.place = match self.place {
             Place::Elsewhere => Place::Elsewhere,
-            Place::Message if media.is("multipart/report") && media.has("report-type=delivery-status") => Place::Part,
-            Place::Message => Place::Elsewhere,
-            // RFC 6533 section 4 has the second.
-            _ if media.is("message/delivery-status") || media.is("message/global-delivery-status") => Place::Fields,
-            _ => Place::Part,
+            Place::Message => self.begin(&Media::of(section)),
+            Place::Around => {
+                keep(&mut self.original, section);
+                Place::Part
+            }
+            Place::Fields | Place::Header | Place::Part => self.part(&Media::of(section)),
         };
     }
 
     fn body(&mut self, piece: &[u8]) {
-        if self.place == Place::Fields {
-            let room = MAX_FIELDS.saturating_sub(self.fields.len());
-            self.fields.extend_from_slice(&piece[..piece.len().min(room)]);
+        match self.place {
+            Place::Fields => keep(&mut self.fields, piece),
+            Place::Header => keep(&mut self.original, piece),
+            _ => {}
         }
     }
 
     fn between(&mut self, _: &[u8]) {}
+}
+
+fn keep(text: &mut Vec<u8>, piece: &[u8]) {
+    let room = MAX_FIELDS.saturating_sub(text.len());
+    text.extend_from_slice(&piece[..piece.len().min(room)]);
+}
+
+/// The text of a field, on one line; not an empty one.
+fn text_of(section: &[u8], name: &[u8]) -> Option<String> {
+    let value = entity::fields(section).find_map(|field| entity::value(field, name))?;
+    let value = String::from_utf8_lossy(&value[..value.len().min(MAX_TEXT)]);
+    let words: Vec<&str> = value.split_whitespace().collect();
+    (!words.is_empty()).then(|| words.join(" ").replace(char::is_control, "?"))
 }
 
 /// What a header section says of the type of its body: the type, and its parameters. In lower case, without quotes and blanks.

@@ -2,13 +2,11 @@
 
 use std::str::FromStr;
 
-use crate::convert::entity;
+use super::text_of;
 use crate::{Address, RemoteReply, Status};
 
 /// Recipients of one report that are looked at.
 const MOST: usize = 10;
-/// Octets of what a server has said.
-const MAX_TEXT: usize = 1024;
 
 /// A recipient whom a message did not reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,12 +65,4 @@ fn failure(group: &[u8]) -> Option<Failure> {
 fn leading<T: FromStr>(text: &str) -> (Option<T>, &str) {
     let (word, rest) = text.split_once([' ', '-']).unwrap_or((text, ""));
     word.parse().map_or((None, text), |value| (Some(value), rest.trim_start()))
-}
-
-/// The text of a field, on one line.
-fn text_of(group: &[u8], name: &[u8]) -> Option<String> {
-    let value = entity::fields(group).find_map(|field| entity::value(field, name))?;
-    let value = String::from_utf8_lossy(&value[..value.len().min(MAX_TEXT)]);
-    let words: Vec<&str> = value.split_whitespace().collect();
-    Some(words.join(" ").replace(char::is_control, "?"))
 }

@@ -45,10 +45,129 @@ Status: 5.2.2\r
 --A1B2.1/mx.example.com--\r
 ";
 
-fn read(message: &str, size: usize) -> Vec<Failure> {
+/// As the large providers write it: the message is there as a whole, and may have a report in it.
+const PROVIDER: &str = "\
+From: <feedback@arf.provider.example>\r
+Content-Type: multipart/report; boundary=\"----=_Part_1\"; report-type=feedback-report\r
+\r
+------=_Part_1\r
+Content-Type: text/plain; charset=us-ascii\r
+\r
+This is an email abuse report.\r
+\r
+------=_Part_1\r
+Content-Type: message/feedback-report\r
+\r
+Feedback-Type: abuse\r
+User-Agent: Provider!-Mail-Feedback/2.0\r
+Version: 0.1\r
+Original-Mail-From: <news+k3fqa7c2mq-lisa=example.com@example.org>\r
+Original-Rcpt-To: lisa@example.com\r
+Received-Date: Mon, 30 Nov 2026 12:00:00 UTC\r
+Source-IP: 203.0.113.25\r
+Reported-Domain: example.org\r
+\r
+------=_Part_1\r
+Content-Type: message/rfc822\r
+Content-Disposition: inline\r
+\r
+Received: from mail.example.org (203.0.113.25)\r
+Message-ID: <1@example.org>\r
+Content-Type: multipart/report; boundary=b; report-type=feedback-report\r
+\r
+--b\r
+Content-Type: message/feedback-report\r
+\r
+Feedback-Type: virus\r
+--b--\r
+------=_Part_1--\r
+";
+
+/// After RFC 5965 appendix B.1: the header of the message only, and no more of its recipient than there is in it.
+const MINIMAL: &str = "\
+From: <abusedesk@example.com>\r
+MIME-Version: 1.0\r
+Content-Type: multipart/report; report-type=feedback-report;\r
+     boundary=\"part1_13d.2e68ed54_boundary\"\r
+\r
+--part1_13d.2e68ed54_boundary\r
+Content-Type: text/plain; charset=\"US-ASCII\"\r
+Content-Transfer-Encoding: 7bit\r
+\r
+This is an email abuse report.\r
+\r
+--part1_13d.2e68ed54_boundary\r
+Content-Type: message/feedback-report\r
+\r
+Feedback-Type: ABUSE\r
+User-Agent: SomeGenerator/1.0\r
+Version: 1\r
+\r
+--part1_13d.2e68ed54_boundary\r
+Content-Type: text/rfc822-headers\r
+Content-Disposition: inline\r
+\r
+Return-Path: <news@example.org>\r
+Message-ID: <8787KJKJ3K4J3K4J3K4J3.mail@example.org>\r
+\r
+--part1_13d.2e68ed54_boundary--\r
+";
+
+#[test]
+fn rfc5965_what_somebody_complains_about_is_read_however_it_comes() {
+    let provider = Complaint {
+        kind: ComplaintKind::Abuse,
+        user_agent: Some("Provider!-Mail-Feedback/2.0".to_owned()),
+        source: Some([203, 0, 113, 25].into()),
+        senders: vec!["news+k3fqa7c2mq-lisa=example.com@example.org".parse().unwrap()],
+        recipient: Some("lisa@example.com".parse().unwrap()),
+        message_id: Some("1@example.org".to_owned()),
+    };
+    let minimal = Complaint {
+        kind: ComplaintKind::Abuse,
+        user_agent: Some("SomeGenerator/1.0".to_owned()),
+        source: None,
+        senders: vec!["news@example.org".parse().unwrap()],
+        recipient: None,
+        message_id: Some("8787KJKJ3K4J3K4J3K4J3.mail@example.org".to_owned()),
+    };
+    for (text, expected) in [(PROVIDER, provider), (MINIMAL, minimal)] {
+        for size in 1..text.len() {
+            assert_eq!(feedback(text, size), Some(Feedback::Complaint(expected.clone())), "in pieces of {size}");
+        }
+    }
+}
+
+#[test]
+fn rfc5965_3_a_complaint_has_a_type_and_all_else_may_be_missing_or_wrong() {
+    for (kind, known) in
+        [("not-spam", ComplaintKind::NotSpam), ("Opt-Out", ComplaintKind::OptOut), ("dmarc", ComplaintKind::Other)]
+    {
+        let Some(Feedback::Complaint(it)) = feedback(&MINIMAL.replace("ABUSE", kind), 64) else { panic!("{kind}") };
+        assert_eq!(it.kind, known);
+    }
+    assert_eq!(feedback(&MINIMAL.replace("Feedback-Type", "X-Type"), 64), None);
+    assert_eq!(feedback(&MINIMAL.replace("report-type=feedback-report", "report-type=delivery-status"), 64), None);
+    let wrong =
+        PROVIDER.replace("203.0.113.25", "999.9.9.9").replace("lisa@example.com", "[redacted]").replace("1@", "");
+    let Some(Feedback::Complaint(it)) = feedback(&wrong, 64) else { panic!("no complaint") };
+    assert_eq!((it.source, it.recipient, it.message_id.as_deref()), (None, None, Some("example.org")));
+}
+
+fn feedback(message: &str, size: usize) -> Option<Feedback> {
     let mut reader = Reader::new();
     message.as_bytes().chunks(size).for_each(|piece| reader.feed(piece));
-    reader.failures()
+    reader.finish()
+}
+
+fn read(message: &str, size: usize) -> Vec<Failure> {
+    match feedback(message, size) {
+        Some(Feedback::Failures(failures)) => failures,
+        other => {
+            assert_eq!(other, None);
+            Vec::new()
+        }
+    }
 }
 
 /// A report with these groups of fields.
@@ -138,15 +257,23 @@ fn what_is_no_report_says_nothing() {
 proptest! {
     #[test]
     fn no_report_panics_or_says_what_cannot_be_logged(
-        at in 0..POSTFIX.len(), length in 0..80_usize, noise in proptest::collection::vec(any::<u8>(), 0..80),
+        at in 0..PROVIDER.len().max(POSTFIX.len()), length in 0..80_usize, noise in proptest::collection::vec(any::<u8>(), 0..80),
     ) {
-        let mut octets = POSTFIX.as_bytes().to_vec();
-        octets.splice(at..(at + length).min(POSTFIX.len()), noise);
-        let mut reader = Reader::new();
-        octets.chunks(97).for_each(|piece| reader.feed(piece));
-        for failure in reader.failures() {
-            prop_assert!(failure.reply.text.len() <= 4 * 1024 && !failure.reply.text.contains(char::is_control));
-            prop_assert!(matches!(failure.reply.code, 200..=599));
+        for report in [POSTFIX, PROVIDER] {
+            let mut octets = report.as_bytes().to_vec();
+            let at = at.min(octets.len());
+            octets.splice(at..(at + length).min(report.len()), noise.clone());
+            let mut reader = Reader::new();
+            octets.chunks(97).for_each(|piece| reader.feed(piece));
+            let texts = match reader.finish() {
+                Some(Feedback::Failures(failures)) => {
+                    prop_assert!(failures.iter().all(|failure| matches!(failure.reply.code, 400..=599)));
+                    failures.into_iter().map(|failure| failure.reply.text).collect()
+                }
+                Some(Feedback::Complaint(it)) => it.user_agent.into_iter().chain(it.message_id).collect(),
+                None => Vec::new(),
+            };
+            prop_assert!(texts.iter().all(|text| text.len() <= 4 * MAX_TEXT && !text.contains(char::is_control)));
         }
     }
 }

@@ -79,6 +79,10 @@ const FIELDS: &[(&str, &str)] = &[
     ("deliveries", "How many the selection found."),
     ("dkim", "Domain and selector of each signature that it was delivered with: `example.org/s2026`."),
     ("dsn", "The enhanced status code (RFC 3463)."),
+    (
+        "feedback",
+        "The kind of complaint: `abuse`, `fraud`, `virus`, `opt-out`, `not-spam`, `auth-failure` or `other` (RFC 5965).",
+    ),
     ("from", "The envelope sender; empty is the null path."),
     ("helo", "The name given with EHLO or HELO."),
     ("hour", "When the hour began that is counted."),
@@ -97,7 +101,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("orig_to", "What the client named, if that was an alias that led to `to`."),
     (
         "proof",
-        "Of a report that came in: `verp`, it came to the address that is this recipient's alone (`[[verp]]`); `none`, anybody \
+        "Of a report that came in: `verp`, it names the address that is this recipient's alone (`[[verp]]`); `none`, anybody \
          may have written it, and nothing comes of it.",
     ),
     ("proto", "`SMTP`, `ESMTP`; of accepted mail with `S` for TLS and `A` for a login behind it (RFC 3848)."),
@@ -129,7 +133,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("size", "Octets of the message as queued, or of the report."),
     (
         "source_ip",
-        "The address of ours that the mail left from, if `delivery.source` or `delivery.source_addresses` has one.",
+        "The address of ours that the mail left from, if `delivery.source` or `delivery.source_addresses` has one. Of a \
+         complaint: what it says of that.",
     ),
     ("stage", "The command: `CONNECT`, `MAIL`, `RCPT`, `DATA`, `END-OF-MESSAGE`, …"),
     ("status", "`sent`, `deferred`, `bounced` or `expired`."),
@@ -155,6 +160,7 @@ const FIELDS: &[(&str, &str)] = &[
         "trace_id",
         "The trace that this is part of, where messages are traced (`telemetry.otlp_endpoint`) and this one is.",
     ),
+    ("user_agent", "Of a complaint: the program that wrote it."),
 ];
 
 /// Fields of diagnostics that are not in the mail log and are in many.
@@ -235,6 +241,7 @@ fn entries() -> Vec<Entry> {
         entry(delivery, &s::reported()),
         entry(delivery, &s::removed()),
         entry(frontend, &s::remote_bounce()),
+        entry(frontend, &s::complaint()),
         entry(delivery, &s::administered()),
         entry(delivery, &s::moved()),
         entry(delivery, &s::barred()),

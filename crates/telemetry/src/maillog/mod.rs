@@ -42,7 +42,7 @@ pub use delivery::{Administered, Attempt, Delays, GivenUp, Moved, Relay, Removed
 pub(crate) use line::Json;
 pub use manual::reference;
 pub use reception::{Accepted, Client, Connected, Disconnected, Login, LoginFailed, Lost, Rejected, Sasl};
-pub use returned::RemoteBounce;
+pub use returned::{Complaint, RemoteBounce};
 pub(crate) use stamp::Stamp;
 pub(crate) use text::is_dangerous;
 pub use text::{MAX_TEXT, Text};
@@ -161,13 +161,18 @@ pub fn barred(event: &Barred<'_>) {
     emit(event);
 }
 
-/// Hard bounces have suppressed a recipient.
-pub fn suppressed(recipient: &str, reason: &str) {
-    emit(&Barred { kind: "recipient", name: recipient, verb: "suppressed", by: "delivery.suppress_after", reason });
+/// A rule has suppressed a recipient: `by` is the key that says so.
+pub fn suppressed(recipient: &str, by: &str, reason: &str) {
+    emit(&Barred { kind: "recipient", name: recipient, verb: "suppressed", by, reason });
 }
 
 /// Another system reports that somebody did not get a message.
 pub fn remote_bounce(event: &RemoteBounce<'_>) {
+    emit(event);
+}
+
+/// Somebody complains about a message.
+pub fn complaint(event: &Complaint<'_>) {
     emit(event);
 }
 

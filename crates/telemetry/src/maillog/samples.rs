@@ -9,8 +9,8 @@ use staffetta_policy::conduct::{Crossing, Signal, Step};
 use staffetta_policy::diagnosis::Class;
 
 use super::{
-    Accepted, Administered, Attempt, Barred, Client, Connected, Delays, Disconnected, Encrypted, GivenUp, Login,
-    LoginFailed, Lost, Moved, Rejected, Relay, RemoteBounce, Removed, Report, Reported, Sasl, Secured,
+    Accepted, Administered, Attempt, Barred, Client, Complaint, Connected, Delays, Disconnected, Encrypted, GivenUp,
+    Login, LoginFailed, Lost, Moved, Rejected, Relay, RemoteBounce, Removed, Report, Reported, Sasl, Secured,
 };
 
 /// When it all happens, in milliseconds since the epoch.
@@ -207,6 +207,19 @@ pub(super) fn remote_bounce() -> RemoteBounce<'static> {
         dsn: Status::new(5, 1, 1),
         class: Class::BadMailbox,
         response: "550 5.1.1 No such user".into(),
+    }
+}
+
+pub(super) fn complaint() -> Complaint<'static> {
+    Complaint {
+        qid: qid(3),
+        to: Some("lisa@example.com".into()),
+        from: Some("news@example.org".into()),
+        proven: true,
+        feedback: "abuse",
+        source: Some(Ipv4Addr::new(192, 0, 2, 25).into()),
+        user_agent: Some("Provider-Feedback/2.0".into()),
+        message_id: Some("1@example.org".into()),
     }
 }
 

@@ -288,6 +288,17 @@ fn what_others_report() {
 }
 
 #[test]
+fn what_others_complain_about() {
+    golden(
+        &samples::complaint(),
+        r#""event":"complaint",POD,"qid":"05D21F2Y0N800003","to":"lisa@example.com","from":"news@example.org","proof":"verp","feedback":"abuse","source_ip":"192.0.2.25","user_agent":"Provider-Feedback/2.0","message_id":"1@example.org""#,
+        &[
+            "bounce[4242]: 05D21F2Y0N800003: complaint: type=abuse, to=<lisa@example.com>, from=<news@example.org>, proof=verp",
+        ],
+    );
+}
+
+#[test]
 fn the_end_of_a_message() {
     golden(
         &samples::reported(),

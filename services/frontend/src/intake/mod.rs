@@ -27,13 +27,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use staffetta_config::ClientShown;
+use staffetta_mail::feedback::Feedback;
 use staffetta_mail::trace::{self, Received};
 use staffetta_mail::{Address, Envelope, Recipient, ReversePath, SpanContext};
 use staffetta_policy::canonical::Canonical;
 use staffetta_policy::client::neighbourhood;
 use staffetta_policy::relay::{Finding, Listener, Rules};
 use staffetta_policy::verp::Verp;
-use staffetta_queue::{Accept, Budget, Conduct, EnqueueError, HardBounces, Health, Origin, Queue, Sending};
+use staffetta_queue::{Accept, Budget, Conduct, EnqueueError, Health, Origin, Queue, Sending};
 use staffetta_telemetry::maillog;
 use staffetta_telemetry::spans::{self, Kind};
 
@@ -49,6 +50,7 @@ pub(crate) use cause::{AuthorFault, Cause, NotQueued};
 pub(crate) use judge::{Denied, Directory, Memory};
 pub(crate) use opened::{Opened, Stored};
 pub(crate) use principal::{Login, Principal, Source, Tls};
+pub(crate) use returns::Wishes;
 
 /// The part of this process' memory that messages may take on their way in: one in so many.
 const SHARE: u64 = 4;
@@ -89,8 +91,8 @@ pub(crate) struct Terms {
     pub(crate) canonical: Arc<Canonical>,
     /// Who writes to each recipient as somebody else, and gets what comes back.
     pub(crate) verp: Verp,
-    /// When a recipient who is refused for good gets no mail any more.
-    pub(crate) hard_bounces: Option<HardBounces>,
+    /// What is done about reports.
+    pub(crate) wishes: Wishes,
 }
 
 /// A message whose From field does not fit the login.
@@ -220,11 +222,12 @@ impl Intake {
     /// What is looked at, and changed, in a message.
     fn manner(&self, who: &Principal<'_>, sender: &ReversePath, recipients: &[Recipient]) -> Manner {
         let terms = self.terms.load();
-        let comes_back = || recipients.iter().any(|recipient| terms.verp.read(&recipient.address).is_some());
+        let is_for =
+            |to: &Recipient| terms.wishes.hears_complaints(&to.address) || terms.verp.read(&to.address).is_some();
         Manner {
             canonical: Arc::clone(&terms.canonical),
             authors: terms.match_authors && who.login.is_some(),
-            reports: who.source.kind == Listener::Relay && (sender.is_null() || comes_back()),
+            reports: who.source.kind == Listener::Relay && (sender.is_null() || recipients.iter().any(is_for)),
         }
     }
 
@@ -293,18 +296,25 @@ impl Intake {
         self.count(who, &stored, nrcpt, complete - began, complete.elapsed());
         log(who, &stored, &from, nrcpt);
         if let Some(report) = report {
-            self.returns.came(self.terms.load().hard_bounces, &report);
+            self.returns.came(&self.terms.load().wishes, &report);
         }
         Ok(stored)
     }
 
-    /// What it says of other messages, if it is a report.
+    /// What it says of another message, if it is a report, and about whom.
     fn report(&self, opened: &mut Opened, envelope: &Envelope) -> Option<Report> {
-        let failures = opened.failures();
-        let (first, terms) = (envelope.recipients.first()?, self.terms.load());
-        let returned = || envelope.recipients.iter().filter_map(|named| terms.verp.read(&named.address)).collect();
-        let is_report = !failures.is_empty();
-        is_report.then(|| Report { qid: opened.id(), to: first.address.clone(), returned: returned(), failures })
+        let feedback = opened.feedback()?;
+        let (recipients, terms) = (&envelope.recipients, self.terms.load());
+        let returned = match &feedback {
+            Feedback::Failures(_) => recipients.iter().filter_map(|to| terms.verp.read(&to.address)).collect(),
+            Feedback::Complaint(_) if !recipients.iter().any(|to| terms.wishes.hears_complaints(&to.address)) => {
+                return None;
+            }
+            Feedback::Complaint(it) => {
+                it.senders.iter().find_map(|sender| terms.verp.read(sender)).into_iter().collect()
+            }
+        };
+        Some(Report { qid: opened.id(), to: recipients.first()?.address.clone(), returned, feedback })
     }
 
     /// Waits for what is told of reports; nothing comes in any more.

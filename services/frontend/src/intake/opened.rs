@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use staffetta_mail::feedback::{Failure, Reader};
+use staffetta_mail::feedback::{Feedback, Reader};
 use staffetta_mail::trace::{HeaderScan, Part, Received, date};
 use staffetta_mail::{Address, QueueId, mailbox};
 use staffetta_policy::canonical::Canonical;
@@ -42,7 +42,7 @@ pub(super) struct Manner {
     pub(super) canonical: Arc<Canonical>,
     /// Whoever sends it must own the addresses in From: [`Opened::authors`] will be asked.
     pub(super) authors: bool,
-    /// It may be a report: [`Opened::failures`] will be asked.
+    /// It may be a report: [`Opened::feedback`] will be asked.
     pub(super) reports: bool,
 }
 
@@ -114,9 +114,9 @@ impl Opened {
         self.id
     }
 
-    /// Who did not get another message, by its word, if it is a report; to be asked once.
-    pub(super) fn failures(&mut self) -> Vec<Failure> {
-        self.reader.take().map_or_else(Vec::new, |reader| reader.failures())
+    /// What it says of another message, if it is a report; to be asked once.
+    pub(super) fn feedback(&mut self) -> Option<Feedback> {
+        self.reader.take().and_then(|reader| reader.finish())
     }
 
     /// Takes more content. A failure shows when the message is committed.

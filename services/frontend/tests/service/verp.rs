@@ -1,21 +1,27 @@
 //! Mail for addresses that senders have for one recipient.
 
+use std::time::Instant;
+
 use staffetta_config::Config;
 use staffetta_mail::{Address, ReversePath};
 
 use crate::STRANGERS;
 use crate::client::Client;
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 const VERP: &str = "[[verp]]\nsender = \"*@example.org\"\nkey = \"a key that nobody knows\"\n";
 const MAIL: (&str, &str) = ("MAIL FROM:<>", "250 2.1.0");
 
 /// As whom this sender writes to lisa@example.com.
 fn own(sender: &str) -> String {
+    own_for(sender, "lisa@example.com")
+}
+
+fn own_for(sender: &str, recipient: &str) -> String {
     let sender: Address = sender.parse().unwrap();
     let verp = Config::parse(VERP, "verp.toml").unwrap().verp();
     let signer = verp.signer(&ReversePath::Address(sender.clone())).unwrap();
-    signer.sender_for(&sender, &"lisa@example.com".parse().unwrap()).unwrap().into()
+    signer.sender_for(&sender, &recipient.parse().unwrap()).unwrap().into()
 }
 
 fn rcpt(address: &str) -> String {
@@ -51,4 +57,37 @@ async fn a_sender_that_is_an_alias_gets_what_comes_back_where_it_leads() {
     assert_eq!((messages.len(), recipients.len()), (1, 3));
     let as_told = |to: &staffetta_mail::Recipient| to.orcpt.as_deref() == Some("rfc822;all3@example.org");
     assert!(recipients.iter().all(as_told), "{recipients:?}");
+}
+
+#[tokio::test]
+async fn complaints_are_heard_and_suppress_as_the_file_says_now() {
+    let ours = "trusted_networks = [\"127.0.0.9\"]\nrelay_domains_from_auth = true";
+    let world = World::start(&format!("{ours}\n{VERP}")).await;
+    let mut provider = Client::ready(world.relay).await;
+    for recipient in ["lisa@example.com", "mary@example.com"] {
+        let sender = own_for("john@example.org", recipient);
+        let complaint = format!(
+            "Content-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n--b\r\n\
+             Content-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\n\
+             Original-Mail-From: <{sender}>\r\n--b--\r\n."
+        );
+        provider.expect(&[MAIL, ("RCPT TO:<john@example.org>", "250 "), ("DATA", "354 "), (&complaint, "250 ")]).await;
+        let heard = |config: &mut Config| {
+            config.frontend.complaints = vec!["john@example.org".parse().unwrap()];
+            config.delivery.suppress_complaints = true;
+        };
+        if recipient.starts_with("lisa") {
+            world.change(heard).await;
+        }
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut client = Client::from("127.0.0.9", world.relay).await;
+        client.expect(&[MAIL]).await;
+        let reply = client.say("RCPT TO:<mary@example.com>").await;
+        if reply.starts_with("550 5.7.1 ") {
+            return client.expect(&[("RCPT TO:<lisa@example.com>", "250 ")]).await;
+        }
+        assert!(Instant::now() < deadline, "{reply}");
+    }
 }
