@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::Value;
 use staffetta_cli::sink::{Scenario, Sink};
 use staffetta_testkit::ports::Port;
-use staffetta_tests::{Client, Postfix, SOON, Service, World, eventually, next};
+use staffetta_tests::{Client, Peer, Postfix, SOON, Service, World, eventually, next};
 
 const MESSAGE: &str = "From: News <news@example.org>\r\nSubject: news\r\n\r\nHello";
 const VERP: &str = "[[verp]]\nsender = \"news@example.org\"\nkey = \"a key that nobody knows\"\n";

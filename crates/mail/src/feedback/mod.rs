@@ -68,6 +68,9 @@ enum Place {
 }
 
 impl Reader {
+    /// Octets of memory that one takes at most: a header section, and what it keeps.
+    pub const MOST: u64 = (LOOKED_AT + 2 * MAX_FIELDS) as u64;
+
     /// At the beginning of a message.
     pub fn new() -> Self {
         Self::default()

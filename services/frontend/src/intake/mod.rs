@@ -27,14 +27,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use staffetta_config::ClientShown;
-use staffetta_mail::feedback::Feedback;
+use staffetta_mail::feedback::{Feedback, Reader};
 use staffetta_mail::trace::{self, Received};
 use staffetta_mail::{Address, Envelope, Recipient, ReversePath, SpanContext};
 use staffetta_policy::canonical::Canonical;
 use staffetta_policy::client::neighbourhood;
 use staffetta_policy::relay::{Finding, Listener, Rules};
 use staffetta_policy::verp::Verp;
-use staffetta_queue::{Accept, Budget, Conduct, EnqueueError, Health, Origin, Queue, Sending};
+use staffetta_queue::{Accept, Budget, Charge, Conduct, EnqueueError, Health, Origin, Queue, Sending};
 use staffetta_telemetry::maillog;
 use staffetta_telemetry::spans::{self, Kind};
 
@@ -224,11 +224,18 @@ impl Intake {
         let terms = self.terms.load();
         let is_for =
             |to: &Recipient| terms.wishes.hears_complaints(&to.address) || terms.verp.read(&to.address).is_some();
+        let may_report = who.source.kind == Listener::Relay && (sender.is_null() || recipients.iter().any(is_for));
         Manner {
             canonical: Arc::clone(&terms.canonical),
             authors: terms.match_authors && who.login.is_some(),
-            reports: who.source.kind == Listener::Relay && (sender.is_null() || recipients.iter().any(is_for)),
+            reports: if may_report { self.room_to_read(who) } else { None },
         }
+    }
+
+    /// Memory to read a report in. Where there is none the report goes on unread.
+    fn room_to_read(&self, who: &Principal<'_>) -> Option<Charge> {
+        let mut charge = self.budget.envelope(who.payer());
+        self.budget.grow(&mut charge, Reader::MOST).then_some(charge)
     }
 
     /// What the trace field says of the client. Whoever did not log in is always named: who is to blame for a message

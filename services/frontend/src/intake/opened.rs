@@ -10,7 +10,7 @@ use staffetta_mail::feedback::{Feedback, Reader};
 use staffetta_mail::trace::{HeaderScan, Part, Received, date};
 use staffetta_mail::{Address, QueueId, mailbox};
 use staffetta_policy::canonical::Canonical;
-use staffetta_queue::{Accept, EnqueueError, Incoming};
+use staffetta_queue::{Accept, Charge, EnqueueError, Incoming};
 
 /// A message whose content comes in.
 pub(crate) struct Opened {
@@ -22,9 +22,12 @@ pub(crate) struct Opened {
     began: Instant,
     /// If it is one of ours: fields that are missing are to be added (RFC 6409 section 8).
     completion: Option<Completion>,
-    manner: Manner,
-    /// Reads it, if it may be a report. Boxed: most are none.
-    reader: Option<Box<Reader>>,
+    /// Who becomes whom in it.
+    canonical: Arc<Canonical>,
+    /// Whoever sends it must own the addresses in From.
+    authors: bool,
+    /// Reads it, if it may be a report, in memory that is paid for. Boxed: most are none.
+    reader: Option<Box<(Reader, Charge)>>,
     /// The Message-ID that was added.
     added: Option<String>,
 }
@@ -42,8 +45,9 @@ pub(super) struct Manner {
     pub(super) canonical: Arc<Canonical>,
     /// Whoever sends it must own the addresses in From: [`Opened::authors`] will be asked.
     pub(super) authors: bool,
-    /// It may be a report: [`Opened::feedback`] will be asked.
-    pub(super) reports: bool,
+    /// It may be a report: [`Opened::feedback`] will be asked. Where the memory for that comes from; `None` also where there is
+    /// none to be had.
+    pub(super) reports: Option<Charge>,
 }
 
 /// With what a message of ours is completed.
@@ -88,8 +92,9 @@ impl Opened {
             arrived: received.when,
             began: Instant::now(),
             completion,
-            reader: manner.reports.then(Box::default),
-            manner,
+            reader: manner.reports.map(|charge| Box::new((Reader::new(), charge))),
+            canonical: manner.canonical,
+            authors: manner.authors,
             added: None,
         })
     }
@@ -101,7 +106,7 @@ impl Opened {
 
     /// Must what it says in From be judged?
     pub(crate) fn judges_authors(&self) -> bool {
-        self.manner.authors
+        self.authors
     }
 
     /// Whom its From fields name; see [`HeaderScan::authors`].
@@ -116,13 +121,13 @@ impl Opened {
 
     /// What it says of another message, if it is a report; to be asked once.
     pub(super) fn feedback(&mut self) -> Option<Feedback> {
-        self.reader.take().and_then(|reader| reader.finish())
+        self.reader.take().and_then(|reader| reader.0.finish())
     }
 
     /// Takes more content. A failure shows when the message is committed.
     pub(crate) async fn write(&mut self, content: &[u8]) {
         if let Some(reader) = &mut self.reader {
-            reader.feed(content);
+            reader.0.feed(content);
         }
         if self.header.is_over() {
             let _ = self.put(content).await;
@@ -165,7 +170,7 @@ impl Opened {
 
     /// Whom a sender of the message becomes; `None` if it stays, as all do in messages of others.
     pub(super) fn becomes(&self, sender: &Address) -> Option<Address> {
-        self.completion.as_ref().and_then(|_| self.manner.canonical.of(sender))
+        self.completion.as_ref().and_then(|_| self.canonical.of(sender))
     }
 
     /// A field that names senders, as it goes on: one that cannot be understood as it is.
