@@ -198,9 +198,25 @@ async fn check_logs_in_where_routes_do() -> anyhow::Result<()> {
         let output = run(check).await?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success() != refused, "{said}");
-        let wrong = "delivery.route[0].username: 127.0.0.1[127.0.0.1]: server said: 535 5.7.8 ";
+        let wrong = "delivery.route[0].username: is refused by 127.0.0.1[127.0.0.1]: server said: 535 5.7.8 ";
         ensure!(said.contains(wrong) == refused && !said.contains(password), "{said}");
+        ensure!(!said.contains("not tried"), "{said}");
     }
+    let route = format!(
+        "[[delivery.route]]\ndomain = \"example.com\"\nvia = \"smtp://{}\"\ntls = \"verify\"\n\
+         username = \"john@example.org\"\npassword = \"summersun\"\n",
+        smart.submission()
+    );
+    let world = World::new().await?.user("lisa@example.org", "x").await?.tables(&route).start().await?;
+    let mut check = Command::new(staffetta_tests::program("staffetta")?);
+    check.args(["check", "--config"]).arg(world.config_file());
+    let output = run(check).await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success() && said.contains("delivery.route[0].username: the login was not tried: "),
+        "{said}"
+    );
+    ensure!(said.contains("certificate"), "{said}");
     Ok(())
 }
 

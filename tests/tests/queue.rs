@@ -566,7 +566,7 @@ async fn mail_for_what_is_suspended_or_slow_says_why_it_waits() -> anyhow::Resul
         ensure!(job["curbs"].as_array().map(Vec::len) == Some(usize::from(!is_suspended)), "{job}");
     }
     let (_, said, _) = run(&["queue", "summary"])?;
-    ensure!(said.contains("Destinations with less 1\n"), "{said}");
+    ensure!(said.contains("Slowed destinations    1\n"), "{said}");
     let (_, said, _) = run(&["queue", "summary", "--json"])?;
     let counts: Value = serde_json::from_str(&said)?;
     ensure!(counts["suspended_destinations"] == 1 && counts["curbed_destinations"] == 1, "{said}");

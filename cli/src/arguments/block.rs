@@ -54,7 +54,7 @@ pub(crate) struct BlockDomain {
 /// Why, and for how long.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Terms {
-    /// Why, for those who list it later
+    /// Why, for those who list it later; of a destination, for senders, too, whose mail is late or comes back for it
     #[arg(long, value_name = "TEXT", default_value = "", value_parser = reason)]
     pub(crate) reason: String,
     /// For how long, such as 90s, 1h30m, 2d, 1w [default: until it is taken back]

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use staffetta_dkim::Algorithm;
 use staffetta_policy::conduct::Step;
-use staffetta_policy::routing::{Senders, Via};
+use staffetta_policy::routing::Via;
 use staffetta_policy::tls::Level;
 
 use crate::files::{dkim_key, open_to_all};
@@ -45,7 +45,6 @@ pub(crate) fn check(config: &Config, reader: &mut Reader) {
     rules::check(config, &mut check);
     sources::check(config, &mut check);
     dkim(config, &mut check);
-    canonical(config, &mut check);
     verp::check(config, &mut check);
     hidden_addresses(config, &mut check);
     traces(config, &mut check);
@@ -286,20 +285,6 @@ fn dkim(config: &Config, check: &mut Check<'_>) {
     }
 }
 
-/// The null sender is nobody's address.
-fn canonical(config: &Config, check: &mut Check<'_>) {
-    for (index, row) in config.frontend.canonical.iter().enumerate() {
-        if row.sender == Senders::Null {
-            let key = format!("frontend.canonical[{index}].sender");
-            check.refuse(
-                &key,
-                "is \"<>\": reports keep their null sender",
-                "addresses, such as \"*@web1.example.org\"",
-            );
-        }
-    }
-}
-
 /// Entries that no sender comes to, since each counts once.
 fn idle_canonical(config: &Config) -> impl Iterator<Item = String> {
     let rows = &config.frontend.canonical;
@@ -360,7 +345,7 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     if config.telemetry.otlp_endpoint.is_none() && config.telemetry.sample_ratio != default.telemetry.sample_ratio {
         warnings.push("telemetry.sample_ratio has no effect without telemetry.otlp_endpoint".to_owned());
     }
-    warnings.extend(verp::idle(config));
+    warnings.extend(verp::warnings(config));
     let suppresses = config.delivery.suppress_after.is_some() || config.delivery.suppress_complaints;
     if !suppresses && config.delivery.suppress_for != default.delivery.suppress_for {
         warnings.push("delivery.suppress_for has no effect without delivery.suppress_after".to_owned());

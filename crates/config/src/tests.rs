@@ -237,13 +237,20 @@ fn what_reports_cannot_do_is_told() {
         "hostname = \"mail.test\"\n[[delivery.route]]\ndomain = \"*\"\nvia = \"smtp://relay.test\"\n[delivery]\n";
     let verp = "[[verp]]\nsender = \"*@*\"\nkey = \"0123456789abcdef\"\n";
     let (after, complain) = ("suppress_after = \"2/30d\"\n", "suppress_complaints = true\nsuppress_for = \"1d\"\n");
-    let fbl = "[frontend]\ncomplaints = [\"fbl@example.org\"]\n";
+    let deaf = "[frontend]\ncomplaints = [\"fbl@example.org\"]\n";
+    let fbl = &format!("{deaf}relay_domains_from_auth = true\n");
+    let news = &verp.replace("*@*", "*@news.example.org");
     for (keys, begin) in [
         ([after, "", ""], &["delivery.suppress_after has no effect on mail for \"*\""][..]),
         ([after, "", verp], &[]),
         (["", complain, verp], &["delivery.suppress_complaints has no effect without frontend.complaints"]),
         ([complain, fbl, ""], &["delivery.suppress_complaints has no effect without [[verp]]"]),
-        ([complain, fbl, verp], &[]),
+        ([complain, fbl, news], &[]),
+        (
+            ["", deaf, ""],
+            &["frontend.complaints: complaints for example.org are not taken: it is not in frontend.relay_domains"],
+        ),
+        (["", "", news], &["verp[0].sender: bounces for news.example.org are not taken"]),
     ] {
         let warnings = Config::parse(&(base.to_owned() + &keys.concat()), "f.toml").unwrap().warnings();
         assert_eq!(warnings.len(), begin.len(), "{keys:?}: {warnings:?}");

@@ -84,7 +84,7 @@ use sorting::Sorting;
 use strangers::Strangers;
 use terms::Terms;
 use tls_reports::TlsReports;
-pub use trial::Trial;
+pub use trial::{Closed, Trial};
 use worker::{ROOM, Worker};
 
 /// How long Redis may take to hear that what is cut off counts against nobody.

@@ -211,13 +211,20 @@ impl Worker {
         // What is over soon needs no word: the attempt behind it has the better one.
         let lasts = suspension.left.is_none_or(|left| left >= LOOK);
         let is_told = lasts && owes_delay_notice(attempt, job.envelope(), &rules, now);
-        if !attempt.judge(&rules, now).expired && !is_told {
+        let expired = attempt.judge(&rules, now).expired;
+        if !expired && !is_told {
             return Some(task);
         }
         attempt.look_again(&rules, now, until_the_next_look(suspension));
         let failure = Failure::Suspended { reason: suspension.reason.clone() };
-        let fate = Fate::of(&failure, task.job.destination());
-        self.fail(task, lane, &fate);
+        let fate = Fate::of(&failure, job.destination());
+        if expired {
+            self.fail(task, lane, &fate);
+        } else {
+            // Nobody was asked: that is no deferral to be logged and counted.
+            attempt.fail_rest(&fate);
+            self.finish(task, lane);
+        }
         None
     }
 

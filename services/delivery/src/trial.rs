@@ -35,6 +35,20 @@ fn hasty(timeouts: Timeouts) -> Timeouts {
     Timeouts { connect, greeting, tls, helo, mail, ..timeouts }
 }
 
+/// Nobody has let us in at a route.
+#[derive(Debug)]
+pub enum Closed {
+    /// A server has refused the login, with these words.
+    Refused(String),
+    /// The login was shown to nobody, because of this.
+    Untried(String),
+}
+
+fn untried(failure: classify::Failure) -> Closed {
+    let verdict = classify::classify(&failure, "");
+    Closed::Untried(verdict.text)
+}
+
 /// What connections need, as workers have it.
 pub struct Trial {
     /// Of each route that says with what to log in.
@@ -89,34 +103,37 @@ impl Trial {
         problems
     }
 
-    /// Logs in at the servers of each route that says with what: the index of the route, and how the login was refused. Who
-    /// cannot be asked has refused nothing.
-    pub async fn logins(&self) -> Vec<(usize, String)> {
+    /// Logs in at the servers of each route that says with what: the index of the route, and what has become of it where nobody
+    /// has let us in.
+    pub async fn logins(&self) -> Vec<(usize, Closed)> {
         // Not where a recipient's domain says which servers these are.
         let fixed = self.hops.iter().filter(|(_, hop)| Router::asks_for_hosts(hop) != Some(""));
         let tried = fixed.map(async |(index, hop)| {
-            let refused = tokio::time::timeout(PATIENCE, self.login(hop)).await.ok().flatten();
-            refused.map(|why| (*index, why))
+            let tried = tokio::time::timeout(PATIENCE, self.login(hop)).await;
+            let closed = tried.unwrap_or_else(|_| Err(Closed::Untried("no answer".to_owned()))).err()?;
+            Some((*index, closed))
         });
         join_all(tried).await.into_iter().flatten().collect()
     }
 
-    /// How the first server that answers has refused the login, if it has.
-    async fn login(&self, hop: &NextHop) -> Option<String> {
-        for candidate in self.planner.plan(hop, Need::Nothing).await.ok()?.iter().take(MOST) {
+    /// The first server that answers decides.
+    async fn login(&self, hop: &NextHop) -> Result<(), Closed> {
+        let plan = self.planner.plan(hop, Need::Nothing).await.map_err(untried)?;
+        let mut closed = Closed::Untried("there is no server".to_owned());
+        for candidate in plan.iter().take(MOST) {
             match self.open(hop, candidate).await {
                 Ok(mut connection) => {
                     connection.session.quit();
                     connection.close().await;
-                    return None;
+                    return Ok(());
                 }
                 Err(classify::Failure::Session { peer, failure }) if failure.stage() == Stage::Auth => {
-                    return Some(format!("{peer}: {failure}"));
+                    return Err(Closed::Refused(format!("{peer}: {failure}")));
                 }
-                Err(_) => {}
+                Err(failure) => closed = untried(failure),
             }
         }
-        None
+        Err(closed)
     }
 
     async fn open(&self, hop: &NextHop, candidate: &Candidate) -> Result<Connection, classify::Failure> {

@@ -294,6 +294,21 @@ impl Cluster {
         }
     }
 
+    /// What the queue, and the logs of pods that still are, have of these recipients' messages.
+    pub(crate) async fn known_of(&self, recipients: &[String]) -> anyhow::Result<String> {
+        if recipients.is_empty() {
+            return Ok(String::new());
+        }
+        let worker = self.of("delivery").next().context("no worker")?;
+        let mut known = worker.exec(&["staffetta", "queue", "list"], "").await?;
+        for (workload, pod) in &self.pods {
+            let log = pod.log().await?;
+            let about = log.lines().filter(|line| recipients.iter().any(|name| line.contains(name.as_str())));
+            known.extend(about.map(|line| format!("{workload}: {line}\n")));
+        }
+        Ok(known)
+    }
+
     /// How often each recipient's message came to the sink.
     async fn came(&self) -> anyhow::Result<BTreeMap<String, usize>> {
         let mut came = BTreeMap::new();

@@ -37,7 +37,9 @@ fn load(cluster: &Cluster) -> Load {
 async fn account(cluster: &Cluster, load: Load) -> anyhow::Result<()> {
     let told = load.stop().await?;
     ensure!(told.unknown.is_empty(), "nobody answered to {:?}", told.unknown);
-    cluster.verdict(told, CALM).await?.judge(0)
+    let verdict = cluster.verdict(told, CALM).await?;
+    let kept = cluster.known_of(&verdict.lost).await?;
+    verdict.judge(0).context(kept)
 }
 
 /// The same, and that is the end.

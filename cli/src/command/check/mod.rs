@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use staffetta_config::{Backend, Config, Finding, Service};
+use staffetta_delivery::Closed;
 use staffetta_queue::{Queue, Revocations, Settings, StoreTrouble};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver, SetupError};
@@ -185,7 +186,14 @@ async fn try_logins(config: &Config) -> Vec<Finding> {
         let allowed = "an endpoint that gives tokens for client_id, client_secret or refresh_token, and scope";
         return findings(denied, "token_url", allowed);
     }
-    findings(trial.logins().await, "username", "what its server lets in")
+    let mut refused = Vec::new();
+    for (index, closed) in trial.logins().await {
+        match closed {
+            Closed::Refused(words) => refused.push((index, format!("is refused by {words}"))),
+            Closed::Untried(why) => warn(&format!("delivery.route[{index}].username: the login was not tried: {why}")),
+        }
+    }
+    findings(refused, "username", "a name that its server lets in, with its password or token")
 }
 
 /// Any answer will do, also that the name does not exist.

@@ -108,7 +108,7 @@ pub(super) async fn summary(config: &Config, queue: &Queue, summary: &Summary) -
     let told =
         |count: fn(&Suspended) -> usize| suspended.as_ref().map_or("unknown".to_owned(), |all| count(all).to_string());
     line("Suspended destinations", told(Suspended::count));
-    line("Destinations with less", told(Suspended::count_curbed));
+    line("Slowed destinations", told(Suspended::count_curbed));
     let oldest = oldest.map(|(arrived, age)| format!("arrived {}, {} ago", time(arrived), span(age)));
     line("Oldest message", oldest.unwrap_or_else(|| "none".to_owned()));
     let limit = if limit == 0 { "no limit".to_owned() } else { format!("of {} MiB", limit >> 20) };

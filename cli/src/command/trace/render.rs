@@ -66,6 +66,21 @@ fn told(event: &Value) -> String {
             with(" (next attempt in ", "next", " s)")
         ),
         "reported" => format!("its sender is told ({}): {}", field("kind"), field("report_qid")),
+        "remote_bounce" => format!(
+            "this report says that <{}> did not get mail of <{}>: {} ({}, proof {})",
+            field("to"),
+            field("from"),
+            field("response"),
+            field("class"),
+            field("proof")
+        ),
+        "complaint" => format!(
+            "this report is a complaint ({}){}{}, proof {}",
+            field("type"),
+            with(" of <", "to", ">"),
+            with(" about mail of <", "from", ">"),
+            field("proof")
+        ),
         "removed" => "it has left the queue".to_owned(),
         "administered" => {
             format!("{}{} by {}{}", field("action"), with(" <", "to", ">"), field("by"), with(": ", "reason", ""))

@@ -37,7 +37,7 @@ pub use network::with_translated;
 pub(crate) use network::{DnsServer, Ip, Network, NetworkClasses, Socket};
 pub(crate) use number::{Flag, Number, Ratio, Share};
 pub(crate) use redis_url::RedisUrl;
-pub(crate) use route::{Domains, NamePattern, SenderPattern, Targets};
+pub(crate) use route::{AddressPattern, Domains, NamePattern, SenderPattern, Targets};
 pub(crate) use size::{DataRate, Size};
 pub use time::parse as parse_duration;
 pub(crate) use time::{Day, Limit, Time};

@@ -68,21 +68,45 @@ impl Kind for SenderPattern {
     const NOUN: &'static str = "a pattern of senders";
 
     fn allowed() -> String {
-        let domains = "all of a domain \"*@example.org\" or \"@example.org\", all below it \"*@*.example.org\"";
-        format!("an address \"a@example.org\", {domains}, all \"*@*\", or reports \"<>\"")
+        format!("{}, or reports \"<>\"", AddressPattern::allowed())
     }
 
     fn parse(text: &str) -> Result<Senders, Wrong> {
-        let senders = || match text.strip_prefix('*').unwrap_or(text).strip_prefix('@') {
-            _ if text == "<>" => Some(Senders::Null),
-            Some(domain) => Domains::parse(domain).ok().map(Senders::Domain),
-            None => Address::parse(text).ok().filter(Address::is_fully_qualified).map(Senders::Address),
-        };
-        senders().ok_or_else(|| Wrong::not::<Self>(text))
+        let senders = (text == "<>").then_some(Senders::Null).or_else(|| senders(text));
+        senders.ok_or_else(|| Wrong::not::<Self>(text))
     }
 
     fn show(value: &Senders) -> String {
         quoted(&value.to_string())
+    }
+}
+
+/// Senders that have an address.
+pub(crate) struct AddressPattern;
+
+impl Kind for AddressPattern {
+    type Value = Senders;
+    const NOUN: &'static str = "a pattern of addresses";
+
+    fn allowed() -> String {
+        let domains = "all of a domain \"*@example.org\" or \"@example.org\", all below it \"*@*.example.org\"";
+        format!("an address \"a@example.org\", {domains}, all \"*@*\"")
+    }
+
+    fn parse(text: &str) -> Result<Senders, Wrong> {
+        senders(text).ok_or_else(|| Wrong::not::<Self>(text))
+    }
+
+    fn show(value: &Senders) -> String {
+        quoted(&value.to_string())
+    }
+}
+
+/// The domain may be a name without a dot: machines call themselves so.
+fn senders(text: &str) -> Option<Senders> {
+    match text.strip_prefix('*').unwrap_or(text).strip_prefix('@') {
+        Some(domain) => Domains::parse(domain).ok().map(Senders::Domain),
+        None => Address::parse(text).ok().filter(|it| it.domain_str().is_some()).map(Senders::Address),
     }
 }
 
@@ -247,6 +271,7 @@ mod tests {
     fn senders_are_read_as_they_are_shown() {
         for (text, shown) in [
             ("bulk@news.example.org", "bulk@news.example.org"),
+            ("root@web1", "root@web1"),
             ("*@News.example.org", "*@news.example.org"),
             ("@news.example.org", "*@news.example.org"),
             ("@*.example.org", "*@*.example.org"),
@@ -258,8 +283,14 @@ mod tests {
         }
         for text in ["", "*", "@", "news.example.org", "postmaster", "a*@example.org@", "*@", "a@b@c", "< >", "*@a..b"]
         {
-            assert!(SenderPattern::parse(text).is_err(), "{text}");
+            assert!(SenderPattern::parse(text).is_err() && AddressPattern::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn reports_have_no_address() {
+        assert!(AddressPattern::parse("<>").is_err());
+        assert_eq!(AddressPattern::parse("root@web1"), SenderPattern::parse("root@web1"));
     }
 
     #[test]

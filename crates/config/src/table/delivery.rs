@@ -44,7 +44,8 @@ settings! {
         value retry_max: Duration as Time<1, 604800000> = "67m",
         /// How long a message is tried before it goes back to its sender.
         value lifetime: Duration as Time<1, 7776000000> = "5d",
-        /// Tells the sender of a message that it is this late, once; less than `lifetime`.
+        /// Tells the sender of a message that it is this late, once; less than `lifetime`. It is told after an attempt, or while the
+        /// destination is suspended; not of mail that only waits for its turn at a rate.
         value delay_warning: Option<Duration> as Maybe<Time<1, 7776000000>> = "",
         /// The port of MX hosts. Another than 25 is for tests.
         value port: u16 as Number<u16, 1, 65535> = "25",

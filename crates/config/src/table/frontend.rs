@@ -10,8 +10,8 @@ use staffetta_policy::routing::Senders;
 
 use super::Abuse;
 use crate::kind::{
-    Any, AuthUrl, CertificateFingerprint, Choice, DataRate, DomainName, Flag, FlagOr, Limit, List, MailAddress, Maybe,
-    Network, NewSender, Number, SenderPattern, Size, Socket, Time, Unset,
+    AddressPattern, Any, AuthUrl, CertificateFingerprint, Choice, DataRate, DomainName, Flag, FlagOr, Limit, List,
+    MailAddress, Maybe, Network, NewSender, Number, Size, Socket, Time, Unset,
 };
 use crate::settings::{choices, settings};
 use crate::{ByteSize, Fingerprint, Rate};
@@ -162,8 +162,8 @@ settings! {
     /// counts. What the client said is what `sender_must_match_login` and its kin judge, and the new address is what routes and
     /// DKIM go by.
     pub struct Canonical {
-        /// Which addresses. Reports keep their null sender, so `"<>"` is refused here.
-        need sender: Senders as SenderPattern = "*@*",
+        /// Which addresses. Reports keep their null sender.
+        need sender: Senders as AddressPattern = "nobody@example.org",
         /// What they become: an address, or a domain in place of theirs, `"*@example.org"`.
         need becomes: Becomes as NewSender = "postmaster@example.org",
     }

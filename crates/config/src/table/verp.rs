@@ -5,7 +5,7 @@ use staffetta_policy::routing::Senders;
 use staffetta_policy::verp::{self, Signer};
 
 use crate::Config;
-use crate::kind::{Any, SenderPattern};
+use crate::kind::{AddressPattern, Any};
 use crate::settings::settings;
 
 settings! {
@@ -19,7 +19,7 @@ settings! {
     /// in front of an old one.
     pub struct Verp {
         /// Which senders, by the address of MAIL FROM.
-        need sender: Senders as SenderPattern = "*@*",
+        need sender: Senders as AddressPattern = "nobody@example.org",
         /// Any long text, of 16 characters at least, the same for all frontends and workers. Whoever has it can make
         /// addresses, and have recipients suppressed.
         hidden key or key_file: Option<SecretString> as Any = "",
