@@ -7,7 +7,7 @@ use staffetta_testkit::ports::Port;
 use staffetta_tests::{Client, Peer, Postfix, SOON, Service, World, eventually, next};
 
 const MESSAGE: &str = "From: News <news@example.org>\r\nSubject: news\r\n\r\nHello";
-const VERP: &str = "[[verp]]\nsender = \"news@example.org\"\nkey = \"a key that nobody knows\"\n";
+const VERP: &str = "[[verp]]\nsender = \"news@example.org\"\nkey = \"a key that nobody knows\"\nsuppress = true\n";
 
 /// A world for mail of news@example.org and for what comes back to him, and where that ends.
 async fn world(more: &str) -> anyhow::Result<(World, Sink)> {

@@ -16,7 +16,7 @@ use super::block::{announcer, object, terms};
 use crate::terminal::{complain, counted};
 
 /// How long name servers are asked, in all, which destinations belong to the same servers.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What is known of them.
 pub(super) struct Suspended {

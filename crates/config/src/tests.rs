@@ -235,7 +235,7 @@ via = "smtp://relay.test"
 fn what_reports_cannot_do_is_told() {
     let base =
         "hostname = \"mail.test\"\n[[delivery.route]]\ndomain = \"*\"\nvia = \"smtp://relay.test\"\n[delivery]\n";
-    let verp = "[[verp]]\nsender = \"*@*\"\nkey = \"0123456789abcdef\"\n";
+    let verp = "[[verp]]\nsender = \"*@*\"\nkey = \"0123456789abcdef\"\nsuppress = true\n";
     let (after, complain) = ("suppress_after = \"2/30d\"\n", "suppress_complaints = true\nsuppress_for = \"1d\"\n");
     let deaf = "[frontend]\ncomplaints = [\"fbl@example.org\"]\n";
     let fbl = &format!("{deaf}relay_domains_from_auth = true\n");
@@ -244,7 +244,8 @@ fn what_reports_cannot_do_is_told() {
         ([after, "", ""], &["delivery.suppress_after has no effect on mail for \"*\""][..]),
         ([after, "", verp], &[]),
         (["", complain, verp], &["delivery.suppress_complaints has no effect without frontend.complaints"]),
-        ([complain, fbl, ""], &["delivery.suppress_complaints has no effect without [[verp]]"]),
+        ([complain, fbl, ""], &["delivery.suppress_complaints has no effect without suppress = true in a [[verp]]"]),
+        ([complain, fbl, &verp.replace("true", "false")], &["delivery.suppress_complaints has no effect"]),
         ([complain, fbl, news], &[]),
         (
             ["", deaf, ""],

@@ -23,12 +23,21 @@ const MAX_LOCAL: usize = 64;
 
 /// Makes the addresses of some senders.
 #[derive(Clone)]
-pub struct Signer(Seal);
+pub struct Signer {
+    seal: Seal,
+    suppresses: bool,
+}
 
 impl Signer {
     /// `key`: any text that nobody can guess.
     pub fn new(key: &[u8]) -> Self {
-        Self(Seal::new(Sha256::digest(key).into()))
+        Self { seal: Seal::new(Sha256::digest(key).into()), suppresses: false }
+    }
+
+    /// The same, and what comes back to its addresses may suppress recipients, or not.
+    #[must_use]
+    pub fn suppressing(self, suppresses: bool) -> Self {
+        Self { suppresses, ..self }
     }
 
     /// As whom this sender writes to this recipient. `None`: as himself, for the two do not fit into one address: one of them has
@@ -49,7 +58,7 @@ impl Signer {
 
     fn mac(&self, sender: &Address, recipient: &Address) -> String {
         let parts = [sender, recipient].map(|address| address.as_str().to_ascii_lowercase());
-        let [a, b, c, d, e, f, g, ..] = self.0.of(["verp", &parts[0], &parts[1]].map(str::as_bytes));
+        let [a, b, c, d, e, f, g, ..] = self.seal.of(["verp", &parts[0], &parts[1]].map(str::as_bytes));
         let bits = u64::from_be_bytes([0, a, b, c, d, e, f, g]);
         let digit = |place: usize| char::from(BASE32[(bits >> (5 * place)) as usize % BASE32.len()]);
         (0..MAC).map(digit).collect()
@@ -73,6 +82,8 @@ pub struct Returned {
     pub sender: Address,
     /// To whom.
     pub recipient: Address,
+    /// Who has made the address may have recipients suppressed by it.
+    pub suppresses: bool,
 }
 
 impl Verp {
@@ -81,9 +92,11 @@ impl Verp {
         Self(entries.into_iter().collect())
     }
 
-    /// Who makes the addresses of this sender: the first entry for it.
+    /// Who makes the addresses of this sender: the first entry for it. A sender that is such an address already has none: what
+    /// comes back is for whoever made it.
     pub fn signer(&self, sender: &ReversePath) -> Option<&Signer> {
-        self.signers(sender).next()
+        let signer = self.signers(sender).next()?;
+        sender.address().is_none_or(|address| self.read(address).is_none()).then_some(signer)
     }
 
     /// What an address says, if any entry for its sender has made it: an old key behind the new one goes on being known.
@@ -99,8 +112,10 @@ impl Verp {
             let sender = Address::parse(&format!("{}@{domain}", &local[..at])).ok()?;
             let recipient = Address::parse(&format!("{to}@{of}")).ok()?;
             let (mac, path) = (mac.to_ascii_lowercase(), ReversePath::Address(sender.clone()));
-            let has_made = |signer: &Signer| signer.mac(&sender, &recipient).as_bytes().ct_eq(mac.as_bytes()).into();
-            self.signers(&path).any(has_made).then_some(Returned { sender, recipient })
+            let has_made =
+                |signer: &Signer| -> bool { signer.mac(&sender, &recipient).as_bytes().ct_eq(mac.as_bytes()).into() };
+            let suppresses = self.signers(&path).find(|signer| has_made(signer))?.suppresses;
+            Some(Returned { sender, recipient, suppresses })
         })
     }
 
@@ -142,6 +157,7 @@ mod tests {
         assert_eq!(read.recipient, address("LISA+X=Y@EXAMPLE.COM"));
         assert_ne!(own, sender_for(&verp, "news@example.org", "lisb+x=y@example.com").unwrap());
         assert_eq!(sender_for(&verp, "news@example.net", "lisa@example.com"), None, "no entry is for him");
+        assert_eq!(sender_for(&verp, &own, "lisa@example.com"), None, "another relay has made it, with this key");
     }
 
     #[test]
@@ -201,7 +217,7 @@ mod tests {
             if let Some(own) = signer.sender_for(&sender, &recipient) {
                 prop_assert!(own.local().len() <= MAX_LOCAL);
                 let verp = Verp::new([(Senders::Domain(Pattern::Any), signer)]);
-                prop_assert_eq!(verp.read(&own), Some(Returned { sender, recipient }));
+                prop_assert_eq!(verp.read(&own), Some(Returned { sender, recipient, suppresses: false }));
             }
         }
 

@@ -66,6 +66,8 @@ pub struct Incoming {
     held: bool,
     /// It counts for its login, as long as it is in the queue.
     counts: bool,
+    /// Each recipient has a delivery of his own.
+    apart: bool,
     /// Set once the enqueue may have made the chunks part of a message.
     handed_over: bool,
 }
@@ -98,6 +100,7 @@ impl Incoming {
             keeper: None,
             held: false,
             counts: false,
+            apart: false,
             handed_over: false,
         })
     }
@@ -121,6 +124,11 @@ impl Incoming {
     /// Once it is committed it counts for its login, until nothing is left of it ([`crate::Queue::depth`]).
     pub fn count_for_login(&mut self) {
         self.counts = true;
+    }
+
+    /// Once it is committed each recipient has a delivery of his own, also where several are in one domain.
+    pub fn deliver_one_by_one(&mut self) {
+        self.apart = true;
     }
 
     /// Appends; sends a chunk to Redis whenever one is full.
@@ -185,7 +193,8 @@ impl Incoming {
         }
         let long_lines = self.lines.is_long();
         let counted_for = counted_for.as_deref().filter(|_| version >= SAYS_COUNTED);
-        let mut content = Content { prefix, long_lines, counted_for, ..Content::inline(&self.buffer) };
+        let mut content =
+            Content { prefix, long_lines, counted_for, apart: self.apart, ..Content::inline(&self.buffer) };
         if self.chunks > 0 {
             let codec = self.codec.unwrap_or_default();
             let mut chunks = Chunks { count: self.chunks, size: self.size, kept: self.kept, codec };

@@ -50,6 +50,8 @@ pub(crate) struct Content<'a> {
     pub(crate) long_lines: bool,
     /// The login for which it counts.
     pub(crate) counted_for: Option<&'a str>,
+    /// Each recipient has a job of his own.
+    pub(crate) apart: bool,
 }
 
 impl<'a> Content<'a> {
@@ -72,7 +74,7 @@ impl Encoded {
         arrived: UnixMillis,
         content: Content<'_>,
     ) -> Result<Self, WriteError> {
-        let (destinations, assignment) = jobs(&accept.envelope);
+        let (destinations, assignment) = if content.apart { apart(&accept.envelope) } else { jobs(&accept.envelope) };
         let draft = Draft {
             envelope: &accept.envelope,
             origin: &accept.origin,
@@ -205,6 +207,16 @@ fn jobs(envelope: &Envelope) -> (Vec<Destination>, Vec<u16>) {
     (destinations, assignment)
 }
 
+/// The same, and each recipient has his own.
+fn apart(envelope: &Envelope) -> (Vec<Destination>, Vec<u16>) {
+    let destinations: Vec<_> =
+        envelope.recipients.iter().map(|recipient| Destination::of(&recipient.address)).collect();
+    match u16::try_from(destinations.len()) {
+        Ok(count) if count > 1 => (destinations, (0..count).collect()),
+        _ => jobs(envelope),
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -248,6 +260,21 @@ mod tests {
         let names: Vec<&str> = record.destinations.iter().map(Destination::as_str).collect();
         assert_eq!(names, ["a.example", "b.example", "localhost"]);
         assert_eq!([0, 1, 2].map(|job| record.recipients(job)), [vec![0, 2], vec![1], vec![3]]);
+    }
+
+    #[test]
+    fn each_recipient_has_a_job_of_his_own_where_that_is_asked_for() {
+        let id = QueueId::new(1, 2, 3);
+        for (recipients, jobs) in [(&["x@a.example", "y@b.example", "z@a.example"][..], 3), (&["x@a.example"], 1)] {
+            let content = Content { apart: true, ..Content::inline(b"body") };
+            let encoded = Encoded::new(2, id, &accept(recipients), 1_000, content).unwrap();
+            let record = Record::decode(id, &encoded.bytes.into(), 2).unwrap();
+            assert_eq!(record.destinations.len(), jobs);
+            for (number, recipient) in (0..).zip(recipients) {
+                assert_eq!(record.recipients(number), [u32::from(number)]);
+                assert!(recipient.ends_with(record.destinations[usize::from(number)].as_str()));
+            }
+        }
     }
 
     #[test]

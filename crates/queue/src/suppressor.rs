@@ -17,12 +17,11 @@ use crate::{Block, Error, HardBounces, Queue, Reckoning, Target};
 const AT_ONCE: usize = 64;
 /// Such news of one sender's mail that count in the time for which they suppress.
 const OF_ONE: u32 = 5_000;
-/// The name of that limit in Redis.
-const SCOPE: &str = "hard_bounces";
 
 /// See the module.
 pub struct Suppressor {
     queue: Queue,
+    scope: &'static str,
     suppressions: Counter,
     /// Hears who is suppressed, by which key of the configuration, and why.
     log: fn(&str, &str, &str),
@@ -59,10 +58,17 @@ impl Grievance {
 }
 
 impl Suppressor {
-    /// Counts who is suppressed, and tells `log` of him, of the key and of the reason.
-    pub fn new(queue: Queue, suppressions: Counter, log: fn(&str, &str, &str), telling: TaskTracker) -> Self {
+    /// Counts who is suppressed, and tells `log` of him, of the key and of the reason. `scope`: the name in Redis of the limit of
+    /// each sender; what is found out in one way takes nothing from another.
+    pub fn new(
+        queue: Queue,
+        scope: &'static str,
+        suppressions: Counter,
+        log: fn(&str, &str, &str),
+        telling: TaskTracker,
+    ) -> Self {
         let turns = Arc::new(Semaphore::new(AT_ONCE));
-        Self { queue, suppressions, log, telling, turns, is_full: Arc::default() }
+        Self { queue, scope, suppressions, log, telling, turns, is_full: Arc::default() }
     }
 
     /// Counts it, and suppresses the recipient if it was often enough.
@@ -71,10 +77,10 @@ impl Suppressor {
             return tracing::debug!("a reason to suppress somebody is not counted: too many at a time");
         };
         let (queue, suppressions, is_full) = (self.queue.clone(), self.suppressions.clone(), self.is_full.clone());
-        let log = self.log;
+        let (log, scope) = (self.log, self.scope);
         self.telling.spawn(async move {
             let reason = grievance.shown();
-            match count(&queue, rule, &grievance, &reason).await {
+            match count(&queue, scope, rule, &grievance, &reason).await {
                 Ok(Reckoning::Counted) => {}
                 Ok(Reckoning::Suppressed) => {
                     is_full.store(false, Ordering::Relaxed);
@@ -93,9 +99,15 @@ impl Suppressor {
 }
 
 /// Nothing is counted of those who have more than their share.
-async fn count(queue: &Queue, rule: HardBounces, grievance: &Grievance, reason: &str) -> Result<Reckoning, Error> {
+async fn count(
+    queue: &Queue,
+    scope: &'static str,
+    rule: HardBounces,
+    grievance: &Grievance,
+    reason: &str,
+) -> Result<Reckoning, Error> {
     let share = Rate { count: OF_ONE, per: rule.life };
-    if queue.limiter(SCOPE, share).acquire(&grievance.who, 1).await?.tokens == 0 {
+    if queue.limiter(scope, share).acquire(&grievance.who, 1).await?.tokens == 0 {
         return Ok(Reckoning::Counted);
     }
     queue.hard_bounce(&grievance.target, rule, reason).await

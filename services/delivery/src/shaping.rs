@@ -208,14 +208,19 @@ impl Worker {
     fn unless_late(&self, mut task: Task, lane: &Lane, suspension: &Suspension) -> Option<Task> {
         let (rules, now) = (self.rules(), Instant::now());
         let Task { job, attempt } = &mut task;
-        // What is over soon needs no word: the attempt behind it has the better one.
+        // What is over soon needs no word: the attempt behind it has the better one. And strangers hear of nothing.
         let lasts = suspension.left.is_none_or(|left| left >= LOOK);
-        let is_told = lasts && owes_delay_notice(attempt, job.envelope(), &rules, now);
+        let is_told = lasts
+            && self.terms.load().stranger(&job.message.origin).is_none()
+            && owes_delay_notice(attempt, job.envelope(), &rules, now);
         let expired = attempt.judge(&rules, now).expired;
         if !expired && !is_told {
             return Some(task);
         }
-        attempt.look_again(&rules, now, until_the_next_look(suspension));
+        // Not at the next look: others must be looked at, too.
+        if let Some(left) = suspension.left {
+            attempt.look_again(&rules, now, left);
+        }
         let failure = Failure::Suspended { reason: suspension.reason.clone() };
         let fate = Fate::of(&failure, job.destination());
         if expired {

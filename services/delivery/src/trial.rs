@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures_util::future::join_all;
 use staffetta_config::{Config, Timeouts};
 use staffetta_policy::classify;
 use staffetta_policy::source::Pool;
 use staffetta_policy::tls::Need;
 use staffetta_queue::{Queue, Revocations, Settings};
-use staffetta_smtp::client::Stage;
+use staffetta_smtp::client::{Failure, Secret, Stage};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::fallback::Fallback;
@@ -45,8 +47,28 @@ pub enum Closed {
 }
 
 fn untried(failure: classify::Failure) -> Closed {
-    let verdict = classify::classify(&failure, "");
-    Closed::Untried(verdict.text)
+    Closed::Untried(classify::classify(&failure, "").text)
+}
+
+/// Another day it would be the same.
+fn is_refusal(failure: &Failure) -> bool {
+    match failure {
+        Failure::Reply { stage: Stage::Auth, reply } => reply.code / 100 == 5,
+        Failure::NoMechanism => true,
+        _ => false,
+    }
+}
+
+/// A server may repeat what it was shown.
+fn without_secret(words: &str, hop: &NextHop) -> String {
+    let Some(Login::Password(credentials)) = &hop.login else { return words.to_owned() };
+    let Secret::Password(password) = &credentials.secret else { return words.to_owned() };
+    let plain = format!("\0{}\0{password}", credentials.username);
+    let shown = [password.clone(), BASE64_STANDARD.encode(password), BASE64_STANDARD.encode(plain)];
+    shown
+        .iter()
+        .filter(|secret| !secret.is_empty())
+        .fold(words.to_owned(), |words, secret| words.replace(secret.as_str(), "…"))
 }
 
 /// What connections need, as workers have it.
@@ -127,8 +149,8 @@ impl Trial {
                     connection.close().await;
                     return Ok(());
                 }
-                Err(classify::Failure::Session { peer, failure }) if failure.stage() == Stage::Auth => {
-                    return Err(Closed::Refused(format!("{peer}: {failure}")));
+                Err(classify::Failure::Session { peer, failure }) if is_refusal(&failure) => {
+                    return Err(Closed::Refused(without_secret(&format!("{peer}: {failure}"), hop)));
                 }
                 Err(failure) => closed = untried(failure),
             }

@@ -305,6 +305,10 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.suppress_complaints", COMPLAINTS),
     ("verp.sender", VERP),
     ("verp.key", VERP),
+    (
+        "verp.suppress",
+        (RETURNED, "a_report_counts_once_and_is_about_nobody_else_and_counts_only_where_its_sender_may_suppress"),
+    ),
     ("log.format", LOG),
     ("log.level", LOG),
     ("log.addresses", HIDDEN),

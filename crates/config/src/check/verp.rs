@@ -35,7 +35,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
 fn idle(config: &Config) -> Option<String> {
     let missing = match config.delivery.suppress_complaints {
         true if config.frontend.complaints.is_empty() => "frontend.complaints",
-        true if config.verp.is_empty() => "[[verp]]",
+        true if !config.verp.iter().any(|row| row.suppress) => "suppress = true in a [[verp]]",
         _ => return None,
     };
     Some(format!("delivery.suppress_complaints has no effect without {missing}"))

@@ -97,7 +97,9 @@ async fn whose_mail_is_late_while_its_destination_rests_hears_of_it_once() -> an
     let world = World::start().await?;
     let (server, sender) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
     served(&world, &["a.test"], "mx.shared.test", &server);
-    suspend(&world, Target::destination("mx.shared.test")?).await?;
+    let announcer = Announcer::connect(&Settings::at(world.redis.url())).await?;
+    let (target, life) = (Target::destination("mx.shared.test")?, Duration::from_secs(600));
+    anyhow::ensure!(announcer.block(&target, Some(life), "they have asked us to").await?);
     world.send("john@home.test", &["late@a.test"], BODY).await?;
     world.send("", &["late@a.test"], BODY).await?;
     let settings = "delay_warning = \"1ms\"\nretry_min = \"1h\"\nretry_max = \"1h\"";
@@ -106,7 +108,7 @@ async fn whose_mail_is_late_while_its_destination_rests_hears_of_it_once() -> an
     assert!(report.contains("Action: delayed") && report.contains("they have asked us to"), "{report}");
     world.at_rest(2).await?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    let soon = (now + Duration::from_secs(61)).as_millis();
+    let soon = (now + life).as_millis();
     for entry in world.entries().await? {
         let Place::Waiting(until) = entry.jobs[0].place else { panic!("{entry:?}") };
         assert!(u128::from(until) <= soon, "it waits for the end, and no longer: {entry:?}");

@@ -15,7 +15,7 @@ fn read(mails: &[Mail]) -> anyhow::Result<Vec<String>> {
     let verp = Config::parse(VERP, "verp.toml").map_err(|error| anyhow::anyhow!("{error}"))?.verp();
     let said = |mail: &Mail| {
         let said = mail.sender.parse().ok().and_then(|sender| verp.read(&sender));
-        let said = said.map(|Returned { sender, recipient }| format!("{sender} to {recipient}"));
+        let said = said.map(|Returned { sender, recipient, .. }| format!("{sender} to {recipient}"));
         format!("{}: {}", mail.recipients[0], said.unwrap_or_default())
     };
     let mut all: Vec<_> = mails.iter().map(said).collect();

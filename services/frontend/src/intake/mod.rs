@@ -33,7 +33,7 @@ use staffetta_mail::{Address, Envelope, Recipient, ReversePath, SpanContext};
 use staffetta_policy::canonical::Canonical;
 use staffetta_policy::client::neighbourhood;
 use staffetta_policy::relay::{Finding, Listener, Rules};
-use staffetta_policy::verp::Verp;
+use staffetta_policy::verp::{Returned, Verp};
 use staffetta_queue::{Accept, Budget, Charge, Conduct, EnqueueError, Health, Origin, Queue, Sending};
 use staffetta_telemetry::maillog;
 use staffetta_telemetry::spans::{self, Kind};
@@ -295,7 +295,8 @@ impl Intake {
         let mut span = TRACER.part_of(spans::current(), "queue.enqueue", Kind::Producer);
         let origin = Origin { span: span.context(), ..who.origin() };
         let accept = Accept { envelope, origin, lifetime: self.terms.load().lifetime };
-        let stored = opened.commit(accept, hold).await.map_err(|error| not_queued(&error));
+        let one_by_one = who.is_own() && self.terms.load().verp.signer(&from).is_some();
+        let stored = opened.commit(accept, hold, one_by_one).await.map_err(|error| not_queued(&error));
         let stored = stored.inspect_err(|why| span.fail(Cause::Queue(*why).label()))?;
         if let Some((login, sending)) = login().zip(sending) {
             self.conduct.sent(login, &sending);
@@ -312,7 +313,7 @@ impl Intake {
     fn report(&self, opened: &mut Opened, envelope: &Envelope) -> Option<Report> {
         let feedback = opened.feedback()?;
         let (recipients, terms) = (&envelope.recipients, self.terms.load());
-        let returned = match &feedback {
+        let returned: Vec<Returned> = match &feedback {
             Feedback::Failures(_) => recipients.iter().filter_map(|to| terms.verp.read(&to.address)).collect(),
             Feedback::Complaint(_) if !recipients.iter().any(|to| terms.wishes.hears_complaints(&to.address)) => {
                 return None;
@@ -321,6 +322,8 @@ impl Intake {
                 it.senders.iter().find_map(|sender| terms.verp.read(sender)).into_iter().collect()
             }
         };
+        let mut known = HashSet::new();
+        let returned = returned.into_iter().filter(|about| known.insert(key(&about.recipient))).collect();
         Some(Report { qid: opened.id(), to: recipients.first()?.address.clone(), returned, feedback })
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Opened {
     canonical: Arc<Canonical>,
     /// Whoever sends it must own the addresses in From.
     authors: bool,
+    /// Octets that other senders have added.
+    grown: usize,
     /// Reads it, if it may be a report, in memory that is paid for. Boxed: most are none.
     reader: Option<Box<(Reader, Charge)>>,
     /// The Message-ID that was added.
@@ -38,6 +40,12 @@ const DROPPED: &[&str] = &["Bcc", "Resent-Bcc", "Return-Path", "Content-Length"]
 
 /// Fields whose addresses become others as the sender does.
 const OF_SENDERS: &[&str] = &["From", "Sender", "Reply-To", "Resent-From", "Resent-Sender", "Resent-Reply-To"];
+
+/// Octets of a line without its end (RFC 5322 section 2.1.1): a field that had a longer one would be folded somewhere, within an
+/// address.
+const LINE: usize = 998;
+/// A message grows by no more than this, however many fields and addresses it has.
+const MAX_GROWTH: usize = 64 * 1024;
 
 /// What is looked at, and changed, in a message.
 pub(super) struct Manner {
@@ -95,6 +103,7 @@ impl Opened {
             reader: manner.reports.map(|charge| Box::new((Reader::new(), charge))),
             canonical: manner.canonical,
             authors: manner.authors,
+            grown: 0,
             added: None,
         })
     }
@@ -137,7 +146,10 @@ impl Opened {
             let put = match part {
                 Part::Held(held) => self.put(&held).await,
                 Part::Chunk(range) => self.put(&content[range]).await,
-                Part::Field(field) => self.put(&self.of_sender(field)).await,
+                Part::Field(field) => {
+                    let field = self.of_sender(field);
+                    self.put(&field).await
+                }
                 Part::End { blank_follows } => self.complete(blank_follows).await,
             };
             if put.is_break() {
@@ -147,19 +159,30 @@ impl Opened {
     }
 
     /// Makes the message durable; `Ok` means that the client may be told so. `hold`: nothing is delivered of it before an
-    /// operator says so.
-    pub(super) async fn commit(mut self, mut accept: Accept, hold: bool) -> Result<Stored, EnqueueError> {
+    /// operator says so. `one_by_one`: each recipient has a delivery of his own, since each has a sender of his own.
+    pub(super) async fn commit(
+        mut self,
+        mut accept: Accept,
+        hold: bool,
+        one_by_one: bool,
+    ) -> Result<Stored, EnqueueError> {
         for part in self.header.finish() {
             let _ = match part {
                 Part::Held(held) => self.put(&held).await,
                 Part::Chunk(_) => ControlFlow::Continue(()),
-                Part::Field(field) => self.put(&self.of_sender(field)).await,
+                Part::Field(field) => {
+                    let field = self.of_sender(field);
+                    self.put(&field).await
+                }
                 Part::End { blank_follows } => self.complete(blank_follows).await,
             };
         }
         let mut incoming = self.incoming?;
         if hold {
             incoming.hold();
+        }
+        if one_by_one {
+            incoming.deliver_one_by_one();
         }
         accept.envelope.tls_optional = self.header.says_tls_is_optional();
         let size = incoming.size();
@@ -173,14 +196,25 @@ impl Opened {
         self.completion.as_ref().and_then(|_| self.canonical.of(sender))
     }
 
-    /// A field that names senders, as it goes on: one that cannot be understood as it is.
-    fn of_sender(&self, field: Vec<u8>) -> Vec<u8> {
+    /// A field that names senders, as it goes on: one that cannot be understood, or would be too long, as it is.
+    fn of_sender(&mut self, field: Vec<u8>) -> Vec<u8> {
         let changed =
             std::str::from_utf8(&field).ok().and_then(|field| field.split_once(':')).and_then(|(name, value)| {
                 let value = mailbox::replace(value, |address| self.becomes(address))?;
                 Some(format!("{name}:{value}").into_bytes())
             });
-        changed.unwrap_or(field)
+        let fits = |changed: &Vec<u8>| {
+            let grown = self.grown + changed.len().saturating_sub(field.len());
+            let long = |line: &[u8]| line.trim_ascii_end().len() > LINE;
+            (grown <= MAX_GROWTH && !changed.split(|octet| *octet == b'\n').any(long)).then_some(grown)
+        };
+        match changed.as_ref().and_then(fits) {
+            Some(grown) => {
+                self.grown = grown;
+                changed.unwrap_or(field)
+            }
+            None => field,
+        }
     }
 
     async fn put(&mut self, octets: &[u8]) -> ControlFlow<()> {

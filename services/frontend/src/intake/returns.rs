@@ -72,7 +72,8 @@ pub(super) struct Report {
 impl Returns {
     pub(super) fn new(queue: Queue) -> Self {
         let telling = TaskTracker::new();
-        let suppressor = Suppressor::new(queue, metrics::report_suppressions(), maillog::suppressed, telling.clone());
+        let suppressor =
+            Suppressor::new(queue, "reports", metrics::report_suppressions(), maillog::suppressed, telling.clone());
         Self { suppressor, telling }
     }
 
@@ -95,7 +96,10 @@ impl Returns {
         // Of a list that has the recipient's name there may be several.
         let Some(failure) = failures.first() else { return };
         for about in returned {
-            if note_bounce(*qid, about.sender.as_str(), about.recipient.as_str(), failure, true) {
+            let condemns = note_bounce(*qid, about.sender.as_str(), about.recipient.as_str(), failure, true);
+            // Who reads for others is not gone when one of them is.
+            let is_about = |named: &Address| named.as_str().eq_ignore_ascii_case(about.recipient.as_str());
+            if condemns && about.suppresses && failure.recipient.as_ref().is_none_or(is_about) {
                 let words = failure.reply.to_string();
                 self.tell(wishes.hard_bounces, about, |target, who| Grievance::refused(target, who, &words));
             }
@@ -105,7 +109,7 @@ impl Returns {
     fn complained(&self, wishes: &Wishes, Report { qid, returned, .. }: &Report, complaint: &Complaint) {
         let about = returned.first();
         note_complaint(*qid, about, complaint);
-        if let Some(about) = about.filter(|_| complaint.kind.is_unwanted()) {
+        if let Some(about) = about.filter(|about| about.suppresses && complaint.kind.is_unwanted()) {
             let words = format!("{} {}", complaint.kind.as_str(), complaint.user_agent.as_deref().unwrap_or_default());
             self.tell(wishes.complaints_suppress, about, |target, who| Grievance::complains(target, who, &words));
         }

@@ -58,6 +58,23 @@ async fn machines_and_logins_of_ours_send_as_whom_they_become_and_strangers_as_t
 }
 
 #[tokio::test]
+async fn a_field_that_would_have_too_long_a_line_or_be_one_too_many_stays() {
+    let world = World::start(MAPPED).await;
+    let mut machine = Client::from("127.0.0.9", world.relay).await;
+    let rest = "Date: x\r\nMessage-ID: <x@web1.lan>\r\n";
+    let wide = format!("From: {}root@web1.lan\r\n{rest}", "a@b.lan, ".repeat(100));
+    let (from, content) = bring(&mut machine, &world, "root@web1.lan", &wide).await;
+    assert!(from == sender("ops@example.org") && content.starts_with(&wide), "{content}");
+    // Each line grows by eight octets.
+    let field = |domain: &str| format!("From: {}c@d.test\r\n", format!("a@{domain},\r\n ").repeat(1_000));
+    let many = format!("{}{rest}", field("b.lan").repeat(10));
+    let (_, content) = bring(&mut machine, &world, "root@web1.lan", &many).await;
+    let fits = 64 * 1024 / 8_000;
+    let expected = format!("{}{}{rest}", field("example.org").repeat(fits), field("b.lan").repeat(10 - fits));
+    assert!(content.starts_with(&expected), "{} of {}", content.len(), expected.len());
+}
+
+#[tokio::test]
 async fn what_the_client_said_is_what_must_belong_to_the_login() {
     let world = World::start(
         "header_from_must_match_login = true\n[[frontend.canonical]]\nsender = \"john@example.org\"\nbecomes = \"ceo@bank.test\"",

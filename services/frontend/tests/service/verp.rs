@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use staffetta_config::Config;
 use staffetta_mail::{Address, ReversePath};
+use staffetta_queue::Filter;
 
 use crate::STRANGERS;
 use crate::client::Client;
 use crate::world::{PATIENCE, World};
 
-const VERP: &str = "[[verp]]\nsender = \"*@example.org\"\nkey = \"a key that nobody knows\"\n";
+const VERP: &str = "[[verp]]\nsender = \"*@example.org\"\nkey = \"a key that nobody knows\"\nsuppress = true\n";
 const MAIL: (&str, &str) = ("MAIL FROM:<>", "250 2.1.0");
 
 /// As whom this sender writes to lisa@example.com.
@@ -89,5 +90,69 @@ async fn complaints_are_heard_and_suppress_as_the_file_says_now() {
             return client.expect(&[("RCPT TO:<lisa@example.com>", "250 ")]).await;
         }
         assert!(Instant::now() < deadline, "{reply}");
+    }
+}
+
+/// What a system behind ours says of `about`, to `to`, so many times in one message.
+async fn report(client: &mut Client, to: &str, about: &str, times: usize) {
+    client.expect(&[MAIL]).await;
+    for _ in 0..times {
+        client.expect(&[(&rcpt(to), "250 2.1.5 ")]).await;
+    }
+    let report = format!(
+        "Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\
+         Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\n\
+         Final-Recipient: rfc822; {about}\r\nAction: failed\r\nStatus: 5.1.1\r\n--b--\r\n."
+    );
+    client.expect(&[("DATA", "354 "), (&report, "250 2.0.0 ")]).await;
+}
+
+#[tokio::test]
+async fn a_report_counts_once_and_is_about_nobody_else_and_counts_only_where_its_sender_may_suppress() {
+    for (suppress, suppressed) in [("true", true), ("false", false)] {
+        let verp = VERP.replace("suppress = true", &format!("suppress = {suppress}"));
+        let rule = "[delivery]\nsuppress_after = \"2/1d\"\n";
+        let world =
+            World::start(&format!("trusted_networks = [\"127.0.0.9\"]\nrelay_domains_from_auth = true\n{rule}{verp}"))
+                .await;
+        let mut server = Client::ready(world.relay).await;
+        for (to, about, times) in [
+            ("once@example.com", "once@example.com", 3),
+            ("group@example.com", "member@example.com", 1),
+            ("group@example.com", "member@example.com", 1),
+            ("gone@example.com", "Gone@example.com", 1),
+            ("gone@example.com", "gone@example.com", 1),
+        ] {
+            report(&mut server, &own_for("john@example.org", to), about, times).await;
+        }
+        let mut client = Client::from("127.0.0.9", world.relay).await;
+        client.expect(&[MAIL]).await;
+        let deadline = Instant::now() + PATIENCE;
+        while suppressed && !client.say("RCPT TO:<gone@example.com>").await.starts_with("550 5.7.1 ") {
+            assert!(Instant::now() < deadline, "nobody is suppressed");
+            client.expect(&[("RSET", "250 "), MAIL]).await;
+        }
+        for other in ["once@example.com", "group@example.com", "member@example.com"] {
+            client.expect(&[(&rcpt(other), "250 ")]).await;
+        }
+        if !suppressed {
+            client.expect(&[("RCPT TO:<gone@example.com>", "250 ")]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_has_senders_for_each_recipient_has_deliveries_for_each() {
+    let world = World::start(&format!("trusted_networks = [\"127.0.0.9\"]\n{VERP}")).await;
+    let mut client = Client::from("127.0.0.9", world.relay).await;
+    for (sender, jobs) in [("john@example.org", 2), ("john@example.net", 1)] {
+        let mail = format!("MAIL FROM:<{sender}>");
+        client
+            .expect(&[(&mail, "250 "), ("RCPT TO:<a@example.com>", "250 "), ("RCPT TO:<b@example.com>", "250 ")])
+            .await;
+        client.expect(&[("DATA", "354 "), ("Subject: x\r\n\r\nx\r\n.", "250 2.0.0 ")]).await;
+        let entries = world.queue().await.list(&Filter::default(), None, 10).await.unwrap().entries;
+        let entry = entries.iter().find(|entry| entry.message.envelope.sender.as_str() == sender).unwrap();
+        assert_eq!(entry.jobs.len(), jobs, "{sender}");
     }
 }
