@@ -84,7 +84,7 @@ faults: ## everything dies under load, three times each, with an account of ever
 	STAFFETTA_FAULTS=$${STAFFETTA_FAULTS:-3} cargo test --workspace --test faults -- --nocapture --test-threads 1 $(ARGS)
 
 .PHONY: bench
-bench: ## Staffetta beside Postfix on this machine: accepted/s, relayed/s, CPU per message
+bench: ## Staffetta beside Postfix on this machine: accepted/s, relayed/s, CPU per message; ARGS="--scenario stall" and others
 	scripts/setup bench
 	cargo build --release --bins
 	cargo run --release -p staffetta-bench -- $(ARGS)

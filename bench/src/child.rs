@@ -62,11 +62,19 @@ impl Child {
 
     /// Waits until the process answers on `port` with a line that starts with `greeting`, after `hello` was sent.
     pub(crate) async fn answers(&mut self, port: u16, hello: &str, greeting: &str) -> Result<()> {
+        self.wait_until(port, async || first_line(port, hello).await.is_ok_and(|line| line.starts_with(greeting))).await
+    }
+
+    /// Waits until the process takes connections on `port`.
+    pub(crate) async fn listens(&mut self, port: u16) -> Result<()> {
+        self.wait_until(port, async || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()).await
+    }
+
+    async fn wait_until(&mut self, port: u16, what: impl AsyncFn() -> bool) -> Result<()> {
         let end = Instant::now() + START;
         while Instant::now() < end {
             self.ensure_running()?;
-            let line = timeout(Duration::from_secs(2), first_line(port, hello)).await;
-            if matches!(line, Ok(Ok(line)) if line.starts_with(greeting)) {
+            if timeout(Duration::from_secs(2), what()).await == Ok(true) {
                 return Ok(());
             }
             sleep(Duration::from_millis(50)).await;

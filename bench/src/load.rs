@@ -10,7 +10,9 @@ use tokio::process::Command;
 
 use crate::cpu;
 
-/// The domain that every message goes to.
+/// Who sends it, unless somebody logs in.
+pub(crate) const SENDER: &str = "from@client.bench.test";
+/// The domain that every message goes to, where there is only one.
 pub(crate) const DESTINATION: &str = "dest.bench.test";
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -21,6 +23,8 @@ pub(crate) struct Load {
     pub(crate) sessions: u32,
     /// Many messages over one connection.
     pub(crate) reuse: bool,
+    /// Messages a second, instead of as many as are taken.
+    pub(crate) rate: Option<u32>,
     /// The load comes from mail clients that log in, see [`crate::submission`].
     pub(crate) login: Option<Login>,
 }
@@ -39,6 +43,8 @@ pub(crate) struct Sent {
     pub(crate) cpu_seconds: f64,
     /// How long each AUTH took, shortest first.
     pub(crate) logins: Vec<Duration>,
+    /// When each message had its `250`, by its number, see [`crate::sink::now`]; only of [`crate::traffic`].
+    pub(crate) accepted: Vec<(u64, Duration)>,
 }
 
 impl Load {
@@ -46,7 +52,7 @@ impl Load {
     pub(crate) async fn send(&self, port: u16) -> Result<Sent> {
         let mut command = Command::new("smtp-source");
         // -N: no two recipients are the same
-        command.args(["-N", "-M", "client.bench.test", "-f", "from@client.bench.test", "-t"]);
+        command.args(["-N", "-M", "client.bench.test", "-f", SENDER, "-t"]);
         command.arg(format!("to@{DESTINATION}"));
         command.args(["-s", &self.sessions.to_string(), "-l", &self.size.to_string()]);
         command.args(["-m", &self.messages.to_string()]);
@@ -60,6 +66,7 @@ impl Load {
         let took = started.elapsed();
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "smtp-source failed ({}): {}", output.status, complaint.trim());
-        Ok(Sent { started, took, cpu_seconds: cpu::of_ended_children() - cpu_before, logins: Vec::new() })
+        let cpu_seconds = cpu::of_ended_children() - cpu_before;
+        Ok(Sent { started, took, cpu_seconds, logins: Vec::new(), accepted: Vec::new() })
     }
 }

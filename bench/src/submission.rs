@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::cpu;
 use crate::load::{DESTINATION, Load, Sent};
+use crate::wire::{ask, expect, fill, together};
 
 /// The host name in the relay's certificate.
 pub(crate) const HOSTNAME: &str = "relay.bench.test";
@@ -51,7 +51,7 @@ impl Clients {
         config.resumption = rustls::client::Resumption::disabled();
         Ok(Arc::new(Self {
             tls: Arc::new(config).into(),
-            message: message(load.size),
+            message: fill(format!("From: <{LOGIN}>\r\nTo: <to@{DESTINATION}>\r\nSubject: load\r\n\r\n"), load.size),
             left: AtomicU64::new(load.messages),
             port,
         }))
@@ -63,16 +63,15 @@ impl Clients {
     /// The first reply that was not expected.
     pub(crate) async fn send(self: Arc<Self>, sessions: u32) -> Result<Sent> {
         let (started, cpu_before) = (Instant::now(), cpu::own());
-        let mut clients = JoinSet::new();
-        for _ in 0..sessions {
-            clients.spawn(Arc::clone(&self).one_after_another());
-        }
-        let mut logins = Vec::new();
-        while let Some(client) = clients.join_next().await {
-            logins.extend(client??);
-        }
+        let mut logins = together(sessions, || Arc::clone(&self).one_after_another()).await?;
         logins.sort_unstable();
-        Ok(Sent { started, took: started.elapsed(), cpu_seconds: cpu::own() - cpu_before, logins })
+        Ok(Sent {
+            started,
+            took: started.elapsed(),
+            cpu_seconds: cpu::own() - cpu_before,
+            logins,
+            accepted: Vec::new(),
+        })
     }
 
     async fn one_after_another(self: Arc<Self>) -> Result<Vec<Duration>> {
@@ -102,34 +101,5 @@ impl Clients {
         ask(&mut stream, &self.message, "250").await?;
         ask(&mut stream, "QUIT\r\n", "221").await?;
         Ok(took)
-    }
-}
-
-/// A message of so many octets or a few more, with the dot that ends it.
-fn message(size: u64) -> String {
-    let mut message = format!("From: <{LOGIN}>\r\nTo: <to@{DESTINATION}>\r\nSubject: load\r\n\r\n");
-    while (message.len() as u64) < size {
-        message.push_str("All work and no play makes Jack a dull boy, says the proverb.\r\n");
-    }
-    message + ".\r\n"
-}
-
-async fn ask<S: AsyncBufRead + AsyncWrite + Unpin>(stream: &mut S, command: &str, code: &str) -> Result<()> {
-    stream.write_all(command.as_bytes()).await?;
-    stream.flush().await?;
-    expect(stream, code).await
-}
-
-/// Reads a whole reply.
-async fn expect<S: AsyncBufRead + Unpin>(stream: &mut S, code: &str) -> Result<()> {
-    let mut line = String::new();
-    loop {
-        line.clear();
-        ensure!(stream.read_line(&mut line).await? > 0, "the relay closed the connection");
-        match line.strip_prefix(code).map(|rest| rest.starts_with('-')) {
-            Some(true) => {}
-            Some(false) => return Ok(()),
-            None => bail!("the relay said {:?} instead of {code}", line.trim_end()),
-        }
     }
 }

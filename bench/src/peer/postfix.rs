@@ -2,6 +2,7 @@
 //! Tuned as an administrator would for this load: no waiting on input, enough processes, connections to the next hop
 //! cached, no look-ups that the load does not need.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -12,12 +13,13 @@ use anyhow::{Context as _, Result, ensure};
 use staffetta_testkit::certs::Leaf;
 use staffetta_testkit::dovecot::Dovecot;
 
-use super::{Peer, certificate};
+use super::{Peer, certificate, opendkim};
 use crate::child::{Child, free_ports};
 use crate::load::{Load, Login};
+use crate::scenario::{CONNECTIONS, Case, address, domain};
 use crate::submission::{HASH, LOGIN};
 
-pub(super) async fn start(scratch: &Path, sink: u16, load: Load) -> Result<Peer> {
+pub(super) async fn start(scratch: &Path, sink: u16, load: Load, case: Case, key: Option<&Path>) -> Result<Peer> {
     ensure!(rustix::process::geteuid().is_root(), "Postfix needs root; --only staffetta does not");
     let [port] = free_ports().await?;
     // Postfix' own users have to reach their directories below.
@@ -29,18 +31,26 @@ pub(super) async fn start(scratch: &Path, sink: u16, load: Load) -> Result<Peer>
         Command::new("chown").arg("postfix").arg(scratch.join("data")).status().context("failed to run chown")?;
     ensure!(owned.success(), "failed to give the data directory to the user postfix");
     let dovecot = load.login.map(dovecot).transpose()?;
-    let mut text = main_cf(scratch, sink);
+    let mut processes = Vec::new();
+    let mut text = main_cf(scratch);
+    text.push_str(&ways(scratch, sink, case)?);
+    if let Some(key) = key {
+        let (filter, port) = opendkim::start(scratch, key).await?;
+        processes.push(filter);
+        let _ = writeln!(text, "smtpd_milters = inet:127.0.0.1:{port}\nmilter_default_action = tempfail");
+    }
     if let Some(dovecot) = &dovecot {
         text.push_str(&submission(&certificate(scratch)?, &dovecot.socket()));
     }
     fs::write(scratch.join("etc/main.cf"), text)?;
-    fs::write(scratch.join("etc/master.cf"), master_cf(port, load.sessions))?;
+    fs::write(scratch.join("etc/master.cf"), master_cf(port, load.sessions, case.destinations))?;
 
     let mut command = Command::new("postfix");
     command.arg("-c").arg(scratch.join("etc")).arg("start-fg");
     let mut master = Child::start("postfix", scratch, command)?;
     master.answers(port, "", "220").await?;
-    Ok(Peer { port, processes: vec![master], dovecot })
+    processes.push(master);
+    Ok(Peer { port, processes, dovecot })
 }
 
 /// Who checks the logins; with as large a cache as Dovecot's guides say, or with none, as by default.
@@ -73,7 +83,30 @@ smtpd_sasl_path = {}
     )
 }
 
-fn main_cf(scratch: &Path, sink: u16) -> String {
+/// Where mail goes, and how: as one next hop, or as a server for each destination.
+fn ways(scratch: &Path, sink: u16, case: Case) -> Result<String> {
+    let scratch = scratch.display();
+    let mut text = if case.destinations == 1 {
+        format!("relayhost = [127.0.0.1]:{sink}\n")
+    } else {
+        let table = (0..case.destinations)
+            .map(|destination| format!("{} smtp:[{}]:{sink}\n", domain(destination.into()), address(destination)));
+        fs::write(format!("{scratch}/etc/transport"), table.collect::<String>())?;
+        format!("transport_maps = texthash:{scratch}/etc/transport\n")
+    };
+    if case.encrypts() {
+        // Without the first, a connection with TLS ends after its message.
+        let _ = writeln!(
+            text,
+            "smtp_tls_connection_reuse = yes\nsmtp_tls_security_level = encrypt\n\
+             smtp_tls_session_cache_database = btree:{scratch}/data/smtp_scache\n\
+             tls_random_source = dev:/dev/urandom"
+        );
+    }
+    Ok(text)
+}
+
+fn main_cf(scratch: &Path) -> String {
     let scratch = scratch.display();
     format!(
         "\
@@ -92,19 +125,20 @@ smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_peername_lookup = no
 smtpd_client_connection_count_limit = 0
 smtp_dns_support_level = disabled
-relayhost = [127.0.0.1]:{sink}
 in_flow_delay = 0
 default_process_limit = 100
-default_destination_concurrency_limit = 50
-initial_destination_concurrency = 50
+default_destination_concurrency_limit = {CONNECTIONS}
+initial_destination_concurrency = {CONNECTIONS}
 smtp_connection_cache_on_demand = yes
 "
     )
 }
 
-/// The services of the stock file that relaying needs, without chroot, and the log daemon.
-fn master_cf(port: u16, sessions: u32) -> String {
+/// The services of the stock file that relaying needs, without chroot, and the log daemon. To many destinations there are as
+/// many deliveries at a time as Staffetta has by default.
+fn master_cf(port: u16, sessions: u32, destinations: u32) -> String {
     let smtpd = 100.max(sessions + 20);
+    let smtp = if destinations == 1 { "-" } else { "500" };
     format!(
         "\
 127.0.0.1:{port} inet n - n - {smtpd} smtpd
@@ -112,6 +146,7 @@ pickup    unix n - n 60    1 pickup
 cleanup   unix n - n -     0 cleanup
 qmgr      unix n - n 300   1 qmgr
 tlsmgr    unix - - n 1000? 1 tlsmgr
+tlsproxy  unix - - n -     0 tlsproxy
 rewrite   unix - - n -     - trivial-rewrite
 bounce    unix - - n -     0 bounce
 defer     unix - - n -     0 bounce
@@ -119,7 +154,7 @@ trace     unix - - n -     0 bounce
 verify    unix - - n -     1 verify
 flush     unix n - n 1000? 0 flush
 proxymap  unix - - n -     - proxymap
-smtp      unix - - n -     - smtp
+smtp      unix - - n - {smtp} smtp
 relay     unix - - n -     - smtp
 showq     unix n - n -     - showq
 error     unix - - n -     - error
