@@ -315,6 +315,7 @@ mod tests {
             ("root@web1.test, root", None),
             ("<>, root@web1.test", None),
             ("root@web1.test <john@example.org>", None),
+            ("john@example.org <root@web1.test>", None),
             ("<root@web1.test", None),
             ("", None),
         ] {
