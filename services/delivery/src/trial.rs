@@ -46,8 +46,8 @@ pub enum Closed {
     Untried(String),
 }
 
-fn untried(failure: classify::Failure) -> Closed {
-    Closed::Untried(classify::classify(&failure, "").text)
+fn untried(failure: &classify::Failure) -> Closed {
+    Closed::Untried(classify::classify(failure, "").text)
 }
 
 /// Another day it would be the same.
@@ -140,7 +140,7 @@ impl Trial {
 
     /// The first server that answers decides.
     async fn login(&self, hop: &NextHop) -> Result<(), Closed> {
-        let plan = self.planner.plan(hop, Need::Nothing).await.map_err(untried)?;
+        let plan = self.planner.plan(hop, Need::Nothing).await.map_err(|failure| untried(&failure))?;
         let mut closed = Closed::Untried("there is no server".to_owned());
         for candidate in plan.iter().take(MOST) {
             match self.open(hop, candidate).await {
@@ -152,7 +152,7 @@ impl Trial {
                 Err(classify::Failure::Session { peer, failure }) if is_refusal(&failure) => {
                     return Err(Closed::Refused(without_secret(&format!("{peer}: {failure}"), hop)));
                 }
-                Err(failure) => closed = untried(failure),
+                Err(failure) => closed = untried(&failure),
             }
         }
         Err(closed)
