@@ -322,8 +322,10 @@ impl Intake {
                 it.senders.iter().find_map(|sender| terms.verp.read(sender)).into_iter().collect()
             }
         };
+        // In whatever case somebody writes it, an address of ours is the same one.
         let mut known = HashSet::new();
-        let returned = returned.into_iter().filter(|about| known.insert(key(&about.recipient))).collect();
+        let mut is_new = |about: &Returned| known.insert(about.recipient.as_str().to_ascii_lowercase());
+        let returned = returned.into_iter().filter(|about| is_new(about)).collect();
         Some(Report { qid: opened.id(), to: recipients.first()?.address.clone(), returned, feedback })
     }
 

@@ -93,11 +93,12 @@ async fn complaints_are_heard_and_suppress_as_the_file_says_now() {
     }
 }
 
-/// What a system behind ours says of `about`, to `to`, so many times in one message.
+/// What a system behind ours says of `about`, to `to`, who is named so many times, in one case and in another.
 async fn report(client: &mut Client, to: &str, about: &str, times: usize) {
     client.expect(&[MAIL]).await;
-    for _ in 0..times {
-        client.expect(&[(&rcpt(to), "250 2.1.5 ")]).await;
+    for time in 0..times {
+        let written = if time % 2 == 0 { to.to_owned() } else { to.to_uppercase() };
+        client.expect(&[(&rcpt(&written), "250 2.1.5 ")]).await;
     }
     let report = format!(
         "Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\
