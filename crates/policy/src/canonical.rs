@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use staffetta_mail::{Address, ReversePath};
+use staffetta_mail::Address;
 
 use crate::routing::Senders;
 
@@ -52,8 +52,7 @@ impl Canonical {
 
     /// Whom this address becomes; `None` if it stays.
     pub fn of(&self, address: &Address) -> Option<Address> {
-        let sender = ReversePath::Address(address.clone());
-        let (_, becomes) = self.0.iter().find(|(senders, _)| senders.match_sender(&sender))?;
+        let (_, becomes) = self.0.iter().find(|(senders, _)| senders.match_address(address))?;
         becomes.of(address).filter(|other| other != address)
     }
 }

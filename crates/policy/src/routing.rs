@@ -67,11 +67,18 @@ pub enum Senders {
 impl Senders {
     /// Is this sender one of them?
     pub fn match_sender(&self, sender: &ReversePath) -> bool {
-        match (self, sender) {
-            (Self::Null, ReversePath::Null) => true,
-            (Self::Domain(pattern), ReversePath::Address(address)) => in_domain(pattern, address),
-            (Self::Address(wanted), ReversePath::Address(address)) => is_same(wanted, address),
-            _ => false,
+        match sender {
+            ReversePath::Null => *self == Self::Null,
+            ReversePath::Address(address) => self.match_address(address),
+        }
+    }
+
+    /// Is the sender with this address one of them?
+    pub fn match_address(&self, address: &Address) -> bool {
+        match self {
+            Self::Null => false,
+            Self::Domain(pattern) => in_domain(pattern, address),
+            Self::Address(wanted) => is_same(wanted, address),
         }
     }
 
@@ -80,8 +87,7 @@ impl Senders {
         match (self, other) {
             (Self::Null, Self::Null) => true,
             (Self::Domain(outer), Self::Domain(inner)) => outer.covers(inner),
-            (Self::Domain(pattern), Self::Address(address)) => in_domain(pattern, address),
-            (Self::Address(one), Self::Address(other)) => is_same(one, other),
+            (_, Self::Address(address)) => self.match_address(address),
             _ => false,
         }
     }

@@ -95,8 +95,9 @@ impl Verp {
     /// Who makes the addresses of this sender: the first entry for it. A sender that is such an address already has none: what
     /// comes back is for whoever made it.
     pub fn signer(&self, sender: &ReversePath) -> Option<&Signer> {
-        let signer = self.signers(sender).next()?;
-        sender.address().is_none_or(|address| self.read(address).is_none()).then_some(signer)
+        let address = sender.address()?;
+        let signer = self.signers(address).next()?;
+        self.read(address).is_none().then_some(signer)
     }
 
     /// What an address says, if any entry for its sender has made it: an old key behind the new one goes on being known.
@@ -111,16 +112,16 @@ impl Verp {
             let (to, of) = recipient.strip_prefix('-')?.rsplit_once('=')?;
             let sender = Address::parse(&format!("{}@{domain}", &local[..at])).ok()?;
             let recipient = Address::parse(&format!("{to}@{of}")).ok()?;
-            let (mac, path) = (mac.to_ascii_lowercase(), ReversePath::Address(sender.clone()));
+            let mac = mac.to_ascii_lowercase();
             let has_made =
                 |signer: &Signer| -> bool { signer.mac(&sender, &recipient).as_bytes().ct_eq(mac.as_bytes()).into() };
-            let suppresses = self.signers(&path).find(|signer| has_made(signer))?.suppresses;
+            let suppresses = self.signers(&sender).find(|signer| has_made(signer))?.suppresses;
             Some(Returned { sender, recipient, suppresses })
         })
     }
 
-    fn signers(&self, sender: &ReversePath) -> impl Iterator<Item = &Signer> {
-        self.0.iter().filter(|(senders, _)| senders.match_sender(sender)).map(|(_, signer)| signer)
+    fn signers(&self, sender: &Address) -> impl Iterator<Item = &Signer> {
+        self.0.iter().filter(|(senders, _)| senders.match_address(sender)).map(|(_, signer)| signer)
     }
 }
 

@@ -85,8 +85,8 @@ pub(super) async fn judge(
     request: &Request<'_>,
     who: &Principal<'_>,
 ) -> Result<Option<Arc<[Address]>>, Denied> {
-    let becomes = request.sender.address().filter(|_| who.is_own()).and_then(|sender| terms.canonical.of(sender));
-    if let Some(objection) = blocked(&directory.revocations, request, becomes.as_ref()) {
+    let becomes = |sender: &Address| terms.canonical.of(sender).filter(|_| who.is_own());
+    if let Some(objection) = blocked(&directory.revocations, request, becomes) {
         return Err(Denied { objection, said: None });
     }
     let (mut known, mut said, mut alias) = (Known::default(), None, None);
@@ -140,13 +140,19 @@ pub(super) async fn judge(
 }
 
 /// An operator's block comes before everything else, for those who are trusted or logged in, too.
-fn blocked(revocations: &Revocations, request: &Request<'_>, becomes: Option<&Address>) -> Option<Objection> {
+fn blocked(
+    revocations: &Revocations,
+    request: &Request<'_>,
+    becomes: impl FnOnce(&Address) -> Option<Address>,
+) -> Option<Objection> {
     if !revocations.has_blocked_domains() {
         return None;
     }
     let is_blocked =
         |address: &Address| address.domain_key().is_some_and(|domain| revocations.is_domain_blocked(&domain));
-    if request.sender.address().into_iter().chain(becomes).any(is_blocked) {
+    let is_blocked_sender =
+        |sender: &Address| is_blocked(sender) || becomes(sender).is_some_and(|other| is_blocked(&other));
+    if request.sender.address().is_some_and(is_blocked_sender) {
         return Some(Objection::SenderBlocked);
     }
     is_blocked(request.recipient).then_some(Objection::RecipientBlocked)

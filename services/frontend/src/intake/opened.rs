@@ -146,10 +146,7 @@ impl Opened {
             let put = match part {
                 Part::Held(held) => self.put(&held).await,
                 Part::Chunk(range) => self.put(&content[range]).await,
-                Part::Field(field) => {
-                    let field = self.of_sender(field);
-                    self.put(&field).await
-                }
+                Part::Field(field) => self.put_of_sender(field).await,
                 Part::End { blank_follows } => self.complete(blank_follows).await,
             };
             if put.is_break() {
@@ -170,10 +167,7 @@ impl Opened {
             let _ = match part {
                 Part::Held(held) => self.put(&held).await,
                 Part::Chunk(_) => ControlFlow::Continue(()),
-                Part::Field(field) => {
-                    let field = self.of_sender(field);
-                    self.put(&field).await
-                }
+                Part::Field(field) => self.put_of_sender(field).await,
                 Part::End { blank_follows } => self.complete(blank_follows).await,
             };
         }
@@ -194,6 +188,11 @@ impl Opened {
     /// Whom a sender of the message becomes; `None` if it stays, as all do in messages of others.
     pub(super) fn becomes(&self, sender: &Address) -> Option<Address> {
         self.completion.as_ref().and_then(|_| self.canonical.of(sender))
+    }
+
+    async fn put_of_sender(&mut self, field: Vec<u8>) -> ControlFlow<()> {
+        let field = self.of_sender(field);
+        self.put(&field).await
     }
 
     /// A field that names senders, as it goes on: one that cannot be understood, or would be too long, as it is.

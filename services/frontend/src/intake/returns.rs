@@ -2,7 +2,7 @@
 //!
 //! It goes into the log and the metrics, whoever has written it. Believed is only what comes to an address that one recipient's
 //! side alone has seen ([`staffetta_policy::verp`]), or names it, and only about this recipient: where he does not exist any
-//! more, that counts as his own server's refusal does. The report itself goes to whoever it is for, and its sender
+//! more, that counts as his own server's refusal does, if the sender may have recipients suppressed. The report itself goes to whoever it is for, and its sender
 //! waits for nothing that Redis is told of it.
 
 use std::time::Duration;

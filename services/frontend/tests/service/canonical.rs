@@ -1,10 +1,13 @@
 //! Senders that become others.
 
+use std::time::Instant;
+
 use staffetta_mail::ReversePath;
+use staffetta_queue::{Announcer, Settings, Target};
 
 use crate::AUTH;
 use crate::client::Client;
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 const MAPPED: &str = "trusted_networks = [\"127.0.0.9\"]\nrelay_domains = [\"example.com\"]\nverify_recipients = false\n\
     sender_must_match_login = false\n\
@@ -88,4 +91,23 @@ async fn what_the_client_said_is_what_must_belong_to_the_login() {
     let (from, content) = bring(&mut john, &world, "john@example.org", own).await;
     assert_eq!(from, sender("ceo@bank.test"));
     assert!(content.starts_with("From: <ceo@bank.test>\r\n"), "{content}");
+}
+
+#[tokio::test]
+async fn who_becomes_somebody_of_a_domain_that_is_blocked_is_blocked() {
+    let world = World::start(MAPPED).await;
+    let announcer = Announcer::connect(&Settings::at(world.redis.url())).await.unwrap();
+    announcer.block(&Target::domain("example.org").unwrap(), None, "").await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut machine = Client::from("127.0.0.9", world.relay).await;
+        machine.expect(&[("MAIL FROM:<root@web1.lan>", "250 ")]).await;
+        if machine.say("RCPT TO:<b@example.com>").await.starts_with("554 5.7.1 ") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the sender is not blocked");
+    }
+    // As whom he is, not as whom others would become.
+    let mut stranger = Client::ready(world.relay).await;
+    stranger.expect(&[("MAIL FROM:<root@web1.lan>", "250 "), ("RCPT TO:<b@example.com>", "250 ")]).await;
 }
