@@ -173,8 +173,9 @@ mod tests {
 
     #[test]
     fn what_is_there_without_need_is_sealed_too() {
-        let digest = digest([&b"References: <a@b>\r\nList-Id: <x.y>\r\n\r\n"[..]]);
-        assert_eq!(digest.names[12..], ["list-id", "list-id", "references", "references"]);
+        let digest = digest([&b"References: <a@b>\r\nList-Id: <x.y>\r\nFeedback-ID: a:b:c:d\r\n\r\n"[..]]);
+        let twice = ["list-id", "references", "feedback-id"].map(|name| [name; 2]);
+        assert_eq!(digest.names[12..], *twice.as_flattened());
     }
 
     #[test]

@@ -22,8 +22,22 @@ pub(crate) const SEALED: [&str; 12] = [
     "message-id",
 ];
 
-/// Signed, and sealed, where it is there. Where it is not, somebody on the way may have a reason to add it.
-pub(crate) const SIGNED: [&str; 3] = ["list-id", "in-reply-to", "references"];
+/// Signed, and sealed, where it is there. Where it is not, somebody on the way may have a reason to add it. Of the last three
+/// receivers believe only what is signed (Gmail; RFC 9477).
+pub(crate) const SIGNED: [&str; 12] = [
+    "list-id",
+    "in-reply-to",
+    "references",
+    "sender",
+    "list-help",
+    "list-subscribe",
+    "list-post",
+    "list-owner",
+    "list-archive",
+    "feedback-id",
+    "cfbl-address",
+    "cfbl-feedback-id",
+];
 
 /// What a line of a header section is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
