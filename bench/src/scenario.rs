@@ -31,8 +31,11 @@ pub(crate) enum Scenario {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Stage {
+    Connect,
     Greeting,
     Ehlo,
+    /// All ten offer STARTTLS, and it is asked of them.
+    Handshake,
     Mail,
     Rcpt,
     Data,
@@ -64,7 +67,7 @@ impl Scenario {
 
 impl Case {
     pub(crate) fn encrypts(self) -> bool {
-        self.scenario == Scenario::Tls
+        self.scenario == Scenario::Tls || self.stall == Some(Stage::Handshake)
     }
 
     pub(crate) fn signs(self) -> bool {
@@ -114,8 +117,10 @@ impl fmt::Display for Case {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Connect => "connect",
             Self::Greeting => "greeting",
             Self::Ehlo => "EHLO",
+            Self::Handshake => "handshake",
             Self::Mail => "MAIL",
             Self::Rcpt => "RCPT",
             Self::Data => "DATA",

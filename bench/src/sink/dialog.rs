@@ -66,6 +66,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Dialog<'a, S> {
                 "DATA" => self.take().await?,
                 "STARTTLS" if self.extensions().contains(&verb) => {
                     self.reply(None, "220 2.0.0 Go ahead").await?;
+                    self.stall(Stage::Handshake).await?;
                     return Ok(Next::StartTls);
                 }
                 "QUIT" => {

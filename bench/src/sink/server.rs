@@ -1,7 +1,9 @@
 //! Destinations of our own: a process beside this one, so that its CPU time is counted apart, with a server for each
 //! destination. It takes everything and says on its standard output what came, when; it can encrypt, be late and stall.
 
+use std::future::pending;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +15,16 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::dialog::{Behaviour, Dialog, Next};
 use crate::scenario::{Stage, address};
+
+/// A connection on loopback is there at once, or not at all.
+const CONNECTED: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -64,12 +70,14 @@ pub(crate) async fn serve(options: &Options) -> Result<()> {
         .context("failed to raise the limit of files")?;
     let usual = Behaviour { late: Duration::from_millis(options.late), stall: None, tls: acceptor(&options.tls)? };
     let mut listeners = Vec::new();
-    for destination in 0..options.destinations {
+    let healthy = options.destinations - u32::from(options.stall.is_some());
+    for destination in 0..healthy {
         listeners.push(TcpListener::bind((address(destination), options.port)).await?);
     }
     let mut servers = JoinSet::new();
-    if let Some(last) = listeners.pop() {
-        servers.spawn(accept(last, Behaviour { stall: options.stall, ..usual.clone() }));
+    if let Some(stage) = options.stall {
+        let last = SocketAddr::from((address(healthy), options.port));
+        servers.spawn(stall(last, Behaviour { stall: Some(stage), ..usual.clone() }));
     }
     listeners.into_iter().for_each(|listener| {
         servers.spawn(accept(listener, usual.clone()));
@@ -84,6 +92,23 @@ fn acceptor(files: &[PathBuf]) -> Result<Option<TlsAcceptor>> {
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let config = builder.with_no_client_auth().with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
     Ok(Some(Arc::new(config).into()))
+}
+
+/// The destination that stops answering.
+async fn stall(address: SocketAddr, behaviour: Behaviour) -> Result<()> {
+    if behaviour.stall != Some(Stage::Connect) {
+        return accept(TcpListener::bind(address).await?, behaviour).await;
+    }
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let _full = socket.listen(0)?;
+    // Nobody takes these out of its queue, and once that is full, the system answers no more.
+    let mut queued = Vec::new();
+    while let Ok(connected) = timeout(CONNECTED, TcpStream::connect(address)).await {
+        queued.push(connected?);
+    }
+    pending().await
 }
 
 async fn accept(listener: TcpListener, behaviour: Behaviour) -> Result<()> {
