@@ -121,23 +121,27 @@ impl Policies {
         let texts = tokio::time::timeout(PATIENCE, inner.resolver.texts(&record));
         let (texts, kept) = tokio::join!(texts, inner.shelf.recall(&domain));
         let kept = kept.and_then(|(text, left)| Kept::read(&text, left));
-        let texts = match texts {
-            Ok(Ok(texts)) => texts,
-            Ok(Err(error)) => return Finding::of(kept).because(error.to_string()),
-            Err(_) => return Finding::of(kept).because(format!("no answer in time about {record}")),
+        let (texts, problem) = match texts {
+            Ok(Ok(texts)) => (texts, None),
+            Ok(Err(error)) => (Vec::new(), Some(error.to_string())),
+            Err(_) => (Vec::new(), Some(format!("no answer in time about {record}"))),
         };
-        let Some(id) = announced(&texts) else { return Finding::of(kept) };
-        match kept {
-            Some(kept) if kept.id == id => {
-                if kept.is_old() {
-                    tokio::spawn(self.clone().renew(domain, id.to_owned()));
+        match announced(&texts) {
+            Some(id) if kept.as_ref().is_none_or(|kept| kept.id != id) => {
+                match self.renew(domain, id.to_owned()).await {
+                    Ok(policy) => {
+                        Finding { policy: Some(Arc::new(policy)), id: Some(id.to_owned()), ..Finding::default() }
+                    }
+                    Err((flaw, problem)) => Finding { flaw: Some(flaw), ..Finding::of(kept).because(problem) },
                 }
-                Finding::of(Some(kept))
             }
-            kept => match self.renew(domain, id.to_owned()).await {
-                Ok(policy) => Finding { policy: Some(Arc::new(policy)), id: Some(id.to_owned()), ..Finding::default() },
-                Err((flaw, problem)) => Finding { flaw: Some(flaw), ..Finding::of(kept).because(problem) },
-            },
+            // Also without a record: who hides it would else only have to wait until the policy has run out (RFC 8461 section 10.2).
+            _ => {
+                if let Some(kept) = kept.as_ref().filter(|kept| kept.is_old()) {
+                    tokio::spawn(self.clone().renew(domain, kept.id.clone()));
+                }
+                Finding { problem, ..Finding::of(kept) }
+            }
         }
     }
 

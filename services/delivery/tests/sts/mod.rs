@@ -1,6 +1,7 @@
 //! MTA-STS (RFC 8461): what a domain says on its web server, from the TXT record to the handshake.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -10,7 +11,7 @@ use staffetta_testkit::certs::Authority;
 use crate::BODY;
 use crate::world::mx::{Script, Server, acceptor};
 use crate::world::web::Web;
-use crate::world::{World, waiting};
+use crate::world::{PATIENCE, World, waiting};
 
 /// A CA that workers trust, a mail server and a web server with its certificates.
 pub(crate) struct Scene {
@@ -220,6 +221,36 @@ async fn a_policy_that_was_seen_holds_while_it_is_hidden_and_until_there_is_a_ne
     scene.send("x.test").await?;
     clear.received(1).await?;
     worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_is_fetched_anew_before_it_runs_out_also_while_its_record_is_hidden() -> anyhow::Result<()> {
+    for is_hidden in [false, true] {
+        let scene = Scene::new(&["x.test"]).await?;
+        scene.announce("x.test", "a1", "mode: enforce\nmx: mx.good.test");
+        scene.world.dns.mx("x.test", 10, "mx.good.test");
+        if is_hidden {
+            scene.world.dns.remove("_mta-sts.x.test");
+        }
+        // Most of its day is over.
+        let (policies, left) = (scene.world.queue.policies(), Duration::from_secs(600));
+        let kept = "a1\nversion: STSv1\nmode: enforce\nmx: mx.good.test\nmax_age: 86400\n";
+        policies.keep("x.test", kept, left).await?;
+        let worker = scene.world.worker(&scene.settings(), "")?;
+        scene.send("x.test").await?;
+        scene.good.received(1).await?;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while policies.recall("x.test").await?.is_none_or(|kept| kept.left <= left) {
+            anyhow::ensure!(
+                tokio::time::Instant::now() < end,
+                "hidden: {is_hidden}: {:?}",
+                policies.recall("x.test").await?
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        worker.stop().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
