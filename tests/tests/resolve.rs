@@ -157,9 +157,9 @@ async fn every_way_of_a_list_is_told_and_whose_mail_takes_it() -> anyhow::Result
     let (code, out, _) = desk.resolve(&["null.example", "--sender", "a@news.example"]).await?;
     ensure!(code == Some(1) && out.contains("nothing behind it is tried") && out.contains("bounced, 5.1.0"), "{out}");
     let (_, out, _) = desk.resolve(&["b.example"]).await?;
-    ensure!(out.contains("route: none is for it") && out.contains("--sender tells which"), "{out}");
+    ensure!(out.contains("route: none is for it") && out.contains("--sender and --login tell which"), "{out}");
     let (_, out, _) = desk.resolve(&["b.example", "--sender", "<>"]).await?;
-    ensure!(out.contains("route: none is for it") && !out.contains("--sender tells which"), "{out}");
+    ensure!(out.contains("route: none is for it") && !out.contains("--sender and --login tell which"), "{out}");
     let (_, out, _) = desk.resolve(&["box.example"]).await?;
     ensure!(out.contains("by lmtp through the unix socket /run/lmtp") && out.contains("[/run/lmtp]  no TLS"), "{out}");
     let (_, told) = desk.json("box.example").await?;
@@ -204,6 +204,26 @@ async fn what_a_host_has_published_is_told_as_a_delivery_would_obey_it() -> anyh
     let (code, out, _) = desk.resolve(&["sts.example"]).await?;
     let part = "passed by: the MTA-STS policy of sts.example does not list mx.sts.example";
     ensure!(code == Some(1) && out.contains(part), "{out}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_sender_becomes_and_whether_recipients_get_one_each_is_told() -> anyhow::Result<()> {
+    let tables = "[[frontend.canonical]]\nsender = \"*@web1.lan\"\nbecomes = \"news@home.example\"\n\
+                  [[verp]]\nsender = \"news@home.example\"\nkey = \"a key that nobody knows\"\n";
+    let desk = Desk::new("", tables).await?;
+    desk.dns.mx("b.example", 10, "mx.b.example").host("mx.b.example", [203, 0, 113, 6]);
+    let (becomes, each) =
+        ("of <news@home.example>, whom frontend.canonical makes", "an envelope sender of his own (verp)");
+    for (sender, other, own) in
+        [("root@web1.lan", true, true), ("news@home.example", false, true), ("john@home.example", false, false)]
+    {
+        let (_, out, _) = desk.resolve(&["b.example", "--sender", sender]).await?;
+        ensure!(out.contains(becomes) == other && out.contains(each) == own, "{sender}: {out}");
+        let (_, out, _) = desk.resolve(&["b.example", "--json", "--sender", sender]).await?;
+        let told: Value = serde_json::from_str(&out)?;
+        ensure!(told["verp"] == own && told["canonical_sender"].is_string() == other, "{sender}: {told}");
+    }
     Ok(())
 }
 

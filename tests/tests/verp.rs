@@ -24,16 +24,16 @@ async fn client(world: &World) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-/// What the frontend has logged of reports: these fields of its records.
-fn told<const N: usize>(world: &World, event: &str, fields: [&str; N]) -> Vec<[String; N]> {
-    let log = world.log(Service::Frontend);
+/// What a service has logged of such events: these fields of its records.
+fn told<const N: usize>(world: &World, service: Service, event: &str, fields: [&str; N]) -> Vec<[String; N]> {
+    let log = world.log(service);
     let all = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     all.filter(|record| record["event"] == event).map(|record| fields.map(|field| text(&record[field]))).collect()
 }
 
 fn bounces(world: &World) -> Vec<[String; 4]> {
-    told(world, "remote_bounce", ["to", "from", "proof", "class"])
+    told(world, Service::Frontend, "remote_bounce", ["to", "from", "proof", "class"])
 }
 
 /// Postfix takes mail for everybody and finds out later that nobody is there.
@@ -69,6 +69,10 @@ async fn a_bounce_that_postfix_sends_later_counts_for_the_recipient_it_is_about(
         Ok(())
     })
     .await?;
+    let left = told(&world, Service::Delivery, "delivered", ["to", "from", "mail_from"]);
+    let left: Vec<_> = left.iter().filter(|[to, ..]| to == "gone@example.com").collect();
+    let is_his = |own: &str| own.starts_with("news+") && own.ends_with("-gone=example.com@example.org");
+    ensure!(left.len() == 2 && left.iter().all(|[_, from, own]| from == "news@example.org" && is_his(own)), "{left:?}");
     let metrics = world.metrics(Service::Frontend).await?;
     ensure!(metrics.sum("staffetta_remote_bounces_total", &["class=\"bad-mailbox\"", "proof=\"verp\""]) == 2.0);
     ensure!(metrics.sum("staffetta_report_suppressions_total", &[]) == 1.0);
@@ -129,7 +133,7 @@ async fn who_complains_is_known_by_the_address_that_the_mail_left_from() -> anyh
     }
     eventually(SOON, async || {
         let fields = ["to", "from", "proof", "feedback", "user_agent", "message_id"];
-        let all = told(&world, "complaint", fields);
+        let all = told(&world, Service::Frontend, "complaint", fields);
         let rest = ["abuse", "Provider/1.0", "1@example.org"];
         let made_up = ["", &*forged, "none"];
         let known = ["lisa@example.com", "news@example.org", "verp"];

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use staffetta_config::Config;
 use staffetta_mail::ReversePath;
+use staffetta_policy::routing::Submitter;
 use staffetta_queue::{Block, Target, UnixMillis};
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::hop::{NextHop, Router};
@@ -26,9 +27,11 @@ pub(super) struct Suspended {
     sources: Vec<IpAddr>,
     /// Hosts that get commands one by one.
     unpipelined: Vec<(IpAddr, Block)>,
+    /// Domains whose mail is refused, and recipients whose mail comes back.
+    barred: Vec<(Target, Block)>,
     now: UnixMillis,
-    /// By domain, and by sender where that matters.
-    known: HashMap<(String, Option<ReversePath>), Standing>,
+    /// By domain, and by sender and login where these matter.
+    known: HashMap<(String, Option<(ReversePath, Option<String>)>), Standing>,
     left: Duration,
 }
 
@@ -41,7 +44,7 @@ pub(super) struct Standing {
     pub(super) curbs: Vec<Curbed>,
 }
 
-/// One thing that some servers get less of, for people and for programs.
+/// One thing that holds, for people and for programs.
 #[derive(Clone)]
 pub(super) struct Curbed {
     pub(super) text: String,
@@ -61,8 +64,8 @@ impl Sites {
     }
 
     /// Where mail for a domain goes.
-    async fn hop(&self, domain: &str, sender: Option<&ReversePath>) -> NextHop {
-        let hop = self.router.hop(domain, sender);
+    async fn hop(&self, domain: &str, by: Option<Submitter<'_>>) -> NextHop {
+        let hop = self.router.hop(domain, by);
         let hosts = match Router::asks_for_hosts(&hop) {
             Some(domain) => self.planner.mail_hosts(domain).await,
             None => Vec::new(),
@@ -75,17 +78,18 @@ impl Suspended {
     pub(super) async fn look(config: &Config) -> anyhow::Result<Self> {
         let (all, now) = announcer(config).await?.blocks().await?;
         let (mut destinations, mut curbed) = (Vec::new(), Vec::new());
-        let (mut sources, mut unpipelined) = (Vec::new(), Vec::new());
+        let (mut sources, mut unpipelined, mut barred) = (Vec::new(), Vec::new(), Vec::new());
         for (target, block) in all {
             match target {
                 Target::Destination(_) => destinations.push((target, block)),
                 Target::Slow(_) | Target::Fewer(_) => curbed.push((target, block)),
                 Target::Source(address) => sources.push(address),
                 Target::Unpipelined(address) => unpipelined.push((address, block)),
-                Target::Login(_) | Target::Client(_) | Target::Domain(_) | Target::Recipient(_) => {}
+                Target::Domain(_) | Target::Recipient(_) => barred.push((target, block)),
+                Target::Login(_) | Target::Client(_) => {}
             }
         }
-        Ok(Self { destinations, curbed, sources, unpipelined, now, known: HashMap::new(), left: PATIENCE })
+        Ok(Self { destinations, curbed, sources, unpipelined, barred, now, known: HashMap::new(), left: PATIENCE })
     }
 
     /// The same for a list of mail, which is worth showing without it.
@@ -137,10 +141,21 @@ impl Suspended {
     }
 
     /// What servers get less of that go by this name.
-    pub(super) fn curbs_of(&self, name: &str) -> Vec<Curbed> {
-        let ours = self.curbed.iter().filter(|(target, _)| target.name().eq_ignore_ascii_case(name));
+    pub(super) fn curbs_of(&self, names: &[String]) -> Vec<Curbed> {
+        let is_meant = |target: &Target| names.iter().any(|name| target.name().eq_ignore_ascii_case(name));
+        let ours = self.curbed.iter().filter(|(target, _)| is_meant(target));
         let told = |(target, block): &(Target, Block)| Curbed {
             text: format!("{}: {}", target.kind(), terms(block, self.now)),
+            json: object(target, block),
+        };
+        ours.map(told).collect()
+    }
+
+    /// What of these is blocked or suppressed.
+    pub(super) fn barred(&self, targets: &[Target]) -> Vec<Curbed> {
+        let ours = self.barred.iter().filter(|(target, _)| targets.contains(target));
+        let told = |(target, block): &(Target, Block)| Curbed {
+            text: format!("{target}, {}", terms(block, self.now)),
             json: object(target, block),
         };
         ours.map(told).collect()
@@ -153,19 +168,24 @@ impl Suspended {
         Some(format!("{}, {}", target.name(), terms(block, self.now)))
     }
 
-    /// How those stand that mail of this sender for this domain goes to.
-    pub(super) async fn of(&mut self, sites: &Sites, domain: &str, sender: &ReversePath) -> Standing {
-        let sender = sites.router.depends_on_sender(domain).then_some(sender);
-        let key = (domain.to_owned(), sender.cloned());
+    /// How those stand that such mail for this domain goes to.
+    pub(super) async fn of(&mut self, sites: &Sites, domain: &str, by: Submitter<'_>) -> Standing {
+        let by = sites.router.depends_on_submitter(domain).then_some(by);
+        let key = (domain.to_owned(), by.map(|by| (by.sender.clone(), by.login.map(str::to_owned))));
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
         let began = Instant::now();
-        let hop = tokio::time::timeout(self.left, sites.hop(domain, sender)).await;
+        let hop = tokio::time::timeout(self.left, sites.hop(domain, by)).await;
         self.left = self.left.saturating_sub(began.elapsed());
         let standing = match hop {
-            Ok(hop) => Standing { suspended: self.among(&hop.names(domain)), curbs: self.curbs_of(&hop.speaker()) },
-            Err(_) => Standing { suspended: self.among(&[domain.to_owned()]), curbs: self.curbs_of(domain) },
+            Ok(hop) => Standing {
+                suspended: self.among(&hop.names(domain)),
+                curbs: self.curbs_of(&[hop.speaker(), hop.party()]),
+            },
+            Err(_) => {
+                Standing { suspended: self.among(&[domain.to_owned()]), curbs: self.curbs_of(&[domain.to_owned()]) }
+            }
         };
         self.known.insert(key, standing.clone());
         standing

@@ -105,8 +105,8 @@ fn redis_tls(config: &Config, check: &mut Check<'_>) {
     if let Some((name, _)) = first
         && !redis.url.expose_secret().starts_with("rediss")
     {
-        let allowed =
-            "a redis.url that begins with rediss:// or rediss-sentinel://, or none of ca, certificate and key";
+        let allowed = "a redis.url that begins with rediss://, rediss-sentinel:// or rediss-cluster://, or none of ca, \
+                       certificate and key";
         check.refuse(&format!("redis.{name}"), "has no effect without TLS", allowed);
     }
 }
@@ -385,7 +385,7 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     for domain in &config.frontend.relay_domains {
         let mut routes = config.delivery.route.iter().filter(|route| route.domain.matches(domain)).peekable();
         let some = if routes.peek().is_some() { " for all senders" } else { "" };
-        if !routes.any(|route| route.sender.is_none()) {
+        if !routes.any(|route| route.sender.is_none() && route.login.is_none()) {
             let what = format!("{domain} has no [[delivery.route]]{some}; its MX records decide");
             warnings.push(format!("frontend.relay_domains: {what}"));
         }

@@ -200,6 +200,12 @@ reply = 'too fast'
 action = "slow"
 rate = "1/1s"
 suspend = "1h"
+[[delivery.rule]]
+reply = 'too many'
+mx = ["mx.test"]
+times = "5/1h"
+[[delivery.rule]]
+reply = '\\[HCM1\\]'
 [[delivery.source]]
 pool = "a"
 address = "192.0.2.1"
@@ -216,6 +222,8 @@ via = "smtp://relay.test"
         "delivery.rule[3].connections has no effect: no destination has more",
         "delivery.rule[4].rate has no effect: no destination has more",
         "delivery.rule[4].suspend has no effect with action = \"slow\": `for` says how long",
+        "delivery.rule[5] has no effect: delivery.rule[3] is for the same replies",
+        "delivery.rule[6].reply searches for a backslash",
         "delivery.source[1].address: 192.0.2.1 is in the pool a too",
         "delivery.suppress_after has no effect",
     ];
@@ -227,7 +235,9 @@ via = "smtp://relay.test"
         .replace("action = \"bounce\"", "")
         .replace("connections = 20", "connections = 19")
         .replace("suspend = \"1h\"", "for = \"1h\"")
-        .replace("1/1s", "59/1m");
+        .replace("1/1s", "59/1m")
+        .replace("'too many'\nmx", "'too many of them'\nmx")
+        .replace(r"\\", r"\");
     assert_eq!(Config::parse(&fine, "f.toml").unwrap().warnings(), Vec::<String>::new());
 }
 

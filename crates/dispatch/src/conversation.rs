@@ -325,8 +325,8 @@ impl Flight {
 /// What these recipients get: from the sender, or from the one that is theirs.
 fn transfer<J: Handle>(job: &J, recipients: &[u32]) -> Transfer {
     let mut transfer = Transfer::new(job.envelope(), recipients, job.size());
-    if let (Some(verp), Some(sender), [only]) = (job.verp(), job.envelope().sender.address(), &transfer.recipients[..])
-        && let Some(own) = verp.sender_for(sender, &only.address)
+    if let [only] = &transfer.recipients[..]
+        && let Some(own) = job.own_sender(&only.address)
     {
         transfer.sender = ReversePath::Address(own);
     }

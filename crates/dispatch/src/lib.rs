@@ -35,7 +35,7 @@ pub use plan::{Incomplete, Plan, decide, owes_delay_notice};
 pub use pool::{Pool, Refused};
 pub use ring::Work;
 
-use staffetta_mail::Envelope;
+use staffetta_mail::{Address, Envelope};
 use staffetta_policy::verp::Signer;
 
 /// What the core must know of a job.
@@ -50,4 +50,9 @@ pub trait Handle {
     fn verp(&self) -> Option<&Signer>;
     /// Is the other a job of the same message, and may the two share a transaction?
     fn travels_with(&self, other: &Self) -> bool;
+
+    /// The sender that is this recipient's alone, if he gets one.
+    fn own_sender(&self, recipient: &Address) -> Option<Address> {
+        self.verp()?.sender_for(self.envelope().sender.address()?, recipient)
+    }
 }

@@ -1,7 +1,7 @@
 //! Where mail for a domain goes: the first matching route, else its MX.
 //!
 //! Patterns are a domain, `*.domain` (every subdomain, not the domain itself) or `*`. Case does not matter. A route may be for
-//! some senders only; then both must match.
+//! some senders or a login only; then all must match.
 
 use std::fmt;
 
@@ -50,6 +50,21 @@ impl fmt::Display for Pattern {
             Self::Subdomains(parent) => write!(f, "*.{parent}"),
             Self::Any => f.write_str("*"),
         }
+    }
+}
+
+/// Who has handed in a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Submitter<'a> {
+    /// Of the envelope.
+    pub sender: &'a ReversePath,
+    /// Who has logged in for it.
+    pub login: Option<&'a str>,
+}
+
+impl<'a> From<&'a ReversePath> for Submitter<'a> {
+    fn from(sender: &'a ReversePath) -> Self {
+        Self { sender, login: None }
     }
 }
 
@@ -169,6 +184,8 @@ pub struct Route {
     pub pattern: Pattern,
     /// For which senders; `None`: for all.
     pub senders: Option<Senders>,
+    /// For mail of this login; `None`: of all, and of nobody.
+    pub of_login: Option<String>,
     /// Where to; the next is tried when the one before cannot be reached. Never empty, and all by the same protocol.
     pub via: Vec<Via>,
     /// Instead of the general level.
@@ -202,21 +219,29 @@ pub struct Path {
 }
 
 impl Route {
-    /// `None`: a sender of whom nothing is known, who is none of some.
-    fn is_for(&self, domain: &str, sender: Option<&ReversePath>) -> bool {
-        let is_theirs = |senders: &Senders| sender.is_some_and(|sender| senders.match_sender(sender));
-        self.pattern.matches(domain) && self.senders.as_ref().is_none_or(is_theirs)
+    /// `None`: somebody of whom nothing is known, who is none of some.
+    fn is_for(&self, domain: &str, by: Option<Submitter<'_>>) -> bool {
+        let is_theirs = |senders: &Senders| by.is_some_and(|by| senders.match_sender(by.sender));
+        let is_its = |login: &String| by.and_then(|by| by.login).is_some_and(|own| own.eq_ignore_ascii_case(login));
+        self.pattern.matches(domain)
+            && self.senders.as_ref().is_none_or(is_theirs)
+            && self.of_login.as_ref().is_none_or(is_its)
+    }
+
+    /// Is it for mail of some only?
+    pub const fn names_submitters(&self) -> bool {
+        self.senders.is_some() || self.of_login.is_some()
     }
 }
 
 /// Does the way of mail for `domain` depend on who has sent it?
-pub fn depends_on_sender(routes: &[Route], domain: &str) -> bool {
-    routes.iter().find(|route| route.pattern.matches(domain)).is_some_and(|route| route.senders.is_some())
+pub fn depends_on_submitter(routes: &[Route], domain: &str) -> bool {
+    routes.iter().find(|route| route.pattern.matches(domain)).is_some_and(Route::names_submitters)
 }
 
-/// The path for recipients in `domain`; without a sender that of all who are not named in a route.
-pub fn route(routes: &[Route], defaults: &Defaults, domain: &str, sender: Option<&ReversePath>) -> Path {
-    path_by(routes, defaults, routes.iter().position(|route| route.is_for(domain, sender)))
+/// The path for recipients in `domain`; of nobody it is that of all who are not named in a route.
+pub fn route(routes: &[Route], defaults: &Defaults, domain: &str, by: Option<Submitter<'_>>) -> Path {
+    path_by(routes, defaults, routes.iter().position(|route| route.is_for(domain, by)))
 }
 
 /// The path by the route at this index.

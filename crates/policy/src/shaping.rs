@@ -11,6 +11,8 @@
 
 mod known;
 
+pub use known::messages_per_connection;
+
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
@@ -228,6 +230,17 @@ mod tests {
             ("example-com.mail.protection.outlook.com", "451 4.7.500 Server busy. Please try again later (AS7750)"),
             ("mx01.mail.icloud.com", "421 4.7.0 too many messages from your host"),
             ("mx1a1.comcast.net", "421 4.1.0 192.0.2.1 Throttled - RL000003"),
+            ("gmail-smtp-in.l.google.com", "421-4.7.28 Gmail has detected an unusual rate"),
+            ("gmail-smtp-in.l.google.com", "550-5.7.28 Gmail has detected an unusual rate of unsolicited mail"),
+            (
+                "gmail-smtp-in.l.google.com",
+                "550-5.7.1 Gmail has detected a very low reputation of the sending IP address",
+            ),
+            ("a.mail.protection.outlook.com", "550 5.7.606 Access denied, banned sending IP [192.0.2.1]"),
+            (
+                "a.olc.protection.outlook.com",
+                "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent (S3140).",
+            ),
         ] {
             let rule = rules.find("example.com", &[host.to_owned()], reply);
             assert!(rule.is_some_and(|rule| rule.times > 1 && rule.lasts == REST), "{host}: {reply}");
@@ -240,6 +253,9 @@ mod tests {
                 "450 4.2.1 The user you are trying to contact is receiving mail too quickly",
             ),
             ("gmail-smtp-in.l.google.com", "550 5.7.26 unauthenticated"),
+            ("gmail-smtp-in.l.google.com", "550-5.7.1 very low reputation of the sending domain"),
+            ("mx.small.example", "550 5.7.606 Access denied"),
+            ("a.olc.protection.outlook.com", "550 5.7.509 Access denied, sending domain does not pass DMARC"),
             ("hotmail-com.olc.protection.outlook.com", "550 5.5.0 Requested action not taken: mailbox unavailable"),
             ("mx.small.example", "451 4.7.1 Greylisted, try again in 300 seconds"),
             ("mx.small.example", "421 4.7.0 too many connections"),
@@ -276,6 +292,16 @@ mod tests {
             ("mta5.am0.yahoodns.net", "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", "suspend"),
         ] {
             assert_eq!(does(host, reply), Some(expected), "{host}: {reply}");
+        }
+    }
+
+    #[test]
+    fn providers_that_are_known_for_it_get_so_many_messages_over_a_connection() {
+        let of = |hosts: &[&str]| messages_per_connection(&crate::destination::normalized(hosts.iter().copied()));
+        assert_eq!(of(&["ASPMX.L.Google.com.", "alt1.aspmx.l.google.com"]), Some(50));
+        assert_eq!(of(&["mx01.mail.icloud.com"]), Some(10));
+        for others in [&["mx.example.net"][..], &["aspmx.l.google.com", "mx.example.net"], &["google.com"], &[]] {
+            assert_eq!(of(others), None, "{others:?}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use staffetta_mail::report::Report;
 use staffetta_mail::{Address, Envelope, QueueId, Recipient, ReversePath, SpanContext};
+use staffetta_policy::routing::Submitter;
 
 use crate::spool::{IN_STORE, Place};
 
@@ -54,6 +55,13 @@ pub struct Origin {
     pub login: Option<String>,
     /// What its deliveries follow from, if it is traced.
     pub span: Option<SpanContext>,
+}
+
+impl Message {
+    /// Whom routes may go by.
+    pub fn submitter(&self) -> Submitter<'_> {
+        Submitter { sender: &self.envelope.sender, login: self.origin.login.as_deref() }
+    }
 }
 
 /// The immutable part of a queued message.

@@ -52,6 +52,7 @@ fn journey(number: u32) {
         to: "lisa@example.com".into(),
         orig_to: None,
         from: "john@example.org".into(),
+        mail_from: None,
         relay: Some(Relay { host: "mx.example.com".into(), endpoint: &Endpoint::Tcp(([203, 0, 113, 25], 25).into()) }),
         source: None,
         protocol: "smtp",

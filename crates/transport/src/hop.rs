@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use staffetta_config::{self as config, Config, Rate};
 use staffetta_mail::tls_report::Flaw;
-use staffetta_mail::{Address, ReversePath, address_literal};
+use staffetta_mail::{Address, address_literal};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::destination::{self, Keyword};
 use staffetta_policy::mx::Candidate;
-use staffetta_policy::routing::{self, Defaults, Path, Via};
+use staffetta_policy::routing::{self, Defaults, Path, Submitter, Via};
+use staffetta_policy::shaping::messages_per_connection;
 use staffetta_policy::source::{Pool, Source, WarmUp};
 use staffetta_policy::tls::{self, Level, Need, NotListed, Published, Security};
 use staffetta_smtp::client::{Credentials, Protocol, ServerProfile};
@@ -100,6 +101,8 @@ pub struct HopKey {
     /// Whoever comes from another address is not let over this connection.
     pool: Option<Arc<Pool>>,
     rate: Option<Rate>,
+    /// What one message must not use, the next one on its connection would.
+    ignored: Arc<[Keyword]>,
 }
 
 /// A place to deliver to, and how.
@@ -245,12 +248,19 @@ impl NextHop {
         self.site.as_ref().map_or_else(|| self.account(), |site| site.speaker.clone())
     }
 
-    /// All that its servers go by for mail to this domain: the destination, and each name with all that it is below, as
-    /// `*.example.com`. In lower case.
+    /// What rests when they have said that of what comes from some addresses of ours: they know us by these. Mail of other pools
+    /// goes on.
+    pub fn party(&self) -> String {
+        let speaker = self.speaker();
+        self.key.pool.as_ref().map_or_else(|| speaker.clone(), |pool| format!("{speaker} from {}", pool.name))
+    }
+
+    /// All that its servers go by for mail to this domain: the destination, also as far as it is about our addresses, and each
+    /// name with all that it is below, as `*.example.com`. In lower case.
     pub fn names(&self, domain: &str) -> Vec<String> {
         let hosts = self.site.iter().flat_map(|site| site.hosts.iter().cloned());
         let servers = self.key.targets.iter().map(Target::name).chain(hosts).chain([domain.to_owned()]);
-        let mut names = vec![self.speaker().to_ascii_lowercase(), self.account().to_ascii_lowercase()];
+        let mut names = [self.speaker(), self.party(), self.account()].map(|name| name.to_ascii_lowercase()).to_vec();
         for name in servers.map(|name| name.to_ascii_lowercase()) {
             names.extend(name.match_indices('.').map(|(dot, _)| format!("*{}", &name[dot..])));
             names.push(name);
@@ -293,6 +303,10 @@ pub struct Router {
     /// Whose addresses a route uses, and what holds where none says so.
     pools: Vec<Option<Arc<Pool>>>,
     pool: Option<Arc<Pool>>,
+    /// What is not used with the servers of a route.
+    route_ignored: Vec<Arc<[Keyword]>>,
+    /// Whether what this program knows of providers counts.
+    knows_providers: bool,
     /// How some destinations are to be treated, each with its rate.
     destinations: Vec<(destination::Entry, Option<Rate>)>,
 }
@@ -309,6 +323,8 @@ impl Router {
             rate: delivery.destination_rate,
             pools: delivery.route.iter().map(|route| pool(delivery, route.source.as_deref()?)).collect(),
             pool: delivery.default_source.as_deref().and_then(|name| pool(delivery, name)),
+            route_ignored: delivery.route.iter().map(|route| route.ignore_extensions.as_slice().into()).collect(),
+            knows_providers: delivery.known_rules,
             destinations: delivery.destination.iter().map(|entry| (destination(entry), entry.rate)).collect(),
             ..Self::with(&config.hostname, defaults, delivery.route.iter().map(route).collect())
         }
@@ -321,13 +337,15 @@ impl Router {
             hostname: hostname.into(),
             ignored: Arc::default(),
             defaults,
-            by_sender: routes.iter().any(|route| route.senders.is_some()),
+            by_sender: routes.iter().any(routing::Route::names_submitters),
             targets: routes.iter().map(fixed).collect(),
             logins: Vec::new(),
             rates: Vec::new(),
             rate: None,
             pools: Vec::new(),
             pool: None,
+            route_ignored: Vec::new(),
+            knows_providers: false,
             destinations: Vec::new(),
             routes,
         }
@@ -335,8 +353,8 @@ impl Router {
 
     /// The next hop of a domain, or of an address literal in its brackets, for mail of this sender; without one, for that of
     /// all who are not named in a route.
-    pub fn hop(&self, domain: &str, sender: Option<&ReversePath>) -> NextHop {
-        self.hop_by(&self.path(domain, sender), domain)
+    pub fn hop(&self, domain: &str, by: Option<Submitter<'_>>) -> NextHop {
+        self.hop_by(&self.path(domain, by), domain)
     }
 
     /// The next hops at which a login is shown, each with the index of its route. Where a route leaves the servers to the domain
@@ -356,7 +374,7 @@ impl Router {
             concurrency: path.concurrency.max(1),
             rate: key.rate,
             helo_name: self.hostname.clone(),
-            ignored: self.ignored.clone(),
+            ignored: self.ignored.iter().chain(&*key.ignored).copied().collect(),
             login: self.login_of(path).cloned(),
             pool: key.pool.clone(),
             route: path.route,
@@ -408,13 +426,17 @@ impl Router {
                 .collect(),
             site: Some(Arc::new(Site {
                 provider: provider::name(hop, said.map(|(entry, _)| entry), &hosts),
-                messages: said.and_then(|(entry, _)| entry.messages),
+                messages: said.and_then(|(entry, _)| entry.messages).or_else(|| self.known_messages(&hosts)),
                 name,
                 hosts,
                 speaker,
             })),
             ..hop.clone()
         }
+    }
+
+    fn known_messages(&self, hosts: &[String]) -> Option<u32> {
+        if self.knows_providers { messages_per_connection(hosts) } else { None }
     }
 
     /// The first entry that is for this domain, or for these hosts.
@@ -426,8 +448,8 @@ impl Router {
     }
 
     /// What decides whether two messages share connections.
-    pub fn key(&self, domain: &str, sender: Option<&ReversePath>) -> HopKey {
-        self.key_of(&self.path(domain, sender), domain)
+    pub fn key(&self, domain: &str, by: Option<Submitter<'_>>) -> HopKey {
+        self.key_of(&self.path(domain, by), domain)
     }
 
     /// Does mail for several domains go there? Not where the recipient's own domain says where that is.
@@ -441,12 +463,12 @@ impl Router {
     }
 
     /// Has mail for this domain several next hops, by its sender?
-    pub fn depends_on_sender(&self, domain: &str) -> bool {
-        self.by_sender && routing::depends_on_sender(&self.routes, domain)
+    pub fn depends_on_submitter(&self, domain: &str) -> bool {
+        self.by_sender && routing::depends_on_submitter(&self.routes, domain)
     }
 
-    fn path(&self, domain: &str, sender: Option<&ReversePath>) -> Path {
-        routing::route(&self.routes, &self.defaults, domain, sender)
+    fn path(&self, domain: &str, by: Option<Submitter<'_>>) -> Path {
+        routing::route(&self.routes, &self.defaults, domain, by)
     }
 
     fn login_of(&self, path: &Path) -> Option<&Login> {
@@ -459,7 +481,8 @@ impl Router {
         let login = self.login_of(path).map(Login::key);
         let rate = route.and_then(|index| *self.rates.get(index)?).or(self.rate);
         let pool = route.and_then(|index| self.pools.get(index)?.clone()).or_else(|| self.pool.clone());
-        HopKey { targets: self.targets_of(route, domain), lmtp, level, login, concurrency, pool, rate }
+        let ignored = route.and_then(|index| self.route_ignored.get(index).cloned()).unwrap_or_default();
+        HopKey { targets: self.targets_of(route, domain), lmtp, level, login, concurrency, pool, rate, ignored }
     }
 
     fn by_route(&self, route: Option<usize>) -> ByRoute {
@@ -502,6 +525,7 @@ fn route(route: &config::Route) -> routing::Route {
     routing::Route {
         pattern: route.domain.clone(),
         senders: route.sender.clone(),
+        of_login: route.login.clone(),
         via: route.via.clone(),
         tls: route.tls,
         login: Login::of(route).is_some(),

@@ -80,7 +80,7 @@ impl Reporter {
 
     /// Whom his server refused is refused by the frontends now, too, instead of being reported again and again.
     async fn teach(&self, job: &Leased, plan: &Plan) {
-        let hop = self.terms.load().router.hop(job.held.lease.destination.as_str(), Some(&job.message.envelope.sender));
+        let hop = self.terms.load().router.hop(job.held.lease.destination.as_str(), Some(job.message.submitter()));
         for (index, failed) in plan.failed.iter().filter(|(_, failed)| failed.refuses_recipient()).take(LESSONS) {
             let Some(recipient) = job.message.envelope.recipients.get(*index as usize) else { continue };
             let said = Verification::Undeliverable(failed.text.clone());

@@ -60,7 +60,7 @@ impl Worker {
     fn pace(&self, hop: &NextHop) -> Option<(Limiter, String)> {
         let slower = self.curbs(hop).rate.filter(|slow| hop.rate.is_none_or(|usual| slow.is_lower_than(&usual)));
         let (rate, account) = match slower {
-            Some(slow) => (slow, hop.speaker()),
+            Some(slow) => (slow, hop.party()),
             None => (hop.rate?, hop.account()),
         };
         Some((self.queue.limiter(SCOPE, rate), account))

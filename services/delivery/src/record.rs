@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use staffetta_dispatch::{Attempt, Failed, Fate};
+use staffetta_dispatch::{Attempt, Failed, Fate, Handle as _};
 use staffetta_mail::{Address, RemoteReply, Status};
 use staffetta_policy::diagnosis::{Class, Trouble, diagnose};
 use staffetta_policy::shaping::without_addresses;
@@ -31,6 +31,7 @@ pub(crate) fn outcome(
     let Some(recipient) = job.message.envelope.recipients.get(index as usize) else { return };
     let (outcome, status, code, text) = describe(attempt, fate);
     let class = class_of(job, &recipient.address, fate);
+    let mail_from = job.own_sender(&recipient.address);
     let delays = delays(attempt, connection);
     let conn_use = connection.map_or(1, |(_, conn_use)| conn_use);
     let connection = connection.map(|(connection, _)| connection);
@@ -39,6 +40,7 @@ pub(crate) fn outcome(
         to: (&recipient.address).into(),
         orig_to: recipient.alias.as_ref().map(Into::into),
         from: (&job.message.envelope.sender).into(),
+        mail_from: mail_from.as_ref().map(Into::into),
         relay: connection.map(|c| Relay { host: c.peer.host.as_ref().into(), endpoint: &c.peer.endpoint }),
         source: connection.and_then(|c| c.source),
         protocol: lane.hop.protocol_name(),

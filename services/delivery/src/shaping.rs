@@ -78,7 +78,7 @@ impl Shaping {
             return None;
         }
         let breaths = self.breaths.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = breaths.get(&hop.speaker())?.saturating_duration_since(now);
+        let left = breaths.get(&hop.party())?.saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
 }
@@ -166,9 +166,10 @@ impl Worker {
         Some(Suspension { left: Some(left), reason: String::new() })
     }
 
-    /// What these servers have asked for.
+    /// What these servers have asked for: messages are those from the addresses of a pool, connections those of all.
     pub(crate) fn curbs(&self, hop: &NextHop) -> Curbs {
-        self.revocations.curbs(&hop.speaker().to_ascii_lowercase())
+        let of = |name: String| self.revocations.curbs(&name.to_ascii_lowercase());
+        Curbs { rate: of(hop.party()).rate, connections: of(hop.speaker()).connections }
     }
 
     /// Most connections to these servers at present.
@@ -244,7 +245,7 @@ impl Worker {
         }
         let rule = rule.clone();
         if rule.measure == Measure::Suspend {
-            self.shaping.breathe(hop.speaker(), Instant::now());
+            self.shaping.breathe(hop.party(), Instant::now());
         }
         let (worker, hop) = (self.clone(), hop.clone());
         self.carriers.spawn(async move {
@@ -255,7 +256,11 @@ impl Worker {
     }
 
     async fn count_reply(&self, hop: &NextHop, rule: &Rule, text: &str) -> Result<(), staffetta_queue::Error> {
-        let site = hop.speaker();
+        let site = match rule.measure {
+            // All pools share the places of a destination.
+            Measure::Fewer(_) => hop.speaker(),
+            _ => hop.party(),
+        };
         let who = format!("{} {site}", rule.name);
         if rule.times > 1 {
             let before = Rate { count: rule.times - 1, per: rule.within };
@@ -271,7 +276,7 @@ impl Worker {
         }
         let reason: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
         match curb {
-            Some(curb) => self.curb(hop, curb, rule, &reason).await,
+            Some(curb) => self.curb((hop, &site), curb, rule, &reason).await,
             None => self.suspend(&site, rule, &reason).await,
         }
     }
@@ -295,8 +300,14 @@ impl Worker {
     }
 
     /// What holds already is only made longer, which is no news, or stricter.
-    async fn curb(&self, hop: &NextHop, curb: Curb, rule: &Rule, reason: &str) -> Result<(), staffetta_queue::Error> {
-        let (site, before) = (hop.speaker(), self.curbs(hop));
+    async fn curb(
+        &self,
+        (hop, site): (&NextHop, &str),
+        curb: Curb,
+        rule: &Rule,
+        reason: &str,
+    ) -> Result<(), staffetta_queue::Error> {
+        let before = self.curbs(hop);
         let (kind, count, was) = match curb {
             Curb::Rate(_) => ("slow", &self.metrics.slow, before.rate.map(Curb::Rate)),
             Curb::Connections(_) => ("fewer", &self.metrics.fewer, before.connections.map(Curb::Connections)),
@@ -304,10 +315,10 @@ impl Worker {
         if was.is_some_and(|was| was.is_stricter_than(curb)) {
             return Ok(());
         }
-        if self.queue.curb(&site, curb, rule.lasts, reason).await? && was != Some(curb) {
+        if self.queue.curb(site, curb, rule.lasts, reason).await? && was != Some(curb) {
             count.increment(1);
             let reason = format!("{curb}: {reason}");
-            maillog::barred(&Barred { kind, name: &site, verb: "curbed", by: &rule.name, reason: &reason });
+            maillog::barred(&Barred { kind, name: site, verb: "curbed", by: &rule.name, reason: &reason });
         }
         Ok(())
     }

@@ -114,7 +114,7 @@ impl Desk {
 impl Worker {
     /// Does this work have jobs for several next hops?
     pub(crate) fn is_mixed(&self, work: &Work) -> bool {
-        self.terms.load().router.depends_on_sender(work.destination.as_str())
+        self.terms.load().router.depends_on_submitter(work.destination.as_str())
     }
 
     /// Has its jobs claimed and sorted.
@@ -259,23 +259,23 @@ impl Worker {
             waiting.map(|(hop, task)| (hop.clone(), task.job.message.clone())).collect()
         });
         for (hop, message) in waiting {
-            let sender = Some(&message.envelope.sender);
-            self.lanes.put(&hop, work, || self.terms.load().router.hop(work.destination.as_str(), sender));
+            let by = Some(message.submitter());
+            self.lanes.put(&hop, work, || self.terms.load().router.hop(work.destination.as_str(), by));
         }
     }
 
     /// Into the hole of its next hop, whose lane hears of it.
     fn place(&self, work: &Work, task: Task) -> Placed {
         let (domain, message) = (work.destination.as_str(), task.job.message.clone());
-        let sender = Some(&message.envelope.sender);
+        let by = Some(message.submitter());
         let router = &self.terms.load().router;
-        let (hop, now) = (router.key(domain, sender), Instant::now());
+        let (hop, now) = (router.key(domain, by), Instant::now());
         let rest = self.lanes.rest_of(&hop).or_else(|| self.sorting.with(|desk| desk.is_dry(&hop, now)));
         if let Some(rest) = rest {
             return Placed::Rests(task, rest);
         }
         match self.sorting.with(|desk| desk.holes.put(&hop, work, task, now)) {
-            Put::Taken => self.lanes.put(&hop, work, || router.hop(domain, sender)),
+            Put::Taken => self.lanes.put(&hop, work, || router.hop(domain, by)),
             Put::Later(task, wait) => return Placed::Crowded(task, wait),
             Put::Closed(task) => self.settler.release(task.job),
         }

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use staffetta_config::{Config, Frontend, Listener, ListenerKind, ListenerTls};
+use staffetta_config::{Config, Frontend, Listener, ListenerKind, ListenerTls, Route};
 use staffetta_policy::conduct::Signal;
 use staffetta_policy::relay::{self, Postmaster, Rules};
 use staffetta_policy::routing::Pattern;
@@ -377,7 +377,8 @@ fn asks(config: &Config, rules: &Rules) -> bool {
 
 fn rules(config: &Config) -> Rules {
     let frontend = &config.frontend;
-    let explicit = || config.delivery.route.iter().filter(|route| route.domain != Pattern::Any);
+    let is_known = |route: &&Route| route.domain != Pattern::Any && route.login.is_none();
+    let explicit = || config.delivery.route.iter().filter(is_known);
     let for_all = explicit().filter(|route| route.sender.is_none());
     let for_some = explicit().filter_map(|route| Some((route.domain.clone(), route.sender.clone()?)));
     Rules {

@@ -247,6 +247,7 @@ const KEYS: &[(&str, Test)] = &[
     ("delivery.lease", ("tests/tests/loss/lease.rs", "a_lease_lasts_as_long_as_its_holder_lives")),
     ("delivery.route.domain", (DELIVERY, "a_route_has_a_level_of_its_own")),
     ("delivery.route.sender", (SENDERS, "mail_of_one_domain_goes_by_its_sender_with_the_login_of_its_route_only")),
+    ("delivery.route.login", (SENDERS, "mail_of_a_login_goes_by_its_route_from_the_addresses_of_its_pool")),
     ("delivery.route.via", TO_ROUTE),
     ("delivery.route.tls", (DELIVERY, "a_route_has_a_level_of_its_own")),
     ("delivery.route.username", TO_ROUTE),
@@ -261,6 +262,10 @@ const KEYS: &[(&str, Test)] = &[
     (
         "delivery.route.concurrency",
         (DELIVERY, "a_route_has_as_many_connections_as_it_says_and_others_have_those_of_the_file"),
+    ),
+    (
+        "delivery.route.ignore_extensions",
+        (SITES, "what_the_servers_of_a_route_offer_is_ignored_where_the_route_says_so"),
     ),
     ("delivery.destination.domain", (SITES, "all_domains_of_a_table_share_its_rate")),
     ("delivery.destination.rate", (SITES, "all_domains_of_a_table_share_its_rate")),

@@ -227,7 +227,7 @@ impl Why {
         let waits = |job: &&JobState| job.rests || matches!(job.place, Place::Waiting(at) if at <= now);
         for job in entry.jobs.iter().filter(waits) {
             let domain = job.destination.as_str();
-            let standing = suspended.of(sites, domain, &entry.message.envelope.sender).await;
+            let standing = suspended.of(sites, domain, entry.message.submitter()).await;
             why.insert(domain.to_owned(), standing);
         }
         why

@@ -88,6 +88,9 @@ pub(super) async fn summary(config: &Config, queue: &Queue, summary: &Summary) -
             "held": counts.held,
             "oldest": oldest.map(|(arrived, _)| time(arrived)),
             "oldest_ready_seconds": counts.oldest_ready.as_secs(),
+            "oldest_scheduled_seconds": counts.oldest_scheduled.as_secs(),
+            "oldest_leased_seconds": counts.oldest_leased.as_secs(),
+            "oldest_held_seconds": counts.oldest_held.as_secs(),
             "memory": used,
             "memory_limit": if limit == 0 { None } else { Some(limit) },
             "partitions": queue.partitions(),
@@ -102,9 +105,13 @@ pub(super) async fn summary(config: &Config, queue: &Queue, summary: &Summary) -
     let line = |name: &str, value: String| say(&format!("{name:<22} {value}"));
     line("Messages", counts.messages.to_string());
     line("Deliveries due now", format!("{} (the oldest for {})", counts.ready, span(counts.oldest_ready)));
-    line("Deliveries for later", counts.scheduled.to_string());
-    line("Being delivered", counts.leased.to_string());
-    line("Held", counts.held.to_string());
+    let aged = |count: u64, oldest: Duration| match count {
+        0 => count.to_string(),
+        _ => format!("{count} (the oldest arrived {} ago)", span(oldest)),
+    };
+    line("Deliveries for later", aged(counts.scheduled, counts.oldest_scheduled));
+    line("Being delivered", aged(counts.leased, counts.oldest_leased));
+    line("Held", aged(counts.held, counts.oldest_held));
     let told =
         |count: fn(&Suspended) -> usize| suspended.as_ref().map_or("unknown".to_owned(), |all| count(all).to_string());
     line("Suspended destinations", told(Suspended::count));

@@ -16,9 +16,10 @@ use staffetta_mail::tls_report::Destination;
 use staffetta_mail::{Address, ReversePath};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::mx;
+use staffetta_policy::routing::Submitter;
 use staffetta_policy::source::{Pool, Source, day_of};
 use staffetta_policy::tls::{Need, Security};
-use staffetta_queue::{Queue, Settings};
+use staffetta_queue::{Queue, Settings, Target as Barred};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsError, DnsSettings, Resolver};
 use staffetta_transport::hop::{NextHop, Router, Target};
@@ -41,9 +42,13 @@ struct Report {
     others: bool,
     /// Whom the sender became when the message came in, if he did.
     canonical: Option<ReversePath>,
+    /// Each recipient gets mail from an address of his own.
+    verp: bool,
     hop: NextHop,
     /// One for each way that a delivery would look at, in their order.
     surveys: Vec<Survey>,
+    /// What stops mail before it is delivered: blocks of its domain or its sender's, suppressed recipients.
+    barred: Vec<Curbed>,
     /// Why it gets no mail for a while, if it does not.
     suspended: Option<String>,
     /// What it gets less of for a while.
@@ -79,7 +84,7 @@ struct Way {
 
 pub(super) async fn run(resolve: &Resolve) -> anyhow::Result<ExitCode> {
     let config = resolve.file.load(Service::Delivery)?;
-    let Some(domain) = domain(&resolve.domain) else {
+    let Some((domain, recipient)) = destination(&resolve.domain) else {
         let allowed = "a name such as example.org, an address literal such as [192.0.2.1], a mail address";
         complain(&format!("{:?} is no domain; allowed: {allowed}", resolve.domain));
         return Ok(ExitCode::from(2));
@@ -95,7 +100,8 @@ pub(super) async fn run(resolve: &Resolve) -> anyhow::Result<ExitCode> {
         complain(&format!("warning: MTA-STS policies that the cluster keeps are not looked at: {error}"));
     }
     let planner = staffetta_delivery::planner(&config, resolver, tls, &queue);
-    let report = report(&config, &queue, &planner, domain, resolve.sender.as_ref()).await;
+    let by = resolve.sender.as_ref().map(|sender| Submitter { sender, login: resolve.login.as_deref() });
+    let report = report(&config, &queue, &planner, (domain, recipient), by).await;
     if resolve.json {
         say(&render::json(&config, &report).to_string());
     } else {
@@ -104,31 +110,46 @@ pub(super) async fn run(resolve: &Resolve) -> anyhow::Result<ExitCode> {
     Ok(if report.is_deliverable() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The domain as deliveries know it: in lower case and A-labels.
-fn domain(text: &str) -> Option<String> {
-    let address = if text.contains('@') { text.to_owned() } else { format!("postmaster@{text}") };
-    address.parse::<Address>().ok()?.domain_key()
+/// The domain as deliveries know it, in lower case and A-labels, and the recipient if one was named.
+fn destination(text: &str) -> Option<(String, Option<Address>)> {
+    if text.contains('@') {
+        let address: Address = text.parse().ok()?;
+        return Some((address.domain_key()?, Some(address)));
+    }
+    let postmaster: Address = format!("postmaster@{text}").parse().ok()?;
+    Some((postmaster.domain_key()?, None))
+}
+
+/// All that may be blocked or suppressed of such mail.
+fn targets(domain: &str, recipient: Option<&Address>, sender: Option<&ReversePath>) -> Vec<Barred> {
+    let from = sender.and_then(ReversePath::address).and_then(Address::domain_key);
+    let domains = [Some(domain), from.as_deref()].into_iter().flatten().map(Barred::domain);
+    let recipients = [Some(format!("@{domain}")), recipient.map(|address| address.as_str().to_owned())];
+    let recipients = recipients.iter().flatten().map(|recipient| Barred::recipient(recipient));
+    domains.chain(recipients).filter_map(Result::ok).collect()
 }
 
 async fn report(
     config: &Config,
     queue: &Queue,
     planner: &Planner,
-    domain: String,
-    sender: Option<&ReversePath>,
+    (domain, recipient): (String, Option<Address>),
+    by: Option<Submitter<'_>>,
 ) -> Report {
-    let canonical =
-        sender.and_then(ReversePath::address).and_then(|sender| config.frontend.canonical_senders().of(sender));
+    let address = by.and_then(|by| by.sender.address());
+    let canonical = address.and_then(|address| config.frontend.canonical_senders().of(address));
     let canonical = canonical.map(ReversePath::Address);
-    let sender = canonical.as_ref().or(sender);
+    let by = by.map(|by| Submitter { sender: canonical.as_ref().unwrap_or(by.sender), ..by });
+    let sender = by.map(|by| by.sender);
+    let verp = sender.is_some_and(|sender| config.verp().signer(sender).is_some());
     let router = Router::new(config);
-    let hop = router.hop(&domain, sender);
+    let hop = router.hop(&domain, by);
     let hosts = match Router::asks_for_hosts(&hop) {
         Some(domain) => planner.mail_hosts(domain).await,
         None => Vec::new(),
     };
     let (hop, route) = (router.at_its_site(&hop, hosts), hop.route);
-    let others = sender.is_none() && router.depends_on_sender(&domain);
+    let others = by.is_none() && router.depends_on_submitter(&domain);
     let surveys = planner.survey(&hop, Need::Nothing).await;
     let plan = mx::one_after_the_other(surveys.iter().map(|survey| survey.plan.clone()));
     let all = Suspended::look_if_possible(config).await;
@@ -141,8 +162,9 @@ async fn report(
         let lock_step = all.as_ref().zip(candidate.endpoint.ip()).and_then(|(all, ip)| all.lock_step_of(ip));
         ways.push(Way { candidate: candidate.clone(), security, lock_step });
     }
+    let barred = all.as_ref().map(|all| all.barred(&targets(&domain, recipient.as_ref(), sender))).unwrap_or_default();
     let suspended = all.as_ref().and_then(|all| all.among(&hop.names(&domain)));
-    let curbs = all.as_ref().map(|all| all.curbs_of(&hop.speaker())).unwrap_or_default();
+    let curbs = all.as_ref().map(|all| all.curbs_of(&[hop.speaker(), hop.party()])).unwrap_or_default();
     let day = all.as_ref().map(|all| day_of(all.now()));
     let origin = async |source: Source| Origin {
         is_out: all.as_ref().is_some_and(|all| all.has_source(source.address)),
@@ -158,7 +180,22 @@ async fn report(
         _ => None,
     };
     let sources = join_all(sources(config, &hop).into_iter().map(origin)).await;
-    Report { domain, route, others, canonical, hop, surveys, suspended, curbs, sources, plan, wishes, ways }
+    Report {
+        domain,
+        route,
+        others,
+        canonical,
+        verp,
+        hop,
+        surveys,
+        barred,
+        suspended,
+        curbs,
+        sources,
+        plan,
+        wishes,
+        ways,
+    }
 }
 
 /// Those of the pool; without one those of `delivery.source_addresses`.
@@ -190,7 +227,7 @@ mod tests {
             ("a b", None),
             ("a@b@c", None),
         ] {
-            assert_eq!(domain(text).as_deref(), expected, "{text:?}");
+            assert_eq!(destination(text).map(|(domain, _)| domain).as_deref(), expected, "{text:?}");
         }
     }
 }

@@ -25,8 +25,11 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
     if let Some(sender) = &report.canonical {
         lines.push(format!("  of <{}>, whom frontend.canonical makes of the sender", sender.as_str()));
     }
+    if report.verp {
+        lines.push("  each recipient gets it from an envelope sender of his own (verp)".to_owned());
+    }
     if report.others {
-        lines.push("  mail of some senders goes another way: --sender tells which".to_owned());
+        lines.push("  mail of some senders or logins goes another way: --sender and --login tell which".to_owned());
     }
     lines.push(format!("  TLS level {}{}", level(report.hop.level), login(report)));
     lines.push(format!("  limits of {}: {}", report.hop.account(), limits(report)));
@@ -34,6 +37,7 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
         report.curbs.iter().map(|curb| printable(&format!("  its servers have asked for less, {}", curb.text))),
     );
     lines.extend(sources(report));
+    lines.extend(report.barred.iter().map(|barred| printable(&format!("  stopped before: {}", barred.text))));
     if let Some(suspended) = &report.suspended {
         lines.push(printable(&format!("  suspended, its mail waits: {suspended}")));
     }
@@ -142,7 +146,8 @@ fn route(config: &Config, report: &Report) -> String {
     match chosen(config, report) {
         Some(route) => {
             let sender = route.sender.as_ref().map(|sender| format!(", sender = \"{sender}\"")).unwrap_or_default();
-            format!("route: domain = \"{}\"{sender}, via = {}", route.domain, via(&route.via))
+            let login = route.login.as_ref().map(|login| format!(", login = \"{login}\"")).unwrap_or_default();
+            format!("route: domain = \"{}\"{sender}{login}, via = {}", route.domain, via(&route.via))
         }
         None => "route: none is for it, so MX".to_owned(),
     }
@@ -278,6 +283,7 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
         "route": chosen(config, report).map(route_in_json),
         "depends_on_sender": report.others,
         "canonical_sender": report.canonical.as_ref().map(ReversePath::as_str),
+        "verp": report.verp,
         "tls": level(report.hop.level),
         "destination": {
             "name": report.hop.account(),
@@ -287,6 +293,7 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
             "ignore_extensions": ignored(report),
         },
         "curbs": report.curbs.iter().map(|curb| &curb.json).collect::<Vec<_>>(),
+        "stopped": report.barred.iter().map(|barred| &barred.json).collect::<Vec<_>>(),
         "suspended": report.suspended,
         "source": report.hop.pool.as_ref().map(|pool| &*pool.name),
         "addresses": report.sources.iter().map(source_in_json).collect::<Vec<_>>(),
@@ -312,7 +319,7 @@ fn route_in_json(route: &Route) -> Value {
     let ways: Vec<String> = route.via.iter().map(ToString::to_string).collect();
     let via = if let [only] = &ways[..] { json!(only) } else { json!(ways) };
     let sender = route.sender.as_ref().map(ToString::to_string);
-    json!({ "domain": route.domain.to_string(), "sender": sender, "via": via })
+    json!({ "domain": route.domain.to_string(), "sender": sender, "login": route.login, "via": via })
 }
 
 fn source_in_json(Origin { source, is_out, today, spent }: &Origin) -> Value {

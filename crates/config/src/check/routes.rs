@@ -13,6 +13,7 @@ pub(super) fn check(config: &Config, check: &mut Check<'_>) {
         let key = |name: &str| format!("delivery.route[{index}].{name}");
         // One for everything is not made by forgetting a line.
         if route.sender.is_none()
+            && route.login.is_none()
             && !check.reader.places.contains_key(&key("domain"))
             && !check.has_found(&key("sender"))
         {
@@ -109,6 +110,7 @@ pub(super) fn unreachable(config: &Config) -> Vec<String> {
                 (Some(earlier), Some(later)) => earlier.cover(later),
                 (Some(_), None) => false,
             }
+            && (earlier.login.is_none() || earlier.login == later.login)
     };
     let covered = |index: usize| routes[..index].iter().any(|earlier| covers(earlier, &routes[index]));
     let unreachable = (0..routes.len()).filter(|&index| covered(index));

@@ -4,11 +4,12 @@ use staffetta_policy::routing::{Pattern, Via};
 use staffetta_policy::shaping::pattern;
 
 use crate::table::DEFAULT_REST;
-use crate::{Action, Config, Rate};
+use crate::{Action, Config, Rate, Rule};
 
 /// One line each.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let rules = greedy_rules(config).chain(idle_rules(config)).chain(other_times(config));
+    let rules = rules.chain(shadowed_rules(config)).chain(doubled_backslashes(config));
     rules.chain(shared_addresses(config)).chain(blind_suppression(config)).collect()
 }
 
@@ -61,6 +62,29 @@ fn other_times(config: &Config) -> impl Iterator<Item = String> {
     })
 }
 
+/// Rules for whose replies one before them is, too.
+fn shadowed_rules(config: &Config) -> impl Iterator<Item = String> {
+    let rules = &config.delivery.rule;
+    rules.iter().enumerate().filter_map(move |(index, rule)| {
+        let is_as_wide = |other: &&Rule| {
+            let everywhere = other.domain.is_empty() && other.mx.is_empty();
+            everywhere || (other.domain == rule.domain && other.mx == rule.mx)
+        };
+        let same = |other: &&Rule| other.reply == rule.reply && is_as_wide(other);
+        let before = rules[..index].iter().position(|other| same(&other))?;
+        Some(format!("delivery.rule[{index}] has no effect: delivery.rule[{before}] is for the same replies"))
+    })
+}
+
+/// Patterns that search for a backslash, which no reply has: in `'…'` of TOML one is enough to say that a bracket is meant.
+fn doubled_backslashes(config: &Config) -> impl Iterator<Item = String> {
+    let rules = config.delivery.rule.iter().enumerate();
+    let what = "searches for a backslash: write one in '…', or two in \"…\"";
+    rules
+        .filter(|(_, rule)| rule.reply.contains(r"\\"))
+        .map(move |(index, _)| format!("delivery.rule[{index}].reply {what}"))
+}
+
 /// Addresses whose name at providers two pools share.
 fn shared_addresses(config: &Config) -> impl Iterator<Item = String> {
     let sources = &config.delivery.source;
@@ -76,7 +100,7 @@ fn shared_addresses(config: &Config) -> impl Iterator<Item = String> {
 fn blind_suppression(config: &Config) -> Option<String> {
     let leads_all_away = config.delivery.route.iter().any(|route| {
         let is_for_many = route.via.iter().all(|via| !matches!(via, Via::Mx));
-        route.domain == Pattern::Any && route.sender.is_none() && is_for_many
+        route.domain == Pattern::Any && route.sender.is_none() && route.login.is_none() && is_for_many
     });
     let what = "delivery.suppress_after has no effect on mail for \"*\", which goes to a server for many domains";
     let is_blind = config.delivery.suppress_after.is_some() && config.verp.is_empty();

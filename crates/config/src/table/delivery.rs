@@ -102,7 +102,8 @@ settings! {
         value suppress_for: Duration as Time<1000, 31536000000> = "90d",
         /// Whether the rules of this program are used, behind those of the file: what large providers say when they want less
         /// mail. After three such replies in ten minutes a destination has two connections, or gets ten messages a minute,
-        /// or rests, as is fit, for six times `retry_min`.
+        /// or rests, as is fit, for six times `retry_min`. Connections to those of them that like few messages of one are
+        /// closed after so many.
         value known_rules: bool as Flag = "true",
         /// `[[delivery.rule]]`
         list rule: Vec<Rule> = "[]",
@@ -169,16 +170,18 @@ settings! {
 }
 
 settings! {
-    /// Where the mail of some domains, or of some senders, goes. The first that matches counts; without a match it is the MX
+    /// Where the mail of some domains, senders or logins goes. The first that matches counts; without a match it is the MX
     /// records.
     pub struct Route {
         /// Which domains. `*.example.org` is for all below `example.org`, not for `example.org` itself. May be left out beside
-        /// `sender`, and means all then.
+        /// `sender` or `login`, and means all then.
         value domain: Pattern as Domains = "*",
         /// Which senders, by the address of MAIL FROM; both must match. Mail to one domain then goes to several next hops,
         /// and one that is slow or down does not stop the others. Of such mail each worker finds out by itself that a next
         /// hop cannot be reached.
         value sender: Option<Senders> as Unset<SenderPattern> = "",
+        /// Only mail that this login has handed in, whatever its sender is; all that is said of `sender` holds for it as well.
+        value login: Option<String> as Unset<Any> = "",
         /// The way: a server by name, without a look-up of MX records; the mail hosts of a domain (`mx://`); those of the
         /// recipient's own (`mx`). `smtps://` speaks TLS from the first octet, and never less than `tls = "encrypt"`; a unix
         /// socket is on the worker's machine, and has no TLS. Of a list the next is tried when the one before cannot be
@@ -212,6 +215,9 @@ settings! {
         value rate: Option<Rate> as Unset<Limit> = "",
         /// The pool of `[[delivery.source]]` whose addresses its mail comes from.
         value source: Option<String> as Unset<SourcePool> = "",
+        /// Extensions of SMTP that its servers offer and that are not used with them, because they, or what stands in front of
+        /// them, cannot do what they offer. Those of a `[[delivery.destination]]` come on top.
+        value ignore_extensions: Vec<Keyword> as List<Choice<Keyword>> = "",
     }
 }
 
@@ -248,12 +254,12 @@ settings! {
         value concurrency: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
         /// Instead of `delivery.destination_rate`.
         value rate: Option<Rate> as Unset<Limit> = "",
-        /// Most messages of one connection; 1000 otherwise.
+        /// Most messages of one connection; otherwise what a large provider is known to like (`known_rules`), or 1000.
         value messages_per_connection: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
         /// Instead of `delivery.tls`.
         value tls: Option<Level> as Unset<Choice<Level>> = "",
         /// Extensions of SMTP that its servers offer and that are not used with them, because they, or what stands in front of
-        /// them, cannot do what they offer. As with all of this table, servers that a route names are not meant.
+        /// them, cannot do what they offer. For servers that a route names, that route has the same key.
         value ignore_extensions: Vec<Keyword> as List<Choice<Keyword>> = "",
     }
 }

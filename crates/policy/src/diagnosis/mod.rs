@@ -104,8 +104,12 @@ pub fn providers() -> impl Iterator<Item = &'static str> {
 
 /// The one of [`providers`] that all of these mail hosts belong to.
 pub fn provider_of(hosts: &[String]) -> Option<&'static str> {
-    let is_theirs = |names| !hosts.is_empty() && hosts.iter().all(|host| is_of(host, names));
-    providers::PROVIDERS.iter().find(|(_, names, _)| is_theirs(names)).map(|(name, ..)| *name)
+    providers::PROVIDERS.iter().find(|(_, names, _)| are_of(hosts, names)).map(|(name, ..)| *name)
+}
+
+/// Are there hosts, and is each below one of these names?
+pub(crate) fn are_of(hosts: &[String], names: &[&str]) -> bool {
+    !hosts.is_empty() && hosts.iter().all(|host| is_of(host, names))
 }
 
 /// By the enhanced code alone.

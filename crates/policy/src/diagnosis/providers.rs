@@ -32,7 +32,8 @@ pub(super) const PROVIDERS: &[(&str, &[&str], &[Words])] = &[
         MICROSOFT,
         &[
             (C::Unauthenticated, r"5\.7\.(509|515)\b"),
-            (C::BadReputation, r"5\.7\.(506|511|513|606|649|7\d\d)\b|\b[so]c-00\d\b|\bs(3140|3150|77719)\b"),
+            (C::NoReverseDns, r"5\.7\.506\b"),
+            (C::BadReputation, r"5\.7\.(511|513|606|649|7\d\d)\b|\b[so]c-00\d\b|\bs(3140|3150|77719)\b"),
             (C::RateLimited, r"5\.7\.508\b|4\.7\.[56]\d\d\b|\brp-00\d\b"),
             // Hotmail says no more of a mailbox that is not there.
             (C::BadMailbox, r"^550 5\.5\.0 requested action not taken: mailbox unavailable"),

@@ -5,7 +5,7 @@ use super::*;
 const DEFAULTS: Defaults = Defaults { tls: Level::May, concurrency: 20 };
 
 fn to(pattern: Pattern, via: Via) -> Route {
-    Route { pattern, senders: None, via: vec![via], tls: None, login: false, concurrency: None }
+    Route { pattern, senders: None, of_login: None, via: vec![via], tls: None, login: false, concurrency: None }
 }
 
 fn smtp(host: &str) -> Via {
@@ -131,7 +131,9 @@ fn domain_and_sender_must_both_match_and_the_first_route_wins() {
         named(Pattern::Any, reports),
         to(Pattern::Exact("x.test".to_owned()), smtp("later")),
     ];
-    let way = |domain: &str, sender: Option<&str>| route(&routes, &DEFAULTS, domain, sender.map(from).as_ref()).route;
+    let way = |domain: &str, sender: Option<&str>| {
+        route(&routes, &DEFAULTS, domain, sender.map(from).as_ref().map(Submitter::from)).route
+    };
     for (domain, [news, nobody, other, unknown]) in [
         ("first.test", [Some(0), Some(0), Some(0), Some(0)]),
         ("x.test", [Some(1), Some(2), Some(3), Some(3)]),
@@ -140,9 +142,22 @@ fn domain_and_sender_must_both_match_and_the_first_route_wins() {
     ] {
         let ways = [Some("a@news.example.org"), Some(""), Some("a@example.org"), None].map(|it| way(domain, it));
         assert_eq!(ways, [news, nobody, other, unknown], "{domain}");
-        assert_eq!(depends_on_sender(&routes, domain), domain != "first.test", "{domain}");
+        assert_eq!(depends_on_submitter(&routes, domain), domain != "first.test", "{domain}");
     }
-    assert!(!depends_on_sender(&routes[3..], "x.test") && !depends_on_sender(&[], "x.test"));
+    assert!(!depends_on_submitter(&routes[3..], "x.test") && !depends_on_submitter(&[], "x.test"));
+}
+
+#[test]
+fn a_route_of_a_login_is_for_whatever_it_hands_in_and_for_nothing_else() {
+    let news = Route { of_login: Some("news@example.org".to_owned()), ..to(Pattern::Any, smtp("news")) };
+    let routes = [news, to(Pattern::Any, smtp("rest"))];
+    let sender = from("john@example.org");
+    for (login, index) in [(Some("News@example.org"), 0), (Some("john@example.org"), 1), (None, 1)] {
+        let by = Some(Submitter { sender: &sender, login });
+        assert_eq!(route(&routes, &DEFAULTS, "x.test", by).route, Some(index), "{login:?}");
+    }
+    assert_eq!(route(&routes, &DEFAULTS, "x.test", None).route, Some(1));
+    assert!(depends_on_submitter(&routes, "x.test") && !depends_on_submitter(&routes[1..], "x.test"));
 }
 
 #[test]

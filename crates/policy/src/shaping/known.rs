@@ -1,9 +1,11 @@
-//! What large providers are known to say when they want fewer connections, less mail, or none for now. A server of which nothing
+//! What large providers are known to say when they want fewer connections, less mail, or none for now, and how many messages of one
+//! connection they like. Some of what they say is final for its message; the mail behind it is spared the same. A server of which nothing
 //! is known and that has enough connections is no case for a rule: its window shrinks to what it takes (`staffetta_dispatch::Pool`).
 
 use std::time::Duration;
 
 use super::{Measure, Rule, pattern};
+use crate::diagnosis::are_of;
 use crate::routing::Pattern;
 
 /// After so many of them.
@@ -21,16 +23,33 @@ const KNOWN: &[(&str, &[&str], &str, Measure)] = &[
     ("NetEase: connections", &["netease.com"], r"^4\d\d.*too many connections", FEWER),
     ("Orange: connections", &["orange.fr", "wanadoo.fr"], r"^4\d\d.*trop de connexions", FEWER),
     ("Yahoo: complaints or volume", &[], r"^4\d\d[- ](\d\.\d+\.\d+ )?\[TSS?\d\d\]", Measure::Suspend),
-    ("Gmail: unusual rate", &[], r"^4\d\d[- ]4\.7\.28\b", Measure::Suspend),
+    ("Gmail: unusual rate", &[], r"^[45]\d\d[- ][45]\.7\.28\b", Measure::Suspend),
     ("Gmail: reputation", GOOGLE, r"^4\d\d.*(reputation|unsolicited mail)", Measure::Suspend),
+    ("Gmail: reputation of an address", GOOGLE, r"^5\d\d.*reputation of the sending ip", Measure::Suspend),
     ("Microsoft: rate", MICROSOFT, r"^4\d\d[- ](4\.7\.500|RP-001)\b", SLOW),
     ("Microsoft: rate or reputation", MICROSOFT, r"^4\d\d[- ](4\.7\.[56]\d\d\b|RP-00\d)", Measure::Suspend),
+    ("Microsoft: address refused", MICROSOFT, r"^5\d\d.*(\b5\.7\.(508|606|649|708)\b|\bS31[45]0\b)", Measure::Suspend),
     ("Apple: rate", &["icloud.com"], r"^4\d\d.*too many messages", SLOW),
     ("Apple: reputation", &["icloud.com"], r"^4\d\d.*(too many errors|\[(CS|HM)\d+\])", Measure::Suspend),
     ("Comcast: rate", &["comcast.net"], r"^4\d\d.*\bRL0000\d\d\b", SLOW),
 ];
 const GOOGLE: &[&str] = &["google.com", "googlemail.com"];
 const MICROSOFT: &[&str] = &["outlook.com", "mx.microsoft"];
+
+/// Below which names its hosts are, and the messages of one connection. More are put off, or count against us.
+const TOGETHER: &[(&[&str], u32)] = &[
+    (&["icloud.com"], 10),
+    (&["yahoodns.net"], 20),
+    (&["gmx.net", "web.de"], 20),
+    (GOOGLE, 50),
+    (MICROSOFT, 50),
+    (&["orange.fr", "wanadoo.fr"], 100),
+];
+
+/// Most messages of one connection that a provider, to which all of these hosts belong, is known to like.
+pub fn messages_per_connection(hosts: &[String]) -> Option<u32> {
+    TOGETHER.iter().find(|(names, _)| are_of(hosts, names)).map(|(_, messages)| *messages)
+}
 
 pub(super) fn rules(lasts: Duration) -> impl Iterator<Item = Rule> {
     KNOWN.iter().filter_map(move |(name, hosts, words, measure)| {

@@ -76,6 +76,8 @@ pub struct Attempt<'a> {
     pub orig_to: Option<Text<'a>>,
     /// The envelope sender without brackets.
     pub from: Text<'a>,
+    /// What the server is told instead, if that is an address of this recipient's alone.
+    pub mail_from: Option<Text<'a>>,
     /// The server; `None` when there was none to talk to.
     pub relay: Option<Relay<'a>>,
     /// Our end of the connection, if the configuration has chosen it.
@@ -135,6 +137,7 @@ impl<const S: usize> Event for Outcome<'_, S> {
         "to",
         "orig_to",
         "from",
+        "mail_from",
         "relay",
         "relay_ip",
         "relay_port",
@@ -165,7 +168,8 @@ impl<const S: usize> Event for Outcome<'_, S> {
 
     fn json(&self, json: &mut Json<'_>) {
         let Attempt { relay, delays, .. } = self.0;
-        json.display("qid", self.0.qid).str("to", self.0.to).opt("orig_to", self.0.orig_to).str("from", self.0.from);
+        json.display("qid", self.0.qid).str("to", self.0.to).opt("orig_to", self.0.orig_to);
+        json.str("from", self.0.from).opt("mail_from", self.0.mail_from);
         if let Some(relay) = relay {
             relay.json(json);
         }

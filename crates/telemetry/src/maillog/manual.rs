@@ -24,6 +24,7 @@ those who look for a fault; `log.level` says which. No record has a password, a 
 With `log.format = \"json\"`, the default, both are one JSON object a line, flat, in one schema: a name means the same in every record
 of both. A field that has nothing to say is left out. What a peer said is cut at 1024 octets, with `...` behind it, and is escaped so that a record is one line
 whatever it carries. New fields and new events may come; what is here keeps its name and its meaning.
+What keeps a service from starting is plain text on standard error in either format: its format may be what is wrong.
 
 With `log.format = \"postfix\"` the mail log has the lines that Postfix would write, and diagnostics are plain text. The program's name begins with
 `log.syslog_name`, and has the listener in it where a listener is concerned: `staffetta/submission/smtpd`. With `log.syslog_name = \"postfix\"` the lines are those of
@@ -93,6 +94,10 @@ const FIELDS: &[(&str, &str)] = &[
     ),
     ("listener", "Name of the listener, `frontend.listener.name`."),
     ("login", "The login, in the spelling of blocks."),
+    (
+        "mail_from",
+        "What the server is told instead of `from`, if that is an address of this recipient's alone (`[[verp]]`).",
+    ),
     ("message_id", "The Message-ID without brackets."),
     ("messages", "Messages that were accepted on the connection."),
     ("name", "Who was blocked, or gets no mail."),

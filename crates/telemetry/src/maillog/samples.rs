@@ -124,6 +124,7 @@ pub(super) fn delivered() -> Attempt<'static> {
         to: "lisa@example.com".into(),
         orig_to: None,
         from: "john@example.org".into(),
+        mail_from: None,
         relay: Some(relay()),
         source: Some(Ipv4Addr::new(192, 0, 2, 25).into()),
         protocol: "smtp",
@@ -176,6 +177,7 @@ pub(super) fn deferred() -> Attempt<'static> {
 pub(super) fn bounced() -> Attempt<'static> {
     Attempt {
         orig_to: Some("friends@example.org".into()),
+        mail_from: Some("john+k3fqa7c2mq-lisa=example.com@example.org".into()),
         tls_trust: Some("Untrusted"),
         tls_policy: Some("opportunistic"),
         tls_waived: Some("dane mta-sts"),

@@ -242,6 +242,7 @@ fn whoever_stands_behind_an_alias_is_logged_with_it() {
     let event = samples::bounced();
     let [json, classic] = [LogFormat::Json, LogFormat::Postfix].map(|it| written(&Outcome::<BOUNCED>(&event), it));
     assert!(json.contains(r#""to":"lisa@example.com","orig_to":"friends@example.org","from":"#), "{json}");
+    assert!(json.contains(r#""from":"john@example.org","mail_from":"john+k3fqa7c2mq-lisa=example.com@"#), "{json}");
     assert!(classic.contains(": to=<lisa@example.com>, orig_to=<friends@example.org>, relay=mx."), "{classic}");
 }
 

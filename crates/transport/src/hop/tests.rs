@@ -1,5 +1,6 @@
 //! Tables.
 
+use staffetta_mail::ReversePath;
 use staffetta_policy::classify::Endpoint;
 use staffetta_policy::mx::Proof;
 use staffetta_policy::routing::{Pattern, Senders};
@@ -35,7 +36,15 @@ fn only_a_server_that_proved_itself_is_told_what_demands_that() {
 }
 
 fn to(pattern: Pattern, via: Via) -> routing::Route {
-    routing::Route { pattern, senders: None, via: vec![via], tls: None, login: false, concurrency: Some(5) }
+    routing::Route {
+        pattern,
+        senders: None,
+        of_login: None,
+        via: vec![via],
+        tls: None,
+        login: false,
+        concurrency: Some(5),
+    }
 }
 
 #[test]
@@ -69,19 +78,23 @@ fn a_sender_may_have_a_next_hop_of_its_own_and_never_shares_a_login_with_others(
     };
     let (again, changed, router) = (router("one"), router("two"), router("one"));
     let sender = ReversePath::Address("a@home.test".parse().unwrap());
-    assert_eq!(router.key("x.test", Some(&sender)), again.key("x.test", Some(&sender)), "what is known of it stays");
+    assert_eq!(
+        router.key("x.test", Some((&sender).into())),
+        again.key("x.test", Some((&sender).into())),
+        "what is known of it stays"
+    );
     assert_ne!(
-        router.key("x.test", Some(&sender)),
-        changed.key("x.test", Some(&sender)),
+        router.key("x.test", Some((&sender).into())),
+        changed.key("x.test", Some((&sender).into())),
         "nobody has logged in by that"
     );
-    let key = |sender: &str| router.key("x.test", Some(&ReversePath::Address(sender.parse().unwrap())));
+    let key = |sender: &str| router.key("x.test", Some((&ReversePath::Address(sender.parse().unwrap())).into()));
     let keys = [key("a@home.test"), key("b@home.test"), key("c@home.test")];
     assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2], "{keys:?}");
     assert_eq!(router.key("x.test", None), keys[2]);
-    assert_eq!(router.hop("x.test", Some(&ReversePath::Null)).route, Some(2));
+    assert_eq!(router.hop("x.test", Some((&ReversePath::Null).into())).route, Some(2));
     assert_eq!(router.hop("x.test", None).places(), "smart.test:587 5");
-    assert!(router.depends_on_sender("x.test"));
+    assert!(router.depends_on_submitter("x.test"));
 }
 
 #[test]

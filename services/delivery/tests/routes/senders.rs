@@ -78,6 +78,33 @@ async fn mail_of_one_domain_goes_by_its_sender_with_the_login_of_its_route_only(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mail_of_a_login_goes_by_its_route_from_the_addresses_of_its_pool() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (bulk, rest) = (Server::start(Script::default()).await?, Server::start(Script::default()).await?);
+    let pool = "[[delivery.source]]\npool = \"bulk\"\naddress = \"127.0.0.11\"\n";
+    let route =
+        format!("[[delivery.route]]\nlogin = \"newsletter\"\nvia = \"smtp://{}\"\nsource = \"bulk\"\n", bulk.address());
+    let worker = world.worker("", &(route + &everything_to(&rest) + pool))?;
+    // All of them have one sender.
+    for (login, recipient) in [("Newsletter", "a@x.test"), ("john", "b@x.test"), ("newsletter", "c@x.test")] {
+        world.send_of(login, recipient).await?;
+    }
+    world.send(JOHN, &["d@x.test"], BODY).await?;
+    world.drained().await?;
+    let to = |server: &Server| {
+        let mut to: Vec<_> = server.mails().into_iter().map(|mail| mail.recipients.join(",")).collect();
+        to.sort();
+        to
+    };
+    assert_eq!(
+        (to(&bulk), to(&rest)),
+        (vec!["a@x.test".into(), "c@x.test".into()], vec!["b@x.test".into(), "d@x.test".into()])
+    );
+    assert!(bulk.clients().iter().all(|client| client.to_string() == "127.0.0.11"), "{:?}", bulk.clients());
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_next_hop_of_one_sender_that_is_down_stops_no_other() -> anyhow::Result<()> {
     let world = World::start().await?;
     let down = Server::start(Script { greeting: Some("421 4.3.2 closed"), ..Script::default() }).await?;

@@ -46,14 +46,32 @@ async fn domains_with_the_same_hosts_have_the_places_of_one() -> anyhow::Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_host_offers_is_ignored_where_the_file_says_so() -> anyhow::Result<()> {
+    ignored_for_told_test(|_| {
+        "[[delivery.destination]]\nmx = [\"mx.told.test\"]\nignore_extensions = [\"CHUNKING\", \"8BITMIME\"]\n"
+            .to_owned()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_servers_of_a_route_offer_is_ignored_where_the_route_says_so() -> anyhow::Result<()> {
+    ignored_for_told_test(|server| {
+        let via = format!("smtp://{}", server.address());
+        let route = |domain: &str| format!("[[delivery.route]]\ndomain = \"{domain}\"\nvia = \"{via}\"\n");
+        let ignoring = "ignore_extensions = [\"CHUNKING\", \"8BITMIME\"]\n";
+        format!("{}{ignoring}{}", route("told.test"), route("other.test"))
+    })
+    .await
+}
+
+/// Mail to `told.test` goes without CHUNKING and 8BITMIME with this in the file, and that to `other.test` with both.
+async fn ignored_for_told_test(tables: impl FnOnce(&Server) -> String) -> anyhow::Result<()> {
     const OFFERS: &[&str] = &["PIPELINING", "8BITMIME", "CHUNKING"];
     let world = World::start().await?;
     let server = Server::start(Script { extensions: OFFERS, ..Script::default() }).await?;
     served(&world, &["told.test"], "mx.told.test", &server);
     served(&world, &["other.test"], "mx.other.test", &server);
-    let ignoring =
-        "[[delivery.destination]]\nmx = [\"mx.told.test\"]\nignore_extensions = [\"CHUNKING\", \"8BITMIME\"]\n";
-    let worker = world.worker(&port(&server, ""), ignoring)?;
+    let worker = world.worker(&port(&server, ""), &tables(&server))?;
     let content = "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\u{e9}\r\n".as_bytes();
     for (count, (domain, verb, parameter, body)) in
         [("told.test", "DATA", "", "=C3=A9"), ("other.test", "BDAT", " BODY=8BITMIME", "\u{e9}")]

@@ -19,6 +19,17 @@ pub(super) async fn suspended(world: &World) -> anyhow::Result<Vec<(String, Stri
     Ok(blocks.into_iter().map(|(target, block)| (target.to_string(), block.reason)).collect())
 }
 
+/// Waits until something is.
+async fn until_suspended(world: &World, server: &Server) -> anyhow::Result<()> {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while suspended(world).await?.is_empty() {
+        let connections = server.connections();
+        anyhow::ensure!(tokio::time::Instant::now() < end, "nothing is suspended after {connections} connections");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
 /// By an operator, until he takes it back.
 pub(super) async fn suspend(world: &World, target: Target) -> anyhow::Result<()> {
     let announcer = Announcer::connect(&Settings::at(world.redis.url())).await?;
@@ -39,15 +50,7 @@ async fn after_three_such_replies_all_domains_of_the_hosts_are_left_alone() -> a
     }
     let settings = "destination_concurrency = 2\nretry_min = \"1h\"\nretry_max = \"1h\"";
     let worker = world.worker(&port(&server, settings), "")?;
-    let end = tokio::time::Instant::now() + PATIENCE;
-    while suspended(&world).await?.is_empty() {
-        anyhow::ensure!(
-            tokio::time::Instant::now() < end,
-            "it is not suspended after {} connections",
-            server.connections()
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_suspended(&world, &server).await?;
     let why = "421 4.7.0 [TSS04] Messages temporarily deferred";
     assert_eq!(suspended(&world).await?, [("destination mx.shared.test".to_owned(), why.to_owned())]);
     world.at_rest(100).await?;
@@ -55,6 +58,35 @@ async fn after_three_such_replies_all_domains_of_the_hosts_are_left_alone() -> a
     assert!(server.connections() <= 40, "{} connections", server.connections());
     let untouched = world.entries().await?.iter().filter(|entry| entry.jobs[0].attempts == 0).count();
     assert!(untouched >= 50, "no attempt is counted: {untouched}");
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_to_one_pool_of_addresses_stops_no_mail_of_another() -> anyhow::Result<()> {
+    const POOLS: &str = "[[delivery.source]]\npool = \"news\"\naddress = \"127.0.0.11\"\n\
+                         [[delivery.source]]\npool = \"usual\"\naddress = \"127.0.0.13\"\n\
+                         [[delivery.route]]\nsender = \"news@home.test\"\nvia = \"mx\"\nsource = \"news\"\n";
+    let world = World::start().await?;
+    let replies = vec![("MAIL FROM:<news@home.test>", "421 4.7.0 [TSS04] Messages temporarily deferred"); 100];
+    let server = Server::start(Script { replies, ..Script::default() }).await?;
+    served(&world, &["a.test"], "mx.shared.test", &server);
+    for n in 0..20 {
+        world.send("news@home.test", &[&format!("r{n}@a.test")], BODY).await?;
+    }
+    let settings = "default_source = \"usual\"\ndestination_concurrency = 1\nretry_min = \"1h\"\nretry_max = \"1h\"";
+    let worker = world.worker(&port(&server, settings), POOLS)?;
+    until_suspended(&world, &server).await?;
+    world.at_rest(20).await?;
+    let rests: Vec<_> = suspended(&world).await?.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(rests, ["destination mx.shared.test from news"]);
+    world.send("john@home.test", &["lisa@a.test"], BODY).await?;
+    assert_eq!(server.received(1).await?[0].sender, "john@home.test");
+    assert!(server.mails().iter().all(|mail| mail.sender != "news@home.test"));
+    // An operator means all of it.
+    suspend(&world, Target::destination("mx.shared.test")?).await?;
+    world.send("john@home.test", &["lisa@a.test"], BODY).await?;
+    world.at_rest(21).await?;
+    assert_eq!(server.mails().len(), 1);
     worker.stop().await
 }
 

@@ -44,6 +44,11 @@ fn settings(url: String, lease: Duration) -> Settings {
     Settings { partitions: 4, lease, ..Settings::at(url) }
 }
 
+/// Of nobody who is known.
+fn origin() -> Origin {
+    Origin { listener: "test".to_owned(), client: None, helo: "test".to_owned(), login: None, span: None }
+}
+
 impl World {
     /// Starts everything but workers.
     pub(crate) async fn start() -> anyhow::Result<Self> {
@@ -153,7 +158,13 @@ impl World {
         recipient: &str,
         change: impl FnOnce(&mut Envelope),
     ) -> anyhow::Result<QueueId> {
-        self.fill(self.queue.receive()?, client, recipient, change).await
+        self.fill(self.queue.receive()?, Origin { client, ..origin() }, recipient, change).await
+    }
+
+    /// The same, handed in by this login.
+    pub(crate) async fn send_of(&self, login: &str, recipient: &str) -> anyhow::Result<QueueId> {
+        let origin = Origin { login: Some(login.to_owned()), ..origin() };
+        self.fill(self.queue.receive()?, origin, recipient, |_| {}).await
     }
 
     /// The same, into the partition of another message: who claims that one gets this one, too.
@@ -171,13 +182,13 @@ impl World {
         while incoming.id().partition() != other.partition() {
             incoming = self.queue.receive()?;
         }
-        self.fill(incoming, None, recipient, change).await
+        self.fill(incoming, origin(), recipient, change).await
     }
 
     async fn fill(
         &self,
         mut incoming: Incoming,
-        client: Option<IpAddr>,
+        origin: Origin,
         recipient: &str,
         change: impl FnOnce(&mut Envelope),
     ) -> anyhow::Result<QueueId> {
@@ -185,7 +196,6 @@ impl World {
         let sender = ReversePath::Address(Address::parse("john@home.test")?);
         let mut envelope = Envelope::new(sender, vec![Recipient::new(Address::parse(recipient)?)]);
         change(&mut envelope);
-        let origin = Origin { listener: "test".to_owned(), client, helo: "test".to_owned(), login: None, span: None };
         Ok(incoming.commit(Accept { envelope, origin, lifetime: Duration::from_secs(3600) }, b"").await?)
     }
 
@@ -215,9 +225,7 @@ impl World {
         let recipient = |text: &&str| Ok(Recipient { notify, ..Recipient::new(Address::parse(text)?) });
         let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(Address::parse(sender)?) };
         let envelope = Envelope::new(sender, recipients.iter().map(recipient).collect::<anyhow::Result<_>>()?);
-        let origin =
-            Origin { listener: "test".to_owned(), client: None, helo: "test".to_owned(), login: None, span: None };
-        Ok(incoming.commit(Accept { envelope, origin, lifetime }, prefix).await?)
+        Ok(incoming.commit(Accept { envelope, origin: origin(), lifetime }, prefix).await?)
     }
 
     /// Everything in the queue.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use staffetta_mail::Address;
 use staffetta_policy::relay::{Fact, Finding, InDns, Known, Objection, Request, Step, Verdict, evaluate};
+use staffetta_policy::routing::Submitter;
 use staffetta_queue::Revocations;
 use staffetta_transport::dns::{MailDomain, Resolver};
 
@@ -125,7 +126,8 @@ pub(super) async fn judge(
             Step::Ask(Fact::RecipientAtRoute) => {
                 let answer = match &terms.verifier {
                     Some(verifier) => {
-                        Box::pin(verifier.ask(who.client.ip(), request.sender, request.recipient, who.demands())).await
+                        let by = Submitter { sender: request.sender, login: request.login };
+                        Box::pin(verifier.ask(who.client.ip(), by, request.recipient, who.demands())).await
                     }
                     None => Answer::Takes,
                 };

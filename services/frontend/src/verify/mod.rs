@@ -19,10 +19,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use staffetta_config::Config;
-use staffetta_mail::{Address, ReversePath};
+use staffetta_mail::Address;
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::client;
 use staffetta_policy::relay::AtRoute;
+use staffetta_policy::routing::Submitter;
 use staffetta_queue::{Queue, Rate, Verification, Verifications};
 use staffetta_smtp::client::{Failure as SessionFailure, Stage};
 use staffetta_transport::dns::Resolver;
@@ -90,17 +91,11 @@ impl Verifier {
         })))
     }
 
-    /// About a recipient whom this client names for a message of this sender with these demands; where that message would go. The bare postmaster is this host's.
-    pub(crate) async fn ask(
-        &self,
-        client: IpAddr,
-        sender: &ReversePath,
-        recipient: &Address,
-        demands: Demands,
-    ) -> Answer {
+    /// About a recipient whom this client names for a message that somebody hands in with these demands; where that message would go. The bare postmaster is this host's.
+    pub(crate) async fn ask(&self, client: IpAddr, by: Submitter<'_>, recipient: &Address, demands: Demands) -> Answer {
         let inner = &self.0;
         let Some(recipient) = inner.qualified(recipient) else { return Answer::Takes };
-        let hop = inner.router.hop(&recipient.domain_key().unwrap_or_default(), Some(sender));
+        let hop = inner.router.hop(&recipient.domain_key().unwrap_or_default(), Some(by));
         // The tokens are the workers'.
         if matches!(hop.login, Some(Login::Token(_))) {
             return Answer::Takes;

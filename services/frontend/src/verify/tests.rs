@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use futures_util::future::join_all;
+use staffetta_mail::ReversePath;
 use staffetta_policy::classify::{Endpoint, Peer};
 use staffetta_queue::server::LocalServer;
 use staffetta_testkit::dns::FakeDns;
@@ -16,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const NOBODY: Submitter<'static> = Submitter { sender: &ReversePath::Null, login: None };
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
 /// What a server heard.
@@ -151,7 +153,7 @@ impl Cluster {
 }
 
 async fn ask(pod: &Verifier, recipient: &str) -> Answer {
-    pod.ask(CLIENT, &ReversePath::Null, &recipient.parse().unwrap(), Demands::default()).await
+    pod.ask(CLIENT, NOBODY, &recipient.parse().unwrap(), Demands::default()).await
 }
 
 async fn ask_all(pod: &Verifier, names: impl Iterator<Item = String>) -> Vec<Answer> {
@@ -237,7 +239,7 @@ async fn what_a_message_demands_the_server_must_be_able_to_do() {
         (true, false, "SMTPUTF8 is required, but was not offered by host 127.0.0.1[127.0.0.1]"),
         (false, true, "REQUIRETLS is required, but was not offered over verified TLS by host 127.0.0.1[127.0.0.1]"),
     ] {
-        let answer = pod.ask(CLIENT, &ReversePath::Null, &recipient, Demands { smtputf8, require_tls }).await;
+        let answer = pod.ask(CLIENT, NOBODY, &recipient, Demands { smtputf8, require_tls }).await;
         assert_eq!(answer, Answer::Refuses(words.into()));
         assert_eq!(ask(&pod, "yes@x.test").await, Answer::Takes, "what demands nothing is taken");
     }
@@ -285,7 +287,7 @@ async fn a_client_causes_no_more_questions_than_it_may_whichever_pods_it_asks() 
     assert!(matches!(ask(&pods[0], "0@x.test").await, Answer::Refuses(_)), "what is known costs nothing");
     let recipient = "yes@x.test".parse().unwrap();
     assert_eq!(
-        pods[0].ask("192.0.2.8".parse().unwrap(), &ReversePath::Null, &recipient, Demands::default()).await,
+        pods[0].ask("192.0.2.8".parse().unwrap(), NOBODY, &recipient, Demands::default()).await,
         Answer::Takes,
         "another client"
     );
