@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use staffetta_mail::QueueId;
 use staffetta_queue::{
-    Body, Codec, Compression, Deleted, Destination, Filter, Finding, Job, Kept, Problem, Settlement,
+    Body, Codec, Compression, Deleted, Destination, Filter, Finding, Job, Kept, Problem, Queue, Settlement,
 };
 use tempfile::TempDir;
 
@@ -32,7 +32,18 @@ impl Aging {
         let aging = Self { world, folder };
         // A worker, so that somebody can tell what is read.
         aging.world.queue.offer(0, 1).await.unwrap();
+        aging.until_heard(&aging.world.queue).await;
         aging
+    }
+
+    /// It looks once a second who can tell what; only then it takes a turn.
+    async fn until_heard(&self, walker: &Queue) {
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while walker.offload(0).await.unwrap() == 0 && self.world.keys("{L:offload:*").is_empty() {
+            assert!(std::time::Instant::now() < end);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.delete("{L:offload:*");
     }
 
     async fn at_once() -> Self {
@@ -43,9 +54,20 @@ impl Aging {
     async fn walk(&self) -> u64 {
         self.delete("{L:offload:*");
         self.delete("*}off");
-        // What is as old as the clock of Redis is not older.
-        tokio::time::sleep(Duration::from_millis(3)).await;
+        self.ripen(&self.world.queue).await;
         self.world.queue.offload(0).await.unwrap()
+    }
+
+    /// All messages are in the past of whoever walks: two of them know the time of Redis with an error each.
+    async fn ripen(&self, walker: &Queue) {
+        let ids = |key: &String| -> Vec<String> {
+            redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query(&mut self.world.redis()).unwrap()
+        };
+        let ids: Vec<String> = self.world.keys("{kq:*}ids").iter().flat_map(ids).collect();
+        let newest = ids.iter().map(|id| id.parse::<QueueId>().unwrap().unix_millis()).max().unwrap();
+        while walker.now() <= newest {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     fn delete(&self, pattern: &str) {
@@ -177,7 +199,7 @@ async fn only_what_has_waited_long_enough_moves_or_everything_while_memory_is_sh
     // Four fifths of 85 % of it are 21.8 MiB, and new mail is taken up to 27.2.
     let aging = Aging::start(&[("maxmemory", "32mb")], Compression::None, Duration::from_secs(900)).await;
     let noted = aging.world.put(&["a@x.example"], &text(BODY)).await;
-    while aging.used() < 23 << 20 {
+    while aging.used() < 24 << 20 {
         aging.world.put(&["a@x.example"], &text(BODY)).await;
     }
     let before = aging.world.keys("*}b:*").len();
@@ -234,15 +256,17 @@ async fn one_worker_walks_at_a_time_and_goes_on_where_another_has_ended() {
     let aging = Aging::at_once().await;
     let other = aging.world.another().await;
     other.offer(0, 1).await.unwrap();
+    aging.until_heard(&other).await;
     for _ in 0..3 {
         aging.world.put(&["a@x.example"], &text(BODY)).await;
     }
-    tokio::time::sleep(Duration::from_millis(3)).await;
+    aging.ripen(&aging.world.queue).await;
+    aging.ripen(&other).await;
     let (a, b) = tokio::join!(aging.world.queue.offload(0), other.offload(0));
     assert_eq!((a.unwrap() + b.unwrap(), aging.files().len()), (3, 6));
     aging.world.put(&["a@x.example"], &text(BODY)).await;
+    aging.ripen(&other).await;
     aging.delete("{L:offload:*");
-    tokio::time::sleep(Duration::from_millis(3)).await;
     assert_eq!(other.offload(0).await.unwrap(), 1);
     let ttl: i64 = redis::cmd("TTL").arg(&aging.world.keys("*}off")[0]).query(&mut aging.world.redis()).unwrap();
     assert!((3_500..=3_600).contains(&ttl), "{ttl}");
@@ -256,7 +280,7 @@ async fn a_store_that_is_away_keeps_what_waits_in_redis() {
     std::fs::rename(&there, &away).unwrap();
     std::fs::create_dir(&there).unwrap();
     aging.delete("{L:offload:*");
-    tokio::time::sleep(Duration::from_millis(3)).await;
+    aging.ripen(&aging.world.queue).await;
     assert!(aging.world.queue.offload(0).await.is_err(), "a directory without the mark is no store");
     assert_eq!(aging.world.keys("*}off"), Vec::<String>::new(), "nobody has passed it by");
     let job = aging.world.claim_one("x.example").await;
