@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a host is remembered.
-const MEMORY: Duration = Duration::from_secs(3600);
+pub const MEMORY: Duration = Duration::from_secs(3600);
 /// Most hosts remembered; beyond it the oldest half is forgotten.
 const CAPACITY: usize = 10_000;
 
-/// The memory of one pod.
+/// The memory of one pod: of TLS the cluster has one, too, which a pod hears of a moment later.
 #[derive(Default)]
 pub struct Fallback(Mutex<HashMap<IpAddr, Instant>>);
 

@@ -15,7 +15,7 @@ use staffetta_config::Timeouts;
 use staffetta_mail::tls_report::Flaw;
 use staffetta_policy::classify;
 use staffetta_policy::tls::{Need, Security};
-use staffetta_queue::Revocations;
+use staffetta_queue::{Lack, Revocations};
 use staffetta_smtp::client::{Client, Credentials, Event, Failure, Keyword, Stage, Tls};
 use staffetta_telemetry::maillog::{self, Encrypted, Relay};
 use staffetta_transport::connect::{self, Fault, Stream, TlsClient, TlsSession};
@@ -72,6 +72,8 @@ pub(crate) struct Connection {
     pub(crate) security: Security,
     /// `TLSv1.3 TLS_AES_256_GCM_SHA384`
     pub(crate) tls: Option<String>,
+    /// Why the handshake has just failed there, if it has: this connection came about without.
+    pub(crate) lost_tls: Option<String>,
     /// Time from the look-up to the end of the set-up.
     pub(crate) setup: Duration,
     /// When the look-up began and ended.
@@ -128,7 +130,8 @@ impl Opener<'_> {
         let published = self.planner.published(self.hop, peer, self.need).await?;
         let asked = |failed_lately| self.hop.security(peer, &published, self.need, failed_lately);
         let ip = peer.endpoint.ip();
-        let security = asked(ip.is_some_and(|ip| self.fallback.applies(ip, Instant::now())))?;
+        let has_failed = |ip| self.fallback.applies(ip, Instant::now()) || self.revocations.lacks(Lack::Tls, ip);
+        let security = asked(ip.is_some_and(has_failed))?;
         let result = self.open_with(login, peer, &security, started).await;
         if result.is_ok() && security.is_fallback() {
             let reason = "TLS failed with this host lately".to_owned();
@@ -142,7 +145,10 @@ impl Opener<'_> {
         if let Some(ip) = ip {
             self.fallback.remember(ip, Instant::now());
         }
-        self.open_with(login, peer, &asked(true)?, started).await
+        let why = failure.to_string();
+        let mut connection = self.open_with(login, peer, &asked(true)?, started).await?;
+        connection.lost_tls = Some(why);
+        Ok(connection)
     }
 
     async fn open_with(
@@ -176,7 +182,7 @@ impl Opener<'_> {
         if ip.is_none_or(|ip| self.unchunked.applies(ip, Instant::now())) {
             settings.ignored.push(Keyword::Chunking);
         }
-        if ip.is_some_and(|ip| self.revocations.is_unpipelined(ip)) {
+        if ip.is_some_and(|ip| self.revocations.lacks(Lack::Pipelining, ip)) {
             settings.ignored.push(Keyword::Pipelining);
         }
         if ip.is_some_and(|ip| self.unscrammed.applies(ip, Instant::now())) {
@@ -329,6 +335,7 @@ impl Connection {
             portion: None,
             security,
             tls: None,
+            lost_tls: None,
             setup: Duration::ZERO,
             looked_up: None,
             deadline: Deadline::default(),

@@ -205,6 +205,33 @@ async fn a_host_that_stalls_at_commands_that_come_together_gets_them_one_by_one_
     worker.stop().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_tls_is_broken_gets_mail_in_clear_at_once_from_every_worker_and_none_that_asks_for_more()
+-> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script { extensions: &["STARTTLS"], broken_tls: true, ..Script::default() }).await?;
+    served(&world, &["a.test", "b.test", "strict.test"], "mx.shared.test", &server);
+    let strict = "[[delivery.route]]\ndomain = \"strict.test\"\nvia = \"mx\"\ntls = \"encrypt\"\n";
+    let settings = port(&server, "retry_min = \"1h\"\nretry_max = \"1h\"");
+    let worker = world.worker(&settings, strict)?;
+    world.send("john@home.test", &["first@a.test"], BODY).await?;
+    server.received(1).await?;
+    assert_eq!(server.connections(), 2, "its handshake fails once");
+    worker.stop().await?;
+    let (name, why) = shaping::suspended(&world).await?.remove(0);
+    assert_eq!(name, format!("unencrypted {}", server.ip()));
+    assert!(why.contains("handshake failure"), "{why}");
+    let worker = world.worker(&settings, strict)?;
+    world.send("john@home.test", &["second@b.test"], BODY).await?;
+    server.received(2).await?;
+    assert_eq!(server.connections(), 3);
+    world.send("john@home.test", &["third@strict.test"], BODY).await?;
+    let entries = world.until("deferred", |entries| waiting(entries).len() == 1).await?;
+    assert!(waiting(&entries)[0].starts_with("strict.test: Cannot start TLS: "), "{entries:?}");
+    assert_eq!(server.mails().len(), 2);
+    worker.stop().await
+}
+
 /// What is remembered of a host after one attempt with it, where this step may take a second.
 async fn remembered(world: &World, script: Script, step: &str) -> anyhow::Result<Vec<(String, String)>> {
     let server = Server::start(script).await?;
