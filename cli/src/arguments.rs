@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Up(Up),
     /// Check the configuration and try what it names
     Check(Check),
+    /// Print the configuration in force, secrets masked
+    Config(Config),
     /// Manage the accounts of the SQL back end
     #[command(subcommand)]
     User(User),
@@ -105,6 +107,19 @@ pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
     /// Try and require only what this service needs, as on the machine that runs it
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) service: Option<OneService>,
+}
+
+/// `staffetta config`
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Only what is not so by default
+    #[arg(long)]
+    pub(crate) changed: bool,
+    /// Require only what this service needs, as on the machine that runs it
     #[arg(long, value_name = "SERVICE")]
     pub(crate) service: Option<OneService>,
 }

@@ -47,6 +47,7 @@ fn every_program_reports_all_errors_with_line_and_key() -> anyhow::Result<()> {
         ("staffetta-delivery", &[], false),
         ("staffetta-frontend", &[], true),
         ("staffetta", &["check"], true),
+        ("staffetta", &["config"], true),
         ("staffetta", &["up"], true),
     ] {
         let (code, said) = run(name, arguments, WRONG)?;
@@ -61,6 +62,16 @@ fn every_program_reports_all_errors_with_line_and_key() -> anyhow::Result<()> {
             assert_eq!(said.contains(part), certificates, "{name}: {part:?} in\n{said}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn the_configuration_in_force_is_shown_without_its_secrets() -> anyhow::Result<()> {
+    let text = "hostname = \"mail.test\"\n[redis]\nurl = \"redis://u:hush@r:6379\"\n";
+    let (code, said) = run("staffetta", &["config", "--changed", "--service", "delivery"], text)?;
+    assert_eq!((code, &*said), (Some(0), "hostname = \"mail.test\"\n\n[redis]\nurl = \"redis://***@r:6379\"\n"));
+    let (code, said) = run("staffetta", &["config", "--service", "delivery"], text)?;
+    assert!(code == Some(0) && said.contains("\npartitions = ") && !said.contains("hush"), "{said}");
     Ok(())
 }
 

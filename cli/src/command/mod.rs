@@ -4,6 +4,7 @@ mod auth;
 mod block;
 mod check;
 mod completions;
+mod config;
 mod dkim;
 mod hash;
 mod login;
@@ -36,6 +37,7 @@ pub(crate) async fn dispatch(arguments: Arguments, build: Build) -> anyhow::Resu
     match arguments.command {
         Command::Up(up) => up::run(up, build).await,
         Command::Check(file) => check::run(&file).await,
+        Command::Config(config) => config::run(&config),
         Command::User(user) => user::run(user).await,
         Command::Auth(auth) => auth::run(auth).await,
         Command::Hash(hash) => hash::run(&hash),

@@ -16,6 +16,7 @@ mod reader;
 mod reference;
 mod schema;
 mod settings;
+mod shown;
 mod suggest;
 mod table;
 #[cfg(test)]
@@ -224,6 +225,11 @@ impl Config {
         let mut shown = Shown::default();
         self.show("", &mut shown);
         shown.into_text()
+    }
+
+    /// The same, without what is so by default; as TOML that says the same, but for secrets.
+    pub fn changed(&self) -> String {
+        shown::differing(&self.effective(), &Self::default().effective())
     }
 
     /// The reference page, in Markdown.

@@ -28,6 +28,26 @@ fn nothing_is_a_configuration() {
 }
 
 #[test]
+fn what_differs_from_the_defaults_is_shown_and_can_be_read_again() {
+    let text = "hostname = \"mail.test\"\n[redis]\npartitions = 4\nurl = \"redis://u:hush@r:6379\"\n[delivery]\n\
+                retry_min = \"5m\"\n[delivery.timeouts]\nfinal = \"20m\"\n\
+                [[frontend.listener]]\nname = \"smtp\"\nbind = \"127.0.0.1:2525\"\nkind = \"relay\"\n";
+    let config = Config::parse(text, "f.toml").unwrap();
+    let changed = config.changed();
+    assert!(changed.starts_with("hostname = \"mail.test\"\n"), "{changed}");
+    for part in
+        ["\n[redis]\nurl = \"redis://***@r:6379\"\n", "partitions = 4\n", "\n[delivery.timeouts]\nfinal = \"20m\"\n"]
+    {
+        assert!(changed.contains(part), "{part}: {changed}");
+    }
+    assert_eq!(changed.matches("[[frontend.listener]]").count(), 1, "it is there as a whole: {changed}");
+    assert!(!changed.contains("hush") && !changed.contains("retry_min"), "5m is the default: {changed}");
+    let again = Config::parse(&changed.replace("***", "u:hush"), "again.toml").unwrap();
+    assert_eq!((again.effective(), again.changed()), (config.effective(), changed));
+    assert_eq!(Config::parse("", "empty").unwrap().changed(), "");
+}
+
+#[test]
 fn every_kind_of_key_can_come_from_the_environment() {
     let variables = [
         ("STAFFETTA__HOSTNAME", "mail.example.org"),
