@@ -9,7 +9,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use staffetta_config::Rate;
 use staffetta_queue::server::LocalServer;
-use staffetta_queue::{Curb, Lack, Target};
+use staffetta_queue::{Curb, Target};
 use staffetta_testkit::dns::FakeDns;
 use staffetta_testkit::tokens::Provider;
 use staffetta_tests::{program, queue_of};
@@ -311,7 +311,7 @@ async fn what_servers_get_less_of_is_told_until_it_is_ended() -> anyhow::Result<
     ensure!(told["suspended"].is_null(), "{told}");
     let (code, out, _) = desk.run(&["destination", "resume", "MX.a.example"]).await?;
     ensure!(code == Some(0) && out == "destination mx.a.example is resumed\n", "{code:?} {out}");
-    ensure!(queue.block(&Target::Lacking(Lack::Pipelining, [203, 0, 113, 5].into()), hour, "timed out").await?);
+    ensure!(queue.block(&Target::Unpipelined([203, 0, 113, 5].into()), hour, "timed out").await?);
     let (_, out, _) = desk.resolve(&["a.example"]).await?;
     ensure!(
         out.contains("or if it fails (opportunistic); commands one by one, since ") && out.contains(": timed out"),
@@ -321,12 +321,6 @@ async fn what_servers_get_less_of_is_told_until_it_is_ended() -> anyhow::Result<
     ensure!(told["attempts"][0]["lock_step"].as_str().is_some_and(|why| why.ends_with(": timed out")), "{told}");
     let (_, out, _) = desk.run(&["destination", "list"]).await?;
     ensure!(out.starts_with("unpipelined 203.0.113.5  since "), "{out}");
-    let broken = Target::Lacking(Lack::Tls, [203, 0, 113, 5].into());
-    ensure!(queue.block(&broken, hour, "Cannot start TLS: handshake failure").await?);
-    let (_, out, _) = desk.resolve(&["a.example"]).await?;
-    ensure!(out.contains("; its TLS has failed, since ") && out.contains("Cannot start TLS: handshake"), "{out}");
-    let (_, told) = desk.json("a.example").await?;
-    ensure!(told["attempts"][0]["starttls"] == "off" && told["attempts"][0]["broken_tls"].is_string(), "{told}");
     let (code, _, err) = desk.run(&["destination", "resume", "203.0.113.5"]).await?;
     ensure!(code == Some(0), "{err}");
     let (_, out, _) = desk.run(&["destination", "list"]).await?;

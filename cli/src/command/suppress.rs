@@ -54,7 +54,7 @@ pub(super) async fn destination(destination: Destination) -> anyhow::Result<Exit
         Destination::Resume(resume) => end(&resume.names, &resume.named, &SUSPENSION).await,
         Destination::List(list) => {
             let is_meant = |target: &Target| {
-                matches!(target, Target::Destination(_) | Target::Slow(_) | Target::Fewer(_) | Target::Lacking(..))
+                matches!(target, Target::Destination(_) | Target::Slow(_) | Target::Fewer(_) | Target::Unpipelined(_))
             };
             listed(&list, is_meant, "No destination is suspended, or gets less.").await
         }

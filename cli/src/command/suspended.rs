@@ -8,7 +8,7 @@ use serde_json::Value;
 use staffetta_config::Config;
 use staffetta_mail::ReversePath;
 use staffetta_policy::routing::Submitter;
-use staffetta_queue::{Block, Lack, Target, UnixMillis};
+use staffetta_queue::{Block, Target, UnixMillis};
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::hop::{NextHop, Router};
 use staffetta_transport::itinerary::Planner;
@@ -25,8 +25,8 @@ pub(super) struct Suspended {
     /// Those that only get less.
     curbed: Vec<(Target, Block)>,
     sources: Vec<IpAddr>,
-    /// Hosts that cannot do what they offer.
-    lacking: HashMap<(Lack, IpAddr), Block>,
+    /// Hosts that get commands one by one.
+    unpipelined: Vec<(IpAddr, Block)>,
     /// Domains whose mail is refused, and recipients whose mail comes back.
     barred: Vec<(Target, Block)>,
     now: UnixMillis,
@@ -78,18 +78,18 @@ impl Suspended {
     pub(super) async fn look(config: &Config) -> anyhow::Result<Self> {
         let (all, now) = announcer(config).await?.blocks().await?;
         let (mut destinations, mut curbed) = (Vec::new(), Vec::new());
-        let (mut sources, mut lacking, mut barred) = (Vec::new(), HashMap::new(), Vec::new());
+        let (mut sources, mut unpipelined, mut barred) = (Vec::new(), Vec::new(), Vec::new());
         for (target, block) in all {
             match target {
                 Target::Destination(_) => destinations.push((target, block)),
                 Target::Slow(_) | Target::Fewer(_) => curbed.push((target, block)),
                 Target::Source(address) => sources.push(address),
-                Target::Lacking(lack, address) => drop(lacking.insert((lack, address), block)),
+                Target::Unpipelined(address) => unpipelined.push((address, block)),
                 Target::Domain(_) | Target::Recipient(_) => barred.push((target, block)),
                 Target::Login(_) | Target::Client(_) => {}
             }
         }
-        Ok(Self { destinations, curbed, sources, lacking, barred, now, known: HashMap::new(), left: PATIENCE })
+        Ok(Self { destinations, curbed, sources, unpipelined, barred, now, known: HashMap::new(), left: PATIENCE })
     }
 
     /// The same for a list of mail, which is worth showing without it.
@@ -134,9 +134,10 @@ impl Suspended {
         self.sources.contains(&address)
     }
 
-    /// Why, and for how long yet, this host is spoken to without what it offers here, if it is.
-    pub(super) fn lack_of(&self, lack: Lack, host: IpAddr) -> Option<String> {
-        Some(terms(self.lacking.get(&(lack, host.to_canonical()))?, self.now))
+    /// Why, and for how long yet, this host gets commands one by one, if it does.
+    pub(super) fn lock_step_of(&self, host: IpAddr) -> Option<String> {
+        let (_, block) = self.unpipelined.iter().find(|(address, _)| *address == host.to_canonical())?;
+        Some(terms(block, self.now))
     }
 
     /// What servers get less of that go by this name.

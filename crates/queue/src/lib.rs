@@ -93,8 +93,8 @@ pub use metrics::{
 pub use policies::{KeptPolicies, KeptPolicy};
 pub use queue::Queue;
 pub use revocation::{
-    Announcer, Block, Curb, Curbs, HardBounces, Lack, Position, Reckoning, Revocations, Suspension, Target,
-    TargetError, login_key,
+    Announcer, Block, Curb, Curbs, HardBounces, Position, Reckoning, Revocations, Suspension, Target, TargetError,
+    login_key,
 };
 pub use settings::{Health, Settings};
 pub use spool::{StoreTrouble, compare_store, try_store};

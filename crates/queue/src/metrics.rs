@@ -101,18 +101,7 @@ pub fn describe_revocation_metrics() {
     }
     revocation_gaps().increment(0);
     revocations_current().set(0.0);
-    for kind in [
-        "login",
-        "client",
-        "domain",
-        "recipient",
-        "destination",
-        "slow",
-        "fewer",
-        "unpipelined",
-        "unencrypted",
-        "source",
-    ] {
+    for kind in ["login", "client", "domain", "recipient", "destination", "slow", "fewer", "unpipelined", "source"] {
         blocks(kind).set(0.0);
     }
 }

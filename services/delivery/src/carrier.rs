@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use staffetta_dispatch::{Fate, Handle, Refused};
 use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::tls::Need;
-use staffetta_queue::Lack;
 use staffetta_smtp::client::{self, Stage};
 use staffetta_transport::hop::{NextHop, Router};
 use staffetta_transport::itinerary::Candidate;
@@ -409,12 +408,7 @@ impl Carrier {
             Failure::Session { peer, failure } => Failure::Session { peer, failure: self.need.unmet(failure) },
             other => other,
         };
-        let mut result = opener.open(candidate, started).await.map_err(unmet);
-        if let (Ok(connection), Some(ip)) = (&mut result, candidate.endpoint.ip())
-            && let Some(why) = connection.lost_tls.take()
-        {
-            worker.note_lack(Lack::Tls, ip, why);
-        }
+        let result = opener.open(candidate, started).await.map_err(unmet);
         result.inspect_err(|failure| self.note_unproven(Some(candidate), failure)).inspect_err(
             |failure| match failure {
                 Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),

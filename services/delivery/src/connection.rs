@@ -15,11 +15,11 @@ use staffetta_config::Timeouts;
 use staffetta_mail::tls_report::Flaw;
 use staffetta_policy::classify;
 use staffetta_policy::tls::{Need, Security};
-use staffetta_queue::{Lack, Revocations};
+use staffetta_queue::Revocations;
 use staffetta_smtp::client::{Client, Credentials, Event, Failure, Keyword, Stage, Tls};
 use staffetta_telemetry::maillog::{self, Encrypted, Relay};
 use staffetta_transport::connect::{self, Fault, Stream, TlsClient, TlsSession};
-use staffetta_transport::fallback::Fallback;
+use staffetta_transport::fallback::{BrokenTls, Fallback};
 use staffetta_transport::hop::{Login, NextHop};
 use staffetta_transport::itinerary::{Candidate, Planner};
 use staffetta_transport::tls::exporter;
@@ -44,7 +44,7 @@ pub(crate) struct Opener<'a> {
     pub(crate) origin: &'a Origin,
     pub(crate) metrics: &'a Metrics,
     /// With whom TLS failed lately.
-    pub(crate) fallback: &'a Fallback,
+    pub(crate) fallback: &'a BrokenTls,
     /// Who did not know BDAT lately.
     pub(crate) unchunked: &'a Fallback,
     /// Who would not have SCRAM lately.
@@ -72,8 +72,6 @@ pub(crate) struct Connection {
     pub(crate) security: Security,
     /// `TLSv1.3 TLS_AES_256_GCM_SHA384`
     pub(crate) tls: Option<String>,
-    /// Why the handshake has just failed there, if it has: this connection came about without.
-    pub(crate) lost_tls: Option<String>,
     /// Time from the look-up to the end of the set-up.
     pub(crate) setup: Duration,
     /// When the look-up began and ended.
@@ -129,9 +127,8 @@ impl Opener<'_> {
     ) -> Result<Connection, classify::Failure> {
         let published = self.planner.published(self.hop, peer, self.need).await?;
         let asked = |failed_lately| self.hop.security(peer, &published, self.need, failed_lately);
-        let ip = peer.endpoint.ip();
-        let has_failed = |ip| self.fallback.applies(ip, Instant::now()) || self.revocations.lacks(Lack::Tls, ip);
-        let security = asked(ip.is_some_and(has_failed))?;
+        let host = peer.endpoint.ip().map(|ip| (peer.host.clone(), ip));
+        let security = asked(host.as_ref().is_some_and(|host| self.fallback.applies(host, Instant::now())))?;
         let result = self.open_with(login, peer, &security, started).await;
         if result.is_ok() && security.is_fallback() {
             let reason = "TLS failed with this host lately".to_owned();
@@ -142,13 +139,10 @@ impl Opener<'_> {
             return result;
         }
         tracing::info!(relay = %peer.peer(), error = %failure, "retrying without TLS");
-        if let Some(ip) = ip {
-            self.fallback.remember(ip, Instant::now());
+        if let Some(host) = host {
+            self.fallback.remember(host, Instant::now());
         }
-        let why = failure.to_string();
-        let mut connection = self.open_with(login, peer, &asked(true)?, started).await?;
-        connection.lost_tls = Some(why);
-        Ok(connection)
+        self.open_with(login, peer, &asked(true)?, started).await
     }
 
     async fn open_with(
@@ -179,13 +173,13 @@ impl Opener<'_> {
         }
         // What a program behind a socket cannot do is remembered nowhere.
         let ip = peer.endpoint.ip();
-        if ip.is_none_or(|ip| self.unchunked.applies(ip, Instant::now())) {
+        if ip.is_none_or(|ip| self.unchunked.applies(&ip, Instant::now())) {
             settings.ignored.push(Keyword::Chunking);
         }
-        if ip.is_some_and(|ip| self.revocations.lacks(Lack::Pipelining, ip)) {
+        if ip.is_some_and(|ip| self.revocations.is_unpipelined(ip)) {
             settings.ignored.push(Keyword::Pipelining);
         }
-        if ip.is_some_and(|ip| self.unscrammed.applies(ip, Instant::now())) {
+        if ip.is_some_and(|ip| self.unscrammed.applies(&ip, Instant::now())) {
             settings.nonce.clear();
         }
         let session = Client::new(Arc::new(settings));
@@ -335,7 +329,6 @@ impl Connection {
             portion: None,
             security,
             tls: None,
-            lost_tls: None,
             setup: Duration::ZERO,
             looked_up: None,
             deadline: Deadline::default(),

@@ -10,7 +10,7 @@ use staffetta_dispatch::{Conversation, Course, Limits, Next, Seen};
 use staffetta_mail::{Envelope, QueueId};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
-use staffetta_queue::{Body, Chunks, Error, Lack};
+use staffetta_queue::{Body, Chunks, Error};
 use staffetta_smtp::client::{self, Event, Failure as SessionFailure, Outcome, Report, Stage, TransactionId};
 
 use crate::carrier::{Carrier, Claim};
@@ -86,7 +86,12 @@ impl Carrier {
         }
         if connection.session.capabilities().pipelining && is_stall(failure) {
             tracing::info!(relay = %connection.peer.peer(), "commands that came together are not answered there");
-            self.worker.note_lack(Lack::Pipelining, ip, failure.to_string());
+            let (worker, reason) = (self.worker.clone(), failure.to_string());
+            self.worker.carriers.spawn(async move {
+                if let Err(error) = worker.note_stall(ip, &reason).await {
+                    tracing::debug!(%ip, %error, "a host that stalls is not remembered");
+                }
+            });
         }
     }
 

@@ -54,7 +54,7 @@ use staffetta_queue::{Health, Queue, Revocations, Suppressor};
 use staffetta_telemetry::{Readiness, Standing, maillog};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
-use staffetta_transport::fallback::Fallback;
+use staffetta_transport::fallback::{BrokenTls, Fallback};
 use staffetta_transport::itinerary::Planner;
 use staffetta_transport::live::Live;
 use staffetta_transport::shutdown::Hangup;
@@ -260,7 +260,7 @@ fn worker(
         revocations,
         leases: Leases::new(queue.clone(), delivery.lease),
         recent: Recent::default(),
-        fallback: Fallback::default(),
+        fallback: BrokenTls::default(),
         unchunked: Fallback::default(),
         unscrammed: Fallback::default(),
         tls_reports: TlsReports::new(config, &queue),

@@ -17,10 +17,9 @@ use staffetta_dispatch::{Fate, Handle, owes_delay_notice};
 use staffetta_mail::{Address, Envelope, RemoteReply};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::shaping::{Measure, Rule, Rules, pattern, without_addresses};
-use staffetta_queue::{Curb, Curbs, Lack, Suspension, Target};
+use staffetta_queue::{Curb, Curbs, Suspension, Target};
 use staffetta_smtp::client::{Failure as SessionFailure, Stage};
 use staffetta_telemetry::maillog::{self, Barred};
-use staffetta_transport::fallback;
 use staffetta_transport::hop::NextHop;
 
 use crate::lanes::{Lane, Work};
@@ -292,23 +291,10 @@ impl Worker {
         Ok(())
     }
 
-    /// A host cannot do what it offers: all workers speak to it without that for a while.
-    pub(crate) fn note_lack(self: &Arc<Self>, lack: Lack, host: IpAddr, reason: String) {
-        let worker = self.clone();
-        self.carriers.spawn(async move {
-            if let Err(error) = worker.announce_lack(lack, host, &reason).await {
-                tracing::debug!(%host, %error, "what a host cannot do is known here only");
-            }
-        });
-    }
-
-    async fn announce_lack(&self, lack: Lack, host: IpAddr, reason: &str) -> Result<(), staffetta_queue::Error> {
-        let (whose, lasts) = match lack {
-            Lack::Pipelining => ("hosts", LOCK_STEP),
-            Lack::Tls => ("handshakes", fallback::MEMORY),
-        };
-        if self.queue.limiter("stalls", STALLS).acquire(whose, 1).await?.tokens > 0 {
-            self.queue.block(&Target::Lacking(lack, host), lasts, reason).await?;
+    /// A host has not answered commands that came together: everybody speaks to it in lock step for a while.
+    pub(crate) async fn note_stall(&self, host: IpAddr, reason: &str) -> Result<(), staffetta_queue::Error> {
+        if self.queue.limiter("stalls", STALLS).acquire("hosts", 1).await?.tokens > 0 {
+            self.queue.block(&Target::Unpipelined(host), LOCK_STEP, reason).await?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use staffetta_queue::{Queue, Revocations, Settings};
 use staffetta_smtp::client::{Failure, Secret, Stage};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
-use staffetta_transport::fallback::Fallback;
+use staffetta_transport::fallback::{BrokenTls, Fallback};
 use staffetta_transport::hop::{Login, NextHop, Router};
 use staffetta_transport::itinerary::{Candidate, Planner};
 use staffetta_transport::token::Tokens;
@@ -83,7 +83,7 @@ pub struct Trial {
     metrics: Metrics,
     revocations: Revocations,
     /// Nobody has failed lately.
-    lately: Fallback,
+    lately: (BrokenTls, Fallback),
     _stop: DropGuard,
 }
 
@@ -107,7 +107,7 @@ impl Trial {
             addresses: delivery.source_addresses.iter().copied().collect(),
             metrics: Metrics::new(),
             revocations: Revocations::follow(&Settings::from(config), stop.clone())?,
-            lately: Fallback::default(),
+            lately: Default::default(),
             _stop: stop.drop_guard(),
         })
     }
@@ -174,9 +174,9 @@ impl Trial {
             timeouts: &self.timeouts,
             origin: &origin,
             metrics: &self.metrics,
-            fallback: &self.lately,
-            unchunked: &self.lately,
-            unscrammed: &self.lately,
+            fallback: &self.lately.0,
+            unchunked: &self.lately.1,
+            unscrammed: &self.lately.1,
             revocations: &self.revocations,
             need: Need::Nothing,
             sessions: None,

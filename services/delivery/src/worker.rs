@@ -11,7 +11,7 @@ use staffetta_policy::classify::Failure;
 use staffetta_policy::source::Pool;
 use staffetta_queue::{Conduct, Job, Lease, Queue, Revocations, Suppressor, Wakes};
 use staffetta_transport::connect::TlsClient;
-use staffetta_transport::fallback::Fallback;
+use staffetta_transport::fallback::{BrokenTls, Fallback};
 use staffetta_transport::hop::NextHop;
 use staffetta_transport::itinerary::Planner;
 use staffetta_transport::token::Tokens;
@@ -75,7 +75,7 @@ pub(crate) struct Worker {
     pub(crate) revocations: Revocations,
     pub(crate) leases: Leases,
     pub(crate) recent: Recent,
-    pub(crate) fallback: Fallback,
+    pub(crate) fallback: BrokenTls,
     /// Who did not know BDAT lately, though CHUNKING was offered.
     pub(crate) unchunked: Fallback,
     /// Who offered SCRAM lately and let us in by another mechanism.

@@ -19,7 +19,7 @@ use staffetta_policy::mx;
 use staffetta_policy::routing::Submitter;
 use staffetta_policy::source::{Pool, Source, day_of};
 use staffetta_policy::tls::{Need, Security};
-use staffetta_queue::{Lack, Queue, Settings, Target as Barred};
+use staffetta_queue::{Queue, Settings, Target as Barred};
 use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsError, DnsSettings, Resolver};
 use staffetta_transport::hop::{NextHop, Router, Target};
@@ -80,8 +80,6 @@ struct Way {
     security: Result<Security, Failure>,
     /// Why it gets commands one by one, if it does.
     lock_step: Option<String>,
-    /// Why its mail goes in clear although it offers TLS, if that is so.
-    broken_tls: Option<String>,
 }
 
 pub(super) async fn run(resolve: &Resolve) -> anyhow::Result<ExitCode> {
@@ -157,14 +155,12 @@ async fn report(
     let all = Suspended::look_if_possible(config).await;
     let mut ways = Vec::new();
     for candidate in plan.iter().flatten() {
-        let lack = |lack| all.as_ref().zip(candidate.endpoint.ip()).and_then(|(all, ip)| all.lack_of(lack, ip));
-        let (lock_step, broken_tls) = (lack(Lack::Pipelining), lack(Lack::Tls));
         let security = match planner.published(&hop, candidate, Need::Nothing).await {
-            Ok(published) => hop.security(candidate, &published, Need::Nothing, broken_tls.is_some()),
+            Ok(published) => hop.security(candidate, &published, Need::Nothing, false),
             Err(failure) => Err(failure),
         };
-        let broken_tls = broken_tls.filter(|_| security.as_ref().is_ok_and(Security::is_fallback));
-        ways.push(Way { candidate: candidate.clone(), security, lock_step, broken_tls });
+        let lock_step = all.as_ref().zip(candidate.endpoint.ip()).and_then(|(all, ip)| all.lock_step_of(ip));
+        ways.push(Way { candidate: candidate.clone(), security, lock_step });
     }
     let barred = all.as_ref().map(|all| all.barred(&targets(&domain, recipient.as_ref(), sender))).unwrap_or_default();
     let suspended = all.as_ref().and_then(|all| all.among(&hop.names(&domain)));

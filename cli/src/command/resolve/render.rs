@@ -106,8 +106,7 @@ fn numbered(report: &Report, number: usize, way: &Way) -> String {
         Err(failure) => format!("not used now: {}", reason(report, failure)),
     };
     let lock_step = way.lock_step.as_ref().map(|why| format!("; commands one by one, {why}")).unwrap_or_default();
-    let in_clear = way.broken_tls.as_ref().map(|why| format!("; its TLS has failed, {why}")).unwrap_or_default();
-    printable(&format!("{number:>6}. {peer}  {asked}{lock_step}{in_clear}"))
+    printable(&format!("{number:>6}. {peer}  {asked}{lock_step}"))
 }
 
 /// What the host must do.
@@ -358,7 +357,6 @@ fn way_in_json(report: &Report, way: &Way) -> Value {
             Endpoint::Tcp(_) => None,
         },
         "lock_step": way.lock_step,
-        "broken_tls": way.broken_tls,
         "policy": security.map(|security| security.label.as_str()),
         "starttls": starttls,
         "certificate": trust,

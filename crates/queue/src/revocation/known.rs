@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use staffetta_mail::Address;
 
 use super::block::{Block, Curb, Curbs, Suspension};
-use super::target::{Lack, Target, login_key, recipient_key};
+use super::target::{Target, login_key, recipient_key};
 use crate::UnixMillis;
 use crate::clock::Clock;
 
@@ -72,8 +72,8 @@ pub(super) struct Known {
     has_destinations: AtomicBool,
     /// Has any destination asked for less?
     has_curbs: AtomicBool,
-    /// Is there a host that cannot do what it offers?
-    has_lacking: AtomicBool,
+    /// Is there a host that gets commands one by one?
+    has_unpipelined: AtomicBool,
     clock: Clock,
 }
 
@@ -99,7 +99,7 @@ pub(super) struct Blocks {
     destinations: HashMap<Box<str>, Block>,
     slow: HashMap<Box<str>, Block>,
     fewer: HashMap<Box<str>, Block>,
-    lacking: HashMap<(Lack, IpAddr), Block>,
+    unpipelined: HashMap<IpAddr, Block>,
     sources: HashMap<IpAddr, Block>,
     clients: HashMap<IpNet, Block>,
     /// How many networks of clients have a prefix of this length, by whether they are IPv4.
@@ -118,7 +118,7 @@ impl Known {
             has_recipients: AtomicBool::new(false),
             has_destinations: AtomicBool::new(false),
             has_curbs: AtomicBool::new(false),
-            has_lacking: AtomicBool::new(false),
+            has_unpipelined: AtomicBool::new(false),
             clock: Clock::new(wall),
         }
     }
@@ -183,7 +183,7 @@ impl Known {
         self.has_recipients.store(!state.blocks.recipients.is_empty(), Ordering::Release);
         self.has_destinations.store(!state.blocks.destinations.is_empty(), Ordering::Release);
         self.has_curbs.store(!state.blocks.slow.is_empty() || !state.blocks.fewer.is_empty(), Ordering::Release);
-        self.has_lacking.store(!state.blocks.lacking.is_empty(), Ordering::Release);
+        self.has_unpipelined.store(!state.blocks.unpipelined.is_empty(), Ordering::Release);
         self.version.store(state.version, Ordering::Release);
     }
 
@@ -269,9 +269,9 @@ impl Known {
         }
     }
 
-    pub(super) fn lacks(&self, lack: Lack, host: IpAddr) -> bool {
-        self.has_lacking.load(Ordering::Acquire)
-            && self.holds(self.read().blocks.lacking.get(&(lack, host.to_canonical())))
+    pub(super) fn is_unpipelined(&self, host: IpAddr) -> bool {
+        self.has_unpipelined.load(Ordering::Acquire)
+            && self.holds(self.read().blocks.unpipelined.get(&host.to_canonical()))
     }
 
     pub(super) fn is_client_blocked(&self, client: IpAddr) -> bool {
@@ -283,10 +283,10 @@ impl Known {
     }
 
     /// How many blocks of each kind there are.
-    pub(super) fn counts(&self) -> [(&'static str, usize); 10] {
+    pub(super) fn counts(&self) -> [(&'static str, usize); 9] {
         let blocks = &self.read().blocks;
-        let Blocks { logins, clients, domains, recipients, destinations, slow, fewer, lacking, sources, .. } = blocks;
-        let hosts = |lack: Lack| (lack.kind(), lacking.keys().filter(|(of, _)| *of == lack).count());
+        let Blocks { logins, clients, domains, recipients, destinations, slow, fewer, unpipelined, sources, .. } =
+            blocks;
         [
             ("login", logins.len()),
             ("client", clients.len()),
@@ -295,8 +295,7 @@ impl Known {
             ("destination", destinations.len()),
             ("slow", slow.len()),
             ("fewer", fewer.len()),
-            hosts(Lack::Pipelining),
-            hosts(Lack::Tls),
+            ("unpipelined", unpipelined.len()),
             ("source", sources.len()),
         ]
     }
@@ -324,7 +323,7 @@ impl Blocks {
             Target::Destination(name) => drop(self.destinations.insert(name.into(), block)),
             Target::Slow(name) => drop(self.slow.insert(name.into(), block)),
             Target::Fewer(name) => drop(self.fewer.insert(name.into(), block)),
-            Target::Lacking(lack, address) => drop(self.lacking.insert((lack, address), block)),
+            Target::Unpipelined(address) => drop(self.unpipelined.insert(address, block)),
             Target::Source(address) => drop(self.sources.insert(address, block)),
             Target::Client(network) => {
                 if self.clients.insert(network, block).is_none() {
@@ -342,7 +341,7 @@ impl Blocks {
             Target::Destination(name) => drop(self.destinations.remove(name.as_str())),
             Target::Slow(name) => drop(self.slow.remove(name.as_str())),
             Target::Fewer(name) => drop(self.fewer.remove(name.as_str())),
-            Target::Lacking(lack, address) => drop(self.lacking.remove(&(*lack, *address))),
+            Target::Unpipelined(address) => drop(self.unpipelined.remove(address)),
             Target::Source(address) => drop(self.sources.remove(address)),
             Target::Client(network) => {
                 if self.clients.remove(network).is_some() {
@@ -364,7 +363,7 @@ impl Blocks {
             forget(&mut self.destinations, now),
             forget(&mut self.slow, now),
             forget(&mut self.fewer, now),
-            forget(&mut self.lacking, now),
+            forget(&mut self.unpipelined, now),
             forget(&mut self.sources, now),
             forget(&mut self.clients, now),
         ];
@@ -432,22 +431,19 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_spoken_to_without_what_it_cannot_do_until_that_is_over_or_ended() {
+    fn a_host_is_spoken_to_in_lock_step_until_that_is_over_or_ended() {
         let known = begun();
         let [host, other]: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         let mapped = "::ffff:192.0.2.1".parse().unwrap();
-        let lock_step = |host| known.lacks(Lack::Pipelining, host);
-        known.apply(at(1), block(Target::Lacking(Lack::Pipelining, host), 5_000));
-        known.apply(at(2), block(Target::Lacking(Lack::Pipelining, other), 9_000));
-        known.apply(at(2), block(Target::Lacking(Lack::Tls, other), 9_000));
-        assert!(lock_step(host) && lock_step(mapped) && lock_step(other));
-        assert!(known.lacks(Lack::Tls, other) && !known.lacks(Lack::Tls, host), "each by itself");
+        known.apply(at(1), block(Target::Unpipelined(host), 5_000));
+        known.apply(at(2), block(Target::Unpipelined(other), 9_000));
+        assert!(known.is_unpipelined(host) && known.is_unpipelined(mapped) && known.is_unpipelined(other));
         known.tick(5_000);
-        assert!(!lock_step(host) && lock_step(other));
+        assert!(!known.is_unpipelined(host) && known.is_unpipelined(other));
         for target in Target::destination("2001:db8::1").unwrap().with_others() {
             known.apply(at(3), Change::Unblocked(target));
         }
-        assert!(!lock_step(other) && !known.lacks(Lack::Tls, other));
+        assert!(!known.is_unpipelined(other));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use block::{Block, Curb, Curbs, Suspension};
 pub(crate) use hard_bounce::hard_bounce;
 pub use hard_bounce::{HardBounces, Reckoning};
 pub use known::Position;
-pub use target::{Lack, Target, TargetError, login_key};
+pub use target::{Target, TargetError, login_key};
 
 use crate::address::Address;
 use crate::{Error, Settings, UnixMillis};
@@ -179,9 +179,9 @@ impl Revocations {
         self.known.curbs(name)
     }
 
-    /// Is this host to be spoken to without what it offers here?
-    pub fn lacks(&self, lack: Lack, host: IpAddr) -> bool {
-        self.known.lacks(lack, host)
+    /// Is this host to get commands one by one?
+    pub fn is_unpipelined(&self, host: IpAddr) -> bool {
+        self.known.is_unpipelined(host)
     }
 
     /// Is nothing to be sent from this address of ours?

@@ -35,32 +35,10 @@ pub enum Target {
     Slow(String),
     /// The same, of servers that get fewer connections.
     Fewer(String),
-    /// A host that cannot do what it offers: for a while it is spoken to without it.
-    Lacking(Lack, IpAddr),
+    /// The address of a host that has not answered commands which came together: it gets them one by one for a while.
+    Unpipelined(IpAddr),
     /// An address of ours from which nothing is sent for a while.
     Source(IpAddr),
-}
-
-/// What a host offers and cannot do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Lack {
-    /// It has not answered commands which came together: it gets them one by one.
-    Pipelining,
-    /// Its handshake has failed: where TLS is no more than an offer, its mail goes in clear.
-    Tls,
-}
-
-impl Lack {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Pipelining, Self::Tls];
-
-    /// As a kind of entries.
-    pub const fn kind(self) -> &'static str {
-        match self {
-            Self::Pipelining => "unpipelined",
-            Self::Tls => "unencrypted",
-        }
-    }
 }
 
 /// Why a text names nobody.
@@ -252,13 +230,12 @@ impl Target {
     /// This, and all that may hold for the same servers besides.
     pub(super) fn with_others(&self) -> Vec<Self> {
         let Self::Destination(name) = self else { return vec![self.clone()] };
-        let host = name.parse::<IpAddr>().ok();
-        let lacks = host.into_iter().flat_map(|host| Lack::ALL.map(|lack| Self::Lacking(lack, host.to_canonical())));
+        let host = name.parse::<IpAddr>().ok().map(|address| Self::Unpipelined(address.to_canonical()));
         let curbs = [self.clone(), Self::Slow(name.clone()), Self::Fewer(name.clone())];
-        curbs.into_iter().chain(lacks).collect()
+        curbs.into_iter().chain(host).collect()
     }
 
-    /// `login`, `client`, `domain`, `recipient`, `destination`, `slow`, `fewer`, `unpipelined`, `unencrypted` or `source`.
+    /// `login`, `client`, `domain`, `recipient`, `destination`, `slow`, `fewer`, `unpipelined` or `source`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Login(_) => "login",
@@ -268,7 +245,7 @@ impl Target {
             Self::Destination(_) => "destination",
             Self::Slow(_) => "slow",
             Self::Fewer(_) => "fewer",
-            Self::Lacking(lack, _) => lack.kind(),
+            Self::Unpipelined(_) => "unpipelined",
             Self::Source(_) => "source",
         }
     }
@@ -278,7 +255,7 @@ impl Target {
         match self {
             Self::Login(name) | Self::Domain(name) | Self::Recipient(name) => name.clone(),
             Self::Destination(name) | Self::Slow(name) | Self::Fewer(name) => name.clone(),
-            Self::Source(address) | Self::Lacking(_, address) => address.to_string(),
+            Self::Source(address) | Self::Unpipelined(address) => address.to_string(),
             Self::Client(network) if network.prefix_len() == network.max_prefix_len() => network.addr().to_string(),
             Self::Client(network) => network.to_string(),
         }
@@ -295,11 +272,9 @@ impl Target {
             "destination" => Self::destination(name).ok(),
             "slow" => destination_key(name).ok().map(Self::Slow),
             "fewer" => destination_key(name).ok().map(Self::Fewer),
+            "unpipelined" => name.parse().ok().map(Self::Unpipelined),
             "source" => Self::source(name).ok(),
-            kind => {
-                let lack = Lack::ALL.into_iter().find(|lack| lack.kind() == kind)?;
-                Some(Self::Lacking(lack, name.parse().ok()?))
-            }
+            _ => None,
         }
     }
 }
@@ -356,8 +331,7 @@ mod tests {
             Target::destination("smart.test:26").unwrap(),
             Target::curbed("MX.a.test", Curb::Connections(2)).unwrap(),
             Target::curbed("*.a.test", Curb::Rate(Rate { count: 1, per: Duration::from_secs(1) })).unwrap(),
-            Target::Lacking(Lack::Pipelining, "2001:db8::1".parse().unwrap()),
-            Target::Lacking(Lack::Tls, "192.0.2.1".parse().unwrap()),
+            Target::Unpipelined("2001:db8::1".parse().unwrap()),
             Target::source("192.0.2.1").unwrap(),
             Target::source("2001:DB8::1").unwrap(),
         ] {

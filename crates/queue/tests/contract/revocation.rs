@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use staffetta_config::Rate;
-use staffetta_queue::{Announcer, Block, Curb, Curbs, Lack, Revocations, Settings, Target};
+use staffetta_queue::{Announcer, Block, Curb, Curbs, Revocations, Settings, Target};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, settings, world, world_with};
@@ -211,14 +211,11 @@ async fn what_servers_cannot_take_is_known_to_every_pod_until_it_is_over_or_ende
     assert!(world.queue.curb("mx.a.test", Curb::Connections(2), hour, "421 too many").await.unwrap());
     assert!(world.queue.curb("mx.a.test", Curb::Rate(minute), hour, "450 too fast").await.unwrap());
     let host = [192, 0, 2, 1].into();
-    let lacks = |pod: &Revocations| Lack::ALL.map(|lack| pod.lacks(lack, host));
-    for lack in Lack::ALL {
-        assert!(world.queue.block(&Target::Lacking(lack, host), hour, "timed out").await.unwrap());
-    }
+    assert!(world.queue.block(&Target::Unpipelined(host), hour, "timed out").await.unwrap());
     let late = pod(&world).await;
     let all = Curbs { rate: Some(minute), connections: Some(2) };
     for pod in [&early, &late] {
-        until("all is known", || pod.curbs("mx.a.test") == all && lacks(pod) == [true; 2]).await;
+        until("all is known", || pod.curbs("mx.a.test") == all && pod.is_unpipelined(host)).await;
         assert!(!pod.has_suspensions());
     }
     // Another one replaces it, however little is left of that.
@@ -237,7 +234,7 @@ async fn what_servers_cannot_take_is_known_to_every_pod_until_it_is_over_or_ende
     assert!(announcer.unblock(&Target::destination("mx.a.test").unwrap()).await.unwrap());
     assert!(announcer.unblock(&Target::destination("192.0.2.1").unwrap()).await.unwrap());
     assert!(!announcer.unblock(&Target::destination("mx.a.test").unwrap()).await.unwrap());
-    until("all is over", || early.curbs("mx.a.test") == Curbs::default() && lacks(&early) == [false; 2]).await;
+    until("all is over", || early.curbs("mx.a.test") == Curbs::default() && !early.is_unpipelined(host)).await;
 }
 
 /// Whoever runs mail servers can have them say anything.

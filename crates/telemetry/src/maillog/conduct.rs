@@ -32,7 +32,7 @@ impl Event for Crossing {
 /// An operator has blocked a login, the clients of a network or a domain, or ended that.
 #[derive(Clone, Copy, Debug)]
 pub struct Barred<'a> {
-    /// `login`, `client`, `domain`, `recipient`, `destination`, `slow`, `fewer`, `unpipelined`, `unencrypted` or `source`.
+    /// `login`, `client`, `domain`, `recipient`, `destination`, `slow`, `fewer`, `unpipelined` or `source`.
     pub kind: &'static str,
     /// Whom.
     pub name: &'a str,

@@ -15,7 +15,7 @@ use staffetta_policy::tls::{Need, Security};
 use staffetta_smtp::client::{self, Client, Credentials, Event, Outcome, Stage, TransactionId, Transfer};
 use staffetta_transport::connect::{self, Stream, TlsClient};
 use staffetta_transport::dns::Resolver;
-use staffetta_transport::fallback::Fallback;
+use staffetta_transport::fallback::BrokenTls;
 use staffetta_transport::hop::{Login, NextHop};
 use staffetta_transport::itinerary::Planner;
 use staffetta_transport::tls::exporter;
@@ -35,7 +35,7 @@ const INPUT: usize = 2_048;
 pub(super) struct Prober {
     planner: Planner,
     tls: TlsClient,
-    fallback: Fallback,
+    fallback: BrokenTls,
 }
 
 impl Prober {
@@ -46,7 +46,7 @@ impl Prober {
             TlsClient::new(None)
         });
         let tls = tls.map_err(|error| anyhow!("failed to {error}"))?;
-        Ok(Self { planner: Planner::new(config, resolver), tls, fallback: Fallback::default() })
+        Ok(Self { planner: Planner::new(config, resolver), tls, fallback: BrokenTls::default() })
     }
 
     /// Does the server at the next hop take mail for this recipient? Takes as long as it takes.
@@ -70,15 +70,16 @@ impl Prober {
 
     /// One address; a second time without TLS, where a failed handshake allows that.
     async fn ask_at(&self, hop: &NextHop, peer: &Candidate, question: &Transfer) -> Result<(), Failure> {
-        let (ip, need) = (peer.endpoint.ip(), need(question));
+        let host = peer.endpoint.ip().map(|ip| (peer.host.clone(), ip));
+        let need = need(question);
         let published = self.planner.published(hop, peer, need).await?;
         let asked = |failed_lately| hop.security(peer, &published, need, failed_lately);
-        let security = asked(ip.is_some_and(|ip| self.fallback.applies(ip, Instant::now())))?;
+        let security = asked(host.as_ref().is_some_and(|host| self.fallback.applies(host, Instant::now())))?;
         let result = self.converse(hop, peer, &security, question).await;
         match &result {
             Err(Failure::Session { failure, .. }) if security.falls_back_after(failure) => {
-                if let Some(ip) = ip {
-                    self.fallback.remember(ip, Instant::now());
+                if let Some(host) = host {
+                    self.fallback.remember(host, Instant::now());
                 }
                 self.converse(hop, peer, &asked(true)?, question).await
             }
