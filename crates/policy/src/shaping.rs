@@ -231,10 +231,9 @@ mod tests {
             ("mx01.mail.icloud.com", "421 4.7.0 too many messages from your host"),
             ("mx1a1.comcast.net", "421 4.1.0 192.0.2.1 Throttled - RL000003"),
             ("gmail-smtp-in.l.google.com", "421-4.7.28 Gmail has detected an unusual rate"),
-            ("gmail-smtp-in.l.google.com", "550-5.7.28 Gmail has detected an unusual rate of unsolicited mail"),
             (
                 "gmail-smtp-in.l.google.com",
-                "550-5.7.1 Gmail has detected a very low reputation of the sending IP address",
+                "550-5.7.28 unusual rate of unsolicited mail originating from your IP address",
             ),
             ("a.mail.protection.outlook.com", "550 5.7.606 Access denied, banned sending IP [192.0.2.1]"),
             (
@@ -254,6 +253,12 @@ mod tests {
             ),
             ("gmail-smtp-in.l.google.com", "550 5.7.26 unauthenticated"),
             ("gmail-smtp-in.l.google.com", "550-5.7.1 very low reputation of the sending domain"),
+            (
+                "gmail-smtp-in.l.google.com",
+                "550 5.7.28 unusual rate of unsolicited mail originating from your DKIM domain",
+            ),
+            ("gmail-smtp-in.l.google.com", "550 5.7.1 our rule: the very low reputation of the sending IP address"),
+            ("a.mail.protection.outlook.com", "550 5.7.1 our rule: like 550 5.7.606 (S3140)"),
             ("mx.small.example", "550 5.7.606 Access denied"),
             ("a.olc.protection.outlook.com", "550 5.7.509 Access denied, sending domain does not pass DMARC"),
             ("hotmail-com.olc.protection.outlook.com", "550 5.5.0 Requested action not taken: mailbox unavailable"),

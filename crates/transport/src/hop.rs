@@ -248,6 +248,13 @@ impl NextHop {
         self.site.as_ref().map_or_else(|| self.account(), |site| site.speaker.clone())
     }
 
+    /// Is this one of the hosts that it goes by? Where the DNS has said otherwise in between, a stranger's host would speak for
+    /// those of a provider.
+    pub fn has_host(&self, host: &str) -> bool {
+        let hosts = self.site.as_ref().map_or(&[][..], |site| &site.hosts);
+        hosts.is_empty() || destination::normalized([host]).iter().all(|host| hosts.contains(host))
+    }
+
     /// What rests when they have said that of what comes from some addresses of ours: they know us by these. Mail of other pools
     /// goes on.
     pub fn party(&self) -> String {

@@ -309,8 +309,8 @@ impl Carrier {
         if self.is_about_need(failure) {
             return self.fail_demanding(failure);
         }
-        if let (Failure::Session { failure, .. }, Some(task)) = (failure, self.jobs.front()) {
-            self.weigh(failure, &task.job);
+        if let (Failure::Session { peer, failure }, Some(task)) = (failure, self.jobs.front()) {
+            self.weigh(&peer.host, failure, &task.job);
         }
         let refused = self.berth.refused();
         let about_mail = classify(failure, &self.lane.hop.name()).action == Action::Bounce;
@@ -454,8 +454,8 @@ impl Carrier {
     }
 
     /// A server has said why it does not take this message, if it has said anything.
-    pub(crate) fn weigh(&self, failure: &client::Failure, job: &Leased) {
-        if let Some(reply) = failure.reply() {
+    pub(crate) fn weigh(&self, host: &str, failure: &client::Failure, job: &Leased) {
+        if let Some(reply) = failure.reply().filter(|_| self.hop.has_host(host)) {
             self.worker.weigh(&self.hop, job, reply);
         }
     }

@@ -383,7 +383,7 @@ impl Carrier {
             Outcome::Delivered(_) => None,
         });
         if let (Some(failure), Some(task)) = (failed, talk.task(id)) {
-            self.weigh(failure, &task.job);
+            self.weigh(&connection.peer.host, failure, &task.job);
         }
         let (worker, lane) = (&self.worker, &self.lane);
         let (peer, terms) = (|| connection.peer.peer(), worker.terms.load());
@@ -427,7 +427,7 @@ impl Carrier {
             Course::Fail(failure) => {
                 self.start_over();
                 if let Some(task) = self.jobs.front() {
-                    self.weigh(&failure, &task.job);
+                    self.weigh(&connection.peer.host, &failure, &task.job);
                 }
                 self.fail_all(&Failure::Session { peer: connection.peer.peer(), failure });
             }

@@ -1,5 +1,6 @@
 //! What large providers are known to say when they want fewer connections, less mail, or none for now, and how many messages of one
-//! connection they like. Some of what they say is final for its message; the mail behind it is spared the same. A server of which nothing
+//! connection they like. Some of what they say is final for its message; the mail behind it is spared the same: only what their customers, who write
+//! refusals of their own, cannot say. A server of which nothing
 //! is known and that has enough connections is no case for a rule: its window shrinks to what it takes (`staffetta_dispatch::Pool`).
 
 use std::time::Duration;
@@ -23,12 +24,18 @@ const KNOWN: &[(&str, &[&str], &str, Measure)] = &[
     ("NetEase: connections", &["netease.com"], r"^4\d\d.*too many connections", FEWER),
     ("Orange: connections", &["orange.fr", "wanadoo.fr"], r"^4\d\d.*trop de connexions", FEWER),
     ("Yahoo: complaints or volume", &[], r"^4\d\d[- ](\d\.\d+\.\d+ )?\[TSS?\d\d\]", Measure::Suspend),
-    ("Gmail: unusual rate", &[], r"^[45]\d\d[- ][45]\.7\.28\b", Measure::Suspend),
+    ("Gmail: unusual rate", &[], r"^4\d\d[- ]4\.7\.28\b", Measure::Suspend),
+    ("Gmail: unusual rate", GOOGLE, r"^5\d\d[- ]5\.7\.28\b.*\byour ip\b", Measure::Suspend),
     ("Gmail: reputation", GOOGLE, r"^4\d\d.*(reputation|unsolicited mail)", Measure::Suspend),
-    ("Gmail: reputation of an address", GOOGLE, r"^5\d\d.*reputation of the sending ip", Measure::Suspend),
     ("Microsoft: rate", MICROSOFT, r"^4\d\d[- ](4\.7\.500|RP-001)\b", SLOW),
     ("Microsoft: rate or reputation", MICROSOFT, r"^4\d\d[- ](4\.7\.[56]\d\d\b|RP-00\d)", Measure::Suspend),
-    ("Microsoft: address refused", MICROSOFT, r"^5\d\d.*(\b5\.7\.(508|606|649|708)\b|\bS31[45]0\b)", Measure::Suspend),
+    ("Microsoft: address refused", MICROSOFT, r"^5\d\d[- ]5\.7\.(508|606|649|708)\b", Measure::Suspend),
+    (
+        "Microsoft: address refused",
+        &["olc.protection.outlook.com"],
+        r"^5\d\d[- ]5\.7\.1\b.*\(S31[45]0\)",
+        Measure::Suspend,
+    ),
     ("Apple: rate", &["icloud.com"], r"^4\d\d.*too many messages", SLOW),
     ("Apple: reputation", &["icloud.com"], r"^4\d\d.*(too many errors|\[(CS|HM)\d+\])", Measure::Suspend),
     ("Comcast: rate", &["comcast.net"], r"^4\d\d.*\bRL0000\d\d\b", SLOW),

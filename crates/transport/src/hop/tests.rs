@@ -206,6 +206,8 @@ fn a_destination_is_its_entry_or_the_set_of_its_hosts_and_a_route_goes_before_it
         ("named.test".into(), "mx.named.test".into()),
         "only who has spoken rests"
     );
+    assert!(big.has_host("MX.big.test.") && !big.has_host("mx.evil.test"), "strangers do not speak for it");
+    assert!(at("a.test", &[]).has_host("mx.a.test"), "nobody knows its hosts");
     assert!(one.names("named.test").contains(&"mx.named.test".to_owned()));
 }
 
