@@ -1,0 +1,61 @@
+"""The objects of one rendering."""
+
+import tomllib
+
+import yaml
+
+PROGRAMS = "/usr/local/bin/"
+COMPONENT = "app.kubernetes.io/component"
+WORKLOADS = ("Deployment", "StatefulSet", "CronJob", "Job")
+
+
+def matches(selector, labels):
+    """A selector by labels; `In` is the only expression that is used."""
+    wanted = (selector.get("matchLabels") or {}).items()
+    expressions = selector.get("matchExpressions") or []
+    return all(labels.get(key) == value for key, value in wanted) and all(
+        one["operator"] == "In" and labels.get(one["key"]) in one["values"] for one in expressions
+    )
+
+
+class Pod:
+    """The template of one workload."""
+
+    def __init__(self, workload):
+        spec = workload["spec"]
+        if workload["kind"] == "CronJob":
+            spec = spec["jobTemplate"]["spec"]
+        self.name = f"{workload['kind']} {workload['metadata']['name']}"
+        self.labels = spec["template"]["metadata"].get("labels") or {}
+        self.annotations = spec["template"]["metadata"].get("annotations") or {}
+        self.spec = spec["template"]["spec"]
+        self.claims = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates") or []}
+        self.volumes = {volume["name"]: volume for volume in self.spec.get("volumes") or []}
+        self.containers = self.spec.get("initContainers", []) + self.spec["containers"]
+
+    def ports(self):
+        return {port["name"]: port["containerPort"] for one in self.containers for port in one.get("ports") or []}
+
+
+class Manifests:
+    """The objects of one rendering, and what is wrong with them."""
+
+    def __init__(self, tree, path):
+        self.tree = tree
+        self.objects = [one for one in yaml.safe_load_all(path.read_text()) if one]
+        self.pods = [Pod(one) for one in self.objects if one["kind"] in WORKLOADS]
+        self.problems = []
+
+    def kind(self, kind):
+        return {one["metadata"]["name"]: one for one in self.objects if one["kind"] == kind}
+
+    def say(self, *words):
+        self.problems.append(" ".join(str(word) for word in words))
+
+    def selected(self, selector):
+        return [pod for pod in self.pods if matches(selector, pod.labels)]
+
+    def config(self, pod):
+        source = pod.volumes.get("config", {}).get("configMap")
+        found = source and self.kind("ConfigMap").get(source["name"])
+        return tomllib.loads(found["data"]["staffetta.toml"]) if found and "staffetta.toml" in found["data"] else {}
