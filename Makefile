@@ -32,6 +32,7 @@ run: ## the whole cluster in one process, with a demonstration message
 test: ## every test, with real peers, and the Kubernetes manifests
 	scripts/setup test
 	scripts/check-manifests
+	$(if $(ARGS),,scripts/check-manifests --faults)
 	cargo build --workspace --bins --tests
 	if cargo nextest --version >/dev/null 2>&1; then \
 	  cargo nextest run --workspace $(ARGS); \

@@ -3,7 +3,9 @@
     scripts/manifests TREE RENDERED... [--image=IMAGE] [--only-rendered-secrets] [--asked=FILE]
 
 Reads rendered manifests and compares them with each other and with the program in TREE: images, Secrets and their keys,
-mounted files, ports, probes, selectors, commands. Prints what is wrong, a line each; exit code 1 if there is something.
+mounted files, variables, ports, probes, selectors, commands; ways through the network policies; what pods may do; the keys of
+objects that operators read. A file called `with-NAME` is one with the component NAME, `everything` one with most of them.
+Prints what is wrong, a line each; exit code 1 if there is something.
 """
 
 import pathlib
@@ -11,19 +13,29 @@ import sys
 
 import files
 import network
+import operators
 import pods
 import programs
+import sidecars
 from objects import Manifests
 
 CHECKS = [
     pods.namespaces,
+    pods.restricted,
+    pods.scaling,
+    pods.redis,
     programs.commands,
+    programs.environment,
+    programs.probes,
+    files.optional,
     network.ports,
     network.ways,
-    programs.probes,
-    pods.scaling,
-    pods.restricted,
-    pods.redis,
+    network.outwards,
+    network.mail_ports,
+    network.figures,
+    operators.certificates,
+    sidecars.unbound,
+    sidecars.exporter,
 ]
 
 
@@ -34,10 +46,13 @@ def main():
     problems = list(programs.two_images(tree))
     for path in rendered:
         manifests = Manifests(tree, path)
-        programs.images(manifests, options.get("image"))
-        files.mounts(manifests, secrets)
-        for check in CHECKS:
-            check(manifests)
+        # What the others read.
+        operators.custom(manifests)
+        if not manifests.problems:
+            programs.images(manifests, options.get("image"))
+            files.mounts(manifests, secrets)
+            for check in CHECKS:
+                check(manifests)
         if "asked" in options:
             programs.asked(manifests, pathlib.Path(options["asked"]))
         problems += [f"{path.stem}: {problem}" for problem in manifests.problems]

@@ -12,6 +12,8 @@ TABLES = {
     "staffetta queue": ["redis"],
     "staffetta user": ["rpc", "auth"],
 }
+# Whose keys become variables: the libraries of the stores read them there and nowhere else.
+IN_ENVIRONMENT = {"object-store"}
 
 
 def mounts(manifests, documented):
@@ -34,6 +36,19 @@ def mounts(manifests, documented):
                 folder, _, name = path.rpartition("/")
                 if folder not in mounted or mounted[folder] is not None and name not in mounted[folder]:
                     manifests.say(pod.name, "container", one["name"], "has no file", path)
+
+
+def optional(manifests):
+    """A pod starts without what the runbook says may be left out, and without nothing else."""
+    page = secrets_table(manifests.tree)
+    spare = {row.split("|")[1].strip(" `") for row in page if "may be left out" in row}
+    for pod in manifests.pods:
+        sources = [(one["secret"]["secretName"], one["secret"]) for one in pod.volumes.values() if "secret" in one]
+        for one in pod.containers:
+            sources += [(each["secretRef"]["name"], each["secretRef"]) for each in one.get("envFrom") or [] if "secretRef" in each]
+        for name, source in sources:
+            if bool(source.get("optional")) != (name in spare):
+                manifests.say(pod.name, "starts" if source.get("optional") else "does not start", "without", name)
 
 
 def files_of(manifests, volume, documented):
@@ -77,6 +92,10 @@ def paths(manifests, pod, container):
             yield one["value"]
         if "secretKeyRef" in (one.get("valueFrom") or {}):
             manifests.say(pod.name, "has the secret", one["name"], "in its environment")
+    for one in container.get("envFrom") or []:
+        name = one.get("secretRef", {}).get("name")
+        if name not in IN_ENVIRONMENT:
+            manifests.say(pod.name, "has all of", name or one, "in its environment")
     config, program = manifests.config(pod), " ".join(container["command"][:2]).removeprefix(PROGRAMS)
     for table in TABLES.get(program, []):
         yield from strings(config.get(table, {}))
@@ -91,12 +110,15 @@ def strings(value):
             yield from strings(one)
 
 
+def secrets_table(tree):
+    page = (tree / "docs/operations.md").read_text()
+    return page.partition("| Secret | keys | what |\n")[2].partition("\n\n")[0].splitlines()[1:]
+
+
 def documented(tree):
     """The table of Secrets in the runbook: name to keys, `None` for any."""
-    page = (tree / "docs/operations.md").read_text()
-    table = page.partition("| Secret | keys | what |\n")[2].partition("\n\n")[0]
     secrets = {}
-    for row in table.splitlines()[1:]:
+    for row in secrets_table(tree):
         name, keys = row.split("|")[1:3]
         keys = re.findall(r"`([^`]+)`", keys) if "each" not in keys else None
         secrets[name.strip(" `")] = keys and set(keys)

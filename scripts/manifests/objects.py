@@ -6,7 +6,7 @@ import yaml
 
 PROGRAMS = "/usr/local/bin/"
 COMPONENT = "app.kubernetes.io/component"
-WORKLOADS = ("Deployment", "StatefulSet", "CronJob", "Job")
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "CronJob", "Job")
 
 
 def matches(selector, labels):
@@ -32,6 +32,8 @@ class Pod:
         self.claims = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates") or []}
         self.volumes = {volume["name"]: volume for volume in self.spec.get("volumes") or []}
         self.containers = self.spec.get("initContainers", []) + self.spec["containers"]
+        # Those that are meant to run for ever.
+        self.services = self.spec["containers"] if workload["kind"] in ("Deployment", "StatefulSet", "DaemonSet") else []
 
     def ports(self):
         return {port["name"]: port["containerPort"] for one in self.containers for port in one.get("ports") or []}
@@ -42,6 +44,7 @@ class Manifests:
 
     def __init__(self, tree, path):
         self.tree = tree
+        self.rendered = path.stem
         self.objects = [one for one in yaml.safe_load_all(path.read_text()) if one]
         self.pods = [Pod(one) for one in self.objects if one["kind"] in WORKLOADS]
         self.problems = []
@@ -54,6 +57,18 @@ class Manifests:
 
     def selected(self, selector):
         return [pod for pod in self.pods if matches(selector, pod.labels)]
+
+    def has(self, component):
+        """`with-NAME` has one, `everything` all but that which takes the pod of Redis away."""
+        return self.rendered == f"with-{component}" or self.rendered == "everything" and component != "managed-redis"
+
+    def named(self, name):
+        """The pods of one of our programs, or of Redis."""
+        return [pod for pod in self.pods if pod.labels.get(COMPONENT) == name]
+
+    def settings(self):
+        """The configuration that the services share."""
+        return next((config for config in map(self.config, self.pods) if config), {})
 
     def config(self, pod):
         source = pod.volumes.get("config", {}).get("configMap")

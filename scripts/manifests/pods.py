@@ -5,6 +5,13 @@ import re
 import subprocess
 import tempfile
 
+# What the restricted level of Pod Security lets a pod mount, but for disks of its node that are provisioned as it starts.
+VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+CONTEXT = {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True}
+# A limit of CPU shows up as slow replies long before a node is full.
+RESOURCES = {"requests": {"cpu", "memory"}, "limits": {"memory"}}
+# Which keys of a scaler say how few pods there are, and how many.
+SCALERS = {"HorizontalPodAutoscaler": ("minReplicas", "maxReplicas"), "ScaledObject": ("minReplicaCount", "maxReplicaCount")}
 UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
@@ -17,29 +24,71 @@ def namespaces(manifests):
     for one in manifests.objects:
         if one["kind"] != "Namespace" and one["metadata"].get("namespace") != "staffetta":
             manifests.say(one["kind"], one["metadata"]["name"], "is in no namespace")
+    for name, one in manifests.kind("Namespace").items():
+        level = (one["metadata"].get("labels") or {}).get("pod-security.kubernetes.io/enforce")
+        if level != "restricted":
+            manifests.say("Namespace", name, "enforces the level", level)
 
 
 def restricted(manifests):
+    """The restricted level of Pod Security, as its admission reads it, with a root that is read-only and without a token."""
     for pod in manifests.pods:
-        if pod.spec.get("automountServiceAccountToken") is not False:
-            manifests.say(pod.name, "would hold a token")
+        for breach in of_pod(pod.spec):
+            manifests.say(pod.name, breach)
         for one in pod.containers:
-            context = one.get("securityContext") or {}
-            if not context.get("readOnlyRootFilesystem") or context.get("allowPrivilegeEscalation") is not False:
-                manifests.say(pod.name, "container", one["name"], "is not restricted")
+            for breach in of_container(pod.spec.get("securityContext") or {}, one):
+                manifests.say(pod.name, "container", one["name"], breach)
     for name, account in manifests.kind("ServiceAccount").items():
         if account.get("automountServiceAccountToken") is not False:
             manifests.say("ServiceAccount", name, "would hand out a token")
 
 
+def of_pod(spec):
+    if spec.get("automountServiceAccountToken") is not False:
+        yield "would hold a token"
+    if spec.get("enableServiceLinks") is not False:
+        yield "would get the addresses of all Services in its environment"
+    yield from (f"is not restricted: it has {key}" for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key))
+    if (spec.get("securityContext") or {}).get("sysctls"):
+        yield "is not restricted: it has sysctls"
+    for volume in spec.get("volumes") or []:
+        if not set(volume) - {"name"} <= VOLUMES:
+            yield f"is not restricted: the volume {volume['name']} is of another kind"
+
+
+def of_container(pod, one):
+    """What is said at the container goes before what is said at its pod."""
+    context = pod | (one.get("securityContext") or {})
+    for key, wanted in CONTEXT.items():
+        if context.get(key) is not wanted:
+            yield f"is not restricted: {key} is {context.get(key)}"
+    if not context.get("runAsUser"):
+        yield "is not restricted: it runs as root"
+    if (context.get("seccompProfile") or {}).get("type") != "RuntimeDefault":
+        yield f"is not restricted: its seccompProfile is {context.get('seccompProfile')}"
+    if context.get("capabilities") != {"drop": ["ALL"]}:
+        yield f"is not restricted: its capabilities are {context.get('capabilities')}"
+    if context.get("privileged") or context.get("procMount", "Default") != "Default":
+        yield "is not restricted: it is privileged"
+    if any("hostPort" in port for port in one.get("ports") or []):
+        yield "is not restricted: it has a port of its node"
+    resources = {kind: set(wanted) for kind, wanted in (one.get("resources") or {}).items()}
+    if resources != RESOURCES:
+        yield f"has the resources {resources}, and not a request of CPU and memory and a limit of memory alone"
+
+
 def scaling(manifests):
-    for kind in ("HorizontalPodAutoscaler", "ScaledObject"):
+    for kind, (least, most) in SCALERS.items():
         for name, scaler in manifests.kind(kind).items():
-            target = manifests.kind("Deployment").get(scaler["spec"]["scaleTargetRef"]["name"])
+            spec = scaler["spec"]
+            target = manifests.kind("Deployment").get(spec["scaleTargetRef"]["name"])
             if target is None:
                 manifests.say(kind, name, "scales what is not there")
             elif "replicas" in target["spec"]:
                 manifests.say("Deployment", name, "has a number of replicas beside its", kind)
+            # With less than two, mail waits for a pod that moves.
+            if not 2 <= spec.get(least, 0) <= spec.get(most, 0):
+                manifests.say(kind, name, "scales from", spec.get(least), "to", spec.get(most))
 
 
 def redis(manifests):

@@ -10,6 +10,8 @@ FOREIGN = {"redis:7.2-bookworm", "oliver006/redis_exporter:v1.62.0-alpine"}
 CHOSEN = {"unbound"}
 # A placeholder for whatever somebody has pushed, pinned by its digest.
 PINNED = re.compile(r"[\w./-]+/staffetta@sha256:[0-9a-f]{64}")
+# What the async runtime reads.
+RUNTIME = {"TOKIO_WORKER_THREADS"}
 
 
 def images(manifests, wanted):
@@ -53,6 +55,38 @@ def understands(manifests, words):
     return not second or below.exists() and bool(re.search(rf"^    {second[0]}\(", below.read_text(), re.M))
 
 
+def variables(tree):
+    """What the configuration takes from the environment."""
+    page = (tree / "docs/configuration.md").read_text()
+    files = re.findall(r"^- A secret; its file: `([\w.]+)`", page, re.M)
+    return set(re.findall(r"^- Environment: `(\w+)`", page, re.M)) | {f"STAFFETTA__{key.upper().replace('.', '__')}" for key in files}
+
+
+def environment(manifests):
+    """Whoever is given a variable reads it, and who cannot do without a secret is told of its file."""
+    known = variables(manifests.tree) | RUNTIME
+    for pod in manifests.pods:
+        config = manifests.config(pod)
+        for one in pod.containers:
+            names = {variable["name"] for variable in one.get("env") or []}
+            is_ours = one["command"][0].startswith(PROGRAMS)
+            for name in sorted(names):
+                if name not in known if is_ours else not re.search(rf"\b{name}\b", " ".join(one["args"])):
+                    manifests.say(pod.name, "container", one["name"], f"is given {name}, which nobody reads")
+            for wanted in needed(one, config) if is_ours else []:
+                if not names & {wanted, f"{wanted}_FILE"}:
+                    manifests.say(pod.name, "container", one["name"], "is not given", wanted, "or its file")
+
+
+def needed(container, config):
+    """The variables of what has a password, and so is in no ConfigMap."""
+    program = " ".join(container["command"][:2]).removeprefix(PROGRAMS)
+    if program in ("staffetta-frontend", "staffetta-auth", "staffetta-delivery", "staffetta queue"):
+        yield "STAFFETTA__REDIS__URL"
+    if program in ("staffetta-auth", "staffetta user") and config.get("auth", {}).get("backend", "sql") == "sql":
+        yield "STAFFETTA__AUTH__SQL__URL"
+
+
 def probes(manifests):
     """Paths are those that the program serves; ports are declared."""
     served = set(re.findall(r'route\("(/\w+)"', (manifests.tree / "crates/telemetry/src/http.rs").read_text()))
@@ -60,6 +94,8 @@ def probes(manifests):
         for one in pod.containers:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 how = one.get(probe) or {}
+                if not how and one in pod.services and one["command"][0].startswith(PROGRAMS):
+                    manifests.say(pod.name, "container", one["name"], "has no", probe)
                 get = how.get("httpGet") or how.get("tcpSocket")
                 if get and get["port"] not in {port["name"] for port in one.get("ports") or []}:
                     manifests.say(pod.name, probe, "asks port", get["port"], "which it does not have")
