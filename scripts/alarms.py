@@ -18,49 +18,72 @@ import sys
 import yaml
 
 NAME = re.compile(r"\b(?:staffetta|process)_[a-z0-9_]+")
+METRIC = re.compile(r"\b(?:staffetta|process|kubelet|kube|redis)_[a-z0-9_]+")
 # Prometheus makes these of a histogram.
 SERIES = re.compile(r"_(bucket|sum|count)$")
 # By whoever scrapes, and by Prometheus.
 FOREIGN_LABELS = {"namespace", "instance", "job", "pod", "alertname", "alertstate", "le"}
+# What others measure: the kubelet, kube-state-metrics, the exporter of Redis; and with which labels.
+FOREIGN = {
+    "kubelet_volume_stats_available_bytes": {"persistentvolumeclaim": None},
+    "kubelet_volume_stats_capacity_bytes": {"persistentvolumeclaim": None},
+    "kube_pod_container_status_restarts_total": {"container": None},
+    "redis_aof_last_bgrewrite_status": {},
+    "redis_aof_last_write_status": {},
+}
 
 
 class Program:
-    """What its source declares."""
+    """What it measures, as docs/metrics.md has it, which a test compares with the program; and words of its source."""
 
     def __init__(self, tree):
+        rows = re.findall(r"^\| `(\w+)` \| \w+ \| ([^|]*) \|", (tree / "docs/metrics.md").read_text(), re.M)
+        self.metrics = FOREIGN | {name: dict(self.label(one) for one in cell.split(";") if one.strip()) for name, cell in rows}
         source = [
             path.read_text()
             for folder in ("crates", "services", "cli")
             for path in sorted((tree / folder).rglob("*.rs"))
             if "tests" not in path.parts and path.name != "tests.rs"
         ]
-        text = "\n".join(source)
-        self.metrics = set(re.findall(r'"((?:staffetta|process)_[a-z0-9_]+)"', text))
-        self.labels = set(re.findall(r'"(\w+)" =>', text)) | set(re.findall(r'\("(\w+)", &', text))
-        self.words = set(re.findall(r'"([\w.-]+)"', text))
+        self.words = set(re.findall(r'"([\w.-]+)"', "\n".join(source)))
         manifests = (tree / "crates").glob("*/Cargo.toml"), (tree / "services").glob("*/Cargo.toml")
         self.crates = {f"staffetta_{path.parent.name}" for group in manifests for path in group}
 
+    @staticmethod
+    def label(cell):
+        """Its name and, where they are listed, its values."""
+        name, *values = re.findall(r"`([^`]+)`", cell)
+        return name, set(values) or None
+
+    def labels(self, name):
+        """Name to values, or to `None`; of no metric, `None`."""
+        return self.metrics.get(name, self.metrics.get(SERIES.sub("", name)))
+
     def metric(self, name):
-        return name in self.metrics or SERIES.sub("", name) in self.metrics
+        return self.labels(name) is not None
 
 
 def expression(program, where, text):
     """What an expression names and the program does not have."""
-    for name in NAME.findall(text):
+    labels = set()
+    for name in METRIC.findall(text):
         if not program.metric(name):
             yield f"{where} asks for {name}, which is no metric"
+        labels |= set(program.labels(name) or {})
     for group in re.findall(r"\b(?:by|on|group_left) \(([\w, ]+)\)", text):
-        for label in set(re.split(r",\s*", group)) - program.labels - FOREIGN_LABELS:
-            yield f"{where} asks for the label {label}, which no metric has"
-    for label, _, values in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', text):
-        if label in FOREIGN_LABELS:
-            continue
-        if label not in program.labels:
-            yield f"{where} asks for the label {label}, which no metric has"
-        for value in values.split("|"):
-            if "$" not in value and ".*" not in value and value not in program.words:
-                yield f"{where} asks for {label}={value}, which is no value"
+        for label in set(re.split(r",\s*", group)) - labels - FOREIGN_LABELS:
+            yield f"{where} asks for the label {label}, which no metric in it has"
+    for name, selector in re.findall(r"(\w+)\{([^}]*)\}", text):
+        known = program.labels(name) or {}
+        for label, values in re.findall(r'(\w+)(?:=~|!~|!=|=)"([^"]*)"', selector):
+            if label in FOREIGN_LABELS:
+                continue
+            if label not in known:
+                yield f"{where} asks for the label {label}, which {name} does not have"
+                continue
+            for value in values.split("|"):
+                if "$" not in value and ".*" not in value and value not in (known[label] or program.words):
+                    yield f"{where} asks for {label}={value}, which is no value of {name}"
 
 
 def for_prometheus(rules):
