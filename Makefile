@@ -12,7 +12,7 @@ export STAFFETTA_COMMIT := $(shell scripts/commit)
 # The servers that the tests start are often outside of a user's PATH.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-clocks scripts/check-units scripts/commit scripts/deb scripts/test-deb scripts/test-k8s deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm scripts/check-manifests \
+SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-clocks scripts/check-units scripts/commit scripts/digests scripts/deb scripts/test-deb scripts/test-k8s deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm scripts/check-manifests \
            deploy/k8s/overlays/dev/certificate deploy/k8s/rpc-certificates
 # Where `make image` puts what it makes.
 IMAGE_DIR ?= $(CARGO_TARGET_DIR)/image

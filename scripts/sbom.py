@@ -1,10 +1,15 @@
-"""What an image is made of, as SPDX 2.3: the crates that are linked into the programs, and the packages of Debian."""
+"""What an image is made of, as SPDX 2.3: the crates that are linked into the programs, and the packages of Debian.
+
+    scripts/sbom.py COMMIT      prints that of the image of the Dockerfile, whose packages its base lists itself, in /var/lib/dpkg
+"""
 
 import hashlib
 import json
 import os
+import pathlib
 import re
 import subprocess
+import sys
 import tomllib
 
 PROGRAMS = ["staffetta-frontend", "staffetta-auth", "staffetta-delivery", "staffetta-cli"]
@@ -93,3 +98,10 @@ def document(tree, version, commit, created, debian):
         "relationships": [{"spdxElementId": a, "relationshipType": kind, "relatedSpdxElement": b} for a, kind, b in links],
     }
     return json.dumps(bill, indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    here = pathlib.Path(__file__).resolve().parent.parent
+    number = tomllib.loads((here / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+    # Without a time of its own, so that the same tree gives the same list.
+    print(document(here, number, sys.argv[1], "1970-01-01T00:00:00Z", []), end="")
