@@ -12,10 +12,12 @@ import pathlib
 import sys
 
 import files
-import network
 import operators
 import pods
+import policies
 import programs
+import said
+import services
 import sidecars
 from objects import Manifests
 
@@ -28,11 +30,11 @@ CHECKS = [
     programs.environment,
     programs.probes,
     files.optional,
-    network.ports,
-    network.ways,
-    network.outwards,
-    network.mail_ports,
-    network.figures,
+    services.ports,
+    services.mail_ports,
+    services.figures,
+    policies.policies,
+    said.said,
     operators.certificates,
     sidecars.unbound,
     sidecars.exporter,

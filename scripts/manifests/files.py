@@ -2,7 +2,7 @@
 
 import re
 
-from objects import PROGRAMS
+from objects import PROGRAMS, QUANTITY
 
 # What each program reads of the configuration, besides what is not a path.
 TABLES = {
@@ -26,20 +26,48 @@ def mounts(manifests, documented):
         if pod.spec.get("serviceAccountName") not in manifests.kind("ServiceAccount"):
             manifests.say(pod.name, "has no ServiceAccount")
         files = {name: files_of(manifests, volume, documented) for name, volume in pod.volumes.items()}
+        for name, volume in pod.volumes.items():
+            mounts = [mount["mountPath"] for one in pod.containers for mount in one.get("volumeMounts") or [] if mount["name"] == name]
+            for slip in kept(volume, mounts, pod.is_ours()):
+                manifests.say(pod.name, "volume", name, slip)
         for one in pod.containers:
             mounted = {}
             for mount in one.get("volumeMounts") or []:
                 if mount["name"] not in files and mount["name"] not in pod.claims:
                     manifests.say(pod.name, "mounts", mount["name"], "which is no volume")
                 mounted[mount["mountPath"]] = files.get(mount["name"])
+                is_given = {"configMap", "secret"} & set(pod.volumes.get(mount["name"], {}))
+                if is_given and mount.get("readOnly") is not True:
+                    manifests.say(pod.name, "container", one["name"], "may write to", mount["mountPath"])
             for path in paths(manifests, pod, one):
                 folder, _, name = path.rpartition("/")
                 if folder not in mounted or mounted[folder] is not None and name not in mounted[folder]:
                     manifests.say(pod.name, "container", one["name"], "has no file", path)
 
 
+def kept(volume, mounts, is_ours):
+    """How a volume is held, and where."""
+    if not mounts:
+        yield "is mounted by nobody"
+    if is_ours and "secret" in volume and set(mounts) != {f"/run/secrets/staffetta/{volume['name']}"}:
+        yield f"is at {mounts}, where nobody looks"
+    if len(volume) != 2:
+        yield "has no source, or several"
+    # In octal 0440.
+    if "secret" in volume and volume["secret"].get("defaultMode") != 288:
+        yield f"is a Secret of the mode {volume['secret'].get('defaultMode')}, and not 0440"
+    if "emptyDir" in volume and not re.fullmatch(QUANTITY, str(volume["emptyDir"].get("sizeLimit"))):
+        yield "may grow without an end"
+    if volume.get("emptyDir", {}).get("medium", "Memory") != "Memory":
+        yield "is in no memory"
+
+
 def optional(manifests):
-    """A pod starts without what the runbook says may be left out, and without nothing else."""
+    """A pod starts without what the runbook says may be left out, and without nothing else; who keeps bodies has the keys of the store."""
+    for pod in manifests.named("frontend") + manifests.named("delivery") if manifests.has("object-store") else []:
+        given = {one.get("secretRef", {}).get("name") for each in pod.services for one in each.get("envFrom") or []}
+        if "object-store" not in given:
+            manifests.say(pod.name, "has no keys of the store")
     page = secrets_table(manifests.tree)
     spare = {row.split("|")[1].strip(" `") for row in page if "may be left out" in row}
     for pod in manifests.pods:
@@ -96,6 +124,8 @@ def paths(manifests, pod, container):
         name = one.get("secretRef", {}).get("name")
         if name not in IN_ENVIRONMENT:
             manifests.say(pod.name, "has all of", name or one, "in its environment")
+    # In the script of somebody else's image.
+    yield from re.findall(r"(?<!\w)/(?:etc|run|tmp|data)/[\w./-]+", " ".join(container.get("args") or []) if not container["command"][0].startswith(PROGRAMS) else "")
     config, program = manifests.config(pod), " ".join(container["command"][:2]).removeprefix(PROGRAMS)
     for table in TABLES.get(program, []):
         yield from strings(config.get(table, {}))

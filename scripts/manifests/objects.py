@@ -5,6 +5,7 @@ import tomllib
 import yaml
 
 PROGRAMS = "/usr/local/bin/"
+QUANTITY = r"\d+(?:m|Ki|Mi|Gi)?"
 COMPONENT = "app.kubernetes.io/component"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "CronJob", "Job")
 
@@ -29,11 +30,18 @@ class Pod:
         self.labels = spec["template"]["metadata"].get("labels") or {}
         self.annotations = spec["template"]["metadata"].get("annotations") or {}
         self.spec = spec["template"]["spec"]
-        self.claims = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates") or []}
+        # Disks of its own, by name, and how large they are.
+        self.claims = {
+            claim["metadata"]["name"]: claim["spec"].get("resources", {}).get("requests", {}).get("storage", "0")
+            for claim in workload["spec"].get("volumeClaimTemplates") or []
+        }
         self.volumes = {volume["name"]: volume for volume in self.spec.get("volumes") or []}
         self.containers = self.spec.get("initContainers", []) + self.spec["containers"]
         # Those that are meant to run for ever.
         self.services = self.spec["containers"] if workload["kind"] in ("Deployment", "StatefulSet", "DaemonSet") else []
+
+    def is_ours(self):
+        return any(one["command"][0].startswith(PROGRAMS) for one in self.containers)
 
     def ports(self):
         return {port["name"]: port["containerPort"] for one in self.containers for port in one.get("ports") or []}
@@ -59,8 +67,10 @@ class Manifests:
         return [pod for pod in self.pods if matches(selector, pod.labels)]
 
     def has(self, component):
-        """`with-NAME` has one, `everything` all but that which takes the pod of Redis away."""
-        return self.rendered == f"with-{component}" or self.rendered == "everything" and component != "managed-redis"
+        """`with-NAME` has one, `everything` all but that which takes the pod of Redis away; that is seen where there is none."""
+        if component == "managed-redis":
+            return not self.named("redis")
+        return self.rendered in (f"with-{component}", "everything")
 
     def named(self, name):
         """The pods of one of our programs, or of Redis."""

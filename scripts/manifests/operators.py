@@ -1,16 +1,17 @@
 """Objects of operators that a cluster may have: cert-manager, KEDA, External Secrets, Prometheus' own.
 
 Their schemas are not in the tree, and a key that an operator does not know is dropped without a word, so what our objects use of
-them is written down here: `KEY!` must be there, a text is any text, a tuple are the words that are allowed, a list is one of such.
+them is written down here: `KEY!` must be there, a text is any text, a tuple are the words that are allowed, a list are several of one shape.
 """
 
 import re
 import urllib.parse
 
-TEXT, NUMBER, FLAG, WORDS = "text", "number", "flag", "words"
+TEXT, NUMBER, FLAG, WORDS, TIME, FIGURE = "text", "number", "flag", "words", "time", "figure"
 # Kinds of Kubernetes itself; kubernetes-validate knows their keys.
 OWN = {"", "apps", "autoscaling", "batch", "policy", "networking.k8s.io"}
 
+PATTERNS = {TIME: r"\d+[smhd]", FIGURE: r"\d+"}
 ISSUER = {"name!": TEXT, "kind!": ("Issuer", "ClusterIssuer")}
 SELECTOR = {"matchLabels": WORDS, "matchExpressions": [{"key!": TEXT, "operator!": ("In",), "values!": [TEXT]}]}
 SCALING = {"stabilizationWindowSeconds": NUMBER, "policies": [{"type!": ("Pods", "Percent"), "value!": NUMBER, "periodSeconds!": NUMBER}]}
@@ -23,14 +24,14 @@ SHAPES = {
         "issuerRef!": ISSUER,
         "commonName": TEXT,
         "dnsNames": [TEXT],
-        "duration": TEXT,
+        "duration": TIME,
         "isCA": FLAG,
-        "privateKey!": {"algorithm!": ("ECDSA",), "size!": NUMBER, "rotationPolicy": ("Always",)},
-        "renewBefore": TEXT,
+        "privateKey!": {"algorithm!": ("ECDSA",), "size!": NUMBER, "rotationPolicy": ("Always", "Never")},
+        "renewBefore": TIME,
         "usages": [USAGES],
     },
     "external-secrets.io/v1 ExternalSecret": {
-        "refreshInterval!": TEXT,
+        "refreshInterval!": TIME,
         "secretStoreRef!": {"kind!": ("SecretStore", "ClusterSecretStore"), "name!": TEXT},
         "target!": {"name!": TEXT},
         "dataFrom!": [{"extract!": {"key!": TEXT}}],
@@ -46,14 +47,14 @@ SHAPES = {
                 "type!": ("prometheus",),
                 "name!": TEXT,
                 "metricType": ("AverageValue", "Value"),
-                "metadata!": {"serverAddress!": TEXT, "query!": TEXT, "threshold!": TEXT, "ignoreNullValues!": ("true", "false")},
+                "metadata!": {"serverAddress!": TEXT, "query!": TEXT, "threshold!": FIGURE, "ignoreNullValues!": ("true", "false")},
             }
         ],
     },
     "monitoring.coreos.com/v1 PodMonitor": {
         "selector!": SELECTOR,
         "podTargetLabels": [TEXT],
-        "podMetricsEndpoints!": [{"port!": TEXT, "path": TEXT, "interval": TEXT}],
+        "podMetricsEndpoints!": [{"port!": TEXT, "path": TEXT, "interval": TIME}],
     },
     "monitoring.coreos.com/v1 PrometheusRule": {
         "groups!": [
@@ -63,7 +64,7 @@ SHAPES = {
                     {
                         "alert!": TEXT,
                         "expr!": TEXT,
-                        "for": TEXT,
+                        "for": TIME,
                         "labels!": {"severity!": ("warning", "critical")},
                         "annotations!": {"summary!": TEXT, "runbook_url!": TEXT},
                     }
@@ -113,6 +114,8 @@ def slips(shape, value, place):
 def fits(shape, value):
     if isinstance(shape, tuple):
         return value in shape
+    if shape in PATTERNS:
+        return isinstance(value, str) and bool(re.fullmatch(PATTERNS[shape], value))
     if shape == WORDS:
         return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
     return type(value) is {TEXT: str, NUMBER: int, FLAG: bool}[shape]
@@ -125,7 +128,8 @@ def certificates(manifests):
         return
     names = {"frontend-tls": settings["hostname"], "auth-rpc": urllib.parse.urlsplit(settings["frontend"]["auth"]).hostname}
     usages = {"auth-rpc": "server auth", "frontend-rpc": "client auth"}
-    made = {one["spec"]["secretName"] for one in manifests.kind("Certificate").values()}
+    mounted = {volume["secret"]["secretName"] for pod in manifests.pods for volume in pod.volumes.values() if "secret" in volume}
+    signing = {one["spec"]["ca"]["secretName"] for one in manifests.kind("Issuer").values() if "ca" in one["spec"]}
     for name, one in manifests.kind("Certificate").items():
         spec = one["spec"]
         wanted, usage = names.get(spec["secretName"]), usages.get(spec["secretName"])
@@ -136,9 +140,10 @@ def certificates(manifests):
         issuer = spec.get("issuerRef") or {}
         if issuer.get("kind") == "Issuer" and issuer.get("name") not in manifests.kind("Issuer"):
             manifests.say("Certificate", name, "is asked of the Issuer", issuer.get("name"), "which is not there")
-        for key in ("duration", "renewBefore"):
-            if not re.fullmatch(r"\d+h", spec.get(key, "1h")):
-                manifests.say("Certificate", name, "has no time at", key)
+        if spec["secretName"] not in mounted | signing:
+            manifests.say("Certificate", name, f"makes {spec['secretName']}, which nobody mounts")
     for name, one in manifests.kind("Issuer").items():
-        if "ca" in one["spec"] and one["spec"]["ca"]["secretName"] not in made:
-            manifests.say("Issuer", name, "signs with a Secret that nobody makes")
+        if len(one["spec"]) != 1:
+            manifests.say("Issuer", name, "signs with", list(one["spec"]))
+    for name in signing - {one["spec"]["secretName"] for one in manifests.kind("Certificate").values() if one["spec"].get("isCA")}:
+        manifests.say("no Certificate makes the authority", name)

@@ -5,6 +5,8 @@ import re
 import subprocess
 import tempfile
 
+from objects import QUANTITY
+
 # What the restricted level of Pod Security lets a pod mount, but for disks of its node that are provisioned as it starts.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
 CONTEXT = {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True}
@@ -44,6 +46,8 @@ def restricted(manifests):
 
 
 def of_pod(spec):
+    if not spec.get("containers"):
+        yield "has no container"
     if spec.get("automountServiceAccountToken") is not False:
         yield "would hold a token"
     if spec.get("enableServiceLinks") is not False:
@@ -72,12 +76,23 @@ def of_container(pod, one):
         yield "is not restricted: it is privileged"
     if any("hostPort" in port for port in one.get("ports") or []):
         yield "is not restricted: it has a port of its node"
+    if not context.get("runAsUser") == context.get("runAsGroup") == context.get("fsGroup"):
+        yield "has files of other groups than its own"
+    if one.get("imagePullPolicy", "IfNotPresent") != "IfNotPresent":
+        yield f"fetches its image {one['imagePullPolicy']}"
+    for quantity in (each for wanted in (one.get("resources") or {}).values() for each in wanted.values()):
+        if not re.fullmatch(QUANTITY, str(quantity)):
+            yield f"has the resource {quantity}"
     resources = {kind: set(wanted) for kind, wanted in (one.get("resources") or {}).items()}
     if resources != RESOURCES:
         yield f"has the resources {resources}, and not a request of CPU and memory and a limit of memory alone"
 
 
 def scaling(manifests):
+    scaled = {one["spec"]["scaleTargetRef"]["name"] for kind in SCALERS for one in manifests.kind(kind).values()}
+    for name, one in manifests.kind("Deployment").items():
+        if name not in scaled and not one["spec"].get("replicas"):
+            manifests.say("Deployment", name, "has no number of replicas, and nobody who says it")
     for kind, (least, most) in SCALERS.items():
         for name, scaler in manifests.kind(kind).items():
             spec = scaler["spec"]
@@ -92,15 +107,21 @@ def scaling(manifests):
 
 
 def redis(manifests):
-    """Its memory is its own, and twice what it may fill."""
+    """Its memory is its own, and twice what it may fill; its disk is three times that, where redis.conf has its `dir`."""
     for pod in manifests.pods:
         for one in pod.containers:
             if one["name"] != "redis":
                 continue
             requested, limit = (octets(one["resources"][kind]["memory"]) for kind in ("requests", "limits"))
             most = maxmemory(manifests, one, limit)
+            # redis.conf says nothing of a port.
+            if pod.ports().get("redis") != 6379:
+                manifests.say("Redis is looked for on port", pod.ports().get("redis"))
             if requested != limit:
                 manifests.say("Redis requests", requested, "octets of memory, and its limit is", limit)
+            disks = [pod.claims[mount["name"]] for mount in one["volumeMounts"] if mount["mountPath"] == "/data" and mount["name"] in pod.claims]
+            if not disks or octets(disks[0]) < 3 * most:
+                manifests.say("Redis has the disks", disks, "at /data, and not three times of", most)
             if not 0 < 2 * most <= limit:
                 manifests.say("Redis may fill", most, "octets of", limit)
 

@@ -10,8 +10,12 @@ FOREIGN = {"redis:7.2-bookworm", "oliver006/redis_exporter:v1.62.0-alpine"}
 CHOSEN = {"unbound"}
 # A placeholder for whatever somebody has pushed, pinned by its digest.
 PINNED = re.compile(r"[\w./-]+/staffetta@sha256:[0-9a-f]{64}")
+# Containers that are started again, and left alone, by what their probes say.
+PROBED = {"staffetta", "redis"}
 # What the async runtime reads.
 RUNTIME = {"TOKIO_WORKER_THREADS"}
+# What a container may be told of its size.
+SOURCES = {"requests.cpu", "limits.memory"}
 
 
 def images(manifests, wanted):
@@ -52,7 +56,8 @@ def understands(manifests, words):
     if not re.search(rf"^    {first}\({first}\)", (folder.parent / "arguments.rs").read_text(), re.M):
         return False
     below = folder / f"{words[0]}.rs"
-    return not second or below.exists() and bool(re.search(rf"^    {second[0]}\(", below.read_text(), re.M))
+    commands = re.findall(r"^    (\w+)\(", below.read_text(), re.M) if below.exists() else []
+    return second[0] in commands if second else not commands
 
 
 def variables(tree):
@@ -73,9 +78,20 @@ def environment(manifests):
             for name in sorted(names):
                 if name not in known if is_ours else not re.search(rf"\b{name}\b", " ".join(one["args"])):
                     manifests.say(pod.name, "container", one["name"], f"is given {name}, which nobody reads")
+            for variable in one.get("env") or []:
+                source = variable.get("valueFrom", {}).get("resourceFieldRef", {}).get("resource")
+                if not variable.get("value") and source not in SOURCES:
+                    manifests.say(pod.name, "container", one["name"], "is given nothing as", variable["name"])
+            for name in sorted(set() if is_ours else asked_for(one) - names):
+                manifests.say(pod.name, "container", one["name"], f"asks for {name}, which it is not given")
             for wanted in needed(one, config) if is_ours else []:
                 if not names & {wanted, f"{wanted}_FILE"}:
                     manifests.say(pod.name, "container", one["name"], "is not given", wanted, "or its file")
+
+
+def asked_for(container):
+    """Variables of a script, capital letters behind `$`."""
+    return set(re.findall(r"\$(?:\(\(|\{)?([A-Z][A-Z_]+)", " ".join(container.get("args") or [])))
 
 
 def needed(container, config):
@@ -94,13 +110,14 @@ def probes(manifests):
         for one in pod.containers:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 how = one.get(probe) or {}
-                if not how and one in pod.services and one["command"][0].startswith(PROGRAMS):
+                asks = set(how) & {"httpGet", "tcpSocket", "exec"}
+                if len(asks) != 1 and one in pod.services and one["name"] in PROBED:
                     manifests.say(pod.name, "container", one["name"], "has no", probe)
                 get = how.get("httpGet") or how.get("tcpSocket")
                 if get and get["port"] not in {port["name"] for port in one.get("ports") or []}:
                     manifests.say(pod.name, probe, "asks port", get["port"], "which it does not have")
-                if get and "path" in get and get["path"] not in served:
-                    manifests.say(pod.name, probe, "asks", get["path"], "which nobody serves")
+                if "httpGet" in how and get.get("path") not in served:
+                    manifests.say(pod.name, probe, "asks", get.get("path"), "which nobody serves")
 
 
 def dockerfile(tree):

@@ -17,7 +17,14 @@ def together(manifests, name):
 
 def unbound(manifests):
     """unbound takes its file, listens for its pod alone, and is whom the worker asks and believes."""
-    for pod, one in together(manifests, "unbound"):
+    beside = together(manifests, "unbound")
+    if bool(beside) != manifests.has("unbound"):
+        manifests.say("unbound stands beside", [pod.name for pod, _ in beside])
+    for pod, one in beside:
+        if one.get("restartPolicy") != "Always":
+            manifests.say(pod.name, "waits for the end of unbound")
+        if one["command"] != ["/usr/sbin/unbound", "-d", "-c", "/etc/unbound/unbound.conf"]:
+            manifests.say(pod.name, "starts unbound as", one["command"])
         volume = pod.volumes["unbound"]["configMap"]["name"]
         conf = (manifests.kind("ConfigMap").get(volume) or {"data": {}})["data"].get("unbound.conf", "")
         for refusal in refusals(conf):
@@ -47,7 +54,10 @@ def refusals(conf):
 
 def exporter(manifests):
     """The exporter of Redis is told what it knows, and asks the Redis beside it."""
-    for pod, one in together(manifests, "exporter"):
+    beside = together(manifests, "exporter")
+    if bool(beside) != manifests.has("redis-exporter"):
+        manifests.say("the exporter stands beside", [pod.name for pod, _ in beside])
+    for pod, one in beside:
         script, ports = " ".join(one["args"]), pod.ports()
         options = set(re.findall(r"--([\w.-]+)=", script))
         if options != OPTIONS:
