@@ -175,8 +175,8 @@ pub(crate) struct Resolve {
     /// For mail of this sender; "<>" for reports. Left out: of all who are not named in a route
     #[arg(long, value_name = "ADDRESS", value_parser = sender)]
     pub(crate) sender: Option<ReversePath>,
-    /// For mail of this login, with `--sender`
-    #[arg(long, value_name = "LOGIN", requires = "sender")]
+    /// For mail that this login has handed in
+    #[arg(long, value_name = "LOGIN")]
     pub(crate) login: Option<String>,
     /// Write one JSON object
     #[arg(long)]

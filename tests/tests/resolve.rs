@@ -222,7 +222,7 @@ async fn whom_a_sender_becomes_and_whether_recipients_get_one_each_is_told() -> 
         ensure!(out.contains(becomes) == other && out.contains(each) == own, "{sender}: {out}");
         let (_, out, _) = desk.resolve(&["b.example", "--json", "--sender", sender]).await?;
         let told: Value = serde_json::from_str(&out)?;
-        ensure!(told["verp"] == own && told["canonical_sender"].is_string() == other, "{sender}: {told}");
+        ensure!(told["stopped"] == json!([]) && told["verp"] == own && told["canonical_sender"].is_string() == other, "{sender}: {told}");
     }
     Ok(())
 }
@@ -311,6 +311,14 @@ async fn what_servers_get_less_of_is_told_until_it_is_ended() -> anyhow::Result<
     ensure!(told["suspended"].is_null(), "{told}");
     let (code, out, _) = desk.run(&["destination", "resume", "MX.a.example"]).await?;
     ensure!(code == Some(0) && out == "destination mx.a.example is resumed\n", "{code:?} {out}");
+    // What is said to one pool ends with the rest, and by its own name.
+    for name in ["mx.a.example", "mx.a.example from news"] {
+        ensure!(queue.block(&Target::destination("mx.a.example from news")?, hour, "421 [TSS04]").await?);
+        let (code, out, err) = desk.run(&["destination", "resume", name]).await?;
+        ensure!(code == Some(0) && out == "destination mx.a.example from news is resumed\n", "{name}: {out}{err}");
+    }
+    let (code, _, err) = desk.run(&["destination", "resume", "mx.a.example"]).await?;
+    ensure!(code == Some(1) && err.contains("is not suspended"), "{err}");
     ensure!(queue.block(&Target::Unpipelined([203, 0, 113, 5].into()), hour, "timed out").await?);
     let (_, out, _) = desk.resolve(&["a.example"]).await?;
     ensure!(

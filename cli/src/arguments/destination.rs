@@ -12,14 +12,16 @@ pub(crate) enum Destination {
     Suspend(Suspend),
     /// Send mail to servers again, within a minute, as fast and over as many connections as usual
     Resume(Resume),
-    /// List the destinations that are suspended, slow or have fewer connections, by operators and by rules
+    /// List the destinations that are suspended, slow or have fewer connections, by operators and by rules, and hosts that get
+    /// commands one by one
     List(Blocks),
 }
 
 /// `staffetta destination suspend`
 #[derive(Debug, Args)]
 pub(crate) struct Suspend {
-    /// Recipients' domains, mail hosts, or all hosts and domains below a name: *.example.com
+    /// Recipients' domains, mail hosts, or all hosts and domains below a name: *.example.com; 'NAME from POOL' for mail from
+    /// one pool of our addresses
     #[arg(value_name = "NAME", value_parser = destination, required = true)]
     pub(crate) names: Vec<Target>,
     #[command(flatten)]
@@ -29,7 +31,7 @@ pub(crate) struct Suspend {
 /// `staffetta destination resume`
 #[derive(Debug, Args)]
 pub(crate) struct Resume {
-    /// The names, as `list` shows them
+    /// The names, as `list` shows them; without `from POOL` all pools of our addresses are meant
     #[arg(value_name = "NAME", value_parser = destination, required = true)]
     pub(crate) names: Vec<Target>,
     #[command(flatten)]

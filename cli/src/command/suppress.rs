@@ -106,15 +106,33 @@ async fn begin(targets: &[Target], terms: &Terms, words: &Words) -> anyhow::Resu
 
 async fn end(targets: &[Target], named: &Named, words: &Words) -> anyhow::Result<ExitCode> {
     let (config, announcer) = open(&named.file).await?;
-    let mut done = Vec::new();
+    let by_pools = match targets {
+        [Target::Destination(_), ..] => announcer.blocks().await?.0.into_iter().map(|(target, _)| target).collect(),
+        _ => Vec::new(),
+    };
+    let (mut done, mut all) = (Vec::new(), true);
     for target in targets {
-        if announcer.unblock(target).await? {
-            done.push(target.clone());
-            report(target, words.undone.0, named.json, "", None);
-        } else {
+        let before = done.len();
+        for target in [target.clone()].into_iter().chain(pools_of(target, &by_pools)) {
+            if announcer.unblock(&target).await? {
+                report(&target, words.undone.0, named.json, "", None);
+                done.push(target);
+            }
+        }
+        if done.len() == before {
+            all = false;
             complain(&format!("{target} is not {}", words.is_done));
         }
     }
     note(&config, &done, words.undone.1, "").await;
-    Ok(if done.len() == targets.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What holds for a destination as far as mail comes from one pool of our addresses: `mx.example.com from news`.
+fn pools_of(target: &Target, listed: &[Target]) -> Vec<Target> {
+    let begins = format!("{} from ", target.name());
+    let names = listed.iter().map(Target::name).filter(|name| name.starts_with(&begins));
+    let mut pools: Vec<_> = names.filter_map(|name| Target::destination(&name).ok()).collect();
+    pools.dedup();
+    pools
 }

@@ -19,6 +19,9 @@ use crate::terminal::{complain, counted};
 /// How long name servers are asked, in all, which destinations belong to the same servers.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// A sender, and a login.
+type By = (ReversePath, Option<String>);
+
 /// What is known of them.
 pub(super) struct Suspended {
     destinations: Vec<(Target, Block)>,
@@ -27,11 +30,11 @@ pub(super) struct Suspended {
     sources: Vec<IpAddr>,
     /// Hosts that get commands one by one.
     unpipelined: Vec<(IpAddr, Block)>,
-    /// Domains whose mail is refused, and recipients whose mail comes back.
+    /// Domains and logins whose mail is refused, and recipients whose mail comes back.
     barred: Vec<(Target, Block)>,
     now: UnixMillis,
     /// By domain, and by sender and login where these matter.
-    known: HashMap<(String, Option<(ReversePath, Option<String>)>), Standing>,
+    known: HashMap<(String, Option<By>), Standing>,
     left: Duration,
 }
 
@@ -85,8 +88,8 @@ impl Suspended {
                 Target::Slow(_) | Target::Fewer(_) => curbed.push((target, block)),
                 Target::Source(address) => sources.push(address),
                 Target::Unpipelined(address) => unpipelined.push((address, block)),
-                Target::Domain(_) | Target::Recipient(_) => barred.push((target, block)),
-                Target::Login(_) | Target::Client(_) => {}
+                Target::Domain(_) | Target::Recipient(_) | Target::Login(_) => barred.push((target, block)),
+                Target::Client(_) => {}
             }
         }
         Ok(Self { destinations, curbed, sources, unpipelined, barred, now, known: HashMap::new(), left: PATIENCE })

@@ -222,7 +222,7 @@ impl Route {
     /// `None`: somebody of whom nothing is known, who is none of some.
     fn is_for(&self, domain: &str, by: Option<Submitter<'_>>) -> bool {
         let is_theirs = |senders: &Senders| by.is_some_and(|by| senders.match_sender(by.sender));
-        let is_its = |login: &String| by.and_then(|by| by.login).is_some_and(|own| own.eq_ignore_ascii_case(login));
+        let is_its = |login: &String| by.and_then(|by| by.login).is_some_and(|own| is_same_login(own, login));
         self.pattern.matches(domain)
             && self.senders.as_ref().is_none_or(is_theirs)
             && self.of_login.as_ref().is_none_or(is_its)
@@ -232,6 +232,11 @@ impl Route {
     pub const fn names_submitters(&self) -> bool {
         self.senders.is_some() || self.of_login.is_some()
     }
+}
+
+/// Whatever the case of their letters.
+pub fn is_same_login(one: &str, other: &str) -> bool {
+    one.chars().flat_map(char::to_lowercase).eq(other.chars().flat_map(char::to_lowercase))
 }
 
 /// Does the way of mail for `domain` depend on who has sent it?

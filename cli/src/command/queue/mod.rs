@@ -223,8 +223,8 @@ impl Why {
     pub(super) async fn of(&mut self, found: &Found<'_>) -> HashMap<String, Standing> {
         let (Some((suspended, sites)), Found::Entry(entry)) = (&mut self.all, found) else { return HashMap::new() };
         let mut why = HashMap::new();
-        let now = suspended.now();
-        let waits = |job: &&JobState| job.rests || matches!(job.place, Place::Waiting(at) if at <= now);
+        // What waits for its next attempt has it no earlier than the others.
+        let waits = |job: &&JobState| job.rests || matches!(job.place, Place::Waiting(_));
         for job in entry.jobs.iter().filter(waits) {
             let domain = job.destination.as_str();
             let standing = suspended.of(sites, domain, entry.message.submitter()).await;

@@ -104,7 +104,11 @@ pub(super) async fn summary(config: &Config, queue: &Queue, summary: &Summary) -
     }
     let line = |name: &str, value: String| say(&format!("{name:<22} {value}"));
     line("Messages", counts.messages.to_string());
-    line("Deliveries due now", format!("{} (the oldest for {})", counts.ready, span(counts.oldest_ready)));
+    let due = match counts.ready {
+        0 => "0".to_owned(),
+        ready => format!("{ready} (the oldest for {})", span(counts.oldest_ready)),
+    };
+    line("Deliveries due now", due);
     let aged = |count: u64, oldest: Duration| match count {
         0 => count.to_string(),
         _ => format!("{count} (the oldest arrived {} ago)", span(oldest)),

@@ -100,7 +100,11 @@ pub(super) async fn run(resolve: &Resolve) -> anyhow::Result<ExitCode> {
         complain(&format!("warning: MTA-STS policies that the cluster keeps are not looked at: {error}"));
     }
     let planner = staffetta_delivery::planner(&config, resolver, tls, &queue);
-    let by = resolve.sender.as_ref().map(|sender| Submitter { sender, login: resolve.login.as_deref() });
+    let login = resolve.login.as_deref();
+    let by = match &resolve.sender {
+        None if login.is_none() => None,
+        sender => Some(Submitter { sender: sender.as_ref().unwrap_or(&ReversePath::Null), login }),
+    };
     let report = report(&config, &queue, &planner, (domain, recipient), by).await;
     if resolve.json {
         say(&render::json(&config, &report).to_string());
@@ -121,12 +125,13 @@ fn destination(text: &str) -> Option<(String, Option<Address>)> {
 }
 
 /// All that may be blocked or suppressed of such mail.
-fn targets(domain: &str, recipient: Option<&Address>, sender: Option<&ReversePath>) -> Vec<Barred> {
-    let from = sender.and_then(ReversePath::address).and_then(Address::domain_key);
+fn targets(domain: &str, recipient: Option<&Address>, by: Option<Submitter<'_>>) -> Vec<Barred> {
+    let from = by.and_then(|by| by.sender.address()).and_then(Address::domain_key);
+    let login = by.and_then(|by| by.login).map(Barred::login);
     let domains = [Some(domain), from.as_deref()].into_iter().flatten().map(Barred::domain);
     let recipients = [Some(format!("@{domain}")), recipient.map(|address| address.as_str().to_owned())];
     let recipients = recipients.iter().flatten().map(|recipient| Barred::recipient(recipient));
-    domains.chain(recipients).filter_map(Result::ok).collect()
+    domains.chain(recipients).chain(login).filter_map(Result::ok).collect()
 }
 
 async fn report(
@@ -162,7 +167,7 @@ async fn report(
         let lock_step = all.as_ref().zip(candidate.endpoint.ip()).and_then(|(all, ip)| all.lock_step_of(ip));
         ways.push(Way { candidate: candidate.clone(), security, lock_step });
     }
-    let barred = all.as_ref().map(|all| all.barred(&targets(&domain, recipient.as_ref(), sender))).unwrap_or_default();
+    let barred = all.as_ref().map(|all| all.barred(&targets(&domain, recipient.as_ref(), by))).unwrap_or_default();
     let suspended = all.as_ref().and_then(|all| all.among(&hop.names(&domain)));
     let curbs = all.as_ref().map(|all| all.curbs_of(&[hop.speaker(), hop.party()])).unwrap_or_default();
     let day = all.as_ref().map(|all| day_of(all.now()));

@@ -1,6 +1,6 @@
 //! Of `[[delivery.route]]`: what does not go together, and what is never reached.
 
-use staffetta_policy::routing::Via;
+use staffetta_policy::routing::{Via, is_same_login};
 use staffetta_policy::tls::Level;
 
 use super::Check;
@@ -16,6 +16,7 @@ pub(super) fn check(config: &Config, check: &mut Check<'_>) {
             && route.login.is_none()
             && !check.reader.places.contains_key(&key("domain"))
             && !check.has_found(&key("sender"))
+            && !check.has_found(&key("login"))
         {
             check.refuse(&key("domain"), "is missing, and so is sender", Domains::allowed());
         }
@@ -110,14 +111,19 @@ pub(super) fn unreachable(config: &Config) -> Vec<String> {
                 (Some(earlier), Some(later)) => earlier.cover(later),
                 (Some(_), None) => false,
             }
-            && (earlier.login.is_none() || earlier.login == later.login)
+            && match (&earlier.login, &later.login) {
+                (None, _) => true,
+                (Some(earlier), Some(later)) => is_same_login(earlier, later),
+                (Some(_), None) => false,
+            }
     };
     let covered = |index: usize| routes[..index].iter().any(|earlier| covers(earlier, &routes[index]));
     let unreachable = (0..routes.len()).filter(|&index| covered(index));
     unreachable
         .map(|index| {
             let senders = if routes[index].sender.is_some() { " and senders" } else { "" };
-            format!("delivery.route[{index}]: an earlier route matches the same domains{senders}")
+            let login = if routes[index].login.is_some() { " of this login" } else { "" };
+            format!("delivery.route[{index}]: an earlier route matches the same domains{senders}{login}")
         })
         .collect()
 }

@@ -76,12 +76,13 @@ fn shadowed_rules(config: &Config) -> impl Iterator<Item = String> {
     })
 }
 
-/// Patterns that search for a backslash, which no reply has: in `'…'` of TOML one is enough to say that a bracket is meant.
+/// Patterns that search for a backslash in front of what it is most likely meant to escape: in `'…'` of TOML one is enough.
 fn doubled_backslashes(config: &Config) -> impl Iterator<Item = String> {
+    const MEANT: [&str; 8] = [r"\\[", r"\\(", r"\\.", r"\\d", r"\\s", r"\\w", r"\\b", r"\\+"];
     let rules = config.delivery.rule.iter().enumerate();
     let what = "searches for a backslash: write one in '…', or two in \"…\"";
     rules
-        .filter(|(_, rule)| rule.reply.contains(r"\\"))
+        .filter(|(_, rule)| MEANT.iter().any(|meant| rule.reply.contains(meant)))
         .map(move |(index, _)| format!("delivery.rule[{index}].reply {what}"))
 }
 

@@ -180,7 +180,8 @@ settings! {
         /// and one that is slow or down does not stop the others. Of such mail each worker finds out by itself that a next
         /// hop cannot be reached.
         value sender: Option<Senders> as Unset<SenderPattern> = "",
-        /// Only mail that this login has handed in, whatever its sender is; all that is said of `sender` holds for it as well.
+        /// Only mail that this login has handed in, in whatever case it is written; with `sender`, only what it sends as that. What is
+        /// said there of mail that goes several ways holds for this as well.
         value login: Option<String> as Unset<Any> = "",
         /// The way: a server by name, without a look-up of MX records; the mail hosts of a domain (`mx://`); those of the
         /// recipient's own (`mx`). `smtps://` speaks TLS from the first octet, and never less than `tls = "encrypt"`; a unix

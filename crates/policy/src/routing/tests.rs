@@ -156,6 +156,7 @@ fn a_route_of_a_login_is_for_whatever_it_hands_in_and_for_nothing_else() {
         let by = Some(Submitter { sender: &sender, login });
         assert_eq!(route(&routes, &DEFAULTS, "x.test", by).route, Some(index), "{login:?}");
     }
+    assert!(is_same_login("J\u{d6}HN@x", "j\u{f6}hn@X") && !is_same_login("john", "johnny"));
     assert_eq!(route(&routes, &DEFAULTS, "x.test", None).route, Some(1));
     assert!(depends_on_submitter(&routes, "x.test") && !depends_on_submitter(&routes[1..], "x.test"));
 }
