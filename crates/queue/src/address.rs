@@ -15,7 +15,8 @@ use redis::{
 };
 
 use crate::cluster::{Cluster, Wanted};
-use crate::connection::{RESPONSE_TIMEOUT, with_hint};
+use crate::connection::{RESPONSE_TIMEOUT, trouble};
+use crate::error::Trouble;
 use crate::slot;
 use crate::tls::TlsFiles;
 use crate::{Error, Settings};
@@ -118,16 +119,27 @@ impl Address {
         }
     }
 
-    /// The way to the primary, as far as is known now. The error is for the operator.
-    pub(crate) async fn primary(&self) -> Result<Client, String> {
-        match self {
-            Self::Server(client) => Ok(client.clone()),
-            Self::Secure(place, tls) => tls.secure(place.clone()).map_err(|error| format!("{self}: {error}")),
-            Self::Sentinels(sentinels) => sentinels.primary().await.map_err(|error| format!("{self}: {error}")),
-            Self::Cluster(cluster, wanted) => {
-                cluster.primary(*wanted).await.map_err(|error| format!("{self}: {error}"))
-            }
+    /// Which server it is, as far as one can be away while others are not.
+    pub(crate) fn server(&self) -> String {
+        let Self::Cluster(cluster, wanted) = self else { return self.to_string() };
+        match wanted {
+            Wanted::Shard(number) => format!("shard {number} of {cluster}"),
+            Wanted::Slot(slot) => match cluster.map().of_slot(*slot) {
+                Some(number) => format!("shard {number} of {cluster}"),
+                None => cluster.to_string(),
+            },
         }
+    }
+
+    /// The way to the primary, as far as is known now.
+    pub(crate) async fn primary(&self) -> Result<Client, Trouble> {
+        let way = match self {
+            Self::Server(client) => Ok(client.clone()),
+            Self::Secure(place, tls) => tls.secure(place.clone()).map_err(Trouble::Wrong),
+            Self::Sentinels(sentinels) => sentinels.primary().await,
+            Self::Cluster(cluster, wanted) => cluster.primary(*wanted).await.map_err(Trouble::Away),
+        };
+        way.map_err(|trouble| trouble.behind(self))
     }
 }
 
@@ -172,14 +184,14 @@ impl Sentinels {
         Ok(Self { hosts, name: name.to_owned(), login, tls })
     }
 
-    async fn primary(&self) -> Result<Client, String> {
-        match self.ask(None).await? {
+    async fn primary(&self) -> Result<Client, Trouble> {
+        match self.ask(None).await.map_err(Trouble::Wrong)? {
             Err(error) if error.code() == Some("NOAUTH") && self.login.password().is_some() => {
-                self.ask(Some(&self.login)).await?
+                self.ask(Some(&self.login)).await.map_err(Trouble::Wrong)?
             }
             answer => answer,
         }
-        .map_err(|error| format!("no Sentinel names a primary for {:?}: {}", self.name, with_hint(&error.to_string())))
+        .map_err(|error| trouble(&error).behind(format_args!("no Sentinel names a primary for {:?}", self.name)))
     }
 
     /// Asks with this login, or without one. The outer error is of the files of TLS.

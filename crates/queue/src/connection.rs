@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
 use crate::cluster::Cluster;
-use crate::error::Fault;
+use crate::error::{Fault, Trouble};
 use crate::live::{Live, alone, only};
-use crate::outage;
+use crate::outage::Witness;
 use crate::server_check::ServerCheck;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -98,23 +98,23 @@ impl Link {
 /// Dials, publishes, waits for the end, for ever.
 async fn supervise(dialler: &Dialler, state: &watch::Sender<LinkState>) {
     let mut pause = BACK_OFF.0;
+    let mut witness = dialler.witness();
     loop {
         match dialler.dial().await {
             Ok(live) => {
                 pause = BACK_OFF.0;
                 let gone = live.gone();
                 state.send_replace(LinkState::Live(live));
-                outage::over();
+                witness.found();
                 gone.cancelled().await;
                 state.send_replace(LinkState::Down("the connection to Redis was lost".into()));
                 tracing::debug!("connection to Redis lost");
             }
-            Err(reason) => {
+            Err(trouble) => {
+                witness.lost(&trouble);
+                let reason = String::from(trouble);
                 let changed = !matches!(&*state.borrow(), LinkState::Down(old) if **old == *reason);
                 if changed {
-                    if outage::is_news(&reason) {
-                        tracing::warn!(%reason, "Redis cannot be used");
-                    }
                     state.send_replace(LinkState::Down(reason.into()));
                 }
                 // Spread, so that many pods do not come back in step.
@@ -136,12 +136,18 @@ impl Dialler {
         Self { address, check }
     }
 
+    /// Of what becomes of connections and checks.
+    pub(crate) fn witness(&self) -> Witness {
+        Witness::of(&self.address)
+    }
+
     /// A connection that passed every check.
-    async fn dial(&self) -> Result<Live, String> {
+    async fn dial(&self) -> Result<Live, Trouble> {
         let (place, live) = open_named(&self.address, RESPONSE_TIMEOUT).await?;
-        self.check.run(&live).await.map_err(|reason| match self.address.cluster() {
-            None => format!("{}: {reason}", self.address),
-            Some(_) => format!("{place}: {reason}"),
+        let verdict = self.check.run(&live).await.map_err(|reason| live.complaint(reason));
+        verdict.map_err(|trouble| match self.address.cluster() {
+            None => trouble.behind(&self.address),
+            Some(_) => trouble.behind(place),
         })?;
         Ok(live)
     }
@@ -149,18 +155,19 @@ impl Dialler {
 
 /// A connection of which nothing is known but that somebody answers; `patience` is for each answer. The error names the
 /// place, without the login.
-pub(crate) async fn open(address: &Address, patience: Duration) -> Result<Live, String> {
+pub(crate) async fn open(address: &Address, patience: Duration) -> Result<Live, Trouble> {
     open_named(address, patience).await.map(|(_, live)| live)
 }
 
 /// The same, and the place to which it leads.
-pub(crate) async fn open_named(address: &Address, patience: Duration) -> Result<(String, Live), String> {
+pub(crate) async fn open_named(address: &Address, patience: Duration) -> Result<(String, Live), Trouble> {
     let client = tokio::time::timeout(RESPONSE_TIMEOUT, address.primary()).await;
-    let client = client.map_err(|_| format!("{address}: nobody who knows the primary answers in time"))??;
+    let nobody = |_| Trouble::Away(format!("{address}: nobody who knows the primary answers in time"));
+    let client = client.map_err(nobody)??;
     let place = client.get_connection_info().addr().to_string();
     match connect(&client, patience, address.cluster().cloned()).await {
         Ok(live) => Ok((place, live)),
-        Err(error) => Err(format!("{place}: {error}")),
+        Err(trouble) => Err(trouble.behind(place)),
     }
 }
 
@@ -169,7 +176,7 @@ pub(crate) async fn connect(
     client: &Client,
     patience: Duration,
     cluster: Option<Arc<Cluster>>,
-) -> Result<Live, String> {
+) -> Result<Live, Trouble> {
     let gone = CancellationToken::new();
     let lost = gone.clone();
     let config = AsyncConnectionConfig::new()
@@ -183,7 +190,15 @@ pub(crate) async fn connect(
             Ok(())
         });
     let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-    Ok(Live::new(connection.map_err(|error| cause(&error))?, gone, cluster))
+    Ok(Live::new(connection.map_err(|error| trouble(&error))?, gone, cluster))
+}
+
+/// Why no connection came about.
+pub(crate) fn trouble(error: &redis::RedisError) -> Trouble {
+    if error.is_connection_dropped() || error.is_connection_refusal() || error.is_timeout() {
+        return Trouble::Away(error.to_string());
+    }
+    Trouble::Wrong(cause(error))
 }
 
 /// What Redis says against a login is about its protocol; an operator has to look at the URL.
@@ -199,7 +214,7 @@ fn cause(error: &redis::RedisError) -> String {
 }
 
 /// What is wrong with TLS has a key of its own.
-pub(crate) fn with_hint(error: &str) -> String {
+fn with_hint(error: &str) -> String {
     let key = if error.contains("UnknownIssuer") {
         "; set redis.ca to the certificate of its authority"
     } else if error.contains("UnknownCA") {
@@ -225,7 +240,7 @@ mod tests {
         let server = LocalServer::start(&folder.path().join("redis")).unwrap();
         let trouble = async |url: &str| {
             let outcome = open(&Address::parse(&Settings::at(url)).unwrap(), CONNECT_TIMEOUT).await;
-            outcome.map(drop).unwrap_err()
+            outcome.map(drop).unwrap_err().to_string()
         };
         // Nobody listens on a port that was given back.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -2,6 +2,9 @@
 //!
 //! [`Fault`] is the verdict on one command. The difference between "refused" and "unknown" decides what a client of the
 //! relay hears: a refusal can be answered at once, an unknown outcome must be resolved by asking again with the same id.
+//! [`Trouble`] is why there is no connection to send one over.
+
+use std::fmt::Display;
 
 use redis::{RedisError, ServerError};
 use staffetta_mail::QueueId;
@@ -57,6 +60,35 @@ pub(crate) enum Fault {
     /// Nobody knows.
     #[error("{0}")]
     Unknown(String),
+}
+
+/// Why a server cannot be used, for the operator. No login is in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// Nobody answers, or not yet. It may pass by itself.
+    #[error("{0}")]
+    Away(String),
+    /// Somebody answers, and something is wrong with it.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl Trouble {
+    /// With a place, or whatever else, in front of its text.
+    pub(crate) fn behind(self, front: impl Display) -> Self {
+        let longer = |text: String| format!("{front}: {text}");
+        match self {
+            Self::Away(text) => Self::Away(longer(text)),
+            Self::Wrong(text) => Self::Wrong(longer(text)),
+        }
+    }
+}
+
+impl From<Trouble> for String {
+    fn from(trouble: Trouble) -> Self {
+        let (Trouble::Away(text) | Trouble::Wrong(text)) = trouble;
+        text
+    }
 }
 
 impl From<Fault> for Error {

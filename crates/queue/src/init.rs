@@ -105,7 +105,8 @@ impl Site {
 
     /// A connection, and where it leads.
     async fn open(&self, number: u16) -> Result<(String, Live), Error> {
-        connection::open_named(&self.address.of_shard(number), RESPONSE_TIMEOUT).await.map_err(Error::Unavailable)
+        let opened = connection::open_named(&self.address.of_shard(number), RESPONSE_TIMEOUT).await;
+        opened.map_err(|trouble| Error::Unavailable(trouble.into()))
     }
 
     fn check(&self, number: u16) -> ServerCheck {

@@ -1,13 +1,14 @@
 //! One connection while it lives: commands in, answers out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
-use crate::error::{Fault, is_elsewhere, spoils_connection};
+use crate::error::{Fault, Trouble, is_elsewhere, spoils_connection};
 use crate::script::load_all;
 
 /// A checked connection with all scripts loaded.
@@ -15,6 +16,8 @@ use crate::script::load_all;
 pub(crate) struct Live {
     connection: MultiplexedConnection,
     gone: CancellationToken,
+    /// Nobody has answered (any longer), or Redis has still to read its data.
+    unanswered: Arc<AtomicBool>,
     /// Whose member it is.
     cluster: Option<Arc<Cluster>>,
 }
@@ -26,12 +29,22 @@ impl Live {
         gone: CancellationToken,
         cluster: Option<Arc<Cluster>>,
     ) -> Self {
-        Self { connection, gone, cluster }
+        Self { connection, gone, unanswered: Arc::default(), cluster }
     }
 
     /// Cancelled when it is of no use any longer.
     pub(crate) fn gone(&self) -> CancellationToken {
         self.gone.clone()
+    }
+
+    /// Has nobody answered, so that what comes of a question says nothing about the server?
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed)
+    }
+
+    /// What it means that something has come to this over this connection.
+    pub(crate) fn complaint(&self, reason: String) -> Trouble {
+        if self.is_unanswered() { Trouble::Away(reason) } else { Trouble::Wrong(reason) }
     }
 
     /// Sends commands in one write; one answer for each. Scripts that Redis has forgotten are loaded and called again, and
@@ -58,6 +71,7 @@ impl Live {
         let mut connection = self.connection.clone();
         let answer = connection.req_packed_commands(pipeline, 0, pipeline.len()).await;
         answer.map_err(|error| {
+            self.unanswered.store(true, Ordering::Relaxed);
             self.gone.cancel();
             Fault::from(error)
         })
@@ -83,6 +97,9 @@ impl Live {
     fn judge(&self, value: Value) -> Result<Value, Fault> {
         match value {
             Value::ServerError(error) => {
+                if error.code() == "LOADING" {
+                    self.unanswered.store(true, Ordering::Relaxed);
+                }
                 match &self.cluster {
                     Some(cluster) if is_elsewhere(error.code()) => cluster.doubt(),
                     _ if spoils_connection(error.code()) => self.gone.cancel(),

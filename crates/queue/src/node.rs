@@ -12,9 +12,8 @@ use crate::address::Address;
 use crate::clock::Clock;
 use crate::commit::Lane;
 use crate::connection::{Dialler, Link};
-use crate::error::Fault;
+use crate::error::{Fault, Trouble};
 use crate::gate::Memory;
-use crate::outage;
 use crate::partitions::Share;
 use crate::pulse::Pulse;
 use crate::readers::Formats;
@@ -149,23 +148,20 @@ impl Node {
 
     /// Repeats the checks as long as the process lives.
     async fn watch(&self) {
+        let mut witness = self.dialler.witness();
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
             let Ok(live) = self.admin.live() else { continue };
             let verdict = self.dialler.check.again(&live).await;
             // A connection that died during the check says nothing about the server; its link knows.
-            let reason = verdict.err().filter(|_| self.admin.trouble().is_none());
+            let is_answered = !live.is_unanswered() && self.admin.trouble().is_none();
+            let reason = verdict.err().filter(|_| is_answered);
+            match &reason {
+                Some(reason) => witness.lost(&Trouble::Wrong(reason.clone())),
+                None if is_answered => witness.found(),
+                None => {}
+            }
             if reason.as_deref() != self.degraded.borrow().as_deref() {
-                match &reason {
-                    Some(reason) if outage::is_news(reason) => {
-                        tracing::error!(%reason, "Redis cannot be used any longer");
-                    }
-                    Some(_) => {}
-                    None => {
-                        outage::over();
-                        tracing::info!("Redis is fit for use again");
-                    }
-                }
                 self.degraded.send_replace(reason.map(Into::into));
             }
         }

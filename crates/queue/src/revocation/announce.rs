@@ -77,7 +77,8 @@ impl Announcer {
     pub async fn connect(settings: &Settings) -> Result<Self, Error> {
         let address = Address::parse(settings)?.of_key(JOURNAL);
         let live = tokio::time::timeout(PATIENCE, connection::open(&address, PATIENCE)).await;
-        let live = live.map_err(|_| Error::Unavailable("no answer in time".to_owned()))?.map_err(Error::Unavailable)?;
+        let live = live.map_err(|_| Error::Unavailable("no answer in time".to_owned()))?;
+        let live = live.map_err(|trouble| Error::Unavailable(trouble.into()))?;
         is_ours(&address, &live, &settings.name).await.map_err(|end| Error::Unavailable(end.reason()))?;
         Ok(Self { live, replicas: settings.wait_for() })
     }

@@ -15,11 +15,11 @@ use super::target::Target;
 use super::{BLOCKS, HOLD, Hearing, JOURNAL, REVOKE, SILENCE};
 use crate::address::Address;
 use crate::connection;
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, Trouble};
 use crate::gate;
 use crate::live::Live;
 use crate::metrics;
-use crate::outage;
+use crate::outage::Witness;
 use crate::partition::REGISTRY;
 use crate::value;
 
@@ -48,7 +48,7 @@ pub(super) struct Follower {
 /// Why reading has ended.
 pub(super) enum End {
     /// The connection is of no use; another may be.
-    Lost(String),
+    Lost(Trouble),
     /// Redis forbids it (NOPERM), or is another cluster's: only an operator can help.
     Barred(String),
 }
@@ -56,7 +56,18 @@ pub(super) enum End {
 impl End {
     pub(super) fn reason(self) -> String {
         match self {
-            Self::Lost(reason) | Self::Barred(reason) => reason,
+            Self::Lost(trouble) => trouble.into(),
+            Self::Barred(reason) => reason,
+        }
+    }
+
+    /// What it means to have come over this connection.
+    fn over(self, live: &Live) -> Self {
+        let not_followed = |reason: String| format!("revocations cannot be followed: {reason}");
+        match self {
+            Self::Lost(trouble) if live.is_unanswered() => Self::Lost(Trouble::Away(trouble.into())),
+            Self::Lost(trouble) => Self::Lost(Trouble::Wrong(not_followed(trouble.into()))),
+            Self::Barred(reason) => Self::Barred(not_followed(reason)),
         }
     }
 }
@@ -65,7 +76,7 @@ impl From<Fault> for End {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Forbidden(text) => Self::Barred(text),
-            fault => Self::Lost(fault.to_string()),
+            fault => Self::Lost(Trouble::Wrong(fault.to_string())),
         }
     }
 }
@@ -86,7 +97,8 @@ impl Follower {
 
     /// Does once what it does.
     pub(super) async fn try_once(&self) -> Result<(), Error> {
-        let live = connection::open(&self.address, RESPONSE_TIMEOUT).await.map_err(Error::Unavailable)?;
+        let opened = connection::open(&self.address, RESPONSE_TIMEOUT).await;
+        let live = opened.map_err(|trouble| Error::Unavailable(trouble.into()))?;
         let outcome = async {
             self.look_whose(&live).await?;
             self.begin(&live).await?;
@@ -99,31 +111,25 @@ impl Follower {
 
     pub(super) async fn run(self) {
         let mut pause = BACK_OFF.0;
-        let mut last = String::new();
+        let mut witness = Witness::of(&self.address);
         loop {
             let end = match connection::open(&self.address, RESPONSE_TIMEOUT).await {
                 Ok(live) => {
-                    let Err(end) = self.follow(&live).await;
+                    let Err(end) = self.follow(&live, &mut witness).await;
                     pause = BACK_OFF.0;
-                    end
+                    end.over(&live)
                 }
-                Err(reason) => End::Lost(reason),
+                Err(trouble) => End::Lost(trouble),
             };
-            let (hearing, reason, rest) = match end {
-                End::Lost(reason) => {
+            let (hearing, trouble, rest) = match end {
+                End::Lost(trouble) => {
                     let rest = pause.mul_f64(rand::random_range(0.5..1.0));
-                    (self.without_a_word(*self.hearing.borrow()), reason, rest)
+                    (self.without_a_word(*self.hearing.borrow()), trouble, rest)
                 }
-                End::Barred(reason) => (Hearing::Barred, reason, BARRED),
+                End::Barred(reason) => (Hearing::Barred, Trouble::Wrong(reason), BARRED),
             };
             metrics::revocations_current().set(if matches!(hearing, Hearing::Heard(_)) { 1.0 } else { 0.0 });
-            if reason != last {
-                // Where several services are one process, one of them says it.
-                if outage::is_news(&format!("revocations: {reason}")) {
-                    tracing::warn!(%reason, "revocations cannot be followed");
-                }
-                last = reason;
-            }
+            witness.lost(&trouble);
             self.hearing.send_replace(hearing);
             tokio::time::sleep(rest).await;
             pause = BACK_OFF.1.min(pause * 2);
@@ -139,13 +145,14 @@ impl Follower {
         }
     }
 
-    async fn follow(&self, live: &Live) -> Result<Infallible, End> {
+    async fn follow(&self, live: &Live, witness: &mut Witness) -> Result<Infallible, End> {
         self.look_whose(live).await?;
         loop {
             match self.known.place() {
                 None => self.begin(live).await?,
                 Some(place) => self.read_on(live, place, WAIT).await?,
             }
+            witness.found();
         }
     }
 
@@ -208,7 +215,7 @@ impl Follower {
         }
         match role.as_ref().ok().and_then(|role| value::array(role).first()).and_then(value::str) {
             Some("master") | None => Ok(()),
-            Some(role) => Err(End::Lost(format!("its role is {role}"))),
+            Some(role) => Err(End::Lost(Trouble::Wrong(format!("its role is {role}")))),
         }
     }
 
@@ -243,7 +250,7 @@ pub(super) async fn is_ours(address: &Address, live: &Live, name: &str) -> Resul
 /// One answer for each command.
 async fn answers<const N: usize>(live: &Live, pipeline: &Pipeline) -> Result<[Result<Value, Fault>; N], End> {
     let answers = live.send(pipeline).await?;
-    answers.try_into().map_err(|_| End::Lost("an answer is missing".to_owned()))
+    answers.try_into().map_err(|_| End::Lost(Trouble::Wrong("an answer is missing".to_owned())))
 }
 
 /// All blocks that are written down, page by page.
