@@ -1,7 +1,7 @@
 //! The `staffetta` command: the whole cluster in one process, and the tools around it.
 //!
-//! The binary is a thin caller of [`run`]. The test MX ([`sink`]) is public because end-to-end tests script it, and
-//! [`manual`] because `make docs` prints it.
+//! The binary is a thin caller of [`run`]. The test MX ([`sink`]) is public because end-to-end tests script it,
+//! [`command_line`] because they hold pages against it, and [`manual`] because `make docs` prints it.
 
 mod arguments;
 mod certificate;
@@ -13,7 +13,13 @@ mod terminal;
 use std::process::ExitCode;
 
 use arguments::Arguments;
+use clap::CommandFactory;
 use staffetta_telemetry::Build;
+
+/// The command line, for those who compare it with what a page says.
+pub fn command_line() -> clap::Command {
+    Arguments::command()
+}
 
 /// Parses the command line and does what it says. Exit codes: 0 done, 1 failed, 2 the command line is wrong;
 /// of `sendmail` those of sysexits.h. `build` is shown by `--version`.

@@ -1,7 +1,7 @@
-//! What the documents and the manifests show is what the programs read.
+//! What documents and manifests say is so. Their examples have tests of their own (`examples`).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,50 +16,6 @@ fn root() -> PathBuf {
 
 fn read(path: &str) -> anyhow::Result<String> {
     fs::read_to_string(root().join(path)).with_context(|| format!("failed to read {path}"))
-}
-
-/// The TOML blocks of a Markdown page.
-fn blocks(page: &str) -> Vec<&str> {
-    page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
-}
-
-/// The same text with every secret's file replaced by one that is there: `redis` or `other` in this folder.
-fn with_secrets(text: &str, folder: &Path) -> String {
-    let line = |line: &str| match line.split_once("_file = ") {
-        Some((key, path)) => {
-            let secret = folder.join(if path.contains("redis") { "redis" } else { "other" });
-            format!("{key}_file = \"{}\"\n", secret.display())
-        }
-        None => format!("{line}\n"),
-    };
-    text.lines().map(line).collect()
-}
-
-#[test]
-fn configurations_in_documents_and_manifests_are_read() -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
-    fs::write(folder.path().join("other"), "postgres://mail:secret@db.example.org/mail\n")?;
-    fs::write(folder.path().join("redis"), "redis://:secret@redis:6379\n")?;
-    let mut seen = 0;
-    let manifests = ["deploy/k8s/base/staffetta.toml", "deploy/k8s/overlays/prod/staffetta.toml"];
-    for page in ["README.md", "docs/operations.md", "docs/one-machine.md"].into_iter().chain(manifests) {
-        let text = read(page)?;
-        let configurations = if page.ends_with(".md") { blocks(&text) } else { vec![text.as_str()] };
-        for configuration in configurations.into_iter().filter(|block| !block.contains("[[rule]]")) {
-            Config::parse(&with_secrets(configuration, folder.path()), page)?;
-            seen += 1;
-        }
-    }
-    ensure!(seen >= 4, "only {seen} configurations were found");
-    Ok(())
-}
-
-#[test]
-fn the_scenario_in_the_runbook_is_one_that_the_sink_reads() -> anyhow::Result<()> {
-    let page = read("docs/operations.md")?;
-    let scenario = blocks(&page).into_iter().find(|block| block.contains("[[rule]]")).context("it shows none")?;
-    staffetta_cli::sink::Scenario::parse(scenario).map_err(anyhow::Error::msg)?;
-    Ok(())
 }
 
 /// A container has no capability, so no port below 1024; the Service maps the mail ports to what the pods listen on.

@@ -50,7 +50,7 @@ fn table_section(table: &TableEntry) -> String {
     let header = if table.is_list { format!("[[{}]]", table.path) } else { format!("[{}]", table.path) };
     let default = match table.default {
         Some("[]") => "\nDefault: none.\n".to_owned(),
-        Some(default) => format!("\nDefault:\n\n```toml\n{}\n```\n", unindented(default)),
+        Some(default) => format!("\nDefault:\n\n```toml\n{} = {}\n```\n", table.path, unindented(default)),
         None => String::new(),
     };
     format!("\n## `{header}`\n\n{}{default}", paragraph(table.about))

@@ -36,7 +36,7 @@ settings! {
         value notify: u32 as Number<u32, 0, 1000000> = "1",
         /// Answers each MAIL of the login after two seconds, until the hour is over.
         value slow: u32 as Number<u32, 0, 1000000> = "0",
-        /// Accepts the login's messages and holds them, until the hour is over: `staffetta queue list --login`, `release`,
+        /// Accepts the login's messages and holds them, until the hour is over: `staffetta queue list --login L`, `release`,
         /// `delete`. What was accepted before is not held.
         value hold: u32 as Number<u32, 0, 1000000> = "0",
         /// Blocks the login for `block_for` and holds its mail that waits, as `staffetta block login` does. A block that is
