@@ -1,12 +1,13 @@
-//! The pages about log and metrics against what running services write.
+//! The pages about log and metrics, and the README, against what running services write.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, ensure};
 use serde_json::{Map, Value};
-use staffetta_cli::sink::Scenario;
-use staffetta_tests::{Client, Service, World, next};
+use staffetta_cli::sink::{self, Scenario, Sink};
+use staffetta_tests::{Client, SOON, Service, World, eventually, next};
 
 const MESSAGE: &str = "Subject: hello\r\n\r\nHello Lisa";
 const SERVICES: [Service; 3] = [Service::Auth, Service::Frontend, Service::Delivery];
@@ -111,15 +112,77 @@ fn the_schemes_of_passwords_in_the_reference_are_those_that_are_taken() -> anyho
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_readme_shows_what_a_submission_port_offers() -> anyhow::Result<()> {
-    let world = World::new().await?.start().await?;
-    let mut client = Client::connect(world.submission()).await?.start_tls().await?;
-    let offered = client.expect("EHLO example.com", 250).await?;
+/// The blocks of README.md under this heading.
+fn blocks_of_readme(heading: &str) -> anyhow::Result<Vec<String>> {
     let readme = fs::read_to_string("../README.md")?;
-    let (_, shown) = readme.split_once("\nC: EHLO example.com\n").context("no EHLO")?;
-    let shown: Vec<&str> = shown.lines().map_while(|line| line.strip_prefix("S: 250")?.get(1..)).skip(1).collect();
-    let offered: Vec<&str> = offered.lines.iter().skip(1).map(String::as_str).collect();
-    ensure!(shown == offered, "shown: {shown:?}, offered: {offered:?}");
-    Ok(())
+    let (_, section) = readme.split_once(&format!("\n## {heading}\n")).context("no such heading")?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    Ok(section.split("```").skip(1).step_by(2).map(str::to_owned).collect())
+}
+
+/// A line of a dialog or a log without what is another each time: dates, times, process ids, queue ids, sizes with a date in it.
+fn lasting(line: &str, id: &str) -> String {
+    let line = line.find("staffetta/").map_or(line, |begin| &line[begin..]).replace(id, "ID");
+    let (program, rest) = line.split_once("]: ").unwrap_or(("", &line));
+    let program = program.split('[').next().unwrap_or_default();
+    let fields = rest.split(", ").map(|field| {
+        let figure = ["size=", "delay=", "delays="].into_iter().find(|key| field.starts_with(key));
+        figure.unwrap_or(field)
+    });
+    let rest = fields.collect::<Vec<_>>().join(", ");
+    // What the test server says.
+    let taken = rest.rsplit_once(" queued as ").and_then(|(before, _)| before.rsplit_once(" Ok: "));
+    match taken {
+        Some((before, size)) => format!("{program}: {before} Ok: {}", size.trim_start_matches(char::is_numeric)),
+        None => format!("{program}: {rest}"),
+    }
+}
+
+/// Says what the client says in the README and compares what it hears; the queue id of the message, there and here.
+async fn play(dialog: &str, client: &mut Client) -> anyhow::Result<[String; 2]> {
+    let mut lines = dialog.lines().filter(|line| line.starts_with("C:") || line.starts_with("S: ")).peekable();
+    let mut ids = None;
+    while lines.peek().is_some() {
+        while let Some(said) = lines.next_if(|line| line.starts_with("C:")) {
+            client.write(format!("{}\r\n", said.get(3..).unwrap_or_default()).as_bytes()).await?;
+        }
+        let reply = client.reply().await?;
+        for (number, heard) in (1..).zip(&reply.lines) {
+            let heard = format!("{}{}{heard}", reply.code, if number < reply.lines.len() { "-" } else { " " });
+            let shown = lines.next().and_then(|line| line.strip_prefix("S: ")).unwrap_or_default();
+            let id = |line: &str| line.strip_prefix("250 2.0.0 Ok: queued as ").map(str::to_owned);
+            match (id(shown), id(&heard)) {
+                (Some(there), Some(here)) => ids = Some([there, here]),
+                _ => ensure!(shown == heard, "README shows {shown:?}, and {heard:?} is said"),
+            }
+        }
+    }
+    ids.context("no message was queued")
+}
+
+/// With a client that is called as the README has it, and a route to a test server as in the demonstration.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readme_shows_what_is_said_and_what_is_logged_of_it() -> anyhow::Result<()> {
+    let [dialog, log] = <[String; 2]>::try_from(blocks_of_readme("By hand")?).map_err(|_| anyhow::anyhow!("blocks"))?;
+    let world = World::new().await?.user("john@example.org", "summersun").await?;
+    let sink = SocketAddr::from(([127, 0, 0, 1], world.mx_port()));
+    let route = format!("[[delivery.route]]\ndomain = \"*\"\nvia = \"smtp://{sink}\"\n");
+    let world = world.tables(&route).set("log.format", "\"postfix\"");
+    let world = world.set("frontend.reject_unknown_recipient_domain", "false").start().await?;
+    world.dns.pointer(Ipv4Addr::LOCALHOST, "localhost").host("localhost", Ipv4Addr::LOCALHOST);
+    let mut mx = Sink::start(sink, sink::Settings::default()).await?;
+
+    let mut client = Client::connect(world.submission()).await?.start_tls().await?;
+    let [there, here] = play(&dialog, &mut client).await?;
+    next(&mut mx).await?;
+    let shown: Vec<String> = log.lines().filter(|line| !line.is_empty()).map(|line| lasting(line, &there)).collect();
+    let port = format!("]:{}", sink.port());
+    eventually(SOON, || async {
+        let logs = [Service::Frontend, Service::Delivery].map(|service| world.log(service).replace(&port, "]:2526"));
+        let lines = logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains(" staffetta/"));
+        let logged: Vec<String> = lines.map(|line| lasting(line, &here)).collect();
+        ensure!(shown == logged, "README shows {shown:#?}, and logged is {logged:#?} of {logs:#?}");
+        Ok(())
+    })
+    .await
 }
