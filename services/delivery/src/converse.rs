@@ -52,7 +52,7 @@ impl Carrier {
                 if !talk.has_aside() && self.jobs.front().is_none_or(fits) {
                     self.prefetch();
                 }
-                self.submit(&mut connection, &mut talk);
+                self.submit(&mut connection, &mut talk).await;
             }
             match connection.next() {
                 Event::Read(stage) => self.wait(&mut connection, &mut talk, stage).await,
@@ -96,7 +96,7 @@ impl Carrier {
     }
 
     /// Keeps the session a message ahead.
-    fn submit(&mut self, connection: &mut Connection, talk: &mut Talk) {
+    async fn submit(&mut self, connection: &mut Connection, talk: &mut Talk) {
         self.heed(connection.source);
         let announced = connection.session.capabilities();
         let most = self.hop.site.as_ref().and_then(|site| site.messages).unwrap_or(MESSAGES);
@@ -110,6 +110,11 @@ impl Carrier {
         while connection.session.backlog() < AHEAD && !worker.stop.is_cancelled() && !self.turn_is_over() {
             match talk.next(&mut self.jobs, &connection.security, limits, ours, Instant::now()) {
                 Next::Submit(id, transaction) => {
+                    if let Some(failure) = self.objection(connection, talk, id).await {
+                        let outcomes = vec![Outcome::Failed(failure); transaction.recipients.len()];
+                        self.done(connection, talk, id, Report { outcomes, dsn_passed_on: false });
+                        continue;
+                    }
                     connection.session.submit(id, transaction);
                     if let Some(task) = talk.task(id).filter(|task| task.job.silences > 0) {
                         worker.begin(&task.job);
@@ -227,14 +232,27 @@ impl Carrier {
         }
     }
 
+    /// Why this server must not be given a message, besides what the session itself finds.
+    async fn objection(&self, connection: &Connection, talk: &Talk, id: TransactionId) -> Option<SessionFailure> {
+        let Task { job, .. } = talk.task(id)?;
+        let needs = form::needs(&job.message, connection.session.capabilities());
+        let why = form::objection(&self.worker.queue, job, needs).await?;
+        Some(SessionFailure::NoEightBitMime(why.to_string()))
+    }
+
     /// Sends the content. False: the connection must be dropped as it is, without a final dot.
     async fn send_body(&mut self, connection: &mut Connection, talk: &mut Talk, id: TransactionId) -> bool {
         let Some(Task { job, .. }) = talk.task(id) else { return false };
         let needs = form::needs(&job.message, connection.session.capabilities());
         let form = match form::find(&self.worker.queue, job, needs).await {
             Ok(form) => form,
-            Err(formless) => {
-                self.give_up_form(connection, talk.take(id), id, formless).await;
+            Err(Formless::Unconvertible(why)) => {
+                connection.session.give_up(SessionFailure::NoEightBitMime(why.to_string()));
+                return true;
+            }
+            Err(Formless::Unreadable(error)) => {
+                let error = Hindrance::Unreadable(error);
+                self.withhold(talk.take(id), id, error.reason(), &error).await;
                 return false;
             }
         };
@@ -296,21 +314,6 @@ impl Carrier {
             }
             tracing::warn!(qid = %task.job.message.id, "the lease was lost; the message is left to its new holder");
             self.worker.leases.forget(&task.job.held);
-        }
-    }
-
-    /// There is no form of the content for this server, or it cannot be read.
-    async fn give_up_form(&self, connection: &Connection, tasks: Vec<Task>, id: TransactionId, formless: Formless) {
-        match formless {
-            Formless::Unreadable(error) => {
-                let error = Hindrance::Unreadable(error);
-                self.withhold(tasks, id, error.reason(), &error).await;
-            }
-            Formless::Unconvertible(why) => {
-                let failure = SessionFailure::NoEightBitMime(why.to_string());
-                let failure = Failure::Session { peer: connection.peer.peer(), failure };
-                tasks.into_iter().for_each(|task| self.fail(task, &failure));
-            }
         }
     }
 

@@ -9,6 +9,7 @@ use staffetta_mail::BodyType;
 use staffetta_mail::convert::{Converter, Needs, Plan, Survey, Unconvertible};
 use staffetta_queue::{Body, Error, Message, Queue};
 use staffetta_smtp::client::{Capabilities, Framer};
+use tokio::sync::OnceCell;
 
 use crate::leased::Leased;
 
@@ -25,6 +26,17 @@ pub(crate) enum Formless {
 /// How a message is to be written; `None`: as it is.
 pub(crate) type Form = Option<Arc<Plan>>;
 
+/// What was found of a message: its form for a server that takes octets above 127, and for one that does not. It is looked for
+/// once, however many servers are asked.
+#[derive(Debug, Default)]
+pub(crate) struct Forms([OnceCell<Result<Form, Unconvertible>>; 2]);
+
+impl Forms {
+    fn of(&self, needs: Needs) -> &OnceCell<Result<Form, Unconvertible>> {
+        &self.0[usize::from(needs.seven_bit)]
+    }
+}
+
 /// What this server does not take of this message.
 pub(crate) fn needs(message: &Message, server: &Capabilities) -> Needs {
     let envelope = &message.envelope;
@@ -39,6 +51,24 @@ pub(crate) async fn find(queue: &Queue, job: &Leased, needs: Needs) -> Result<Fo
     if !needs.any() {
         return Ok(None);
     }
+    let found = job.forms().of(needs).get_or_try_init(|| survey(queue, job, needs)).await;
+    found.map_err(Formless::Unreadable)?.clone().map_err(Formless::Unconvertible)
+}
+
+/// Why a server that needs this cannot have the message, as far as that is known before anything is said of it. A body in chunks
+/// is not read for it: the server may not want the message anyway.
+pub(crate) async fn objection(queue: &Queue, job: &Leased, needs: Needs) -> Option<Unconvertible> {
+    let is_known = matches!(job.body, Body::Inline(_)) || job.forms().of(needs).initialized();
+    if !needs.seven_bit || !is_known {
+        return None;
+    }
+    match find(queue, job, needs).await {
+        Err(Formless::Unconvertible(why)) => Some(why),
+        Ok(_) | Err(Formless::Unreadable(_)) => None,
+    }
+}
+
+async fn survey(queue: &Queue, job: &Leased, needs: Needs) -> Result<Result<Form, Unconvertible>, Error> {
     let mut survey = Survey::new(needs);
     let mut look = async |part: &[u8]| {
         for slice in part.chunks(SLICE) {
@@ -51,20 +81,20 @@ pub(crate) async fn find(queue: &Queue, job: &Leased, needs: Needs) -> Result<Fo
         Body::Chunks(chunks) => {
             look(&job.prefix).await;
             for index in 0..chunks.count {
-                let chunk = queue.chunk(job.message.id, chunks, index).await.map_err(Formless::Unreadable)?;
+                let chunk = queue.chunk(job.message.id, chunks, index).await?;
                 look(&chunk).await;
             }
         }
     }
     match survey.finish() {
-        Ok(plan) => Ok(Some(plan)),
-        Err(problem) if needs.seven_bit && !job.message.envelope.sender.is_null() => {
-            Err(Formless::Unconvertible(problem))
+        Ok(plan) => Ok(Ok(Some(plan))),
+        Err(problem) if needs.seven_bit && !job.message.envelope.sender.is_null() => Ok(Err(problem)),
+        Err(_) if needs.seven_bit && needs.short_lines => {
+            Box::pin(self::survey(queue, job, Needs { seven_bit: false, ..needs })).await
         }
-        Err(_) if needs.seven_bit => Box::pin(find(queue, job, Needs { seven_bit: false, ..needs })).await,
         Err(problem) => {
             tracing::info!(qid = %job.message.id, %problem, "a message is sent without being converted");
-            Ok(None)
+            Ok(Ok(None))
         }
     }
 }

@@ -13,6 +13,7 @@ use staffetta_queue::{Body, Job, Message, Revocations, UnixMillis};
 use staffetta_telemetry::spans::Span;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
+use crate::form::Forms;
 use crate::letters::Letter;
 use crate::renew::Held;
 use crate::signing::Seal;
@@ -41,6 +42,8 @@ pub(crate) struct Leased {
     letter: Option<Arc<Letter>>,
     /// Its signatures, if it has no letter.
     seal: OnceCell<Option<Arc<Seal>>>,
+    /// Its forms, if it has no letter.
+    forms: Forms,
     /// The attempt, in a trace; until it is settled.
     pub(crate) span: Span,
     /// This pod's share of memory; given back when the job is settled.
@@ -71,7 +74,7 @@ impl Leased {
             Some(letter) => (letter.message.clone(), letter.body.clone()),
             None => (job.message, job.body),
         };
-        let seal = OnceCell::new();
+        let (seal, forms) = (OnceCell::new(), Forms::default());
         Task {
             job: Self {
                 held,
@@ -84,6 +87,7 @@ impl Leased {
                 body,
                 letter,
                 seal,
+                forms,
                 span,
                 _room: room,
             },
@@ -106,6 +110,11 @@ impl Leased {
     /// The place for the signatures of its message: empty, or known to be none, or those that were made.
     pub(crate) fn seal(&self) -> &OnceCell<Option<Arc<Seal>>> {
         self.letter.as_ref().map_or(&self.seal, |letter| &letter.seal)
+    }
+
+    /// What is known of the forms of its message.
+    pub(crate) fn forms(&self) -> &Forms {
+        self.letter.as_ref().map_or(&self.forms, |letter| &letter.forms)
     }
 }
 

@@ -10,6 +10,7 @@ use staffetta_mail::QueueId;
 use staffetta_queue::{Body, Message};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
+use crate::form::Forms;
 use crate::signing::Seal;
 
 /// Entries after which those of messages that are gone are looked for, at first.
@@ -22,6 +23,8 @@ pub(crate) struct Letter {
     pub(crate) body: Body,
     /// The signatures, once they are made.
     pub(crate) seal: OnceCell<Option<Arc<Seal>>>,
+    /// The forms that were found.
+    pub(crate) forms: Forms,
     /// The memory that it takes, whoever read it.
     pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
@@ -65,7 +68,7 @@ mod tests {
         let origin = Origin { listener: "smtp".into(), client: None, helo: String::new(), login: None, span: None };
         let envelope = Envelope::new(ReversePath::Null, Vec::new());
         let message = Arc::new(Message { id, arrived: 0, expires: 0, size: 1, long_lines: false, envelope, origin });
-        Letter { message, body: Body::Inline("x".into()), seal: OnceCell::new(), _room: None }
+        Letter { message, body: Body::Inline("x".into()), seal: OnceCell::new(), forms: Forms::default(), _room: None }
     }
 
     #[test]

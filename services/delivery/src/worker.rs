@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carrier;
+use crate::form::Forms;
 use crate::lanes::{Lane, Lanes, Work};
 use crate::leased::{Leased, Task};
 use crate::letters::{Letter, Letters};
@@ -317,6 +318,7 @@ impl Worker {
             message: job.message.clone(),
             body: job.body.clone(),
             seal: OnceCell::new(),
+            forms: Forms::default(),
             _room: self.extra_room(envelope_units(&job.message.envelope), each),
         };
         Some(self.letters.share(job.message.id, letter))

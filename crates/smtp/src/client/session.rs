@@ -201,6 +201,15 @@ impl Client {
         self.pipeline.on_body_sent();
     }
 
+    /// The content of the message of the last [`Event::SendBody`] is not for this server, and none of it is in the output. Where
+    /// content is waited for, nothing else can follow: the session ends with this failure, which is that of all whom the server
+    /// would have taken.
+    pub fn give_up(&mut self, failure: Failure) {
+        if matches!(self.phase, Phase::Ready) {
+            self.phase = Phase::Closed(Some(self.pipeline.end(failure)));
+        }
+    }
+
     /// The connection was closed or reset, or cannot be written. Replies that are still in the input count.
     pub fn on_lost(&mut self) {
         self.loss.get_or_insert(Loss::Lost);

@@ -168,6 +168,50 @@ async fn what_cannot_be_made_seven_bits_comes_back_and_nothing_else_does() -> an
     Ok(())
 }
 
+/// A small message is not even mentioned to a server that cannot have it. A large one is read once what it says of it is heard,
+/// and to the second server of this kind it is not mentioned either.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_made_seven_bits_goes_to_the_next_host_that_takes_eight_or_bounces() -> anyhow::Result<()> {
+    let (world, inbox) = (World::start().await?, Server::start(Script::default()).await?);
+    let without = Server::start_on("127.0.0.51:0".parse()?, Script::default()).await?;
+    let on = |last: u8| std::net::SocketAddr::from(([127, 0, 0, last], without.port()));
+    let neither = Server::start_on(on(52), Script::default()).await?;
+    let takes = Server::start_on(on(53), Script { extensions: &["8BITMIME"], ..Script::default() }).await?;
+    for (name, server) in [("mx1.test", &without), ("mx2.test", &neither), ("mx3.test", &takes)] {
+        world.dns.host(name, server.ip());
+    }
+    world.dns.mx("x.test", 10, "mx1.test").mx("x.test", 20, "mx2.test").mx("x.test", 30, "mx3.test");
+    world.dns.mx("y.test", 10, "mx1.test").mx("y.test", 20, "mx2.test");
+    let small = format!("Subject: \u{e9}\r\n{FIELDS}\r\nx\r\n");
+    let large = format!("Subject: \u{e9}\r\n{FIELDS}\r\n{}", "a line\r\n".repeat(60_000));
+    let mut told = Vec::new();
+    for (number, message) in [small, large].iter().enumerate() {
+        let worker = world.worker(&format!("port = {}", without.port()), &home(&inbox))?;
+        world.send("john@home.test", &["a@x.test", "b@x.test"], message.as_bytes()).await?;
+        let mail = takes.received(number + 1).await?.remove(number);
+        assert_eq!(
+            (&mail.body == message, mail.recipients),
+            (true, vec!["a@x.test".to_owned(), "b@x.test".to_owned()])
+        );
+        world.drained().await?;
+        assert_eq!(inbox.mails().len(), number, "nobody is told");
+
+        world.send("john@home.test", &["c@y.test"], message.as_bytes()).await?;
+        let report = inbox.received(number + 1).await?.remove(number);
+        for line in ["Status: 5.6.3\r\n", "; c@y.test\r\n", "a header field has octets above 127"] {
+            assert!(report.body.contains(line), "{line}: {}", report.body);
+        }
+        world.drained().await?;
+        worker.stop().await?;
+        let mentioned = |server: &Server| server.commands().iter().filter(|line| line.starts_with("MAIL")).count();
+        told.push([mentioned(&without), mentioned(&neither)]);
+    }
+    assert_eq!(told, [[0, 0], [2, 0]], "small, then large");
+    assert!(without.mails().is_empty() && neither.mails().is_empty());
+    assert_eq!((takes.mails().len(), inbox.mails().len()), (2, 2), "each once");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rfc5322_2_1_1_long_lines_leave_as_quoted_printable_and_signed_as_they_leave() -> anyhow::Result<()> {
     let world = World::start().await?;

@@ -378,6 +378,19 @@ fn lmtp_with_a_354_for_nobody_hangs_up() {
 }
 
 #[test]
+fn a_message_that_turns_out_not_to_be_for_this_server_ends_the_session_behind_the_354() {
+    let mut d = Dialogue::pipelined(&[&["a@b.c", "d@b.c"], &["e@b.c"]]);
+    d.next();
+    d.sent();
+    assert_eq!(d.on("250 1\r\n250 2\r\n550 no\r\n354 3\r\n"), Event::SendBody(TransactionId(1)));
+    let failure = Failure::NoEightBitMime("a header field has octets above 127".to_owned());
+    d.session.give_up(failure.clone());
+    assert_eq!(Dialogue::done(d.next()), (1, vec![failure.to_string(), "Rcpt 550 no".to_owned()]));
+    assert_eq!(d.next(), Event::Closed(Some(failure)), "the second was not begun");
+    assert_eq!(d.sent(), "", "neither content nor dot nor command");
+}
+
+#[test]
 fn rfc1870_a_message_above_the_limit_is_not_sent() {
     let mut d = Dialogue::with(settings(), &["PIPELINING", "SIZE 2"], &[&["a@b.c"]]);
     assert_eq!(Dialogue::done(d.next()), (1, vec!["message size 3 exceeds size limit 2".to_owned()]));
