@@ -1,14 +1,16 @@
 //! The addresses that a delivery may try, in order: look-ups, and `policy::mx` on what they answer.
 
 mod ahead;
+mod round;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use ipnet::IpNet;
 use rand::RngExt;
 use staffetta_config::Config;
-use staffetta_mail::tls_report::{Destination, Flaw, destinations};
+use staffetta_mail::tls_report::{Destination, destinations};
 use staffetta_policy::classify::{Endpoint, Failure};
 use staffetta_policy::destination;
 pub use staffetta_policy::mx::Candidate;
@@ -20,6 +22,8 @@ use crate::dns::{DnsError, MailDomain, MxHost, Resolver};
 use crate::hop::{NextHop, Target};
 use crate::https::web_server;
 use crate::itinerary::ahead::LookUps;
+use crate::itinerary::round::Question;
+pub use crate::itinerary::round::{Announced, Round};
 use crate::own::OwnAddresses;
 use crate::sts::{Finding, Policies};
 
@@ -147,16 +151,24 @@ impl Planner {
         mx::one_after_the_other(self.survey(hop, need).await.into_iter().map(|survey| survey.plan))
     }
 
-    /// The same, with what led to it, one way after the other.
+    /// The same, with what led to it, one way after the other. They are looked up together: none waits for the name servers of
+    /// another.
     pub async fn survey(&self, hop: &NextHop, need: Need) -> Vec<Survey> {
-        let mut surveys: Vec<Survey> = Vec::with_capacity(hop.key.targets.len());
-        for target in hop.key.targets.iter() {
-            if surveys.last().is_some_and(|survey| survey.is_last) {
-                break;
-            }
-            surveys.push(self.survey_of(hop, target, need).await);
+        let mut surveys = join_all(hop.key.targets.iter().map(|target| self.survey_of(hop, target, need))).await;
+        if let Some(last) = surveys.iter().position(|survey| survey.is_last) {
+            surveys.truncate(last + 1);
         }
         surveys
+    }
+
+    /// The hosts of a plan for mail with this need, in their order, each to be had with what is published about it.
+    pub fn round(&self, hop: &NextHop, need: Need, plan: Vec<Candidate>) -> Round {
+        let mut round = Round::default();
+        for candidate in plan {
+            let published = self.published(hop, &candidate, need);
+            round.push(candidate, published);
+        }
+        round
     }
 
     async fn survey_of(&self, hop: &NextHop, target: &Target, need: Need) -> Survey {
@@ -193,15 +205,26 @@ impl Planner {
         Ok(vec![candidate(ip.to_string().as_str().into(), ip, self.port)])
     }
 
-    /// What is published about a candidate, for mail with this need.
-    ///
-    /// # Errors
-    /// It could not be found out, and somebody may be hiding it: the host must not be used now (RFC 7672 section 2.1.2).
-    pub async fn published(&self, hop: &NextHop, candidate: &Candidate, need: Need) -> Result<Published, Failure> {
-        if !hop.asks_what_is_published(hop.target(candidate), need) {
+    /// What is published about a candidate that matters to mail with this need, or what has to be asked to know it.
+    fn published(&self, hop: &NextHop, candidate: &Candidate, need: Need) -> Result<Published, Box<Question>> {
+        let target = hop.target(candidate);
+        if !hop.asks_what_is_published(target, need) {
             return Ok(Published::default());
         }
-        Ok(Published { dane: self.dane(hop, candidate).await?, sts: candidate.sts })
+        let published = Published { dane: Dane::Absent, sts: candidate.sts };
+        let Candidate { host, endpoint: Endpoint::Tcp(address), proof, .. } = candidate else {
+            return Ok(published);
+        };
+        // Only where nobody can have changed the name on the way (RFC 7672 section 2.2.1), and where it is a name.
+        if !self.may_have_dane(*proof) || host.parse::<IpAddr>().is_ok() {
+            return Ok(published);
+        }
+        let names = match target {
+            Target::Domain(domain) | Target::MailHosts(domain) => Some(domain.clone()),
+            Target::Host { .. } | Target::Socket(_) | Target::Literal(_) => None,
+        };
+        let (resolver, host) = (self.resolver.clone(), host.clone());
+        Err(Box::new(Question { resolver, address: *address, host, names, published }))
     }
 
     /// The policy of a domain, where it matters.
@@ -212,24 +235,6 @@ impl Planner {
     /// Can the hosts that an answer with this proof names have TLSA records that count?
     fn may_have_dane(&self, proof: Proof) -> bool {
         self.resolver.proves() && proof == Proof::Secure
-    }
-
-    /// Only where nobody can have changed the name on the way (section 2.2.1), and where it is a name.
-    async fn dane(&self, hop: &NextHop, candidate: &Candidate) -> Result<Dane, Failure> {
-        let Candidate { host, endpoint: Endpoint::Tcp(address), proof, .. } = candidate else {
-            return Ok(Dane::Absent);
-        };
-        if !self.may_have_dane(*proof) || host.parse::<IpAddr>().is_ok() {
-            return Ok(Dane::Absent);
-        }
-        let names = match hop.target(candidate) {
-            Target::Domain(domain) | Target::MailHosts(domain) => vec![&**domain],
-            Target::Host { .. } | Target::Socket(_) | Target::Literal(_) => Vec::new(),
-        };
-        self.resolver.dane(host, address.ip(), address.port(), &names).await.map_err(|error| Failure::Unproven {
-            flaw: Flaw::DnssecInvalid,
-            reason: format!("TLSA lookup error for {host}:{}: {error}", address.port()),
-        })
     }
 
     /// A server that the operator named: its addresses are not restricted, and that there is none is not the fault of

@@ -19,7 +19,7 @@ use staffetta_policy::classify::{Action, Failure, classify};
 use staffetta_policy::tls::Need;
 use staffetta_smtp::client::{self, Stage};
 use staffetta_transport::hop::{NextHop, Router};
-use staffetta_transport::itinerary::Candidate;
+use staffetta_transport::itinerary::{Announced, Candidate, Round};
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -62,7 +62,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         lane,
         jobs: VecDeque::new(),
         claim: None,
-        candidates: VecDeque::new(),
+        round: Round::default(),
         room,
         turn: None,
         displaced: false,
@@ -125,8 +125,8 @@ pub(crate) struct Carrier {
     pub(crate) jobs: VecDeque<Task>,
     /// A claim under way.
     pub(crate) claim: Option<Claim>,
-    /// Hosts that this round has not tried yet; empty: look up again.
-    candidates: VecDeque<Candidate>,
+    /// Hosts that were not tried yet; empty: look up again.
+    round: Round,
     batch: usize,
     batch_began: Instant,
     /// Ticks while a server is waited for. One timer for the life of the carrier: arming one for each reply costs.
@@ -348,18 +348,18 @@ impl Carrier {
     /// Host by host, address by address; the last failure counts.
     async fn try_hosts(&mut self) -> Result<Connection, Failure> {
         let started = Instant::now();
-        if self.candidates.is_empty() {
+        if self.round.is_empty() {
             let planned = self.worker.planner.plan(&self.hop, self.need).await;
             let planned = planned.inspect_err(|failure| {
                 self.worker.metrics.attempt_failed(metrics::DNS);
                 self.note_unproven(None, failure);
             })?;
-            self.candidates = planned.into();
+            self.round = self.worker.planner.round(&self.hop, self.need, planned);
         }
         let found = Instant::now();
         let mut last = Failure::Local { reason: "no address to try".to_owned() };
-        while let Some(candidate) = self.candidates.pop_front() {
-            match self.open(&candidate, started).await {
+        while let Some((candidate, published)) = self.round.next().await {
+            match self.open(&candidate, &published, started).await {
                 Ok(mut connection) => {
                     connection.looked_up = Some((started, found));
                     return Ok(connection);
@@ -367,17 +367,22 @@ impl Carrier {
                 Err(failure) => last = failure,
             }
             if classify(&last, &self.lane.hop.name()).action != Action::NextHost {
-                self.candidates.clear();
+                self.round.clear();
             }
         }
         Err(last)
     }
 
     /// One address. A new one of ours that has sent what it may while the connection came about is left to the others of its pool.
-    async fn open(&self, candidate: &Candidate, started: Instant) -> Result<Connection, Failure> {
+    async fn open(
+        &self,
+        candidate: &Candidate,
+        published: &Announced,
+        started: Instant,
+    ) -> Result<Connection, Failure> {
         loop {
             let origin = self.worker.origin_for(&self.hop, candidate).await?;
-            let mut connection = self.open_from(&origin, candidate, started).await?;
+            let mut connection = self.open_from(&origin, (candidate, published), started).await?;
             let Some(allowance) = origin.allowance else { return Ok(connection) };
             connection.portion = self.worker.portion(allowance).await;
             if connection.portion.is_some() {
@@ -387,11 +392,16 @@ impl Carrier {
         }
     }
 
-    async fn open_from(&self, origin: &Origin, candidate: &Candidate, started: Instant) -> Result<Connection, Failure> {
+    async fn open_from(
+        &self,
+        origin: &Origin,
+        (candidate, published): (&Candidate, &Announced),
+        started: Instant,
+    ) -> Result<Connection, Failure> {
         let (worker, timeouts) = (&self.worker, self.worker.timeouts());
         let opener = Opener {
             hop: &self.hop,
-            planner: &worker.planner,
+            published,
             tls: &worker.tls,
             tokens: &worker.tokens,
             timeouts: &timeouts,
@@ -428,12 +438,12 @@ impl Carrier {
 
     /// Is there a host left that this round has not tried?
     pub(crate) fn has_other_host(&self) -> bool {
-        !self.candidates.is_empty()
+        !self.round.is_empty()
     }
 
     /// The next connection begins with a fresh look-up.
     pub(crate) fn start_over(&mut self) {
-        self.candidates.clear();
+        self.round.clear();
     }
 
     /// Every job in stock meets this failure.

@@ -21,7 +21,7 @@ use staffetta_telemetry::maillog::{self, Encrypted, Relay};
 use staffetta_transport::connect::{self, Fault, Stream, TlsClient, TlsSession};
 use staffetta_transport::fallback::{BrokenTls, Fallback};
 use staffetta_transport::hop::{Login, NextHop};
-use staffetta_transport::itinerary::{Candidate, Planner};
+use staffetta_transport::itinerary::{Announced, Candidate};
 use staffetta_transport::tls::exporter;
 use staffetta_transport::token::{TokenError, Tokens};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,7 +37,8 @@ const INPUT: usize = 4096;
 /// What opening a connection needs besides the candidate.
 pub(crate) struct Opener<'a> {
     pub(crate) hop: &'a NextHop,
-    pub(crate) planner: &'a Planner,
+    /// What the other side says of the host, if that is known.
+    pub(crate) published: &'a Announced,
     pub(crate) tls: &'a TlsClient,
     pub(crate) tokens: &'a Tokens,
     pub(crate) timeouts: &'a Timeouts,
@@ -125,8 +126,8 @@ impl Opener<'_> {
         peer: &Candidate,
         started: Instant,
     ) -> Result<Connection, classify::Failure> {
-        let published = self.planner.published(self.hop, peer, self.need).await?;
-        let asked = |failed_lately| self.hop.security(peer, &published, self.need, failed_lately);
+        let published = self.published.as_ref().map_err(Clone::clone)?;
+        let asked = |failed_lately| self.hop.security(peer, published, self.need, failed_lately);
         let host = peer.endpoint.ip().map(|ip| (peer.host.clone(), ip));
         let security = asked(host.as_ref().is_some_and(|host| self.fallback.applies(host, Instant::now())))?;
         let result = self.open_with(login, peer, &security, started).await;

@@ -15,7 +15,7 @@ use staffetta_transport::connect::TlsClient;
 use staffetta_transport::dns::{DnsSettings, Resolver};
 use staffetta_transport::fallback::{BrokenTls, Fallback};
 use staffetta_transport::hop::{Login, NextHop, Router};
-use staffetta_transport::itinerary::{Candidate, Planner};
+use staffetta_transport::itinerary::{Announced, Candidate, Planner};
 use staffetta_transport::token::Tokens;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -142,8 +142,9 @@ impl Trial {
     async fn login(&self, hop: &NextHop) -> Result<(), Closed> {
         let plan = self.planner.plan(hop, Need::Nothing).await.map_err(|failure| untried(&failure))?;
         let mut closed = Closed::Untried("there is no server".to_owned());
-        for candidate in plan.iter().take(MOST) {
-            match self.open(hop, candidate).await {
+        let mut round = self.planner.round(hop, Need::Nothing, plan.into_iter().take(MOST).collect());
+        while let Some((candidate, published)) = round.next().await {
+            match self.open(hop, &candidate, &published).await {
                 Ok(mut connection) => {
                     connection.session.quit();
                     connection.close().await;
@@ -158,7 +159,12 @@ impl Trial {
         Err(closed)
     }
 
-    async fn open(&self, hop: &NextHop, candidate: &Candidate) -> Result<Connection, classify::Failure> {
+    async fn open(
+        &self,
+        hop: &NextHop,
+        candidate: &Candidate,
+        published: &Announced,
+    ) -> Result<Connection, classify::Failure> {
         let pool = hop.pool.as_deref().unwrap_or(&self.addresses);
         let source = candidate.endpoint.ip().and_then(|ip| pool.choose(ip, rand::random(), |_| true));
         let origin = Origin {
@@ -168,7 +174,7 @@ impl Trial {
         };
         let opener = Opener {
             hop,
-            planner: &self.planner,
+            published,
             tls: &self.tls,
             tokens: &self.tokens,
             timeouts: &self.timeouts,

@@ -159,13 +159,11 @@ async fn report(
     let plan = mx::one_after_the_other(surveys.iter().map(|survey| survey.plan.clone()));
     let all = Suspended::look_if_possible(config).await;
     let mut ways = Vec::new();
-    for candidate in plan.iter().flatten() {
-        let security = match planner.published(&hop, candidate, Need::Nothing).await {
-            Ok(published) => hop.security(candidate, &published, Need::Nothing, false),
-            Err(failure) => Err(failure),
-        };
+    let mut round = planner.round(&hop, Need::Nothing, plan.clone().unwrap_or_default());
+    while let Some((candidate, published)) = round.next().await {
+        let security = published.and_then(|published| hop.security(&candidate, &published, Need::Nothing, false));
         let lock_step = all.as_ref().zip(candidate.endpoint.ip()).and_then(|(all, ip)| all.lock_step_of(ip));
-        ways.push(Way { candidate: candidate.clone(), security, lock_step });
+        ways.push(Way { candidate, security, lock_step });
     }
     let barred = all.as_ref().map(|all| all.barred(&targets(&domain, recipient.as_ref(), by))).unwrap_or_default();
     let suspended = all.as_ref().and_then(|all| all.among(&hop.names(&domain)));

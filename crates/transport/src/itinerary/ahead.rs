@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use super::{Addresses, Planner};
 
 /// After so long without an answer the others are not made to wait for it.
-const SLOW: Duration = Duration::from_secs(1);
+pub(super) const SLOW: Duration = Duration::from_secs(1);
 /// So many are looked up at a time then: whoever has an attempt look up a hundred names has a server answer them all.
-const AT_ONCE: usize = 10;
+pub(super) const AT_ONCE: usize = 10;
 
 /// Answers come in the order of the names.
 pub(super) struct LookUps<'a> {

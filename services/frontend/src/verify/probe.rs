@@ -17,7 +17,7 @@ use staffetta_transport::connect::{self, Stream, TlsClient};
 use staffetta_transport::dns::Resolver;
 use staffetta_transport::fallback::BrokenTls;
 use staffetta_transport::hop::{Login, NextHop};
-use staffetta_transport::itinerary::Planner;
+use staffetta_transport::itinerary::{Announced, Planner};
 use staffetta_transport::tls::exporter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -56,8 +56,10 @@ impl Prober {
     pub(super) async fn ask(&self, hop: &NextHop, recipient: &Address, demands: Demands) -> Result<(), Failure> {
         let question = question(recipient, demands);
         let mut last = Failure::Local { reason: "no address to try".to_owned() };
-        for candidate in self.planner.plan(hop, need(&question)).await? {
-            match self.ask_at(hop, &candidate, &question).await {
+        let plan = self.planner.plan(hop, need(&question)).await?;
+        let mut round = self.planner.round(hop, need(&question), plan);
+        while let Some((candidate, published)) = round.next().await {
+            match self.ask_at(hop, &candidate, published, &question).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => last = failure,
             }
@@ -69,10 +71,15 @@ impl Prober {
     }
 
     /// One address; a second time without TLS, where a failed handshake allows that.
-    async fn ask_at(&self, hop: &NextHop, peer: &Candidate, question: &Transfer) -> Result<(), Failure> {
+    async fn ask_at(
+        &self,
+        hop: &NextHop,
+        peer: &Candidate,
+        published: Announced,
+        question: &Transfer,
+    ) -> Result<(), Failure> {
         let host = peer.endpoint.ip().map(|ip| (peer.host.clone(), ip));
-        let need = need(question);
-        let published = self.planner.published(hop, peer, need).await?;
+        let (need, published) = (need(question), published?);
         let asked = |failed_lately| hop.security(peer, &published, need, failed_lately);
         let security = asked(host.as_ref().is_some_and(|host| self.fallback.applies(host, Instant::now())))?;
         let result = self.converse(hop, peer, &security, question).await;
