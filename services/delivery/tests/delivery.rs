@@ -11,6 +11,7 @@ mod reload;
 mod reports;
 mod routes;
 mod sites;
+mod stages;
 mod sts;
 mod tls_reports;
 mod tokens;

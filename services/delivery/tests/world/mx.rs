@@ -25,7 +25,7 @@ type Wire = BufReader<Box<dyn Io>>;
 /// What is special about a server. The default takes everything, with PIPELINING.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
-    /// Instead of `220`; `""`: say nothing.
+    /// Instead of `220`; `""`: say nothing; `"drop"`: close.
     pub(crate) greeting: Option<&'static str>,
     /// Instead of the answer to EHLO and LHLO, and then the end of the connection.
     pub(crate) hello: Option<&'static str>,
@@ -37,7 +37,7 @@ pub(crate) struct Script {
     pub(crate) ration: Option<usize>,
     /// More EHLO lines: `STARTTLS`, `DSN`.
     pub(crate) extensions: &'static [&'static str],
-    /// Answers to the first commands with this beginning, then `250`.
+    /// Answers to the first commands with this beginning (`""`: to an empty line), then what is usual. `""`: close. `"hang"`: say nothing.
     pub(crate) replies: Vec<(&'static str, &'static str)>,
     /// Answers to final dots and last chunks, in order; then `250`. `""`: close without an answer. `"hang"`: say nothing.
     /// `"drip"`: an octet of the answer now and then. `"late"`: take it after five seconds.
@@ -262,6 +262,7 @@ async fn converse(mut stream: Wire, script: Script, state: Arc<Mutex<State>>, nu
     }
     match script.greeting {
         Some("") => std::future::pending().await,
+        Some("drop") => return,
         greeting => drop(say(&mut stream, greeting.unwrap_or("220 mx.test ESMTP")).await),
     }
     let mut line = String::new();
@@ -280,6 +281,18 @@ async fn converse(mut stream: Wire, script: Script, state: Arc<Mutex<State>>, nu
         if script.ration.is_some_and(|ration| begun > ration) {
             let _ = say(&mut stream, "421 4.7.0 enough").await;
             return;
+        }
+        // The answer to a chunk comes behind it.
+        let answer = if verb == "BDAT" { None } else { scripted(&state, &command) };
+        if let Some(reply) = answer {
+            // What it says may not be understood; it has taken what it has not refused.
+            if !reply.starts_with(['4', '5']) {
+                remember(&mut mail, &command);
+            }
+            if !obey(&mut stream, reply).await {
+                return;
+            }
+            continue;
         }
         let done = match verb.as_str() {
             "EHLO" | "LHLO" if script.hello.is_some() => {
@@ -303,19 +316,16 @@ async fn converse(mut stream: Wire, script: Script, state: Arc<Mutex<State>>, nu
                 }
                 return;
             }
-            "DATA" => match scripted(&state, &command) {
-                Some(reply) => say(&mut stream, reply).await,
-                None if mail.recipients.is_empty() => say(&mut stream, "554 no valid recipients").await,
-                None => {
-                    let _ = say(&mut stream, "354 go ahead").await;
-                    let Some(body) = content(&mut stream).await else { return };
-                    mail.body = body;
-                    if !end_of_data(&mut stream, &script, &state, &mut mail).await {
-                        return;
-                    }
-                    Ok(())
+            "DATA" if mail.recipients.is_empty() => say(&mut stream, "554 no valid recipients").await,
+            "DATA" => {
+                let _ = say(&mut stream, "354 go ahead").await;
+                let Some(body) = content(&mut stream).await else { return };
+                mail.body = body;
+                if !end_of_data(&mut stream, &script, &state, &mut mail).await {
+                    return;
                 }
-            },
+                Ok(())
+            }
             "BDAT" => {
                 let Some(last) = chunk(&mut stream, &command, &mut chunks).await else { return };
                 match scripted(&state, &command) {
@@ -337,16 +347,22 @@ async fn converse(mut stream: Wire, script: Script, state: Arc<Mutex<State>>, nu
                 return;
             }
             _ => {
-                let reply = scripted(&state, &command).unwrap_or("250 ok");
-                if reply.starts_with('2') {
-                    remember(&mut mail, &command);
-                }
-                say(&mut stream, reply).await
+                remember(&mut mail, &command);
+                say(&mut stream, "250 ok").await
             }
         };
         if done.is_err() {
             return;
         }
+    }
+}
+
+/// Says what the script wants. False: the connection is to be closed.
+async fn obey(stream: &mut Wire, reply: &str) -> bool {
+    match reply {
+        "" => false,
+        "hang" => std::future::pending().await,
+        reply => say(stream, reply).await.is_ok(),
     }
 }
 
@@ -361,7 +377,8 @@ fn hello(script: &Script) -> String {
 /// The first answer of the script for this command.
 fn scripted(state: &Mutex<State>, command: &str) -> Option<&'static str> {
     let mut state = lock(state);
-    let at = state.replies.iter().position(|(start, _)| command.starts_with(start))?;
+    let is_meant = |start: &str| if start.is_empty() { command.is_empty() } else { command.starts_with(start) };
+    let at = state.replies.iter().position(|(start, _)| is_meant(start))?;
     Some(state.replies.remove(at).1)
 }
 
