@@ -22,6 +22,7 @@ use staffetta_smtp::client::{self, Outcome, Report, Stage, TransactionId, Transf
 use crate::Handle;
 use crate::attempt::{Attempt, Rules, State, Task};
 use crate::fate::{Failed, Fate};
+use crate::progress::{Others, Said};
 
 /// What one connection may carry.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +49,8 @@ pub enum Next<J> {
 pub struct Seen<'a> {
     /// Who said it; asked only about failures.
     pub peer: &'a dyn Fn() -> Peer,
-    /// There is a host that this round has not tried.
-    pub other_host: bool,
+    /// The hosts besides this one.
+    pub others: Others,
     /// By whose word a failure of mail with this envelope, for this domain, is final although the server calls it temporary.
     pub final_by: &'a dyn Fn(&Envelope, &str, &client::Failure) -> Option<String>,
     /// The rules.
@@ -65,6 +66,8 @@ pub struct Ended<J> {
     pub stock: Vec<Task<J>>,
     /// How to go on with them.
     pub course: Course,
+    /// What the server has said.
+    pub said: Said,
 }
 
 /// Where the next connection goes.
@@ -93,6 +96,7 @@ pub struct Conversation<J> {
     served: u32,
     /// The server has ended the session.
     ending: bool,
+    said: Said,
 }
 
 /// A transaction: whose recipients it carries, and how many, in the order of its commands.
@@ -105,7 +109,8 @@ struct Flight {
 impl<J> Default for Conversation<J> {
     fn default() -> Self {
         let (tasks, open) = (VecDeque::new(), VecDeque::new());
-        Self { tasks, open, aside: Vec::new(), next_task: 0, submitted: 0, served: 0, ending: false }
+        let (next_task, submitted, served) = (0, 0, 0);
+        Self { tasks, open, aside: Vec::new(), next_task, submitted, served, ending: false, said: Said::default() }
     }
 }
 
@@ -206,6 +211,7 @@ impl<J: Handle> Conversation<J> {
     ) -> Vec<Task<J>> {
         let Some(flight) = self.land(id) else { return Vec::new() };
         let used = self.served > 0;
+        self.said.heard |= report.outcomes.iter().any(is_answer);
         let (mut said, mut accepted) = (false, false);
         let mut outcomes = report.outcomes.into_iter().map(|outcome| match outcome {
             Outcome::Failed(failure) if used && says_nothing(&failure) => None,
@@ -223,7 +229,8 @@ impl<J: Handle> Conversation<J> {
             let task = &mut self.tasks[at].1;
             self.ending |= outcomes.contains(&None);
             task.attempt.judge(seen.rules, seen.now);
-            let decided = decide_each(task, id, outcomes, report.dsn_passed_on, seen);
+            let (decided, postponed) = decide_each(task, id, outcomes, report.dsn_passed_on, seen);
+            self.said.postponed |= postponed;
             for at in decided {
                 if let Some((index, State::Done(fate))) = task.attempt.table().get(at) {
                     told(task, *index, fate);
@@ -246,14 +253,18 @@ impl<J: Handle> Conversation<J> {
         for task in &mut stock {
             task.attempt.turn_back();
         }
+        let mut said = self.said;
         let course = match failure {
             _ if put_off => Course::NextHost,
-            Some(_) if self.served == 0 && other_host => Course::NextHost,
+            Some(_) if self.served == 0 && other_host => {
+                said.postponed = true;
+                Course::NextHost
+            }
             // A server that takes connections and ends them before any mail would be asked for ever.
             Some(failure) if self.served == 0 && self.submitted > 0 => Course::Fail(failure),
             _ => Course::Afresh,
         };
-        Ended { stock, course }
+        Ended { stock, course, said }
     }
 
     /// Where the job is whose recipients come next.
@@ -334,29 +345,36 @@ fn transfer<J: Handle>(job: &J, recipients: &[u32]) -> Transfer {
 }
 
 /// What its outcomes are to the recipients of a job; `None`: nothing was said. Those who have a fate now, by their place in the
-/// table.
+/// table, and whether one goes on whom this host may take another time.
 fn decide_each<J: Handle>(
     task: &mut Task<J>,
     id: TransactionId,
     outcomes: Vec<Option<Outcome>>,
     dsn_passed_on: bool,
     seen: &Seen<'_>,
-) -> Vec<usize> {
-    let mut decided = Vec::with_capacity(outcomes.len());
+) -> (Vec<usize>, bool) {
+    let (mut decided, mut postponed) = (Vec::with_capacity(outcomes.len()), false);
     let job = &task.job;
     for ((at, state), outcome) in task.attempt.in_flight(id).zip(outcomes) {
-        *state = outcome.map_or(State::Waiting, |outcome| state_of(outcome, dsn_passed_on, seen, job));
+        *state = outcome.map_or(State::Waiting, |outcome| state_of(outcome, dsn_passed_on, seen, job, &mut postponed));
         if matches!(state, State::Done(_)) {
             decided.push(at);
         }
     }
-    decided
+    (decided, postponed)
 }
 
 /// The session ended before anything was said about the message.
 fn says_nothing(failure: &client::Failure) -> bool {
     let early = matches!(failure.stage(), Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Reset | Stage::Idle);
     early && (failure.is_shutdown() || matches!(failure, client::Failure::Lost { .. }))
+}
+
+fn is_answer(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Delivered(_) => true,
+        Outcome::Failed(failure) => failure.is_answered(),
+    }
 }
 
 fn is_refused_recipient(outcome: &Outcome) -> bool {
@@ -371,21 +389,24 @@ fn too_many(outcome: Outcome, accepted: bool) -> Outcome {
 }
 
 /// Lost sessions and temporary refusals are offered to the next host (RFC 5321 section 5.1).
-fn state_of<J: Handle>(outcome: Outcome, dsn_passed_on: bool, seen: &Seen<'_>, job: &J) -> State {
+fn state_of<J: Handle>(outcome: Outcome, dsn_passed_on: bool, seen: &Seen<'_>, job: &J, postponed: &mut bool) -> State {
     let failure = match outcome {
         Outcome::Delivered(reply) => return State::Done(Fate::Delivered { reply, dsn_passed_on }),
         Outcome::Failed(failure) => failure,
     };
     let domain = job.destination();
     let final_by = (seen.final_by)(job.envelope(), domain, &failure);
+    let goes_on = seen.others.may_take(&failure);
     let failure = Failure::Session { peer: (seen.peer)(), failure };
     if let Some(rule) = final_by {
-        return State::Done(Fate::Failed(Failed::of(&failure, domain).made_final(&rule)));
+        return State::Done(Fate::Failed(Failed::of(&failure, domain, false).made_final(&rule)));
     }
-    if seen.other_host && classify(&failure, domain).action == Action::NextHost {
+    let verdict = classify(&failure, domain);
+    if goes_on && verdict.action == Action::NextHost {
+        *postponed |= verdict.finally() == Action::Defer;
         return State::Elsewhere;
     }
-    State::Done(Fate::of(&failure, domain))
+    State::Done(Fate::of_last(&failure, domain, seen.others.undecided))
 }
 
 #[cfg(test)]

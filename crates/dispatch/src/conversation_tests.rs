@@ -27,6 +27,7 @@ struct World {
     peer: Peer,
     now: Instant,
     other_host: bool,
+    undecided: bool,
     security: Security,
 }
 
@@ -54,6 +55,7 @@ impl World {
             peer: Peer { host: "mx.test".to_owned(), endpoint: Endpoint::Tcp(([192, 0, 2, 1], 25).into()) },
             now,
             other_host: false,
+            undecided: false,
             security: in_clear(),
         }
     }
@@ -74,8 +76,8 @@ impl World {
         let final_by = |_: &Envelope, _: &str, failure: &client::Failure| {
             failure.reply().filter(|reply| reply.text.contains("hopeless")).map(|_| "a rule".to_owned())
         };
-        let (other_host, rules) = (self.other_host, &self.rules);
-        let seen = Seen { peer: &peer, other_host, final_by: &final_by, rules, now: self.now };
+        let others = Others { any: self.other_host, after_a_word: self.other_host, undecided: self.undecided };
+        let seen = Seen { peer: &peer, others, final_by: &final_by, rules: &self.rules, now: self.now };
         self.talk.on_report(id, Report { outcomes, dsn_passed_on: false }, &seen, |_, _, _| {})
     }
 
@@ -208,6 +210,38 @@ fn what_one_host_puts_off_waits_for_the_next_one() {
     let (id, recipients) = world.submit(LIMITS).unwrap();
     assert_eq!(recipients, 1, "those with a result never go out again");
     assert!(world.report(id, vec![ok()]).unwrap().attempt.is_done());
+}
+
+#[test]
+fn what_the_last_host_cannot_do_is_final_unless_one_before_it_may_take_the_mail_another_time() {
+    for (undecided, permanent, status) in [(false, true, Status::new(5, 6, 3)), (true, false, Status::new(4, 6, 3))] {
+        let mut world = World { undecided, ..World::new(1, 1) };
+        let task = world.serve(vec![Outcome::Failed(F::NoEightBitMime("a signed part".to_owned()))]).unwrap();
+        let State::Done(Fate::Failed(failed)) = &task.attempt.table()[0].1 else {
+            panic!("{:?}", task.attempt.table())
+        };
+        assert_eq!((failed.permanent, failed.status), (permanent, status));
+        let mut world = World { undecided, ..World::new(1, 1) };
+        let task = world.serve(vec![no(Stage::Rcpt, 550)]).unwrap();
+        let State::Done(Fate::Failed(failed)) = &task.attempt.table()[0].1 else {
+            panic!("{:?}", task.attempt.table())
+        };
+        assert!(failed.permanent, "the word of the receiver");
+    }
+}
+
+#[test]
+fn a_server_is_heard_once_it_has_answered_to_a_message() {
+    for (outcome, heard) in [
+        (ok(), true),
+        (no(Stage::Rcpt, 451), true),
+        (lost(Stage::Mail), false),
+        (Outcome::Failed(F::NoSmtpUtf8 { ignored: false }), false),
+    ] {
+        let mut world = World::new(1, 1);
+        world.serve(vec![outcome.clone()]);
+        assert_eq!(world.talk.end(None, true).said.heard, heard, "{outcome:?}");
+    }
 }
 
 #[test]

@@ -44,17 +44,19 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// What a failure means once there is no other host to try.
-    pub(crate) fn of(failure: &Failure, domain: &str) -> Self {
+    /// What a failure means once there is no other host to try. `undecided`: one that was tried may take the mail another time,
+    /// even if the last one never will.
+    pub(crate) fn of(failure: &Failure, domain: &str, undecided: bool) -> Self {
         let verdict = classify(failure, domain);
+        let may_be_taken = undecided && verdict.action == Action::NextHost;
         let (reply, host) = match failure {
             Failure::Session { peer, failure } => (failure.reply().cloned(), Some(peer.host.clone())),
             _ => (None, None),
         };
         Self {
-            permanent: verdict.finally() == Action::Bounce,
+            permanent: verdict.finally() == Action::Bounce && !may_be_taken,
             host: host.filter(|_| reply.is_some()),
-            status: verdict.status,
+            status: if may_be_taken { verdict.status.with_class_of(400) } else { verdict.status },
             text: verdict.text,
             reply,
             trouble: Trouble::of(failure),
@@ -79,6 +81,11 @@ impl Failed {
 impl Fate {
     /// What a failure means once there is no other host to try.
     pub fn of(failure: &Failure, domain: &str) -> Self {
-        Self::Failed(Failed::of(failure, domain))
+        Self::Failed(Failed::of(failure, domain, false))
+    }
+
+    /// The same at the end of a round; `undecided` as in [`Others`](crate::Others).
+    pub fn of_last(failure: &Failure, domain: &str, undecided: bool) -> Self {
+        Self::Failed(Failed::of(failure, domain, undecided))
     }
 }

@@ -20,6 +20,7 @@ mod group;
 mod pigeonholes;
 mod plan;
 mod pool;
+mod progress;
 mod ring;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
@@ -33,6 +34,7 @@ pub use group::Company;
 pub use pigeonholes::{Pigeonholes, Put};
 pub use plan::{Incomplete, Plan, decide, owes_delay_notice};
 pub use pool::{Pool, Refused};
+pub use progress::{Others, Progress, Said};
 pub use ring::Work;
 
 use staffetta_mail::{Address, Envelope};

@@ -9,25 +9,25 @@
 //! It claims the next batch while it sends the current one. It ends when its lane has no work and the connection has
 //! been idle for a short while, or when the worker stops.
 
+mod hosts;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use staffetta_dispatch::{Fate, Handle, Refused};
-use staffetta_policy::classify::{Action, Failure, classify};
+use staffetta_dispatch::{Fate, Handle, Progress};
+use staffetta_policy::classify::Failure;
 use staffetta_policy::tls::Need;
-use staffetta_smtp::client::{self, Stage};
+use staffetta_smtp::client;
 use staffetta_transport::hop::{NextHop, Router};
-use staffetta_transport::itinerary::{Announced, Candidate, Round};
+use staffetta_transport::itinerary::Round;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::connection::{Connection, Opener};
 use crate::lanes::{Berth, Company, Lane, Work};
 use crate::leased::{Leased, Task};
 use crate::metrics;
-use crate::origin::Origin;
 use crate::worker::{Claimed, Worker};
 
 /// Most jobs of one claim.
@@ -63,6 +63,7 @@ pub(crate) async fn run(worker: Arc<Worker>, lane: Arc<Lane>) {
         jobs: VecDeque::new(),
         claim: None,
         round: Round::default(),
+        progress: Progress::default(),
         room,
         turn: None,
         displaced: false,
@@ -127,6 +128,8 @@ pub(crate) struct Carrier {
     pub(crate) claim: Option<Claim>,
     /// Hosts that were not tried yet; empty: look up again.
     round: Round,
+    /// How far it has come with them.
+    progress: Progress,
     batch: usize,
     batch_began: Instant,
     /// Ticks while a server is waited for. One timer for the life of the carrier: arming one for each reply costs.
@@ -252,200 +255,6 @@ impl Carrier {
         }
     }
 
-    /// Opens a connection to the first host that takes one. `None`: the jobs are dealt with.
-    async fn connect(&mut self) -> Option<Connection> {
-        self.release_resting();
-        self.heed(None);
-        if self.jobs.is_empty() || self.displaced {
-            return None;
-        }
-        let need = self.jobs.front().map_or(Need::Nothing, |task| Need::of(&task.job.message.envelope));
-        if std::mem::replace(&mut self.need, need) != need {
-            // Hosts that will not do for the one may do for the other.
-            self.start_over();
-        }
-        let (worker, lane) = (self.worker.clone(), self.lane.clone());
-        let result = tokio::select! {
-            biased;
-            () = worker.stop.cancelled() => None,
-            result = self.try_hosts() => Some(result),
-            () = worker.lanes.out_of_patience(&lane) => {
-                self.yield_connection();
-                return None;
-            }
-        };
-        match result {
-            Some(Ok(connection)) => {
-                self.turn.get_or_insert_with(Instant::now);
-                self.berth.greeted();
-                self.worker.release_hop(&self.lane);
-                Some(connection)
-            }
-            Some(Err(failure)) => {
-                self.refused(&failure);
-                None
-            }
-            None => {
-                self.release_all();
-                None
-            }
-        }
-    }
-
-    /// The set-up is slow and other lanes have no connection: one of them gets this one. Nothing was attempted.
-    fn yield_connection(&mut self) {
-        tracing::debug!(hop = self.lane.hop.name(), "a slow set-up is given up, others wait for a connection");
-        let work = self.jobs.iter().map(|task| Work {
-            partition: task.job.held.lease.id.partition(),
-            destination: task.job.held.lease.destination.clone(),
-        });
-        self.berth.give_up(work);
-        self.release_all();
-        self.displaced = true;
-    }
-
-    /// No host lets this carrier in. While another connection lives that is the server's limit, and nobody's fault.
-    fn refused(&mut self, failure: &Failure) {
-        if self.is_about_need(failure) {
-            return self.fail_demanding(failure);
-        }
-        if let (Failure::Session { peer, failure }, Some(task)) = (failure, self.jobs.front()) {
-            self.weigh(&peer.host, failure, &task.job);
-        }
-        let refused = self.berth.refused();
-        let about_mail = classify(failure, &self.lane.hop.name()).action == Action::Bounce;
-        match refused {
-            Refused::Enough if !about_mail => self.release_all(),
-            Refused::Enough | Refused::Dead => self.fail_all(failure),
-        }
-    }
-
-    /// Is it what the messages at hand need that no host has, while others may be served?
-    fn is_about_need(&self, failure: &Failure) -> bool {
-        let is_why = match failure {
-            Failure::Session { failure, .. } => self.need.is_why(failure),
-            Failure::Unproven { .. } => self.need > Need::Waived,
-            _ => false,
-        };
-        let needs_less = |task: &Task| Need::of(&task.job.message.envelope) < self.need;
-        is_why && (self.need == Need::AuthenticatedTls || self.jobs.iter().any(needs_less))
-    }
-
-    /// No host is good enough for those with this need; the others have nothing to do with it.
-    fn fail_demanding(&mut self, failure: &Failure) {
-        let demanding = |task: &Task| Need::of(&task.job.message.envelope) == self.need;
-        let (met, rest) = std::mem::take(&mut self.jobs).into_iter().partition(demanding);
-        self.jobs = rest;
-        for task in VecDeque::into_iter(met) {
-            let mut fate = Fate::of(failure, task.job.destination());
-            if let Fate::Failed(failed) = &mut fate {
-                failed.back_off = false;
-            }
-            self.fail_with(task, &fate);
-        }
-    }
-
-    /// Host by host, address by address; the last failure counts.
-    async fn try_hosts(&mut self) -> Result<Connection, Failure> {
-        let started = Instant::now();
-        if self.round.is_empty() {
-            let planned = self.worker.planner.plan(&self.hop, self.need).await;
-            let planned = planned.inspect_err(|failure| {
-                self.worker.metrics.attempt_failed(metrics::DNS);
-                self.note_unproven(None, failure);
-            })?;
-            self.round = self.worker.planner.round(&self.hop, self.need, planned);
-        }
-        let found = Instant::now();
-        let mut last = Failure::Local { reason: "no address to try".to_owned() };
-        while let Some((candidate, published)) = self.round.next().await {
-            match self.open(&candidate, &published, started).await {
-                Ok(mut connection) => {
-                    connection.looked_up = Some((started, found));
-                    return Ok(connection);
-                }
-                Err(failure) => last = failure,
-            }
-            if classify(&last, &self.lane.hop.name()).action != Action::NextHost {
-                self.round.clear();
-            }
-        }
-        Err(last)
-    }
-
-    /// One address. A new one of ours that has sent what it may while the connection came about is left to the others of its pool.
-    async fn open(
-        &self,
-        candidate: &Candidate,
-        published: &Announced,
-        started: Instant,
-    ) -> Result<Connection, Failure> {
-        loop {
-            let origin = self.worker.origin_for(&self.hop, candidate).await?;
-            let mut connection = self.open_from(&origin, (candidate, published), started).await?;
-            let Some(allowance) = origin.allowance else { return Ok(connection) };
-            connection.portion = self.worker.portion(allowance).await;
-            if connection.portion.is_some() {
-                return Ok(connection);
-            }
-            connection.close().await;
-        }
-    }
-
-    async fn open_from(
-        &self,
-        origin: &Origin,
-        (candidate, published): (&Candidate, &Announced),
-        started: Instant,
-    ) -> Result<Connection, Failure> {
-        let (worker, timeouts) = (&self.worker, self.worker.timeouts());
-        let opener = Opener {
-            hop: &self.hop,
-            published,
-            tls: &worker.tls,
-            tokens: &worker.tokens,
-            timeouts: &timeouts,
-            origin,
-            metrics: &worker.metrics,
-            fallback: &worker.fallback,
-            unchunked: &worker.unchunked,
-            unscrammed: &worker.unscrammed,
-            revocations: &worker.revocations,
-            need: self.need,
-            sessions: worker.tls_reports.as_ref().map(|reports| &reports.sessions),
-        };
-        let unmet = |failure| match failure {
-            Failure::Session { peer, failure } => Failure::Session { peer, failure: self.need.unmet(failure) },
-            other => other,
-        };
-        let result = opener.open(candidate, started).await.map_err(unmet);
-        result.inspect_err(|failure| self.note_unproven(Some(candidate), failure)).inspect_err(
-            |failure| match failure {
-                Failure::Session { failure, .. } => worker.metrics.attempt_failed_at(failure.stage()),
-                Failure::NoToken { .. } => worker.metrics.attempt_failed_at(Stage::Auth),
-                Failure::Unproven { .. } => worker.metrics.attempt_failed_at(Stage::StartTls),
-                _ => worker.metrics.attempt_failed(metrics::CONNECT),
-            },
-        )
-    }
-
-    /// For reports on TLS: that no host, or not this one, may be used.
-    fn note_unproven(&self, candidate: Option<&Candidate>, failure: &Failure) {
-        if let (Some(reports), Failure::Unproven { flaw, reason }) = (&self.worker.tls_reports, failure) {
-            reports.sessions.note_unproven((&self.hop, self.need), candidate, *flaw, reason);
-        }
-    }
-
-    /// Is there a host left that this round has not tried?
-    pub(crate) fn has_other_host(&self) -> bool {
-        !self.round.is_empty()
-    }
-
-    /// The next connection begins with a fresh look-up.
-    pub(crate) fn start_over(&mut self) {
-        self.round.clear();
-    }
-
     /// Every job in stock meets this failure.
     pub(crate) fn fail_all(&mut self, failure: &Failure) {
         for task in std::mem::take(&mut self.jobs) {
@@ -455,7 +264,7 @@ impl Carrier {
 
     /// What is left of one job meets this failure.
     pub(crate) fn fail(&self, task: Task, failure: &Failure) {
-        let fate = Fate::of(failure, task.job.destination());
+        let fate = self.fate_of(failure, &task);
         self.fail_with(task, &fate);
     }
 

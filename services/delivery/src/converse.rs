@@ -393,8 +393,8 @@ impl Carrier {
         let final_by = |envelope: &Envelope, domain: &str, failure: &SessionFailure| {
             final_by(&terms.shaping, &self.hop, domain, envelope, failure)
         };
-        let (other_host, now) = (self.has_other_host(), Instant::now());
-        let seen = Seen { peer: &peer, other_host, final_by: &final_by, rules: &terms.rules, now };
+        let (others, now) = (self.others(), Instant::now());
+        let seen = Seen { peer: &peer, others, final_by: &final_by, rules: &terms.rules, now };
         talk.tasks(id).for_each(|task| traced::transaction(task, connection, use_of(id), &report));
         let ended = talk.on_report(id, report, &seen, |task, index, fate| {
             record::outcome(worker, lane, task, index, fate, Some((connection, use_of(id))));
@@ -420,12 +420,12 @@ impl Carrier {
 
     /// The connection has ended: what is not finished goes back into stock.
     fn recover(&mut self, connection: &Connection, talk: Talk, failure: Option<client::Failure>) {
-        let ended = talk.end(failure, self.has_other_host());
+        let ended = talk.end(failure, self.others().any);
         for task in ended.stock.into_iter().rev() {
             self.jobs.push_front(task);
         }
         match ended.course {
-            Course::NextHost => {}
+            Course::NextHost => self.go_on(ended.said),
             Course::Afresh => self.start_over(),
             Course::Fail(failure) => {
                 self.start_over();

@@ -171,6 +171,17 @@ impl Failure {
         }
     }
 
+    /// True if this is the server's answer to a command of the message, or came after such an answer.
+    pub const fn is_answered(&self) -> bool {
+        match self {
+            Self::Reply { stage, .. } => !stage.is_set_up(),
+            Self::Lost { stage } | Self::TimedOut { stage } | Self::Malformed { stage, .. } => {
+                matches!(stage, Stage::Rcpt | Stage::Data | Stage::Transfer | Stage::Final)
+            }
+            _ => false,
+        }
+    }
+
     /// True if the server may have taken the message all the same: the final dot was out and no answer came.
     pub const fn is_ambiguous(&self) -> bool {
         matches!(

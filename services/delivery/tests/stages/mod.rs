@@ -1,5 +1,7 @@
 //! What comes of a message, and what its sender is told, whatever a mail host does at whatever stage: a table, all of it in one
-//! world at once.
+//! world at once. And how far a message goes from host to host.
+
+mod hosts;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

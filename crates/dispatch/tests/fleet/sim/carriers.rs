@@ -34,6 +34,7 @@ impl Sim {
         }
         if carrier.candidates.is_empty() {
             carrier.candidates.extend(&self.sites[carrier.lane]);
+            carrier.progress = Progress::default();
         }
         Some(self.dial(carrier))
     }
@@ -140,6 +141,9 @@ impl Sim {
             }
             _ => None,
         };
+        if let Some(failure) = &refusal {
+            carrier.progress.note(failure);
+        }
         let Some(failure) = refusal else {
             self.workers[worker].pool.greeted(&lane);
             self.living[host] += 1;
@@ -204,7 +208,10 @@ impl Sim {
         for task in ended.stock.into_iter().rev() {
             carrier.jobs.push_front(task);
         }
-        if ended.course != Course::NextHost {
+        // All hosts of a lane are on one way: none is left out.
+        if ended.course == Course::NextHost {
+            carrier.progress.go_on(ended.said, carrier.candidates.iter().map(|_| 0));
+        } else {
             carrier.candidates.clear();
         }
         if let Course::Fail(failure) = ended.course {
@@ -250,9 +257,9 @@ impl Sim {
             outcomes.extend(self.said_of(worker, (at, token), host, closing.as_ref()));
         }
         let talk = carrier.talk.as_mut()?;
-        let other_host = !carrier.candidates.is_empty();
+        let others = carrier.progress.others(carrier.candidates.iter().map(|_| 0));
         let now = self.start + self.now;
-        let seen = Seen { peer: &peer, other_host, final_by: &|_, _, _| None, rules: &self.rules, now };
+        let seen = Seen { peer: &peer, others, final_by: &|_, _, _| None, rules: &self.rules, now };
         let done = talk.on_report(id, Report { outcomes, dsn_passed_on: false }, &seen, |_, _, _| {});
         for task in done {
             self.workers[worker].pool.served(&lane, 1);

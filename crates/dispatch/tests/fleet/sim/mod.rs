@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 use staffetta_dispatch::{
-    Advice, Attempt, Backoffs, Conversation, Course, Facts, Fate, Handle, Limits, Next, Pool, Refused, Rules, Seen,
-    Task, Work, decide,
+    Advice, Attempt, Backoffs, Conversation, Course, Facts, Fate, Handle, Limits, Next, Pool, Progress, Refused, Rules,
+    Seen, Task, Work, decide,
 };
 use staffetta_mail::{Address, Envelope, Recipient, RemoteReply, ReversePath};
 use staffetta_policy::classify::{Failure, Peer};
@@ -152,6 +152,7 @@ struct Carrier {
     /// Hosts that this round has not tried, and the one that it talks to.
     candidates: VecDeque<usize>,
     host: usize,
+    progress: Progress,
     jobs: VecDeque<Task<Job>>,
     talk: Option<Conversation<Job>>,
     under_way: Option<TransactionId>,
@@ -324,6 +325,7 @@ impl Sim {
                 lane,
                 candidates,
                 host,
+                progress: Progress::default(),
                 jobs,
                 talk,
                 under_way: None,
