@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Context;
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA, TLSA, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NULL, PTR, SOA, TLSA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -120,6 +120,16 @@ impl FakeDns {
     pub fn tlsa(&self, name: &str, [usage, selector, matching]: [u8; 3], data: &[u8]) -> &Self {
         let (usage, selector, matching) = (CertUsage::from(usage), Selector::from(selector), Matching::from(matching));
         self.add(name, RData::TLSA(TLSA::new(usage, selector, matching, data.to_vec())))
+    }
+
+    /// Adds a TLSA record of whatever octets, be they one or not.
+    pub fn raw_tlsa(&self, name: &str, octets: &[u8]) -> &Self {
+        self.add(name, raw(RecordType::TLSA, octets))
+    }
+
+    /// The same for MX.
+    pub fn raw_mx(&self, name: &str, octets: &[u8]) -> &Self {
+        self.add(name, raw(RecordType::MX, octets))
     }
 
     /// Adds a text, in strings that fit.
@@ -311,6 +321,13 @@ fn respond(zone: &Mutex<Zone>, request: &[u8], transport: Transport) -> Option<V
         return None;
     }
     zone.answer(&request, transport).to_vec().ok()
+}
+
+fn raw(code: RecordType, octets: &[u8]) -> RData {
+    match octets {
+        [] => RData::Update0(code),
+        octets => RData::Unknown { code, rdata: NULL::with(octets.to_vec()) },
+    }
 }
 
 fn lock(zone: &Mutex<Zone>) -> MutexGuard<'_, Zone> {

@@ -131,6 +131,34 @@ async fn rfc7672_2_2_the_records_of_a_host_are_found_where_its_name_leads() -> a
     Ok(())
 }
 
+/// What cannot be read is never taken for nothing: the host is left alone, or TLS is asked of it.
+#[tokio::test]
+async fn records_that_are_too_short_open_no_way_to_clear_text() -> anyhow::Result<()> {
+    for mode in MODES {
+        let (dns, resolver, _dir) = world(mode).await?;
+        for (name, octets, alone) in [
+            ("none", &[][..], "later"),
+            ("one", &[3], "later"),
+            ("two", &[3, 1], "later"),
+            ("three", &[3, 1, 1], "unusable"),
+            ("six", &[3, 1, 1, 9, 9, 9], "unusable"),
+            ("key", &[3, 1, 0, 9], "unusable"),
+            ("nineteen", &[3, 1, 2, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9], "unusable"),
+        ] {
+            let host = format!("{name}.test");
+            dns.host(&host, ADDRESS).raw_tlsa(&format!("_25._tcp.{host}"), octets);
+            assert_eq!(found(&resolver, &host).await, alone, "{mode:?} {host}");
+            // One that can be used counts, whatever lies beside it, if it can be read at all.
+            let host = format!("{name}.beside.test");
+            dns.host(&host, ADDRESS).raw_tlsa(&format!("_25._tcp.{host}"), octets);
+            dns.tlsa(&format!("_25._tcp.{host}"), [3, 1, 1], &[7; 32]);
+            let beside = if alone == "later" { alone.to_owned() } else { format!("{host} a.test: 7") };
+            assert_eq!(found(&resolver, &host).await, beside, "{mode:?} {host}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_trust_anchor_that_is_none_is_refused_with_its_path() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;

@@ -1,6 +1,7 @@
 //! The resolver against a fake DNS server.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use staffetta_testkit::dns::FakeDns;
 use staffetta_transport::dns::{DnsSettings, MailDomain, MxHost, Proof, Resolver};
@@ -48,7 +49,7 @@ async fn no_and_not_now_are_different_answers() -> anyhow::Result<()> {
 #[tokio::test]
 async fn rfc5452_9_1_an_answer_to_another_question_is_none() -> anyhow::Result<()> {
     let dns = FakeDns::start().await?;
-    let patience = Some(std::time::Duration::from_millis(200));
+    let patience = Some(Duration::from_millis(200));
     let resolver = Resolver::new(&DnsSettings { servers: vec![dns.address()], patience, ..DnsSettings::default() })?;
     dns.astray("a.test");
     let error = resolver.mail_domain("a.test").await.err();
@@ -86,6 +87,35 @@ async fn answers_are_kept() -> anyhow::Result<()> {
     let asked = dns.queries();
     resolver.mail_domain("a.test").await?;
     assert_eq!(dns.queries(), asked, "the second answer comes from the cache");
+    Ok(())
+}
+
+/// A time to live of one second.
+#[tokio::test]
+async fn an_answer_whose_time_is_over_is_asked_for_anew() -> anyhow::Result<()> {
+    let (dns, resolver) = world().await?;
+    let [old, new]: [IpAddr; 2] = ["192.0.2.1".parse()?, "192.0.2.2".parse()?];
+    dns.host("mx.test", old);
+    assert_eq!(resolver.addresses("mx.test").await?.data, [old]);
+    dns.remove("mx.test").host("mx.test", new);
+    while resolver.addresses("mx.test").await?.data != [new] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(dns.asked("mx.test", "A"), 2, "and not before");
+    Ok(())
+}
+
+/// Neither is it a domain without mail hosts, whose address would be taken for one.
+#[tokio::test]
+async fn an_mx_record_that_is_too_short_is_no_answer() -> anyhow::Result<()> {
+    let (dns, resolver) = world().await?;
+    for (domain, octets) in
+        [("none.test", &[][..]), ("one.test", &[0]), ("two.test", &[0, 10]), ("four.test", &[0, 10, 5, b'm'])]
+    {
+        dns.raw_mx(domain, octets).host(domain, [192, 0, 2, 1]);
+        let answer = resolver.mail_domain(domain).await;
+        assert!(answer.is_err(), "{domain}: {answer:?}");
+    }
     Ok(())
 }
 
