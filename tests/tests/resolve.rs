@@ -222,7 +222,10 @@ async fn whom_a_sender_becomes_and_whether_recipients_get_one_each_is_told() -> 
         ensure!(out.contains(becomes) == other && out.contains(each) == own, "{sender}: {out}");
         let (_, out, _) = desk.resolve(&["b.example", "--json", "--sender", sender]).await?;
         let told: Value = serde_json::from_str(&out)?;
-        ensure!(told["stopped"] == json!([]) && told["verp"] == own && told["canonical_sender"].is_string() == other, "{sender}: {told}");
+        ensure!(
+            told["stopped"] == json!([]) && told["verp"] == own && told["canonical_sender"].is_string() == other,
+            "{sender}: {told}"
+        );
     }
     Ok(())
 }

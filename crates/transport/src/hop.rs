@@ -248,10 +248,15 @@ impl NextHop {
         self.site.as_ref().map_or_else(|| self.account(), |site| site.speaker.clone())
     }
 
+    /// The mail hosts that its destination goes by; none: nobody knew any, or the configuration names the servers.
+    pub fn mail_hosts(&self) -> &[String] {
+        self.site.as_ref().map_or(&[][..], |site| &site.hosts)
+    }
+
     /// Is this one of the hosts that it goes by? Where the DNS has said otherwise in between, a stranger's host would speak for
     /// those of a provider.
     pub fn has_host(&self, host: &str) -> bool {
-        let hosts = self.site.as_ref().map_or(&[][..], |site| &site.hosts);
+        let hosts = self.mail_hosts();
         hosts.is_empty() || destination::normalized([host]).iter().all(|host| hosts.contains(host))
     }
 

@@ -1,12 +1,15 @@
 //! How a carrier comes to a connection: host by host, address by address, and what it means when none lets it in.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use staffetta_dispatch::{Fate, Handle, Others, Progress, Refused, Said};
 use staffetta_policy::classify::{Action, Failure, classify};
+use staffetta_policy::destination;
 use staffetta_policy::tls::Need;
 use staffetta_smtp::client::Stage;
+use staffetta_transport::hop::Router;
 use staffetta_transport::itinerary::{Announced, Candidate};
 
 use super::Carrier;
@@ -120,6 +123,7 @@ impl Carrier {
                 self.worker.metrics.attempt_failed(metrics::DNS);
                 self.note_unproven(None, failure);
             })?;
+            self.settle_site(&planned)?;
             self.round = self.worker.planner.round(&self.hop, self.need, planned);
         }
         let found = Instant::now();
@@ -139,6 +143,22 @@ impl Carrier {
             }
         }
         Err(last)
+    }
+
+    /// Hosts of a plan that are not those by which the destination is known, or none was known in time: what is asked of the
+    /// destination, and whether it rests, goes by these.
+    fn settle_site(&mut self, planned: &[Candidate]) -> Result<(), Failure> {
+        let is_known = |candidate: &Candidate| !self.hop.mail_hosts().is_empty() && self.hop.has_host(&candidate.host);
+        if Router::asks_for_hosts(&self.hop).is_none() || planned.iter().all(is_known) {
+            return Ok(());
+        }
+        let hosts = destination::normalized(planned.iter().map(|candidate| &*candidate.host));
+        self.hop = Arc::new(self.worker.terms.load().router.at_its_site(&self.lane.hop, hosts));
+        let domain = self.jobs.front().map_or("", |task| task.job.destination());
+        match self.worker.suspension(&self.hop, domain) {
+            Some(suspension) => Err(Failure::Suspended { reason: suspension.reason }),
+            None => Ok(()),
+        }
     }
 
     /// One address. A new one of ours that has sent what it may while the connection came about is left to the others of its pool.

@@ -7,7 +7,7 @@ mod sources;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use staffetta_queue::Rate;
+use staffetta_queue::{Rate, Target};
 
 use crate::BODY;
 use crate::world::mx::{Script, Server};
@@ -180,6 +180,32 @@ async fn the_table_of_its_hosts_says_how_much_encryption_a_domain_needs() -> any
     let why = waiting(&entries).remove(0);
     assert!(why.starts_with("a.test: TLS is required"), "{why}");
     server.received(2).await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_for_its_hosts_holds_for_a_domain_whose_answer_is_late() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    shaping::suspend(&world, Target::destination("*.rest.test")?).await?;
+    for domain in ["a.test", "b.test"] {
+        world.dns.silent(domain);
+        world.send("john@home.test", &[&format!("r@{domain}")], BODY).await?;
+    }
+    let table = "[[delivery.destination]]\nmx = [\"*.strict.test\"]\ntls = \"encrypt\"\n";
+    let worker = world.worker(&port(&server, "retry_min = \"1h\"\nretry_max = \"1h\""), table)?;
+    server.until("questions", || ["a.test", "b.test"].iter().all(|name| world.dns.asked(name, "MX") > 0)).await?;
+    // Nobody waits longer to know the destination, and everybody for the attempt.
+    tokio::time::sleep(Duration::from_millis(2_300)).await;
+    for (domain, host) in [("a.test", "mx.strict.test"), ("b.test", "mx.rest.test")] {
+        world.dns.remove(domain);
+        served(&world, &[domain], host, &server);
+    }
+    let entries = world.until("waiting", |entries| waiting(entries).len() == 2).await?;
+    let why = waiting(&entries);
+    assert!(why[0].starts_with("a.test: TLS is required"), "{why:?}");
+    assert!(why[1].starts_with("b.test: ") && why[1].contains("they have asked us to"), "{why:?}");
+    assert!(server.mails().is_empty() && server.commands().iter().all(|line| !line.starts_with("MAIL")));
     worker.stop().await
 }
 
