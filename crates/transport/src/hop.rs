@@ -253,8 +253,8 @@ impl NextHop {
         self.site.as_ref().map_or(&[][..], |site| &site.hosts)
     }
 
-    /// Is this one of the hosts that it goes by? Where the DNS has said otherwise in between, a stranger's host would speak for
-    /// those of a provider.
+    /// Is this one of the hosts that it goes by, as far as they are known? Where the DNS has said otherwise in between, a
+    /// stranger's host would speak for those of a provider.
     pub fn has_host(&self, host: &str) -> bool {
         let hosts = self.mail_hosts();
         hosts.is_empty() || destination::normalized([host]).iter().all(|host| hosts.contains(host))
@@ -263,8 +263,10 @@ impl NextHop {
     /// What rests when they have said that of what comes from some addresses of ours: they know us by these. Mail of other pools
     /// goes on.
     pub fn party(&self) -> String {
-        let speaker = self.speaker();
-        self.key.pool.as_ref().map_or_else(|| speaker.clone(), |pool| format!("{speaker} from {}", pool.name))
+        match &self.key.pool {
+            Some(pool) => format!("{} from {}", self.speaker(), pool.name),
+            None => self.speaker(),
+        }
     }
 
     /// All that its servers go by for mail to this domain: the destination, also as far as it is about our addresses, and each
@@ -304,8 +306,8 @@ pub struct Router {
     ignored: Arc<[Keyword]>,
     defaults: Defaults,
     routes: Vec<routing::Route>,
-    /// Some of them are for some senders only.
-    by_sender: bool,
+    /// Some of them are for mail of some only.
+    by_submitter: bool,
     /// Where each route leads, unless that depends on the domain.
     targets: Vec<Option<Arc<[Target]>>>,
     logins: Vec<Option<Login>>,
@@ -349,7 +351,7 @@ impl Router {
             hostname: hostname.into(),
             ignored: Arc::default(),
             defaults,
-            by_sender: routes.iter().any(routing::Route::names_submitters),
+            by_submitter: routes.iter().any(routing::Route::names_submitters),
             targets: routes.iter().map(fixed).collect(),
             logins: Vec::new(),
             rates: Vec::new(),
@@ -363,7 +365,7 @@ impl Router {
         }
     }
 
-    /// The next hop of a domain, or of an address literal in its brackets, for mail of this sender; without one, for that of
+    /// The next hop of a domain, or of an address literal in its brackets, for what somebody hands in; without one, for mail of
     /// all who are not named in a route.
     pub fn hop(&self, domain: &str, by: Option<Submitter<'_>>) -> NextHop {
         self.hop_by(&self.path(domain, by), domain)
@@ -469,14 +471,9 @@ impl Router {
         provider::are_for_many(&hop.key.targets)
     }
 
-    /// Is there a route for some senders only?
-    pub const fn names_senders(&self) -> bool {
-        self.by_sender
-    }
-
-    /// Has mail for this domain several next hops, by its sender?
+    /// Has mail for this domain several next hops, by who hands it in?
     pub fn depends_on_submitter(&self, domain: &str) -> bool {
-        self.by_sender && routing::depends_on_submitter(&self.routes, domain)
+        self.by_submitter && routing::depends_on_submitter(&self.routes, domain)
     }
 
     fn path(&self, domain: &str, by: Option<Submitter<'_>>) -> Path {
