@@ -6,7 +6,7 @@
 
 mod proven;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,6 +48,8 @@ struct Zone {
     failing_ipv6: HashSet<Name>,
     silent: HashSet<Name>,
     astray: HashSet<Name>,
+    /// The mail hosts that one question after the other is answered with; then those in `records`.
+    turns: HashMap<Name, VecDeque<RData>>,
     proofs: Proofs,
     /// What was asked, in order: name and type.
     asked: Vec<(Name, RecordType)>,
@@ -143,6 +145,14 @@ impl FakeDns {
         self.add(name, RData::MX(MX::new(preference, fqdn(exchange))))
     }
 
+    /// Before what is added of a name, one question about it has this mail host for an answer, which nobody may remember. What
+    /// is said so more than once comes in that order.
+    pub fn mx_once(&self, name: &str, exchange: &str) -> &Self {
+        let answer = RData::MX(MX::new(10, fqdn(exchange)));
+        lock(&self.zone).turns.entry(fqdn(name)).or_default().push_back(answer);
+        self
+    }
+
     /// Adds the null MX of RFC 7505: the domain takes no mail.
     pub fn null_mx(&self, name: &str) -> &Self {
         self.add(name, RData::MX(MX::new(0, Name::root())))
@@ -203,6 +213,7 @@ impl FakeDns {
         zone.failing_ipv6.remove(&fqdn(name));
         zone.silent.remove(&fqdn(name));
         zone.astray.remove(&fqdn(name));
+        zone.turns.remove(&fqdn(name));
         zone.proofs.forged.remove(&fqdn(name));
         drop(zone);
         self
@@ -242,6 +253,12 @@ impl Zone {
         let of_family = query.query_type == RecordType::AAAA && self.failing_ipv6.contains(&name);
         if of_family || self.failing.contains(&name) {
             reply.metadata.response_code = ResponseCode::ServFail;
+            return reply;
+        }
+        if query.query_type == RecordType::MX
+            && let Some(answer) = self.turns.get_mut(&name).and_then(VecDeque::pop_front)
+        {
+            reply.add_answer(Record::from_rdata(name, 0, answer));
             return reply;
         }
         let mut exists = false;

@@ -253,8 +253,7 @@ impl NextHop {
         self.site.as_ref().map_or(&[][..], |site| &site.hosts)
     }
 
-    /// Is this one of the hosts that it goes by, as far as they are known? Where the DNS has said otherwise in between, a
-    /// stranger's host would speak for those of a provider.
+    /// Is this one of the hosts that it goes by, as far as they are known?
     pub fn has_host(&self, host: &str) -> bool {
         let hosts = self.mail_hosts();
         hosts.is_empty() || destination::normalized([host]).iter().all(|host| hosts.contains(host))

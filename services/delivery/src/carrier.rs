@@ -273,8 +273,8 @@ impl Carrier {
     }
 
     /// A server has said why it does not take this message, if it has said anything.
-    pub(crate) fn weigh(&self, host: &str, failure: &client::Failure, job: &Leased) {
-        if let Some(reply) = failure.reply().filter(|_| self.hop.has_host(host)) {
+    pub(crate) fn weigh(&self, failure: &client::Failure, job: &Leased) {
+        if let Some(reply) = failure.reply() {
             self.worker.weigh(&self.hop, job, reply);
         }
     }

@@ -386,7 +386,7 @@ impl Carrier {
             Outcome::Delivered(_) => None,
         });
         if let (Some(failure), Some(task)) = (failed, talk.task(id)) {
-            self.weigh(&connection.peer.host, failure, &task.job);
+            self.weigh(failure, &task.job);
         }
         let (worker, lane) = (&self.worker, &self.lane);
         let (peer, terms) = (|| connection.peer.peer(), worker.terms.load());
@@ -430,7 +430,7 @@ impl Carrier {
             Course::Fail(failure) => {
                 self.start_over();
                 if let Some(task) = self.jobs.front() {
-                    self.weigh(&connection.peer.host, &failure, &task.job);
+                    self.weigh(&failure, &task.job);
                 }
                 self.fail_all(&Failure::Session { peer: connection.peer.peer(), failure });
             }

@@ -77,8 +77,8 @@ impl Carrier {
         if self.is_about_need(failure) {
             return self.fail_demanding(failure);
         }
-        if let (Failure::Session { peer, failure }, Some(task)) = (failure, self.jobs.front()) {
-            self.weigh(&peer.host, failure, &task.job);
+        if let (Failure::Session { failure, .. }, Some(task)) = (failure, self.jobs.front()) {
+            self.weigh(failure, &task.job);
         }
         let refused = self.berth.refused();
         let about_mail = classify(failure, &self.lane.hop.name()).action == Action::Bounce;
