@@ -39,10 +39,10 @@ pub(crate) fn complain(text: &str) {
 /// How many warnings there were.
 static WARNINGS: AtomicU64 = AtomicU64::new(0);
 
-/// Complains of what is wrong, or will be, and yet is no error.
-pub(crate) fn warn(text: &str) {
+/// Complains of what is wrong there, or will be, and yet is no error.
+pub(crate) fn warn(place: &str, text: &str) {
     WARNINGS.fetch_add(1, Ordering::Relaxed);
-    complain(&format!("warning: {text}"));
+    complain(&format!("{place}: warning: {text}"));
 }
 
 /// How often [`warn`] was called.

@@ -322,6 +322,16 @@ async fn what_servers_get_less_of_is_told_until_it_is_ended() -> anyhow::Result<
     }
     let (code, _, err) = desk.run(&["destination", "resume", "mx.a.example"]).await?;
     ensure!(code == Some(1) && err.contains("is not suspended"), "{err}");
+    let of_a_pool = ["destination", "suspend", "mx.a.example from newz", "--reason", "a test"];
+    let (code, _, err) = desk.run(&of_a_pool).await?;
+    let note = "note: no [[delivery.source]] of this configuration has the pool newz";
+    ensure!(code == Some(0) && err.contains(note), "{code:?} {err}");
+    let (_, out, _) = desk.resolve(&["a.example"]).await?;
+    ensure!(out.contains("suspended for other mail, from one pool: mx.a.example from newz, since "), "{out}");
+    let (_, told) = desk.json("a.example").await?;
+    ensure!(told["suspended"].is_null() && told["suspended_for_other_pools"][0].is_string(), "{told}");
+    let (code, _, err) = desk.run(&["destination", "resume", "mx.a.example"]).await?;
+    ensure!(code == Some(0), "{err}");
     ensure!(queue.block(&Target::Unpipelined([203, 0, 113, 5].into()), hour, "timed out").await?);
     let (_, out, _) = desk.resolve(&["a.example"]).await?;
     ensure!(

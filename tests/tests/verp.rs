@@ -73,6 +73,9 @@ async fn a_bounce_that_postfix_sends_later_counts_for_the_recipient_it_is_about(
     let left: Vec<_> = left.iter().filter(|[to, ..]| to == "gone@example.com").collect();
     let is_his = |own: &str| own.starts_with("news+") && own.ends_with("-gone=example.com@example.org");
     ensure!(left.len() == 2 && left.iter().all(|[_, from, own]| from == "news@example.org" && is_his(own)), "{left:?}");
+    let log = world.folder().join("staffetta-delivery.log").display().to_string();
+    let journey = world.staffetta(&["trace", &left[0][2], "--log", &log])?;
+    ensure!(journey.contains("gone@example.com") && journey.contains("left the queue"), "{journey}");
     let metrics = world.metrics(Service::Frontend).await?;
     ensure!(metrics.sum("staffetta_remote_bounces_total", &["class=\"bad-mailbox\"", "proof=\"verp\""]) == 2.0);
     ensure!(metrics.sum("staffetta_report_suppressions_total", &[]) == 1.0);

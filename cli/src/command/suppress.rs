@@ -50,7 +50,10 @@ pub(super) async fn run(suppress: Suppress) -> anyhow::Result<ExitCode> {
 
 pub(super) async fn destination(destination: Destination) -> anyhow::Result<ExitCode> {
     match destination {
-        Destination::Suspend(suspend) => begin(&suspend.names, &suspend.terms, &SUSPENSION).await,
+        Destination::Suspend(suspend) => {
+            warn_of_strangers(&suspend.names, &suspend.terms.named)?;
+            begin(&suspend.names, &suspend.terms, &SUSPENSION).await
+        }
         Destination::Resume(resume) => end(&resume.names, &resume.named, &SUSPENSION).await,
         Destination::List(list) => {
             let is_meant = |target: &Target| {
@@ -74,15 +77,25 @@ pub(super) async fn source(source: Source) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Most likely a slip: another address of ours goes on sending.
-fn warn_of_strangers(addresses: &[Target], named: &Named) -> anyhow::Result<()> {
+/// An address or a pool that is none of ours is most likely a slip: another one goes on sending.
+fn warn_of_strangers(targets: &[Target], named: &Named) -> anyhow::Result<()> {
     let sources = named.file.load(Service::Delivery)?.delivery.source;
-    for address in addresses {
-        if !sources.iter().any(|source| Target::Source(source.address.to_canonical()) == *address) {
-            complain(&format!("note: no [[delivery.source]] of this configuration has {}", address.name()));
+    for name in targets.iter().map(Target::name) {
+        let is_ours = match targets {
+            [Target::Source(_), ..] => sources.iter().any(|source| source.address.to_canonical().to_string() == name),
+            _ => pool_of(&name).is_none_or(|pool| sources.iter().any(|source| source.pool.eq_ignore_ascii_case(pool))),
+        };
+        if !is_ours {
+            let what = pool_of(&name).map_or_else(|| name.clone(), |pool| format!("the pool {pool}"));
+            complain(&format!("note: no [[delivery.source]] of this configuration has {what}"));
         }
     }
     Ok(())
+}
+
+/// That of `mx.example.com from news`.
+fn pool_of(name: &str) -> Option<&str> {
+    name.split_once(" from ").map(|(_, pool)| pool)
 }
 
 async fn begin(targets: &[Target], terms: &Terms, words: &Words) -> anyhow::Result<ExitCode> {

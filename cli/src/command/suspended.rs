@@ -171,6 +171,16 @@ impl Suspended {
         Some(format!("{}, {}", target.name(), terms(block, self.now)))
     }
 
+    /// How they are suspended for mail that comes from one pool of our addresses, none of whose names is among these.
+    pub(super) fn for_other_pools(&self, names: &[String]) -> Vec<String> {
+        let is_meant = |name: &str| {
+            let of = name.split_once(" from ").map(|(of, _)| of);
+            of.is_some_and(|of| names.iter().any(|name| name == of)) && !names.iter().any(|other| other == name)
+        };
+        let ours = self.destinations.iter().filter(|(target, _)| is_meant(&target.name()));
+        ours.map(|(target, block)| format!("{}, {}", target.name(), terms(block, self.now))).collect()
+    }
+
     /// How those stand that such mail for this domain goes to.
     pub(super) async fn of(&mut self, sites: &Sites, domain: &str, by: Submitter<'_>) -> Standing {
         let by = sites.router.depends_on_submitter(domain).then_some(by);

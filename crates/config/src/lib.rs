@@ -156,6 +156,11 @@ impl Examined {
         files::exposed(&self.config, &self.reader)
     }
 
+    /// Where the key was set that a warning begins with: `file:line`, the file as a whole, or a variable.
+    pub fn place_of(&self, warning: &str) -> String {
+        self.reader.place(&key_of(warning)).within(&self.name)
+    }
+
     /// The configuration, if nothing is wrong with it, not even what trying it has found.
     pub fn conclude(mut self, findings: Vec<Finding>) -> Result<Config, Errors> {
         for Finding { key, what, allowed } in findings {

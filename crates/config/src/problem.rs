@@ -14,6 +14,17 @@ pub(crate) enum Place {
     Variable(String),
 }
 
+impl Place {
+    /// `file:line`, the file, or the variable.
+    pub(crate) fn within(&self, file: &str) -> String {
+        match self {
+            Self::Line(number) => format!("{file}:{number}"),
+            Self::File => file.to_owned(),
+            Self::Variable(name) => name.clone(),
+        }
+    }
+}
+
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Problem {
@@ -62,11 +73,7 @@ impl fmt::Display for Errors {
 
 impl Problem {
     fn line(&self, file: &str) -> String {
-        let mut line = match &self.place {
-            Place::Line(number) => format!("{file}:{number}: "),
-            Place::File => format!("{file}: "),
-            Place::Variable(name) => format!("{name}: "),
-        };
+        let mut line = self.place.within(file) + ": ";
         if !self.key.is_empty() {
             line += &format!("{}: ", self.key);
         }

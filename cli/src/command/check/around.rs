@@ -2,7 +2,7 @@
 //! may be there tomorrow: each line is a warning, which begins with the key that it is about.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
@@ -123,6 +123,17 @@ fn resolver(config: &Config) -> Option<Resolver> {
 pub(super) fn pools(config: &Config) -> Vec<String> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     pools_on(day_of(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)), config)
+}
+
+/// Addresses to send from that this machine does not have. Another one may.
+pub(super) fn sources(config: &Config) -> Vec<String> {
+    let sources = config.delivery.source.iter().enumerate();
+    let missing = sources.filter_map(|(index, source)| {
+        let problem = UdpSocket::bind((source.address, 0)).err()?;
+        let at = source.address;
+        Some(format!("delivery.source[{index}].address: {at} is no address to send from on this machine: {problem}"))
+    });
+    missing.take(MOST).collect()
 }
 
 fn pools_on(today: u32, config: &Config) -> Vec<String> {

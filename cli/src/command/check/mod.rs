@@ -8,7 +8,7 @@ mod around;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use staffetta_config::{Backend, Config, Finding, Service};
+use staffetta_config::{Backend, Config, Examined, Finding, Service};
 use staffetta_delivery::Closed;
 use staffetta_queue::{Queue, Revocations, Settings, StoreTrouble};
 use staffetta_transport::connect::TlsClient;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dkim::unpublished;
 use crate::arguments::Check;
-use crate::terminal::{counted, say, warn, warnings};
+use crate::terminal::{self, counted, say, warnings};
 
 /// How long each part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,37 +31,41 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let service = check.service.map_or(Service::All, Into::into);
     let examined = Config::examine(&path, service)?;
     let config = &examined.config;
-    warn_each(&examined.warnings());
-    warn_each(&examined.exposed());
-    warn_each(&around::pools(config));
+    let warn_each = |lines: Vec<String>| lines.iter().for_each(|line| warn(&examined, line));
+    warn_each(examined.warnings());
+    warn_each(examined.exposed());
+    warn_each(around::pools(config));
     let meant = |one| service == Service::All || service == one;
     let (frontend, auth, delivery) = (meant(Service::Frontend), meant(Service::Auth), meant(Service::Delivery));
     let sound = |used: bool, table: &str| used && examined.is_sound(table);
     let dns = sound(frontend || delivery, "dns");
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
     let (redis, store, sql, tokens, given, names, (), (), (), (), (), (), ()) = tokio::join!(
-        try_if(examined.is_sound("redis"), try_redis(config)),
-        try_if(sound(frontend || delivery, "spool"), try_store(config)),
+        try_if(examined.is_sound("redis"), try_redis(&examined)),
+        try_if(sound(frontend || delivery, "spool"), try_store(&examined)),
         try_if(sound(auth, "auth"), try_accounts(config)),
         try_if(sound(auth, "auth"), try_tokens(config)),
         async {
             let sound = dns && sound(delivery, "delivery") && examined.is_sound("redis");
-            if sound { try_logins(config).await } else { Vec::new() }
+            if sound { try_logins(&examined).await } else { Vec::new() }
         },
         try_if(dns, try_dns(config)),
-        warn_of_redis(config, examined.is_sound("redis")),
-        warn_of_keys(config, dns && delivery),
-        warn_of_accounts(config, sound(auth, "auth")),
-        warn_if(dns && examined.is_sound("hostname"), around::hostname(config)),
-        warn_if(examined.is_sound("telemetry"), around::collector(config)),
-        warn_if(sound(frontend, "frontend.auth"), around::auth(config)),
-        warn_if(dns && sound(delivery, "delivery.route"), around::routes(config)),
+        warn_of_redis(&examined, examined.is_sound("redis")),
+        warn_of_keys(&examined, dns && delivery),
+        warn_of_accounts(&examined, sound(auth, "auth")),
+        warn_if(&examined, dns && examined.is_sound("hostname"), around::hostname(config)),
+        warn_if(&examined, examined.is_sound("telemetry"), around::collector(config)),
+        warn_if(&examined, sound(frontend, "frontend.auth"), around::auth(config)),
+        warn_if(&examined, dns && sound(delivery, "delivery.route"), around::routes(config)),
     );
     let certificates = sound(frontend, "tls").then(|| try_certificates(config)).flatten();
     let clients = sound(frontend, "tls").then(|| try_client_ca(config)).flatten();
     let ca = sound(delivery, "delivery.ca").then(|| try_ca(config)).flatten();
     let (expired, soon) = if sound(frontend, "tls") { around::certificates(config) } else { Default::default() };
-    warn_each(&soon);
+    warn_each(soon);
+    if sound(delivery, "delivery.source") {
+        warn_each(around::sources(config));
+    }
     let tried = [redis, store, sql, tokens, names, certificates, clients, ca];
     examined.conclude(tried.into_iter().flatten().chain(given).chain(expired).collect())?;
     let but = match warnings() {
@@ -76,22 +80,27 @@ async fn try_if(sound: bool, trial: impl Future<Output = Option<Finding>>) -> Op
     if sound { trial.await } else { None }
 }
 
-async fn warn_if(sound: bool, trial: impl Future<Output = Vec<String>>) {
+async fn warn_if(examined: &Examined, sound: bool, trial: impl Future<Output = Vec<String>>) {
     if sound {
-        warn_each(&trial.await);
+        trial.await.iter().for_each(|line| warn(examined, line));
     }
 }
 
-fn warn_each(lines: &[String]) {
-    lines.iter().for_each(|line| warn(line));
+/// The line begins with its key.
+fn warn(examined: &Examined, line: &str) {
+    terminal::warn(&examined.place_of(line), line);
 }
 
 /// The durability gate, as every service applies it.
-async fn try_redis(config: &Config) -> Option<Finding> {
+async fn try_redis(examined: &Examined) -> Option<Finding> {
+    let config = &examined.config;
     let problem = match timeout(PATIENCE, staffetta_queue::exists(&config.into())).await {
         Ok(Ok(true)) => Revocations::try_following(&config.into()).await.err()?.to_string(),
         Ok(Ok(false)) if config.redis.create => {
-            warn("redis.url: there is no queue in this Redis yet: the service that starts first makes it, empty");
+            warn(
+                examined,
+                "redis.url: there is no queue in this Redis yet: the service that starts first makes it, empty",
+            );
             return None;
         }
         Ok(Ok(false)) => {
@@ -105,7 +114,8 @@ async fn try_redis(config: &Config) -> Option<Finding> {
 }
 
 /// An object is put, read and deleted; then it must be the store that the queue uses, if it uses one.
-async fn try_store(config: &Config) -> Option<Finding> {
+async fn try_store(examined: &Examined) -> Option<Finding> {
+    let config = &examined.config;
     let settings = Settings::from(config).only_looking();
     let tried = async {
         staffetta_queue::try_store(&settings).await?;
@@ -120,7 +130,7 @@ async fn try_store(config: &Config) -> Option<Finding> {
     let problem = match timeout(STORE_PATIENCE, tried).await {
         Ok(Ok(())) => return None,
         Ok(Err(StoreTrouble::Doubtful(what))) => {
-            warn(&format!("spool.url: {what}"));
+            warn(examined, &format!("spool.url: {what}"));
             return None;
         }
         Ok(Err(StoreTrouble::Unfit(problem))) => problem,
@@ -163,7 +173,8 @@ async fn try_tokens(config: &Config) -> Option<Finding> {
 
 /// What routes log in with: a token for each that needs one, and then all are shown to their servers. What is granted is kept for the
 /// workers: a refresh token may be good once.
-async fn try_logins(config: &Config) -> Vec<Finding> {
+async fn try_logins(examined: &Examined) -> Vec<Finding> {
+    let config = &examined.config;
     if config.delivery.route.iter().all(|route| route.username.is_none()) {
         return Vec::new();
     }
@@ -190,7 +201,9 @@ async fn try_logins(config: &Config) -> Vec<Finding> {
     for (index, closed) in trial.logins().await {
         match closed {
             Closed::Refused(words) => refused.push((index, format!("is refused by {words}"))),
-            Closed::Untried(why) => warn(&format!("delivery.route[{index}].username: the login was not tried: {why}")),
+            Closed::Untried(why) => {
+                warn(examined, &format!("delivery.route[{index}].username: the login was not tried: {why}"))
+            }
         }
     }
     findings(refused, "username", "a name that its server lets in, with its password or token")
@@ -212,36 +225,39 @@ async fn try_dns(config: &Config) -> Option<Finding> {
 }
 
 /// What a server should be told before it is full. One that does not answer is named by [`try_redis`].
-async fn warn_of_redis(config: &Config, sound: bool) {
+async fn warn_of_redis(examined: &Examined, sound: bool) {
+    let config = &examined.config;
     if !sound {
         return;
     }
     if let Ok(Ok(lines)) =
         timeout(PATIENCE, staffetta_queue::advice(&config.into(), config.frontend.size_limit.0)).await
     {
-        lines.iter().for_each(|line| warn(&format!("redis.url: {line}")));
+        lines.iter().for_each(|line| warn(examined, &format!("redis.url: {line}")));
     }
 }
 
 /// A DKIM key that the DNS does not have is no mistake of the file; its record may be on its way.
-async fn warn_of_keys(config: &Config, sound: bool) {
+async fn warn_of_keys(examined: &Examined, sound: bool) {
+    let config = &examined.config;
     if !sound || config.delivery.dkim.is_empty() {
         return;
     }
     match timeout(PATIENCE, unpublished(config)).await {
-        Ok(lines) => lines.iter().for_each(|line| warn(&format!("delivery.dkim: {line}"))),
-        Err(_) => warn("delivery.dkim: the records cannot be looked up in time"),
+        Ok(lines) => lines.iter().for_each(|line| warn(examined, &format!("delivery.dkim: {line}"))),
+        Err(_) => warn(examined, "delivery.dkim: the records cannot be looked up in time"),
     }
 }
 
 /// Passwords that nobody can use, or everybody. A database that does not answer is named by [`try_accounts`].
-async fn warn_of_accounts(config: &Config, sound: bool) {
+async fn warn_of_accounts(examined: &Examined, sound: bool) {
+    let config = &examined.config;
     if !sound || config.auth.backend != Backend::Sql {
         return;
     }
     match timeout(2 * PATIENCE, staffetta_auth::warnings(&config.auth)).await {
-        Ok(lines) => warn_each(&lines),
-        Err(_) => warn("auth.sql: the accounts cannot be counted in time"),
+        Ok(lines) => lines.iter().for_each(|line| warn(examined, line)),
+        Err(_) => warn(examined, "auth.sql: the accounts cannot be counted in time"),
     }
 }
 

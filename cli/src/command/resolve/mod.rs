@@ -51,6 +51,8 @@ struct Report {
     barred: Vec<Curbed>,
     /// Why it gets no mail for a while, if it does not.
     suspended: Option<String>,
+    /// Why it gets none from other addresses of ours than this mail comes from.
+    suspended_for_others: Vec<String>,
     /// What it gets less of for a while.
     curbs: Vec<Curbed>,
     /// Our addresses that it may come from; none: what the system chooses.
@@ -167,6 +169,7 @@ async fn report(
     }
     let barred = all.as_ref().map(|all| all.barred(&targets(&domain, recipient.as_ref(), by))).unwrap_or_default();
     let suspended = all.as_ref().and_then(|all| all.among(&hop.names(&domain)));
+    let suspended_for_others = all.as_ref().map(|all| all.for_other_pools(&hop.names(&domain))).unwrap_or_default();
     let curbs = all.as_ref().map(|all| all.curbs_of(&[hop.speaker(), hop.party()])).unwrap_or_default();
     let day = all.as_ref().map(|all| day_of(all.now()));
     let origin = async |source: Source| Origin {
@@ -193,6 +196,7 @@ async fn report(
         surveys,
         barred,
         suspended,
+        suspended_for_others,
         curbs,
         sources,
         plan,

@@ -41,6 +41,8 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
     if let Some(suspended) = &report.suspended {
         lines.push(printable(&format!("  suspended, its mail waits: {suspended}")));
     }
+    let others = report.suspended_for_others.iter();
+    lines.extend(others.map(|what| printable(&format!("  suspended for other mail, from one pool: {what}"))));
     report.surveys.iter().for_each(|survey| lines.extend(found(config, report, survey)));
     lines.extend(wishes(config, report).map(|wishes| printable(&format!("TLSRPT: {wishes}"))));
     match &report.plan {
@@ -295,6 +297,7 @@ pub(super) fn json(config: &Config, report: &Report) -> Value {
         "curbs": report.curbs.iter().map(|curb| &curb.json).collect::<Vec<_>>(),
         "stopped": report.barred.iter().map(|barred| &barred.json).collect::<Vec<_>>(),
         "suspended": report.suspended,
+        "suspended_for_other_pools": report.suspended_for_others,
         "source": report.hop.pool.as_ref().map(|pool| &*pool.name),
         "addresses": report.sources.iter().map(source_in_json).collect::<Vec<_>>(),
         "login": report.hop.login.is_some(),

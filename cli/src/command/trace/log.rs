@@ -56,8 +56,8 @@ impl Wanted {
             || (!message_id.is_empty() && message_id.trim_matches(['<', '>']) == self.bare)
             || self.recipient().is_some_and(|recipient| {
                 let hidden = staffetta_telemetry::as_logged(recipient);
-                // Who was named, and, behind an alias, who gets it.
-                ["to", "orig_to"].map(field).iter().any(|to| same_address(to, recipient) || *to == hidden)
+                // Who was named, and, behind an alias, who gets it; and the address that only his copy came from (VERP).
+                ["to", "orig_to", "mail_from"].map(field).iter().any(|to| same_address(to, recipient) || *to == hidden)
             })
     }
 }
