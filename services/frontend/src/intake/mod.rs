@@ -16,6 +16,7 @@ mod cause;
 mod judge;
 mod opened;
 mod principal;
+mod refusals;
 mod returns;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ use staffetta_policy::canonical::Canonical;
 use staffetta_policy::client::neighbourhood;
 use staffetta_policy::relay::{Finding, Listener, Rules};
 use staffetta_policy::verp::{Returned, Verp};
-use staffetta_queue::{Accept, Budget, Charge, Conduct, EnqueueError, Health, Origin, Queue, Sending};
+use staffetta_queue::{Accept, Budget, Charge, Conduct, Health, Origin, Queue, Sending};
 use staffetta_telemetry::maillog;
 use staffetta_telemetry::spans::{self, Kind};
 
@@ -42,6 +43,7 @@ use crate::TRACER;
 use crate::metrics::IntakeMetrics;
 use crate::verify::Verifier;
 use opened::{Completion, Manner};
+use refusals::Refusals;
 use returns::{Report, Returns};
 
 pub(crate) use aliases::Aliases;
@@ -69,6 +71,7 @@ pub(crate) struct Intake {
     budget: Arc<Budget>,
     metrics: IntakeMetrics,
     returns: Returns,
+    refusals: Refusals,
 }
 
 /// What holds for all messages, as the configuration has it.
@@ -124,6 +127,7 @@ impl Intake {
             budget: Budget::new(memory, terms.largest, listeners),
             terms: ArcSwap::from_pointee(terms),
             metrics: IntakeMetrics::new(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -197,7 +201,8 @@ impl Intake {
         sender: &ReversePath,
         recipients: &[Recipient],
     ) -> Result<Opened, NotQueued> {
-        let mut incoming = self.queue.receive_for(&self.budget, who.payer()).map_err(|error| not_queued(&error))?;
+        let mut incoming =
+            self.queue.receive_for(&self.budget, who.payer()).map_err(|error| self.refusals.refused(&error))?;
         if self.terms.load().counts_queued {
             incoming.count_for_login();
         }
@@ -216,7 +221,7 @@ impl Intake {
         let completion =
             who.is_own().then(|| Completion { hostname: self.hostname.clone(), author: sender.address().cloned() });
         let manner = self.manner(who, sender, recipients);
-        Opened::start(incoming, &received, completion, manner).await.map_err(|error| not_queued(&error))
+        Opened::start(incoming, &received, completion, manner).await.map_err(|error| self.refusals.refused(&error))
     }
 
     /// What is looked at, and changed, in a message.
@@ -296,8 +301,9 @@ impl Intake {
         let origin = Origin { span: span.context(), ..who.origin() };
         let accept = Accept { envelope, origin, lifetime: self.terms.load().lifetime };
         let one_by_one = who.is_own() && self.terms.load().verp.signer(&from).is_some();
-        let stored = opened.commit(accept, hold, one_by_one).await.map_err(|error| not_queued(&error));
+        let stored = opened.commit(accept, hold, one_by_one).await.map_err(|error| self.refusals.refused(&error));
         let stored = stored.inspect_err(|why| span.fail(Cause::Queue(*why).label()))?;
+        self.refusals.queued();
         if let Some((login, sending)) = login().zip(sending) {
             self.conduct.sent(login, &sending);
         }
@@ -403,15 +409,4 @@ fn log(who: &Principal<'_>, stored: &Stored, from: &ReversePath, nrcpt: usize) {
         held: stored.held,
         trace: spans::current().map(SpanContext::trace),
     });
-}
-
-/// What the client is told; the queue's own words are for the operator.
-fn not_queued(error: &EnqueueError) -> NotQueued {
-    match error {
-        EnqueueError::Full => NotQueued::Full,
-        EnqueueError::Unavailable(reason) => {
-            tracing::warn!(reason, "a message could not be queued");
-            NotQueued::Unavailable
-        }
-    }
 }
