@@ -12,7 +12,7 @@ export STAFFETTA_COMMIT := $(shell scripts/commit)
 # The servers that the tests start are often outside of a user's PATH.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-clocks scripts/check-units scripts/commit scripts/digests scripts/deb scripts/test-deb scripts/test-k8s deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm scripts/check-manifests \
+SCRIPTS := .ci/run scripts/setup scripts/check-layers scripts/check-clocks scripts/check-units scripts/commit scripts/digests scripts/deb scripts/test-deb scripts/test-k8s scripts/earlier deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm scripts/check-manifests \
            deploy/k8s/overlays/dev/certificate deploy/k8s/rpc-certificates
 # Where `make image` puts what it makes.
 IMAGE_DIR ?= $(CARGO_TARGET_DIR)/image
@@ -51,7 +51,7 @@ test-peers: ## mail delivered to Postfix, Exim, OpenSMTPD, Haraka and Dovecot, a
 test-k8s: ## deploy/k8s in pods that podman really runs: messages, restarts under load, changed Secrets. As root; ARGS=rolling
 	scripts/setup k8s
 	cargo build --workspace --bins --test pods
-	scripts/test-k8s $(CARGO_TARGET_DIR)/debug cargo test --workspace --test pods -- --ignored --nocapture --test-threads=1 $(ARGS)
+	earlier=$${STAFFETTA_EARLIER-$$(scripts/earlier)}; STAFFETTA_EARLIER=$$earlier scripts/test-k8s $(CARGO_TARGET_DIR)/debug cargo test --workspace --test pods -- --ignored --nocapture --test-threads=1 $(ARGS)
 
 .PHONY: test-deb
 test-deb: ## the Debian package really installed, into a view of this system that is thrown away. As root

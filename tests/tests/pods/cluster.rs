@@ -26,6 +26,9 @@ use crate::projected::Files;
 pub(crate) const LOGIN: &str = "john@example.org";
 pub(crate) const PASSWORD: &str = "summersun";
 
+/// As tests/pods/kustomization.yaml names it, and as `scripts/test-k8s` names that of the earlier build.
+const IMAGE: &str = "localhost/staffetta:test";
+const EARLIER_IMAGE: &str = "localhost/staffetta:earlier";
 /// What a pod may take until it is ready.
 const START_UP: Duration = Duration::from_secs(60);
 /// How often readiness is asked; the base has five seconds.
@@ -38,8 +41,17 @@ pub(crate) struct Endpoints {
     turn: Arc<AtomicUsize>,
 }
 
+/// Which build is in the image of the pods that are started from now on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    Present,
+    /// That of `scripts/earlier`.
+    Earlier,
+}
+
 /// A namespace with its pods.
 pub(crate) struct Cluster {
+    pub(crate) build: Build,
     folder: TempDir,
     dns: FakeDns,
     authority: Authority,
@@ -104,6 +116,7 @@ impl Cluster {
         let sources = Sources { config_maps: files(&objects, "ConfigMap")?, secrets: files(&objects, "Secret")? };
         let submission = Endpoints::default();
         let mut cluster = Self {
+            build: Build::Present,
             folder,
             dns,
             authority,
@@ -123,7 +136,13 @@ impl Cluster {
 
     /// The whole relay: the queue is made by hand, two of each service are ready, John has an account.
     pub(crate) async fn relay() -> anyhow::Result<Self> {
+        Self::relay_of(Build::Present).await
+    }
+
+    /// The same of this build.
+    pub(crate) async fn relay_of(build: Build) -> anyhow::Result<Self> {
         let mut cluster = Self::new().await?;
+        cluster.build = build;
         cluster.make_queue().await?;
         for service in ["auth", "frontend", "delivery"] {
             for _ in 0..2 {
@@ -131,6 +150,26 @@ impl Cluster {
             }
         }
         Ok(cluster)
+    }
+
+    /// A domain whose mail host does not answer: nobody is at the address of the resolver.
+    pub(crate) fn close(&self, domain: &str) -> anyhow::Result<()> {
+        let host = format!("mx.{domain}");
+        self.dns.mx(domain, 10, &host).host(&host, RESOLVER.parse::<Ipv4Addr>()?);
+        Ok(())
+    }
+
+    /// From now on its mail host is the sink.
+    pub(crate) fn open(&self, domain: &str) -> anyhow::Result<()> {
+        let host = format!("mx.{domain}");
+        self.dns.remove(&host).host(&host, self.of("sink").next().context("no sink")?.address);
+        Ok(())
+    }
+
+    /// Runs `staffetta …` in a worker, so by its build.
+    pub(crate) async fn staffetta(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let worker = self.of("delivery").next().context("no worker")?;
+        worker.exec(&[&["staffetta"], arguments].concat(), "").await
     }
 
     /// As `kubectl create job --from=cronjob/queue-init` does.
@@ -173,6 +212,11 @@ impl Cluster {
             _ => &object["spec"]["template"]["spec"],
         }
         .clone();
+        if self.build == Build::Earlier {
+            let containers = spec["containers"].as_array_mut().context("no containers")?;
+            let ours = containers.iter_mut().filter(|one| one["image"] == IMAGE);
+            ours.for_each(|one| one["image"] = EARLIER_IMAGE.into());
+        }
         for claim in object["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten() {
             let name = &claim["metadata"]["name"];
             let volume = serde_json::json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
@@ -299,8 +343,7 @@ impl Cluster {
         if recipients.is_empty() {
             return Ok(String::new());
         }
-        let worker = self.of("delivery").next().context("no worker")?;
-        let mut known = worker.exec(&["staffetta", "queue", "list"], "").await?;
+        let mut known = self.staffetta(&["queue", "list"]).await?;
         for (workload, pod) in &self.pods {
             let log = pod.log().await?;
             let about = log.lines().filter(|line| recipients.iter().any(|name| line.contains(name.as_str())));
@@ -310,7 +353,7 @@ impl Cluster {
     }
 
     /// How often each recipient's message came to the sink.
-    async fn came(&self) -> anyhow::Result<BTreeMap<String, usize>> {
+    pub(crate) async fn came(&self) -> anyhow::Result<BTreeMap<String, usize>> {
         let mut came = BTreeMap::new();
         let log = self.of("sink").next().context("no sink")?.log().await?;
         for line in log.lines() {

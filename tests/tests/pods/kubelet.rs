@@ -15,7 +15,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use staffetta_tests::get;
 
-use crate::podman::{asked, podman};
+use crate::podman::{asked, both, podman};
 use crate::projected::{Files, GROUP, Projected};
 
 /// Where pods ask for names; `scripts/test-k8s` has made the address.
@@ -154,9 +154,14 @@ impl Pod {
         asked(&arguments, input, Duration::from_secs(60)).await
     }
 
-    /// What it has written.
+    /// What it has written: the mail log.
     pub(crate) async fn log(&self) -> anyhow::Result<String> {
         podman(&["logs", &self.container]).await
+    }
+
+    /// What it has written to its standard error: diagnostics.
+    pub(crate) async fn diagnostics(&self) -> anyhow::Result<String> {
+        Ok(both(&["logs", &self.container], "", Duration::from_secs(60)).await?.1)
     }
 
     /// Waits until it has come to its end by itself.

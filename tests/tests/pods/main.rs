@@ -5,6 +5,7 @@ mod cluster;
 mod kubelet;
 mod podman;
 mod projected;
+mod upgrade;
 
 use std::fs;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use cluster::{Cluster, LOGIN};
-use staffetta_tests::{Client, Load, Metrics, SOON, eventually};
+use staffetta_tests::{Client, Load, Metrics, SOON, Told, eventually};
 
 /// After this long without another delivery, there is none under way.
 const CALM: Duration = Duration::from_secs(5);
@@ -26,8 +27,12 @@ fn message() -> Arc<str> {
 }
 
 fn load(cluster: &Cluster) -> Load {
+    load_of(cluster, &message())
+}
+
+fn load_of(cluster: &Cluster, message: &Arc<str>) -> Load {
     let submission = cluster.submission.clone();
-    Load::through(4, &message(), move || {
+    Load::through(4, message, move || {
         let submission = submission.clone();
         async move { submission.connect().await }
     })
@@ -35,7 +40,10 @@ fn load(cluster: &Cluster) -> Load {
 
 /// Each message has had its answer, and what was accepted came once.
 async fn account(cluster: &Cluster, load: Load) -> anyhow::Result<()> {
-    let told = load.stop().await?;
+    account_of(cluster, load.stop().await?).await
+}
+
+async fn account_of(cluster: &Cluster, told: Told) -> anyhow::Result<()> {
     ensure!(told.unknown.is_empty(), "nobody answered to {:?}", told.unknown);
     let verdict = cluster.verdict(told, CALM).await?;
     let kept = cluster.known_of(&verdict.lost).await?;

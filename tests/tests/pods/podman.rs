@@ -24,6 +24,14 @@ pub(crate) async fn podman(arguments: &[&str]) -> anyhow::Result<String> {
 /// # Errors
 /// As [`podman`], and if it takes longer.
 pub(crate) async fn asked(arguments: &[&str], input: &str, limit: Duration) -> anyhow::Result<String> {
+    Ok(both(arguments, input, limit).await?.0)
+}
+
+/// The same, with what it prints to its standard error.
+///
+/// # Errors
+/// As [`asked`].
+pub(crate) async fn both(arguments: &[&str], input: &str, limit: Duration) -> anyhow::Result<(String, String)> {
     let mut command = Command::new("podman");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().context("failed to start podman")?;
@@ -32,5 +40,5 @@ pub(crate) async fn asked(arguments: &[&str], input: &str, limit: Duration) -> a
         timeout(limit, child.wait_with_output()).await.with_context(|| format!("{arguments:?} takes long"))??;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "podman {}: {}", arguments.join(" "), complaint.trim());
-    Ok(String::from_utf8(output.stdout)?)
+    Ok((String::from_utf8(output.stdout)?, complaint.into_owned()))
 }
