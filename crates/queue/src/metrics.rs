@@ -14,6 +14,8 @@ const REVOCATIONS: &str = "staffetta_revocations_total";
 const REVOCATION_GAPS: &str = "staffetta_revocation_gaps_total";
 const REVOCATIONS_CURRENT: &str = "staffetta_revocations_current";
 const BLOCKS: &str = "staffetta_blocks";
+/// Who has said that something is blocked.
+pub(crate) const BY: [&str; 2] = ["operator", "program"];
 const STEPS: &str = "staffetta_login_steps_total";
 const OVER_THRESHOLD: &str = "staffetta_logins_over_threshold";
 const UNCOUNTED: &str = "staffetta_login_signals_lost_total";
@@ -94,7 +96,7 @@ pub fn describe_revocation_metrics() {
         BLOCKS,
         "Logins, networks of clients and domains that are blocked, recipients that are suppressed, destinations and addresses of \
          ours that are suspended, destinations that are slow or have fewer connections, hosts that get commands one by one, as \
-         this pod knows, by kind."
+         this pod knows, by kind and by whether an operator or a program has said so."
     );
     for what in ["revoke", "hold", "block", "unblock", "unknown"] {
         revocation(what).increment(0);
@@ -102,7 +104,7 @@ pub fn describe_revocation_metrics() {
     revocation_gaps().increment(0);
     revocations_current().set(0.0);
     for kind in ["login", "client", "domain", "recipient", "destination", "slow", "fewer", "unpipelined", "source"] {
-        blocks(kind).set(0.0);
+        BY.into_iter().for_each(|by| blocks(kind, by).set(0.0));
     }
 }
 
@@ -121,9 +123,9 @@ pub(crate) fn revocations_current() -> Gauge {
     gauge!(REVOCATIONS_CURRENT)
 }
 
-/// How many of a kind are blocked.
-pub(crate) fn blocks(kind: &'static str) -> Gauge {
-    gauge!(BLOCKS, "kind" => kind)
+/// How many of a kind are blocked; `by`: one of [`BY`].
+pub(crate) fn blocks(kind: &'static str, by: &'static str) -> Gauge {
+    gauge!(BLOCKS, "kind" => kind, "by" => by)
 }
 
 /// The families of a service that sees how logins behave.

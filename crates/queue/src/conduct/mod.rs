@@ -253,7 +253,7 @@ impl Conduct {
         let Ok(target) = Target::login(login) else { return false };
         let reason = format!("abuse: {} is {count} in an hour, the threshold {threshold}", signal.name());
         let blocked = async {
-            Announcer::connect(&self.shared.settings).await?.block(&target, Some(self.block_for), &reason).await
+            Announcer::connect(&self.shared.settings).await?.block_misused(&target, self.block_for, &reason).await
         };
         match blocked.await {
             Ok(true) => true,

@@ -28,6 +28,8 @@ pub(super) const ROOM: u64 = 100_000;
 pub(crate) enum By {
     /// An operator, whose word replaces what was said.
     Operator,
+    /// A program, because of what a login does. There are no more of those than logins, so it may take all of the room.
+    Ladder,
     /// A program, because of what servers do or say. Strangers run those, so it may take half of the room.
     Program(Held),
 }
@@ -45,6 +47,7 @@ pub(crate) enum Held {
 pub(crate) fn block(target: &Target, life: Option<Duration>, reason: &str, by: By) -> Cmd {
     let (yields, room) = match by {
         By::Operator => (0, ROOM),
+        By::Ladder => (Held::Lasts as u64, ROOM),
         By::Program(held) => (held as u64, ROOM / 2),
     };
     let target = target.to_string();
@@ -114,6 +117,11 @@ impl Announcer {
     /// As [`Self::revoke`].
     pub async fn block(&self, target: &Target, life: Option<Duration>, reason: &str) -> Result<bool, Error> {
         Ok(value::count(&self.call(block(target, life, reason, By::Operator)).await?) == 1)
+    }
+
+    /// The same because of what a login does: what holds for longer keeps its end.
+    pub(crate) async fn block_misused(&self, target: &Target, life: Duration, reason: &str) -> Result<bool, Error> {
+        Ok(value::count(&self.call(block(target, Some(life), reason, By::Ladder)).await?) == 1)
     }
 
     /// Ends a block; of a destination also what it gets less of, of a host that it gets commands one by one. False: there was none.

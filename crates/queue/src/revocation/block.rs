@@ -1,5 +1,6 @@
 //! A block as it lies in Redis: `<since> <until> <reason>`, times in ms, until 0 if it has no end. Where servers get less and
-//! not nothing, how much that is stands in front of the reason.
+//! not nothing, how much that is stands in front of the reason. A program puts a `+` in front of its `since`, which programs of
+//! before it did overlook.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub struct Block {
     pub until: Option<UnixMillis>,
     /// How much servers get meanwhile; only of [`Target::Slow`] and [`Target::Fewer`].
     pub curb: Option<Curb>,
+    /// A program has said it, because of what servers or logins do; else an operator.
+    pub by_program: bool,
     /// Why, in the operator's words.
     pub reason: String,
 }
@@ -84,7 +87,8 @@ impl Block {
 
     pub(super) fn parse(target: &Target, text: &str) -> Option<Self> {
         let mut parts = text.splitn(3, ' ');
-        let (since, until) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let (since, until) = (parts.next()?, parts.next()?.parse().ok()?);
+        let (by_program, since) = since.strip_prefix('+').map_or((false, since), |since| (true, since));
         let said = parts.next().unwrap_or_default();
         let (curb, reason) = match target {
             Target::Slow(_) | Target::Fewer(_) => {
@@ -93,7 +97,13 @@ impl Block {
             }
             _ => (None, said),
         };
-        Some(Self { since, until: (until > 0).then_some(until), curb, reason: reason.to_owned() })
+        Some(Self {
+            since: since.parse().ok()?,
+            until: (until > 0).then_some(until),
+            curb,
+            by_program,
+            reason: reason.to_owned(),
+        })
     }
 
     pub(super) fn holds(&self, now: UnixMillis) -> bool {
@@ -112,7 +122,8 @@ mod tests {
         let parse = |text: &str| Block::parse(&login, text);
         let block = parse("5 9 a thief, it seems").unwrap();
         assert_eq!((block.since, block.until, &*block.reason), (5, Some(9), "a thief, it seems"));
-        assert!(block.holds(8) && !block.holds(9));
+        assert!(block.holds(8) && !block.holds(9) && !block.by_program);
+        assert_eq!(parse("+5 9 550 go away"), Some(Block { by_program: true, reason: "550 go away".into(), ..block }));
         let endless = parse("5 0 ").unwrap();
         assert_eq!((endless.until, &*endless.reason), (None, ""));
         assert!(endless.holds(u64::MAX));

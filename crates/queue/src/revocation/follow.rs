@@ -221,8 +221,10 @@ impl Follower {
 
     fn heard(&self) {
         metrics::revocations_current().set(1.0);
-        for (kind, count) in self.known.counts() {
-            metrics::blocks(kind).set(u32::try_from(count).unwrap_or(u32::MAX));
+        for (kind, counts) in self.known.counts() {
+            for (by, count) in metrics::BY.into_iter().zip(counts) {
+                metrics::blocks(kind, by).set(u32::try_from(count).unwrap_or(u32::MAX));
+            }
         }
         self.hearing.send_replace(Hearing::Heard(Instant::now()));
     }

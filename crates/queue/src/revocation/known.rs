@@ -1,9 +1,11 @@
 //! What a pod knows, in memory. No I/O: the follower tells it, the service asks it.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -93,19 +95,26 @@ struct State {
 /// The blocks that hold, and some that are over.
 #[derive(Default)]
 pub(super) struct Blocks {
-    logins: HashMap<Box<str>, Block>,
-    domains: HashMap<Box<str>, Block>,
-    recipients: HashMap<Box<str>, Block>,
-    destinations: HashMap<Box<str>, Block>,
-    slow: HashMap<Box<str>, Block>,
-    fewer: HashMap<Box<str>, Block>,
-    unpipelined: HashMap<IpAddr, Block>,
-    sources: HashMap<IpAddr, Block>,
-    clients: HashMap<IpNet, Block>,
+    logins: Listed<Box<str>>,
+    domains: Listed<Box<str>>,
+    recipients: Listed<Box<str>>,
+    destinations: Listed<Box<str>>,
+    slow: Listed<Box<str>>,
+    fewer: Listed<Box<str>>,
+    unpipelined: Listed<IpAddr>,
+    sources: Listed<IpAddr>,
+    clients: Listed<IpNet>,
     /// How many networks of clients have a prefix of this length, by whether they are IPv4.
     lengths: BTreeMap<(bool, u8), usize>,
     /// When the next of them is over.
     next_end: Option<UnixMillis>,
+}
+
+/// Those of a kind, by name.
+struct Listed<K> {
+    all: HashMap<K, Block>,
+    /// How many of them programs have said.
+    by_programs: usize,
 }
 
 impl Known {
@@ -256,7 +265,7 @@ impl Known {
             return Curbs::default();
         }
         let blocks = &self.read().blocks;
-        let of = |blocks: &HashMap<Box<str>, Block>| blocks.get(name).filter(|block| self.holds(Some(block)))?.curb;
+        let of = |blocks: &Listed<Box<str>>| blocks.get(name).filter(|block| self.holds(Some(block)))?.curb;
         Curbs {
             rate: match of(&blocks.slow) {
                 Some(Curb::Rate(rate)) => Some(rate),
@@ -282,21 +291,21 @@ impl Known {
         networks.any(|network| self.holds(blocks.clients.get(&network.trunc())))
     }
 
-    /// How many blocks of each kind there are.
-    pub(super) fn counts(&self) -> [(&'static str, usize); 9] {
+    /// How many blocks of each kind there are: of operators, of programs.
+    pub(super) fn counts(&self) -> [(&'static str, [usize; 2]); 9] {
         let blocks = &self.read().blocks;
         let Blocks { logins, clients, domains, recipients, destinations, slow, fewer, unpipelined, sources, .. } =
             blocks;
         [
-            ("login", logins.len()),
-            ("client", clients.len()),
-            ("domain", domains.len()),
-            ("recipient", recipients.len()),
-            ("destination", destinations.len()),
-            ("slow", slow.len()),
-            ("fewer", fewer.len()),
-            ("unpipelined", unpipelined.len()),
-            ("source", sources.len()),
+            ("login", logins.counts()),
+            ("client", clients.counts()),
+            ("domain", domains.counts()),
+            ("recipient", recipients.counts()),
+            ("destination", destinations.counts()),
+            ("slow", slow.counts()),
+            ("fewer", fewer.counts()),
+            ("unpipelined", unpipelined.counts()),
+            ("source", sources.counts()),
         ]
     }
 
@@ -352,20 +361,16 @@ impl Blocks {
     }
 
     fn forget_over(&mut self, now: UnixMillis) {
-        fn forget<K: Eq + Hash>(blocks: &mut HashMap<K, Block>, now: UnixMillis) -> Option<UnixMillis> {
-            blocks.retain(|_, block| block.holds(now));
-            blocks.values().filter_map(|block| block.until).min()
-        }
         let ends = [
-            forget(&mut self.logins, now),
-            forget(&mut self.domains, now),
-            forget(&mut self.recipients, now),
-            forget(&mut self.destinations, now),
-            forget(&mut self.slow, now),
-            forget(&mut self.fewer, now),
-            forget(&mut self.unpipelined, now),
-            forget(&mut self.sources, now),
-            forget(&mut self.clients, now),
+            self.logins.forget_over(now),
+            self.domains.forget_over(now),
+            self.recipients.forget_over(now),
+            self.destinations.forget_over(now),
+            self.slow.forget_over(now),
+            self.fewer.forget_over(now),
+            self.unpipelined.forget_over(now),
+            self.sources.forget_over(now),
+            self.clients.forget_over(now),
         ];
         self.next_end = ends.into_iter().flatten().min();
         self.count_lengths();
@@ -376,6 +381,50 @@ impl Blocks {
         for network in self.clients.keys() {
             *self.lengths.entry(length(network)).or_default() += 1;
         }
+    }
+}
+
+impl<K: Eq + Hash> Listed<K> {
+    /// What was said before.
+    fn insert(&mut self, name: K, block: Block) -> Option<Block> {
+        self.by_programs += usize::from(block.by_program);
+        let before = self.all.insert(name, block);
+        self.by_programs -= usize::from(before.as_ref().is_some_and(|block| block.by_program));
+        before
+    }
+
+    fn remove<Q: Eq + Hash + ?Sized>(&mut self, name: &Q) -> Option<Block>
+    where
+        K: Borrow<Q>,
+    {
+        let block = self.all.remove(name)?;
+        self.by_programs -= usize::from(block.by_program);
+        Some(block)
+    }
+
+    /// When the next of those that are left is over.
+    fn forget_over(&mut self, now: UnixMillis) -> Option<UnixMillis> {
+        self.all.retain(|_, block| block.holds(now));
+        self.by_programs = self.all.values().filter(|block| block.by_program).count();
+        self.all.values().filter_map(|block| block.until).min()
+    }
+
+    fn counts(&self) -> [usize; 2] {
+        [self.all.len() - self.by_programs, self.by_programs]
+    }
+}
+
+impl<K> Default for Listed<K> {
+    fn default() -> Self {
+        Self { all: HashMap::new(), by_programs: 0 }
+    }
+}
+
+impl<K> Deref for Listed<K> {
+    type Target = HashMap<K, Block>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.all
     }
 }
 
@@ -404,7 +453,13 @@ mod tests {
     fn block(target: Target, until: u64) -> Change {
         Change::Blocked(
             target,
-            Block { since: 0, until: (until > 0).then_some(until), curb: None, reason: String::new() },
+            Block {
+                since: 0,
+                until: (until > 0).then_some(until),
+                curb: None,
+                by_program: false,
+                reason: String::new(),
+            },
         )
     }
 
@@ -413,7 +468,8 @@ mod tests {
         let known = begun();
         let minute = Rate { count: 10, per: Duration::from_secs(60) };
         let curb = |curb: Curb, until| {
-            let block = Block { since: 1_000, until: Some(until), curb: Some(curb), reason: String::new() };
+            let block =
+                Block { since: 1_000, until: Some(until), curb: Some(curb), by_program: true, reason: String::new() };
             known.apply(Position::default(), Change::Blocked(Target::curbed("mx.a.test", curb).unwrap(), block));
         };
         assert_eq!(known.curbs("mx.a.test"), Curbs::default());
@@ -447,6 +503,29 @@ mod tests {
     }
 
     #[test]
+    fn those_of_programs_are_counted_apart_from_those_of_operators() {
+        let known = begun();
+        let destination = |name: &str| Target::destination(name).unwrap();
+        let say = |name: &str, by_program, until| {
+            let block = Block { since: 0, until, curb: None, by_program, reason: String::new() };
+            known.apply(at(1), Change::Blocked(destination(name), block));
+        };
+        let counts = || known.counts().into_iter().find(|(kind, _)| *kind == "destination").unwrap().1;
+        say("a.test", true, Some(5_000));
+        say("b.test", true, Some(9_000));
+        say("c.test", false, None);
+        assert_eq!(counts(), [1, 2]);
+        say("b.test", false, Some(9_000));
+        assert_eq!(counts(), [2, 1], "an operator's word is in its place");
+        say("c.test", true, Some(9_000));
+        known.apply(at(2), Change::Unblocked(destination("c.test")));
+        known.apply(at(3), Change::Unblocked(destination("c.test")));
+        assert_eq!(counts(), [1, 1]);
+        known.tick(5_000);
+        assert_eq!(counts(), [1, 0]);
+    }
+
+    #[test]
     fn a_destination_is_suspended_under_any_of_its_names_for_as_long_as_was_said() {
         let known = begun();
         // The clock goes on while this runs.
@@ -455,7 +534,7 @@ mod tests {
             known.suspension(names.iter().copied()).map(|found| (found.left.map(rounded), found.reason))
         };
         let suspend = |name: &str, until, reason: &str| {
-            let block = Block { since: 1_000, until, curb: None, reason: reason.to_owned() };
+            let block = Block { since: 1_000, until, curb: None, by_program: false, reason: reason.to_owned() };
             known.apply(Position::default(), Change::Blocked(Target::destination(name).unwrap(), block));
         };
         assert!(!known.has_suspensions());

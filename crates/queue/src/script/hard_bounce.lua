@@ -17,7 +17,7 @@ if forgotten <= now + (tonumber(times) - 1) * tonumber(interval) then
 end
 if redis.call('HLEN', blocks) >= tonumber(room) then return 2 end
 local over = now + tonumber(life)
-local value = string.format('%.0f %.0f %s', now, over, reason)
+local value = string.format('+%.0f %.0f %s', now, over, reason)
 redis.call('ZREM', bounces, target)
 redis.call('HSET', blocks, target, value)
 redis.call('ZADD', ends, over, target)
