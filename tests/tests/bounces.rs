@@ -32,13 +32,14 @@ async fn why_mail_fails_is_in_the_log_and_in_the_metrics() -> anyhow::Result<()>
     client(&world).await?.send("john@example.org", &["lisa@example.com", "nobody@example.com"], MESSAGE).await?;
     ensure!(next(&mut mx).await?.recipients == ["lisa@example.com"]);
     world.until_empty().await?;
-    for (event, to, class) in
-        [("bounced", "nobody@example.com", "bad-mailbox"), ("deferred", "lisa@example.com", "quota-issues")]
-    {
+    for (event, to, class, remedy) in [
+        ("bounced", "nobody@example.com", "bad-mailbox", "remove-recipient"),
+        ("deferred", "lisa@example.com", "quota-issues", "wait"),
+    ] {
         let told = events(&world, event);
         ensure!(told.len() == 1, "{event}: {told:?}");
-        let seen = [&told[0]["to"], &told[0]["class"], &told[0]["category"], &told[0]["scope"]];
-        ensure!(seen == [to, class, class, "recipient"], "{seen:?}");
+        let seen = ["to", "class", "category", "scope", "remedy"].map(|field| &told[0][field]);
+        ensure!(seen == [to, class, class, "recipient", remedy], "{seen:?}");
         let metrics = world.metrics(Service::Delivery).await?;
         let labels = [format!("outcome=\"{event}\""), format!("class=\"{class}\"")];
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();

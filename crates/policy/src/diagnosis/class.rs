@@ -68,6 +68,8 @@ pub enum Scope {
     Sender,
     /// This message.
     Message,
+    /// Whatever this login sends, or this client without one, to whomever.
+    Login,
     /// Whatever comes from this address of ours.
     Source,
     /// Whatever goes to this server.
@@ -78,7 +80,50 @@ pub enum Scope {
     Unknown,
 }
 
+/// What whoever runs the relay, or the list that the recipient is on, should do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing: it passes. What has come back may be sent again later.
+    Wait,
+    /// Send less to it, or over fewer connections.
+    SlowDown,
+    /// Take the address off the list, and correct it if it is a slip.
+    RemoveRecipient,
+    /// Set right the sender's address, or SPF, DKIM and DMARC of its domain.
+    FixSender,
+    /// Set right the message.
+    FixContent,
+    /// Look who sends from this login or client: it may be a thief's.
+    CheckLogin,
+    /// Set right this relay: its addresses and their names, its routes, its passwords, its TLS.
+    FixRelay,
+    /// Ask whoever runs the server, or the DNS of the domain.
+    AskHost,
+    /// Read what is said: it tells more than the class.
+    ReadReply,
+}
+
 use Class as C;
+
+/// What is known of a class.
+struct Row {
+    name: &'static str,
+    category: &'static str,
+    scope: Scope,
+    remedy: Remedy,
+    suppress: bool,
+}
+
+impl Row {
+    const fn of(name: &'static str, category: &'static str, scope: Scope, remedy: Remedy) -> Self {
+        Self { name, category, scope, remedy, suppress: false }
+    }
+
+    /// A permanent failure of this class says that nobody will ever read at the address.
+    const fn suppresses(self) -> Self {
+        Self { suppress: true, ..self }
+    }
+}
 
 impl Class {
     /// All, in the order of their numbers.
@@ -113,48 +158,63 @@ impl Class {
 
     /// Its name, in the log and as a label.
     pub const fn as_str(self) -> &'static str {
-        self.row().0
+        self.row().name
     }
 
     /// The category of PowerMTA that it is a part of: what tools for bounces know.
     pub const fn category(self) -> &'static str {
-        self.row().1
+        self.row().category
     }
 
     /// Whom it is about.
     pub const fn scope(self) -> Scope {
-        self.row().2
+        self.row().scope
     }
 
-    const fn row(self) -> (&'static str, &'static str, Scope) {
+    /// What to do next.
+    pub const fn remedy(self) -> Remedy {
+        self.row().remedy
+    }
+
+    /// Does a permanent failure of this class say that nobody will ever read at the address?
+    pub const fn suppresses(self) -> bool {
+        self.row().suppress
+    }
+
+    const fn row(self) -> Row {
+        use Remedy as R;
         use Scope as S;
         match self {
-            C::BadMailbox => ("bad-mailbox", "bad-mailbox", S::Recipient),
-            C::InactiveMailbox => ("inactive-mailbox", "inactive-mailbox", S::Recipient),
-            C::QuotaIssues => ("quota-issues", "quota-issues", S::Recipient),
-            C::BadDomain => ("bad-domain", "bad-domain", S::Domain),
-            C::Greylisted => ("greylisted", "policy-related", S::Source),
-            C::RateLimited => ("rate-limited", "policy-related", S::Source),
-            C::BadReputation => ("bad-reputation", "spam-related", S::Source),
-            C::NoReverseDns => ("no-reverse-dns", "policy-related", S::Source),
-            C::Unauthenticated => ("unauthenticated", "policy-related", S::Sender),
-            C::SpamRelated => ("spam-related", "spam-related", S::Message),
-            C::VirusRelated => ("virus-related", "virus-related", S::Message),
-            C::ContentRelated => ("content-related", "content-related", S::Message),
-            C::TooLarge => ("too-large", "content-related", S::Message),
-            C::PolicyRelated => ("policy-related", "policy-related", S::Unknown),
-            C::InvalidSender => ("invalid-sender", "invalid-sender", S::Sender),
-            C::RelayingIssues => ("relaying-issues", "relaying-issues", S::Domain),
-            C::RoutingErrors => ("routing-errors", "routing-errors", S::Domain),
-            C::ProtocolErrors => ("protocol-errors", "protocol-errors", S::Host),
-            C::BadConfiguration => ("bad-configuration", "bad-configuration", S::Host),
-            C::TlsRelated => ("tls-related", "bad-connection", S::Host),
-            C::LoginRelated => ("login-related", "bad-configuration", S::Local),
-            C::BadConnection => ("bad-connection", "bad-connection", S::Host),
-            C::NoAnswerFromHost => ("no-answer-from-host", "no-answer-from-host", S::Host),
-            C::Suppressed => ("suppressed", "other", S::Recipient),
-            C::Local => ("local", "other", S::Local),
-            C::Other => ("other", "other", S::Unknown),
+            C::BadMailbox => Row::of("bad-mailbox", "bad-mailbox", S::Recipient, R::RemoveRecipient).suppresses(),
+            C::InactiveMailbox => {
+                Row::of("inactive-mailbox", "inactive-mailbox", S::Recipient, R::RemoveRecipient).suppresses()
+            }
+            C::QuotaIssues => Row::of("quota-issues", "quota-issues", S::Recipient, R::Wait),
+            // Not suppressed: a slip in the DNS is mended, and says nothing of an address.
+            C::BadDomain => Row::of("bad-domain", "bad-domain", S::Domain, R::RemoveRecipient),
+            C::Greylisted => Row::of("greylisted", "policy-related", S::Source, R::Wait),
+            C::RateLimited => Row::of("rate-limited", "policy-related", S::Source, R::SlowDown),
+            C::BadReputation => Row::of("bad-reputation", "spam-related", S::Source, R::FixRelay),
+            C::NoReverseDns => Row::of("no-reverse-dns", "policy-related", S::Source, R::FixRelay),
+            C::Unauthenticated => Row::of("unauthenticated", "policy-related", S::Sender, R::FixSender),
+            // Not the message alone: an account that is stolen, or a machine that is infected, goes on with the next one.
+            C::SpamRelated => Row::of("spam-related", "spam-related", S::Login, R::CheckLogin),
+            C::VirusRelated => Row::of("virus-related", "virus-related", S::Login, R::CheckLogin),
+            C::ContentRelated => Row::of("content-related", "content-related", S::Message, R::FixContent),
+            C::TooLarge => Row::of("too-large", "content-related", S::Message, R::FixContent),
+            C::PolicyRelated => Row::of("policy-related", "policy-related", S::Unknown, R::ReadReply),
+            C::InvalidSender => Row::of("invalid-sender", "invalid-sender", S::Sender, R::FixSender),
+            C::RelayingIssues => Row::of("relaying-issues", "relaying-issues", S::Domain, R::AskHost),
+            C::RoutingErrors => Row::of("routing-errors", "routing-errors", S::Domain, R::AskHost),
+            C::ProtocolErrors => Row::of("protocol-errors", "protocol-errors", S::Host, R::AskHost),
+            C::BadConfiguration => Row::of("bad-configuration", "bad-configuration", S::Host, R::Wait),
+            C::TlsRelated => Row::of("tls-related", "bad-connection", S::Host, R::AskHost),
+            C::LoginRelated => Row::of("login-related", "bad-configuration", S::Local, R::FixRelay),
+            C::BadConnection => Row::of("bad-connection", "bad-connection", S::Host, R::Wait),
+            C::NoAnswerFromHost => Row::of("no-answer-from-host", "no-answer-from-host", S::Host, R::Wait),
+            C::Suppressed => Row::of("suppressed", "other", S::Recipient, R::RemoveRecipient),
+            C::Local => Row::of("local", "other", S::Local, R::FixRelay),
+            C::Other => Row::of("other", "other", S::Unknown, R::ReadReply),
         }
     }
 }
@@ -167,10 +227,28 @@ impl Scope {
             Self::Domain => "domain",
             Self::Sender => "sender",
             Self::Message => "message",
+            Self::Login => "login",
             Self::Source => "source",
             Self::Host => "host",
             Self::Local => "local",
             Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Remedy {
+    /// Its name, in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::SlowDown => "slow-down",
+            Self::RemoveRecipient => "remove-recipient",
+            Self::FixSender => "fix-sender",
+            Self::FixContent => "fix-content",
+            Self::CheckLogin => "check-login",
+            Self::FixRelay => "fix-relay",
+            Self::AskHost => "ask-host",
+            Self::ReadReply => "read-reply",
         }
     }
 }
@@ -209,6 +287,7 @@ mod tests {
         for (number, class) in Class::ALL.into_iter().enumerate() {
             assert_eq!(class as usize, number, "{class:?}");
             assert!(CATEGORIES.contains(&class.category()), "{class:?}");
+            assert!(!class.suppresses() || class.remedy() == Remedy::RemoveRecipient, "{class:?}");
             let is_category = CATEGORIES.contains(&class.as_str());
             assert!(!is_category || class.category() == class.as_str(), "{class:?}");
         }

@@ -1,4 +1,5 @@
-//! What a failure is of, for people and their tools: a [`Class`] for every deferral and bounce, with whom it is about.
+//! What a failure is of, for people and their tools: a [`Class`] for every deferral and bounce, with whom it is about and
+//! what to do next.
 //!
 //! [`crate::classify`] decides what to do about a failure, by the protocol alone; nothing here changes that. What servers
 //! say in words tells more, and is worth no more than words: it goes into the log and the metrics, and an address is
@@ -21,7 +22,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use staffetta_mail::RemoteReply;
 use staffetta_smtp::client::{Failure as SessionFailure, Stage};
 
-pub use class::{Class, Scope};
+pub use class::{Class, Remedy, Scope};
 
 use crate::classify::Failure;
 
@@ -92,9 +93,8 @@ pub fn diagnose(host: &str, stage: Stage, reply: &RemoteReply, text: &str) -> Cl
 /// Does a reply to RCPT of this class say that nobody will ever read at the address? Words alone do not: a server may repeat those
 /// of another, which the sender has chosen. Its code must say so, too, or it is a provider's, whose words are known.
 pub fn condemns_address(host: &str, reply: &RemoteReply, class: Class) -> bool {
-    let is_dead = |class: Class| matches!(class, Class::BadMailbox | Class::InactiveMailbox);
     let is_of_provider = || providers::PROVIDERS.iter().any(|(_, names, _)| is_of(host, names));
-    is_dead(class) && (coded(reply).is_some_and(is_dead) || is_of_provider())
+    class.suppresses() && (coded(reply).is_some_and(Class::suppresses) || is_of_provider())
 }
 
 /// The providers whose words are known, by their names.

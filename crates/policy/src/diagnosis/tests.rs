@@ -106,6 +106,20 @@ fn an_address_is_condemned_by_a_code_or_by_a_provider_and_never_by_the_words_of_
 }
 
 #[test]
+fn only_what_says_that_nobody_is_there_condemns_an_address() {
+    let suppressing = Class::ALL.into_iter().filter(|class| class.suppresses());
+    assert_eq!(suppressing.collect::<Vec<_>>(), [Class::BadMailbox, Class::InactiveMailbox]);
+    let (host, said) = ("mx.l.google.com", reply("550 5.1.1 no such user"));
+    for class in Class::ALL {
+        assert_eq!(condemns_address(host, &said, class), class.suppresses(), "{class:?}");
+    }
+    for (name, host, stage, line) in corpus() {
+        let (class, reply) = (class_of(host, stage, line), reply(line));
+        assert!(!condemns_address(host, &reply, class) || class.suppresses(), "{name}: {line}");
+    }
+}
+
+#[test]
 fn a_provider_means_its_codes_only_at_its_own_hosts() {
     let line = "550 5.7.27 refused";
     assert_eq!(class_of("gmail-smtp-in.l.GOOGLE.com.", Stage::Final, line), Class::Unauthenticated);
@@ -188,4 +202,34 @@ fn what_nobody_has_said_has_a_class_of_its_own() {
     }
     let said = session(SessionFailure::Reply { stage: Stage::Rcpt, reply: reply("550 5.1.1 no") });
     assert_eq!(Trouble::of(&said), Trouble::Answered(Stage::Rcpt));
+}
+
+#[test]
+fn the_table_of_the_runbook_is_this_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (_, table) = page
+        .split_once("| class | category of PowerMTA | scope | remedy | what helps |\n|---|---|---|---|---|\n")
+        .unwrap();
+    let (table, below) = table.split_once("\n\n").unwrap();
+    let mut told = Vec::new();
+    for row in table.lines() {
+        let [classes, category, scope, remedy, _] =
+            row.trim_matches('|').splitn(5, '|').map(str::trim).collect::<Vec<_>>()[..]
+        else {
+            panic!("{row}")
+        };
+        for name in classes.split(", ").map(|name| name.trim_matches('`').to_owned()) {
+            let category = if category == "the same" { name.clone() } else { category.trim_matches('`').to_owned() };
+            told.push([name, category, scope.to_owned(), remedy.to_owned()]);
+        }
+    }
+    let row = |class: Class| [class.as_str(), class.category(), class.scope().as_str(), class.remedy().as_str()];
+    let mut all = Class::ALL.map(|class| row(class).map(str::to_owned)).to_vec();
+    all.sort();
+    told.sort();
+    assert_eq!(told, all);
+    let suppressing: Vec<_> = Class::ALL.into_iter().filter(|class| class.suppresses()).collect();
+    let named = suppressing.iter().map(|class| format!("`{}`", class.as_str())).collect::<Vec<_>>().join(", ");
+    assert!(below.contains(&format!("Only {named} count for")), "{named}");
 }

@@ -160,6 +160,7 @@ impl<const S: usize> Event for Outcome<'_, S> {
         "class",
         "category",
         "scope",
+        "remedy",
         "response",
         "attempt",
         "next",
@@ -194,7 +195,8 @@ impl<const S: usize> Event for Outcome<'_, S> {
         }
         if let Some(class) = self.0.class {
             let category = if S == EXPIRED { "message-expired" } else { class.category() };
-            json.str("class", class.as_str()).str("category", category).str("scope", class.scope().as_str());
+            json.str("class", class.as_str()).str("category", category);
+            json.str("scope", class.scope().as_str()).str("remedy", class.remedy().as_str());
         }
         json.str("response", self.0.response).number("attempt", u64::from(self.0.attempt));
         if let Some(next) = self.0.next {

@@ -121,14 +121,22 @@ const FIELDS: &[(&str, &str)] = &[
     ("relay", "Host name of the server. Behind a unix socket it is ours, and `relay_socket` has the path."),
     ("relay_ip", "Its address."),
     ("relay_port", "Its port."),
+    (
+        "remedy",
+        "What to do next about a failure of its class: `wait` (it passes; what has come back may be sent again later), \
+         `slow-down` (send less there), `remove-recipient` (take the address off the list), `fix-sender` (the sender's \
+         address, or SPF, DKIM and DMARC of its domain), `fix-content` (the message), `check-login` (who sends from this \
+         login or client?), `fix-relay` (our addresses, routes, passwords), `ask-host` (whoever runs their server or DNS) or \
+         `read-reply`.",
+    ),
     ("report_qid", "The queue id of the report."),
     ("response", "The whole reply, or why there was none."),
     ("sasl_method", "The mechanism of the login."),
     ("sasl_username", "The login."),
     (
         "scope",
-        "Whom the class is about: `recipient`, `domain`, `sender`, `message`, `source` (our address), `host` (their \
-         server), `local` or `unknown`.",
+        "Whom the class is about: `recipient`, `domain`, `sender`, `message`, `login` (whatever it sends, or the \
+         client without one), `source` (our address), `host` (their server), `local` or `unknown`.",
     ),
     ("selection", "What the operator chose: queue ids, or the options of the command."),
     (
@@ -313,9 +321,11 @@ mod tests {
 
     #[test]
     fn the_page_names_every_class() {
-        let told = FIELDS.iter().find(|(name, _)| *name == "class").unwrap().1;
+        let meaning = |field: &str| FIELDS.iter().find(|(name, _)| *name == field).unwrap().1;
         for class in Class::ALL {
-            assert!(told.contains(&format!("`{}`", class.as_str())), "{class:?}");
+            assert!(meaning("class").contains(&format!("`{}`", class.as_str())), "{class:?}");
+            assert!(meaning("scope").contains(&format!("`{}`", class.scope().as_str())), "{class:?}");
+            assert!(meaning("remedy").contains(&format!("`{}`", class.remedy().as_str())), "{class:?}");
         }
     }
 

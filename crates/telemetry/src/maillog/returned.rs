@@ -31,12 +31,13 @@ impl Event for RemoteBounce<'_> {
     const NAME: &'static str = "remote_bounce";
     const ABOUT: &'static str = "A report came in: a system behind ours has not delivered a message to somebody.";
     const FIELDS: &'static [&'static str] =
-        &["qid", "to", "from", "proof", "dsn", "class", "category", "scope", "response"];
+        &["qid", "to", "from", "proof", "dsn", "class", "category", "scope", "remedy", "response"];
 
     fn json(&self, json: &mut Json<'_>) {
         json.display("qid", self.qid).str("to", self.to).str("from", self.from).str("proof", proof(self.proven));
         json.display("dsn", self.dsn).str("class", self.class.as_str()).str("category", self.class.category());
-        json.str("scope", self.class.scope().as_str()).str("response", self.response);
+        json.str("scope", self.class.scope().as_str()).str("remedy", self.class.remedy().as_str());
+        json.str("response", self.response);
     }
 
     fn classic(&self, classic: &mut Classic<'_>) {

@@ -257,7 +257,7 @@ fn failures() {
     let event = samples::deferred();
     golden(
         &Outcome::<DEFERRED>(&event),
-        r#""event":"deferred",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","protocol":"smtp","conn_use":1,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"4.4.1","status":"deferred","class":"no-answer-from-host","category":"no-answer-from-host","scope":"host","response":"connect to mx.example.com[203.0.113.25]:25: Connection refused","attempt":3,"next":300.000"#,
+        r#""event":"deferred",POD,"qid":"05D21F2Y0N800001","to":"lisa@example.com","from":"john@example.org","protocol":"smtp","conn_use":1,"delay":1.404,"delay_reception":0.050,"delay_queue":0.004,"delay_connection":0.250,"delay_transfer":1.100,"dsn":"4.4.1","status":"deferred","class":"no-answer-from-host","category":"no-answer-from-host","scope":"host","remedy":"wait","response":"connect to mx.example.com[203.0.113.25]:25: Connection refused","attempt":3,"next":300.000"#,
         &[
             "smtp[4242]: 05D21F2Y0N800001: to=<lisa@example.com>, relay=none, delay=1.4, delays=0.05/0/0.25/1.1, dsn=4.4.1, status=deferred (connect to mx.example.com[203.0.113.25]:25: Connection refused)",
         ],
@@ -268,7 +268,7 @@ fn failures() {
     assert!(written(&expired, LogFormat::Postfix).contains(", status=deferred (connect to "));
     assert!(written(&expired, LogFormat::Json).contains("\"event\":\"expired\""));
     assert!(written(&expired, LogFormat::Json).contains("\"status\":\"expired\""));
-    let class = r#""class":"no-answer-from-host","category":"message-expired","scope":"host""#;
+    let class = r#""class":"no-answer-from-host","category":"message-expired","scope":"host","remedy":"wait""#;
     assert!(written(&expired, LogFormat::Json).contains(class), "why, and that it was the last time");
     golden(
         &samples::given_up(),
@@ -281,7 +281,7 @@ fn failures() {
 fn what_others_report() {
     golden(
         &samples::remote_bounce(),
-        r#""event":"remote_bounce",POD,"qid":"05D21F2Y0N800003","to":"lisa@example.com","from":"news@example.org","proof":"verp","dsn":"5.1.1","class":"bad-mailbox","category":"bad-mailbox","scope":"recipient","response":"550 5.1.1 No such user""#,
+        r#""event":"remote_bounce",POD,"qid":"05D21F2Y0N800003","to":"lisa@example.com","from":"news@example.org","proof":"verp","dsn":"5.1.1","class":"bad-mailbox","category":"bad-mailbox","scope":"recipient","remedy":"remove-recipient","response":"550 5.1.1 No such user""#,
         &[
             "bounce[4242]: 05D21F2Y0N800003: returned: to=<lisa@example.com>, from=<news@example.org>, proof=verp, dsn=5.1.1, class=bad-mailbox (550 5.1.1 No such user)",
         ],
