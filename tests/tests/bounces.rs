@@ -126,7 +126,7 @@ async fn deliveries_are_counted_by_the_few_providers_that_have_a_name() -> anyho
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_rule_calls_final_is_reported_although_the_server_would_be_asked_again() -> anyhow::Result<()> {
-    let rule = "[[delivery.rule]]\nreply = 'unverified address'\naction = \"bounce\"\n";
+    let rule = "[[delivery.rule]]\nreply = 'unverified address'\naction = \"bounce\"\ntimes = \"1/1m\"\n";
     let mut world = World::new().await?.tables(rule).start().await?;
     let never = Scenario::default().reply(Stage::Recipient, "450 4.1.1 Unverified address: no such user").only("gone@");
     let mut mx = world.mx("example.com", never).await?;

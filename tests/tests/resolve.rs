@@ -352,6 +352,36 @@ async fn what_servers_get_less_of_is_told_until_it_is_ended() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn by_which_rules_replies_are_final_is_told_until_it_is_ended() -> anyhow::Result<()> {
+    let desk = Desk::new("", "").await?;
+    desk.dns.mx("a.example", 10, "mx.a.example").host("mx.a.example", [203, 0, 113, 5]);
+    let (queue, hour) = (queue_of(&desk.config).await?, Duration::from_secs(3_600));
+    let holds = async |servers: &str, rule: &str| queue.make_final(servers, rule, hour, "450 never").await;
+    for name in ["mx.a.example", "mx.a.example by 1f3a9c2e"] {
+        ensure!(holds("mx.a.example", "1f3a9c2e").await?);
+        let (_, out, _) = desk.resolve(&["a.example"]).await?;
+        ensure!(out.contains("  refusals are final by a rule, bounce by 1f3a9c2e: since "), "{out}");
+        let (_, out, _) = desk.run(&["destination", "list"]).await?;
+        ensure!(out.starts_with("bounce mx.a.example by 1f3a9c2e  since ") && out.ends_with(": 450 never\n"), "{out}");
+        let (_, told) = desk.json("a.example").await?;
+        ensure!(told["curbs"][0]["kind"] == "bounce" && told["curbs"][0]["reason"] == "450 never", "{told}");
+        let (code, out, err) = desk.run(&["destination", "resume", name]).await?;
+        ensure!(code == Some(0) && out == format!("destination {name} is resumed\n"), "{code:?} {out}{err}");
+    }
+    // What was said to one pool ends with the rest, by whatever rules, and what is another's stays.
+    for (servers, rule) in
+        [("mx.a.example from news", "1f3a9c2e"), ("mx.a.example", "00c0ffee"), ("mx.b.example", "1f3a9c2e")]
+    {
+        ensure!(holds(servers, rule).await?);
+    }
+    let (code, out, err) = desk.run(&["destination", "resume", "mx.a.example"]).await?;
+    ensure!(code == Some(0) && out.contains("destination mx.a.example from news is resumed\n"), "{out}{err}");
+    let (_, out, _) = desk.run(&["destination", "list"]).await?;
+    ensure!(out.starts_with("bounce mx.b.example by 1f3a9c2e  since ") && out.lines().count() == 1, "{out}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_addresses_that_mail_leaves_from_are_told() -> anyhow::Result<()> {
     let table = "[delivery]\ndefault_source = \"pool-a\"\n[[delivery.source]]\npool = \"pool-a\"\naddress = \"127.0.0.10\"\n\
                  hostname = \"out1.example.org\"\nweight = 3\nwarm_up = \"2999-01-01\"\n[[delivery.source]]\npool = \"pool-a\"\naddress = \"127.0.0.11\"\n";

@@ -12,8 +12,8 @@ pub(crate) enum Destination {
     Suspend(Suspend),
     /// Send mail to servers again, within a minute, as fast and over as many connections as usual
     Resume(Resume),
-    /// List the destinations that are suspended, slow or have fewer connections, by operators and by rules, and hosts that get
-    /// commands one by one
+    /// List the destinations that are suspended, slow or have fewer connections, by operators and by rules, those of which
+    /// replies are final by a rule, and hosts that get commands one by one
     List(Blocks),
 }
 

@@ -56,9 +56,7 @@ pub(super) async fn destination(destination: Destination) -> anyhow::Result<Exit
         }
         Destination::Resume(resume) => end(&resume.names, &resume.named, &SUSPENSION).await,
         Destination::List(list) => {
-            let is_meant = |target: &Target| {
-                matches!(target, Target::Destination(_) | Target::Slow(_) | Target::Fewer(_) | Target::Unpipelined(_))
-            };
+            let is_meant = |target: &Target| target.servers().is_some() || matches!(target, Target::Unpipelined(_));
             listed(&list, is_meant, "No destination is suspended, or gets less.").await
         }
     }
@@ -119,15 +117,19 @@ async fn begin(targets: &[Target], terms: &Terms, words: &Words) -> anyhow::Resu
 
 async fn end(targets: &[Target], named: &Named, words: &Words) -> anyhow::Result<ExitCode> {
     let (config, announcer) = open(&named.file).await?;
-    let by_pools = match targets {
+    let listed = match targets {
         [Target::Destination(_), ..] => announcer.blocks().await?.0.into_iter().map(|(target, _)| target).collect(),
         _ => Vec::new(),
     };
     let (mut done, mut all) = (Vec::new(), true);
     for target in targets {
         let before = done.len();
-        for target in [target.clone()].into_iter().chain(pools_of(target, &by_pools)) {
-            if announcer.unblock(&target).await? {
+        for target in [target.clone()].into_iter().chain(pools_of(target, &listed)) {
+            let mut was = announcer.unblock(&target).await?;
+            for bounces in listed.iter().filter(|other| is_of_rule(other, &target)) {
+                was |= announcer.unblock(bounces).await?;
+            }
+            if was {
                 report(&target, words.undone.0, named.json, "", None);
                 done.push(target);
             }
@@ -144,8 +146,14 @@ async fn end(targets: &[Target], named: &Named, words: &Words) -> anyhow::Result
 /// What holds for a destination as far as mail comes from one pool of our addresses: `mx.example.com from news`.
 fn pools_of(target: &Target, listed: &[Target]) -> Vec<Target> {
     let begins = format!("{} from ", target.name());
-    let names = listed.iter().map(Target::name).filter(|name| name.starts_with(&begins));
-    let mut pools: Vec<_> = names.filter_map(|name| Target::destination(&name).ok()).collect();
+    let names = listed.iter().filter_map(Target::servers).filter(|name| name.starts_with(&begins));
+    let mut pools: Vec<_> = names.filter_map(|name| Target::destination(name).ok()).collect();
     pools.dedup();
     pools
+}
+
+/// Does it say that replies of these servers are final by a rule? They may be named with the rule, too.
+fn is_of_rule(other: &Target, servers: &Target) -> bool {
+    let (Target::Bounce { servers: name, .. }, Target::Destination(meant)) = (other, servers) else { return false };
+    name == meant || other.name() == *meant
 }

@@ -25,7 +25,7 @@ type By = (ReversePath, Option<String>);
 /// What is known of them.
 pub(super) struct Suspended {
     destinations: Vec<(Target, Block)>,
-    /// Those that only get less.
+    /// Those that only get less, or of which replies are final.
     curbed: Vec<(Target, Block)>,
     sources: Vec<IpAddr>,
     /// Hosts that get commands one by one.
@@ -85,7 +85,7 @@ impl Suspended {
         for (target, block) in all {
             match target {
                 Target::Destination(_) => destinations.push((target, block)),
-                Target::Slow(_) | Target::Fewer(_) => curbed.push((target, block)),
+                Target::Slow(_) | Target::Fewer(_) | Target::Bounce { .. } => curbed.push((target, block)),
                 Target::Source(address) => sources.push(address),
                 Target::Unpipelined(address) => unpipelined.push((address, block)),
                 Target::Domain(_) | Target::Recipient(_) | Target::Login(_) => barred.push((target, block)),
@@ -124,7 +124,13 @@ impl Suspended {
 
     /// How many get less: one that gets less of two things is one.
     pub(super) fn count_curbed(&self) -> usize {
-        self.curbed.iter().map(|(target, _)| target.name()).collect::<HashSet<_>>().len()
+        let less = self.curbed.iter().filter(|(_, block)| block.curb.is_some());
+        less.map(|(target, _)| target.name()).collect::<HashSet<_>>().len()
+    }
+
+    /// Does nothing hold for any destination?
+    pub(super) fn is_empty(&self) -> bool {
+        self.destinations.is_empty() && self.curbed.is_empty()
     }
 
     /// When that was so, in ms since 1970.
@@ -143,12 +149,19 @@ impl Suspended {
         Some(terms(block, self.now))
     }
 
-    /// What servers get less of that go by this name.
+    /// What servers get less of that go by these names, and which replies of them are final.
     pub(super) fn curbs_of(&self, names: &[String]) -> Vec<Curbed> {
-        let is_meant = |target: &Target| names.iter().any(|name| target.name().eq_ignore_ascii_case(name));
+        let is_meant = |target: &Target| {
+            names.iter().any(|name| target.servers().is_some_and(|servers| servers.eq_ignore_ascii_case(name)))
+        };
         let ours = self.curbed.iter().filter(|(target, _)| is_meant(target));
         let told = |(target, block): &(Target, Block)| Curbed {
-            text: format!("{}: {}", target.kind(), terms(block, self.now)),
+            text: match target {
+                Target::Bounce { rule, .. } => {
+                    format!("refusals are final by a rule, bounce by {rule}: {}", terms(block, self.now))
+                }
+                _ => format!("its servers have asked for less, {}: {}", target.kind(), terms(block, self.now)),
+            },
             json: object(target, block),
         };
         ours.map(told).collect()

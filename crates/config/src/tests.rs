@@ -221,6 +221,11 @@ action = "slow"
 rate = "1/1s"
 suspend = "1h"
 [[delivery.rule]]
+reply = 'never'
+action = "bounce"
+times = "1/1m"
+for = "1h"
+[[delivery.rule]]
 reply = 'too many'
 mx = ["mx.test"]
 times = "5/1h"
@@ -242,8 +247,9 @@ via = "smtp://relay.test"
         "delivery.rule[3].connections has no effect: no destination has more",
         "delivery.rule[4].rate has no effect: no destination has more",
         "delivery.rule[4].suspend has no effect with action = \"slow\": `for` says how long",
-        "delivery.rule[5] has no effect: delivery.rule[3] is for the same replies",
-        "delivery.rule[6].reply searches for a backslash",
+        "delivery.rule[5].for has no effect with action = \"bounce\": after one reply each is final at once",
+        "delivery.rule[6] has no effect: delivery.rule[3] is for the same replies",
+        "delivery.rule[7].reply searches for a backslash",
         "delivery.source[1].address: 192.0.2.1 is in the pool a too",
         "delivery.suppress_after has no effect",
     ];
@@ -252,7 +258,8 @@ via = "smtp://relay.test"
     let fine = text
         .replace("smtp://relay.test", "mx")
         .replace("\"b\"\naddress = \"192.0.2.1\"", "\"b\"\naddress = \"192.0.2.2\"")
-        .replace("action = \"bounce\"", "")
+        .replace("times = \"1/1m\"\nfor", "for")
+        .replace("'^4'\naction = \"bounce\"", "'^4'")
         .replace("connections = 20", "connections = 19")
         .replace("suspend = \"1h\"", "for = \"1h\"")
         .replace("1/1s", "59/1m")

@@ -16,6 +16,7 @@ pub use known::messages_per_connection;
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
+use sha2::{Digest as _, Sha256};
 
 use crate::destination::Entry;
 use crate::routing::Pattern;
@@ -39,7 +40,7 @@ pub enum Measure {
     },
     /// It gets so many connections at most.
     Fewer(u32),
-    /// Whoever the reply was about is given up.
+    /// Whoever such a reply is about is given up although it is temporary.
     Bounce,
 }
 
@@ -48,6 +49,8 @@ pub enum Measure {
 pub struct Rule {
     /// For the log: the key of the configuration, or what it is about.
     pub name: String,
+    /// What makes it this rule for every worker, wherever it stands in the configuration: eight hexadecimal digits.
+    pub key: String,
     /// For the servers of these; without any for all.
     scope: Entry,
     /// Searched for in the reply.
@@ -84,8 +87,9 @@ impl Rule {
     /// A rule for the servers of these domains, or with these names; without any for all.
     pub fn new(name: String, (domains, hosts): (Vec<Pattern>, Vec<Pattern>), reply: Regex) -> Self {
         let scope = Entry { domains, hosts, ..Entry::default() };
-        let measure = Measure::Suspend;
-        Self { name, scope, reply, measure, times: 1, within: Duration::ZERO, lasts: Duration::ZERO, by_mx: false }
+        let (measure, key) = (Measure::Suspend, key(&scope, reply.as_str()));
+        let (within, lasts) = (Duration::ZERO, Duration::ZERO);
+        Self { name, key, scope, reply, measure, times: 1, within, lasts, by_mx: false }
     }
 
     fn by_mx(self) -> Self {
@@ -130,6 +134,17 @@ impl Rules {
         let reply = &reply[..reply.floor_char_boundary(LOOKED_AT)];
         self.0.iter().find(|rule| rule.is_for(domain, hosts) && rule.reply.is_match(reply))
     }
+}
+
+/// By which replies of whose servers a rule is known.
+fn key(scope: &Entry, reply: &str) -> String {
+    let mut digest = Sha256::new();
+    for patterns in [&scope.domains, &scope.hosts] {
+        patterns.iter().for_each(|pattern| digest.update(format!("{pattern}\n")));
+        digest.update("\n");
+    }
+    digest.update(reply);
+    digest.finalize().iter().take(4).map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// A reply without these addresses, without their local parts and domains where they are words of their own, without what
@@ -353,6 +368,18 @@ mod tests {
         assert_eq!(meant, "421 4.7.0 [TSS04] Messages from 192.0.2.1 deferred");
         assert!(found(&rules, "mx.test", &meant).is_some());
         assert!(rules.find("example.com", &[], &meant).is_none(), "not the server of a route");
+    }
+
+    #[test]
+    fn a_rule_is_known_by_its_words_and_servers_wherever_it_stands() {
+        let one = rule("delivery.rule[0]", &["big.test"], "never");
+        assert_eq!(one.key, rule("delivery.rule[7]", &["big.test"], "never").doing(Measure::Bounce).key);
+        assert!(one.key.len() == 8 && one.key.bytes().all(|octet| octet.is_ascii_hexdigit()), "{}", one.key);
+        let domains = vec![Pattern::Subdomains("big.test".to_owned())];
+        let by_domain = Rule::new(String::new(), (domains, Vec::new()), pattern("never").unwrap());
+        for other in [rule("x", &["big.test"], "not now"), rule("x", &[], "never"), by_domain] {
+            assert_ne!(one.key, other.key);
+        }
     }
 
     #[test]

@@ -95,15 +95,17 @@ pub fn describe_revocation_metrics() {
     describe_gauge!(
         BLOCKS,
         "Logins, networks of clients and domains that are blocked, recipients that are suppressed, destinations and addresses of \
-         ours that are suspended, destinations that are slow or have fewer connections, hosts that get commands one by one, as \
-         this pod knows, by kind and by whether an operator or a program has said so."
+         ours that are suspended, destinations that are slow, have fewer connections or of which replies are final by a rule, hosts \
+         that get commands one by one, as this pod knows, by kind and by whether an operator or a program has said so."
     );
     for what in ["revoke", "hold", "block", "unblock", "unknown"] {
         revocation(what).increment(0);
     }
     revocation_gaps().increment(0);
     revocations_current().set(0.0);
-    for kind in ["login", "client", "domain", "recipient", "destination", "slow", "fewer", "unpipelined", "source"] {
+    for kind in
+        ["login", "client", "domain", "recipient", "destination", "slow", "fewer", "bounce", "unpipelined", "source"]
+    {
         BY.into_iter().for_each(|by| blocks(kind, by).set(0.0));
     }
 }

@@ -303,7 +303,21 @@ impl Queue {
     /// As [`Self::block`].
     pub async fn curb(&self, servers: &str, curb: Curb, life: Duration, reason: &str) -> Result<bool, Error> {
         let Ok(target) = Target::curbed(servers, curb) else { return Ok(false) };
-        let block = revocation::block(&target, Some(life), &format!("{curb} {reason}"), By::Program(Held::Lasts));
+        self.prolong(&target, life, &format!("{curb} {reason}")).await
+    }
+
+    /// The temporary replies of these servers that the rule with this key is for are final for so long, from now on; or for
+    /// longer, where that was said already. False: there are too many blocks, or these are no names.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    pub async fn make_final(&self, servers: &str, rule: &str, life: Duration, reason: &str) -> Result<bool, Error> {
+        let Ok(target) = Target::bounce(servers, rule) else { return Ok(false) };
+        self.prolong(&target, life, reason).await
+    }
+
+    async fn prolong(&self, target: &Target, life: Duration, reason: &str) -> Result<bool, Error> {
+        let block = revocation::block(target, Some(life), reason, By::Program(Held::Lasts));
         Ok(value::count(&ask_one(PATIENCE, &self.shared, block).await?) == 1)
     }
 

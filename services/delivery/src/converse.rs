@@ -18,7 +18,7 @@ use crate::connection::{Connection, Heard, time_limit};
 use crate::form::{self, Formless, Outlet, Writer};
 use crate::leased::{Leased, Task};
 use crate::record;
-use crate::shaping::final_by;
+use crate::shaping::Verdicts;
 use crate::signing::Hindrance;
 use crate::traced;
 
@@ -390,9 +390,9 @@ impl Carrier {
         }
         let (worker, lane) = (&self.worker, &self.lane);
         let (peer, terms) = (|| connection.peer.peer(), worker.terms.load());
-        let final_by = |envelope: &Envelope, domain: &str, failure: &SessionFailure| {
-            final_by(&terms.shaping, &self.hop, domain, envelope, failure)
-        };
+        let verdicts = Verdicts::new(worker, &self.hop, &terms.shaping);
+        let final_by =
+            |envelope: &Envelope, domain: &str, failure: &SessionFailure| verdicts.final_by(domain, envelope, failure);
         let (others, now) = (self.others(), Instant::now());
         let seen = Seen { peer: &peer, others, final_by: &final_by, rules: &terms.rules, now };
         talk.tasks(id).for_each(|task| traced::transaction(task, connection, use_of(id), &report));
@@ -402,6 +402,7 @@ impl Carrier {
         for task in ended {
             worker.finish(task, lane);
         }
+        verdicts.count(&connection.peer.host);
     }
 
     fn count(&mut self, report: &Report) {

@@ -142,6 +142,8 @@ pub(crate) struct Metrics {
     /// Those that get fewer messages, or connections, because of that.
     pub(crate) slow: Counter,
     pub(crate) fewer: Counter,
+    /// Those of which replies are final.
+    pub(crate) bounce: Counter,
     /// Claims that had to wait for a rate.
     pub(crate) throttled: Counter,
     /// Jobs that went back because the store of their bodies was away.
@@ -193,6 +195,7 @@ impl Metrics {
             suspensions: zero(counter!(SUSPENSIONS)),
             slow: zero(counter!(CURBS, "kind" => "slow")),
             fewer: zero(counter!(CURBS, "kind" => "fewer")),
+            bounce: zero(counter!(CURBS, "kind" => "bounce")),
             unread: zero(counter!(UNREAD)),
             duplicates: zero(counter!(DUPLICATES)),
             leases_expired: zero(counter!(EXPIRED)),
@@ -352,7 +355,8 @@ fn describe() {
     describe_counter!(SUSPENSIONS, "Times this pod has suspended a destination because of what its servers said.");
     describe_counter!(
         CURBS,
-        "Times this pod has made a destination slow, or given it fewer connections, because of what its servers said."
+        "Times this pod has made a destination slow, given it fewer connections, or begun to take its temporary replies for final, \
+         because of what its servers said."
     );
     describe_counter!(THROTTLED, "Times a destination had to wait because its rate was used up.");
     describe_counter!(REUSE, "Messages sent over a connection that had carried one before.");

@@ -4,8 +4,9 @@
 //! What is said stands beside the blocks in Redis, so that every worker knows within a second, and operators see it and end
 //! it (`staffetta destination`). Mail waits where it is: its queue rests, a minute at a time, so that the end of it is
 //! noticed; at each look what has become too old goes back to its sender. What is only curbed goes on: at the lower rate
-//! ([`Worker::pace`]), over fewer connections ([`Worker::room_at`]).
+//! ([`Worker::pace`]), over fewer connections ([`Worker::room_at`]). And of some servers temporary replies are final.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,7 +100,7 @@ pub(crate) fn rules(delivery: &Delivery) -> Rules {
                 (Measure::Slow { messages, per }, rule.r#for)
             }
             Action::Fewer => (Measure::Fewer(rule.connections?), rule.r#for),
-            Action::Bounce => (Measure::Bounce, Duration::ZERO),
+            Action::Bounce => (Measure::Bounce, rule.r#for),
         };
         Some(new.doing(measure).after(rule.times.count, rule.times.per, lasts))
     };
@@ -123,22 +124,53 @@ fn rule_for<'a>(
     rules.find(domain, hosts, &text).map(|rule| (rule, text))
 }
 
-/// The rule by which a temporary refusal of a message is final.
-pub(crate) fn final_by(
-    rules: &Rules,
+/// The rule by which a temporary refusal of a message is final, at once or after more of them; with what was said.
+fn bouncing<'a>(
+    rules: &'a Rules,
     hop: &NextHop,
     domain: &str,
     envelope: &Envelope,
     failure: &SessionFailure,
-) -> Option<String> {
+) -> Option<(&'a Rule, String)> {
     let SessionFailure::Reply { stage: Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Final, reply } = failure else {
         return None;
     };
     if reply.code / 100 != 4 || !rules.have_bounces() {
         return None;
     }
-    let (rule, _) = rule_for(rules, hop, domain, envelope, reply)?;
-    (rule.measure == Measure::Bounce).then(|| rule.name.clone())
+    rule_for(rules, hop, domain, envelope, reply).filter(|(rule, _)| rule.measure == Measure::Bounce)
+}
+
+/// What of the replies in one transaction is final by a rule, and is to be counted.
+pub(crate) struct Verdicts<'a> {
+    worker: &'a Arc<Worker>,
+    hop: &'a Arc<NextHop>,
+    rules: &'a Rules,
+    /// The first such rule, which counts, with what was said.
+    first: OnceCell<(Rule, String)>,
+}
+
+impl<'a> Verdicts<'a> {
+    pub(crate) fn new(worker: &'a Arc<Worker>, hop: &'a Arc<NextHop>, rules: &'a Rules) -> Self {
+        Self { worker, hop, rules, first: OnceCell::new() }
+    }
+
+    /// The rule by which this is final: its first reply is, or there were enough before. One that is still too few is a deferral,
+    /// and so is the last that it takes: nobody waits for the count.
+    pub(crate) fn final_by(&self, domain: &str, envelope: &Envelope, failure: &SessionFailure) -> Option<String> {
+        let (rule, text) = bouncing(self.rules, self.hop, domain, envelope, failure)?;
+        if rule.times > 1 {
+            self.first.get_or_init(|| (rule.clone(), text));
+        }
+        (rule.times == 1 || self.worker.is_final(self.hop, rule)).then(|| rule.name.clone())
+    }
+
+    /// Counts a reply, if this host speaks for its destination.
+    pub(crate) fn count(self, host: &str) {
+        if let Some((rule, text)) = self.first.into_inner().filter(|_| self.hop.has_host(host)) {
+            self.worker.count(self.hop, rule, text);
+        }
+    }
 }
 
 /// What a rule leaves to a destination; `None`: it has another effect.
@@ -243,10 +275,18 @@ impl Worker {
         if rule.measure == Measure::Bounce {
             return;
         }
-        let rule = rule.clone();
         if rule.measure == Measure::Suspend {
             self.shaping.breathe(hop.party(), Instant::now());
         }
+        self.count(hop, rule.clone(), text);
+    }
+
+    /// Are the replies of these servers that the rule is for final now?
+    fn is_final(&self, hop: &NextHop, rule: &Rule) -> bool {
+        self.revocations.is_final(&hop.party().to_ascii_lowercase(), &rule.key)
+    }
+
+    fn count(self: &Arc<Self>, hop: &Arc<NextHop>, rule: Rule, text: String) {
         let (worker, hop) = (self.clone(), hop.clone());
         self.carriers.spawn(async move {
             if let Err(error) = worker.count_reply(&hop, &rule, &text).await {
@@ -262,23 +302,42 @@ impl Worker {
             _ => hop.party(),
         };
         let who = format!("{} {site}", rule.name);
-        if rule.times > 1 {
+        // Where such replies are final, each makes that last longer.
+        let holds = rule.measure == Measure::Bounce && self.is_final(hop, rule);
+        if rule.times > 1 && !holds {
             let before = Rate { count: rule.times - 1, per: rule.within };
             let counted = self.queue.limiter(REPLIES, before).acquire(&who, 1).await?;
             if counted.tokens > 0 {
                 return Ok(());
             }
         }
-        let curb = curb(rule.measure);
-        let once = curb.map_or(ONCE, |_| Rate { count: 1, per: AGAIN.min(rule.lasts / 2) });
+        let once = match rule.measure {
+            Measure::Suspend => ONCE,
+            _ => Rate { count: 1, per: AGAIN.min(rule.lasts / 2) },
+        };
         if self.queue.limiter(SUSPENSIONS, once).acquire(&who, 1).await?.tokens == 0 {
             return Ok(());
         }
         let reason: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
-        match curb {
-            Some(curb) => self.curb((hop, &site), curb, rule, &reason).await,
-            None => self.suspend(&site, rule, &reason).await,
+        match (rule.measure, curb(rule.measure)) {
+            (_, Some(curb)) => self.curb((hop, &site), curb, rule, &reason).await,
+            (Measure::Bounce, None) => self.make_final(&site, rule, &reason, holds).await,
+            (_, None) => self.suspend(&site, rule, &reason).await,
         }
+    }
+
+    async fn make_final(
+        &self,
+        site: &str,
+        rule: &Rule,
+        reason: &str,
+        held: bool,
+    ) -> Result<(), staffetta_queue::Error> {
+        if self.queue.make_final(site, &rule.key, rule.lasts, reason).await? && !held {
+            self.metrics.bounce.increment(1);
+            maillog::barred(&Barred { kind: "bounce", name: site, verb: "curbed", by: &rule.name, reason });
+        }
+        Ok(())
     }
 
     async fn suspend(&self, site: &str, rule: &Rule, reason: &str) -> Result<(), staffetta_queue::Error> {

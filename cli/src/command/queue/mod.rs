@@ -215,7 +215,7 @@ pub(super) struct Why {
 
 impl Why {
     pub(super) async fn look(config: &Config) -> Self {
-        let all = Suspended::look_if_possible(config).await.filter(|all| all.count() + all.count_curbed() > 0);
+        let all = Suspended::look_if_possible(config).await.filter(|all| !all.is_empty());
         Self { all: all.zip(Sites::new(config).ok()) }
     }
 

@@ -36,7 +36,7 @@ fn as_text(entry: &Entry, standing: &HashMap<String, Standing>) -> String {
             text.push_str(&format!("\n    (suspended: {terms})"));
         }
         for curb in standing.iter().flat_map(|standing| &standing.curbs) {
-            text.push_str(&format!("\n    (its servers have asked for less, {})", curb.text));
+            text.push_str(&format!("\n    ({})", curb.text));
         }
         if let Some(reason) = &job.reason {
             text.push_str(&format!("\n    ({reason})"));

@@ -33,9 +33,7 @@ pub(super) fn lines(config: &Config, report: &Report) -> Vec<String> {
     }
     lines.push(format!("  TLS level {}{}", level(report.hop.level), login(report)));
     lines.push(format!("  limits of {}: {}", report.hop.account(), limits(report)));
-    lines.extend(
-        report.curbs.iter().map(|curb| printable(&format!("  its servers have asked for less, {}", curb.text))),
-    );
+    lines.extend(report.curbs.iter().map(|curb| printable(&format!("  {}", curb.text))));
     lines.extend(sources(report));
     lines.extend(report.barred.iter().map(|barred| printable(&format!("  stopped before: {}", barred.text))));
     if let Some(suspended) = &report.suspended {

@@ -53,9 +53,10 @@ fn other_times(config: &Config) -> impl Iterator<Item = String> {
         let (suspends, lasts) = (rule.suspend != DEFAULT_REST, rule.r#for != DEFAULT_REST);
         let (name, is_given, instead) = match rule.action {
             Action::Suspend => ("for", lasts, ": `suspend` says how long"),
-            Action::Slow | Action::Fewer => ("suspend", suspends, ": `for` says how long"),
-            Action::Bounce if suspends => ("suspend", true, ""),
-            Action::Bounce => ("for", lasts, ""),
+            Action::Bounce if lasts && rule.times.count == 1 => {
+                ("for", true, ": after one reply each is final at once")
+            }
+            Action::Slow | Action::Fewer | Action::Bounce => ("suspend", suspends, ": `for` says how long"),
         };
         let what = format!("delivery.rule[{index}].{name} has no effect with action = \"{}\"{instead}", rule.action);
         is_given.then_some(what)

@@ -275,15 +275,18 @@ choices! {
         /// The destination gets no more than `connections` at a time for a while, after so many replies. Those that are open beyond it
         /// end after the message that they have.
         Fewer = "fewer",
-        /// Whoever the reply is about, a recipient or all of the message, is given up at once although it is `4xx`, and reported to
-        /// the sender. What a server says before a message is offered to it is about none. `times` does not matter.
+        /// Whoever such a reply is about, a recipient or all of the message, is given up although it is `4xx`, and reported to the
+        /// sender: for a while, after so many replies; those before are deferrals, the last that it takes among them. With `times =
+        /// "1/1m"` each is final at once. What a server says before a message is offered to it is about none, and of what it says
+        /// of one message one reply counts.
         Bounce = "bounce",
     }
 }
 
 settings! {
-    /// What is done because of what servers say. The first rule for a reply counts. What is suspended, slow or has fewer
-    /// connections by it is shown and ended by `staffetta destination`; its mail waits where it is, and no attempt is counted.
+    /// What is done because of what servers say. The first rule for a reply counts. What is suspended, slow, has fewer
+    /// connections or bounces by it is shown and ended by `staffetta destination`; mail of what is suspended or slow waits where it
+    /// is, and no attempt is counted.
     pub struct Rule {
         /// What the reply has in it: a regular expression, in whatever case. Replies are `421 4.7.0 text`, on one line.
         need reply: String as ReplyPattern = "try again",
@@ -302,7 +305,7 @@ settings! {
         value rate: Option<Rate> as Unset<Limit> = "",
         /// With `action = "fewer"`: most connections to it, over the cluster.
         value connections: Option<u32> as Unset<Number<u32, 1, 100000>> = "",
-        /// With `"slow"` and `"fewer"`: for how long. Further replies make it longer.
+        /// With `"slow"`, `"fewer"` and `"bounce"`: for how long. Further replies make it longer.
         value r#for: Duration as Time<1000, 604800000> = "30m",
     }
 }

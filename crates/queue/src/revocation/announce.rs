@@ -124,7 +124,8 @@ impl Announcer {
         Ok(value::count(&self.call(block(target, Some(life), reason, By::Ladder)).await?) == 1)
     }
 
-    /// Ends a block; of a destination also what it gets less of, of a host that it gets commands one by one. False: there was none.
+    /// Ends a block; of a destination also what it gets less of, of a host that it gets commands one by one. That replies of it are
+    /// final by a rule has a target of its own. False: there was none.
     ///
     /// # Errors
     /// As [`Self::revoke`].

@@ -101,6 +101,8 @@ pub(super) struct Blocks {
     destinations: Listed<Box<str>>,
     slow: Listed<Box<str>>,
     fewer: Listed<Box<str>>,
+    /// By servers and rule.
+    bounces: Listed<(Box<str>, Box<str>)>,
     unpipelined: Listed<IpAddr>,
     sources: Listed<IpAddr>,
     clients: Listed<IpNet>,
@@ -278,6 +280,12 @@ impl Known {
         }
     }
 
+    /// Are the replies final that a rule is for, at servers that go by this name?
+    pub(super) fn is_final(&self, servers: &str, rule: &str) -> bool {
+        let blocks = &self.read().blocks;
+        !blocks.bounces.is_empty() && self.holds(blocks.bounces.get(&(servers.into(), rule.into())))
+    }
+
     pub(super) fn is_unpipelined(&self, host: IpAddr) -> bool {
         self.has_unpipelined.load(Ordering::Acquire)
             && self.holds(self.read().blocks.unpipelined.get(&host.to_canonical()))
@@ -292,10 +300,10 @@ impl Known {
     }
 
     /// How many blocks of each kind there are: of operators, of programs.
-    pub(super) fn counts(&self) -> [(&'static str, [usize; 2]); 9] {
+    pub(super) fn counts(&self) -> [(&'static str, [usize; 2]); 10] {
         let blocks = &self.read().blocks;
-        let Blocks { logins, clients, domains, recipients, destinations, slow, fewer, unpipelined, sources, .. } =
-            blocks;
+        let Blocks { logins, clients, domains, recipients, destinations, slow, fewer, bounces, .. } = blocks;
+        let Blocks { unpipelined, sources, .. } = blocks;
         [
             ("login", logins.counts()),
             ("client", clients.counts()),
@@ -304,6 +312,7 @@ impl Known {
             ("destination", destinations.counts()),
             ("slow", slow.counts()),
             ("fewer", fewer.counts()),
+            ("bounce", bounces.counts()),
             ("unpipelined", unpipelined.counts()),
             ("source", sources.counts()),
         ]
@@ -332,6 +341,7 @@ impl Blocks {
             Target::Destination(name) => drop(self.destinations.insert(name.into(), block)),
             Target::Slow(name) => drop(self.slow.insert(name.into(), block)),
             Target::Fewer(name) => drop(self.fewer.insert(name.into(), block)),
+            Target::Bounce { servers, rule } => drop(self.bounces.insert((servers.into(), rule.into()), block)),
             Target::Unpipelined(address) => drop(self.unpipelined.insert(address, block)),
             Target::Source(address) => drop(self.sources.insert(address, block)),
             Target::Client(network) => {
@@ -350,6 +360,9 @@ impl Blocks {
             Target::Destination(name) => drop(self.destinations.remove(name.as_str())),
             Target::Slow(name) => drop(self.slow.remove(name.as_str())),
             Target::Fewer(name) => drop(self.fewer.remove(name.as_str())),
+            Target::Bounce { servers, rule } => {
+                drop(self.bounces.remove(&(servers.as_str().into(), rule.as_str().into())));
+            }
             Target::Unpipelined(address) => drop(self.unpipelined.remove(address)),
             Target::Source(address) => drop(self.sources.remove(address)),
             Target::Client(network) => {
@@ -368,6 +381,7 @@ impl Blocks {
             self.destinations.forget_over(now),
             self.slow.forget_over(now),
             self.fewer.forget_over(now),
+            self.bounces.forget_over(now),
             self.unpipelined.forget_over(now),
             self.sources.forget_over(now),
             self.clients.forget_over(now),
@@ -551,6 +565,21 @@ mod tests {
         assert_eq!(says(&["a.test"]), Some((None, "until I say so".to_owned())));
         known.apply(Position::default(), Change::Unblocked(Target::destination("a.test").unwrap()));
         assert!(!known.has_suspensions() && says(&["a.test"]).is_none());
+    }
+
+    #[test]
+    fn replies_are_final_where_and_by_which_rule_it_was_said_until_that_is_over() {
+        let known = begun();
+        let target = |rule| Target::bounce("MX.a.test", rule).unwrap();
+        known.apply(at(1), block(target("1f3a9c2e"), 9_000));
+        known.apply(at(2), block(target("00c0ffee"), 0));
+        assert!(known.is_final("mx.a.test", "1f3a9c2e") && known.is_final("mx.a.test", "00c0ffee"));
+        assert!(!known.is_final("mx.a.test", "deadbeef") && !known.is_final("mx.b.test", "1f3a9c2e"));
+        assert!(known.curbs("mx.a.test") == Curbs::default() && !known.has_suspensions());
+        known.tick(9_000);
+        assert!(!known.is_final("mx.a.test", "1f3a9c2e") && known.is_final("mx.a.test", "00c0ffee"));
+        known.apply(at(3), Change::Unblocked(target("00c0ffee")));
+        assert!(!known.is_final("mx.a.test", "00c0ffee"));
     }
 
     #[test]

@@ -179,6 +179,11 @@ impl Revocations {
         self.known.curbs(name)
     }
 
+    /// Are the temporary replies final that the rule with this key is for, of servers that go by this name, in lower case?
+    pub fn is_final(&self, servers: &str, rule: &str) -> bool {
+        self.known.is_final(servers, rule)
+    }
+
     /// Is this host to get commands one by one?
     pub fn is_unpipelined(&self, host: IpAddr) -> bool {
         self.known.is_unpipelined(host)

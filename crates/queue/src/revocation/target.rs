@@ -16,8 +16,13 @@ const MIN_PREFIX: (u8, u8) = (8, 16);
 
 /// Longest name of a destination, in octets.
 const MAX_DESTINATION: usize = 300;
+/// Longest key of a rule, in octets.
+const MAX_RULE: usize = 16;
+/// Between servers and a rule.
+const BY: &str = " by ";
 
-/// A login, the clients of a network, or a domain; a recipient that gets no mail; servers that get none for a while, or less.
+/// A login, the clients of a network, or a domain; a recipient that gets no mail; servers that get none for a while, or less, or
+/// of which some temporary replies are final.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// As [`login_key`] spells it.
@@ -35,6 +40,13 @@ pub enum Target {
     Slow(String),
     /// The same, of servers that get fewer connections.
     Fewer(String),
+    /// Servers of which the temporary replies are final for a while that one rule is for.
+    Bounce {
+        /// The same.
+        servers: String,
+        /// The key of the rule.
+        rule: String,
+    },
     /// The address of a host that has not answered commands which came together: it gets them one by one for a while.
     Unpipelined(IpAddr),
     /// An address of ours from which nothing is sent for a while.
@@ -218,6 +230,18 @@ impl Target {
         })
     }
 
+    /// The same servers, of which the replies are final that this rule is for.
+    ///
+    /// # Errors
+    /// As [`Self::destination`], or that is no key.
+    pub fn bounce(text: &str, rule: &str) -> Result<Self, TargetError> {
+        let is_key = !rule.is_empty() && rule.len() <= MAX_RULE && rule.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !is_key {
+            return Err(TargetError::Destination(format!("{text}{BY}{rule}")));
+        }
+        Ok(Self::Bounce { servers: destination_key(text)?, rule: rule.to_owned() })
+    }
+
     /// An address of ours.
     ///
     /// # Errors
@@ -235,7 +259,7 @@ impl Target {
         curbs.into_iter().chain(host).collect()
     }
 
-    /// `login`, `client`, `domain`, `recipient`, `destination`, `slow`, `fewer`, `unpipelined` or `source`.
+    /// `login`, `client`, `domain`, `recipient`, `destination`, `slow`, `fewer`, `bounce`, `unpipelined` or `source`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Login(_) => "login",
@@ -245,6 +269,7 @@ impl Target {
             Self::Destination(_) => "destination",
             Self::Slow(_) => "slow",
             Self::Fewer(_) => "fewer",
+            Self::Bounce { .. } => "bounce",
             Self::Unpipelined(_) => "unpipelined",
             Self::Source(_) => "source",
         }
@@ -255,9 +280,19 @@ impl Target {
         match self {
             Self::Login(name) | Self::Domain(name) | Self::Recipient(name) => name.clone(),
             Self::Destination(name) | Self::Slow(name) | Self::Fewer(name) => name.clone(),
+            Self::Bounce { servers, rule } => format!("{servers}{BY}{rule}"),
             Self::Source(address) | Self::Unpipelined(address) => address.to_string(),
             Self::Client(network) if network.prefix_len() == network.max_prefix_len() => network.addr().to_string(),
             Self::Client(network) => network.to_string(),
+        }
+    }
+
+    /// What the servers go by that it is about, whatever it says of them.
+    pub fn servers(&self) -> Option<&str> {
+        match self {
+            Self::Destination(servers) | Self::Slow(servers) | Self::Fewer(servers) => Some(servers),
+            Self::Bounce { servers, .. } => Some(servers),
+            _ => None,
         }
     }
 
@@ -272,6 +307,7 @@ impl Target {
             "destination" => Self::destination(name).ok(),
             "slow" => destination_key(name).ok().map(Self::Slow),
             "fewer" => destination_key(name).ok().map(Self::Fewer),
+            "bounce" => name.rsplit_once(BY).and_then(|(servers, rule)| Self::bounce(servers, rule).ok()),
             "unpipelined" => name.parse().ok().map(Self::Unpipelined),
             "source" => Self::source(name).ok(),
             _ => None,
@@ -331,6 +367,8 @@ mod tests {
             Target::destination("smart.test:26").unwrap(),
             Target::curbed("MX.a.test", Curb::Connections(2)).unwrap(),
             Target::curbed("*.a.test", Curb::Rate(Rate { count: 1, per: Duration::from_secs(1) })).unwrap(),
+            Target::bounce("MX.a.test from news", "1f3a9c2e").unwrap(),
+            Target::bounce("stand by me", "1f3a9c2e").unwrap(),
             Target::Unpipelined("2001:db8::1".parse().unwrap()),
             Target::source("192.0.2.1").unwrap(),
             Target::source("2001:DB8::1").unwrap(),
@@ -358,7 +396,8 @@ mod tests {
         for nonsense in ["", " ", "*", "a\nb", "\u{e4} b", &"x".repeat(301)] {
             assert!(Target::destination(nonsense).is_err(), "{nonsense:?}");
         }
-        for nonsense in ["", "login", "login ", "client x", "comet 1", "domain a b"] {
+        assert!(Target::bounce("", "1f3a9c2e").is_err() && Target::bounce("a.test", "a b").is_err());
+        for nonsense in ["", "login", "login ", "client x", "comet 1", "domain a b", "bounce a.test", "bounce a by "] {
             assert_eq!(Target::parse(nonsense), None, "{nonsense:?}");
         }
     }

@@ -237,6 +237,38 @@ async fn what_servers_cannot_take_is_known_to_every_pod_until_it_is_over_or_ende
     until("all is over", || early.curbs("mx.a.test") == Curbs::default() && !early.is_unpipelined(host)).await;
 }
 
+/// By which rule replies are final is known to all pods, too, for each rule by itself, and in a word that others may not know.
+#[tokio::test]
+async fn which_replies_are_final_is_known_to_every_pod_until_it_is_over_or_ended() {
+    let world = world().await;
+    let (announcer, hour) = (announcer(&world).await, Duration::from_secs(3_600));
+    let early = pod(&world).await;
+    for (rule, reason) in [("1f3a9c2e", "450 never"), ("00c0ffee", "451 not here")] {
+        assert!(world.queue.make_final("MX.a.test from news", rule, hour, reason).await.unwrap());
+    }
+    assert!(!world.queue.make_final("", "1f3a9c2e", hour, "").await.unwrap(), "no name");
+    let late = pod(&world).await;
+    let is_final = |pod: &Revocations, rule| pod.is_final("mx.a.test from news", rule);
+    for pod in [&early, &late] {
+        until("all is known", || is_final(pod, "1f3a9c2e") && is_final(pod, "00c0ffee")).await;
+        assert!(!pod.has_suspensions() && pod.curbs("mx.a.test from news") == Curbs::default());
+        assert!(!pod.is_final("mx.a.test", "1f3a9c2e"));
+    }
+    // It is made longer, and ends no earlier.
+    for (life, least) in [(2 * hour, 7_200_000), (hour, 7_000_000)] {
+        assert!(world.queue.make_final("mx.a.test from news", "1f3a9c2e", life, "450 never").await.unwrap());
+        let (blocks, now) = announcer.blocks().await.unwrap();
+        let told: Vec<_> = blocks.iter().map(|(target, block)| (target.to_string(), block.reason.as_str())).collect();
+        let expected = [("00c0ffee", "451 not here"), ("1f3a9c2e", "450 never")];
+        assert_eq!(told, expected.map(|(rule, why)| (format!("bounce mx.a.test from news by {rule}"), why)));
+        assert!(blocks[1].1.until.unwrap() + 1_000 >= now + least, "{blocks:?}");
+    }
+    let one = Target::bounce("mx.a.test from news", "1f3a9c2e").unwrap();
+    assert!(announcer.unblock(&one).await.unwrap() && !announcer.unblock(&one).await.unwrap());
+    until("that one is over", || !is_final(&early, "1f3a9c2e")).await;
+    assert!(is_final(&early, "00c0ffee"));
+}
+
 /// Whoever runs mail servers can have them say anything.
 #[tokio::test]
 async fn programs_leave_half_of_the_room_to_operators() {

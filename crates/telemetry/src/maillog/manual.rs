@@ -90,7 +90,8 @@ const FIELDS: &[(&str, &str)] = &[
     (
         "kind",
         "Of a report: `failure`, `delay` or `success`. Of a block: `login`, `client`, `domain`; `recipient` of a \
-         suppression, `destination` or `source` of a suspension; `slow` or `fewer` of what a destination gets less of.",
+         suppression, `destination` or `source` of a suspension; `slow` or `fewer` of what a destination gets less of, `bounce` of \
+         one of which replies are final by a rule.",
     ),
     ("listener", "Name of the listener, `frontend.listener.name`."),
     ("login", "The login, in the spelling of blocks."),

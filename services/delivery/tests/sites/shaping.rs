@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use staffetta_policy::shaping::{Rule, pattern};
 use staffetta_queue::{Announcer, Curb, Entry, Place, Settings, Target};
 
 use super::{port, served};
@@ -337,5 +338,124 @@ async fn servers_that_find_messages_too_many_get_them_slowly_until_an_operator_e
     let announcer = Announcer::connect(&Settings::at(world.redis.url())).await?;
     assert!(announcer.unblock(&Target::destination("mx.shared.test")?).await?);
     server.received(6).await?;
+    worker.stop().await
+}
+
+const NEVER: &str = "450 4.7.1 we will never take this";
+const GIVES_UP: &str = "[[delivery.rule]]\nreply = '^4\\d\\d .*never take'\naction = \"bounce\"\nfor = \"1h\"\n";
+
+/// Waits until something bounces by a rule.
+async fn until_final(world: &World) -> anyhow::Result<String> {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let [(name, reason)] = &suspended(world).await?[..] {
+            anyhow::ensure!(reason == NEVER, "{name}: {reason}");
+            return Ok(name.clone());
+        }
+        anyhow::ensure!(tokio::time::Instant::now() < end, "nothing is final");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_three_such_replies_further_ones_are_final_for_whoever_meets_them() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let mut replies = vec![("MAIL FROM:<busy@home.test>", "450 4.2.0 busy"); 9];
+    replies.extend(vec![("MAIL FROM:<john@home.test>", NEVER); 99]);
+    let (server, sender) =
+        (Server::start(Script { replies, ..Script::default() }).await?, Server::start(Script::default()).await?);
+    let other = Server::start_on(([127, 0, 0, 4], server.port()).into(), refusing(NEVER, 1)).await?;
+    served(&world, &["a.test", "b.test"], "mx.shared.test", &server);
+    served(&world, &["c.test"], "mx.other.test", &other);
+    let settings = port(&server, "retry_min = \"1h\"\nretry_max = \"1h\"");
+    let tables = format!("{GIVES_UP}{}", home(&sender));
+    let worker = world.worker(&settings, &tables)?;
+    // One at a time: of the last of three it is not known yet that it is.
+    for (count, to) in ["r1@a.test", "r2@b.test", "r3@a.test"].into_iter().enumerate() {
+        anyhow::ensure!(suspended(&world).await?.is_empty(), "{count} are enough");
+        world.send("john@home.test", &[to], BODY).await?;
+        world.until("deferred", |entries| waiting(entries).len() == count + 1).await?;
+    }
+    let name = until_final(&world).await?;
+    assert!(name.starts_with("bounce mx.shared.test by "), "{name}");
+    // One that begins now knows it as well.
+    worker.stop().await?;
+    let worker = world.worker(&settings, &tables)?;
+    for to in ["r4@a.test", "r5@b.test"] {
+        world.send("john@home.test", &[to], BODY).await?;
+    }
+    for mail in sender.received(2).await? {
+        let given_up =
+            [NEVER, "final by delivery.rule[0]", "Status: 5.7.1"].iter().all(|part| mail.body.contains(part));
+        assert!(given_up, "{}", mail.body);
+    }
+    // Nothing else is: what a rule is not for, what the servers take, and what other servers say.
+    world.send("busy@home.test", &["r6@a.test"], BODY).await?;
+    world.send("lisa@home.test", &["r7@a.test"], BODY).await?;
+    world.send("john@home.test", &["r8@c.test"], BODY).await?;
+    world.until("deferred", |entries| waiting(entries).len() == 5).await?;
+    assert_eq!(server.received(1).await?[0].sender, "lisa@home.test");
+    // An operator ends it.
+    let announcer = Announcer::connect(&Settings::at(world.redis.url())).await?;
+    let (ours, _) = announcer.blocks().await?.0.remove(0);
+    worker.stop().await?;
+    assert!(announcer.unblock(&ours).await?);
+    let worker = world.worker(&settings, &tables)?;
+    world.send("john@home.test", &["r9@a.test"], BODY).await?;
+    world.until("deferred", |entries| waiting(entries).len() == 6).await?;
+    assert_eq!(sender.mails().len(), 2);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_replies_are_final_each_makes_that_longer_until_it_is_over() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (server, sender) = (Server::start(refusing(NEVER, 9)).await?, Server::start(Script::default()).await?);
+    served(&world, &["a.test"], "mx.shared.test", &server);
+    let (reply, settings) = (r"^4\d\d .*never take", port(&server, "retry_min = \"1h\"\nretry_max = \"1h\""));
+    let rule = Rule::new(String::new(), Default::default(), pattern(reply).map_err(anyhow::Error::msg)?);
+    // Never so many: what is final is so because it was said already.
+    let tables = format!("{}times = \"99/10m\"\n{}", GIVES_UP, home(&sender));
+    let say =
+        async |life| world.queue.make_final("mx.shared.test", &rule.key, Duration::from_millis(life), NEVER).await;
+    anyhow::ensure!(say(1).await?);
+    let announcer = Announcer::connect(&Settings::at(world.redis.url())).await?;
+    while !announcer.blocks().await?.0.is_empty() {}
+    let worker = world.worker(&settings, &tables)?;
+    world.send("john@home.test", &["early@a.test"], BODY).await?;
+    world.until("deferred", |entries| waiting(entries).len() == 1).await?;
+    worker.stop().await?;
+    anyhow::ensure!(say(60_000).await?);
+    let worker = world.worker(&settings, &tables)?;
+    world.send("john@home.test", &["late@a.test"], BODY).await?;
+    assert!(sender.received(1).await?[0].body.contains("late@a.test"));
+    let end = tokio::time::Instant::now() + PATIENCE;
+    let lasts = async || {
+        let (blocks, now) = announcer.blocks().await?;
+        anyhow::Ok(blocks[0].1.until.unwrap_or(0) - now)
+    };
+    while lasts().await? < 3_000_000 {
+        anyhow::ensure!(tokio::time::Instant::now() < end, "it is no longer");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_bounces_at_once_notes_nothing_and_each_recipient_has_its_own_fate() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (never, greylisted) = (("RCPT TO:<gone@a.test>", NEVER), ("RCPT TO:<new@a.test>", "450 4.2.0 greylisted"));
+    let server = Server::start(Script { replies: vec![never, greylisted], ..Script::default() }).await?;
+    let sender = Server::start(Script::default()).await?;
+    served(&world, &["a.test"], "mx.shared.test", &server);
+    let rule = GIVES_UP.replace("for = \"1h\"", "times = \"1/1m\"");
+    let settings = port(&server, "retry_min = \"1h\"\nretry_max = \"1h\"");
+    let worker = world.worker(&settings, &format!("{rule}{}", home(&sender)))?;
+    world.send("john@home.test", &["gone@a.test", "new@a.test", "lisa@a.test"], BODY).await?;
+    assert_eq!(server.received(1).await?[0].recipients.len(), 1);
+    let report = sender.received(1).await?.remove(0).body;
+    assert!(report.contains("gone@a.test") && report.contains(NEVER) && !report.contains("greylisted"), "{report}");
+    world.until("deferred", |entries| waiting(entries).len() == 1).await?;
+    assert!(suspended(&world).await?.is_empty());
     worker.stop().await
 }
