@@ -16,6 +16,9 @@ pub use known::messages_per_connection;
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
+use regex_syntax::ParserBuilder;
+use regex_syntax::hir::Look;
+use regex_syntax::hir::literal::Extractor;
 use sha2::{Digest as _, Sha256};
 
 use crate::destination::Entry;
@@ -81,6 +84,28 @@ pub fn pattern(text: &str) -> Result<Regex, String> {
         regex::Error::CompiledTooBig(_) => "is too large".to_owned(),
         error => error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
     })
+}
+
+/// Is it certain that this pattern is found in no refusal? It must begin with the reply then, and does not begin with a code
+/// as those have: `^too many`, `^250`, `^421-`. Of others nothing is known.
+pub fn matches_nothing(text: &str) -> bool {
+    let Ok(pattern) = ParserBuilder::new().case_insensitive(true).build().parse(text) else { return false };
+    if !pattern.properties().look_set_prefix().contains(Look::Start) {
+        return false;
+    }
+    let begins = Extractor::new().extract(&pattern);
+    begins.literals().is_some_and(|literals| !literals.iter().any(|literal| may_begin_refusal(literal.as_bytes())))
+}
+
+/// `421 `, or what may become that.
+fn may_begin_refusal(text: &[u8]) -> bool {
+    let allowed: [fn(u8) -> bool; 4] = [
+        |octet| matches!(octet, b'4' | b'5'),
+        |octet| octet.is_ascii_digit(),
+        |octet| octet.is_ascii_digit(),
+        |octet| octet == b' ',
+    ];
+    text.iter().zip(allowed).all(|(octet, is_allowed)| is_allowed(*octet))
 }
 
 impl Rule {
@@ -368,6 +393,55 @@ mod tests {
         assert_eq!(meant, "421 4.7.0 [TSS04] Messages from 192.0.2.1 deferred");
         assert!(found(&rules, "mx.test", &meant).is_some());
         assert!(rules.find("example.com", &[], &meant).is_none(), "not the server of a route");
+    }
+
+    #[test]
+    fn a_pattern_that_can_be_in_no_refusal_is_told_from_those_that_can() {
+        for text in [
+            "^Too many",
+            "^\u{e9}chec",
+            r"^2\d\d ",
+            "^250|^354",
+            "^(3|2)",
+            r"^\s*Too",
+            "^421-4.7.0",
+            r"^4\.7\.1",
+            "^4x",
+            "^ 421",
+            "^[a-c]d",
+            r"\b^[12]50",
+            "^(?:over|too)",
+        ] {
+            let found = pattern(text).unwrap();
+            assert!(!found.is_match("421 4.7.0 too many") && !found.is_match("550 250"), "{text}");
+            assert!(matches_nothing(text) || text == r"^\s*Too", "{text}");
+        }
+        for text in [
+            "",
+            "^",
+            "^$",
+            "too many",
+            "250",
+            "^4",
+            "^421",
+            r"^4\d\d .*later",
+            "^(421|250) ",
+            "^250|later",
+            "^.*later",
+            "^[^5]",
+            r"^\d",
+            r"^\w+ 4\.7",
+            "(?m)^too",
+            "$^",
+            "^5[0-9]{2} 5",
+            "^[2-5]",
+            r"^4\d{2}\b",
+            "(^too)?",
+            "^(too)?",
+            "a(b",
+        ] {
+            assert!(!matches_nothing(text), "{text}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Of `[delivery]`: what is allowed, and does more or less than whoever wrote it most likely wants.
 
 use staffetta_policy::routing::{Pattern, Via};
-use staffetta_policy::shaping::pattern;
+use staffetta_policy::shaping::{matches_nothing, pattern};
 
 use crate::table::DEFAULT_REST;
 use crate::{Action, Config, Rate, Rule};
@@ -9,7 +9,7 @@ use crate::{Action, Config, Rate, Rule};
 /// One line each.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let rules = greedy_rules(config).chain(idle_rules(config)).chain(other_times(config));
-    let rules = rules.chain(shadowed_rules(config)).chain(doubled_backslashes(config));
+    let rules = rules.chain(shadowed_rules(config)).chain(doubled_backslashes(config)).chain(deaf_rules(config));
     rules.chain(shared_addresses(config)).chain(blind_suppression(config)).collect()
 }
 
@@ -84,6 +84,15 @@ fn doubled_backslashes(config: &Config) -> impl Iterator<Item = String> {
     let what = "searches for a backslash: write one in '…', or two in \"…\"";
     rules
         .filter(|(_, rule)| MEANT.iter().any(|meant| rule.reply.contains(meant)))
+        .map(move |(index, _)| format!("delivery.rule[{index}].reply {what}"))
+}
+
+/// Rules for replies that nobody gives.
+fn deaf_rules(config: &Config) -> impl Iterator<Item = String> {
+    let rules = config.delivery.rule.iter().enumerate();
+    let what = "matches no refusal: each begins with its code, 4xx or 5xx, and a blank";
+    rules
+        .filter(|(_, rule)| matches_nothing(&rule.reply))
         .map(move |(index, _)| format!("delivery.rule[{index}].reply {what}"))
 }
 
