@@ -108,6 +108,7 @@ pub(super) fn object(target: &Target, block: &Held) -> Value {
         "kind": target.kind(),
         "name": target.name(),
         "reason": block.reason,
+        "by": if block.by_program { "program" } else { "operator" },
         "since": time(block.since),
         "until": block.until.map(time),
         "rate": rate,

@@ -402,7 +402,7 @@ impl Carrier {
         for task in ended {
             worker.finish(task, lane);
         }
-        verdicts.count(&connection.peer.host);
+        verdicts.count();
     }
 
     fn count(&mut self, report: &Report) {

@@ -165,9 +165,9 @@ impl<'a> Verdicts<'a> {
         (rule.times == 1 || self.worker.is_final(self.hop, rule)).then(|| rule.name.clone())
     }
 
-    /// Counts a reply, if this host speaks for its destination.
-    pub(crate) fn count(self, host: &str) {
-        if let Some((rule, text)) = self.first.into_inner().filter(|_| self.hop.has_host(host)) {
+    /// Counts a reply, if there was one for a rule.
+    pub(crate) fn count(self) {
+        if let Some((rule, text)) = self.first.into_inner() {
             self.worker.count(self.hop, rule, text);
         }
     }
