@@ -202,7 +202,7 @@ async fn try_logins(examined: &Examined) -> Vec<Finding> {
         match closed {
             Closed::Refused(words) => refused.push((index, format!("is refused by {words}"))),
             Closed::Untried(why) => {
-                warn(examined, &format!("delivery.route[{index}].username: the login was not tried: {why}"))
+                warn(examined, &format!("delivery.route[{index}].username: the login was not tried: {why}"));
             }
         }
     }
