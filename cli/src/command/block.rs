@@ -71,7 +71,9 @@ pub(super) async fn unblock(unblock: Unblock) -> anyhow::Result<ExitCode> {
     if !was {
         complain(&format!("{target} is not blocked"));
     }
-    report(&target, "unblocked", json, "released", released);
+    if was || json || released.is_some() {
+        report(&target, "unblocked", json, "released", released);
+    }
     Ok(if was { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

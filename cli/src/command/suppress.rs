@@ -3,10 +3,11 @@
 
 use std::process::ExitCode;
 
-use staffetta_config::Service;
+use staffetta_config::{Config, Service};
+use staffetta_delivery::forget_replies;
 use staffetta_queue::Target;
 
-use super::block::{listed, note, open, report};
+use super::block::{listed, note, open, queue, report};
 use crate::arguments::{Destination, Named, Source, Suppress, Terms};
 use crate::terminal::complain;
 
@@ -140,7 +141,24 @@ async fn end(targets: &[Target], named: &Named, words: &Words) -> anyhow::Result
         }
     }
     note(&config, &done, words.undone.1, "").await;
+    if let Err(error) = forget(&config, &done).await {
+        complain(&format!("what servers have said until now counts on: {error:#}"));
+    }
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What came of replies has ended: those of before do not count any more.
+async fn forget(config: &Config, done: &[Target]) -> anyhow::Result<()> {
+    let destinations: Vec<&str> = done.iter().filter_map(Target::servers).collect();
+    if !destinations.is_empty() {
+        let queue = queue(config).await?;
+        // It may be named with a rule.
+        let bare = destinations.iter().filter_map(|site| site.rsplit_once(" by ")).map(|(site, _)| site);
+        for site in destinations.iter().copied().chain(bare) {
+            forget_replies(&queue, &config.delivery, site).await?;
+        }
+    }
+    Ok(())
 }
 
 /// What holds for a destination as far as mail comes from one pool of our addresses: `mx.example.com from news`.

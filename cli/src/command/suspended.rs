@@ -128,6 +128,12 @@ impl Suspended {
         less.map(|(target, _)| target.name()).collect::<HashSet<_>>().len()
     }
 
+    /// How many there are of which replies are final.
+    pub(super) fn count_bouncing(&self) -> usize {
+        let final_ones = self.curbed.iter().filter(|(_, block)| block.curb.is_none());
+        final_ones.filter_map(|(target, _)| target.servers()).collect::<HashSet<_>>().len()
+    }
+
     /// Does nothing hold for any destination?
     pub(super) fn is_empty(&self) -> bool {
         self.destinations.is_empty() && self.curbed.is_empty()

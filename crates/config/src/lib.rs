@@ -267,7 +267,10 @@ impl Default for Config {
 
 /// The key that a warning begins with.
 fn key_of(line: &str) -> String {
-    line.trim_start_matches('[').split([' ', ':', ']']).next().unwrap_or_default().to_owned()
+    match line.strip_prefix('[') {
+        Some(table) => table.split(']').next().unwrap_or_default().to_owned(),
+        None => line.split([' ', ':']).next().unwrap_or_default().to_owned(),
+    }
 }
 
 /// The variables that override keys.

@@ -245,7 +245,7 @@ via = "smtp://relay.test"
 "#;
     let warnings = Config::parse(text, "f.toml").unwrap().warnings();
     let expected = [
-        "delivery.rule[0].reply matches every reply, so nothing",
+        "delivery.rule[0].reply matches every reply, so while it holds nothing",
         "delivery.rule[3].connections has no effect: no destination has more",
         "delivery.rule[4].rate has no effect: no destination has more",
         "delivery.rule[4].suspend has no effect with action = \"slow\": `for` says how long",
@@ -560,4 +560,30 @@ fn an_array_is_taken_over_as_a_whole() {
     let mut config = listener(5);
     assert_eq!(config.adopt(&listener(6), Service::Frontend).waiting, ["frontend.listener.connection_limit"]);
     assert_eq!(config.frontend.listener[0].connection_limit, Some(5));
+}
+
+#[test]
+fn a_warning_has_a_place_as_an_error_has_and_none_comes_of_a_default_in_the_place_of_a_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.toml");
+    let examine = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        Config::examine(&path, Service::All).unwrap()
+    };
+    let examined = examine(
+        "[[delivery.rule]]\nreply = 'a'\n[[delivery.rule]]\nreply = '^Too many'\n[auth.dovecot]\nsocket = \"unix:/run/auth\"\n",
+    );
+    for (warning, line) in [
+        ("delivery.rule[1].reply matches no refusal", ":4"),
+        ("delivery.rule[1] has no effect", ":3"),
+        ("[auth.dovecot] has no effect", ":5"),
+        ("redis.url: there is no queue", ""),
+    ] {
+        assert_eq!(examined.place_of(warning), format!("{}{line}", path.display()), "{warning}");
+    }
+    let broken = examine("[[delivery.rule]]\nreply = '('\n[[delivery.rule]]\nreply = ')'\n");
+    assert!(broken.warnings().iter().all(|line| !line.contains("delivery.rule")), "{:?}", broken.warnings());
+    let nowhere = "[[delivery.source]]\npool = \"a\"\naddress = \"0.0.0.0\"\n";
+    let problem = Config::parse(nowhere, "f.toml").unwrap_err().to_string();
+    assert!(problem.starts_with("f.toml:3: delivery.source[0].address: 0.0.0.0 is not the address"), "{problem}");
 }

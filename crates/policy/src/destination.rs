@@ -3,6 +3,7 @@
 //! Domains whose mail hosts are the same are one destination. An entry of the configuration joins some more of them: all hosts of
 //! a provider, or some domains.
 
+use sha2::{Digest as _, Sha256};
 pub use staffetta_smtp::client::Keyword;
 
 use crate::routing::Pattern;
@@ -10,6 +11,8 @@ use crate::tls::Level;
 
 /// Octets of names that are kept as they are.
 const MAX_NAME: usize = 200;
+/// Octets of a digest that nobody finds other hosts for.
+const DIGEST: usize = 16;
 
 /// One `[[delivery.destination]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,7 +58,8 @@ pub fn normalized<'a>(hosts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     hosts
 }
 
-/// What some hosts, as [`normalized`], go by together. Of very many the first ones stand for all, with their number.
+/// What some hosts, as [`normalized`], go by together. Of very many the first ones stand for all, with their number and a digest of
+/// all: whoever names some hosts of others beside his own is somebody else.
 pub fn name_of(hosts: &[String]) -> String {
     let all = hosts.join(",");
     if all.len() <= MAX_NAME {
@@ -67,7 +71,12 @@ pub fn name_of(hosts: &[String]) -> String {
         end <= MAX_NAME
     });
     let kept: Vec<&str> = kept.map(String::as_str).collect();
-    format!("{} and {} more", kept.join(","), hosts.len() - kept.len())
+    format!(
+        "{} and {} more, {}",
+        kept.join(","),
+        hosts.len() - kept.len(),
+        hex::encode(&Sha256::digest(&all)[..DIGEST])
+    )
 }
 
 #[cfg(test)]
@@ -109,8 +118,12 @@ mod tests {
         assert_eq!(name_of(&hosts(&["a.test"])), "a.test");
         let many: Vec<String> = (0..50).map(|n| format!("mx{n:02}.example.com")).collect();
         let name = name_of(&many);
-        assert!(name.starts_with("mx00.example.com,mx01.") && name.ends_with(" more"), "{name}");
-        assert!(name.len() < MAX_NAME + 20, "{name}");
+        assert!(name.starts_with("mx00.example.com,mx01.") && name.contains(" more, "), "{name}");
+        assert!(name.len() < MAX_NAME + 50, "{name}");
         assert_ne!(name, name_of(&many[1..]));
+        // Whoever names those of others first, and as many of his own behind them.
+        let mut evil = many[..20].to_vec();
+        evil.extend((20..50).map(|n| format!("mx{n:02}.evil.test")));
+        assert_ne!(name, name_of(&evil));
     }
 }

@@ -149,6 +149,11 @@ impl Rules {
         Self(configured)
     }
 
+    /// What they are known by.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|rule| &*rule.key)
+    }
+
     /// Does any of them make replies final? Spares those who would have to read one.
     pub fn have_bounces(&self) -> bool {
         self.0.iter().any(|rule| rule.measure == Measure::Bounce)
@@ -169,7 +174,7 @@ fn key(scope: &Entry, reply: &str) -> String {
         digest.update("\n");
     }
     digest.update(reply);
-    digest.finalize().iter().take(4).map(|octet| format!("{octet:02x}")).collect()
+    hex::encode(&digest.finalize()[..4])
 }
 
 /// A reply without these addresses, without their local parts and domains where they are words of their own, without what

@@ -72,6 +72,16 @@ impl Limiter {
         Ok(((left / interval(self.rate) - ROUNDING).ceil().max(0.0) as u32).min(self.rate.count))
     }
 
+    /// Makes `who`'s bucket full.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`]; to repeat it is no harm.
+    pub async fn forget(&self, who: &str) -> Result<(), Error> {
+        let mut del = redis::cmd("DEL");
+        del.arg(self.bucket(who));
+        ask_one(PATIENCE, &self.shared, del).await.map(drop)
+    }
+
     async fn call(&self, who: &str, tokens: f64) -> Result<Granted, Error> {
         read(&ask_one(PATIENCE, &self.shared, self.command(who, tokens)).await?)
     }

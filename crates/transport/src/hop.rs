@@ -268,15 +268,19 @@ impl NextHop {
         }
     }
 
-    /// All that its servers go by for mail to this domain: the destination, also as far as it is about our addresses, and each
-    /// name with all that it is below, as `*.example.com`. In lower case.
+    /// All that its servers go by for mail to this domain: the destination, and each name with all that it is below, as
+    /// `*.example.com`; and each of these as far as it is about our addresses. In lower case.
     pub fn names(&self, domain: &str) -> Vec<String> {
         let hosts = self.site.iter().flat_map(|site| site.hosts.iter().cloned());
         let servers = self.key.targets.iter().map(Target::name).chain(hosts).chain([domain.to_owned()]);
-        let mut names = [self.speaker(), self.party(), self.account()].map(|name| name.to_ascii_lowercase()).to_vec();
+        let mut names = [self.speaker(), self.account()].map(|name| name.to_ascii_lowercase()).to_vec();
         for name in servers.map(|name| name.to_ascii_lowercase()) {
             names.extend(name.match_indices('.').map(|(dot, _)| format!("*{}", &name[dot..])));
             names.push(name);
+        }
+        if let Some(pool) = self.key.pool.as_ref().map(|pool| pool.name.to_ascii_lowercase()) {
+            let from_there: Vec<_> = names.iter().map(|name| format!("{name} from {pool}")).collect();
+            names.extend(from_there);
         }
         names.sort_unstable();
         names.dedup();

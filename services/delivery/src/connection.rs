@@ -18,7 +18,7 @@ use staffetta_policy::tls::{Need, Security};
 use staffetta_queue::Revocations;
 use staffetta_smtp::client::{Client, Credentials, Event, Failure, Keyword, Stage, Tls};
 use staffetta_telemetry::maillog::{self, Encrypted, Relay};
-use staffetta_transport::connect::{self, Fault, Stream, TlsClient, TlsSession};
+use staffetta_transport::connect::{self, ConnectError, Fault, Stream, TlsClient, TlsSession};
 use staffetta_transport::fallback::{BrokenTls, Fallback};
 use staffetta_transport::hop::{Login, NextHop};
 use staffetta_transport::itinerary::{Announced, Candidate};
@@ -165,9 +165,12 @@ impl Opener<'_> {
         security: &Security,
         started: Instant,
     ) -> Result<Connection, classify::Failure> {
-        let stream = connect::open(&peer.endpoint, self.origin.address, self.timeouts.connect)
-            .await
-            .map_err(|error| classify::Failure::Connect { peer: peer.peer(), reason: error.to_string() })?;
+        let stream = connect::open(&peer.endpoint, self.origin.address, self.timeouts.connect).await.map_err(
+            |error| match error {
+                ConnectError::Source { .. } => classify::Failure::NoSource { reason: error.to_string() },
+                error => classify::Failure::Connect { peer: peer.peer(), reason: error.to_string() },
+            },
+        )?;
         let mut settings = self.hop.settings(peer, security, login.cloned());
         if let Some(name) = &self.origin.name {
             settings.helo_name = name.to_string();

@@ -77,6 +77,7 @@ use recent::Recent;
 use renew::Leases;
 use settle::{Office, Parcels, Settler};
 use shaping::Shaping;
+pub use shaping::forget_replies;
 use shelf::InRedis;
 use signing::Signing;
 use slots::{Asked, Slots};

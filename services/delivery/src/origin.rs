@@ -55,7 +55,8 @@ pub(crate) struct Portion {
     pub(crate) messages: u32,
 }
 
-/// New addresses that have sent what they may today, and until when nobody asks about them.
+/// Addresses of pools from which nothing can be sent: new ones that have sent what they may today, and those that this machine does
+/// not have. And until when nobody tries.
 #[derive(Default)]
 pub(crate) struct Spent(Mutex<HashMap<IpAddr, Instant>>);
 
@@ -100,8 +101,14 @@ impl Worker {
         loop {
             let may = |address| !self.revocations.is_source_suspended(address) && !self.spent.has(address);
             let Some(source) = pool.choose(peer, rand::rng().random(), may) else {
-                let new = pool.sources.iter().any(|source| self.spent.has(source.address));
-                let why = if new { "; those that are new have sent what they may today" } else { "" };
+                let unfit = || pool.sources.iter().filter(|source| self.spent.has(source.address));
+                let why = match unfit().next() {
+                    None => "",
+                    Some(_) if unfit().all(|source| source.warm_up.is_some()) => {
+                        "; those that are new have sent what they may today"
+                    }
+                    Some(_) => "; this machine does not have all of them",
+                };
                 let reason = format!("the pool {} has no address for it that may be used{why}", pool.name);
                 return Err(Failure::NoSource { reason });
             };
@@ -115,6 +122,12 @@ impl Worker {
             }
             return Ok(Origin { address, name, allowance });
         }
+    }
+
+    /// This machine does not have this address: the others of its pool stand for it.
+    pub(crate) fn note_absent(&self, address: IpAddr, reason: &str) {
+        self.spent.note(address);
+        tracing::warn!(%address, reason, "an address of delivery.source cannot be used; is it one of this machine?");
     }
 
     /// While Redis is away nothing is.

@@ -18,7 +18,7 @@ use staffetta_dispatch::{Fate, Handle, owes_delay_notice};
 use staffetta_mail::{Address, Envelope, RemoteReply};
 use staffetta_policy::classify::Failure;
 use staffetta_policy::shaping::{Measure, Rule, Rules, pattern, without_addresses};
-use staffetta_queue::{Curb, Curbs, Suspension, Target};
+use staffetta_queue::{Curb, Curbs, Queue, Suspension, Target};
 use staffetta_smtp::client::{Failure as SessionFailure, Stage};
 use staffetta_telemetry::maillog::{self, Barred};
 use staffetta_transport::hop::NextHop;
@@ -106,6 +106,25 @@ pub(crate) fn rules(delivery: &Delivery) -> Rules {
     };
     let configured = delivery.rule.iter().enumerate().filter_map(one).collect();
     Rules::new(configured, delivery.known_rules.then(|| delivery.retry_min * WAITS))
+}
+
+/// Forgets the replies of some servers that were counted for rules, by what they go by, in lower case: an operator has ended what came of them.
+///
+/// # Errors
+/// Redis is away; some may be forgotten.
+pub async fn forget_replies(queue: &Queue, delivery: &Delivery, site: &str) -> Result<(), staffetta_queue::Error> {
+    let any = Rate { count: 1, per: LOOK };
+    for key in rules(delivery).keys() {
+        for counted in [REPLIES, SUSPENSIONS] {
+            queue.limiter(counted, any).forget(&counted_by(key, site)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// By what a rule says, and not by its place in the file, which changes.
+fn counted_by(key: &str, site: &str) -> String {
+    format!("{key} {site}")
 }
 
 /// The first rule for what servers have said of mail with this envelope for the domain, and what they have said, without
@@ -301,7 +320,8 @@ impl Worker {
             Measure::Fewer(_) => hop.speaker(),
             _ => hop.party(),
         };
-        let who = format!("{} {site}", rule.name);
+        let site = site.to_ascii_lowercase();
+        let who = counted_by(&rule.key, &site);
         // Where such replies are final, each makes that last longer.
         let holds = rule.measure == Measure::Bounce && self.is_final(hop, rule);
         if rule.times > 1 && !holds {

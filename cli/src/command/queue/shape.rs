@@ -98,6 +98,7 @@ pub(super) async fn summary(config: &Config, queue: &Queue, summary: &Summary) -
             "created": created,
             "suspended_destinations": suspended.as_ref().map(Suspended::count),
             "curbed_destinations": suspended.as_ref().map(Suspended::count_curbed),
+            "bouncing_destinations": suspended.as_ref().map(Suspended::count_bouncing),
         });
         say(&value.to_string());
         return Ok(ExitCode::SUCCESS);
@@ -120,6 +121,7 @@ pub(super) async fn summary(config: &Config, queue: &Queue, summary: &Summary) -
         |count: fn(&Suspended) -> usize| suspended.as_ref().map_or("unknown".to_owned(), |all| count(all).to_string());
     line("Suspended destinations", told(Suspended::count));
     line("Slowed destinations", told(Suspended::count_curbed));
+    line("Bouncing destinations", told(Suspended::count_bouncing));
     let oldest = oldest.map(|(arrived, age)| format!("arrived {}, {} ago", time(arrived), span(age)));
     line("Oldest message", oldest.unwrap_or_else(|| "none".to_owned()));
     let limit = if limit == 0 { "no limit".to_owned() } else { format!("of {} MiB", limit >> 20) };

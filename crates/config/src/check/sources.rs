@@ -1,5 +1,7 @@
 //! Of `[[delivery.source]]`: pools that nobody has described, and addresses that are there twice.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use super::Check;
 use crate::Config;
 
@@ -19,6 +21,15 @@ pub(super) fn check(config: &Config, check: &mut Check<'_>) {
         }
     }
     for (index, source) in delivery.source.iter().enumerate() {
+        let at = source.address;
+        if at.is_unspecified() || at.is_multicast() || at == IpAddr::V4(Ipv4Addr::BROADCAST) {
+            let what = format!("{at} is not the address of a machine");
+            check.refuse(
+                &format!("delivery.source[{index}].address"),
+                what,
+                "an address such as 192.0.2.1 or 2001:db8::1",
+            );
+        }
         let is_same = |other: &crate::Source| (&other.pool, other.address) == (&source.pool, source.address);
         if delivery.source[..index].iter().any(is_same) {
             let what = format!("{} is in the pool {} already", source.address, source.pool);

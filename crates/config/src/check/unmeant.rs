@@ -24,7 +24,7 @@ fn greedy_rules(config: &Config) -> impl Iterator<Item = String> {
             |reply: &str| pattern(reply).is_ok_and(|reply| UNLIKE.iter().all(|text| reply.is_match(text)));
         rule.action == Action::Bounce && matches_all(&rule.reply)
     });
-    let what = "matches every reply, so nothing that is deferred there is tried again";
+    let what = "matches every reply, so while it holds nothing that is deferred there is tried again";
     greedy.map(move |(index, _)| format!("delivery.rule[{index}].reply {what}"))
 }
 

@@ -297,7 +297,8 @@ settings! {
         value mx: Vec<Pattern> as List<NamePattern> = "",
         /// What it does.
         value action: Action as Choice<Action> = "suspend",
-        /// After so many replies from one destination, over the cluster.
+        /// After so many replies from one destination, over the cluster. Those of before are forgotten one by one: of `"3/10m"` two
+        /// that are counted in ten minutes.
         value times: Rate as Limit = "3/10m",
         /// With `action = "suspend"`: how long it rests.
         value suspend: Duration as Time<1000, 604800000> = "30m",

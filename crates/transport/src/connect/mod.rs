@@ -36,9 +36,17 @@ pub enum ConnectError {
     /// Nobody answered in time.
     #[error("Connection timed out")]
     Timeout,
-    /// Refused, unreachable, or the source address is not ours.
+    /// Refused, unreachable.
     #[error("{}", reason(.0))]
     Io(#[from] io::Error),
+    /// This machine does not have the address to connect from.
+    #[error("cannot connect from {from}: {}", reason(.error))]
+    Source {
+        /// The address.
+        from: IpAddr,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 /// Connects to an endpoint; over TCP from `source`, if it is of the same address family.
@@ -60,7 +68,7 @@ pub async fn dial(peer: SocketAddr, source: Option<IpAddr>, timeout: Duration) -
     let socket = if peer.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(true)?;
     if let Some(source) = source {
-        socket.bind(SocketAddr::new(source, 0))?;
+        socket.bind(SocketAddr::new(source, 0)).map_err(|error| ConnectError::Source { from: source, error })?;
     }
     let stream = tokio::time::timeout(timeout, socket.connect(peer)).await.map_err(|_| ConnectError::Timeout)??;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);

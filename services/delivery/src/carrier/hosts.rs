@@ -161,7 +161,8 @@ impl Carrier {
         }
     }
 
-    /// One address. A new one of ours that has sent what it may while the connection came about is left to the others of its pool.
+    /// One address. One of ours that this machine lacks, or that is new and has sent what it may while the connection came about,
+    /// leaves it to the others of its pool.
     async fn open(
         &self,
         candidate: &Candidate,
@@ -170,7 +171,14 @@ impl Carrier {
     ) -> Result<Connection, Failure> {
         loop {
             let origin = self.worker.origin_for(&self.hop, candidate).await?;
-            let mut connection = self.open_from(&origin, (candidate, published), started).await?;
+            let opened = self.open_from(&origin, (candidate, published), started).await;
+            if let (Err(Failure::NoSource { reason }), Some(address), Some(_)) =
+                (&opened, origin.address, &self.hop.pool)
+            {
+                self.worker.note_absent(address, reason);
+                continue;
+            }
+            let mut connection = opened?;
             let Some(allowance) = origin.allowance else { return Ok(connection) };
             connection.portion = self.worker.portion(allowance).await;
             if connection.portion.is_some() {

@@ -100,6 +100,58 @@ async fn what_is_said_to_one_pool_of_addresses_stops_no_mail_of_another() -> any
     worker.stop().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_stops_the_mail_of_a_pool_by_any_name_of_its_destination() -> anyhow::Result<()> {
+    const POOL: &str = "[[delivery.source]]\npool = \"usual\"\naddress = \"127.0.0.13\"\n";
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    for name in ["a.test from Usual", "*.b.test from usual", "mx1.c.test from usual", "d.test from news"] {
+        suspend(&world, Target::destination(name)?).await?;
+    }
+    for domain in ["a.test", "b.test", "c.test", "d.test"] {
+        for n in 1..=2 {
+            served(&world, &[domain], &format!("mx{n}.{domain}"), &server);
+        }
+        world.send("john@home.test", &[&format!("lisa@{domain}")], BODY).await?;
+    }
+    let worker = world.worker(&port(&server, "default_source = \"usual\""), POOL)?;
+    assert_eq!(server.received(1).await?[0].recipients, ["lisa@d.test"]);
+    world.at_rest(3).await?;
+    assert_eq!(server.mails().len(), 1);
+    worker.stop().await
+}
+
+/// The second such reply suspends: of this rule, wherever it stands, and not after an operator has resumed.
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_are_counted_for_a_rule_and_not_for_its_place_and_until_an_operator_resumes() -> anyhow::Result<()> {
+    const BUSY: &str = "[[delivery.rule]]\nreply = 'busy'\ntimes = \"2/1h\"\n";
+    const NEVER: &str = "[[delivery.rule]]\nreply = 'never'\ntimes = \"2/1h\"\n";
+    let world = World::start().await?;
+    let replies = ["450 busy", "450 never", "450 busy", "450 busy"].map(|reply| ("MAIL", reply)).to_vec();
+    let server = Server::start(Script { replies, ..Script::default() }).await?;
+    served(&world, &["a.test"], "mx.a.test", &server);
+    let settings = port(&server, "retry_min = \"1h\"\nretry_max = \"1h\"");
+    let both = format!("{NEVER}{BUSY}");
+    for (sent, (rules, resumes)) in [(BUSY, false), (&both, true), (BUSY, false)].into_iter().enumerate() {
+        assert!(suspended(&world).await?.is_empty(), "after {sent} replies");
+        let worker = world.worker(&settings, rules)?;
+        world.send("john@home.test", &[&format!("r{sent}@a.test")], BODY).await?;
+        world.until("refused", |entries| waiting(entries).len() == sent + 1).await?;
+        // It counts before it ends.
+        worker.stop().await?;
+        if resumes {
+            let config = staffetta_config::Config::parse(&format!("[delivery]\n{settings}\n{rules}"), "t.toml")?;
+            staffetta_delivery::forget_replies(&world.queue, &config.delivery, "mx.a.test").await?;
+        }
+    }
+    assert!(suspended(&world).await?.is_empty(), "resumed between the two");
+    let worker = world.worker(&settings, BUSY)?;
+    world.send("john@home.test", &["last@a.test"], BODY).await?;
+    until_suspended(&world, &server).await?;
+    assert_eq!(suspended(&world).await?, [("destination mx.a.test".to_owned(), "450 busy".to_owned())]);
+    worker.stop().await
+}
+
 /// A domain that names other mail hosts each time somebody asks has none suspended but those that have spoken.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_domain_speaks_for_nobody_elses_mail_hosts() -> anyhow::Result<()> {

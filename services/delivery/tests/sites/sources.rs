@@ -48,6 +48,27 @@ async fn connections_come_from_the_addresses_of_the_pool_and_give_their_names() 
     worker.stop().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn for_an_address_that_the_machine_lacks_the_others_of_its_pool_stand() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let server = Server::start(Script::default()).await?;
+    served(&world, &["news.test", "none.test"], "mx.shared.test", &server);
+    for n in 0..20 {
+        world.send("john@home.test", &[&format!("r{n}@news.test")], BODY).await?;
+    }
+    let pools = POOLS.replace("127.0.0.12", "198.51.100.77").replace("weight = 2", "weight = 50")
+        + "[[delivery.source]]\npool = \"away\"\naddress = \"198.51.100.78\"\n\
+           [[delivery.route]]\ndomain = \"none.test\"\nvia = \"mx\"\nsource = \"away\"\n";
+    let worker = world.worker(&port(&server, "retry_min = \"1h\"\nretry_max = \"1h\""), &pools)?;
+    server.received(20).await?;
+    assert!(origins(&server).into_keys().eq(["127.0.0.11"]), "{:?}", origins(&server));
+    world.send("john@home.test", &["r@none.test"], BODY).await?;
+    let entries = world.until("one that waits", |entries| waiting(entries).len() == 1).await?;
+    let why = waiting(&entries).remove(0);
+    assert!(why.contains("the pool away has no address") && why.contains("does not have all of them"), "{why}");
+    worker.stop().await
+}
+
 /// The address .11, new since yesterday, so that the day may end meanwhile.
 fn warmed_up() -> anyhow::Result<String> {
     let yesterday = std::process::Command::new("date").args(["-u", "-d", "yesterday", "+%F"]).output()?;

@@ -56,6 +56,10 @@ impl Refusals {
 
     fn is_news(&self, reason: &str, now: Instant) -> bool {
         let mut spell = self.spell();
+        if spell.last.is_some_and(|last| now.saturating_duration_since(last) >= CALM) {
+            // Another one, and nothing was queued in between.
+            spell.told.clear();
+        }
         spell.refused += 1;
         spell.last = Some(now);
         self.go_on.store(true, Ordering::Relaxed);
@@ -93,8 +97,11 @@ mod tests {
         assert_eq!(refusals.end(after(14)), None, "the next one may fail again");
         assert!(refusals.go_on.load(Ordering::Relaxed));
         assert_eq!(refusals.end(after(15)), Some(4));
-        assert_eq!(refusals.end(after(30)), None, "it is over once");
-        assert!(refusals.is_news("reset", after(31)), "the next one");
+        assert!(refusals.is_news("reset", after(16)) && !refusals.is_news("reset", after(25)));
+        assert!(refusals.is_news("reset", after(35)), "another one, though nothing was queued in between");
+        assert_eq!(refusals.end(after(45)), Some(3));
+        assert_eq!(refusals.end(after(50)), None, "it is over once");
+        assert!(refusals.is_news("reset", after(51)), "the next one");
     }
 
     #[test]
