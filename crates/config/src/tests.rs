@@ -570,13 +570,10 @@ fn a_warning_has_a_place_as_an_error_has_and_none_comes_of_a_default_in_the_plac
         std::fs::write(&path, text).unwrap();
         Config::examine(&path, Service::All).unwrap()
     };
-    let examined = examine(
-        "[[delivery.rule]]\nreply = 'a'\n[[delivery.rule]]\nreply = '^Too many'\n[auth.dovecot]\nsocket = \"unix:/run/auth\"\n",
-    );
+    let examined = examine("[[delivery.rule]]\nreply = 'a'\n[[delivery.rule]]\nreply = '^Too many'\n");
     for (warning, line) in [
         ("delivery.rule[1].reply matches no refusal", ":4"),
         ("delivery.rule[1] has no effect", ":3"),
-        ("[auth.dovecot] has no effect", ":5"),
         ("redis.url: there is no queue", ""),
     ] {
         assert_eq!(examined.place_of(warning), format!("{}{line}", path.display()), "{warning}");
