@@ -79,22 +79,21 @@ pub(super) async fn source(source: Source) -> anyhow::Result<ExitCode> {
 /// An address or a pool that is none of ours is most likely a slip: another one goes on sending.
 fn warn_of_strangers(targets: &[Target], named: &Named) -> anyhow::Result<()> {
     let sources = named.file.load(Service::Delivery)?.delivery.source;
-    for name in targets.iter().map(Target::name) {
-        let is_ours = match targets {
-            [Target::Source(_), ..] => sources.iter().any(|source| source.address.to_canonical().to_string() == name),
-            _ => pool_of(&name).is_none_or(|pool| sources.iter().any(|source| source.pool.eq_ignore_ascii_case(pool))),
+    for target in targets {
+        let (is_ours, what) = match (target, target.pool()) {
+            (Target::Source(address), _) => {
+                (sources.iter().any(|source| source.address.to_canonical() == *address), target.name())
+            }
+            (_, Some((_, pool))) => {
+                (sources.iter().any(|source| source.pool.eq_ignore_ascii_case(pool)), format!("the pool {pool}"))
+            }
+            _ => continue,
         };
         if !is_ours {
-            let what = pool_of(&name).map_or_else(|| name.clone(), |pool| format!("the pool {pool}"));
             complain(&format!("note: no [[delivery.source]] of this configuration has {what}"));
         }
     }
     Ok(())
-}
-
-/// That of `mx.example.com from news`.
-fn pool_of(name: &str) -> Option<&str> {
-    name.split_once(" from ").map(|(_, pool)| pool)
 }
 
 async fn begin(targets: &[Target], terms: &Terms, words: &Words) -> anyhow::Result<ExitCode> {
@@ -122,16 +121,18 @@ async fn end(targets: &[Target], named: &Named, words: &Words) -> anyhow::Result
         [Target::Destination(_), ..] => announcer.blocks().await?.0.into_iter().map(|(target, _)| target).collect(),
         _ => Vec::new(),
     };
-    let (mut done, mut all) = (Vec::new(), true);
+    let (mut done, mut servers, mut all) = (Vec::new(), Vec::new(), true);
     for target in targets {
         let before = done.len();
         for target in [target.clone()].into_iter().chain(pools_of(target, &listed)) {
             let mut was = announcer.unblock(&target).await?;
             for bounces in listed.iter().filter(|other| is_of_rule(other, &target)) {
                 was |= announcer.unblock(bounces).await?;
+                servers.extend(bounces.servers().map(str::to_owned));
             }
             if was {
                 report(&target, words.undone.0, named.json, "", None);
+                servers.extend(target.servers().map(str::to_owned));
                 done.push(target);
             }
         }
@@ -141,30 +142,28 @@ async fn end(targets: &[Target], named: &Named, words: &Words) -> anyhow::Result
         }
     }
     note(&config, &done, words.undone.1, "").await;
-    if let Err(error) = forget(&config, &done).await {
+    if let Err(error) = forget(&config, &servers).await {
         complain(&format!("what servers have said until now counts on: {error:#}"));
     }
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What came of replies has ended: those of before do not count any more.
-async fn forget(config: &Config, done: &[Target]) -> anyhow::Result<()> {
-    let destinations: Vec<&str> = done.iter().filter_map(Target::servers).collect();
-    if !destinations.is_empty() {
-        let queue = queue(config).await?;
-        // It may be named with a rule.
-        let bare = destinations.iter().filter_map(|site| site.rsplit_once(" by ")).map(|(site, _)| site);
-        for site in destinations.iter().copied().chain(bare) {
-            forget_replies(&queue, &config.delivery, site).await?;
-        }
+async fn forget(config: &Config, servers: &[String]) -> anyhow::Result<()> {
+    if servers.is_empty() {
+        return Ok(());
+    }
+    let queue = queue(config).await?;
+    for site in servers {
+        forget_replies(&queue, &config.delivery, site).await?;
     }
     Ok(())
 }
 
-/// What holds for a destination as far as mail comes from one pool of our addresses: `mx.example.com from news`.
+/// What holds for a destination as far as mail comes from one pool of our addresses.
 fn pools_of(target: &Target, listed: &[Target]) -> Vec<Target> {
-    let begins = format!("{} from ", target.name());
-    let names = listed.iter().filter_map(Target::servers).filter(|name| name.starts_with(&begins));
+    let is_of = |other: &&Target| other.pool().is_some_and(|(servers, _)| servers == target.name());
+    let names = listed.iter().filter(is_of).filter_map(Target::servers);
     let mut pools: Vec<_> = names.filter_map(|name| Target::destination(name).ok()).collect();
     pools.dedup();
     pools

@@ -192,11 +192,9 @@ impl Suspended {
 
     /// How they are suspended for mail that comes from one pool of our addresses, none of whose names is among these.
     pub(super) fn for_other_pools(&self, names: &[String]) -> Vec<String> {
-        let is_meant = |name: &str| {
-            let of = name.split_once(" from ").map(|(of, _)| of);
-            of.is_some_and(|of| names.iter().any(|name| name == of)) && !names.iter().any(|other| other == name)
-        };
-        let ours = self.destinations.iter().filter(|(target, _)| is_meant(&target.name()));
+        let has = |wanted: &str| names.iter().any(|name| name == wanted);
+        let is_meant = |target: &Target| target.pool().is_some_and(|(servers, _)| has(servers)) && !has(&target.name());
+        let ours = self.destinations.iter().filter(|(target, _)| is_meant(target));
         ours.map(|(target, block)| format!("{}, {}", target.name(), terms(block, self.now))).collect()
     }
 

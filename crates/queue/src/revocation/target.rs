@@ -296,6 +296,11 @@ impl Target {
         }
     }
 
+    /// The servers, and the pool of our addresses, of what holds for mail from that pool only: `mx.example.com from news`.
+    pub fn pool(&self) -> Option<(&str, &str)> {
+        self.servers()?.split_once(" from ")
+    }
+
     /// What [`fmt::Display`] has written; kinds of newer programs are `None`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (kind, name) = text.split_once(' ')?;

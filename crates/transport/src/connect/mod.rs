@@ -68,7 +68,11 @@ pub async fn dial(peer: SocketAddr, source: Option<IpAddr>, timeout: Duration) -
     let socket = if peer.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(true)?;
     if let Some(source) = source {
-        socket.bind(SocketAddr::new(source, 0)).map_err(|error| ConnectError::Source { from: source, error })?;
+        socket.bind(SocketAddr::new(source, 0)).map_err(|error| match error.kind() {
+            ErrorKind::AddrNotAvailable => ConnectError::Source { from: source, error },
+            // All its ports are in use, say.
+            _ => ConnectError::Io(error),
+        })?;
     }
     let stream = tokio::time::timeout(timeout, socket.connect(peer)).await.map_err(|_| ConnectError::Timeout)??;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
