@@ -200,7 +200,7 @@ fn worlds() -> impl Strategy<Value = (Vec<Vec<Host>>, Leases)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Every recipient ends in exactly one fate; nothing is begun or sent by a worker that can know that its lease is over
     /// (asserted in the simulation), whatever leases are in truth; who is due at a domain that works waits no longer

@@ -72,7 +72,8 @@ impl Sim {
     fn claim(&mut self, worker: usize, carrier: &mut Carrier) -> bool {
         let Some((work, grant)) = self.workers[worker].pool.take(&carrier.lane, QUANTUM) else { return false };
         let now = self.instant();
-        match self.workers[worker].backoffs.advise(&carrier.lane, &work, now) {
+        let advice = self.workers[worker].backoffs.advise(&carrier.lane, &work, now);
+        match advice {
             Advice::Claim | Advice::Probe => {}
             Advice::Park(rest) => {
                 self.parked.insert(work, self.now + rest);
@@ -82,6 +83,10 @@ impl Sim {
         }
         let due: Vec<_> =
             (0..self.jobs.len()).filter(|&at| self.work(at) == work && self.is_due(at)).take(grant).collect();
+        if advice == Advice::Probe && !due.is_empty() {
+            // Another worker got through and released them.
+            self.workers[worker].backoffs.lift(&carrier.lane, now);
+        }
         if due.len() == grant {
             self.workers[worker].pool.put(&carrier.lane, &work, || (work.destination, 20));
         }

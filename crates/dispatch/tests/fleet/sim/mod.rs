@@ -34,6 +34,8 @@ const COMPANY: usize = 16;
 /// Connections of a worker.
 pub(crate) const CONNECTIONS: usize = 20;
 const QUANTUM: usize = 4;
+/// More steps at one instant than a fleet at work ever takes.
+const STANDSTILL: u32 = 100_000;
 /// A carrier that had its connection so long ends if others starve, as in the service.
 const TURN: Duration = seconds(1);
 /// The life of a message.
@@ -264,8 +266,11 @@ impl Sim {
 
     /// Lets time pass until everything is settled, or the end.
     pub(crate) fn run(&mut self, end: Duration) {
+        let mut steps = 0;
         while self.events.peek().is_some_and(|Reverse((at, ..))| *at <= end) && !self.is_drained() {
             let Some(Reverse((at, _, event))) = self.events.pop() else { return };
+            steps = if at > self.now { 0 } else { steps + 1 };
+            assert!(steps < STANDSTILL, "time stands still at {at:?} with {event:?}");
             self.now = at;
             match event {
                 Event::Poll(worker) => self.poll(worker),
