@@ -266,7 +266,7 @@ The message is read from standard input, to a line that is a dot alone.
   -V ID            an identifier for reports
   -v               print what the relay says
   -bp              list the queue, as mailq
-  -C, --config F   the configuration file, which says where the relay listens
+  -C, --config F   the configuration file, which says where the relay listens, or $STAFFETTA_CONFIG
   --server H:PORT  the relay, or $STAFFETTA_SENDMAIL_SERVER
 Other options of sendmail that change nothing here are taken. Exit codes are those of sysexits.h: 64 the call is wrong,
 65 the message is, 67 a recipient is refused, 69 the message is, 75 try again later.";

@@ -144,8 +144,12 @@ async fn check_warns_of_what_does_not_answer() -> anyhow::Result<()> {
             redis.url(),
             dns.address()
         );
+        let postmaster = if hostname.starts_with("mail") { "" } else { "postmaster = \"admin@example.org\"\n" };
         let tls = format!("[tls]\ncertificate = {certificate:?}\nkey = {:?}\n", leaf.key);
-        format!("{head}[frontend]\nauth = \"http://127.0.0.1:{auth}\"\n{tls}{}", route(format!("smtp://{via}:{port}")))
+        format!(
+            "{head}[frontend]\nauth = \"http://127.0.0.1:{auth}\"\n{postmaster}{tls}{}",
+            route(format!("smtp://{via}:{port}"))
+        )
     };
     let certificate = leaf.certificate.display().to_string();
     let bad = config("mail.example.org", away, &certificate, "gone.example.org", away);
@@ -156,6 +160,7 @@ async fn check_warns_of_what_does_not_answer() -> anyhow::Result<()> {
     assert_eq!(code, Some(0), "warnings only: {delivery}");
     for (said, expected) in [
         (&frontend, "warning: hostname: mail.example.org has no address in the DNS".to_owned()),
+        (&frontend, "warning: frontend.postmaster is not set: mail for postmaster is refused".to_owned()),
         (&frontend, format!("warning: frontend.auth: nobody answers at http://127.0.0.1:{away}: ")),
         (&frontend, format!("warning: tls.certificate: {certificate} does not carry the name mail.example.org")),
         (&delivery, format!("warning: delivery.route[0].via: gone.example.org:{away}: has no address")),

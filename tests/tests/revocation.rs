@@ -259,6 +259,9 @@ async fn the_mail_of_a_blocked_login_is_held_until_the_operator_says_more() -> a
     let counts = cluster.world.queue().await?.counts().await?;
     ensure!(counts.held == 1, "it comes back when the operator says so only: {counts:?}");
     cluster.staffetta(&["block", "login", "john@example.org"], "")?;
+    let said = cluster.staffetta(&["unblock", "login", "john@example.org"], "")?;
+    ensure!(said.contains("`staffetta queue release --login john@example.org`"), "{said}");
+    cluster.staffetta(&["block", "login", "john@example.org"], "")?;
     let said = cluster.staffetta(&["unblock", "login", "john@example.org", "--release", "--json"], "")?;
     ensure!(said.contains("\"released\":1"), "{said}");
     let said = cluster.staffetta(&["queue", "delete", "--login", "john@example.org", "--yes"], "")?;

@@ -62,7 +62,11 @@ async fn php_cron_and_a_config_file_send_a_message_that_is_whole() -> anyhow::Re
     let file = file.to_str().context("a path")?;
     let arguments = ["sendmail", "-FCronDaemon", "-odi", "-oem", "-f", "root", "-C", file, "-v", "lisa@example.com"];
     let mut cron = Command::new(program("staffetta")?);
-    cron.args(arguments).env_remove("STAFFETTA_SENDMAIL_SERVER").stdin(Stdio::piped()).stdout(Stdio::piped());
+    cron.env_remove("STAFFETTA_SENDMAIL_SERVER")
+        .env("STAFFETTA_CONFIG", "/nowhere")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut cron = cron.spawn()?;
     cron.stdin.take().context("no input")?.write_all(b"From: root (Cron Daemon)\nSubject: job\n\nout\n.\nlost\n")?;
     let sent = cron.wait_with_output()?;
@@ -115,6 +119,8 @@ async fn what_went_wrong_is_told_by_exit_codes() -> anyhow::Result<()> {
     assert_eq!(world.queue().await?.counts().await?.messages, 2);
     let listed = call(&world, "mailq", &["-C", world.config_file().to_str().context("a path")?], "")?;
     ensure!(String::from_utf8_lossy(&listed.stdout).matches("lisa@example.com").count() == 2, "{listed:?}");
+    let named = Command::new(world.folder().join("mailq")).env("STAFFETTA_CONFIG", world.config_file()).output()?;
+    assert_eq!(named.stdout, listed.stdout, "the environment names the file, too");
     world.stop(Service::Frontend)?;
     let away = call(&world, "sendmail", &["lisa@example.com"], text)?;
     ensure!(away.status.code() == Some(75), "{away:?}");

@@ -74,6 +74,13 @@ pub(super) async fn unblock(unblock: Unblock) -> anyhow::Result<ExitCode> {
     if was || json || released.is_some() {
         report(&target, "unblocked", json, "released", released);
     }
+    if let (Target::Login(login), true, None, false) = (&target, was, released, json)
+        && queue(&config).await?.counts().await?.held > 0
+    {
+        say(&printable(&format!(
+            "What is held of its mail stays held, until `staffetta queue release --login {login}`"
+        )));
+    }
     Ok(if was { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

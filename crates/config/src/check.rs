@@ -315,9 +315,7 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if !config.hostname.contains('.') {
         let name = &config.hostname;
-        warnings.push(format!(
-            "hostname is the machine's, {name:?}, which is not fully qualified: other servers may refuse it"
-        ));
+        warnings.push(format!("hostname is {name:?}, which is not fully qualified: other servers may refuse it"));
     }
     if config.redis.durability == Durability::None {
         warnings.push("redis.durability is \"none\": accepted mail is lost when Redis restarts".to_owned());

@@ -41,7 +41,8 @@ pub use table::{
 use kind::HostName;
 use problem::{Place, Problem};
 use reader::{PREFIX, Reader};
-use settings::{Entry, Shown, Table, settings};
+use settings::{Entry, KeyEntry, Shown, Table, settings};
+use staffetta_policy::routing::Pattern;
 
 settings! {
     /// The whole file. Every key has a default, except those of tables that can be there many times.
@@ -212,6 +213,17 @@ impl Config {
         self.warnings().into_iter().filter(|line| service.reads(&key_of(line))).collect()
     }
 
+    /// Why mail for postmaster is refused (RFC 5321 section 4.5.1), in a line that begins with the key; `None` where it goes
+    /// somewhere.
+    pub fn postmaster_refused(&self) -> Option<String> {
+        let takes_it = |route: &Route| {
+            route.sender.is_none() && route.login.is_none() && route.domain == Pattern::Exact(self.hostname.clone())
+        };
+        let is_read = self.frontend.postmaster.is_some() || self.delivery.route.iter().any(takes_it);
+        let what = "frontend.postmaster is not set: mail for postmaster is refused, unless a [[delivery.route]] names";
+        (!is_read).then(|| format!("{what} {}", self.hostname))
+    }
+
     /// `redis.url` for messages: in quotes, without user, password and parameters.
     pub fn shown_redis(&self) -> String {
         settings::masked(&self.redis.url)
@@ -234,7 +246,13 @@ impl Config {
 
     /// The same, without what is so by default; as TOML that says the same, but for secrets.
     pub fn changed(&self) -> String {
-        shown::differing(&self.effective(), &Self::default().effective())
+        let in_rows = Self::entries().into_iter().filter_map(|entry| match entry {
+            Entry::Key(KeyEntry { path, default: Some(default), .. }) => {
+                path.rsplit_once('.').map(|(table, key)| (format!("[[{table}]]"), format!("{key} = {default}")))
+            }
+            _ => None,
+        });
+        shown::differing(&self.effective(), &Self::default().effective(), &in_rows.collect())
     }
 
     /// The reference page, in Markdown.

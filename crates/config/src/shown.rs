@@ -19,20 +19,22 @@ fn sections(text: &str) -> Vec<Section<'_>> {
     all
 }
 
-/// The keys of `text` that `usual` has not, or has with another value. Of an array all tables are shown whole if one of them
-/// differs: together they take the place of those that were there.
-pub(crate) fn differing(text: &str, usual: &str) -> String {
+/// The keys of `text` that `usual` has not, or has with another value. Of an array all tables are shown if one of them
+/// differs: together they take the place of those that were there. A key in them that is as `in_rows` has it, by header
+/// and line, goes without saying.
+pub(crate) fn differing(text: &str, usual: &str, in_rows: &HashSet<(String, String)>) -> String {
     let (mine, theirs) = (sections(text), sections(usual));
     let known: HashSet<_> = theirs.iter().flat_map(|of| of.keys.iter().map(|key| (of.header, *key))).collect();
     let array = |of: &[Section<'_>], header: &str| -> Vec<String> {
         of.iter().filter(|it| it.header == header).map(|it| it.keys.join("\n")).collect()
     };
+    let owned = |header: &str, key: &str| (header.to_owned(), key.to_owned());
     let mut shown = String::new();
     for section in &mine {
         let is_array = section.header.starts_with("[[");
         let keys: Vec<_> = match is_array {
             true if array(&mine, section.header) == array(&theirs, section.header) => Vec::new(),
-            true => section.keys.clone(),
+            true => section.keys.iter().copied().filter(|key| !in_rows.contains(&owned(section.header, key))).collect(),
             false => section.keys.iter().copied().filter(|key| !known.contains(&(section.header, key))).collect(),
         };
         if !keys.is_empty() {

@@ -31,7 +31,8 @@ fn nothing_is_a_configuration() {
 fn what_differs_from_the_defaults_is_shown_and_can_be_read_again() {
     let text = "hostname = \"mail.test\"\n[redis]\npartitions = 4\nurl = \"redis://u:hush@r:6379\"\n[delivery]\n\
                 retry_min = \"5m\"\n[delivery.timeouts]\nfinal = \"20m\"\n\
-                [[frontend.listener]]\nname = \"smtp\"\nbind = \"127.0.0.1:2525\"\nkind = \"relay\"\n";
+                [[frontend.listener]]\nname = \"smtp\"\nbind = \"127.0.0.1:2525\"\nkind = \"relay\"\n\
+                [[delivery.route]]\ndomain = \"x.test\"\nvia = \"smtp://mx.test:26\"\n";
     let config = Config::parse(text, "f.toml").unwrap();
     let changed = config.changed();
     assert!(changed.starts_with("hostname = \"mail.test\"\n"), "{changed}");
@@ -41,6 +42,8 @@ fn what_differs_from_the_defaults_is_shown_and_can_be_read_again() {
         assert!(changed.contains(part), "{part}: {changed}");
     }
     assert_eq!(changed.matches("[[frontend.listener]]").count(), 1, "it is there as a whole: {changed}");
+    let route = changed.split_once("[[delivery.route]]\n").unwrap().1;
+    assert!(route.lines().count() == 2, "what is so by default goes without saying: {changed}");
     assert!(!changed.contains("hush") && !changed.contains("retry_min"), "5m is the default: {changed}");
     let again = Config::parse(&changed.replace("***", "u:hush"), "again.toml").unwrap();
     assert_eq!((again.effective(), again.changed()), (config.effective(), changed));

@@ -344,15 +344,8 @@ pub(crate) fn intake(
 /// What holds for every message.
 fn terms(config: &Config, queue: &Queue, resolver: &Resolver) -> anyhow::Result<Terms> {
     let rules = rules(config);
-    if !config.frontend.verify_recipients && !config.frontend.relay_domains.is_empty() {
-        tracing::warn!("frontend.verify_recipients is false: strangers' mail for relay_domains is taken unseen");
-    }
-    let postmaster = &rules.postmaster;
-    if postmaster.destination.is_none() && !rules.routed_domains.contains(&postmaster.hostname) {
-        tracing::warn!(
-            "mail for postmaster is refused: set frontend.postmaster, or a [[delivery.route]] for {}",
-            postmaster.hostname
-        );
+    if let Some(why) = config.postmaster_refused() {
+        tracing::warn!("{why}");
     }
     Ok(Terms {
         verifier: asks(config, &rules).then(|| Verifier::new(config, queue, resolver.clone())).transpose()?,

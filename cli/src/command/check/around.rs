@@ -2,7 +2,7 @@
 //! may be there tomorrow: each line is a warning, which begins with the key that it is about.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
@@ -35,6 +35,33 @@ pub(super) async fn hostname(config: &Config) -> Vec<String> {
         Err(_) => "cannot be looked up in time".to_owned(),
     };
     vec![format!("hostname: {host} {problem}")]
+}
+
+/// Can all services listen on one machine? Elsewhere each has its ports for itself.
+pub(super) fn ports(config: &Config) -> Vec<String> {
+    let listeners = config.frontend.listener.iter().enumerate();
+    let mut taken: Vec<_> =
+        listeners.map(|(index, listener)| (format!("frontend.listener[{index}].bind"), listener.bind)).collect();
+    let mut lines = Vec::new();
+    for (key, bind) in [
+        ("frontend.http", config.frontend.http),
+        ("auth.listen", config.auth.listen),
+        ("auth.http", config.auth.http),
+        ("delivery.http", config.delivery.http),
+    ] {
+        if let Some((first, _)) = taken.iter().find(|(_, other)| exclude(bind, *other)) {
+            lines.push(format!("{key}: {bind} is taken by {first}, where both services are on one machine"));
+        }
+        taken.push((key.to_owned(), bind));
+    }
+    lines
+}
+
+/// Can only one of the two be listened on?
+fn exclude(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip(), other.ip());
+    let is_wide = (a.is_unspecified() || b.is_unspecified()) && a.is_ipv4() == b.is_ipv4();
+    one.port() != 0 && one.port() == other.port() && (a == b || is_wide)
 }
 
 /// Does anybody answer where the frontends ask?
@@ -193,6 +220,25 @@ mod tests {
         std::fs::write(&secret, key.serialize_pem()).unwrap();
         let text = format!("hostname = \"mail.test\"\n[tls]\ncertificate = {chain:?}\nkey = {secret:?}\n");
         certificates(&Config::parse(&text, "t.toml").unwrap())
+    }
+
+    #[test]
+    fn two_services_with_one_port_are_told_of() {
+        let told = |text: &str| ports(&Config::parse(text, "t.toml").unwrap());
+        assert_eq!(told(""), Vec::<String>::new());
+        let where_both = "where both services are on one machine";
+        assert_eq!(
+            told(
+                "[delivery]\nhttp = \"127.0.0.1:9101\"\n[auth]\nlisten = \"0.0.0.0:587\"\n[frontend]\nhttp = \"0.0.0.0:9101\"\n"
+            ),
+            [
+                format!("auth.listen: 0.0.0.0:587 is taken by frontend.listener[1].bind, {where_both}"),
+                format!("delivery.http: 127.0.0.1:9101 is taken by frontend.http, {where_both}"),
+            ]
+        );
+        // Any free one; and one of another family.
+        let free = "[delivery]\nhttp = \"127.0.0.1:0\"\n[auth]\nhttp = \"127.0.0.1:0\"\nlisten = \"[::]:9101\"\n";
+        assert_eq!(told(free), Vec::<String>::new());
     }
 
     #[test]

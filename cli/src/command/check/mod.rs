@@ -39,6 +39,12 @@ pub(super) async fn run(check: &Check) -> anyhow::Result<ExitCode> {
     let (frontend, auth, delivery) = (meant(Service::Frontend), meant(Service::Auth), meant(Service::Delivery));
     let sound = |used: bool, table: &str| used && examined.is_sound(table);
     let dns = sound(frontend || delivery, "dns");
+    if sound(frontend, "frontend.postmaster") && examined.is_sound("delivery.route") {
+        warn_each(config.postmaster_refused().into_iter().collect());
+    }
+    if service == Service::All {
+        warn_each(around::ports(config));
+    }
     // What is misspelt cannot be tried; the rest is, so that one run shows everything.
     let (redis, store, sql, tokens, given, names, (), (), (), (), (), (), ()) = tokio::join!(
         try_if(examined.is_sound("redis"), try_redis(&examined)),

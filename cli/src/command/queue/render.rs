@@ -9,6 +9,9 @@ use staffetta_queue::{Entry, JobState, Place, Unreadable};
 use super::Found;
 use crate::command::suspended::Standing;
 
+/// Why mail waits of which nothing was tried.
+const RESTS: &str = "\n    (an attempt of other mail failed on its way there, or its rate is reached)";
+
 /// `standing`: how destinations stand for which mail waits, by their names.
 pub(in crate::command) fn found(found: &Found<'_>, standing: &HashMap<String, Standing>, json: bool) -> String {
     match (found, json) {
@@ -38,8 +41,10 @@ fn as_text(entry: &Entry, standing: &HashMap<String, Standing>) -> String {
         for curb in standing.iter().flat_map(|standing| &standing.curbs) {
             text.push_str(&format!("\n    ({})", curb.text));
         }
-        if let Some(reason) = &job.reason {
-            text.push_str(&format!("\n    ({reason})"));
+        match &job.reason {
+            Some(reason) => text.push_str(&format!("\n    ({reason})")),
+            None if job.rests => text.push_str(RESTS),
+            None => {}
         }
         for recipient in entry.addresses(job) {
             text.push_str(&format!("\n    {recipient}"));

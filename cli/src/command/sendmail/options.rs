@@ -9,6 +9,8 @@ use staffetta_mail::{Notify, Return};
 
 /// Names the relay, before the configuration.
 const SERVER: &str = "STAFFETTA_SENDMAIL_SERVER";
+/// Names the configuration, as for every other command.
+const CONFIG: &str = "STAFFETTA_CONFIG";
 
 /// What is asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub(super) struct Options {
     pub(super) envid: Option<String>,
     /// `-v`: what the relay says.
     pub(super) verbose: bool,
-    /// `-C`, `--config`
+    /// `-C`, `--config`, else the environment.
     pub(super) config: Option<PathBuf>,
     /// `--server`, else the environment.
     pub(super) server: Option<String>,
@@ -60,8 +62,9 @@ impl Options {
     /// # Errors
     /// What is wrong with the call, for who made it.
     pub(super) fn parse(arguments: Vec<OsString>) -> Result<Self, String> {
-        let mut options =
-            Self { server: std::env::var(SERVER).ok().filter(|server| !server.is_empty()), ..Self::default() };
+        let environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let config = environment(CONFIG).map(PathBuf::from);
+        let mut options = Self { server: environment(SERVER), config, ..Self::default() };
         let mut arguments = arguments
             .into_iter()
             .map(|argument| argument.into_string().map_err(|argument| format!("{} is not UTF-8", argument.display())));

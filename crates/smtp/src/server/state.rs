@@ -77,8 +77,8 @@ pub(super) enum Pending {
     Data(Transaction),
     /// A body may follow, and its first chunk does.
     Chunk(Transaction, Chunk),
-    /// A message may be ours; with its octets, if it came in chunks.
-    Store { chunks: Option<u64> },
+    /// A message of this sender may be ours; with its octets, if it came in chunks.
+    Store { sender: ReversePath, chunks: Option<u64> },
 }
 
 impl State {
@@ -137,9 +137,8 @@ impl Pending {
     /// Where the session goes on after a refusal, with the sender and the recipient that were refused.
     pub(super) fn refused(self) -> (State, Option<ReversePath>, Option<Address>) {
         match self {
-            Self::Sasl | Self::SaslEnd { .. } | Self::Etrn | Self::Client(_) | Self::Store { .. } => {
-                (State::Ready, None, None)
-            }
+            Self::Sasl | Self::SaslEnd { .. } | Self::Etrn | Self::Client(_) => (State::Ready, None, None),
+            Self::Store { sender, .. } => (State::Ready, Some(sender), None),
             Self::Mail(mail) => (State::Ready, Some(mail.sender), None),
             Self::Recipient(transaction, recipient) => (State::Mail(transaction), None, Some(recipient.address)),
             Self::Verify(transaction, address, _) => (State::from(transaction), None, Some(address)),

@@ -421,6 +421,15 @@ fn the_shell_learns_whom_a_refusal_concerned() {
     assert_eq!(refusal.activity.name(), "RCPT");
     assert_eq!(refusal.sender.map(|sender| sender.to_string()).as_deref(), Some("a@b.c"));
     assert_eq!(refusal.recipient.map(String::from).as_deref(), Some("d@e.f"));
+
+    let mut story = Story::in_data(Settings::default());
+    story.input.extend_from_slice(b"x\r\n.\r\n");
+    while !matches!(story.session.next(&mut story.input, &mut story.output, story.now), Action::Ask(Question::Store(_)))
+    {
+    }
+    story.session.answer(Answer::Refuse(Reply::queue_write_error(), ()), &mut story.output);
+    let refused = story.session.next(&mut story.input, &mut story.output, story.now);
+    assert!(matches!(refused, Action::Refused(Refusal { sender: Some(sender), .. }) if sender.to_string() == "a@b.c"));
 }
 
 #[test]

@@ -56,8 +56,8 @@ impl<C> Session<C> {
             {
                 self.refuse_chunks(transaction, chunk, reply, Grounds::Shell(cause), output);
             }
-            (Pending::Store { chunks: None }, Answer::Stored(id)) => self.stored(&Reply::queued(id), output),
-            (Pending::Store { chunks: Some(octets) }, Answer::Stored(id)) => {
+            (Pending::Store { chunks: None, .. }, Answer::Stored(id)) => self.stored(&Reply::queued(id), output),
+            (Pending::Store { chunks: Some(octets), .. }, Answer::Stored(id)) => {
                 self.stored(&Reply::chunks_queued(octets, id), output);
             }
             (pending, Answer::Refuse(reply, cause)) if reply.is_refusal() => {

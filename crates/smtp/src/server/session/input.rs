@@ -198,7 +198,10 @@ impl<C> Session<C> {
         let chunks = receiving.chunk().map(|_| receiving.size());
         let envelope = receiving.transaction.envelope;
         match ending {
-            None => Some(self.ask(Pending::Store { chunks }, Question::Store(envelope))),
+            None => {
+                let sender = envelope.sender.clone();
+                Some(self.ask(Pending::Store { sender, chunks }, Question::Store(envelope)))
+            }
             Some(Ending { reply, noted: true }) => {
                 reply.write(output);
                 None
