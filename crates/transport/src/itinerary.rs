@@ -5,6 +5,7 @@ mod round;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use ipnet::IpNet;
@@ -16,6 +17,7 @@ use staffetta_policy::destination;
 pub use staffetta_policy::mx::Candidate;
 use staffetta_policy::mx::{self, Answer, Order, Proof, Search};
 use staffetta_policy::tls::{Dane, Need, Published, Sts};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::connect::has_route;
 use crate::dns::{DnsError, MailDomain, MxHost, Resolver};
@@ -26,6 +28,10 @@ use crate::itinerary::round::Question;
 pub use crate::itinerary::round::{Announced, Round};
 use crate::own::OwnAddresses;
 use crate::sts::{Finding, Policies};
+
+/// How long the look-ups of a plan may take, all together: what is known then is used. With chains that have to be proven, one
+/// answer may be many questions.
+const PLAN: Duration = Duration::from_secs(20);
 
 /// Of one host.
 type Addresses = Answer<Vec<IpAddr>>;
@@ -87,6 +93,8 @@ struct Walk<'a> {
     blocked: &'a [IpNet],
     proof: Proof,
     policy: &'a Finding,
+    /// Of the look-ups.
+    end: Instant,
 }
 
 impl Planner {
@@ -244,7 +252,7 @@ impl Planner {
             return Survey::of(target, Ok(vec![candidate(host.clone(), ip, port)]));
         }
         let mut search = Search::new(port, &[], Proof::Secure);
-        let answer = self.look_up(host).await;
+        let answer = timeout(PLAN, self.look_up(host)).await.unwrap_or_else(|_| Err(late(host, "A")));
         let stop = Stop { preference: 0, name: host.clone(), found: addresses(&answer) };
         search.add(host, answer, has_route);
         let plan = search.finish().map_err(|failure| failure.of_a_route(host));
@@ -259,20 +267,22 @@ impl Planner {
         domain: &Arc<str>,
         blocked: &[IpNet],
     ) -> Survey {
+        let end = Instant::now() + PLAN;
         let policy = self.policy((hop, need), target, domain);
-        let (answer, policy) = tokio::join!(self.resolver.mail_domain(domain), policy);
+        let (answer, policy) = tokio::join!(timeout_at(end, self.resolver.mail_domain(domain)), policy);
+        let answer = answer.map_err(|_| late(domain, "MX")).and_then(|answer| answer.map_err(|error| dns(&error)));
         let (proof, hosts, all) = match answer {
             Ok(answer) => {
                 let all = if let MailDomain::Hosts(hosts) = &answer.data { hosts.len() } else { 0 };
                 (answer.proof, self.hosts(domain, answer.data), all)
             }
-            Err(error) => (Proof::Insecure, Err(dns(&error)), 0),
+            Err(failure) => (Proof::Insecure, Err(failure), 0),
         };
         let survey = match hosts {
             Ok(hosts) => {
                 // Those from this system on are left out.
                 let is_last = hosts.len() < all;
-                let survey = self.walk(&Walk { hop, target, blocked, proof, policy: &policy }, hosts).await;
+                let survey = self.walk(&Walk { hop, target, blocked, proof, policy: &policy, end }, hosts).await;
                 Survey { is_last: is_last || survey.is_last, ..survey }
             }
             Err(failure) => Survey::of(target, Err(failure)),
@@ -294,7 +304,7 @@ impl Planner {
 
     /// Looks host after host up, until there are enough addresses.
     async fn walk(&self, walk: &Walk<'_>, hosts: Vec<MxHost>) -> Survey {
-        let Walk { hop, target, blocked, proof, policy } = *walk;
+        let Walk { hop, target, blocked, proof, policy, end } = *walk;
         let mut search = Search::new(self.port, blocked, proof);
         let hosts: Vec<_> = hosts
             .into_iter()
@@ -305,7 +315,7 @@ impl Planner {
             .collect();
         let is_barred = |sts: Sts| sts == Sts::Unlisted && !self.may_have_dane(proof);
         let allowed = hosts.iter().filter(|(.., sts)| !is_barred(*sts)).map(|(_, name, _)| name.clone());
-        let mut look_ups = LookUps::new(self, allowed);
+        let mut look_ups = LookUps::new(self, allowed, end);
         let mut stops = Vec::with_capacity(hosts.len());
         for (preference, name, sts) in hosts {
             if !search.wants_more() {
@@ -368,6 +378,11 @@ fn addresses(answer: &Result<Addresses, Failure>) -> Result<Vec<IpAddr>, Failure
 fn candidate(host: Arc<str>, ip: IpAddr, port: u16) -> Candidate {
     let endpoint = Endpoint::Tcp(SocketAddr::new(ip, port));
     Candidate { host, endpoint, proof: Proof::Insecure, sts: Sts::Off, way: 0 }
+}
+
+/// The time of the plan was over.
+fn late(name: &str, kind: &str) -> Failure {
+    Failure::Dns { detail: format!("for name={name} type={kind}: no answer in time") }
 }
 
 fn dns(error: &DnsError) -> Failure {

@@ -139,6 +139,33 @@ async fn hosts_that_are_not_to_be_found_end_in_the_time_of_one() -> anyhow::Resu
     Ok(())
 }
 
+/// Each of these questions would take as long as the plan may and more: what has come until then is used.
+#[tokio::test]
+async fn a_plan_ends_in_its_time_with_the_hosts_that_are_known() -> anyhow::Result<()> {
+    let dns = FakeDns::start().await?;
+    for name in ["mx1.test", "mx2.test"] {
+        dns.mx("a.test", 10, name).silent(name);
+    }
+    dns.mx("a.test", 20, "mx3.test").host("mx3.test", [198, 51, 100, 3]);
+    let patience = Some(Duration::from_secs(60));
+    let (hop, planner) = planner(&DnsSettings { servers: vec![dns.address()], patience, ..DnsSettings::default() })?;
+    // They are in the cache, so that nothing real is waited for while time is not.
+    assert_eq!(planner.mail_hosts("a.test").await.len(), 3);
+    let began = tokio::time::Instant::now();
+    let (plan, ()) = tokio::join!(planner.plan(&hop, Need::Nothing), async {
+        while dns.asked("mx3.test", "AAAA") == 0 || dns.asked("mx3.test", "A") == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::pause();
+    });
+    let plan = plan.map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
+    assert_eq!(plan.iter().map(|candidate| &*candidate.host).collect::<Vec<_>>(), ["mx3.test"]);
+    let took = began.elapsed();
+    assert!(took > Duration::from_secs(19) && took < Duration::from_secs(22), "{took:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_ways_of_a_route_are_looked_up_together_and_tried_in_their_order() -> anyhow::Result<()> {
     let dns = FakeDns::start().await?;

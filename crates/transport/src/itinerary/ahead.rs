@@ -1,4 +1,5 @@
-//! The look-ups of a domain's mail hosts: each when its turn comes, unless one keeps the others waiting.
+//! The look-ups of a domain's mail hosts: each when its turn comes, unless one keeps the others waiting, and none for longer
+//! than the plan may take.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,9 +9,9 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use staffetta_policy::classify::Failure;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Addresses, Planner};
+use super::{Addresses, Planner, late};
 
 /// After so long without an answer the others are not made to wait for it.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
@@ -20,13 +21,15 @@ pub(super) const AT_ONCE: usize = 10;
 /// Answers come in the order of the names.
 pub(super) struct LookUps<'a> {
     planner: &'a Planner,
+    end: Instant,
     waiting: VecDeque<Arc<str>>,
     running: FuturesOrdered<BoxFuture<'a, Result<Addresses, Failure>>>,
 }
 
 impl<'a> LookUps<'a> {
-    pub(super) fn new(planner: &'a Planner, names: impl Iterator<Item = Arc<str>>) -> Self {
-        Self { planner, waiting: names.collect(), running: FuturesOrdered::new() }
+    /// What has no answer at the `end` has failed.
+    pub(super) fn new(planner: &'a Planner, names: impl Iterator<Item = Arc<str>>, end: Instant) -> Self {
+        Self { planner, end, waiting: names.collect(), running: FuturesOrdered::new() }
     }
 
     /// That of the next name; `None`: all have been given.
@@ -44,9 +47,11 @@ impl<'a> LookUps<'a> {
     }
 
     fn begin(&mut self, many: usize) {
-        let planner = self.planner;
+        let (planner, end) = (self.planner, self.end);
         for name in self.waiting.drain(..many.min(self.waiting.len())) {
-            self.running.push_back(Box::pin(async move { planner.look_up(&name).await }));
+            let answer =
+                async move { timeout_at(end, planner.look_up(&name)).await.unwrap_or_else(|_| Err(late(&name, "A"))) };
+            self.running.push_back(Box::pin(answer));
         }
     }
 }
