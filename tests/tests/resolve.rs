@@ -266,7 +266,7 @@ async fn a_destination_is_told_with_its_limits_and_whether_it_rests() -> anyhow:
     ensure!(code == Some(0) && out == "destination *.big.example is resumed\n", "{code:?} {out}");
     let (code, _, err) = desk.run(&["destination", "resume", "*.big.example"]).await?;
     ensure!(code == Some(1) && err.contains("destination *.big.example is not suspended"), "{code:?} {err}");
-    ensure!(err.contains("and gets no less than usual"), "{err}");
+    ensure!(err.contains("and gets no less than usual") && err.contains("`staffetta destination list`"), "{err}");
     let (code, _, err) = desk.run(&["destination", "suspend", "*"]).await?;
     ensure!(code == Some(2) && err.contains("is no destination; allowed: a domain such as"), "{code:?} {err}");
     Ok(())

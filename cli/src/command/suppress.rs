@@ -24,6 +24,8 @@ struct Words {
     undone: (&'static str, &'static str),
     /// Ends some of them.
     undo: &'static str,
+    /// Where to look for the name of one that is not there.
+    names: &'static str,
 }
 
 const SUPPRESSION: Words = Words {
@@ -31,12 +33,14 @@ const SUPPRESSION: Words = Words {
     is_done: "suppressed",
     undone: ("suppressed no longer", "unsuppressed"),
     undo: "staffetta suppress remove",
+    names: "`staffetta suppress list` has all of them",
 };
 const SUSPENSION: Words = Words {
     done: "suspended",
     is_done: "suspended, and gets no less than usual",
     undone: ("resumed", "resumed"),
     undo: "staffetta destination resume",
+    names: "`staffetta destination list` has the names, and `staffetta resolve DOMAIN` those that hold for a domain",
 };
 
 pub(super) async fn run(suppress: Suppress) -> anyhow::Result<ExitCode> {
@@ -140,6 +144,9 @@ async fn end(targets: &[Target], named: &Named, words: &Words) -> anyhow::Result
             all = false;
             complain(&format!("{target} is not {}", words.is_done));
         }
+    }
+    if !all {
+        complain(words.names);
     }
     note(&config, &done, words.undone.1, "").await;
     if let Err(error) = forget(&config, &servers).await {

@@ -6,6 +6,8 @@
 //! goes. It stays up while the service drains, with `/readyz` telling so.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::IntoFuture as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -30,6 +32,8 @@ use crate::Readiness;
 
 /// Connections served at a time.
 const MAX_CONNECTIONS: usize = 128;
+/// Between two looks at what was not reached yet.
+const WATCH: Duration = Duration::from_secs(1);
 /// How long a request may take to arrive.
 const REQUEST: Duration = Duration::from_secs(2);
 /// Longest life of a connection.
@@ -37,7 +41,8 @@ const LIFETIME: Duration = Duration::from_secs(10);
 
 /// Serves until `shutdown`, then finishes the requests that are under way.
 ///
-/// `readiness` is asked at each `/readyz`: `200 ok`, with what is missing if anything is, or `503` with the reason. It is
+/// `readiness` is asked at each `/readyz`: `200 ok`, with what is missing if anything is, or `503` with the reason. Until all
+/// was reached it is asked by itself, too, so that what happens later does not depend on who has looked before. It is
 /// asked at `/metrics`, too, so that its gauges are of that moment. Where several services run in one process, the port of
 /// the first that [`crate::init`] was told of has the metrics of all; those of the others are an empty page that says so.
 pub async fn serve(
@@ -53,17 +58,30 @@ pub async fn serve(
             answer(StatusCode::OK, METRICS, text)
         }),
     };
+    let readiness = Arc::new(readiness);
     let router = Router::new()
         .route("/livez", get(async || answer(StatusCode::OK, TEXT, "ok\n".to_owned())))
         .route("/readyz", get(readyz))
         .route("/metrics", metrics)
-        .with_state(Arc::new(readiness))
+        .with_state(readiness.clone())
         .layer(map_response(async |mut response: Response| {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             response
         }));
     let listener = Bounded { listener, open: VecDeque::new() };
-    serve_http(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let served = serve_http(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).into_future();
+    tokio::select! {
+        done = served => done,
+        never = watch(&readiness) => match never {},
+    }
+}
+
+/// Looks until all was reached.
+async fn watch(readiness: &Readiness) -> Infallible {
+    while readiness.check().is_err() {
+        sleep(WATCH).await;
+    }
+    std::future::pending().await
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";

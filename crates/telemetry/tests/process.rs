@@ -4,6 +4,8 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use staffetta_telemetry::{Build, LogFormat, Readiness, Standing, http, init};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,6 +32,29 @@ fn promtool(page: &str) -> Option<String> {
     child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+/// Where nobody polls, the first to ask may come in the middle of an outage.
+#[tokio::test]
+async fn what_was_reached_before_anybody_asked_counts() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (looks, shutdown) = (Arc::new(AtomicU32::new(0)), CancellationToken::new());
+    let count = looks.clone();
+    // Not there at first, then once, then never again.
+    let ask = move || match count.fetch_add(1, Relaxed) {
+        1 => Standing::Up,
+        _ => Standing::Away("no store".to_owned()),
+    };
+    let readiness = Readiness::new(CancellationToken::new()).needs("store", ask);
+    let server = tokio::spawn(http::serve("pages", listener, readiness, shutdown.clone()));
+    while looks.load(Relaxed) < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let said = fetch(address, "/readyz").await;
+    assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.ends_with("\r\n\r\nok, but no store\n"), "{said}");
+    shutdown.cancel();
+    server.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -115,9 +115,13 @@ impl Keeper {
             // Somebody is writing; the next look finds what came of it.
             return Ok(false);
         }
-        *seen = Seen { text, taken: read.is_ok() };
+        let was_refused = !std::mem::replace(&mut *seen, Seen { text, taken: read.is_ok() }).taken;
         telemetry::config_read(read.is_ok());
-        read.map(|new| self.adopt(&new))
+        let differs = read.map(|new| self.adopt(&new))?;
+        if was_refused && !differs {
+            tracing::info!("the configuration is good again, and says what is in use");
+        }
+        Ok(differs)
     }
 
     fn read(&self, looked: std::io::Result<Vec<u8>>) -> Result<Config, Errors> {

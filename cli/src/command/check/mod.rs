@@ -110,8 +110,9 @@ async fn try_redis(examined: &Examined) -> Option<Finding> {
             return None;
         }
         Ok(Ok(false)) => {
-            let allowed = "a Redis with a queue, which `staffetta queue init` makes";
-            return Some(Finding::new("redis.url", "there is no queue in this Redis".to_owned(), allowed));
+            let problem = "there is no queue in this Redis: if it is not new, its data is gone".to_owned();
+            let allowed = "a Redis with its queue; in a new one `staffetta queue init` makes it";
+            return Some(Finding::new("redis.url", problem, allowed));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "Redis does not answer".to_owned(),

@@ -114,11 +114,18 @@ fn unusable(file: &ConfigFile, config: &Config) -> String {
 async fn begin(init: &arguments::Init) -> anyhow::Result<ExitCode> {
     let config = init.file.load(Service::Delivery)?;
     let name = &config.redis.name;
-    say(&match staffetta_queue::begin(&(&config).into(), init.accept_loss).await? {
+    let begun = staffetta_queue::begin(&(&config).into(), init.accept_loss).await?;
+    say(&match begun {
         Beginning::New => format!("The queue \"{name}\" begins, empty."),
         Beginning::Extended => format!("The queue \"{name}\" goes on, with partitions that were not there."),
         Beginning::There => format!("The queue \"{name}\" is there already."),
     });
+    if begun == Beginning::New && !init.accept_loss {
+        complain(
+            "if this Redis is not new, what it had is lost, and services that run refuse this queue until \
+             `staffetta queue init --accept-loss` says that it is so",
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 

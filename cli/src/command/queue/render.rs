@@ -35,6 +35,7 @@ fn as_text(entry: &Entry, standing: &HashMap<String, Standing>) -> String {
     for job in &entry.jobs {
         text.push_str(&format!("\n  {}: {}", job.destination.as_str(), place(job)));
         let standing = standing.get(job.destination.as_str());
+        let is_told = standing.is_some_and(|standing| standing.suspended.is_some() || !standing.curbs.is_empty());
         if let Some(terms) = standing.and_then(|standing| standing.suspended.as_ref()) {
             text.push_str(&format!("\n    (suspended: {terms})"));
         }
@@ -43,7 +44,7 @@ fn as_text(entry: &Entry, standing: &HashMap<String, Standing>) -> String {
         }
         match &job.reason {
             Some(reason) => text.push_str(&format!("\n    ({reason})")),
-            None if job.rests => text.push_str(RESTS),
+            None if job.rests && !is_told => text.push_str(RESTS),
             None => {}
         }
         for recipient in entry.addresses(job) {
