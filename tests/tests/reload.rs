@@ -67,5 +67,15 @@ async fn services_take_over_what_they_may_and_refuse_what_is_wrong_as_a_whole() 
     // The mail log has connections from `debug` on.
     told(&world, Service::Frontend, "\"event\":\"connected\"").await?;
     told(&world, Service::Delivery, "settings reloaded").await?;
+
+    // A mistake that is taken back leaves nothing to reload, and is over all the same.
+    rewrite(&world, |text| text.replace("\"debug\"", "\"loud\""))?;
+    for service in SERVICES {
+        is(&world, service, false).await?;
+    }
+    rewrite(&world, |text| text.replace("\"loud\"", "\"debug\"").replace("redis.name = \"another\"\n", ""))?;
+    for service in SERVICES {
+        told(&world, service, "the configuration is good again").await?;
+    }
     Ok(())
 }
