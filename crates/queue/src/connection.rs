@@ -17,7 +17,7 @@ use crate::cluster::Cluster;
 use crate::error::{Fault, Trouble};
 use crate::live::{Live, alone, only};
 use crate::outage::Witness;
-use crate::server_check::ServerCheck;
+use crate::server_check::{Need, ServerCheck};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A command that takes longer has an unknown outcome. Far above any stall of a healthy disk.
@@ -39,12 +39,12 @@ enum LinkState {
 }
 
 impl Link {
-    /// Starts the supervisor.
-    pub(crate) fn start(dialler: Arc<Dialler>, shutdown: CancellationToken) -> Self {
+    /// Starts the supervisor. `need`: what the server must be.
+    pub(crate) fn start(dialler: Arc<Dialler>, need: Need, shutdown: CancellationToken) -> Self {
         let (sender, state) = watch::channel(LinkState::Down("not connected yet".into()));
         tokio::spawn(async move {
             tokio::select! {
-                () = supervise(&dialler, &sender) => {}
+                () = supervise(&dialler, need, &sender) => {}
                 () = shutdown.cancelled() => {}
             }
             sender.send_replace(LinkState::Down("shutting down".into()));
@@ -96,11 +96,11 @@ impl Link {
 }
 
 /// Dials, publishes, waits for the end, for ever.
-async fn supervise(dialler: &Dialler, state: &watch::Sender<LinkState>) {
+async fn supervise(dialler: &Dialler, need: Need, state: &watch::Sender<LinkState>) {
     let mut pause = BACK_OFF.0;
     let mut witness = dialler.witness();
     loop {
-        match dialler.dial().await {
+        match dialler.dial(need).await {
             Ok(live) => {
                 pause = BACK_OFF.0;
                 let gone = live.gone();
@@ -142,9 +142,9 @@ impl Dialler {
     }
 
     /// A connection that passed every check.
-    async fn dial(&self) -> Result<Live, Trouble> {
+    async fn dial(&self, need: Need) -> Result<Live, Trouble> {
         let (place, live) = open_named(&self.address, RESPONSE_TIMEOUT).await?;
-        let verdict = self.check.run(&live).await.map_err(|reason| live.complaint(reason));
+        let verdict = self.check.run(&live, need).await.map_err(|reason| live.complaint(reason));
         verdict.map_err(|trouble| match self.address.cluster() {
             None => trouble.behind(&self.address),
             Some(_) => trouble.behind(place),

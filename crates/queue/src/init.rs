@@ -12,7 +12,7 @@ use crate::live::Live;
 use crate::partition::REGISTRY_SLOT;
 use crate::partitions::{Count, Partitions, Share};
 use crate::registry::Registry;
-use crate::server_check::{Marked, ServerCheck};
+use crate::server_check::{Marked, Need, ServerCheck};
 use crate::slot::Table;
 use crate::{Error, Settings};
 
@@ -39,7 +39,7 @@ pub async fn begin(settings: &Settings, accept_loss: bool) -> Result<Beginning, 
     if accept_loss {
         check = check.accepting_loss();
     }
-    Ok(match check.look(&live).await.map_err(Error::Unavailable)? {
+    Ok(match check.look(&live, Need::Durable).await.map_err(Error::Unavailable)? {
         Marked::Before | Marked::Absent => Beginning::There,
         Marked::Further => Beginning::Extended,
         Marked::New => Beginning::New,
@@ -56,10 +56,10 @@ pub async fn exists(settings: &Settings) -> Result<bool, Error> {
         let (place, live) = site.open(number).await?;
         let check = site.check(number);
         let says = |reason| Error::Unavailable(if site.is_one() { reason } else { format!("{place}: {reason}") });
-        if check.look(&live).await.map_err(says)? == Marked::Absent {
+        if check.look(&live, Need::Durable).await.map_err(says)? == Marked::Absent {
             return Ok(false);
         }
-        check.probe(&live).await.map_err(says)?;
+        check.probe(&live, Need::Durable).await.map_err(says)?;
     }
     Ok(true)
 }

@@ -18,7 +18,7 @@ use crate::partitions::Share;
 use crate::pulse::Pulse;
 use crate::readers::Formats;
 use crate::registry::Registry;
-use crate::server_check::ServerCheck;
+use crate::server_check::{Need, ServerCheck};
 use crate::{EnqueueError, Health, Settings, UnixMillis};
 
 /// Connections that enqueue. Redis reads 16 KiB from a connection between two syncs of its append-only file, three
@@ -42,7 +42,7 @@ pub(crate) struct Node {
     pub(crate) settles: Lane,
     /// Chunks of bodies.
     pub(crate) bodies: Link,
-    /// Operators' commands, metrics and checks.
+    /// Operators' commands, metrics, checks and withdrawals.
     pub(crate) admin: Link,
     /// Why a server that was good no longer is.
     degraded: watch::Sender<Option<Arc<str>>>,
@@ -70,14 +70,15 @@ impl Node {
         let cluster = address.cluster().cloned();
         let check = ServerCheck::new(settings.clone(), partitions.clone(), clock.clone(), registry.clone(), cluster);
         let dialler = Arc::new(Dialler::new(address.of_shard(partitions.node()), check));
-        let link = || Link::start(dialler.clone(), shutdown.clone());
+        let linked = |need| Link::start(dialler.clone(), need, shutdown.clone());
+        let link = || linked(Need::Durable);
         let lane = |replicas| Lane::start(link(), replicas, shutdown.clone());
         let node = Arc::new(Self {
             enqueue: (0..ENQUEUE_LANES).map(|_| lane(settings.wait_for())).collect(),
             claims: link(),
             settles: lane(None),
             bodies: link(),
-            admin: link(),
+            admin: linked(Need::Ours),
             degraded: watch::Sender::new(None),
             serves: AtomicBool::new(true),
             formats: formats.clone(),
@@ -152,7 +153,7 @@ impl Node {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
             let Ok(live) = self.admin.live() else { continue };
-            let verdict = self.dialler.check.again(&live).await;
+            let verdict = self.dialler.check.again(&live, Need::Durable).await;
             // A connection that died during the check says nothing about the server; its link knows.
             let is_answered = !live.is_unanswered() && self.admin.trouble().is_none();
             let reason = verdict.err().filter(|_| is_answered);

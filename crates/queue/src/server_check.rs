@@ -45,6 +45,16 @@ pub(crate) struct ServerCheck {
     accept_loss: bool,
 }
 
+/// What a connection is for decides what its server must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// One that keeps what it is given: mail is entrusted to it.
+    Durable,
+    /// The one that has the queue, once it is known, however fit it is now: what lies there must be found, and what was refused
+    /// be withdrawn before anybody is fit to deliver it.
+    Ours,
+}
+
 /// What a look has done to the marks of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Marked {
@@ -87,16 +97,17 @@ impl ServerCheck {
     }
 
     /// Everything, for a new connection. The error is for the operator.
-    pub(crate) async fn run(&self, live: &Live) -> Result<(), String> {
-        self.again(live).await?;
-        self.probe(live).await
+    pub(crate) async fn run(&self, live: &Live, need: Need) -> Result<(), String> {
+        self.again(live, need).await?;
+        self.probe(live, need).await
     }
 
     /// The scripts, and the word of the replicas.
-    pub(crate) async fn probe(&self, live: &Live) -> Result<(), String> {
+    pub(crate) async fn probe(&self, live: &Live, need: Need) -> Result<(), String> {
         let mut pipeline = Pipeline::new();
         load_all(&mut pipeline);
-        if let Some(replicas) = self.settings.wait_for() {
+        let replicas = self.settings.wait_for().filter(|_| need == Need::Durable);
+        if let Some(replicas) = replicas {
             // WAIT counts the replicas that have what this connection wrote last.
             if let Some(partition) = self.partitions.iter().next() {
                 pipeline.cmd("SET").arg(partition.heartbeat()).arg(self.clock.now());
@@ -104,7 +115,7 @@ impl ServerCheck {
             pipeline.cmd("WAIT").arg(replicas).arg(PROBE_TIMEOUT);
         }
         let mut answers = live.send(&pipeline).await.map_err(|fault| fault.to_string())?;
-        if let Some(replicas) = self.settings.wait_for() {
+        if let Some(replicas) = replicas {
             let good = answers.pop().and_then(Result::ok).and_then(|value| integer(&value)).unwrap_or(0);
             if good < i64::from(replicas) {
                 return Err(format!("{good} replicas confirm writes, {replicas} are needed: check the replicas"));
@@ -117,8 +128,8 @@ impl ServerCheck {
     }
 
     /// The part that may change while a server runs.
-    pub(crate) async fn again(&self, live: &Live) -> Result<(), String> {
-        match self.look(live).await? {
+    pub(crate) async fn again(&self, live: &Live, need: Need) -> Result<(), String> {
+        match self.look(live, need).await? {
             Marked::Absent => return Err(gate::ABSENT.to_owned()),
             Marked::New => {
                 metrics::queue_created().increment(1);
@@ -133,10 +144,10 @@ impl ServerCheck {
     }
 
     /// The same without a word: whoever asks for a queue to be made knows that there was none.
-    pub(crate) async fn look(&self, live: &Live) -> Result<Marked, String> {
+    pub(crate) async fn look(&self, live: &Live, need: Need) -> Result<Marked, String> {
         // Others may add partitions while this is asked.
         for _ in 0..ROUNDS {
-            if let Some(marked) = self.look_at_known(live).await? {
+            if let Some(marked) = self.look_at_known(live, need).await? {
                 return Ok(marked);
             }
         }
@@ -144,7 +155,7 @@ impl ServerCheck {
     }
 
     /// `None`: there are more partitions than were asked for.
-    async fn look_at_known(&self, live: &Live) -> Result<Option<Marked>, String> {
+    async fn look_at_known(&self, live: &Live, need: Need) -> Result<Option<Marked>, String> {
         let own: Vec<&Partition> = self.partitions.iter().collect();
         let mut pipeline = Pipeline::new();
         ServerFacts::ask(&mut pipeline);
@@ -169,7 +180,9 @@ impl ServerCheck {
         // CONFIG may be forbidden.
         let (info, config) = (next().map_err(say)?, next().unwrap_or_default());
         let time = next().map_err(say)?;
-        self.judge(&ServerFacts::read(&info, &config))?;
+        // One that was never fit has no queue, and none is made in it.
+        let durability = if need == Need::Ours && seen.is_some() { Durability::None } else { self.settings.durability };
+        self.judge(&ServerFacts::read(&info, &config), durability)?;
         // What was read late says what the time was: better than a guess, and worse than what is known.
         let is_late = asked.elapsed() >= LATE;
         if let Some(now) = value::time(&time).filter(|_| !is_late || !self.clock.is_known()) {
@@ -192,8 +205,8 @@ impl ServerCheck {
         self.identify(live, &fields, &marks, seen).await.map(Some)
     }
 
-    fn judge(&self, facts: &ServerFacts) -> Result<(), String> {
-        let problems = gate::problems(facts, self.settings.durability, self.settings.replicas);
+    fn judge(&self, facts: &ServerFacts, durability: Durability) -> Result<(), String> {
+        let problems = gate::problems(facts, durability, self.settings.replicas);
         if !problems.is_empty() {
             return Err(format!("Redis is not fit for durability: {}", problems.join("; ")));
         }

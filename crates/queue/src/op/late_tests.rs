@@ -201,3 +201,28 @@ async fn what_the_replicas_do_not_have_is_refused_and_was_never_given_to_a_worke
     assert_eq!(got.load(Ordering::Relaxed), 0);
     assert_eq!(messages(&frontend).await, 1, "the one that is leased");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_refused_is_gone_before_the_replicas_are_back_however_the_connections_fared() {
+    let pair = Pair::start();
+    let frontend = pair.open(HASTY).await;
+    put(&frontend, &["a@x.example"]).await.unwrap();
+    let mut redis = redis::Client::open(&*pair.settings.url).unwrap().get_connection().unwrap();
+    let records = |redis: &mut redis::Connection| redis::cmd("KEYS").arg("*}m:*").query::<Vec<String>>(redis).unwrap();
+
+    signal("-STOP", pair.replica.pid());
+    let sending = tokio::spawn({
+        let frontend = frontend.clone();
+        async move { put(&frontend, &["b@x.example"]).await }
+    });
+    while records(&mut redis).len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // It is queued, and as long as the replica says nothing no new connection is fit for mail.
+    redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec(&mut redis).unwrap();
+    let answer = sending.await.unwrap();
+    let left = records(&mut redis);
+    signal("-CONT", pair.replica.pid());
+    assert!(matches!(answer, Err(EnqueueError::Unavailable(_))), "{answer:?}");
+    assert_eq!(left.len(), 1, "{left:?}");
+}
