@@ -127,7 +127,8 @@ pub(super) fn object(target: &Target, block: &Held) -> Value {
 
 pub(super) async fn queue(config: &Config) -> anyhow::Result<Queue> {
     let queue = Queue::open(Settings::from(config).only_looking(), CancellationToken::new())?;
-    queue.ready(PATIENCE).await?;
+    let unusable = || format!("cannot use the queue at redis.url = {}", config.shown_redis());
+    queue.ready(PATIENCE).await.with_context(unusable)?;
     Ok(queue)
 }
 

@@ -70,15 +70,14 @@ impl Node {
         let cluster = address.cluster().cloned();
         let check = ServerCheck::new(settings.clone(), partitions.clone(), clock.clone(), registry.clone(), cluster);
         let dialler = Arc::new(Dialler::new(address.of_shard(partitions.node()), check));
-        let linked = |need| Link::start(dialler.clone(), need, shutdown.clone());
-        let link = || linked(Need::Durable);
-        let lane = |replicas| Lane::start(link(), replicas, shutdown.clone());
+        let link = |need| Link::start(dialler.clone(), need, shutdown.clone());
+        let lane = |need, replicas| Lane::start(link(need), replicas, shutdown.clone());
         let node = Arc::new(Self {
-            enqueue: (0..ENQUEUE_LANES).map(|_| lane(settings.wait_for())).collect(),
-            claims: link(),
-            settles: lane(None),
-            bodies: link(),
-            admin: linked(Need::Ours),
+            enqueue: (0..ENQUEUE_LANES).map(|_| lane(Need::Durable, settings.wait_for())).collect(),
+            claims: link(Need::Durable),
+            settles: lane(Need::Ours, None),
+            bodies: link(Need::Durable),
+            admin: link(Need::Ours),
             degraded: watch::Sender::new(None),
             serves: AtomicBool::new(true),
             formats: formats.clone(),

@@ -50,8 +50,8 @@ pub(crate) struct ServerCheck {
 pub(crate) enum Need {
     /// One that keeps what it is given: mail is entrusted to it.
     Durable,
-    /// The one that has the queue, once it is known, however fit it is now: what lies there must be found, and what was refused
-    /// be withdrawn before anybody is fit to deliver it.
+    /// The one that has the queue, once that is known, however fit it is now: what was refused is withdrawn before anybody is fit to
+    /// deliver it, and what was delivered is settled before its lease ends.
     Ours,
 }
 
@@ -180,9 +180,13 @@ impl ServerCheck {
         // CONFIG may be forbidden.
         let (info, config) = (next().map_err(say)?, next().unwrap_or_default());
         let time = next().map_err(say)?;
-        // One that was never fit has no queue, and none is made in it.
-        let durability = if need == Need::Ours && seen.is_some() { Durability::None } else { self.settings.durability };
-        self.judge(&ServerFacts::read(&info, &config), durability)?;
+        let facts = ServerFacts::read(&info, &config);
+        let unfit = self.judge(&facts).err();
+        let is_usable = || gate::problems(&facts, Durability::None, 0).is_empty();
+        let will_do = need == Need::Ours && seen.is_some() && is_usable();
+        if let Some(reason) = unfit.as_ref().filter(|_| !will_do) {
+            return Err(reason.clone());
+        }
         // What was read late says what the time was: better than a guess, and worse than what is known.
         let is_late = asked.elapsed() >= LATE;
         if let Some(now) = value::time(&time).filter(|_| !is_late || !self.clock.is_known()) {
@@ -202,11 +206,11 @@ impl ServerCheck {
         if self.partitions.iter().count() > own.len() {
             return Ok(None);
         }
-        self.identify(live, &fields, &marks, seen).await.map(Some)
+        self.identify(live, &fields, &marks, seen, unfit).await.map(Some)
     }
 
-    fn judge(&self, facts: &ServerFacts, durability: Durability) -> Result<(), String> {
-        let problems = gate::problems(facts, durability, self.settings.replicas);
+    fn judge(&self, facts: &ServerFacts) -> Result<(), String> {
+        let problems = gate::problems(facts, self.settings.durability, self.settings.replicas);
         if !problems.is_empty() {
             return Err(format!("Redis is not fit for durability: {}", problems.join("; ")));
         }
@@ -234,13 +238,15 @@ impl ServerCheck {
         Ok(marks)
     }
 
-    /// Compares the identity with what is expected, `seen` when it was asked for; marks a server at its first start.
+    /// Compares the identity with what is expected, `seen` when it was asked for; marks a server at its first start, unless
+    /// it is `unfit`.
     async fn identify(
         &self,
         live: &Live,
         fields: &Fields,
         marks: &[Mark],
         seen: Option<String>,
+        unfit: Option<String>,
     ) -> Result<Marked, String> {
         let registered = Registered::read(fields);
         let seen = seen.filter(|_| self.settings.durability != Durability::None);
@@ -257,6 +263,9 @@ impl ServerCheck {
             Identity::Absent => return Ok(Marked::Absent),
             _ if !self.is_home() => return Err("partitions are being added to the queue".to_owned()),
             found => {
+                if let Some(reason) = unfit {
+                    return Err(reason);
+                }
                 let reach = Reach::all(live, &self.partitions, self.cluster.as_ref()).await?;
                 let found = match self.cluster {
                     None => found,

@@ -22,9 +22,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Up;
-use crate::terminal::say;
+use crate::terminal::{complain, say};
 use home::{Home, Ports};
 
+/// What other commands read their configuration from.
+const CONFIG: &str = "STAFFETTA_CONFIG";
 /// How long the parts may take until all of them are ready.
 const START_UP: Duration = Duration::from_secs(30);
 
@@ -32,7 +34,15 @@ pub(super) async fn run(arguments: Up, build: Build) -> anyhow::Result<ExitCode>
     let stop = shutdown::on_signal()?;
     match &arguments.config {
         Some(path) => with_config(path, build, &stop).await?,
-        None => with_home(&arguments, build, &stop).await?,
+        None => {
+            if std::env::var_os(CONFIG).is_some_and(|path| !path.is_empty()) {
+                let data = arguments.data.display();
+                complain(&format!(
+                    "warning: {CONFIG} does not count here: without --config everything is made under {data}"
+                ));
+            }
+            with_home(&arguments, build, &stop).await?;
+        }
     }
     spans::finish().await;
     Ok(ExitCode::SUCCESS)

@@ -121,6 +121,20 @@ async fn a_settlement_goes_on_as_long_as_redis_is_away() {
 }
 
 #[tokio::test]
+async fn what_was_delivered_is_settled_also_while_no_replica_confirms() {
+    let world = world().await;
+    let (replica, queue) = replicated(&world).await;
+    let job = world.claim_one("x.example").await;
+    signal(&replica, "-STOP");
+    redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec(&mut world.redis()).unwrap();
+    let settling = queue.settle(&job.lease, Settlement::Finished { notices: Vec::new() });
+    let settled = tokio::time::timeout(Duration::from_secs(10), settling).await;
+    signal(&replica, "-CONT");
+    assert!(settled.expect("it waits for the replica").unwrap().is_done());
+    assert_eq!(keys(&world, "*}m:*"), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_chunk_that_cannot_be_stored_is_said_at_once() {
     let world = world().await;
     let mut incoming = world.queue.receive().unwrap();
