@@ -38,11 +38,13 @@ pub(crate) struct Node {
     enqueue: Vec<Lane>,
     /// Offers and claims, which are groups already.
     pub(crate) claims: Link,
-    /// Everything that ends or extends a lease.
+    /// Everything that ends or extends a lease, and withdrawals.
     pub(crate) settles: Lane,
+    /// Withdrawals that replicas have to hear of, too; `None`: nobody asks for them.
+    pub(crate) withdrawals: Option<Lane>,
     /// Chunks of bodies.
     pub(crate) bodies: Link,
-    /// Operators' commands, metrics, checks and withdrawals.
+    /// Operators' commands, metrics and checks.
     pub(crate) admin: Link,
     /// Why a server that was good no longer is.
     degraded: watch::Sender<Option<Arc<str>>>,
@@ -76,6 +78,7 @@ impl Node {
             enqueue: (0..ENQUEUE_LANES).map(|_| lane(Need::Durable, settings.wait_for())).collect(),
             claims: link(Need::Durable),
             settles: lane(Need::Ours, None),
+            withdrawals: settings.wait_for().map(|replicas| lane(Need::Ours, Some(replicas))),
             bodies: link(Need::Durable),
             admin: link(Need::Ours),
             degraded: watch::Sender::new(None),
@@ -104,8 +107,9 @@ impl Node {
 
     /// Another server has its slots now: all connections are made anew, and lead there.
     pub(crate) fn renew_connections(&self) {
-        let links = [&self.claims, self.settles.link(), &self.bodies, &self.admin];
-        links.into_iter().chain(self.enqueue.iter().map(Lane::link)).for_each(Link::renew);
+        let links = [&self.claims, &self.bodies, &self.admin];
+        let lanes = self.enqueue.iter().chain([&self.settles]).chain(&self.withdrawals);
+        links.into_iter().chain(lanes.map(Lane::link)).for_each(Link::renew);
     }
 
     /// The connected enqueue lane with the least to do, or why there is none.
@@ -153,13 +157,15 @@ impl Node {
             tokio::time::sleep(CHECK_INTERVAL).await;
             let Ok(live) = self.admin.live() else { continue };
             let verdict = self.dialler.check.again(&live, Need::Durable).await;
-            // A connection that died during the check says nothing about the server; its link knows.
+            // A connection that died during the check says nothing about the server; its link knows. What was wrong is wrong still.
             let is_answered = !live.is_unanswered() && self.admin.trouble().is_none();
-            let reason = verdict.err().filter(|_| is_answered);
+            if !is_answered {
+                continue;
+            }
+            let reason = verdict.err();
             match &reason {
                 Some(reason) => witness.lost(&Trouble::Wrong(reason.clone())),
-                None if is_answered => witness.found(),
-                None => {}
+                None => witness.found(),
             }
             if reason.as_deref() != self.degraded.borrow().as_deref() {
                 self.degraded.send_replace(reason.map(Into::into));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::{MOVE, unexpected};
-use crate::commit::Replicas;
+use crate::commit::Lane;
 use crate::error::Fault;
 use crate::metrics;
 use crate::record::Encoded;
@@ -25,8 +25,6 @@ use crate::{EnqueueError, UnixMillis};
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long Redis may take to answer a withdrawal before the client is told.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
-/// How long replicas may take to confirm a withdrawal, in milliseconds.
-const REPLICAS_TIMEOUT: u32 = 1_000;
 /// How long a message that a worker has, but not enough replicas, is pursued beyond the patience.
 const PURSUIT: Duration = Duration::from_secs(30);
 /// By how much the clock of Redis may fall behind ours during the patience.
@@ -164,13 +162,16 @@ impl Shared {
         let last = patience.end + DRIFT;
         let pursued = Instant::now() + PURSUIT;
         let gone = loop {
-            let end = match timeout(WITHDRAWAL, self.withdraw(record, false)).await {
-                Ok(Ok((Withdrawn::Over, _))) => return Ok(()),
-                Ok(Ok((Withdrawn::Gone, true))) => return Err(EnqueueError::Unavailable(reason)),
-                Ok(Ok((Withdrawn::Gone, false))) => break true,
+            let lane = &self.node(record.id.partition()).settles;
+            let end = match timeout(WITHDRAWAL, self.withdraw(lane, record, false)).await {
+                Ok(Ok(Withdrawn::Over)) => return Ok(()),
+                Ok(Ok(Withdrawn::Gone)) if self.settings.wait_for().is_none() => {
+                    return Err(EnqueueError::Unavailable(reason));
+                }
+                Ok(Ok(Withdrawn::Gone)) => break true,
                 // A worker has it: then it is the truth that it was accepted, once it is durable.
-                Ok(Ok((Withdrawn::Leased, _))) if self.is_durable(record, patience).await => return Ok(()),
-                Ok(Ok((Withdrawn::Leased, _))) => pursued,
+                Ok(Ok(Withdrawn::Leased)) if self.is_durable(record, patience).await => return Ok(()),
+                Ok(Ok(Withdrawn::Leased)) => pursued,
                 // Redis may come back while the client waits anyhow.
                 Ok(Err(_)) | Err(_) => last,
             };
@@ -199,13 +200,17 @@ impl Shared {
         record.bytes = Vec::new();
         let shutdown = self.shutdown.clone();
         let withdrawing = shutdown.run_until_cancelled(async {
-            loop {
-                if let Ok((found, safe)) = self.withdraw(&record, true).await {
-                    gone |= matches!(found, Withdrawn::Gone);
-                    if safe || !gone {
-                        return;
-                    }
+            let node = self.node(record.id.partition());
+            while !gone {
+                match self.withdraw(&node.settles, &record, true).await {
+                    Ok(Withdrawn::Gone) => gone = true,
+                    Ok(Withdrawn::Over | Withdrawn::Leased) => return,
+                    Err(_) => sleep(PAUSE).await,
                 }
+            }
+            // Many messages ask the replicas together, and nobody waits behind them.
+            let Some(lane) = &node.withdrawals else { return };
+            while self.withdraw(lane, &record, true).await.is_err() {
                 sleep(PAUSE).await;
             }
         });
@@ -218,21 +223,14 @@ impl Shared {
         }
     }
 
-    /// With `leased`, a message that workers have ends with their attempts; without, nothing is done to it. True: what
-    /// was done to it survives a failover.
-    async fn withdraw(&self, record: &Encoded, leased: bool) -> Result<(Withdrawn, bool), Fault> {
-        let mut pipeline = redis::Pipeline::new();
-        let call = self.abort_call(&record.into(), leased, "");
-        pipeline.add_command(call);
-        let replicas = Replicas::needed(&self.settings);
-        replicas.ask(&mut pipeline, REPLICAS_TIMEOUT);
-        let mut answers = self.node(record.id.partition()).admin.send(&pipeline).await?;
-        let safe = replicas.have(&mut answers).is_ok();
-        let answer = answers.pop().unwrap_or(Ok(redis::Value::Nil))?;
+    /// With `leased`, a message that workers have ends with their attempts; without, nothing is done to it. `lane` says who must
+    /// have heard of it.
+    async fn withdraw(&self, lane: &Lane, record: &Encoded, leased: bool) -> Result<Withdrawn, Fault> {
+        let answer = lane.call(self.abort_call(&record.into(), leased, ""), 256).await?;
         match value::str(&answer) {
-            Some("DONE") => Ok((Withdrawn::Over, safe)),
-            Some("GONE" | "REMOVED") => Ok((Withdrawn::Gone, safe)),
-            Some("LEASED") => Ok((Withdrawn::Leased, safe)),
+            Some("DONE") => Ok(Withdrawn::Over),
+            Some("GONE" | "REMOVED") => Ok(Withdrawn::Gone),
+            Some("LEASED") => Ok(Withdrawn::Leased),
             _ => Err(unexpected("abort", &answer)),
         }
     }

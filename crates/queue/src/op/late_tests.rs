@@ -226,3 +226,21 @@ async fn what_was_refused_is_gone_before_the_replicas_are_back_however_the_conne
     assert!(matches!(answer, Err(EnqueueError::Unavailable(_))), "{answer:?}");
     assert_eq!(left.len(), 1, "{left:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_refused_is_gone_however_many_messages_wait_for_a_replica_that_stands_still() {
+    let pair = Pair::start();
+    let frontend = pair.open(HASTY).await;
+    put(&frontend, &["a@x.example"]).await.unwrap();
+    signal("-STOP", pair.replica.pid());
+    let sending = (0..200).map(|_| {
+        let frontend = frontend.clone();
+        tokio::spawn(async move { put(&frontend, &["b@x.example"]).await })
+    });
+    for answer in sending.collect::<Vec<_>>() {
+        assert!(matches!(answer.await.unwrap(), Err(EnqueueError::Unavailable(_))));
+    }
+    let left = messages(&frontend).await;
+    signal("-CONT", pair.replica.pid());
+    assert_eq!(left, 1);
+}

@@ -92,10 +92,12 @@ async fn a_withdrawn_enqueue_cannot_arrive_later() {
     let inside = inside().await;
     let (late, queued) = (inside.record(0), inside.record(0));
     assert_eq!(inside.abort(&late).await, "GONE");
+    assert_eq!(inside.abort(&late).await, "GONE", "the first answer may have been lost");
     assert_eq!(inside.enqueue(&late).await, "DONE");
     assert!(inside.shared.enqueue(&late).await.is_err(), "nobody may be told 250 for it");
     assert_eq!(inside.enqueue(&queued).await, "OK");
     assert_eq!(inside.abort(&queued).await, "REMOVED");
+    assert_eq!(inside.abort(&queued).await, "GONE", "it was not delivered: a 250 for it would be a loss");
     assert_eq!(inside.enqueue(&queued).await, "DONE");
     assert_eq!(inside.shared.counts().await.unwrap().messages, 0);
 }

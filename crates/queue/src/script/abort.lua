@@ -3,13 +3,18 @@
 -- mark: 1 marks the jobs that are leased, so that they end with the attempt that is under way, and deletes the others; 0 leaves all
 -- of them as they are when one is leased.
 -- act: what to note of an operator. counted, login: if it counts for one.
--- Answers DONE (it is over already), GONE (it never arrived, and never will), CHANGED (the record is not what was read any
--- more), LEASED, REMOVED.
+-- Answers DONE (it is over already), GONE (it never arrived, and never will, or was deleted before), CHANGED (the record is not what was
+-- read any more), LEASED, REMOVED.
+-- Beside its tombstone, a message that was deleted has a mark: whoever asks again must not take it for one that was delivered.
+local deleted = id .. '!'
 if not redis.call('ZSCORE', ids, id) then
   -- A record that no enqueue has followed yet may be there.
   redis.call('UNLINK', record)
-  if redis.call('SISMEMBER', tombstones, id) == 1 then return 'DONE' end
+  if redis.call('SISMEMBER', tombstones, id) == 1 then
+    return redis.call('SISMEMBER', tombstones, deleted) == 1 and 'GONE' or 'DONE'
+  end
   bury(tombstones, id)
+  redis.call('SADD', tombstones, deleted)
   discard(garbage, id, chunks)
   return 'GONE'
 end
@@ -53,6 +58,7 @@ redis.call('UNLINK', record)
 discard(garbage, id, chunks)
 redis.call('ZREM', ids, id)
 bury(tombstones, id)
+redis.call('SADD', tombstones, deleted)
 if counted[1] then uncount(counted[1], login[1], 1) end
 note(acts, '1', act)
 return 'REMOVED'
