@@ -130,7 +130,8 @@ async fn what_was_delivered_is_settled_also_while_no_replica_confirms() {
     let settling = queue.settle(&job.lease, Settlement::Finished { notices: Vec::new() });
     let settled = tokio::time::timeout(Duration::from_secs(10), settling).await;
     signal(&replica, "-CONT");
-    assert!(settled.expect("it waits for the replica").unwrap().is_done());
+    let Ok(settled) = settled else { panic!("it waits for the replica") };
+    assert!(settled.unwrap().is_done());
     assert_eq!(keys(&world, "*}m:*"), Vec::<String>::new());
 }
 
