@@ -210,8 +210,15 @@ impl Shared {
             }
             // Many messages ask the replicas together, and nobody waits behind them.
             let Some(lane) = &node.withdrawals else { return };
-            while self.withdraw(lane, &record, true).await.is_err() {
-                sleep(PAUSE).await;
+            loop {
+                match self.withdraw(lane, &record, true).await {
+                    Ok(found) => {
+                        // A replica that has taken over may not have heard of it, and a worker have been faster.
+                        gone = matches!(found, Withdrawn::Gone);
+                        return;
+                    }
+                    Err(_) => sleep(PAUSE).await,
+                }
             }
         });
         withdrawing.await;
